@@ -1,0 +1,1 @@
+"""Facts and template of the model cards; read by `meddiffusers.hub.card`."""

@@ -1,0 +1,32 @@
+"""Generative models for medical imaging, as a plugin for Hugging Face diffusers.
+
+Importing the package is enough for `diffusers.DiffusionPipeline.from_pretrained` to open its repositories.
+The classes themselves are imported when first asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from meddiffusers.registration import register
+
+if TYPE_CHECKING:
+    from meddiffusers.models.attribute_vae import AttributeVAE
+    from meddiffusers.pipelines.attribute_vae_pipeline import AttributeVAEPipeline
+
+__version__ = "0.1.0.dev0"
+
+PUBLIC = {
+    "AttributeVAE": "meddiffusers.models.attribute_vae",
+    "AttributeVAEPipeline": "meddiffusers.pipelines.attribute_vae_pipeline",
+}
+__all__ = ["PUBLIC", "AttributeVAE", "AttributeVAEPipeline", "__version__"]
+
+register(PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name in PUBLIC:
+        return getattr(importlib.import_module(PUBLIC[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

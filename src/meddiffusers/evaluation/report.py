@@ -1,0 +1,72 @@
+"""What an evaluation leaves: figures, how they came about, and pictures; on disk `metrics.json` and `pictures/`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+
+from meddiffusers.evaluation.results import Metric, write_json
+
+
+@dataclass(frozen=True)
+class Report:
+    """`metrics` for tables and cards; `run`: seed, hardware, command …; `details`: the rest; `pictures` by caption."""
+
+    metrics: Sequence[Metric]
+    run: Mapping[str, Any]
+    details: Mapping[str, Any] = field(default_factory=dict)
+    pictures: Mapping[str, PIL.Image.Image] = field(default_factory=dict)
+
+    def value(self, name: str) -> float:
+        """The figure of this name.
+
+        Raises:
+            KeyError: there is none, with the names there are.
+        """
+        values = {metric.name: metric.value for metric in self.metrics}
+        if name not in values:
+            raise KeyError(f"No metric {name!r} in the report. It has: {', '.join(values)}.")
+        return values[name]
+
+    def save(self, folder: Path) -> Path:
+        """Write `metrics.json` and `pictures/N.png` into the folder; the JSON, which names the pictures, comes last."""
+        (folder / "pictures").mkdir(parents=True, exist_ok=True)
+        paths = {caption: f"pictures/{number}.png" for number, caption in enumerate(self.pictures)}
+        for caption, picture in self.pictures.items():
+            picture.save(folder / paths[caption], optimize=True)
+        metrics = [asdict(metric) for metric in self.metrics]
+        content = {"metrics": metrics, "run": dict(self.run), "details": dict(self.details), "pictures": paths}
+        write_json(folder / "metrics.json", content)
+        return folder / "metrics.json"
+
+    @classmethod
+    def read(cls, folder: Path) -> Report:
+        """The report saved in a folder.
+
+        Raises:
+            FileNotFoundError: the folder holds none.
+        """
+        file = folder / "metrics.json"
+        if not file.is_file():
+            raise FileNotFoundError(f"No metrics.json in {folder}. Evaluate the model first, then write its card.")
+        content = json.loads(file.read_text(encoding="utf-8"))
+        pictures = {caption: PIL.Image.open(folder / path) for caption, path in content["pictures"].items()}
+        return cls([Metric(**metric) for metric in content["metrics"]], content["run"], content["details"], pictures)
+
+    def with_spread(self, others: Sequence[Report]) -> Report:
+        """This report, each figure with its range over this run and others of the same recipe."""
+        runs = [self, *others]
+        if len(runs) == 1:
+            return self
+        metrics = []
+        for metric in self.metrics:
+            values = [run.value(metric.name) for run in runs]
+            spread = f"{len(runs)} runs, mean {np.mean(values):.4g}"
+            metrics.append(replace(metric, low=float(min(values)), high=float(max(values)), spread=spread))
+        return replace(self, metrics=metrics, run={**self.run, "seeds": [run.run["seed"] for run in runs]})

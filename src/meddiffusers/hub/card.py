@@ -1,0 +1,158 @@
+"""Model cards: written from facts and measured metrics, and checked for holes.
+
+Facts are a YAML file in `model_cards/`; metrics are what the evaluation measured (`metrics.json`). No figure is typed
+in by hand: the table of the card and its `model-index` both come from the metrics.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from meddiffusers.evaluation.report import Report
+
+SECTIONS = (
+    "How to use",
+    "Intended use",
+    "Training data",
+    "Training procedure",
+    "Evaluation",
+    "Limitations and bias",
+    "Licence",
+    "Citation",
+)
+PIPELINE_TAGS = ("unconditional-image-generation", "image-to-image", "text-to-image", "image-segmentation", "other")
+NOT_A_DEVICE = "not a medical device"
+_HOLES = re.compile(r"\[More Information Needed\]|\{\{|\}\}|\bTODO\b|\bTBD\b|\bnan\b|\bNone\b")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a card says that is not measured; the fields of `model_cards/*.yaml`."""
+
+    name: str
+    repo_id: str
+    pipeline_class: str
+    pipeline_stem: str
+    pipeline_tag: str
+    licence: str
+    summary: str
+    example: str
+    intended_use: str
+    training_data: str
+    training_data_licence: str
+    training_procedure: str
+    training_command: str
+    limitations: str
+    citation: str
+    tags: Sequence[str] = ()
+    datasets: Sequence[str] = ()
+
+    @classmethod
+    def read(cls, path: Path) -> Facts:
+        """Facts of a YAML file.
+
+        Raises:
+            ValueError: a field is missing or unknown.
+        """
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        fields = set(cls.__dataclass_fields__)
+        required = fields - {"tags", "datasets"}
+        missing, unknown = required - content.keys(), content.keys() - fields
+        if missing or unknown:
+            raise ValueError(
+                f"{path}: missing {sorted(missing) or 'nothing'}, unknown {sorted(unknown) or 'nothing'}. "
+                f"Expected the fields {sorted(fields)}."
+            )
+        return cls(**content)
+
+
+def write_card(facts: Facts, report: Report) -> ModelCard:
+    """The card of a repository that holds the report's files."""
+    data = ModelCardData(
+        model_name=facts.name,
+        license=facts.licence,
+        library_name="diffusers",
+        pipeline_tag=facts.pipeline_tag,
+        tags=["meddiffusers", "medical-imaging", *facts.tags],
+        datasets=list(facts.datasets) or None,
+        eval_results=[
+            EvalResult(
+                task_type=facts.pipeline_tag,
+                dataset_type=metric.dataset,
+                dataset_name=metric.dataset,
+                metric_type=re.sub(r"\W+", "_", metric.name.lower()).strip("_"),
+                metric_name=metric.name,
+                metric_value=round(metric.value, 4),
+            )
+            for metric in report.metrics
+        ],
+    )
+    template = resources.files("meddiffusers.model_cards").joinpath("template.md").read_text(encoding="utf-8")
+    pictures = {caption: f"pictures/{number}.png" for number, caption in enumerate(report.pictures)}
+    metrics = [asdict(metric) for metric in report.metrics]
+    return ModelCard.from_template(
+        data, template_str=template, facts=asdict(facts), metrics=metrics, run=dict(report.run), pictures=pictures
+    )
+
+
+def card_faults(text: str, folder: Path | None = None) -> list[str]:
+    """Holes of a card: metadata, sections, placeholders, metrics without N or spread, pictures that are not there."""
+    try:
+        card = ModelCard(text)
+    except (ValueError, yaml.YAMLError) as error:
+        return [f"Its metadata cannot be read ({error}). Expected YAML between two lines of ---."]
+    faults = _metadata_faults(card.data)
+    headings = re.findall(r"^#+ +(.+?) *$", card.text, flags=re.MULTILINE)
+    faults += [f"Section '{section}' is missing." for section in SECTIONS if section not in headings]
+    faults += [f"Section '{section}' is empty." for section in _empty_sections(card.text)]
+    faults += [f"It has a hole: {hole!r}." for hole in sorted(set(_HOLES.findall(_prose(card.text))))]
+    if NOT_A_DEVICE not in card.text:
+        faults.append(f"It does not say that the model is {NOT_A_DEVICE}.")
+    rows = re.findall(r"^\|(?!.*\bMetric\b)(?! *-)(.+)\|$", _section(card.text, "Evaluation"), flags=re.MULTILINE)
+    if not rows:
+        faults.append("Section 'Evaluation' has no table of measured metrics.")
+    for row in rows:
+        cells = [cell.strip() for cell in row.split("|")]
+        if len(cells) < 5 or not all(cells[:5]):
+            faults.append(f"Metric row '{row.strip()}' lacks one of: name, value, spread, N, data.")
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", card.text)
+    if folder is not None:
+        faults += [
+            f"Picture {picture} is not in the repository." for picture in pictures if not (folder / picture).is_file()
+        ]
+    return faults
+
+
+def _metadata_faults(data: Any) -> list[str]:
+    faults = [
+        f"Metadata '{key}' is missing." for key in ("license", "library_name", "tags") if not getattr(data, key, None)
+    ]
+    if getattr(data, "pipeline_tag", None) not in PIPELINE_TAGS:
+        faults.append(
+            f"pipeline_tag is {getattr(data, 'pipeline_tag', None)!r}, expected one of {', '.join(PIPELINE_TAGS)}."
+        )
+    if not getattr(data, "eval_results", None):
+        faults.append("Metadata 'model-index' is missing: no measured metric.")
+    return faults
+
+
+def _section(text: str, title: str) -> str:
+    match = re.search(rf"^##+ +{re.escape(title)} *\n(.*?)(?=^## |\Z)", text, flags=re.MULTILINE | re.DOTALL)
+    return match[1] if match else ""
+
+
+def _empty_sections(text: str) -> list[str]:
+    return [section for section in SECTIONS if f"## {section}" in text and not _section(text, section).strip()]
+
+
+def _prose(text: str) -> str:
+    """The card without its code, where None and the like are no holes."""
+    return re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.DOTALL)

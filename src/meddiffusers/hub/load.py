@@ -1,0 +1,85 @@
+"""Open a pipeline repository after looking it over, from a folder or from the Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from huggingface_hub import HfApi
+from huggingface_hub.errors import (
+    HFValidationError,
+    HfHubHTTPError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from meddiffusers.hub.faults import RepositoryError, repository_faults
+
+
+def load(
+    repository: str | Path,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    local_files_only: bool = False,
+    **kwargs: Any,
+) -> DiffusionPipeline:
+    """`DiffusionPipeline.from_pretrained`, with the repository checked first and safetensors required.
+
+    repository: a folder or a Hub id; the other arguments are from_pretrained's.
+
+    Raises:
+        RepositoryError: no such repository or revision, or a fault in it: each one named.
+    """
+    folder = local_folder(repository, revision=revision, token=token, local_files_only=local_files_only)
+    faults = repository_faults(folder)
+    if faults:
+        raise RepositoryError(repository, faults)
+    pipeline = DiffusionPipeline.from_pretrained(folder, use_safetensors=True, **kwargs)
+    pipeline.register_to_config(_name_or_path=str(repository))
+    return pipeline
+
+
+def local_folder(
+    repository: str | Path,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    local_files_only: bool = False,
+) -> Path:
+    """The repository's folder: itself, or the downloaded snapshot of a Hub id.
+
+    Raises:
+        RepositoryError: neither exists, or the Hub cannot be asked and nothing is cached.
+    """
+    if Path(repository).is_dir():
+        return Path(repository)
+    if not local_files_only:
+        _require_on_hub(str(repository), revision, token)
+    try:
+        folder = DiffusionPipeline.download(
+            str(repository), revision=revision, token=token, local_files_only=local_files_only, use_safetensors=True
+        )
+    except OSError as error:
+        fault = f"It could not be downloaded, and is not in the cache ({error}). Check the connection and the revision."
+        raise RepositoryError(repository, [fault]) from error
+    return Path(folder)
+
+
+def _require_on_hub(repository: str, revision: str | None, token: str | None) -> None:
+    """Ask the Hub itself: diffusers reports every failure as a missing cache entry."""
+    try:
+        HfApi().model_info(repository, revision=revision, token=token)
+    except RevisionNotFoundError as error:
+        fault = f"It has no revision {revision!r}. Give one of its branches, tags or commits."
+        raise RepositoryError(repository, [fault]) from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        fault = (
+            "It is neither a folder nor a repository on the Hub. Check the spelling; a private repository needs "
+            "`token=` or `hf auth login`."
+        )
+        raise RepositoryError(repository, [fault]) from error
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError):
+        return  # no answer: the cache may still have it

@@ -1,0 +1,130 @@
+"""Write a repository whole, and push it: weights, code, card with measured metrics, pictures, licence.
+
+`DiffusionPipeline.push_to_hub` alone would replace the card by an empty one; `publish` is the way to the Hub.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from huggingface_hub import HfApi, ModelCard
+
+from meddiffusers.evaluation.report import Report
+from meddiffusers.hub.card import Facts, card_faults, write_card
+from meddiffusers.hub.faults import RepositoryError, identifier_faults, repository_faults
+
+# What a folder may hold besides the repository: the rest of a training run.
+_NOT_PUBLISHED = ("checkpoint-*", "validation", "logs", "log.jsonl", ".*", "__pycache__")
+
+
+def write_repository(pipeline: DiffusionPipeline, report: Report, facts: Facts, folder: Path) -> Path:
+    """Write pipeline, report and card into `folder`, in the place of what was there.
+
+    Raises:
+        RepositoryError: a live adapter, or a card with holes. Nothing is written then.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _staging(folder.parent) as staged:
+        save_pipeline(pipeline, staged)
+        report.save(staged)
+        write_card(facts, report).save(staged / "README.md")
+        _forget_local_paths(staged)
+        _raise_faults(staged)
+        _replace(folder, staged)
+    return folder
+
+
+def save_pipeline(pipeline: DiffusionPipeline, folder: Path) -> None:
+    """`save_pretrained`, refusing a pipeline with a live adapter, whose base weights it would spoil."""
+    adapted = [name for name, part in pipeline.components.items() if getattr(part, "peft_config", None)]
+    if adapted:
+        raise RepositoryError(
+            type(pipeline).__name__,
+            [f"{name} has a live adapter. Fuse it or call unload_lora_weights() first." for name in adapted],
+        )
+    pipeline.save_pretrained(folder)
+
+
+def publish(
+    pipeline_or_dir: DiffusionPipeline | str | Path,
+    repo_id: str,
+    *,
+    card: ModelCard | str | Path | None = None,
+    private: bool = False,
+    revision: str | None = None,
+    tag: str | None = None,
+    token: str | None = None,
+    commit_message: str = "Publish with meddiffusers",
+) -> str:
+    """Push a pipeline or the folder of one to the Hub, and return the address of the commit.
+
+    card: a ModelCard, its text or a file; by default the folder's README.md. `tag` names the commit afterwards.
+
+    Raises:
+        RepositoryError: a fault of the repository, a hole in the card, a live adapter or a DICOM identifier. Nothing is
+            pushed then.
+    """
+    with _staging(None) as staged:
+        if isinstance(pipeline_or_dir, DiffusionPipeline):
+            save_pipeline(pipeline_or_dir, staged)
+        else:
+            shutil.copytree(pipeline_or_dir, staged, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*_NOT_PUBLISHED))
+        if card is not None:
+            (staged / "README.md").write_text(_card_text(card), encoding="utf-8")
+        _forget_local_paths(staged)
+        _raise_faults(staged)
+        api = HfApi(token=token)
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        if revision is not None:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repo_id, folder_path=staged, revision=revision, commit_message=commit_message
+        )
+        if tag is not None:
+            api.create_tag(repo_id, tag=tag, revision=commit.oid)
+    return commit.commit_url
+
+
+@contextmanager
+def _staging(parent: Path | None) -> Iterator[Path]:
+    """A hidden folder (beside the result, so that it can be renamed), gone afterwards."""
+    with tempfile.TemporaryDirectory(dir=parent, prefix=".meddiffusers-") as temporary:
+        (staged := Path(temporary, "repository")).mkdir()
+        yield staged
+
+
+def _replace(folder: Path, staged: Path) -> None:
+    """Put `staged` in the place of `folder`, which stays whole until the new one is there."""
+    if folder.exists():
+        folder.rename(staged.with_name("earlier"))
+    staged.rename(folder)
+
+
+def _card_text(card: ModelCard | str | Path) -> str:
+    if isinstance(card, ModelCard):
+        return str(card)
+    is_file = isinstance(card, Path) or card.endswith(".md")
+    return Path(card).read_text(encoding="utf-8") if is_file else str(card)
+
+
+def _forget_local_paths(folder: Path) -> None:
+    """Drop `_name_or_path` from every configuration: it tells where on its author's machine a part came from."""
+    for path in folder.rglob("*.json"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and content.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _raise_faults(folder: Path) -> None:
+    readme = folder / "README.md"
+    text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+    card = card_faults(text, folder) if text else ["There is no card (README.md). Pass card= or write the repository."]
+    faults = repository_faults(folder) + [f"Card: {fault}" for fault in card] + identifier_faults(folder)
+    if faults:
+        raise RepositoryError("The repository", faults)

@@ -1,0 +1,209 @@
+"""The learning problem of an AttributeVAE, for the engine.
+
+Loss = w_r · −log p(x | z) + w_d · (1 − Dice) + β · KL + γ · ordering + γ_r · regression, on sampled z:
+
+| symbol | setting | |
+|---|---|---|
+| w_r, w_d | `reconstruction_weight`, `dice_weight` | Dice for categorical models only |
+| β | `kl_weight` | |
+| γ, δ | `ordering_weight`, `ordering_sharpness` | order of the latents = order of the attribute (Pati & Lerch 2020) |
+| γ_r | `regression_weight` | latent = standardised attribute, which keeps its σ at 1 and makes the relation linear |
+
+γ = γ_r = 0, or no attributes, is the plain VAE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import datasets
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from meddiffusers.data.attribute_images import AttributeImages, load_attribute_images
+from meddiffusers.data.measures import MEASURES
+from meddiffusers.evaluation.attribute_report import evaluate_attributes
+from meddiffusers.evaluation.calibration import calibration_by_decoding, calibration_by_encoding
+from meddiffusers.evaluation.panels import panel
+from meddiffusers.evaluation.report import Report
+from meddiffusers.models.attribute_vae import AttributeVAE
+from meddiffusers.pipelines.attribute_vae_pipeline import AttributeVAEPipeline
+from meddiffusers.training.distributed import gather_with_gradient
+from meddiffusers.training.losses import (
+    kl_divergence,
+    negative_log_likelihood,
+    ordering_loss,
+    regression_loss,
+    soft_dice_loss,
+)
+from meddiffusers.training.randomness import BatchRandom
+from meddiffusers.training.task import Validation
+
+
+def _setting(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
+def _list_setting(default: list[Any], help: str) -> Any:
+    return field(default_factory=lambda: list(default), metadata={"help": help})
+
+
+@dataclass
+class AttributeVAEConfig:
+    """What to train, on what, with which loss."""
+
+    dataset_name: str = _setting("digits", "'digits', a folder of images, or a data set of the Hub.")
+    image_column: str = _setting("image", "Column of the images.")
+    attributes: list[str] = _list_setting([], "Attributes; each gets a latent dimension. None: a plain VAE.")
+    measure: str | None = _setting(None, f"What measures attributes that are no columns: {', '.join(MEASURES)}.")
+    split_seed: int = _setting(0, "Seed of the split into training and held-out images.")
+    max_train_samples: int | None = _setting(None, "Train on the first so many images only.")
+
+    pretrained_model_name_or_path: str | None = _setting(None, "Repository or folder to start from.")
+    in_channels: int = _setting(1, "Channels of an image, or number of labels.")
+    sample_size: int = _setting(28, "Side of an image in pixels.")
+    block_out_channels: list[int] = _list_setting([32, 64], "Channels of each stride-2 block.")
+    hidden_dim: int = _setting(256, "Width of the dense layers.")
+    latent_dim: int = _setting(16, "Number of latent dimensions, K.")
+    likelihood: str = _setting("bernoulli", "bernoulli, gaussian or categorical.")
+    value_range: list[float] = _list_setting([0.0, 1.0], "Lowest and highest intensity.")
+
+    reconstruction_weight: float = _setting(1.0, "Weight of −log p(x|z), summed over the pixels.")
+    dice_weight: float = _setting(0.0, "Weight of 1 − Dice, for label maps.")
+    kl_weight: float = _setting(1.0, "β: weight of the KL divergence.")
+    ordering_weight: float = _setting(10.0, "γ: weight of the ordering loss.")
+    ordering_sharpness: float = _setting(10.0, "δ: how sharply the ordering loss tells latents apart.")
+    regression_weight: float = _setting(0.0, "γ_r: weight of the squared error to the standardised attribute.")
+    max_shift: int = _setting(0, "Training images are moved by up to so many pixels, where attributes allow it.")
+
+
+class AttributeVAETask:
+    """Builds the model and its data; see the module for the loss."""
+
+    def __init__(self, config: AttributeVAEConfig) -> None:
+        self.config = config
+        self.data = load_attribute_images(
+            config.dataset_name,
+            attributes=config.attributes,
+            measure=config.measure,
+            image_column=config.image_column,
+            seed=config.split_seed,
+            max_samples=config.max_train_samples,
+        )
+        self.train_dataset = self._images(self.data["train"])
+        self.test_images = self._images(self.data["test"])
+        self.mean = torch.from_numpy(self.train_dataset.attributes.mean(axis=0))
+        self.std = torch.from_numpy(self.train_dataset.attributes.std(axis=0)).clamp_min(1e-12)
+        self.vae = self._build_model()
+        self.pipeline = AttributeVAEPipeline(self.vae)
+        self.pipeline.preprocess(self.train_dataset.images[:1])  # a wrong size or range shows before any work
+
+    @property
+    def modules(self) -> Mapping[str, ModelMixin]:
+        """The one network."""
+        return {"vae": self.vae}
+
+    def collate(self, items: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """Images in `value_range`, (B, C, H, W), and standardised attributes (B, A)."""
+        images = self.pipeline.preprocess(torch.stack([item["images"] for item in items]))
+        attributes = torch.from_numpy(np.stack([item["attributes"] for item in items]))
+        return {"images": images, "attributes": ((attributes - self.mean) / self.std).float()}
+
+    def loss(
+        self, modules: Mapping[str, nn.Module], batch: dict[str, Tensor], random: BatchRandom
+    ) -> dict[str, Tensor]:
+        """The terms of the loss, unweighted, and their sum, weighted."""
+        config, images = self.config, batch["images"]
+        if config.max_shift:
+            images = _shifted(images, random.randint(0, 2 * config.max_shift + 1, (len(images), 2)), config.max_shift)
+        noise = random.randn(len(images), config.latent_dim)
+        output = modules["vae"](images, noise=noise)
+        posterior, count = output.latent_dist, len(config.attributes)
+        terms = {
+            "reconstruction": negative_log_likelihood(output.sample.float(), images, config.likelihood),
+            "kl": kl_divergence(posterior.mean.float(), posterior.logvar.float()),
+        }
+        total = config.reconstruction_weight * terms["reconstruction"] + config.kl_weight * terms["kl"]
+        if config.dice_weight:
+            terms["dice"] = soft_dice_loss(output.sample.float(), images)
+            total = total + config.dice_weight * terms["dice"]
+        if count:
+            latents = gather_with_gradient(output.latents[:, :count].float())
+            attributes = gather_with_gradient(batch["attributes"])
+            terms["ordering"] = ordering_loss(latents, attributes, config.ordering_sharpness)
+            terms["regression"] = regression_loss(latents, attributes)
+            total = total + config.ordering_weight * terms["ordering"] + config.regression_weight * terms["regression"]
+        return {"loss": total, **terms}
+
+    def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
+        """Loss terms on held-out images, and a panel of images above their reconstructions."""
+        held_out = [self.test_images[index] for index in range(min(256, len(self.test_images)))]
+        device = next(modules["vae"].parameters()).device
+        batch = {name: tensor.to(device) for name, tensor in self.collate(held_out).items()}
+        terms = self.loss(modules, batch, BatchRandom(0, device=device))
+        shown = self.test_images.images[:8]
+        rebuilt = AttributeVAEPipeline(modules["vae"]).reconstruct(shown, output_type="np").images
+        originals = self.pipeline.preprocess(shown).permute(0, 2, 3, 1).numpy()
+        rows = {"image": list(originals), "reconstruction": list(np.asarray(rebuilt))}
+        return Validation({name: float(term) for name, term in terms.items()}, {"reconstruction": panel(rows)})
+
+    def build_pipeline(self, modules: Mapping[str, nn.Module]) -> AttributeVAEPipeline:
+        """The pipeline, its attributes calibrated to their own units on training images."""
+        vae = cast(AttributeVAE, modules["vae"])
+        pipeline = AttributeVAEPipeline(vae)
+        if not self.config.attributes:
+            return pipeline
+        images, attributes = self.train_dataset.images, self.train_dataset.attributes
+        if self.config.measure is None:
+            calibration = calibration_by_encoding(pipeline, images, attributes, units={})
+        else:
+            calibration = calibration_by_decoding(pipeline, images[:200], MEASURES[self.config.measure])
+        vae.register_to_config(calibration=calibration)
+        return pipeline
+
+    def evaluate(self, pipeline: AttributeVAEPipeline) -> Report:
+        """Figures and pictures of the trained pipeline on the held-out images."""
+        measure = MEASURES[self.config.measure] if self.config.measure else None
+        images, attributes = self.test_images.images, self.test_images.attributes
+        dataset = f"{self.config.dataset_name}, held out"
+        return evaluate_attributes(pipeline, images, attributes, measure, dataset=dataset)
+
+    def _images(self, split: datasets.Dataset) -> AttributeImages:
+        labels = self.config.likelihood == "categorical"
+        return AttributeImages(split, self.config.attributes, self.config.image_column, labels)
+
+    def _build_model(self) -> AttributeVAE:
+        config = self.config
+        if config.pretrained_model_name_or_path is None:
+            return AttributeVAE(
+                in_channels=config.in_channels,
+                sample_size=config.sample_size,
+                block_out_channels=config.block_out_channels,
+                hidden_dim=config.hidden_dim,
+                latent_dim=config.latent_dim,
+                attributes=config.attributes,
+                likelihood=config.likelihood,
+                value_range=config.value_range,
+            )
+        vae = AttributeVAE.from_pretrained(config.pretrained_model_name_or_path, subfolder="vae")
+        if list(vae.config["attributes"]) != config.attributes:
+            raise ValueError(
+                f"{config.pretrained_model_name_or_path} has the attributes {list(vae.config['attributes'])}, the "
+                f"configuration {config.attributes}. Give the same ones, in the same order."
+            )
+        return vae
+
+
+def _shifted(images: Tensor, offsets: Tensor, margin: int) -> Tensor:
+    """Images (B, C, H, W) moved by whole pixels, offsets (B, 2) in 0..2·margin; edges are repeated."""
+    height, width = images.shape[2:]
+    padded = F.pad(images, [margin] * 4, mode="replicate")
+    rows = offsets[:, 0, None] + torch.arange(height, device=images.device)
+    columns = offsets[:, 1, None] + torch.arange(width, device=images.device)
+    batch = torch.arange(len(images), device=images.device)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

@@ -1,0 +1,67 @@
+"""From the command line and a YAML file to configuration dataclasses.
+
+The YAML file is read as if its lines stood at the head of the command line, so types, choices and ranges are checked in
+one way, and what is really given on the command line comes later and wins.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import sys
+from argparse import ArgumentParser
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import HfArgumentParser
+
+
+def parse_config(*dataclass_types: type, argv: Sequence[str] | None = None) -> tuple[Any, ...]:
+    """One instance of each dataclass from ``argv`` (default: the command line) and the file given as ``--config FILE``.
+
+    Raises ValueError on an unknown key or option, with the nearest known name, and FileNotFoundError without the file;
+    a value that is no number where one is wanted ends the program with argparse's message.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    known = [field.name for kind in dataclass_types for field in dataclasses.fields(kind) if field.init]
+    file = _config_file(arguments)
+    parser = HfArgumentParser(dataclass_types, allow_abbrev=False)
+    parser.add_argument("--config", metavar="FILE", help="YAML file of settings; the command line overrides it")
+    *configs, _, unknown = parser.parse_args_into_dataclasses(
+        [*(_yaml_arguments(file, known) if file else []), *arguments],
+        return_remaining_strings=True,
+        look_for_args_file=False,
+    )
+    if unknown:
+        raise ValueError(_unknown("The command line", [name.lstrip("-").split("=")[0] for name in unknown[:1]], known))
+    return tuple(configs)
+
+
+def _config_file(arguments: list[str]) -> Path | None:
+    first = ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--config", type=Path)
+    return first.parse_known_args(arguments)[0].config
+
+
+def _yaml_arguments(file: Path, known: list[str]) -> list[str]:
+    settings = yaml.safe_load(file.read_text()) or {}
+    if not isinstance(settings, dict):
+        raise ValueError(f"{file} holds a {type(settings).__name__}; expected lines of 'name: value'.")
+    unknown = [str(key) for key in settings if key not in known]
+    if unknown:
+        raise ValueError(_unknown(str(file), unknown, known))
+    return [word for key, value in settings.items() if value is not None for word in _as_words(key, value)]
+
+
+def _as_words(key: str, value: Any) -> list[str]:
+    if isinstance(value, list):
+        return [f"--{key}", *map(str, value)]
+    return [f"--{key}={value}"]
+
+
+def _unknown(place: str, names: Iterable[str], known: list[str]) -> str:
+    hints = {name: difflib.get_close_matches(name, known, n=1) for name in names}
+    listed = ", ".join(name + (f" (did you mean {near[0]}?)" if near else "") for name, near in hints.items())
+    return f"{place} holds unknown settings: {listed}. --help lists the known ones."

@@ -1,0 +1,100 @@
+"""The parts of a run, built from its configuration: accelerator, networks, optimiser, averages, learning rate."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType, InitProcessGroupKwargs, ProjectConfiguration
+from diffusers.optimization import get_scheduler
+from diffusers.training_utils import EMAModel
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from .batches import Division
+from .config import TrainingConfig
+from .state import TrainingState
+
+if TYPE_CHECKING:
+    from diffusers import ModelMixin
+
+_SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
+
+
+def make_accelerator(config: TrainingConfig) -> Accelerator:
+    """Accelerate's view of this process; raises ValueError if it was told to spread one network over several."""
+    folder = Path(config.output_dir)
+    accelerator = Accelerator(
+        mixed_precision=config.mixed_precision,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        log_with=config.trackers or None,
+        project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "logs")),
+        # The others wait while the main process validates or writes.
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=3))],
+    )
+    if accelerator.distributed_type in _SHARDED:
+        raise ValueError(
+            f"accelerate is configured for {accelerator.distributed_type.value}; expected one process or plain data "
+            "parallelism, since checkpoints hold whole networks. Run `accelerate config` again or `accelerate launch "
+            "--multi_gpu`."
+        )
+    return accelerator
+
+
+def division_of(config: TrainingConfig, accelerator: Accelerator) -> Division:
+    """How an optimiser step is divided, and this process's part in it."""
+    return Division(
+        config.train_batch_size,
+        config.gradient_accumulation_steps,
+        accelerator.num_processes,
+        accelerator.process_index,
+    )
+
+
+def prepared_modules(
+    modules: Mapping[str, ModelMixin], config: TrainingConfig, accelerator: Accelerator
+) -> dict[str, nn.Module]:
+    """The networks in train mode, on their device, wrapped for precision and for the exchange of gradients."""
+    for module in modules.values():
+        module.train()
+        if config.gradient_checkpointing:
+            module.enable_gradient_checkpointing()
+    return {name: accelerator.prepare(module) for name, module in modules.items()}
+
+
+def initial_state(modules: Mapping[str, nn.Module], config: TrainingConfig, accelerator: Accelerator) -> TrainingState:
+    """AdamW over the parameters of the prepared ``modules`` that require a gradient, and averages if wanted."""
+    bare = {name: accelerator.unwrap_model(module) for name, module in modules.items()}
+    optimizer = torch.optim.AdamW(
+        [parameter for module in bare.values() for parameter in module.parameters() if parameter.requires_grad],
+        lr=config.learning_rate,
+        betas=(config.adam_beta1, config.adam_beta2),
+        weight_decay=config.adam_weight_decay,
+        eps=config.adam_epsilon,
+    )
+    averaged = bare.items() if config.use_ema else ()
+    averages = {name: EMAModel(module.parameters(), decay=config.ema_decay, foreach=True) for name, module in averaged}
+    return TrainingState(bare, averages, optimizer, accelerator.scaler)
+
+
+def make_lr_scheduler(state: TrainingState, config: TrainingConfig, last_step: int) -> LambdaLR:
+    """The configured course of the learning rate, standing where ``state`` stands; to be stepped at each update."""
+    for group in state.optimizer.param_groups:
+        group["initial_lr"] = config.learning_rate
+    return get_scheduler(
+        config.lr_scheduler,
+        state.optimizer,
+        num_warmup_steps=config.lr_warmup_steps,
+        num_training_steps=last_step,
+        last_epoch=state.updates - 1,
+    )
+
+
+def facts_of(config: TrainingConfig, accelerator: Accelerator, position: dict[str, int]) -> dict[str, object]:
+    """What a checkpoint records beside the state: where the data stand, and how they came there."""
+    return {"data": position, "num_processes": accelerator.num_processes, "config": dataclasses.asdict(config)}

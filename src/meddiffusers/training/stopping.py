@@ -1,0 +1,45 @@
+"""Why a run ends, and how a signal ends it without loss."""
+
+from __future__ import annotations
+
+import signal
+from enum import IntEnum
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class Stop(IntEnum):
+    """What ended the run; where several apply on several processes, the largest holds for all."""
+
+    NOT_YET = 0
+    STEPS = 1
+    TIME = 2
+    SIGNAL = 3
+
+
+class StopSignals:
+    """While entered, Ctrl-C and SIGTERM are only noted, so that the step under way can be completed and saved.
+
+    A second signal acts at once, as it would outside.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._handlers: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        self._handlers = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self.received = signal.Signals(number)
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)

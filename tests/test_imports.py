@@ -1,0 +1,244 @@
+"""Rules about source text, held by reading it: import direction, self-contained publishable files, unsafe constructs.
+
+Each rule is a function from folders to a list of faults, so that it can be shown to catch an offender.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Callable, Iterator
+from graphlib import CycleError, TopologicalSorter
+from importlib.util import resolve_name
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "meddiffusers"
+PUBLISHABLE = (PACKAGE / "models", PACKAGE / "schedulers", ROOT / "pipelines")
+SOURCES = (PACKAGE, ROOT / "pipelines", ROOT / "training")
+
+ORDER = ("cli", "training", "hub", "evaluation", "data", "types")  # each imports itself and what follows
+PARTS = ("models", "schedulers", "pipelines")
+USERS_OF_PARTS = ("cli", "training", "hub", "evaluation", *PARTS)
+ROOTS = ("", "registration")  # the package itself, and what makes diffusers find its classes
+PUBLISHABLE_MAY_IMPORT = sys.stdlib_module_names | {
+    "numpy", "torch", "diffusers", "transformers", "peft", "PIL", "monai",
+}  # fmt: skip
+
+Check = Callable[..., list[str]]
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def imports(tree: ast.AST, package: str = "") -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of all that is imported at any depth; without `package` relative names keep their dots."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            source = "." * node.level + (node.module or "")
+            source = resolve_name(source, package) if package and node.level else source
+            yield from ((node.lineno, f"{source}.{alias.name}") for alias in node.names)
+
+
+def inner_imports(package: Path) -> Iterator[tuple[str, str, str]]:
+    """(importing module, imported module, place) of every import of a package within itself."""
+    names = {path: path.relative_to(package.parent).with_suffix("").parts for path in package.rglob("*.py")}
+    modules = {".".join(parts).removesuffix(".__init__"): path for path, parts in names.items()}
+    known = {*modules, f"{package.name}.pipelines"}
+    for module, path in sorted(modules.items()):
+        parent = module if path.name == "__init__.py" else module.rpartition(".")[0]
+        for line, target in imports(parse(path), parent):
+            while target and target not in known:  # `from a.b import f` names a.b
+                target = target.rpartition(".")[0]
+            if target:
+                yield module, target, f"{path.relative_to(package)}:{line}"
+
+
+def direction_faults(package: Path) -> list[str]:
+    """Imports against the direction cli → training → hub → evaluation → data → types."""
+
+    def layer(module: str) -> str:
+        return module.split(".")[1] if "." in module else ""
+
+    def may_import(user: str, used: str) -> bool:
+        if user in ROOTS:
+            return True
+        if used in PARTS:
+            return user in USERS_OF_PARTS
+        return user in ORDER and used in ORDER and ORDER.index(user) <= ORDER.index(used)
+
+    return [
+        f"{place}: {layer(module) or 'the package'} may not import {target}; the direction is {' → '.join(ORDER)}"
+        for module, target, place in inner_imports(package)
+        if not may_import(layer(module), layer(target))
+    ]
+
+
+def circle_faults(package: Path) -> list[str]:
+    """Modules that import one another in a circle."""
+    graph: dict[str, set[str]] = {}
+    for module, target, _ in inner_imports(package):
+        graph.setdefault(module, set()).add(target)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return ["circle of imports: " + " → ".join(reversed(error.args[1]))]
+    return []
+
+
+def publishable_files(*folders: Path) -> list[Path]:
+    return sorted(path for folder in folders for path in folder.glob("*.py") if path.name != "__init__.py")
+
+
+def self_containment_faults(*folders: Path) -> list[str]:
+    """Imports that a file cannot make when it is downloaded alone."""
+    return [
+        f"{path.name}:{line}: a publishable file may not import {name}"
+        for path in publishable_files(*folders)
+        for line, name in imports(parse(path))
+        if name.partition(".")[0] not in PUBLISHABLE_MAY_IMPORT
+    ]
+
+
+def published_name(tree: ast.Module) -> str:
+    """The constant PUBLISHED_AS; empty if there is none."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PUBLISHED_AS":
+            return ast.literal_eval(node.value)
+    return ""
+
+
+def naming_faults(*folders: Path) -> list[str]:
+    """Published names that are missing, wrongly formed or used twice, and public classes without a docstring."""
+    faults: list[str] = []
+    owners: dict[str, Path] = {}
+    for path in publishable_files(*folders):
+        tree = parse(path)
+        name = published_name(tree)
+        if not re.fullmatch(rf"meddiffusers_{path.stem}_v\d+", name) or not (name.islower() and name.isidentifier()):
+            faults.append(f'{path.name}: expected PUBLISHED_AS = "meddiffusers_{path.stem}_v<number>", got {name!r}')
+        if name and owners.setdefault(name, path) != path:
+            faults.append(f"{path}: {name!r} is also the name of {owners[name]}")
+        public = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+        faults += [] if public else [f"{path.name}: no public class"]
+        faults += [f"{path.name}: class {node.name} has no docstring" for node in public if not ast.get_docstring(node)]
+    return faults
+
+
+def unsafe(node: ast.AST) -> str | None:
+    """What is wrong with a construct, if anything."""
+    if isinstance(node, ast.Assert):
+        return "assert vanishes under -O: raise an exception that says what was got and expected"
+    if isinstance(node, ast.keyword) and isinstance(node.value, ast.Constant) and node.value.value is True:
+        return f"{node.arg}=True runs foreign code" if node.arg in ("trust_remote_code", "allow_pickle") else None
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+        safe = any(ast.unparse(keyword) == "weights_only=True" for keyword in node.keywords)
+        return None if safe else "torch.load without weights_only=True"
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        names = {name for _, name in imports(node)}
+        if any(name.partition(".")[0] in ("pickle", "dill", "cloudpickle") for name in names):
+            return "pickle runs foreign code: use safetensors or JSON"
+        return "call torch.load by its full name" if "torch.load" in names else None
+    return None
+
+
+def safety_faults(*folders: Path) -> list[str]:
+    """Assertions as error handling, remote code, pickles."""
+    return [
+        f"{path.relative_to(folder)}:{getattr(node, 'lineno', '?')}: {fault}"
+        for folder in folders
+        for path in sorted(folder.rglob("*.py"))
+        for node in ast.walk(parse(path))
+        if (fault := unsafe(node))
+    ]
+
+
+RULES: list[tuple[Check, tuple[Path, ...]]] = [
+    (direction_faults, (PACKAGE,)),
+    (circle_faults, (PACKAGE,)),
+    (self_containment_faults, PUBLISHABLE),
+    (naming_faults, PUBLISHABLE),
+    (safety_faults, SOURCES),
+]
+
+
+@pytest.mark.parametrize(("check", "folders"), RULES)
+def test_the_package_keeps_its_rules(check: Check, folders: tuple[Path, ...]) -> None:
+    assert check(*folders) == []
+
+
+def test_there_is_something_to_check() -> None:
+    assert len(list(inner_imports(PACKAGE))) > 10
+    assert {path.name for path in publishable_files(*PUBLISHABLE)} >= {"attribute_vae.py", "attribute_vae_pipeline.py"}
+
+
+PUBLISHED = 'PUBLISHED_AS = "meddiffusers_vae_v1"\nclass VAE:\n    """A model."""\n'
+
+OFFENDERS: list[tuple[Check, dict[str, str], str]] = [
+    (direction_faults, {"data/io.py": "from meddiffusers.hub import load"}, "data may not import meddiffusers"),
+    (direction_faults, {"hub/load.py": "from ..training.engine import Engine", "training/engine.py": ""}, "load.py:1"),
+    (direction_faults, {"data/io.py": "def f():\n    import meddiffusers.models.vae", "models/vae.py": ""}, "io.py:2"),
+    (direction_faults, {"types.py": "from .data import io", "data/io.py": ""}, "types may not import"),
+    (direction_faults, {"hub/load.py": "from meddiffusers import VERSION"}, "hub may not import meddiffusers;"),
+    (direction_faults, {"models/vae.py": "from meddiffusers.types import Image", "types.py": ""}, "models may not"),
+    (direction_faults, {"attic.py": "from meddiffusers.types import Image", "types.py": ""}, "attic may not import"),
+    (circle_faults, {"data/a.py": "from .b import f", "data/b.py": "from . import a"}, "a → meddiffusers.data.b"),
+    (circle_faults, {"data/a.py": "from . import f", "data/__init__.py": "from .a import f"}, "circle of imports"),
+    (self_containment_faults, {"vae.py": "import scipy.ndimage"}, "may not import scipy.ndimage"),
+    (self_containment_faults, {"vae.py": "from .blocks import Block"}, "may not import .blocks.Block"),
+    (self_containment_faults, {"vae.py": "def f():\n    from meddiffusers.types import A"}, "vae.py:2: a publishable"),
+    (naming_faults, {"vae.py": 'class VAE:\n    """A model."""'}, "got ''"),
+    (naming_faults, {"gan.py": PUBLISHED}, 'expected PUBLISHED_AS = "meddiffusers_gan_v<number>"'),
+    (naming_faults, {"vae.py": PUBLISHED.replace("_v1", "")}, "got 'meddiffusers_vae'"),
+    (naming_faults, {"vae.py": PUBLISHED + "class Output:\n    x: int"}, "class Output has no docstring"),
+    (naming_faults, {"vae.py": 'PUBLISHED_AS = "meddiffusers_vae_v1"'}, "no public class"),
+    (safety_faults, {"a.py": "def f(x):\n    assert x > 0"}, "a.py:2: assert"),
+    (safety_faults, {"a.py": "load(repo, trust_remote_code=True)"}, "trust_remote_code=True runs"),
+    (safety_faults, {"a.py": "np.load(path, allow_pickle=True)"}, "allow_pickle=True runs"),
+    (safety_faults, {"a.py": "def f():\n    import pickle"}, "a.py:2: pickle"),
+    (safety_faults, {"a.py": "from pickle import loads"}, "pickle"),
+    (safety_faults, {"deep/a.py": "import torch\ntorch.load(path)"}, "deep/a.py:2: torch.load without"),
+    (safety_faults, {"a.py": "torch.load(path, weights_only=False)"}, "torch.load without"),
+    (safety_faults, {"a.py": "from torch import load"}, "by its full name"),
+]
+
+
+def written(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(("check", "files", "message"), OFFENDERS)
+def test_an_offender_is_caught(check: Check, files: dict[str, str], message: str, tmp_path: Path) -> None:
+    faults = check(written(tmp_path / "meddiffusers", {"__init__.py": "", "data/__init__.py": "", **files}))
+    assert len(faults) == 1, faults
+    assert message in faults[0]
+
+
+def test_one_published_name_for_two_files_is_caught(tmp_path: Path) -> None:
+    models, pipelines = (written(tmp_path / name, {"vae.py": PUBLISHED}) for name in ("models", "pipelines"))
+    assert naming_faults(models) == []
+    (fault,) = naming_faults(models, pipelines)
+    assert fault == f"{pipelines / 'vae.py'}: 'meddiffusers_vae_v1' is also the name of {models / 'vae.py'}"
+
+
+def test_what_only_looks_like_an_offence_passes(tmp_path: Path) -> None:
+    package = written(
+        tmp_path / "meddiffusers",
+        {
+            "__init__.py": "from meddiffusers.hub.load import load",
+            "hub/load.py": "from ..models.vae import VAE\nfrom .card import Card\nfrom meddiffusers.pipelines import p",
+            "hub/card.py": "TEXT = 'load(repo, trust_remote_code=True)'  # assert, pickle",
+            "models/vae.py": PUBLISHED + "import torch\nimport numpy as np\ntorch.load(path, weights_only=True)",
+        },
+    )
+    assert direction_faults(package) + circle_faults(package) + safety_faults(package) == []
+    assert self_containment_faults(package / "models") + naming_faults(package / "models") == []
