@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -47,7 +47,7 @@ class AttributeVAEPipeline(DiffusionPipeline):
 
     def __init__(self, vae: ModelMixin) -> None:
         super().__init__()
-        if "latent_dim" not in vae.config:
+        if "latent_dim" not in getattr(vae, "config", {}):
             raise TypeError(f"vae is a {type(vae).__name__}; expected an AttributeVAE, whose config has a latent_dim.")
         self.register_modules(vae=vae)
 
@@ -65,7 +65,12 @@ class AttributeVAEPipeline(DiffusionPipeline):
         output_type: str = "pil",
         return_dict: bool = True,
     ) -> AttributeVAEPipelineOutput | tuple[Any, torch.Tensor]:
-        """Sample `batch_size` images, or decode the given `latents` (B, K)."""
+        """Sample `batch_size` images, or decode the given `latents` (B, K).
+
+        generator: one for the batch, or a list of one for each image. Raises ValueError if these are too few or many.
+        """
+        if isinstance(generator, list) and len(generator) != batch_size:
+            raise ValueError(f"Got {len(generator)} generators for batch_size={batch_size}. Give one for each image.")
         if latents is None:
             shape = (batch_size, self.vae.config["latent_dim"])
             latents = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=self.vae.dtype)
@@ -81,26 +86,45 @@ class AttributeVAEPipeline(DiffusionPipeline):
         """`n` images decoded from z ~ N(0, I)."""
         return self(batch_size=n, generator=generator, output_type=output_type)  # type: ignore[return-value]
 
+    def preprocess(self, images: Image) -> torch.Tensor:
+        """Images of any accepted kind as checked (B, C, H, W) floats in `value_range`, label maps one-hot.
+
+        Raises:
+            TypeError: not images.
+            ValueError: no image, NaN, another size or channel count than the model's, values outside its range.
+        """
+        items = list(images) if isinstance(images, (list, tuple)) else [images]
+        if not items:
+            raise ValueError("Got an empty list of images, expected at least one image.")
+        config, size = self.vae.config, self.vae.image_size
+        if config["likelihood"] == "categorical":
+            return torch.cat([_one_hot(_label_maps(item), config["in_channels"], size) for item in items])
+        shape = (config["in_channels"], *size)
+        return torch.cat([_to_range(_intensities(item, shape), *config["value_range"]) for item in items])
+
     @torch.no_grad()
     def encode(self, images: Image) -> torch.Tensor:
         """Posterior means (B, K) of images; raises as `preprocess` does."""
-        pixels = self.preprocess(images)
-        return self.vae.encode(pixels.to(self._execution_device, self.vae.dtype)).latent_dist.mode()
+        pixels = self.preprocess(images).to(self._execution_device, self.vae.dtype)
+        latents = self.vae.encode(pixels).latent_dist.mode()
+        self.maybe_free_model_hooks()
+        return latents
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor, output_type: str = "pil") -> AttributeVAEPipelineOutput:
         """Images E[x | z] of latents z (B, K).
 
         Raises:
-            ValueError: another number of latent dimensions than the model's, NaN, or an unknown `output_type`.
+            ValueError: another number of latent dimensions than the model's, NaN, an unknown `output_type`, or "pil"
+                for intensity images of neither 1 nor 3 channels.
         """
-        if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"output_type={output_type!r} is unknown. Expected one of {', '.join(OUTPUT_TYPES)}.")
+        self._check_output_type(output_type)
         dimensions = self.vae.config["latent_dim"]
         if latents.ndim != 2 or latents.shape[1] != dimensions or not torch.isfinite(latents).all():
             raise ValueError(f"Got latents of shape {tuple(latents.shape)}, expected finite values (B, {dimensions}).")
         latents = latents.to(self._execution_device, self.vae.dtype)
         pixels = self.vae.expectation(self.vae.decode(latents).sample)
+        self.maybe_free_model_hooks()
         return AttributeVAEPipelineOutput(images=self._postprocess(pixels, output_type), latents=latents)
 
     def reconstruct(self, images: Image, output_type: str = "pil") -> AttributeVAEPipelineOutput:
@@ -115,13 +139,12 @@ class AttributeVAEPipeline(DiffusionPipeline):
         method: "linear", (1−t)·z_a + t·z_b, or "spherical", along the great circle between them with the length
         interpolated, which stays where N(0, I) has its mass.
         """
-        ends = torch.cat([self._encode_one(a), self._encode_one(b)])
-        t = torch.linspace(0, 1, steps, device=ends.device, dtype=ends.dtype)[:, None]
-        if method == "linear":
-            return self.decode(torch.lerp(ends[:1], ends[1:], t), output_type=output_type)
-        if method == "spherical":
-            return self.decode(_slerp(ends[:1], ends[1:], t), output_type=output_type)
-        raise ValueError(f"method={method!r} is unknown. Expected 'linear' or 'spherical'.")
+        paths: dict[str, Callable[..., torch.Tensor]] = {"linear": torch.lerp, "spherical": _slerp}
+        if method not in paths:
+            raise ValueError(f"method={method!r} is unknown. Expected one of {', '.join(paths)}.")
+        start, end = self._encode_one(a).float(), self._encode_one(b).float()
+        fractions = torch.linspace(0, 1, steps, device=start.device)[:, None]
+        return self.decode(paths[method](start, end, fractions), output_type=output_type)
 
     def traverse(
         self,
@@ -178,7 +201,7 @@ class AttributeVAEPipeline(DiffusionPipeline):
         """Latents (B, K) with the dimension of each attribute set to what its value, or values (B,), call for."""
         moved = latents.clone()
         for name, value in attributes.items():
-            values = [value] if isinstance(value, (int, float)) else list(value)
+            values = np.atleast_1d(np.asarray(value, dtype=float))
             if len(values) not in (1, len(latents)):
                 raise ValueError(
                     f"{len(values)} values of {name} for {len(latents)} images: give one for all or one for each image."
@@ -193,23 +216,12 @@ class AttributeVAEPipeline(DiffusionPipeline):
             raise ValueError(f"Got {len(latents)} images where one was expected. Call once for each pair.")
         return latents
 
-    def preprocess(self, images: Image) -> torch.Tensor:
-        """Images of any accepted kind as checked (B, C, H, W) floats in `value_range`, label maps one-hot.
-
-        Raises:
-            ValueError: NaN, another size or channel count than the model's, or values outside its range.
-        """
-        config, size = self.vae.config, self.vae.image_size
-        batch = torch.cat([_as_batch(image, config["likelihood"] == "categorical") for image in _as_list(images)])
-        if config["likelihood"] == "categorical":
-            return _one_hot(batch, config["in_channels"], size)
-        pixels = _to_range(batch, *config["value_range"])
-        if pixels.shape[1:] != (config["in_channels"], *size):
-            raise ValueError(
-                f"Got images of (channels, height, width) {tuple(pixels.shape[1:])}, expected "
-                f"{(config['in_channels'], *size)}. Crop, pad or resize them, and choose the channels, first."
-            )
-        return pixels
+    def _check_output_type(self, output_type: str) -> None:
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"output_type={output_type!r} is unknown. Expected one of {', '.join(OUTPUT_TYPES)}.")
+        channels = self.vae.config["in_channels"]
+        if output_type == "pil" and self.vae.config["likelihood"] != "categorical" and channels not in (1, 3):
+            raise ValueError(f"PIL has no images of {channels} channels. Ask for output_type='np' or 'pt'.")
 
     def _postprocess(self, pixels: torch.Tensor, output_type: str) -> list[PIL.Image.Image] | np.ndarray | torch.Tensor:
         """(B, C, H, W) expectations as the asked kind of output."""
@@ -228,37 +240,45 @@ class AttributeVAEPipeline(DiffusionPipeline):
         return self.numpy_to_pil((arrays - low) / (high - low))
 
 
-def _as_list(images: Image) -> list[PIL.Image.Image | np.ndarray | torch.Tensor]:
-    items = list(images) if isinstance(images, (list, tuple)) else [images]
-    if not items:
-        raise ValueError("Got an empty list of images, expected at least one image.")
-    return items  # type: ignore[return-value]
-
-
-def _as_batch(image: Any, labels: bool) -> torch.Tensor:
-    """One PIL image, array or tensor as (B, C, H, W), or as (B, H, W) if it holds labels. The dtype stays."""
+def _as_tensor(image: Any) -> torch.Tensor:
+    """A tensor as it is; an array or PIL image as a tensor of the same dtype and shape."""
     if isinstance(image, torch.Tensor):
-        wanted = 2 if labels else 3
-        if image.ndim not in (wanted, wanted + 1):
-            raise ValueError(
-                f"Got a tensor of shape {tuple(image.shape)}, expected "
-                + ("labels (H, W) or (B, H, W)." if labels else "(C, H, W) or (B, C, H, W).")
-            )
-        return image if image.ndim == wanted + 1 else image[None]
+        return image
     if not isinstance(image, (PIL.Image.Image, np.ndarray)):
         raise TypeError(
             f"Got a {type(image).__name__}, expected a PIL image, a numpy array, a tensor or a list of them."
         )
     array = np.asarray(image)
-    if labels or array.ndim == 2:
-        array = array if array.ndim == 3 else array[None]
-        batch = torch.from_numpy(np.array(array))
-        return batch if labels else batch[:, None]
-    if array.ndim == 3:  # (H, W, C) has few channels; (B, H, W) does not
-        array = array[None] if array.shape[-1] <= 4 else array[..., None]
-    if array.ndim != 4:
-        raise ValueError(f"Got an array of shape {array.shape}, expected (H, W), (H, W, C), (B, H, W) or (B, H, W, C).")
-    return torch.from_numpy(np.array(array)).permute(0, 3, 1, 2)
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))  # a copy; scans are often big-endian
+
+
+def _label_maps(image: Any) -> torch.Tensor:
+    """One PIL image, array or tensor as label maps (B, H, W)."""
+    labels = _as_tensor(image)
+    if labels.ndim not in (2, 3):
+        raise ValueError(f"Got label maps of shape {tuple(labels.shape)}, expected (H, W) or (B, H, W).")
+    return labels if labels.ndim == 3 else labels[None]
+
+
+def _intensities(image: Any, shape: tuple[int, int, int]) -> torch.Tensor:
+    """One PIL image, array or tensor as (B, C, H, W), with (C, H, W) checked to be `shape`. The dtype stays."""
+    if isinstance(image, PIL.Image.Image) and image.mode == "P":
+        image = image.convert("RGB")  # its pixels are indices into a palette
+    pixels = _as_tensor(image)
+    if pixels.ndim not in ((3, 4) if isinstance(image, torch.Tensor) else (2, 3, 4)):
+        raise ValueError(
+            f"Got images of shape {tuple(pixels.shape)}, expected an array (H, W), (H, W, C), (B, H, W) or "
+            "(B, H, W, C), or a tensor (C, H, W) or (B, C, H, W)."
+        )
+    if not isinstance(image, torch.Tensor):
+        has_channels = pixels.ndim == 4 or (pixels.ndim == 3 and pixels.shape[-1] <= max(4, shape[0]))
+        pixels = pixels.movedim(-1, -3) if has_channels else pixels[..., None, :, :]
+    if pixels.shape[-3:] != shape:
+        raise ValueError(
+            f"Got images of (channels, height, width) {tuple(pixels.shape[-3:])}, expected {shape}. "
+            "Crop, pad or resize them, and choose the channels, first."
+        )
+    return pixels if pixels.ndim == 4 else pixels[None]
 
 
 def _to_range(pixels: torch.Tensor, low: float, high: float) -> torch.Tensor:
@@ -305,9 +325,9 @@ def _palette_image(labels: np.ndarray) -> PIL.Image.Image:
 
 def _slerp(a: torch.Tensor, b: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
     """Spherical interpolation of (1, K) vectors at fractions t (N, 1); straight where they are nearly parallel."""
-    lengths = a.norm(), b.norm()
-    angle = torch.arccos(((a * b).sum() / (lengths[0] * lengths[1]).clamp_min(1e-12)).clamp(-1, 1))
-    if torch.sin(angle).abs() < 1e-4:
+    unit_a, unit_b = torch.nn.functional.normalize(a), torch.nn.functional.normalize(b)
+    angle = torch.arccos((unit_a * unit_b).sum().clamp(-1, 1))
+    if angle.sin() < 1e-4:
         return torch.lerp(a, b, t)
-    direction = (torch.sin((1 - t) * angle) * a / lengths[0] + torch.sin(t * angle) * b / lengths[1]) / torch.sin(angle)
-    return direction * torch.lerp(lengths[0], lengths[1], t)
+    direction = (torch.sin((1 - t) * angle) * unit_a + torch.sin(t * angle) * unit_b) / torch.sin(angle)
+    return direction * torch.lerp(a.norm(), b.norm(), t)

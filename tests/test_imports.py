@@ -20,9 +20,9 @@ PACKAGE = ROOT / "src" / "meddiffusers"
 PUBLISHABLE = (PACKAGE / "models", PACKAGE / "schedulers", ROOT / "pipelines")
 SOURCES = (PACKAGE, ROOT / "pipelines", ROOT / "training")
 
-ORDER = ("cli", "training", "hub", "evaluation", "data", "types")  # each imports itself and what follows
+ORDER = ("cli", "demo", "training", "hub", "evaluation", "data", "types")  # each imports itself and what follows
 PARTS = ("models", "schedulers", "pipelines")
-USERS_OF_PARTS = ("cli", "training", "hub", "evaluation", *PARTS)
+USERS_OF_PARTS = ("cli", "demo", "training", "hub", "evaluation", *PARTS)
 ROOTS = ("", "registration")  # the package itself, and what makes diffusers find its classes
 PUBLISHABLE_MAY_IMPORT = sys.stdlib_module_names | {
     "numpy", "torch", "diffusers", "transformers", "peft", "PIL", "monai",

@@ -16,30 +16,30 @@ from typing import Any
 
 import diffusers
 
-_MARK = "_meddiffusers_is_registered"
+_REGISTERED = "_meddiffusers_registered"  # lives on diffusers, so that a reload of this module does not forget
 _LIBRARY = re.compile(r"meddiffusers_(?P<stem>\w+)_v\d+")
 
 
 def register(public: Mapping[str, str]) -> None:
-    """Let diffusers resolve the classes of `public`, {class name: module}. A second call does nothing.
+    """Let diffusers resolve the classes of `public`, {class name: module}. What is registered already stays so.
 
     Raises:
         ImportError: diffusers already has a class of one of these names.
     """
-    if vars(diffusers).get(_MARK):
-        return
-    clashes = [name for name in public if hasattr(diffusers, name)]
+    registered = vars(diffusers).setdefault(_REGISTERED, {})
+    new = {name: module for name, module in public.items() if registered.get(name) != module}
+    clashes = [name for name in new if hasattr(diffusers, name)]
     if clashes:
         raise ImportError(
             f"diffusers {diffusers.__version__} already has {', '.join(clashes)}, which meddiffusers would shadow. "
             "Install versions of the two packages that fit: see constraints.txt of meddiffusers."
         )
-    modules = {module.rpartition(".")[2]: module for module in public.values()}
+    modules = {module.rpartition(".")[2]: module for module in new.values()}
 
     def find_class(name: str) -> type:
-        if name not in public:
+        if name not in new:
             raise AttributeError(f"module 'diffusers' has no attribute {name!r}")
-        return getattr(importlib.import_module(public[name]), name)
+        return getattr(importlib.import_module(new[name]), name)
 
     def find_library(name: str) -> ModuleType:
         match = _LIBRARY.fullmatch(name)
@@ -48,9 +48,10 @@ def register(public: Mapping[str, str]) -> None:
             raise AttributeError(f"module 'diffusers.pipelines' has no attribute {name!r}")
         return module
 
-    setattr(diffusers, _MARK, True)
-    _hook(diffusers, find_class)
-    _hook(diffusers.pipelines, find_library)
+    if new:
+        registered.update(new)
+        _hook(diffusers, find_class)
+        _hook(diffusers.pipelines, find_library)
 
 
 def _hook(module: ModuleType, find: Callable[[str], Any]) -> None:

@@ -18,12 +18,12 @@ def digits() -> np.ndarray:
     return mnist_data()[0].reshape(-1, 28, 28).astype(np.uint8)
 
 
-def bar(width: float, height: int, lean: float = 0.0) -> np.ndarray:
+def bar(width: float, height: int, lean: float = 0.0, size: int = 28) -> np.ndarray:
     """A bar whose centre line moves `lean` px to the right with each row upwards, anti-aliased along its rows."""
-    image = np.zeros((28, 28))
-    pixels = np.arange(28)
-    for row in range(14 - height // 2, 14 + height // 2):
-        left = 14 - width / 2 + lean * (13.5 - row)
+    image = np.zeros((size, size))
+    pixels, middle = np.arange(size), size // 2
+    for row in range(middle - height // 2, middle + height // 2):
+        left = middle - width / 2 + lean * (middle - 0.5 - row)
         image[row] = np.clip(np.minimum(pixels + 1, left + width) - np.maximum(pixels, left), 0, 1)
     return image
 
@@ -39,7 +39,8 @@ def test_first_training_image_has_the_published_values(digits: np.ndarray) -> No
     }
     row = measure_digits(digits[FIRST_OF_MNIST : FIRST_OF_MNIST + 1])[0]
     assert list(DIGIT_ATTRIBUTES) == list(golden)
-    assert {name: float(f"{value:.6g}") for name, value in zip(golden, row, strict=True)} == golden
+    printed = [round(value, digits) for value, digits in zip(row, (4, 4, 5, 6, 4, 4), strict=True)]
+    assert printed == list(golden.values())
 
 
 def test_enlarging_by_matrix_equals_the_library_call(digits: np.ndarray) -> None:
@@ -66,26 +67,37 @@ def test_the_stack_of_digits_has_the_medial_axes_of_each_alone(digits: np.ndarra
         np.testing.assert_array_equal(distance, alone_distance)
 
 
-@pytest.mark.parametrize(("width", "height"), [(6, 20), (3, 12), (10, 24)])
-def test_rectangle(width: int, height: int) -> None:
-    row = measure_digits(bar(width, height)[None])[0]
-    assert row[AREA] == pytest.approx(width * height, abs=0.75)  # smoothing rounds the four corners
-    assert row[WIDTH] == pytest.approx(0.98 * width, abs=0.1)  # 1 % of a uniform mass goes at either side
-    assert row[HEIGHT] == pytest.approx(0.98 * height, abs=0.1)
-    assert row[SLANT] == pytest.approx(0, abs=1e-3)
+def test_rectangle() -> None:
+    """One large enough for the enlargement's soft edges and corners not to matter.
+
+    Its medial axis is a central line of h − w pixels at distance w/2 to the background and four diagonals of w/2
+    pixels, on which the distance is w/4 in the mean; a uniform mass loses 1 % of its extent at either side.
+    """
+    w, h = 120, 200
+    row = measure_digits(bar(w, h, size=240)[None])[0]
+    np.testing.assert_allclose(row[[AREA, WIDTH, HEIGHT]], [w * h, 0.98 * w, 0.98 * h], rtol=1e-3)
+    assert row[THICKNESS] == pytest.approx(w * h / (w + h), rel=0.02)
+    assert row[LENGTH] == pytest.approx(h - w + 2 * np.sqrt(2) * w, rel=0.04)  # a kink costs two straight steps for √2
+    assert row[SLANT] == pytest.approx(0, abs=1e-6)
 
 
-def test_stroke_of_a_long_bar() -> None:
-    row = measure_digits(bar(3, 24)[None])[0]
-    assert row[THICKNESS] == pytest.approx(3, abs=0.3)  # thinner towards the corners
-    assert row[LENGTH] == pytest.approx(24, abs=3)  # the axis stops short of the ends and may fork into the corners
+@pytest.mark.parametrize("width", [2, 3, 5])
+def test_thin_bar(width: int) -> None:
+    row = measure_digits(bar(width, 22)[None])[0]
+    assert row[AREA] == pytest.approx(width * 22, abs=0.75)  # smoothing rounds the corners
+    assert row[THICKNESS] == pytest.approx(width, abs=0.3)  # thinner towards the corners
+    assert row[LENGTH] == pytest.approx(22, abs=width + 1)  # the axis forks into the corners or stops short of them
 
 
 @pytest.mark.parametrize("lean", [-0.4, -0.1, 0.25, 0.5])
 def test_slant_of_a_sheared_bar(lean: float) -> None:
-    row = measure_digits(bar(4, 20, lean)[None])[0]
-    assert row[SLANT] == pytest.approx(np.arctan(lean), abs=0.01)
-    assert row[WIDTH] == pytest.approx(0.98 * 4, abs=0.25)  # measured along the slant
+    assert measure_digits(bar(4, 20, lean)[None])[0, SLANT] == pytest.approx(np.arctan(lean), abs=0.005)
+
+
+def test_width_is_taken_along_the_slant() -> None:
+    row = measure_digits(bar(100, 160, lean=0.3, size=200)[None])[0]
+    assert row[SLANT] == pytest.approx(np.arctan(0.3), abs=0.001)
+    assert row[WIDTH] == pytest.approx(0.98 * 100, abs=0.2)
 
 
 def test_a_digit_does_not_depend_on_its_batch(digits: np.ndarray) -> None:
@@ -111,7 +123,7 @@ def test_a_stroke_that_reaches_the_edge_ends_there() -> None:
     edge, inside = np.zeros((28, 28)), np.zeros((28, 28))
     edge[4:24, :4] = inside[4:24, 12:16] = 1
     at_edge, free = measure_digits(np.stack([edge, inside]))
-    assert at_edge[THICKNESS] == pytest.approx(free[THICKNESS], abs=0.15)
+    assert at_edge[THICKNESS] == pytest.approx(free[THICKNESS], abs=0.3)  # twice that, were the outside no background
 
 
 def test_blank_images_have_no_attributes() -> None:

@@ -30,10 +30,13 @@ def test_latents_that_are_the_attributes() -> None:
 
 
 def test_entropy_is_that_of_the_estimator() -> None:
-    """Of N distinct values the k-nearest-neighbour estimate of I(a; a) is ψ(N) − ψ(k), with k = 3."""
-    np.testing.assert_allclose(
-        entropy(np.random.default_rng(0).normal(size=(N, 2))), digamma(N) - digamma(3), atol=0.01
-    )
+    """ψ(N) + ψ(k) − ⟨ψ(n_x + 1) + ψ(n_y + 1)⟩ for k = 3 and a column with its copy.
+
+    The third neighbour in the plane lies on the edge of one margin (n = 2) and just inside the other (n = 3), since
+    the estimator adds a trace of noise to each: ψ(N) − ψ(4).
+    """
+    attributes = np.random.default_rng(0).normal(size=(N, 2))
+    np.testing.assert_allclose(entropy(attributes), digamma(N) - digamma(4), atol=1e-3)
 
 
 def test_mutual_information_of_correlated_normals() -> None:
@@ -57,7 +60,7 @@ def test_an_attribute_in_two_dimensions_has_no_gap() -> None:
     scores = disentanglement(attributes[:, [0, 1, 0]], attributes, ["twice", "once"])
     twice, once = scores["per_attribute"]["twice"], scores["per_attribute"]["once"]
     assert twice["sap"] == pytest.approx(0, abs=1e-12)
-    assert twice["mig"] == pytest.approx(0, abs=1e-3)
+    assert twice["mig"] == pytest.approx(0, abs=0.01)  # that noise breaks the even grid's ties
     assert once["sap"] > 0.98
     assert once["mig"] > 0.98
 
@@ -75,12 +78,12 @@ def test_modularity_by_hand() -> None:
 
 
 def test_order_of_the_dimensions_matters_to_the_regularised_ones_alone() -> None:
-    attributes = uniform(2)
+    attributes, unrelated = np.random.default_rng(0).normal(size=(2, N, 2))
     mixed = attributes @ np.array([[1.0, 0.7], [0.0, 0.7]])  # the second dimension follows both attributes
-    latents = np.concatenate([mixed, uniform(2, seed=1)], axis=1)
+    latents = np.concatenate([mixed, unrelated], axis=1)
     straight, turned = (disentanglement(z, attributes, ["a", "b"]) for z in (latents, latents[:, ::-1]))
     for metric in MEANS:
-        assert straight[metric] == pytest.approx(turned[metric], abs=1e-6)
+        assert straight[metric] == pytest.approx(turned[metric], abs=1e-4)
     assert straight["modularity_regularised"] != pytest.approx(turned["modularity_regularised"], abs=1e-2)
 
 

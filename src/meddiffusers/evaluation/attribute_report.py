@@ -15,7 +15,7 @@ import PIL.Image
 import torch
 
 from meddiffusers.data.measures import Measure
-from meddiffusers.evaluation.calibration import measured_images
+from meddiffusers.evaluation.batched import BATCH, decoded, measurable, posterior_means
 from meddiffusers.evaluation.disentanglement import disentanglement
 from meddiffusers.evaluation.panels import heatmap, panel
 from meddiffusers.evaluation.reconstruction import pixel_agreement
@@ -44,19 +44,16 @@ def evaluate_attributes(
         ValueError: the pipeline has attributes that the measure does not give.
     """
     names = pipeline.attributes
-    absent = [name for name in names if measure is not None and name not in measure.units]
-    if measure is not None and absent:
-        raise ValueError(
-            f"The model's attributes are {', '.join(names)}; the measure gives {', '.join(measure.units)}, so "
-            f"{', '.join(absent)} cannot be measured. Choose another measure."
-        )
-    means = pipeline.encode(images).cpu().numpy()
+    _check_measure(names, measure)
+    means = posterior_means(pipeline, images)
     rng = np.random.default_rng(seed)
     metrics = [Metric.single("pixel agreement", _agreement(pipeline, images), dataset, len(images))]
     details: dict[str, object] = {"latents": "posterior means"}
     sweep = None
-    if names:
-        metrics += _latent_metrics(means, attributes, names, dataset, details)
+    if len(names) > 1:  # disentanglement compares attributes
+        metrics += _disentanglement_metrics(means, attributes, names, dataset, details)
+    for name, spread in zip(names, means.std(axis=0)[: len(names)], strict=True):
+        metrics.append(Metric.single(f"σ of {name}'s dimension", spread, dataset, len(images)))
     if names and measure is not None:
         shown, edited = rng.permutation(len(images))[:TRAVERSED], rng.permutation(len(images))[:EDITED]
         sweep = _sweep(pipeline, means[shown], measure)
@@ -68,10 +65,25 @@ def evaluate_attributes(
     return Report(metrics, run_facts(seed), details, _pictures(pipeline, images, sweep))
 
 
-def _latent_metrics(
+def _check_measure(names: Sequence[str], measure: Measure | None) -> None:
+    absent = [name for name in names if measure is not None and name not in measure.units]
+    if measure is not None and absent:
+        raise ValueError(
+            f"The model's attributes are {', '.join(names)}; the measure gives {', '.join(measure.units)}, so "
+            f"{', '.join(absent)} cannot be measured. Choose another measure, or none."
+        )
+
+
+def _calibration(pipeline: AttributeVAEPipeline) -> dict[str, dict[str, Any]]:
+    """The curves there are, in the order of the attributes."""
+    curves = pipeline.vae.config["calibration"] or {}
+    return {name: curves[name] for name in pipeline.attributes if name in curves}
+
+
+def _disentanglement_metrics(
     means: np.ndarray, attributes: np.ndarray, names: Sequence[str], dataset: str, details: dict[str, object]
 ) -> list[Metric]:
-    scores = disentanglement(means, attributes, names)
+    scores: dict[str, Any] = disentanglement(means, attributes, names)
     details |= {"per_attribute": scores["per_attribute"], "left_out": scores["dropped"]}
     titles = {
         "interpretability": "interpretability",
@@ -81,27 +93,27 @@ def _latent_metrics(
         "MIG": "mig",
         "SAP": "sap",
     }
-    values: dict[str, Any] = {title: scores[key] for title, key in titles.items()}
-    spreads = means[:, : len(names)].std(axis=0)
-    values |= {f"σ of {name}'s dimension": spread for name, spread in zip(names, spreads, strict=True)}
-    return [Metric.single(title, float(value), dataset, len(means)) for title, value in values.items()]
+    return [Metric.single(title, scores[key], dataset, len(means)) for title, key in titles.items()]
 
 
 def _sweep(pipeline: AttributeVAEPipeline, means: np.ndarray, measure: Measure) -> Traversal:
     order = [list(measure.units).index(name) for name in pipeline.attributes]
-
-    def decode(latents: np.ndarray) -> np.ndarray:
-        return measured_images(pipeline.decode(torch.from_numpy(latents), output_type="np").images)
-
-    return traverse_dimensions(decode, means, lambda decoded: measure.function(decoded)[:, order], dims=len(order))
+    return traverse_dimensions(
+        lambda latents: decoded(pipeline, latents), means, lambda images: measure.function(images)[:, order], len(order)
+    )
 
 
 def _agreement(pipeline: AttributeVAEPipeline, images: torch.Tensor) -> float:
-    rebuilt = pipeline.reconstruct(images, output_type="pt").images.cpu()
-    if pipeline.vae.config["likelihood"] == "categorical":
-        return float((rebuilt == images).float().mean())
-    low, high = pipeline.vae.config["value_range"]
-    return pixel_agreement(rebuilt.float().numpy(), pipeline.preprocess(images).numpy(), (low + high) / 2)
+    """Pixel agreement, at the middle of the value range, or the fraction of pixels that keep their label."""
+    agreeing = 0.0
+    for batch in images.split(BATCH):
+        rebuilt = pipeline.reconstruct(batch, output_type="pt").images.float().cpu().numpy()
+        if pipeline.vae.config["likelihood"] == "categorical":
+            agreeing += float((rebuilt == batch.numpy()).mean()) * len(batch)
+        else:
+            middle = sum(pipeline.vae.config["value_range"]) / 2
+            agreeing += pixel_agreement(rebuilt, pipeline.preprocess(batch).numpy(), middle) * len(batch)
+    return agreeing / len(images)
 
 
 def _edit_errors(
@@ -112,11 +124,11 @@ def _edit_errors(
     rng: np.random.Generator,
 ) -> dict[str, float]:
     errors = {}
-    for dimension, name in enumerate(pipeline.attributes):
-        curve = pipeline.vae.calibration_of(name)["values"]
-        asked = np.clip(rng.choice(attributes[:, dimension], len(images)), curve[0], curve[-1])
+    for name, curve in _calibration(pipeline).items():
+        dimension, values = pipeline.attributes.index(name), curve["values"]
+        asked = np.clip(rng.choice(attributes[:, dimension], len(images)), values[0], values[-1])
         edited = pipeline.edit(images, {name: asked.tolist()}, output_type="np").images
-        got = measure.function(measured_images(edited))[:, list(measure.units).index(name)]
+        got = measure.function(measurable(pipeline, edited))[:, list(measure.units).index(name)]
         errors[name] = float(np.nanmean(np.abs(got - asked)))
     return errors
 
@@ -128,22 +140,29 @@ def _pictures(
     shown = images[:: max(1, len(images) // SHOWN)][:SHOWN]
     ends = {"a": shown[:1], "b": shown[-1:]}
     rows = {
-        "image": list(pipeline.preprocess(shown).permute(0, 2, 3, 1).numpy()),
+        "image": (shown if shown.ndim == 3 else shown.permute(0, 2, 3, 1)).numpy(),
         "reconstruction": pipeline.reconstruct(shown, output_type="np").images,
         "sample": pipeline.sample(SHOWN, torch.Generator().manual_seed(0), output_type="np").images,
         "linear": pipeline.interpolate(**ends, steps=SHOWN, output_type="np").images,
         "spherical": pipeline.interpolate(**ends, steps=SHOWN, method="spherical", output_type="np").images,
     }
     pictures = {"Held-out images, reconstructions, samples of the prior, and two interpolations": panel(rows)}
-    if sweep is None:
-        return pictures
-    swept, titles = {}, {}
-    for name in pipeline.attributes:
-        curve = pipeline.vae.calibration_of(name)
-        swept[name] = pipeline.traverse(shown[:1], name, steps=SHOWN, output_type="np").images
+    if _calibration(pipeline):
+        pictures["One held-out image with each attribute swept over its calibrated range"] = _traversals(
+            pipeline, shown[len(shown) // 2][None]
+        )
+    if sweep is not None:
+        caption = "Change of each attribute, in its own σ, over a ±2σ sweep of each attribute's dimension"
+        pictures[caption] = heatmap(
+            sweep.leakage, pipeline.attributes, pipeline.attributes, down="dimension swept", across="attribute measured"
+        )
+    return pictures
+
+
+def _traversals(pipeline: AttributeVAEPipeline, image: torch.Tensor) -> PIL.Image.Image:
+    rows, titles = {}, {}
+    for name, curve in _calibration(pipeline).items():
+        rows[name] = pipeline.traverse(image, name, steps=SHOWN, output_type="np").images
         values = np.linspace(curve["values"][0], curve["values"][-1], SHOWN)
         titles[name] = [f"{value:.3g} {curve['unit']}" for value in values]
-    pictures["One held-out image with each attribute swept over its calibrated range"] = panel(swept, titles)
-    caption = "Change of each attribute (column), in its own σ, over a ±2σ sweep of each dimension (row)"
-    pictures[caption] = heatmap(sweep.leakage, pipeline.attributes, pipeline.attributes, caption)
-    return pictures
+    return panel(rows, titles)

@@ -77,7 +77,7 @@ def scc(latents: np.ndarray, attributes: np.ndarray) -> np.ndarray:
     """(A,), in [0, 1]."""
     rho = np.abs(_correlation(stats.rankdata(latents, axis=0), stats.rankdata(attributes, axis=0)))
     freedom = len(latents) - 2
-    p = 2 * stats.t.sf(rho * np.sqrt(freedom / np.maximum(1 - rho**2, np.finfo(float).tiny)), freedom)
+    p = 2 * stats.t.sf(rho * np.sqrt(freedom / np.maximum(1 - rho**2, np.finfo(float).eps)), freedom)
     return np.where(p <= SIGNIFICANT, rho, 0).max(axis=0)
 
 

@@ -10,47 +10,52 @@ import PIL.Image
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+DPI = 140
+TILE, GAP, TITLE = 0.8, 0.06, 0.15  # inches: an image, the space between two, the line above one that has a title
+
 
 def panel(
-    rows: Mapping[str, Sequence[np.ndarray]],
-    titles: Mapping[str, Sequence[str]] | None = None,
-    tile: float = 0.8,
+    rows: Mapping[str, Sequence[np.ndarray]], titles: Mapping[str, Sequence[str]] | None = None, tile: float = TILE
 ) -> PIL.Image.Image:
-    """Rows of images under each other, a title on the left of each row and, from `titles`, above each image.
+    """Rows of images under each other, a name on the left of each row and, from `titles`, a line above each image.
 
-    Images are (H, W) or (H, W, C); grey ones and label maps are scaled to the range of their own row.
+    Images are (H, W) or (H, W, C): grey, label maps or colour (C = 3); of another C, channel 0 is shown. A row is
+    scaled to its own lowest and highest value. `tile` is the side of an image in inches.
     """
     titles = titles or {}
-    columns = max(len(images) for images in rows.values())
-    height = tile * (1.25 if titles else 1.05)
-    figure = Figure(figsize=(1.2 + tile * columns, 0.1 + height * len(rows)), dpi=120)
-    axes = figure.subplots(len(rows), columns, squeeze=False)
-    for line, (title, images) in zip(axes, rows.items(), strict=True):
-        low, high = min(map(np.min, images)), max(map(np.max, images))
-        for axis in line:
+    columns, line = max(map(len, rows.values())), tile + GAP + (TITLE if titles else 0)
+    margin = 0.15 + 0.06 * max(map(len, rows))  # holds the longest name
+    width, height = margin + columns * (tile + GAP), GAP + len(rows) * line
+    figure = Figure(figsize=(width, height), dpi=DPI)
+    for row, (name, images) in enumerate(rows.items()):
+        bottom = height - (row + 1) * line
+        figure.text((margin - 0.08) / width, (bottom + tile / 2) / height, name, ha="right", va="center", fontsize=8)
+        for column, image in enumerate(_displayed(images)):
+            left = margin + column * (tile + GAP)
+            axis = figure.add_axes((left / width, bottom / height, tile / width, tile / height))
+            axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axis.axis("off")
-        for axis, image in zip(line, images, strict=False):
-            axis.imshow(np.squeeze(image), cmap="gray", vmin=low, vmax=max(high, low + 1e-6), interpolation="nearest")
-        for axis, text in zip(line, titles.get(title, ()), strict=False):
-            axis.set_title(text, fontsize=6, pad=2)
-        line[0].text(-0.15, 0.5, title, transform=line[0].transAxes, ha="right", va="center", fontsize=7)
-    figure.subplots_adjust(
-        left=1.15 / (1.2 + tile * columns), right=0.99, top=0.9, bottom=0.02, wspace=0.06, hspace=0.35
-    )
+            if name in titles:
+                axis.set_title(titles[name][column], fontsize=6.5, pad=2)
     return to_image(figure)
 
 
-def heatmap(matrix: np.ndarray, row_names: Sequence[str], column_names: Sequence[str], caption: str) -> PIL.Image.Image:
-    """A matrix with its numbers written in, on a scale symmetric about zero."""
-    figure = Figure(figsize=(1.6 + 0.7 * len(column_names), 1.2 + 0.45 * len(row_names)), dpi=120)
+def heatmap(
+    matrix: np.ndarray, row_names: Sequence[str], column_names: Sequence[str], *, down: str, across: str
+) -> PIL.Image.Image:
+    """A matrix with its numbers written in, on a scale symmetric about zero; `down` and `across` name its two axes."""
+    figure = Figure(figsize=(1.6 + 0.7 * len(column_names), 0.9 + 0.4 * len(row_names)), dpi=DPI)
     axis = figure.subplots()
-    extreme = float(np.abs(matrix).max())
+    extreme = float(np.nanmax(np.abs(matrix)))
     axis.imshow(matrix, cmap="RdBu_r", vmin=-extreme, vmax=extreme, aspect="auto")
     axis.set_xticks(range(len(column_names)), column_names, fontsize=8)
     axis.set_yticks(range(len(row_names)), row_names, fontsize=8)
-    axis.set_title(caption, fontsize=8)
+    axis.set_xlabel(across, fontsize=8)
+    axis.set_ylabel(down, fontsize=8)
     for (row, column), value in np.ndenumerate(matrix):
-        axis.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=7)
+        colour = "white" if abs(value) > 0.6 * extreme else "black"
+        text = f"{round(value, 1) + 0.0:.1f}"  # the sum turns -0.0 into 0.0
+        axis.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
     figure.tight_layout()
     return to_image(figure)
 
@@ -60,3 +65,10 @@ def to_image(figure: Figure) -> PIL.Image.Image:
     buffer = BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
     return PIL.Image.open(buffer).convert("RGB")
+
+
+def _displayed(images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The images of one row in [0, 1], as (H, W) or (H, W, 3)."""
+    low, high = min(map(np.min, images)), max(map(np.max, images))
+    scaled = [(np.asarray(image, dtype=float) - low) / max(high - low, 1e-6) for image in images]
+    return [image[..., 0] if image.ndim == 3 and image.shape[-1] != 3 else image for image in scaled]

@@ -56,17 +56,27 @@ class Report:
         if not file.is_file():
             raise FileNotFoundError(f"No metrics.json in {folder}. Evaluate the model first, then write its card.")
         content = json.loads(file.read_text(encoding="utf-8"))
-        pictures = {caption: PIL.Image.open(folder / path) for caption, path in content["pictures"].items()}
+        pictures = {caption: _read_picture(folder / path) for caption, path in content["pictures"].items()}
         return cls([Metric(**metric) for metric in content["metrics"]], content["run"], content["details"], pictures)
 
     def with_spread(self, others: Sequence[Report]) -> Report:
-        """This report, each figure with its range over this run and others of the same recipe."""
+        """This report, each figure with its range over this run and others of the same recipe.
+
+        `details["per_run"]` then has the figures of all runs, by name. A figure that some runs lack has those it has.
+        """
         runs = [self, *others]
         if len(runs) == 1:
             return self
-        metrics = []
+        tables = [{metric.name: metric.value for metric in run.metrics} for run in runs]
+        metrics, per_run = [], {}
         for metric in self.metrics:
-            values = [run.value(metric.name) for run in runs]
-            spread = f"{len(runs)} runs, mean {np.mean(values):.4g}"
+            values = per_run[metric.name] = [table[metric.name] for table in tables if metric.name in table]
+            spread = f"{len(values)} runs, mean {np.mean(values):.4g}"
             metrics.append(replace(metric, low=float(min(values)), high=float(max(values)), spread=spread))
-        return replace(self, metrics=metrics, run={**self.run, "seeds": [run.run["seed"] for run in runs]})
+        run = {**self.run, "seeds": [run.run["seed"] for run in runs]}
+        return replace(self, metrics=metrics, run=run, details={**self.details, "per_run": per_run})
+
+
+def _read_picture(path: Path) -> PIL.Image.Image:
+    with PIL.Image.open(path) as picture:
+        return picture.copy()

@@ -96,9 +96,14 @@ def write_results(
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON under a temporary name, then rename, so that a reader never sees half a file."""
+    """Write JSON, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write under a temporary name, then rename, so that a reader never sees half a file."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 
 

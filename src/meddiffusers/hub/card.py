@@ -29,8 +29,12 @@ SECTIONS = (
     "Citation",
 )
 PIPELINE_TAGS = ("unconditional-image-generation", "image-to-image", "text-to-image", "image-segmentation", "other")
+LICENCES = (
+    "apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0",
+    "openrail", "creativeml-openrail-m", "other",
+)  # fmt: skip
 NOT_A_DEVICE = "not a medical device"
-_HOLES = re.compile(r"\[More Information Needed\]|\{\{|\}\}|\bTODO\b|\bTBD\b|\bnan\b|\bNone\b")
+_HOLES = re.compile(r"\[More Information Needed\]|\{\{|\}\}|\bTODO\b|\bTBD\b|\bnan\b|\bNone\b(?! \w)")
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Facts:
     training_data_licence: str
     training_procedure: str
     training_command: str
+    evaluation_command: str
     limitations: str
     citation: str
     tags: Sequence[str] = ()
@@ -60,12 +65,13 @@ class Facts:
         """Facts of a YAML file.
 
         Raises:
-            ValueError: a field is missing or unknown.
+            ValueError: a field is missing, empty or unknown.
         """
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         fields = set(cls.__dataclass_fields__)
         required = fields - {"tags", "datasets"}
-        missing, unknown = required - content.keys(), content.keys() - fields
+        missing = required - {name for name, value in content.items() if value}
+        unknown = content.keys() - fields
         if missing or unknown:
             raise ValueError(
                 f"{path}: missing {sorted(missing) or 'nothing'}, unknown {sorted(unknown) or 'nothing'}. "
@@ -75,7 +81,13 @@ class Facts:
 
 
 def write_card(facts: Facts, report: Report) -> ModelCard:
-    """The card of a repository that holds the report's files."""
+    """The card of a repository that holds the report's files.
+
+    Raises:
+        ValueError: the report does not say which seed and hardware its figures come from.
+    """
+    if missing := {"seed", "hardware"} - report.run.keys():
+        raise ValueError(f"The report's run lacks {', '.join(sorted(missing))}. Start it from `run_facts(seed)`.")
     data = ModelCardData(
         model_name=facts.name,
         license=facts.licence,
@@ -110,13 +122,13 @@ def card_faults(text: str, folder: Path | None = None) -> list[str]:
     except (ValueError, yaml.YAMLError) as error:
         return [f"Its metadata cannot be read ({error}). Expected YAML between two lines of ---."]
     faults = _metadata_faults(card.data)
-    headings = re.findall(r"^#+ +(.+?) *$", card.text, flags=re.MULTILINE)
+    headings = re.findall(r"^#+ +(.+?) *$", _prose(card.text), flags=re.MULTILINE)
     faults += [f"Section '{section}' is missing." for section in SECTIONS if section not in headings]
     faults += [f"Section '{section}' is empty." for section in _empty_sections(card.text)]
     faults += [f"It has a hole: {hole!r}." for hole in sorted(set(_HOLES.findall(_prose(card.text))))]
     if NOT_A_DEVICE not in card.text:
         faults.append(f"It does not say that the model is {NOT_A_DEVICE}.")
-    rows = re.findall(r"^\|(?!.*\bMetric\b)(?! *-)(.+)\|$", _section(card.text, "Evaluation"), flags=re.MULTILINE)
+    rows = re.findall(r"^\|(?! *Metric *\|)(?! *-)(.+)\|$", _section(card.text, "Evaluation"), flags=re.MULTILINE)
     if not rows:
         faults.append("Section 'Evaluation' has no table of measured metrics.")
     for row in rows:
@@ -135,6 +147,8 @@ def _metadata_faults(data: Any) -> list[str]:
     faults = [
         f"Metadata '{key}' is missing." for key in ("license", "library_name", "tags") if not getattr(data, key, None)
     ]
+    if getattr(data, "license", None) not in (None, *LICENCES):
+        faults.append(f"license is {data.license!r}, expected one of {', '.join(LICENCES)}.")
     if getattr(data, "pipeline_tag", None) not in PIPELINE_TAGS:
         faults.append(
             f"pipeline_tag is {getattr(data, 'pipeline_tag', None)!r}, expected one of {', '.join(PIPELINE_TAGS)}."

@@ -16,12 +16,17 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
+PICKLE_STARTS = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 TEXTS = {".json", ".jsonl", ".md", ".yaml", ".yml", ".txt", ".csv", ".tsv", ".html"}
-# DICOM attributes that identify a person or place (PS3.15, table E.1-1), as keywords or tags with a value behind them.
+# DICOM attributes that identify a person or a place (PS3.15, table E.1-1), as keyword, name or tag with a value behind:
+# `"PatientID": "7"`, `(0010,0010) Patient's Name  PN: 'Doe'`, `(0010,0010) PN [Doe]`, `| PatientID | 7 |`.
+_IDENTIFYING = (
+    "PatientName|PatientID|PatientBirthDate|PatientAddress|PatientTelephoneNumbers|OtherPatientIDs|AccessionNumber|"
+    "ReferringPhysicianName|InstitutionName|InstitutionAddress|StudyInstanceUID|SeriesInstanceUID|SOPInstanceUID"
+)
 _IDENTIFIER = re.compile(
-    r"\b(?:Patient(?:'?s)? ?(?:Name|ID|BirthDate|Address|TelephoneNumbers?)|OtherPatientIDs|AccessionNumber"
-    r"|ReferringPhysician(?:'?s)? ?Name|InstitutionName|StudyInstanceUID|SeriesInstanceUID|SOPInstanceUID"
-    r"|\(?0010, ?00[1234]0\)?)[\"'\s|]*[:=|][\"'\s|]*(?P<value>[^\s\"'|,}]+)"
+    r"\b(?:0010,? ?00[1234]0\)?|" + re.sub(r"(?<=[a-zP])(?=[A-Z])", r"(?:'?s)? ?", _IDENTIFYING) + ")"
+    r"[\"'\s|]*(?:[A-Z]{2}\b\s*)?[:=|\[][\"'\s|\[]*(?!null\b|None\b)[^\s\"'|,\[\]}]"
 )
 
 
@@ -34,28 +39,23 @@ class RepositoryError(ValueError):
 
 
 def repository_faults(folder: Path) -> list[str]:
-    """Faults of a pipeline repository: index, component folders, configurations, weights."""
+    """Faults in what loading a pipeline reads: index, component folders, their configurations and weights."""
     index_file = folder / "model_index.json"
     if not index_file.is_file():
         return [f"No model_index.json in {folder}. Expected a folder written by a pipeline's save_pretrained."]
     index, faults = _read_json(index_file)
-    components = {name: entry for name, entry in index.items() if isinstance(entry, list) and entry[0] is not None}
-    components.pop("_class_name", None)
-    for name, (library, class_name) in components.items():
-        component = (folder / name).resolve()
-        if component.parent != folder.resolve():
-            faults.append(f"model_index.json names a component {name!r}, which leads out of the repository.")
-        elif not component.is_dir():
-            faults.append(f"model_index.json names a component {name!r}, but there is no folder of that name.")
-        else:
-            faults += _configuration_faults(component, library, class_name)
-    return faults + weight_faults(folder)
+    for name, (library, class_name) in _components(index).items():
+        faults += _component_faults(folder, name, library, class_name)
+    return faults
 
 
-def weight_faults(folder: Path) -> list[str]:
-    """Truncated or foreign .safetensors files, pickles, and adapter weights inside a base model."""
+def weight_faults(folder: Path, within: str = ".") -> list[str]:
+    """Truncated or foreign .safetensors files, pickles, and adapter weights inside a base model.
+
+    within: the part of `folder` to look at, all of it by default; files are named relative to `folder`.
+    """
     faults = []
-    for path in _files(folder):
+    for path in _files(folder / within):
         name = path.relative_to(folder)
         if path.suffix in PICKLES:
             faults.append(f"{name} is a pickle, which can run code when opened. Convert it to safetensors.")
@@ -80,6 +80,15 @@ def identifier_faults(folder: Path) -> list[str]:
     return faults
 
 
+def _components(index: dict[str, Any]) -> dict[str, list[str]]:
+    """{name: [library, class]} of the components that a model_index.json names; [null, null] is an absent one."""
+    return {
+        name: entry
+        for name, entry in index.items()
+        if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str) and not name.startswith("_")
+    }
+
+
 def _files(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.is_file())
 
@@ -94,21 +103,37 @@ def _read_json(path: Path) -> tuple[dict[str, Any], list[str]]:
     return content, []
 
 
-def _configuration_faults(component: Path, library: str, class_name: str) -> list[str]:
-    """Keys of a component's config.json that its class does not take."""
+def _component_faults(folder: Path, name: str, library: str, class_name: str) -> list[str]:
+    component = folder / name
+    if component.resolve().parent != folder.resolve():
+        return [f"model_index.json names a component {name!r}, which leads out of the repository. Do not trust it."]
+    if not component.is_dir():
+        return [f"model_index.json names a component {name!r}, but there is no folder of that name. Fetch it again."]
+    faults = weight_faults(folder, within=name)
+    for path in sorted(component.glob("*config.json")):
+        config, broken = _read_json(path)
+        faults += broken
+        if path.name == "config.json":  # of a model: a scheduler's or tokenizer's has another name
+            faults += _unknown_keys(name, config, library, class_name)
+            if not any(component.glob("*.safetensors")):
+                faults.append(f"{name} has no .safetensors weights. Pickled ones are not opened: convert them.")
+    return faults
+
+
+def _unknown_keys(component: str, config: dict[str, Any], library: str, class_name: str) -> list[str]:
+    """Keys of a configuration that its class does not take; diffusers would ignore them."""
     import diffusers
 
-    path = component / "config.json"
     cls = getattr(getattr(diffusers.pipelines, library, diffusers), class_name, None)
-    if not path.is_file() or not hasattr(cls, "extract_init_dict"):
-        return []  # tokenizers, transformers models and remote code: theirs to judge
-    config, faults = _read_json(path)
+    if not hasattr(cls, "extract_init_dict"):
+        return []  # transformers models and remote code: theirs to judge
     known = [name for name in inspect.signature(cls.__init__).parameters if name != "self"]  # type: ignore[misc]
-    for key in config.keys() - set(known):
+    faults = []
+    for key in sorted(config.keys() - set(known)):
         if not key.startswith("_"):
             close = difflib.get_close_matches(key, known, n=1)
             advice = f"Did you mean {close[0]!r}?" if close else "Remove it, or install the version that wrote it."
-            faults.append(f"{component.name}/config.json has a key {key!r}, which {class_name} does not take. {advice}")
+            faults.append(f"{component}/config.json has a key {key!r}, which {class_name} does not take. {advice}")
     return faults
 
 
@@ -117,7 +142,9 @@ def _safetensors_faults(path: Path) -> list[str]:
         with safe_open(path, framework="pt") as weights:
             names = list(weights.keys())
     except (SafetensorError, OSError) as error:
-        if path.read_bytes()[:2] in (b"PK", b"\x80\x02", b"\x80\x04"):
+        with path.open("rb") as file:
+            start = file.read(2)
+        if start in PICKLE_STARTS:
             return ["is named .safetensors but is a pickle. Convert it with safetensors.torch.save_file."]
         return [f"is damaged or cut short ({path.stat().st_size} bytes; {error}). Fetch it again."]
     is_base = path.name.startswith(("diffusion_pytorch_model", "model"))

@@ -6,16 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from huggingface_hub import HfApi
-from huggingface_hub.errors import (
-    HFValidationError,
-    HfHubHTTPError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
-from meddiffusers.hub.faults import RepositoryError, repository_faults
+from meddiffusers.hub.faults import PICKLES, RepositoryError, repository_faults
 
 
 def load(
@@ -49,29 +43,21 @@ def local_folder(
     token: str | None = None,
     local_files_only: bool = False,
 ) -> Path:
-    """The repository's folder: itself, or the downloaded snapshot of a Hub id.
+    """The repository's folder: itself, or the downloaded snapshot of a Hub id, whole but for pickles.
 
     Raises:
         RepositoryError: neither exists, or the Hub cannot be asked and nothing is cached.
     """
     if Path(repository).is_dir():
         return Path(repository)
-    if not local_files_only:
-        _require_on_hub(str(repository), revision, token)
     try:
-        folder = DiffusionPipeline.download(
-            str(repository), revision=revision, token=token, local_files_only=local_files_only, use_safetensors=True
+        folder = snapshot_download(
+            str(repository),
+            revision=revision,
+            token=token,
+            local_files_only=local_files_only,
+            ignore_patterns=[f"*{suffix}" for suffix in PICKLES],
         )
-    except OSError as error:
-        fault = f"It could not be downloaded, and is not in the cache ({error}). Check the connection and the revision."
-        raise RepositoryError(repository, [fault]) from error
-    return Path(folder)
-
-
-def _require_on_hub(repository: str, revision: str | None, token: str | None) -> None:
-    """Ask the Hub itself: diffusers reports every failure as a missing cache entry."""
-    try:
-        HfApi().model_info(repository, revision=revision, token=token)
     except RevisionNotFoundError as error:
         fault = f"It has no revision {revision!r}. Give one of its branches, tags or commits."
         raise RepositoryError(repository, [fault]) from error
@@ -81,5 +67,7 @@ def _require_on_hub(repository: str, revision: str | None, token: str | None) ->
             "`token=` or `hf auth login`."
         )
         raise RepositoryError(repository, [fault]) from error
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError):
-        return  # no answer: the cache may still have it
+    except OSError as error:
+        fault = f"It could not be downloaded, and is not in the cache ({error}). Check the connection and the revision."
+        raise RepositoryError(repository, [fault]) from error
+    return Path(folder)

@@ -11,16 +11,17 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from huggingface_hub import HfApi, ModelCard
 
 from meddiffusers.evaluation.report import Report
 from meddiffusers.hub.card import Facts, card_faults, write_card
-from meddiffusers.hub.faults import RepositoryError, identifier_faults, repository_faults
+from meddiffusers.hub.faults import RepositoryError, identifier_faults, repository_faults, weight_faults
 
 # What a folder may hold besides the repository: the rest of a training run.
-_NOT_PUBLISHED = ("checkpoint-*", "validation", "logs", "log.jsonl", ".*", "__pycache__")
+_NOT_PUBLISHED = ("checkpoint-*", "repository", "validation", "logs", "log.jsonl", ".*", "__pycache__")
 
 
 def write_repository(pipeline: DiffusionPipeline, report: Report, facts: Facts, folder: Path) -> Path:
@@ -34,8 +35,8 @@ def write_repository(pipeline: DiffusionPipeline, report: Report, facts: Facts, 
         save_pipeline(pipeline, staged)
         report.save(staged)
         write_card(facts, report).save(staged / "README.md")
-        _forget_local_paths(staged)
         _raise_faults(staged)
+        _forget_local_paths(staged)
         _replace(folder, staged)
     return folder
 
@@ -64,11 +65,13 @@ def publish(
 ) -> str:
     """Push a pipeline or the folder of one to the Hub, and return the address of the commit.
 
+    The newest revision then holds what is pushed and nothing else; earlier ones keep what they had.
+
     card: a ModelCard, its text or a file; by default the folder's README.md. `tag` names the commit afterwards.
 
     Raises:
-        RepositoryError: a fault of the repository, a hole in the card, a live adapter or a DICOM identifier. Nothing is
-            pushed then.
+        RepositoryError: a fault of the repository, a hole in the card, a live adapter or a DICOM identifier, or
+            `private` asked of a repository that is public already. Nothing is pushed then.
     """
     with _staging(None) as staged:
         if isinstance(pipeline_or_dir, DiffusionPipeline):
@@ -77,14 +80,20 @@ def publish(
             shutil.copytree(pipeline_or_dir, staged, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*_NOT_PUBLISHED))
         if card is not None:
             (staged / "README.md").write_text(_card_text(card), encoding="utf-8")
-        _forget_local_paths(staged)
         _raise_faults(staged)
+        _forget_local_paths(staged)
         api = HfApi(token=token)
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        if private and not api.model_info(repo_id).private:
+            raise RepositoryError(repo_id, ["It is public already. Make it private in its settings, or take another."])
         if revision is not None:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
         commit = api.upload_folder(
-            repo_id=repo_id, folder_path=staged, revision=revision, commit_message=commit_message
+            repo_id=repo_id,
+            folder_path=staged,
+            revision=revision,
+            commit_message=commit_message,
+            delete_patterns="*",
         )
         if tag is not None:
             api.create_tag(repo_id, tag=tag, revision=commit.oid)
@@ -101,9 +110,15 @@ def _staging(parent: Path | None) -> Iterator[Path]:
 
 def _replace(folder: Path, staged: Path) -> None:
     """Put `staged` in the place of `folder`, which stays whole until the new one is there."""
+    earlier = staged.with_name("earlier")
     if folder.exists():
-        folder.rename(staged.with_name("earlier"))
-    staged.rename(folder)
+        folder.rename(earlier)
+    try:
+        staged.rename(folder)
+    except OSError:
+        if earlier.exists():
+            earlier.rename(folder)
+        raise
 
 
 def _card_text(card: ModelCard | str | Path) -> str:
@@ -115,16 +130,22 @@ def _card_text(card: ModelCard | str | Path) -> str:
 
 def _forget_local_paths(folder: Path) -> None:
     """Drop `_name_or_path` from every configuration: it tells where on its author's machine a part came from."""
+
+    def forget(entries: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in entries.items() if key != "_name_or_path"}
+
     for path in folder.rglob("*.json"):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(content, dict) and content.pop("_name_or_path", None) is not None:
-            path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
+        if "_name_or_path" in text:
+            content = json.loads(text, object_hook=forget)
+            path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _raise_faults(folder: Path) -> None:
     readme = folder / "README.md"
     text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
     card = card_faults(text, folder) if text else ["There is no card (README.md). Pass card= or write the repository."]
-    faults = repository_faults(folder) + [f"Card: {fault}" for fault in card] + identifier_faults(folder)
+    faults = [*repository_faults(folder), *weight_faults(folder), *identifier_faults(folder)]
+    faults += [f"Card: {fault}" for fault in card]
     if faults:
-        raise RepositoryError("The repository", faults)
+        raise RepositoryError("The repository", list(dict.fromkeys(faults)))

@@ -31,6 +31,7 @@ from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDis
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
 PUBLISHED_AS = "meddiffusers_attribute_vae_v1"  # library name in model_index.json and file name in a repository
@@ -80,9 +81,9 @@ class AttributeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         self.__module__ = PUBLISHED_AS  # what diffusers writes as this component's library
+        _check_configuration(self.config)
         height, width = self.image_size
         stride = 2 ** len(block_out_channels)
-        _check_configuration(self.config, height, width, stride)
 
         widths = [in_channels, *block_out_channels]
         bottom = (widths[-1], height // stride, width // stride)
@@ -108,8 +109,9 @@ class AttributeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
     def image_size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
         size = self.config["sample_size"]
-        return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+        return (size, size) if isinstance(size, int) else (size[0], size[1])
 
+    @apply_forward_hook  # so that a pipeline's CPU offload brings the weights here, as it does for `forward`
     def encode(
         self, x: torch.Tensor, return_dict: bool = True
     ) -> AutoencoderKLOutput | tuple[DiagonalGaussianDistribution]:
@@ -117,6 +119,7 @@ class AttributeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         posterior = DiagonalGaussianDistribution(self.encoder(x))
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
+    @apply_forward_hook
     def decode(self, z: torch.Tensor, return_dict: bool = True) -> DecoderOutput | tuple[torch.Tensor]:
         """Parameters of p(x | z) for latents z (B, K); `expectation` turns them into images."""
         parameters = self.decoder(z)
@@ -195,13 +198,15 @@ class AttributeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
 
 
-def _check_configuration(config: Any, height: int, width: int, stride: int) -> None:
+def _check_configuration(config: Any) -> None:
     """Raise a ValueError for a configuration that cannot work."""
     if config["likelihood"] not in LIKELIHOODS:
         raise ValueError(f"likelihood={config['likelihood']!r} is unknown. Expected one of {', '.join(LIKELIHOODS)}.")
-    if height % stride or width % stride:
+    size, stride = config["sample_size"], 2 ** len(config["block_out_channels"])
+    sides = [size, size] if isinstance(size, int) else list(size)
+    if len(sides) != 2 or any(side < 1 or side % stride for side in sides):
         raise ValueError(
-            f"sample_size {height}×{width} is not divisible by {stride}, the stride of "
+            f"sample_size={size}: expected one side or (height, width), divisible by {stride}, the stride of "
             f"{len(config['block_out_channels'])} blocks. Pad or resize the images, or use fewer block_out_channels."
         )
     attributes = list(config["attributes"])
@@ -222,8 +227,19 @@ def _check_configuration(config: Any, height: int, width: int, stride: int) -> N
             "background included, so at least 2."
         )
     for name, curve in (config["calibration"] or {}).items():
-        values, latents = np.asarray(curve["values"], float), np.asarray(curve["latents"], float)
-        if name not in attributes or values.shape != latents.shape or len(values) < 2:
-            raise ValueError(f"calibration of {name!r}: expected a known attribute and two lists of one length, ≥ 2.")
-        if (np.diff(values) <= 0).any() or (np.diff(latents) <= 0).any():
-            raise ValueError(f"calibration of {name!r} must increase in both 'values' and 'latents'.")
+        _check_calibration(name, curve, attributes)
+
+
+def _check_calibration(name: str, curve: dict[str, Any], attributes: list[str]) -> None:
+    if name not in attributes:
+        raise ValueError(f"calibration of {name!r}, which is none of the attributes {attributes}. Remove it.")
+    if set(curve) != {"unit", "values", "latents"}:
+        raise ValueError(f"calibration of {name!r} has the keys {sorted(curve)}, expected unit, values and latents.")
+    values, latents = np.asarray(curve["values"], float), np.asarray(curve["latents"], float)
+    if values.shape != latents.shape or values.size < 2:
+        raise ValueError(
+            f"calibration of {name!r} has {values.size} values and {latents.size} latents, expected equally many, "
+            "at least 2."
+        )
+    if not ((np.diff(values) > 0).all() and (np.diff(latents) > 0).all()):
+        raise ValueError(f"calibration of {name!r} must increase in both 'values' and 'latents'. Sort and thin them.")

@@ -44,6 +44,8 @@ from meddiffusers.training.losses import (
 from meddiffusers.training.randomness import BatchRandom
 from meddiffusers.training.task import Validation
 
+CALIBRATED = 128  # training images whose decoded sweeps give the calibration
+
 
 def _setting(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
@@ -162,7 +164,8 @@ class AttributeVAETask:
         if self.config.measure is None:
             calibration = calibration_by_encoding(pipeline, images, attributes, units={})
         else:
-            calibration = calibration_by_decoding(pipeline, images[:200], MEASURES[self.config.measure])
+            some = np.random.default_rng(0).permutation(len(images))[:CALIBRATED]
+            calibration = calibration_by_decoding(pipeline, images[some], MEASURES[self.config.measure])
         vae.register_to_config(calibration=calibration)
         return pipeline
 

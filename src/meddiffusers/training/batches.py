@@ -1,9 +1,9 @@
 """Which samples each process reads at each step, and the loader that reads them.
 
-One optimiser step takes G = batch_size · accumulation · world_size samples. Epoch e is a permutation of the data set that
-depends on (seed, e) alone, cut into steps of G samples; the incomplete last one is dropped. A step's samples, reshaped to
-(accumulation, world_size, batch_size), give process r its micro-batches. So the samples of a step do not depend on how G
-is divided, and to resume is to start at a step: nothing is skipped over or read twice.
+One optimiser step takes G = batch_size · accumulation · world_size samples. Epoch e is a permutation of the data set
+that depends on (seed, e) alone, cut into steps of G samples; the incomplete last one is dropped. A step's samples,
+reshaped to (accumulation, world_size, batch_size), give process r its micro-batches. So the samples of a step do not
+depend on how G is divided, and to resume is to start at a step: nothing is skipped over or read twice.
 """
 
 from __future__ import annotations

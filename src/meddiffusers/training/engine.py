@@ -1,9 +1,9 @@
 """The training loop, on accelerate: one for every task.
 
 A step: fetch → task.loss → backward (accumulate) → clip → AdamW → learning rate → EMA; then, when due: log, write a
-checkpoint, validate. Everything random is derived from the seed and the step, so a run that is killed and resumed from its
-last checkpoint ends, bit for bit, where an uninterrupted one does; and the processes of a run together do what one process
-with the whole batch would do.
+checkpoint, validate. Everything random is derived from the seed and the step, so a run that is killed and resumed from
+its last checkpoint ends, bit for bit, where an uninterrupted one does; and the processes of a run together do what one
+process with the whole batch would do.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from .config import TrainingConfig
 from .distributed import Agreement
 from .logs import LossHistory, RunLog, require_trackers
 from .output import save_pipeline
-from .randomness import BatchRandom, Stream, derive_seed
+from .randomness import BatchRandom, Stream, derive_seed, seed_torch
 from .setup import division_of, facts_of, initial_state, make_accelerator, make_lr_scheduler, prepared_modules
 from .stopping import Stop, StopSignals
 from .task import Batch, Task
 
 if TYPE_CHECKING:
-    from diffusers import DiffusionPipeline
+    from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a run leaves: the networks (with EMA weights, if kept) and the pipeline, which is saved in ``output_dir``."""
+    """What a run leaves: the networks (with EMA weights, if kept) and the pipeline, saved in ``output_dir``."""
 
     pipeline: DiffusionPipeline
     modules: dict[str, nn.Module]
@@ -93,9 +93,12 @@ class _Run:
                     self._do_what_is_due()
                 self._checkpoint()
                 self._leave_on_signal(stop)
-                return self._finish(stop)
+                result = self._finish(stop)
             finally:
                 self.log.close()
+        minutes = result.seconds / 60
+        self.accelerator.print(f"{result.step} steps in {minutes:.1f} minutes; the pipeline is in '{self.output_dir}'.")
+        return result
 
     def _resume(self, checkpoint: Path) -> None:
         self.state.load(checkpoint)
@@ -151,7 +154,7 @@ class _Run:
     def _random(self, part: int) -> BatchRandom:
         """The random numbers of a micro-step; sets torch's global generator for it too."""
         seed, key, rank = self.config.seed, (self.state.step, part), self.accelerator.process_index
-        torch.manual_seed(derive_seed(seed, Stream.MODEL, *key, rank))
+        seed_torch(derive_seed(seed, Stream.MODEL, *key, rank), self.accelerator.device)
         return BatchRandom(
             derive_seed(seed, Stream.NOISE, *key),
             rank=rank,
@@ -179,7 +182,7 @@ class _Run:
             self._diverged(f"The loss is {losses['loss'][wrong[0]]} at step {first}.")
         means = {name: float(series.mean()) for name, series in losses.items()}
         epoch = self._position()["step"] / self.sampler.steps_per_epoch
-        lr = self.lr_scheduler.get_last_lr()[0]
+        lr = float(self.lr_scheduler.get_last_lr()[0])
         self.log.training(step, {**means, "lr": lr, "epoch": epoch, "seconds": self.state.seconds})
 
     def _checkpoint(self) -> None:
@@ -196,7 +199,8 @@ class _Run:
 
     def _validate(self) -> None:
         if self.accelerator.is_main_process:
-            torch.manual_seed(derive_seed(self.config.seed, Stream.VALIDATION, self.state.step))
+            seed = derive_seed(self.config.seed, Stream.VALIDATION, self.state.step)
+            seed_torch(seed, self.accelerator.device)
             modules = self.state.modules
             with torch.no_grad(), self.state.averaged():
                 result = self.task.validate({name: module.eval() for name, module in modules.items()}, self.state.step)
@@ -237,9 +241,6 @@ class _Run:
         if self.accelerator.is_main_process:
             save_pipeline(pipeline, self.output_dir)
         self.accelerator.wait_for_everyone()
-        self.accelerator.print(
-            f"{self.state.step} steps in {self.state.seconds / 60:.1f} minutes; the pipeline is in '{self.output_dir}'."
-        )
         return TrainingResult(
             pipeline, modules, self.output_dir, self.state.step, self.state.seconds, stop is Stop.TIME
         )

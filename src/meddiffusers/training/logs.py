@@ -46,7 +46,9 @@ class LossHistory:
         Every process must call it at the same step.
         """
         names = list(self._steps[0][0])
-        table = torch.stack([torch.stack([part[name] for part in parts]).mean() for parts in self._steps for name in names])
+        table = torch.stack(
+            [torch.stack([part[name] for part in step]).mean() for step in self._steps for name in names]
+        )
         self._steps.clear()
         means = accelerator.reduce(table.float(), reduction="mean").cpu().numpy().reshape(-1, len(names))
         return dict(zip(names, means.T, strict=True))
@@ -57,9 +59,8 @@ class RunLog:
 
     def __init__(self, accelerator: Accelerator, folder: Path, *, first_step: int, last_step: int) -> None:
         self.accelerator, self.folder = accelerator, folder
-        self.bar = tqdm(
-            initial=first_step, total=last_step, desc="Steps", disable=not accelerator.is_main_process, dynamic_ncols=True
-        )
+        hidden = not accelerator.is_main_process
+        self.bar = tqdm(initial=first_step, total=last_step, desc="Steps", disable=hidden, dynamic_ncols=True)
         if accelerator.is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
             _forget_after(first_step, folder / "log.jsonl")
@@ -73,7 +74,7 @@ class RunLog:
 
     def training(self, step: int, values: dict[str, float]) -> None:
         """Writes the training losses, and shows the loss and the learning rate on the progress bar."""
-        self.metrics(step, {f"train/{name}": value for name, value in values.items()})
+        self.metrics(step, values)
         self.bar.set_postfix(loss=f"{values['loss']:.4g}", lr=f"{values['lr']:.3g}")
 
     def validation(self, step: int, result: Validation) -> None:
@@ -98,8 +99,8 @@ def require_trackers(names: list[str]) -> None:
     for name in names:
         if find_spec(name) is None:
             raise ImportError(
-                f"report_to names {name}, which is not installed. Run `pip install {name}`, or choose --report_to none; "
-                "the losses are in log.jsonl either way."
+                f"report_to names {name}, which is not installed. Run `pip install {name}`, or give --report_to none: "
+                "log.jsonl has the losses either way."
             )
 
 
@@ -120,4 +121,6 @@ def _forget_after(step: int, file: Path) -> None:
     """Drops the lines that a run now resumed at ``step`` had written beyond it; a line cut short by a kill is last."""
     lines = file.read_text().splitlines() if file.exists() else []
     kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-    file.write_text("".join(f"{line}\n" for line in kept))
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_text("".join(f"{line}\n" for line in kept))
+    partial.replace(file)

@@ -12,7 +12,7 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from transformers import HfArgumentParser
@@ -27,7 +27,7 @@ def parse_config(*dataclass_types: type, argv: Sequence[str] | None = None) -> t
     arguments = list(sys.argv[1:] if argv is None else argv)
     known = [field.name for kind in dataclass_types for field in dataclasses.fields(kind) if field.init]
     file = _config_file(arguments)
-    parser = HfArgumentParser(dataclass_types, allow_abbrev=False)
+    parser = HfArgumentParser(cast(Any, dataclass_types), allow_abbrev=False)
     parser.add_argument("--config", metavar="FILE", help="YAML file of settings; the command line overrides it")
     *configs, _, unknown = parser.parse_args_into_dataclasses(
         [*(_yaml_arguments(file, known) if file else []), *arguments],

@@ -27,27 +27,35 @@ class Stream(IntEnum):
 
 
 def derive_seed(seed: int, *key: int) -> int:
-    """A 63-bit seed, a pure function of ``seed`` and ``key`` (non-negative integers); differing keys are independent."""
+    """A 63-bit seed, a pure function of ``seed`` and ``key`` (integers ≥ 0); differing keys give independent seeds."""
     return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def seed_libraries(seed: int) -> None:
-    """Seeds the global generators of Python, numpy and torch: what augmentation code draws from."""
+    """Seeds the global generators of Python, numpy and torch's CPU: what augmentation code draws from."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    seed_torch(seed)
+
+
+def seed_torch(seed: int, device: torch.device | None = None) -> None:
+    """Seeds torch's global generators of the CPU and of ``device``.
+
+    At every step ``torch.manual_seed`` would be dear: it asks each kind of accelerator there might be.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device is not None and device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
 
 
 class BatchRandom:
     """The random numbers of one micro-step, the same however many processes share its batch.
 
-    Each process draws for the global batch from the same generator and keeps the rows of its own samples: process r of W
-    with a batch of B keeps rows r·B to (r+1)·B of W·B. The first axis of every shape is the batch of this process.
+    Each process draws for the global batch from the same generator and keeps the rows of its own samples: process r of
+    W with a batch of B keeps rows r·B to (r+1)·B of W·B. The first axis of every shape is the batch of this process.
     """
 
-    def __init__(
-        self, seed: int, *, rank: int = 0, world_size: int = 1, device: torch.device | str = "cpu"
-    ) -> None:
+    def __init__(self, seed: int, *, rank: int = 0, world_size: int = 1, device: torch.device | str = "cpu") -> None:
         self.rank, self.world_size, self.device = rank, world_size, device
         self.generator = torch.Generator(device).manual_seed(seed)
 

@@ -21,7 +21,7 @@ from .config import TrainingConfig
 from .state import TrainingState
 
 if TYPE_CHECKING:
-    from diffusers import ModelMixin
+    from diffusers.models.modeling_utils import ModelMixin
 
 _SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
@@ -30,6 +30,7 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     """Accelerate's view of this process; raises ValueError if it was told to spread one network over several."""
     folder = Path(config.output_dir)
     accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),  # or processes of torchrun would not find each other there
         mixed_precision=config.mixed_precision,
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         log_with=config.trackers or None,

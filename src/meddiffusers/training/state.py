@@ -6,8 +6,8 @@
       optimizer.pt          Adam's moments and the loss scaler
       trainer_state.json    the counters below, the configuration, the division of the batch
 
-No random state is stored, since every random number is a function of the seed and the step (``randomness``). The settings
-of the optimiser and of the learning rate's course are not restored either: the configuration of the resumed run holds.
+No random state is stored, since every random number is a function of the seed and the step (``randomness``). Nor are
+the settings of the optimiser and of the learning rate's course: the configuration of the resumed run holds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the engine trains: a task is a small object that holds the networks and knows their loss.
 
-A task says what is trained, on what, with which loss, how progress is shown and which pipeline comes out. It knows nothing
-of devices, processes, precision, optimisers or checkpoints; those are the engine's.
+A task says what is trained, on what, with which loss, how progress is shown and which pipeline comes out. It knows
+nothing of devices, processes, precision, optimisers or checkpoints; those are the engine's.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from .randomness import BatchRandom
 
 if TYPE_CHECKING:
-    from diffusers import DiffusionPipeline, ModelMixin
+    from diffusers.models.modeling_utils import ModelMixin
+    from diffusers.pipelines.pipeline_utils import DiffusionPipeline
     from PIL.Image import Image
 
 Batch: TypeAlias = dict[str, Any]
@@ -53,10 +54,10 @@ class Task(Protocol):
     def loss(self, modules: Mapping[str, nn.Module], batch: Batch, random: BatchRandom) -> dict[str, Tensor]:
         """Scalars by name, the same names at each call: "loss" is back-propagated, the others are logged.
 
-        ``modules`` are the networks as accelerate has prepared them: use them by calling them, since a method other than
-        ``forward`` would go past mixed precision and the exchange of gradients between processes. Losses are means over
-        the samples of this process; a loss over pairs of samples wants ``gather_with_gradient``. Take random numbers
-        from ``random``, so that they do not depend on the number of processes.
+        ``modules`` are the networks as accelerate has prepared them: use them by calling them, since a method other
+        than ``forward`` would go past mixed precision and the exchange of gradients between processes. Losses are means
+        over the samples of this process; a loss over pairs of samples wants ``gather_with_gradient``. Take random
+        numbers from ``random``, so that they do not depend on the number of processes.
         """
 
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:

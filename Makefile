@@ -1,0 +1,35 @@
+# make demo · make test · make lint · make bench · make bench-all · make train
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+EXPORT := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} TOKENIZERS_PARALLELISM=false
+
+.PHONY: demo test lint bench bench-all train clean
+
+demo: $(READY)
+	$(BIN)/meddiffusers demo --output demo
+
+test: $(READY)
+	$(BIN)/pytest
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# Benchmarks that take minutes; bench-all also trains the shipped checkpoints anew.
+bench: $(READY)
+	$(BIN)/python benchmarks/import_time.py
+	$(BIN)/python benchmarks/engine_overhead.py
+	$(BIN)/python benchmarks/digit_measurement.py
+	$(BIN)/python benchmarks/attributes.py
+
+bench-all: bench
+	$(BIN)/python benchmarks/attribute_training.py
+
+$(READY): constraints.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@

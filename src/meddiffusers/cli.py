@@ -1,0 +1,211 @@
+"""`meddiffusers …`: look at, evaluate and publish repositories from the command line.
+
+Heavy imports stand inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from meddiffusers.pipelines.attribute_vae_pipeline import AttributeVAEPipeline
+
+app = typer.Typer(no_args_is_help=True, help="Generative models for medical imaging.", pretty_exceptions_enable=False)
+evaluate = typer.Typer(no_args_is_help=True, help="Measure a repository's model on held-out data.")
+card = typer.Typer(no_args_is_help=True, help="Write and check model cards.")
+app.add_typer(evaluate, name="evaluate")
+app.add_typer(card, name="card")
+# No markup: units and extras stand in square brackets. No wrapping: paths and addresses are there to be copied.
+console = Console(markup=False, highlight=False, soft_wrap=True)
+errors = Console(markup=False, highlight=False, soft_wrap=True, stderr=True)
+
+Repository = Annotated[str, typer.Argument(help="A folder, or a repository id on the Hub.")]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")]
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("demo"),
+    checkpoints: Annotated[Path, typer.Option(help="Folder of the shipped repositories.")] = Path(
+        "examples/checkpoints"
+    ),
+) -> None:
+    """Run every shipped model once and write a page of what it did."""
+    from meddiffusers.demo.digits import digits_section
+    from meddiffusers.demo.page import write_page
+
+    sections = [digits_section(checkpoints)]
+    for section in sections:
+        console.print(f"{section.title} ({section.seconds:.1f} s)", style="bold")
+        if section.table:
+            console.print(_table(*section.table))
+        for name, value in section.metrics.items():
+            console.print(f"{name}: {value:.3g}")
+    console.print(f"The page is {write_page(sections, output)}")
+
+
+@evaluate.command("attributes")
+def evaluate_attribute_model(
+    repository: Repository,
+    data: Annotated[str, typer.Option(help="'digits', a folder of images, or a data set of the Hub.")] = "digits",
+    measure: Annotated[str, typer.Option(help="What measures decoded images: 'digits', or 'none'.")] = "digits",
+    image_column: Annotated[str, typer.Option(help="Column of the images.")] = "image",
+    split_seed: Annotated[int, typer.Option(help="Seed of the split; the one the model was trained with.")] = 0,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for metrics.json and pictures; by default runs/evaluation/NAME.")
+    ] = None,
+    revision: Revision = None,
+) -> None:
+    """Disentanglement, reconstruction, traversal and edit errors on held-out images."""
+    from meddiffusers.data.attribute_images import AttributeImages, load_attribute_images
+    from meddiffusers.data.measures import MEASURES
+    from meddiffusers.evaluation.attribute_report import evaluate_attributes
+
+    pipeline = _attribute_pipeline(repository, revision)
+    measured_by = None if measure == "none" else measure
+    splits = load_attribute_images(
+        data, attributes=pipeline.attributes, measure=measured_by, image_column=image_column, seed=split_seed
+    )
+    labels = pipeline.vae.config["likelihood"] == "categorical"
+    images = AttributeImages(splits["test"], pipeline.attributes, image_column, labels)
+    report = evaluate_attributes(
+        pipeline,
+        images.images,
+        images.attributes,
+        MEASURES[measured_by] if measured_by else None,
+        dataset=f"{data}, held out",
+    )
+    rows = [(metric.name, f"{metric.value:.4g}", str(metric.n)) for metric in report.metrics]
+    console.print(_table(("metric", "value", "N"), *rows))
+    folder = output or Path("runs", "evaluation", Path(repository).name)
+    console.print(f"Figures are in {report.save(folder)}, pictures beside them.")
+
+
+@app.command()
+def traverse(
+    repository: Repository,
+    image: Annotated[Path, typer.Argument(help="An image file of the size the model takes.")],
+    attribute: Annotated[str, typer.Argument(help="The attribute to sweep.")],
+    steps: Annotated[int, typer.Option(min=2, help="Images in the sweep.")] = 9,
+    output: Annotated[Path, typer.Option(help="The PNG panel to write.")] = Path("traverse.png"),
+    revision: Revision = None,
+) -> None:
+    """Sweep one attribute of an image over its calibrated range."""
+    import numpy as np
+    import PIL.Image
+
+    from meddiffusers.evaluation.panels import panel
+
+    pipeline = _attribute_pipeline(repository, revision)
+    curve = pipeline.vae.calibration_of(attribute)
+    asked = np.linspace(curve["values"][0], curve["values"][-1], steps)
+    with PIL.Image.open(image) as picture:
+        images = np.asarray(pipeline.traverse(picture, attribute, steps=steps, output_type="np").images)
+    panel({attribute: list(images)}, {attribute: [f"{value:.3g} {curve['unit']}" for value in asked]}).save(output)
+    console.print(f"The panel is {output}")
+
+
+@app.command()
+def publish(
+    folder: Annotated[Path, typer.Argument(help="A repository, as training or `card write` leaves it.")],
+    repo_id: Annotated[str, typer.Argument(help="Where on the Hub: owner/name.")],
+    card: Annotated[Path | None, typer.Option(help="Another card than the folder's README.md.")] = None,
+    private: Annotated[bool, typer.Option(help="Make the repository private.")] = False,
+    tag: Annotated[str | None, typer.Option(help="Tag the commit.")] = None,
+) -> None:
+    """Check a repository and push it to the Hub."""
+    from meddiffusers.hub.publish import publish as push
+
+    console.print(f"Published: {push(folder, repo_id, card=card, private=private, tag=tag)}")
+
+
+@card.command("lint")
+def card_lint(repository: Repository, revision: Revision = None) -> None:
+    """List the holes of a repository's model card; exit status 1 if there are any."""
+    from meddiffusers.hub.card import card_faults
+    from meddiffusers.hub.load import local_folder
+
+    folder = local_folder(repository, revision=revision)
+    readme = folder / "README.md"
+    faults = card_faults(readme.read_text(encoding="utf-8"), folder) if readme.is_file() else ["There is no README.md."]
+    for fault in faults:
+        console.print(f"- {fault}")
+    console.print(f"{len(faults)} fault(s) in the card of {repository}.")
+    raise typer.Exit(bool(faults))
+
+
+@card.command("write")
+def card_write(
+    runs: Annotated[list[Path], typer.Argument(help="Training runs of one recipe; the first is the one to publish.")],
+    facts: Annotated[Path, typer.Option(help="YAML of facts, see model_cards/.")],
+    output: Annotated[Path, typer.Option(help="Folder of the repository to write.")],
+) -> None:
+    """Write a whole repository from training runs: the first run's weights, figures with their spread over all runs."""
+    from meddiffusers.evaluation.report import Report
+    from meddiffusers.hub.card import Facts
+    from meddiffusers.hub.load import load
+    from meddiffusers.hub.publish import write_repository
+
+    report, *others = [Report.read(run) for run in runs]
+    written = write_repository(load(runs[0]), report.with_spread(others), Facts.read(facts), output)
+    console.print(f"The repository is {written}")
+
+
+@app.command()
+def info(repository: Repository, revision: Revision = None) -> None:
+    """What a repository holds: components, inputs, figures, licence. Its faults, with exit status 1, if it has any."""
+    from meddiffusers.hub.describe import describe
+    from meddiffusers.hub.faults import repository_faults
+    from meddiffusers.hub.load import local_folder
+
+    folder = local_folder(repository, revision=revision)
+    faults = repository_faults(folder)
+    for fault in faults:
+        console.print(f"fault: {fault}")
+    if faults:
+        raise typer.Exit(1)
+    about = describe(folder)
+    console.print(f"{about.pipeline}  {about.megabytes:.1f} MB  licence: {about.licence}", style="bold")
+    rows = [(part.name, part.class_name, part.library, f"{part.parameters:,}") for part in about.components]
+    console.print(_table(("component", "class", "library", "parameters"), *rows))
+    for line in about.inputs:
+        console.print(f"- {line}")
+    if about.metrics:
+        figures = [(metric["name"], f"{metric['value']:.4g}", metric["dataset"]) for metric in about.metrics]
+        console.print(_table(("metric", "value", "data"), *figures))
+
+
+def main() -> None:
+    """Run the command line; errors that say what to do are shown without a traceback, exit status 2."""
+    try:
+        app()
+    except (ValueError, OSError, ImportError) as error:
+        errors.print(f"error: {error}")
+        raise SystemExit(2) from error
+
+
+def _attribute_pipeline(repository: str, revision: str | None) -> AttributeVAEPipeline:
+    from meddiffusers.hub.load import load
+    from meddiffusers.pipelines.attribute_vae_pipeline import AttributeVAEPipeline
+
+    pipeline = load(repository, revision=revision)
+    if not isinstance(pipeline, AttributeVAEPipeline):
+        raise ValueError(f"{repository} holds a {type(pipeline).__name__}; this command takes an AttributeVAEPipeline.")
+    return pipeline
+
+
+def _table(header: Sequence[str], *rows: Sequence[str]) -> Table:
+    table = Table(*header, box=None, header_style="bold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+if __name__ == "__main__":
+    main()

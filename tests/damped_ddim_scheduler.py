@@ -1,0 +1,35 @@
+"""A scheduler that obeys the publishing rules, for a stock pipeline to hold: DDIM with every step scaled by `damping`."""
+
+from __future__ import annotations
+
+import shutil
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import register_to_config
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler, DDIMSchedulerOutput
+
+PUBLISHED_AS = "meddiffusers_damped_ddim_scheduler_v1"
+
+
+class DampedDDIMScheduler(DDIMScheduler):
+    """DDIM whose steps give `damping` times what DDIM's give."""
+
+    _compatibles = ["DDIMScheduler", "DampedDDIMScheduler"]
+
+    @register_to_config
+    def __init__(self, num_train_timesteps: int = 1000, damping: float = 0.5) -> None:
+        super().__init__(num_train_timesteps=num_train_timesteps)
+        self.__module__ = PUBLISHED_AS
+
+    def step(self, model_output: torch.Tensor, timestep: int, sample: torch.Tensor, **kwargs: Any) -> Any:
+        """DDIM's step, damped."""
+        output = super().step(model_output, timestep, sample, **kwargs)
+        return DDIMSchedulerOutput(self.config["damping"] * output.prev_sample, output.pred_original_sample)
+
+    def save_config(self, save_directory: str | PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
+        """Write the configuration and this file."""
+        super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
+        shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
