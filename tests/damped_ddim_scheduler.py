@@ -1,4 +1,4 @@
-"""A scheduler that obeys the publishing rules, for a stock pipeline to hold: DDIM with every step scaled by `damping`."""
+"""A scheduler that obeys the publishing rules, for a stock pipeline to hold: DDIM, every step scaled by `damping`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class DampedDDIMScheduler(DDIMScheduler):
 
     def step(self, model_output: torch.Tensor, timestep: int, sample: torch.Tensor, **kwargs: Any) -> Any:
         """DDIM's step, damped."""
-        output = super().step(model_output, timestep, sample, **kwargs)
+        output: Any = super().step(model_output, timestep, sample, **kwargs)
         return DDIMSchedulerOutput(self.config["damping"] * output.prev_sample, output.pred_original_sample)
 
     def save_config(self, save_directory: str | PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:

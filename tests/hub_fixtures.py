@@ -1,4 +1,4 @@
-"""Tiny repositories to publish: the first version of a model, a second one made by editing its file, a stock pipeline."""
+"""Tiny repositories to publish: a model's first version, a second one made by editing its file, a stock pipeline."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from damped_ddim_scheduler import DampedDDIMScheduler
 from diffusers import DDPMPipeline, UNet2DModel
 from hub_evidence import LATENTS, fingerprint
 
+from meddiffusers import AttributeVAE, AttributeVAEPipeline
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.results import Metric
 from meddiffusers.hub.card import Facts
-from meddiffusers.models.attribute_vae import AttributeVAE
-from meddiffusers.pipelines.attribute_vae_pipeline import AttributeVAEPipeline
 
 FIRST, SECOND = "meddiffusers_attribute_vae_v1", "meddiffusers_attribute_vae_v2"
 PIPELINE = "meddiffusers_attribute_vae_pipeline_v1"
@@ -70,7 +69,7 @@ def tiny_pipeline(seed: int = 0) -> AttributeVAEPipeline:
     return AttributeVAEPipeline(vae)
 
 
-def stock_pipeline(scheduler: Any = None) -> DDPMPipeline:
+def stock_pipeline(scheduler: Any = None) -> Any:
     """diffusers' DDPMPipeline around diffusers' U-Net, by default with a scheduler that obeys the publishing rules."""
     torch.manual_seed(0)
     unet = UNet2DModel(
@@ -109,7 +108,7 @@ def run_script(script: Path, repositories: Path, work: Path) -> dict[str, Any]:
     """What a script, run in a process of its own, has written into `work`/evidence.json."""
     work.mkdir()
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
-    command = [sys.executable, script, repositories, work]
+    command: list[str | Path] = [sys.executable, script, repositories, work]
     result = subprocess.run(command, env=environment, cwd=work, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         raise RuntimeError(f"{script.name} failed:\n{result.stderr}")

@@ -6,6 +6,7 @@ published, and what is saved again is byte by byte what was opened.
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -16,8 +17,7 @@ from diffusers import DDIMScheduler, DiffusionPipeline
 from hub_evidence import decoded, denoised, tree
 from hub_fixtures import FIRST, PIPELINE, decoded_negatives, stock_pipeline, tiny_pipeline
 
-from meddiffusers.models import attribute_vae
-from meddiffusers.pipelines import attribute_vae_pipeline
+from meddiffusers import AttributeVAE, AttributeVAEPipeline
 
 PLACES = pytest.mark.parametrize("place", ["folder", "hub"])
 PUBLISHED = {
@@ -50,12 +50,15 @@ def test_save_pretrained_writes_a_whole_repository(tmp_path: Path) -> None:
     tiny_pipeline().save_pretrained(tmp_path)
     files = tree(tmp_path)
     assert set(files) == PUBLISHED
-    assert json.loads(files["model_index.json"]).items() >= {
-        "_class_name": "AttributeVAEPipeline",
-        "vae": [FIRST, "AttributeVAE"],
-    }.items()
-    assert files[f"vae/{FIRST}.py"] == Path(attribute_vae.__file__).read_bytes()
-    assert files[f"{PIPELINE}.py"] == Path(attribute_vae_pipeline.__file__).read_bytes()
+    assert (
+        json.loads(files["model_index.json"]).items()
+        >= {
+            "_class_name": "AttributeVAEPipeline",
+            "vae": [FIRST, "AttributeVAE"],
+        }.items()
+    )
+    assert files[f"vae/{FIRST}.py"] == Path(inspect.getfile(AttributeVAE)).read_bytes()
+    assert files[f"{PIPELINE}.py"] == Path(inspect.getfile(AttributeVAEPipeline)).read_bytes()
 
 
 def test_a_saved_repository_opens_and_saves_again_the_same(tmp_path: Path, repositories: Path) -> None:
@@ -70,9 +73,9 @@ def test_with_the_package_no_remote_code_is_run(with_package: dict[str, Any], pl
     images = decoded(tiny_pipeline(seed=0))
     assert with_package[place]["first"] == {
         "images": images,
-        "pipeline": attribute_vae_pipeline.__name__,
-        "model": attribute_vae.__name__,
-        "AutoModel": attribute_vae.__name__,
+        "pipeline": AttributeVAEPipeline.__module__,
+        "model": AttributeVAE.__module__,
+        "AutoModel": AttributeVAE.__module__,
         "AutoModel's images": images,
     }
 
@@ -87,12 +90,14 @@ def test_with_the_package_a_repository_saves_again_the_same(
 @PLACES
 def test_with_the_package_another_version_needs_trust(with_package: dict[str, Any], place: str) -> None:
     evidence = dict(with_package[place]["versions"])
-    assert re.search(r"custom code in meddiffusers_attribute_vae_v2\.py.*trust_remote_code", evidence.pop("untrusted"), re.S)
+    assert re.search(
+        r"custom code in meddiffusers_attribute_vae_v2\.py.*trust_remote_code", evidence.pop("untrusted"), re.S
+    )
     assert evidence == {
         "second": decoded_negatives(seed=1),
         "second's model": "diffusers_modules",
         "first": decoded(tiny_pipeline(seed=0)),
-        "first, trusted": attribute_vae.__name__,
+        "first, trusted": AttributeVAE.__module__,
     }
 
 

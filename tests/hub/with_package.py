@@ -5,6 +5,8 @@
 Writes WORK/evidence.json, and what it saved again beside it.
 """
 
+# ruff: noqa: E402  (the environment must be set before huggingface_hub is imported)
+
 from __future__ import annotations
 
 import json
@@ -24,8 +26,7 @@ import meddiffusers  # noqa: F401
 
 IMPORTED = sorted(sys.modules)
 
-import diffusers
-from diffusers import AutoModel, DiffusionPipeline
+from diffusers import AutoModel, DDIMScheduler, DiffusionPipeline
 from huggingface_hub import HfApi
 
 from meddiffusers.hub import publish
@@ -94,7 +95,8 @@ def from_hub() -> dict[str, Any]:
 
 def compatibles() -> dict[str, Any]:
     """diffusers looks compatible schedulers up by name, in its own namespace."""
-    scheduler = diffusers.DampedDDIMScheduler.from_config(diffusers.DDIMScheduler(num_train_timesteps=7).config)
+    stock: Any = DDIMScheduler(num_train_timesteps=7)
+    scheduler = sys.modules["diffusers"].DampedDDIMScheduler.from_config(stock.config)
     return {
         "names": sorted(cls.__name__ for cls in scheduler.compatibles),
         "steps": scheduler.config["num_train_timesteps"],
@@ -102,6 +104,11 @@ def compatibles() -> dict[str, Any]:
 
 
 with HUB:
-    EVIDENCE = {"imported": IMPORTED, "compatibles": compatibles(), "folder": from_folders(), "hub": from_hub()}
+    EVIDENCE: dict[str, Any] = {
+        "imported": IMPORTED,
+        "compatibles": compatibles(),
+        "folder": from_folders(),
+        "hub": from_hub(),
+    }
 EVIDENCE["offline"] = decoded(DiffusionPipeline.from_pretrained("tester/first", local_files_only=True))
 (WORK / "evidence.json").write_text(json.dumps(EVIDENCE), encoding="utf-8")

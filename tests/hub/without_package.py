@@ -5,6 +5,8 @@
 Writes WORK/evidence.json, and what it saved again beside it.
 """
 
+# ruff: noqa: E402  (the environment must be set before huggingface_hub is imported)
+
 from __future__ import annotations
 
 import importlib
@@ -89,7 +91,7 @@ def from_hub() -> dict[str, Any]:
 
 
 with HUB:
-    EVIDENCE = {
+    EVIDENCE: dict[str, Any] = {
         "import meddiffusers": refusal(lambda: importlib.import_module("meddiffusers")),
         "folder": from_folders(),
         "hub": from_hub(),

@@ -70,14 +70,14 @@ class TestImages:
             assert torch.equal(pipeline_of().preprocess(given), mask[None, None].float())
 
     def test_a_palette_picture_is_its_colours(self) -> None:
-        indices = PIL.Image.fromarray(np.tile(np.uint8([0, 1]), (8, 6)))
+        indices = PIL.Image.fromarray(np.tile(np.array([0, 1], np.uint8), (8, 6)))
         indices.putpalette([0, 0, 0, 255, 51, 0])
         pixels = pipeline_of(in_channels=3).preprocess(indices)
         torch.testing.assert_close(pixels[0, :, 0, 1], torch.tensor([1, 0.2, 0]))
 
     def test_integers_fill_the_value_range(self) -> None:
         pipeline = pipeline_of(likelihood="gaussian", value_range=(-1, 3))
-        pixels = pipeline.preprocess(np.tile(np.uint8([0, 51, 255]), (8, 4)))
+        pixels = pipeline.preprocess(np.tile(np.array([0, 51, 255], np.uint8), (8, 4)))
         torch.testing.assert_close(pixels[0, 0, 0, :3], torch.tensor([-1, -0.2, 3]))
 
     def test_many_channels(self) -> None:
@@ -85,7 +85,7 @@ class TestImages:
         assert torch.equal(pipeline.preprocess(images[0].permute(1, 2, 0).numpy()), images[:1])
 
     def test_rounding_just_beyond_the_range_is_clipped(self) -> None:
-        pixels = pipeline_of().preprocess(np.tile(np.float32([-5e-4, 1 + 5e-4]), (8, 6)))
+        pixels = pipeline_of().preprocess(np.tile(np.array([-5e-4, 1 + 5e-4], np.float32), (8, 6)))
         assert (pixels.min(), pixels.max()) == (0, 1)
 
     def test_what_comes_out_goes_in(self) -> None:
@@ -139,7 +139,7 @@ class TestLabelMaps:
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_kinds_of_input(self, pipeline: AttributeVAEPipeline, kind: str) -> None:
-        one_hot = torch.stack([(label == self.LABELS).float() for label in range(4)], dim=1)
+        one_hot = torch.stack([torch.eq(self.LABELS, label).float() for label in range(4)], dim=1)
         assert torch.equal(pipeline.preprocess(self.KINDS[kind](self.LABELS)), one_hot)
 
     def test_outputs_are_the_likeliest_labels(self, pipeline: AttributeVAEPipeline) -> None:

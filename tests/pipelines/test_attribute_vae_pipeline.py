@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate.hooks import CpuOffload
 from contracts.pipeline_contract import PipelineContract, generator
 from contracts.published_contract import PublishedContract
 from diffusers import AutoencoderTiny
@@ -71,11 +72,22 @@ class TestDecode:
         expected = pipeline.vae(images).sample.sigmoid()
         torch.testing.assert_close(pipeline.reconstruct(images, output_type="pt").images, expected, rtol=0, atol=0)
 
+    def test_offloaded_models_come_for_encoding_and_for_decoding(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pipeline, fetched = calibrated(), []
+
+        def pre_forward(hook: CpuOffload, module: torch.nn.Module) -> None:
+            fetched.append(module)
+
+        monkeypatch.setattr(CpuOffload, "pre_forward", pre_forward)
+        pipeline.enable_model_cpu_offload(device="cpu")
+        pipeline.reconstruct(pictures(1, 1, 8, 12))
+        assert fetched == [pipeline.vae, pipeline.vae]
+
 
 def with_latents(*latents: list[float]) -> AttributeVAEPipeline:
     """A pipeline whose successive calls of `encode` give these."""
     pipeline, queue = calibrated(), [torch.tensor([vector]) for vector in latents]
-    pipeline.encode = lambda images: queue.pop(0)  # type: ignore[method-assign]
+    pipeline.encode = lambda images: queue.pop(0)
     return pipeline
 
 
@@ -151,7 +163,7 @@ class TestAttributes:
     def test_reading_is_the_inverse_of_editing(self) -> None:
         pipeline = calibrated()
         latents = pipeline.edit(self.IMAGES, {"area": [12, 20, 49], "slant": [-0.4, 0, 0.5]}).latents
-        pipeline.encode = lambda images: latents  # type: ignore[method-assign]
+        pipeline.encode = lambda images: latents
         read = pipeline.read_attributes(self.IMAGES)
         assert set(read) == {"area", "slant"}  # length has no calibration
         np.testing.assert_allclose(read["area"], [12, 20, 49], rtol=1e-6)

@@ -9,7 +9,7 @@ from meddiffusers.training.randomness import Stream, derive_seed
 
 
 def test_seeds_are_fixed_and_distinct() -> None:
-    assert derive_seed(0, Stream.NOISE, 5, 0) == 4924745207910800807
+    assert derive_seed(0, Stream.NOISE, 5, 0) == 1086434948749482842
     keys = [(stream, step, part) for stream in Stream for step in range(50) for part in range(4)]
     assert len({derive_seed(seed, *key) for key in keys for seed in (0, 1)}) == 2 * len(keys)
 

@@ -20,23 +20,27 @@ def panel(
     """Rows of images under each other, a name on the left of each row and, from `titles`, a line above each image.
 
     Images are (H, W) or (H, W, C): grey, label maps or colour (C = 3); of another C, channel 0 is shown. A row is
-    scaled to its own lowest and highest value. `tile` is the side of an image in inches.
+    scaled to its own lowest and highest value. `tile` is the width of an image in inches.
     """
     titles = titles or {}
-    columns, line = max(map(len, rows.values())), tile + GAP + (TITLE if titles else 0)
+    rows = {name: _displayed(images) for name, images in rows.items()}
+    tall = tile * max(image.shape[0] / image.shape[1] for images in rows.values() for image in images)
+    columns, line = max(map(len, rows.values())), tall + GAP + (TITLE if titles else 0)
     margin = 0.15 + 0.06 * max(map(len, rows))  # holds the longest name
     width, height = margin + columns * (tile + GAP), GAP + len(rows) * line
     figure = Figure(figsize=(width, height), dpi=DPI)
+    inches = figure.add_axes((0, 0, 1, 1))
+    inches.axis("off")
     for row, (name, images) in enumerate(rows.items()):
         bottom = height - (row + 1) * line
-        figure.text((margin - 0.08) / width, (bottom + tile / 2) / height, name, ha="right", va="center", fontsize=8)
-        for column, image in enumerate(_displayed(images)):
+        inches.text(margin - 0.08, bottom + tall / 2, name, ha="right", va="center", fontsize=8)
+        for column, image in enumerate(images):
             left = margin + column * (tile + GAP)
-            axis = figure.add_axes((left / width, bottom / height, tile / width, tile / height))
-            axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            axis.axis("off")
+            place = (left, left + tile, bottom, bottom + tile * image.shape[0] / image.shape[1])
+            inches.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest", extent=place, aspect="auto")
             if name in titles:
-                axis.set_title(titles[name][column], fontsize=6.5, pad=2)
+                inches.text(left + tile / 2, place[3] + 0.03, titles[name][column], ha="center", fontsize=6.5)
+    inches.set(xlim=(0, width), ylim=(0, height))  # which every image has moved
     return to_image(figure)
 
 

@@ -61,7 +61,9 @@ def _component(folder: Path, library: str, class_name: str) -> Component:
         with safe_open(weights, framework="pt") as tensors:
             parameters += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
     files = (folder / "config.json", folder / "scheduler_config.json")
-    config: dict[str, Any] = next((json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()), {})
+    config: dict[str, Any] = next(
+        (json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()), {}
+    )
     return Component(folder.name, class_name, library, parameters, config)
 
 

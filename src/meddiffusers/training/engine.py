@@ -21,6 +21,7 @@ import torch
 from accelerate.utils import send_to_device
 from torch import nn
 
+from .assembly import division_of, facts_of, initial_state, make_accelerator, make_lr_scheduler, prepared_modules
 from .batches import StepBatchSampler, batch_loader
 from .checkpoints import Checkpoints
 from .config import TrainingConfig
@@ -28,7 +29,6 @@ from .distributed import Agreement
 from .logs import LossHistory, RunLog, require_trackers
 from .output import save_pipeline
 from .randomness import BatchRandom, Stream, derive_seed, seed_torch
-from .setup import division_of, facts_of, initial_state, make_accelerator, make_lr_scheduler, prepared_modules
 from .stopping import Stop, StopSignals
 from .task import Batch, Task
 

@@ -1,12 +1,12 @@
 """Random numbers as a function of the run's seed and the place in the run, never of what was drawn before.
 
-Every use of chance has its own seed, derived from ``(seed, stream, step, …)`` with numpy's SeedSequence. Nothing random
-has a history, so no generator state need be stored in a checkpoint, and a resumed run draws what an uninterrupted one
-would have drawn.
+Every use of chance has its own seed, a hash of ``(seed, stream, step, …)``. Nothing random has a history, so no
+generator state need be stored in a checkpoint, and a resumed run draws what an uninterrupted one would have drawn.
 """
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Sequence
 from enum import IntEnum
@@ -27,8 +27,9 @@ class Stream(IntEnum):
 
 
 def derive_seed(seed: int, *key: int) -> int:
-    """A 63-bit seed, a pure function of ``seed`` and ``key`` (integers ≥ 0); differing keys give independent seeds."""
-    return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    """A 63-bit seed, a hash of ``seed`` and ``key``: the same on every machine, unrelated for different keys."""
+    digest = hashlib.blake2b(",".join(map(str, map(int, (seed, *key)))).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
 
 
 def seed_libraries(seed: int) -> None:
