@@ -40,7 +40,10 @@ class AttributeVAEPipelineOutput(BaseOutput):
 
 
 class AttributeVAEPipeline(DiffusionPipeline):
-    """Pipeline around an [`AttributeVAE`]. Calling it samples images from the prior N(0, I)."""
+    """Pipeline around an [`AttributeVAE`]. Calling it samples images.
+
+    Latents are drawn from N(0, I), or, where the model keeps the moments of its training latents, from that Gaussian.
+    """
 
     model_cpu_offload_seq = "vae"  # type: ignore[assignment]
     vae: Any  # set by register_modules
@@ -73,7 +76,8 @@ class AttributeVAEPipeline(DiffusionPipeline):
             raise ValueError(f"Got {len(generator)} generators for batch_size={batch_size}. Give one for each image.")
         if latents is None:
             shape = (batch_size, self.vae.config["latent_dim"])
-            latents = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=self.vae.dtype)
+            noise = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=self.vae.dtype)
+            latents = self.vae.from_standard_normal(noise)
         output = self.decode(latents, output_type=output_type)
         return output if return_dict else (output.images, output.latents)
 
@@ -83,7 +87,7 @@ class AttributeVAEPipeline(DiffusionPipeline):
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
     ) -> AttributeVAEPipelineOutput:
-        """`n` images decoded from z ~ N(0, I)."""
+        """`n` images decoded from random latents, as calling the pipeline does."""
         return self(batch_size=n, generator=generator, output_type=output_type)  # type: ignore[return-value]
 
     def preprocess(self, images: Image) -> torch.Tensor:

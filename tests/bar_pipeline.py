@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from meddiffusers import AttributeVAE, AttributeVAEPipeline
 from meddiffusers.data.measures import Measure
-from meddiffusers.models.attribute_vae import AttributeVAE
-from meddiffusers.pipelines.attribute_vae_pipeline import AttributeVAEPipeline
 
 OFFSET, SLOPE = (12.0, 12.0), (2.0, 1.5)
 WIDTH = {"unit": "px", "values": [4.0, 20.0], "latents": [-4.0, 4.0]}  # the true curve of `width`
@@ -46,7 +45,9 @@ class Draw(nn.Module):
     def forward(self, latents: Tensor) -> Tensor:
         width, height = (offset + slope * z for offset, slope, z in zip(OFFSET, SLOPE, latents.T, strict=False))
         drawn = bars(width, height)
-        return torch.cat([0.5 - drawn, drawn - 0.5], dim=1) if self.labels else self.low + (self.high - self.low) * drawn
+        return (
+            torch.cat([0.5 - drawn, drawn - 0.5], dim=1) if self.labels else self.low + (self.high - self.low) * drawn
+        )
 
 
 class Read(nn.Module):

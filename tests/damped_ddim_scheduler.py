@@ -7,7 +7,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import torch
 from diffusers.configuration_utils import register_to_config
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler, DDIMSchedulerOutput
 
@@ -24,9 +23,9 @@ class DampedDDIMScheduler(DDIMScheduler):
         super().__init__(num_train_timesteps=num_train_timesteps)
         self.__module__ = PUBLISHED_AS
 
-    def step(self, model_output: torch.Tensor, timestep: int, sample: torch.Tensor, **kwargs: Any) -> Any:
+    def step(self, *args: Any, **kwargs: Any) -> Any:
         """DDIM's step, damped."""
-        output: Any = super().step(model_output, timestep, sample, **kwargs)
+        output: Any = super().step(*args, **kwargs)
         return DDIMSchedulerOutput(self.config["damping"] * output.prev_sample, output.pred_original_sample)
 
     def save_config(self, save_directory: str | PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:

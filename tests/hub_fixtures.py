@@ -107,9 +107,11 @@ def decoded_negatives(seed: int) -> str:
 def run_script(script: Path, repositories: Path, work: Path) -> dict[str, Any]:
     """What a script, run in a process of its own, has written into `work`/evidence.json."""
     work.mkdir()
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     command: list[str | Path] = [sys.executable, script, repositories, work]
-    result = subprocess.run(command, env=environment, cwd=work, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": path}, cwd=work, capture_output=True, text=True, check=False
+    )
     if result.returncode != 0:
         raise RuntimeError(f"{script.name} failed:\n{result.stderr}")
     return json.loads((work / "evidence.json").read_text(encoding="utf-8"))

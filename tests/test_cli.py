@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Iterator
@@ -24,7 +25,6 @@ from meddiffusers.data.digits import digits
 from meddiffusers.evaluation import attribute_report
 from meddiffusers.evaluation.panels import panel
 from meddiffusers.evaluation.report import Report
-from meddiffusers.hub import publish as publish_module
 
 RANGES = {
     "area": (50.0, 200.0),
@@ -201,23 +201,21 @@ def test_publish_hands_over_what_was_asked_for(
         calls.append((arguments, options))
         return "https://hub/me/name/commit/1"
 
-    monkeypatch.setattr(sys.modules["meddiffusers.hub.publish"], "publish", push)
+    monkeypatch.setattr(importlib.import_module("meddiffusers.hub.publish"), "publish", push)
     output = run("publish", repository, "me/name", "--private", "--tag", "v1", "--card", tmp_path / "card.md").output
     assert calls == [((repository, "me/name"), {"card": tmp_path / "card.md", "private": True, "tag": "v1"})]
     assert "Published: https://hub/me/name/commit/1" in output
-    assert callable(publish_module)
 
 
 def stops(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """What the command line says on the error stream as it stops with status 2."""
+    """The error with which the command line stops, status 2."""
     monkeypatch.setattr(sys, "argv", ["meddiffusers", *map(str, arguments)])
     with pytest.raises(SystemExit) as stop:
         main()
     assert stop.value.code == 2
     output = capsys.readouterr().err
-    assert output.startswith("error: ")
     assert "Traceback" not in output
-    return output
+    return output.partition("error: ")[2]
 
 
 def test_errors_are_told_without_a_traceback(

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from accelerate import PartialState
+from accelerate.utils import set_seed
 
 from meddiffusers.hub.card import Facts
 from meddiffusers.hub.publish import publish, write_repository
@@ -36,6 +37,7 @@ def main() -> None:
     if training.push_to_hub and publishing.card is None:
         raise ValueError("push_to_hub is set but card is not; a published model needs a card: give --card FACTS.yaml.")
     facts = Facts.read(Path(publishing.card)) if publishing.card else None
+    set_seed(training.seed)  # the network's first weights
     task = AttributeVAETask(model)
     result = train(task, training)
     if not PartialState().is_main_process:

@@ -202,7 +202,7 @@ def test_a_fault_is_named_before_anything_is_opened(
     if place == "hub":
         push(repository, "tester/tiny")
     monkeypatch.setattr(DiffusionPipeline, "from_pretrained", lambda *_, **__: pytest.fail("it was opened"))
-    where = {"folder": repository, "hub": "tester/tiny"}[place]
+    where: str | Path = repository if place == "folder" else "tester/tiny"
     with pytest.raises(RepositoryError, match=message) as caught:
         load(where)
     assert re.match(rf"{re.escape(str(where))} cannot be used:\n  - ", str(caught.value))

@@ -24,7 +24,7 @@ def distance(first: Path, second: Path, net: str = "net") -> float:
 
 def wait(processes: list[Any]) -> list[int]:
     for process in processes:
-        process.join(60)
+        process.join(40)
     return [process.exitcode for process in processes]
 
 

@@ -32,7 +32,9 @@ def digits_section(checkpoints: Path) -> Section:
     tour = "Held-out digits, their reconstructions, samples, and two ways from the first digit to the last"
     swept = "One digit with each attribute swept over its calibrated range; above each image what it measures"
     slants = ", ".join(f"{slant:g}" for slant in SLANT)
-    asked = f"The digit edited to three thicknesses, each with a slant of {slants} rad; above each image what it measures"
+    asked = (
+        f"The digit edited to three thicknesses, each with a slant of {slants} rad; above each image what it measures"
+    )
     return Section(
         key="ar_vae_digits",
         title="AR-VAE: images edited by measured attributes",

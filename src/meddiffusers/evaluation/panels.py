@@ -15,7 +15,9 @@ TILE, GAP, TITLE = 0.8, 0.06, 0.15  # inches: an image, the space between two, t
 
 
 def panel(
-    rows: Mapping[str, Sequence[np.ndarray]], titles: Mapping[str, Sequence[str]] | None = None, tile: float = TILE
+    rows: Mapping[str, Sequence[np.ndarray] | np.ndarray],
+    titles: Mapping[str, Sequence[str]] | None = None,
+    tile: float = TILE,
 ) -> PIL.Image.Image:
     """Rows of images under each other, a name on the left of each row and, from `titles`, a line above each image.
 
@@ -71,7 +73,7 @@ def to_image(figure: Figure) -> PIL.Image.Image:
     return PIL.Image.open(buffer).convert("RGB")
 
 
-def _displayed(images: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _displayed(images: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
     """The images of one row in [0, 1], as (H, W) or (H, W, 3)."""
     low, high = min(map(np.min, images)), max(map(np.max, images))
     scaled = [(np.asarray(image, dtype=float) - low) / max(high - low, 1e-6) for image in images]

@@ -30,7 +30,7 @@ class Bar:
         return bool(_HOLDS[self.op](self.value, self.bound))
 
     def __str__(self) -> str:
-        return f"{'holds' if self.holds else 'FAILS'}  {self.name}: {self.value:.4g} {self.op} {self.bound:g}"
+        return f"{'holds' if self.holds else 'FAILS'}  {self.name}: {self.value:.6g} {self.op} {self.bound:g}"
 
     def as_dict(self) -> dict[str, Any]:
         """The bar as it stands in the JSON files."""

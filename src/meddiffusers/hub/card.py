@@ -128,13 +128,7 @@ def card_faults(text: str, folder: Path | None = None) -> list[str]:
     faults += [f"It has a hole: {hole!r}." for hole in sorted(set(_HOLES.findall(_prose(card.text))))]
     if NOT_A_DEVICE not in card.text:
         faults.append(f"It does not say that the model is {NOT_A_DEVICE}.")
-    rows = re.findall(r"^\|(?! *Metric *\|)(?! *-)(.+)\|$", _section(card.text, "Evaluation"), flags=re.MULTILINE)
-    if not rows:
-        faults.append("Section 'Evaluation' has no table of measured metrics.")
-    for row in rows:
-        cells = [cell.strip() for cell in row.split("|")]
-        if len(cells) < 5 or not all(cells[:5]):
-            faults.append(f"Metric row '{row.strip()}' lacks one of: name, value, spread, N, data.")
+    faults += _table_faults(_section(card.text, "Evaluation"))
     pictures = re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", card.text)
     if folder is not None:
         faults += [
@@ -156,6 +150,18 @@ def _metadata_faults(data: Any) -> list[str]:
     if not getattr(data, "eval_results", None):
         faults.append("Metadata 'model-index' is missing: no measured metric.")
     return faults
+
+
+def _table_faults(evaluation: str) -> list[str]:
+    rows = re.findall(r"^\|(?! *Metric *\|)(?! *-)(.+)\|$", evaluation, flags=re.MULTILINE)
+    if not rows:
+        return ["Section 'Evaluation' has no table of measured metrics."]
+    cells = {row.strip(): [cell.strip() for cell in row.split("|")][:5] for row in rows}
+    return [
+        f"Metric row '{row}' lacks one of: name, value, spread, N, data."
+        for row, first in cells.items()
+        if len(first) < 5 or not all(first)
+    ]
 
 
 def _section(text: str, title: str) -> str:

@@ -44,7 +44,7 @@ class AttributeVAEOutput(BaseOutput):
 
     sample: torch.Tensor
     latents: torch.Tensor
-    latent_dist: DiagonalGaussianDistribution
+    latent_dist: DiagonalGaussianDistribution | None = None
 
 
 class AttributeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -61,6 +61,8 @@ class AttributeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         value_range: lowest and highest intensity of an image. "bernoulli" needs (0, 1).
         calibration: for each attribute `{"unit": str, "values": [...], "latents": [...]}`, both lists increasing: the
             latent value at which a decoded image measures the attribute value. Piecewise linear in between.
+        latent_moments: `{"mean": (K), "covariance": (K, K)}` of the latents of training images. Attributes that go
+            together in the data do so in the latents too, so samples of this Gaussian look better than of N(0, I).
 
     Raises:
         ValueError: a configuration that cannot work, with what to change.
@@ -78,6 +80,7 @@ class AttributeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         likelihood: str = "bernoulli",
         value_range: Sequence[float] = (0.0, 1.0),
         calibration: dict[str, dict[str, Any]] | None = None,
+        latent_moments: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.__module__ = PUBLISHED_AS  # what diffusers writes as this component's library
@@ -136,22 +139,37 @@ class AttributeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     def forward(
         self,
-        sample: torch.Tensor,
+        sample: torch.Tensor | None = None,
         sample_posterior: bool = False,
         noise: torch.Tensor | None = None,
+        latents: torch.Tensor | None = None,
         generator: torch.Generator | None = None,
         return_dict: bool = True,
-    ) -> AttributeVAEOutput | tuple[torch.Tensor, torch.Tensor, DiagonalGaussianDistribution]:
-        """Encode and decode. z is the posterior mean, or μ + σ·`noise` (B, K), or drawn with `sample_posterior`."""
-        posterior = DiagonalGaussianDistribution(self.encoder(sample))
-        if noise is not None:
-            latents = posterior.mean + posterior.std * noise
-        else:
-            latents = posterior.sample(generator) if sample_posterior else posterior.mode()
+    ) -> AttributeVAEOutput | tuple[torch.Tensor, torch.Tensor, DiagonalGaussianDistribution | None]:
+        """Encode and decode. z is the posterior mean, or μ + σ·`noise` (B, K), or drawn with `sample_posterior`.
+
+        Where `latents` (B, K) are given, they are decoded and nothing is encoded: `decode` for a wrapped model.
+        """
+        posterior = None
+        if latents is None:
+            posterior = DiagonalGaussianDistribution(self.encoder(sample))
+            if noise is not None:
+                latents = posterior.mean + posterior.std * noise
+            else:
+                latents = posterior.sample(generator) if sample_posterior else posterior.mode()
         parameters = self.decoder(latents)
         if not return_dict:
             return parameters, latents, posterior
         return AttributeVAEOutput(sample=parameters, latents=latents, latent_dist=posterior)
+
+    def from_standard_normal(self, noise: torch.Tensor) -> torch.Tensor:
+        """N(0, I) numbers (B, K) as latents with the `latent_moments`; without moments, as they are."""
+        moments = self.config["latent_moments"]
+        if not moments:
+            return noise
+        mean = torch.tensor(moments["mean"], device=noise.device, dtype=torch.float32)
+        factor = torch.linalg.cholesky(torch.tensor(moments["covariance"], dtype=torch.float64)).to(mean)
+        return (mean + noise.float() @ factor.T).to(noise.dtype)
 
     def attribute_to_latent(self, name: str, value: float) -> float:
         """Latent value of dimension `attributes.index(name)` for an attribute value in its own unit.
@@ -228,6 +246,13 @@ def _check_configuration(config: Any) -> None:
         )
     for name, curve in (config["calibration"] or {}).items():
         _check_calibration(name, curve, attributes)
+    if config["latent_moments"]:
+        k = config["latent_dim"]
+        shapes = [np.shape(config["latent_moments"].get(key)) for key in ("mean", "covariance")]
+        if shapes != [(k,), (k, k)]:
+            raise ValueError(
+                f"latent_moments has mean and covariance of shapes {shapes}, expected ({k},) and ({k}, {k})."
+            )
 
 
 def _check_calibration(name: str, curve: dict[str, Any], attributes: list[str]) -> None:

@@ -1,15 +1,18 @@
 """The learning problem of an AttributeVAE, for the engine.
 
-Loss = w_r · −log p(x | z) + w_d · (1 − Dice) + β · KL + γ · ordering + γ_r · regression, on sampled z:
+Loss = w_r · −log p(x | z) + w_d · (1 − Dice) + β · KL + γ · ordering + γ_r · regression + γ_c · consistency, for z drawn
+from q(z | x):
 
-| symbol | setting | |
+| symbol | setting | what it is for |
 |---|---|---|
 | w_r, w_d | `reconstruction_weight`, `dice_weight` | Dice for categorical models only |
 | β | `kl_weight` | |
 | γ, δ | `ordering_weight`, `ordering_sharpness` | order of the latents = order of the attribute (Pati & Lerch 2020) |
-| γ_r | `regression_weight` | latent = standardised attribute, which keeps its σ at 1 and makes the relation linear |
+| γ_r | `regression_weight` | latent = standardised attribute: keeps its σ at 1, makes the relation linear |
+| γ_c | `consistency_weight` | an attribute changed in z is read again from the decoded image |
 
-γ = γ_r = 0, or no attributes, is the plain VAE.
+Consistency makes the decoder heed every attribute; by reconstruction alone it heeds those that tell it most.
+γ = γ_r = γ_c = 0, or no attributes, is the plain VAE.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import datasets
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate.utils import extract_model_from_parallel
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
@@ -29,12 +33,14 @@ from meddiffusers.data.attribute_images import AttributeImages, load_attribute_i
 from meddiffusers.data.measures import MEASURES
 from meddiffusers.evaluation.attribute_report import evaluate_attributes
 from meddiffusers.evaluation.calibration import calibration_by_decoding, calibration_by_encoding
+from meddiffusers.evaluation.latent_moments import latent_moments
 from meddiffusers.evaluation.panels import panel
 from meddiffusers.evaluation.report import Report
 from meddiffusers.models.attribute_vae import AttributeVAE
 from meddiffusers.pipelines.attribute_vae_pipeline import AttributeVAEPipeline
 from meddiffusers.training.distributed import gather_with_gradient
 from meddiffusers.training.losses import (
+    consistency_loss,
     kl_divergence,
     negative_log_likelihood,
     ordering_loss,
@@ -44,7 +50,9 @@ from meddiffusers.training.losses import (
 from meddiffusers.training.randomness import BatchRandom
 from meddiffusers.training.task import Validation
 
+SHARPENING, PICTURE_NOISE = 2.0, 0.3  # of pictures that the consistency loss reads; noise in units of intensity
 CALIBRATED = 128  # training images whose decoded sweeps give the calibration
+ENCODED = 4000  # training images at most for what needs encoding alone
 
 
 def _setting(default: Any, help: str) -> Any:
@@ -81,6 +89,9 @@ class AttributeVAEConfig:
     ordering_weight: float = _setting(10.0, "γ: weight of the ordering loss.")
     ordering_sharpness: float = _setting(10.0, "δ: how sharply the ordering loss tells latents apart.")
     regression_weight: float = _setting(0.0, "γ_r: weight of the squared error to the standardised attribute.")
+    consistency_weight: float = _setting(
+        0.0, "γ_c: weight of reading a changed attribute again from the decoded image."
+    )
     max_shift: int = _setting(0, "Training images are moved by up to so many pixels, where attributes allow it.")
 
 
@@ -140,7 +151,27 @@ class AttributeVAETask:
             terms["ordering"] = ordering_loss(latents, attributes, config.ordering_sharpness)
             terms["regression"] = regression_loss(latents, attributes)
             total = total + config.ordering_weight * terms["ordering"] + config.regression_weight * terms["regression"]
+        if config.consistency_weight and count:
+            terms["consistency"] = self._consistency(modules["vae"], output.latents.detach(), random)
+            total = total + config.consistency_weight * terms["consistency"]
         return {"loss": total, **terms}
+
+    def _consistency(self, vae: nn.Module, latents: Tensor, random: BatchRandom) -> Tensor:
+        """The consistency loss of latents (B, K) with one random attribute each set to a random value of N(0, 1).
+
+        The picture is sharpened (where it has logits) and noised before it is read, lest the decoder learn textures
+        that only this encoder takes for the attribute.
+        """
+        dimension = random.randint(0, len(self.config.attributes), (len(latents),))
+        value = random.randn(len(latents))
+        moved = latents.scatter(1, dimension[:, None], value[:, None].to(latents))
+        parameters = vae(latents=moved).sample.float()
+        model = extract_model_from_parallel(vae)
+        if self.config.likelihood != "gaussian":
+            parameters = SHARPENING * parameters
+        picture = model.expectation(parameters)
+        noised = picture + PICTURE_NOISE * random.randn_like(picture)
+        return consistency_loss(model.encoder, noised, dimension, value)
 
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
         """Loss terms on held-out images, and a panel of images above their reconstructions."""
@@ -158,14 +189,15 @@ class AttributeVAETask:
         """The pipeline, its attributes calibrated to their own units on training images."""
         vae = cast(AttributeVAE, modules["vae"])
         pipeline = AttributeVAEPipeline(vae)
+        some = np.random.default_rng(0).permutation(len(self.train_dataset))
+        images, attributes = self.train_dataset.images[some], self.train_dataset.attributes[some]
+        vae.register_to_config(latent_moments=latent_moments(pipeline, images[:ENCODED]))
         if not self.config.attributes:
             return pipeline
-        images, attributes = self.train_dataset.images, self.train_dataset.attributes
         if self.config.measure is None:
-            calibration = calibration_by_encoding(pipeline, images, attributes, units={})
+            calibration = calibration_by_encoding(pipeline, images[:ENCODED], attributes[:ENCODED], units={})
         else:
-            some = np.random.default_rng(0).permutation(len(images))[:CALIBRATED]
-            calibration = calibration_by_decoding(pipeline, images[some], MEASURES[self.config.measure])
+            calibration = calibration_by_decoding(pipeline, images[:CALIBRATED], MEASURES[self.config.measure])
         vae.register_to_config(calibration=calibration)
         return pipeline
 

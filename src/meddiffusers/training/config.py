@@ -27,7 +27,7 @@ class TrainingConfig:
     counted in steps is counted in optimiser steps.
     """
 
-    output_dir: str = _setting("output", "Folder for the pipeline, the checkpoints and the logs.")
+    output_dir: str = _setting("output", "Folder for pipeline, checkpoints and logs; one for all nodes.")
     seed: int = _setting(0, "Everything random in the run is derived from it.")
 
     train_batch_size: int = _setting(16, "Samples one process takes at once.")

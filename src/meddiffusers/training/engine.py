@@ -77,6 +77,8 @@ class _Run:
         self.checkpoints.require_space(self.state.nbytes())
         if checkpoint:
             self._resume(checkpoint)
+        elif config.resume_from_checkpoint:
+            self.accelerator.print(f"There is no checkpoint in '{self.output_dir}' yet; starting anew.")
         self.first_step = self.saved_step = self.state.step
         epochs_left = self.config.num_train_epochs * self.sampler.steps_per_epoch - self.sampler.start
         self.last_step = config.max_train_steps or self.first_step + max(0, epochs_left)
@@ -101,6 +103,7 @@ class _Run:
         return result
 
     def _resume(self, checkpoint: Path) -> None:
+        self.accelerator.print(f"Resuming from '{checkpoint}'.")
         self.state.load(checkpoint)
         if not self.sampler.start_from(self.state.facts["data"]) and self.accelerator.is_main_process:
             logger.warning(
@@ -121,9 +124,10 @@ class _Run:
 
     def _stop(self) -> Stop:
         self.state.seconds = time.monotonic() - self.started
-        own = Stop.STEPS if self.state.step >= self.last_step else Stop.NOT_YET
-        if self.state.seconds >= 60 * (self.config.max_train_minutes or math.inf):
-            own = Stop.TIME
+        late = self.state.seconds >= 60 * (self.config.max_train_minutes or math.inf)
+        own = Stop.TIME if late else Stop.NOT_YET
+        if self.state.step >= self.last_step:
+            own = Stop.STEPS
         if self.signals.received:
             own = Stop.SIGNAL
         return Stop(self.agreement.maximum(own))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 
 
 def kl_divergence(mean: Tensor, logvar: Tensor) -> Tensor:
@@ -48,3 +49,14 @@ def ordering_loss(latents: Tensor, attributes: Tensor, sharpness: float) -> Tens
 def regression_loss(latents: Tensor, attributes: Tensor) -> Tensor:
     """Latents equal to the standardised attributes: Σ_r mean_i (z_i − a_i)². Both arguments are (N, A)."""
     return (latents - attributes).square().mean(dim=0).sum()
+
+
+def consistency_loss(encoder: nn.Module, picture: Tensor, dimension: Tensor, value: Tensor) -> Tensor:
+    """Does a decoded picture show the attribute it was asked for? mean_i (μ(picture_i)[dimension_i] − value_i)².
+
+    picture (B, C, H, W) was decoded from latents whose `dimension` (B,) had been set to `value` (B,). The encoder, which
+    reads it, is held fixed, so that the decoder alone has to learn.
+    """
+    fixed = {name: parameter.detach() for name, parameter in encoder.named_parameters()}
+    read = functional_call(encoder, fixed, (picture,))
+    return (read.gather(1, dimension[:, None])[:, 0] - value).square().mean()

@@ -12,8 +12,8 @@ class Stop(IntEnum):
     """What ended the run; where several apply on several processes, the largest holds for all."""
 
     NOT_YET = 0
-    STEPS = 1
-    TIME = 2
+    TIME = 1
+    STEPS = 2
     SIGNAL = 3
 
 
