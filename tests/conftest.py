@@ -6,9 +6,13 @@ import os
 import tempfile
 from pathlib import Path
 
+import pytest
+
 _CACHE = Path(tempfile.gettempdir()) / "meddiffusers-tests"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["HF_HOME"] = str(_CACHE / "hf")
 os.environ["HF_MODULES_CACHE"] = str(_CACHE / "modules")
+
+pytest.register_assert_rewrite("contracts")

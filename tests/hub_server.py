@@ -34,6 +34,10 @@ class Fault:
         return self.fragment in request.path and (self.keep is None or request.method == "GET")
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 64  # a snapshot download opens many connections at once; beyond the queue each waits a second
+
+
 class HubServer(Hub):
     """The Hub, listening on 127.0.0.1 inside its `with` block.
 
@@ -45,7 +49,7 @@ class HubServer(Hub):
         self.requests: list[tuple[str, str]] = []
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self))
+        self._server = _Server(("127.0.0.1", 0), partial(_Handler, self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 

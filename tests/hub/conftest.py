@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,6 @@ def without_package(repositories: Path, tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """A Hub that this process sees, signed in and with an empty cache; huggingface_hub reads its address at import."""
-    monkeypatch.setattr(ThreadingHTTPServer, "request_queue_size", 64)  # a client that opens more waits a second
     with HubServer() as hub:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)

@@ -85,6 +85,12 @@ class TestForward:
         torch.testing.assert_close(output.latents, mean + (logvar / 2).exp() * noise)
         torch.testing.assert_close(output.sample, vae.decoder(output.latents), rtol=0, atol=0)
 
+    def test_given_latents_are_decoded_and_nothing_is_encoded(self, vae: AttributeVAE) -> None:
+        latents = torch.randn(2, 3)
+        output = vae(latents=latents)
+        torch.testing.assert_close(output.sample, vae.decode(latents).sample, rtol=0, atol=0)
+        assert output.latents is latents and output.latent_dist is None
+
     def test_drawn_noise_comes_from_the_generator(self, vae: AttributeVAE) -> None:
         drawn = vae(self.x, sample_posterior=True, generator=torch.Generator().manual_seed(4)).latents
         noise = torch.randn(2, 3, generator=torch.Generator().manual_seed(4))

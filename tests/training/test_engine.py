@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers.training_utils import EMAModel
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toy_task import ToyNet, ToyTask, run_toy
 
 from meddiffusers.training import logs
+from meddiffusers.training.state import TrainingState
 
 
 class Recording(ToyTask):
@@ -114,6 +116,21 @@ def test_bf16_computes_in_bf16_and_leaves_float32_networks(tmp_path: Path) -> No
         for net in (ToyTask().modules["net"], reloaded, full.modules["net"])
     ]
     assert errors[1] < 0.7 * errors[0] and errors[1] == pytest.approx(errors[2], rel=0.1)
+
+
+def test_a_step_that_overflows_in_fp16_is_skipped_and_the_scale_lowered() -> None:
+    net = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.ones_(net.weight)
+    average = EMAModel(net.parameters(), foreach=True)
+    scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
+    state = TrainingState({"net": net}, {"net": average}, torch.optim.SGD(net.parameters(), lr=0.5), scaler)
+    for slope, updated, weight, scale in [(float("inf"), False, 1.0, 32.0), (3.0, True, 0.0, 32.0)]:
+        scaler.scale(slope * net.weight.sum()).backward()
+        assert state.update(max_grad_norm=2.0) is updated
+        assert net.weight.item() == pytest.approx(weight)  # 1 - 0.5 · 3, clipped to 2
+        assert average.shadow_params[0].item() == pytest.approx(weight)
+        assert scaler.get_scale() == scale and net.weight.grad is None
+    assert state.updates == average.optimization_step == 1
 
 
 def test_the_learning_rate_warms_up_and_falls_per_optimiser_step(tmp_path: Path) -> None:

@@ -134,11 +134,11 @@ def test_a_plain_vae_of_a_folder(train: Train, grey: Path) -> None:
 
 
 def test_attributes_of_a_table_weigh_in_the_loss(train: Train, grey: Path) -> None:
-    weights = {"kl_weight": 0.5, "ordering_weight": 7.0, "regression_weight": 3.0}
+    weights = {"kl_weight": 0.5, "ordering_weight": 7, "regression_weight": 3, "consistency_weight": 2}
     output = train(dataset_name=grey, sample_size=16, attributes=["radius", "row"], **weights)
     for line in [line for line in log_of(output) if "loss" in line]:
-        terms = line["reconstruction"] + 0.5 * line["kl"] + 7 * line["ordering"] + 3 * line["regression"]
-        assert line["loss"] == pytest.approx(terms, rel=1e-5)
+        attributes = 7 * line["ordering"] + 3 * line["regression"] + 2 * line["consistency"]
+        assert line["loss"] == pytest.approx(line["reconstruction"] + 0.5 * line["kl"] + attributes, rel=1e-5)
     names = [metric.name for metric in Report.read(output).metrics]
     assert "SCC" in names
     assert not [name for name in names if "traversal" in name]  # nothing measures a decoded disc

@@ -146,7 +146,9 @@ def _pictures(
         "linear": pipeline.interpolate(**ends, steps=SHOWN, output_type="np").images,
         "spherical": pipeline.interpolate(**ends, steps=SHOWN, method="spherical", output_type="np").images,
     }
-    pictures = {"Held-out images, reconstructions, samples of the prior, and two interpolations": panel(rows)}
+    pictures = {
+        "Held-out images, their reconstructions, samples, and two ways from the first image to the last": panel(rows)
+    }
     if _calibration(pipeline):
         pictures["One held-out image with each attribute swept over its calibrated range"] = _traversals(
             pipeline, shown[len(shown) // 2][None]

@@ -1,7 +1,7 @@
 """The learning problem of an AttributeVAE, for the engine.
 
-Loss = w_r · −log p(x | z) + w_d · (1 − Dice) + β · KL + γ · ordering + γ_r · regression + γ_c · consistency, for z drawn
-from q(z | x):
+Loss = w_r · −log p(x | z) + w_d · (1 − Dice) + β · KL + γ · ordering + γ_r · regression + γ_c · consistency, for z
+drawn from q(z | x):
 
 | symbol | setting | what it is for |
 |---|---|---|
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import datasets
@@ -32,6 +33,7 @@ from torch import Tensor, nn
 from meddiffusers.data.attribute_images import AttributeImages, load_attribute_images
 from meddiffusers.data.measures import MEASURES
 from meddiffusers.evaluation.attribute_report import evaluate_attributes
+from meddiffusers.evaluation.batched import BATCH
 from meddiffusers.evaluation.calibration import calibration_by_decoding, calibration_by_encoding
 from meddiffusers.evaluation.latent_moments import latent_moments
 from meddiffusers.evaluation.panels import panel
@@ -114,7 +116,9 @@ class AttributeVAETask:
         self.std = torch.from_numpy(self.train_dataset.attributes.std(axis=0)).clamp_min(1e-12)
         self.vae = self._build_model()
         self.pipeline = AttributeVAEPipeline(self.vae)
-        self.pipeline.preprocess(self.train_dataset.images[:1])  # a wrong size or range shows before any work
+        for images in (self.train_dataset.images, self.test_images.images):
+            for batch in images.split(BATCH):
+                self.pipeline.preprocess(batch)  # a wrong size, range or label shows before any work
 
     @property
     def modules(self) -> Mapping[str, ModelMixin]:
@@ -181,7 +185,7 @@ class AttributeVAETask:
         terms = self.loss(modules, batch, BatchRandom(0, device=device))
         shown = self.test_images.images[:8]
         rebuilt = AttributeVAEPipeline(modules["vae"]).reconstruct(shown, output_type="np").images
-        originals = self.pipeline.preprocess(shown).permute(0, 2, 3, 1).numpy()
+        originals = (shown if shown.ndim == 3 else shown.permute(0, 2, 3, 1)).numpy()
         rows = {"image": list(originals), "reconstruction": list(np.asarray(rebuilt))}
         return Validation({name: float(term) for name, term in terms.items()}, {"reconstruction": panel(rows)})
 
@@ -205,7 +209,7 @@ class AttributeVAETask:
         """Figures and pictures of the trained pipeline on the held-out images."""
         measure = MEASURES[self.config.measure] if self.config.measure else None
         images, attributes = self.test_images.images, self.test_images.attributes
-        dataset = f"{self.config.dataset_name}, held out"
+        dataset = f"{Path(self.config.dataset_name).name}, held out"  # a folder's place is nobody's business
         return evaluate_attributes(pipeline, images, attributes, measure, dataset=dataset)
 
     def _images(self, split: datasets.Dataset) -> AttributeImages:

@@ -30,7 +30,7 @@ from .logs import LossHistory, RunLog, require_trackers
 from .output import save_pipeline
 from .randomness import BatchRandom, Stream, derive_seed, seed_torch
 from .stopping import Stop, StopSignals
-from .task import Batch, Task
+from .task import Task
 
 if TYPE_CHECKING:
     from diffusers.pipelines.pipeline_utils import DiffusionPipeline
@@ -83,7 +83,6 @@ class _Run:
         epochs_left = self.config.num_train_epochs * self.sampler.steps_per_epoch - self.sampler.start
         self.last_step = config.max_train_steps or self.first_step + max(0, epochs_left)
         self.lr_scheduler = make_lr_scheduler(self.state, config, self.last_step)
-        self.optimizer = self.accelerator.prepare(self.state.optimizer)
 
     def result(self) -> TrainingResult:
         """Trains, saves and tells where the pipeline is."""
@@ -137,23 +136,13 @@ class _Run:
         for part in range(self.config.gradient_accumulation_steps):
             batch = send_to_device(next(self.batches), self.accelerator.device, non_blocking=True)
             with self.accelerator.accumulate(*self.modules.values()):
-                self._micro_step(batch, part)
-        if not self.optimizer.step_was_skipped:
-            self.state.updates += 1
+                losses = self.task.loss(self.modules, batch, self._random(part))
+                self.history.add(losses)
+                self.accelerator.backward(losses["loss"])
+        if self.state.update(self.config.max_grad_norm):
             self.lr_scheduler.step()
-            self.state.update_averages()
         self.state.step += 1
         self.log.bar.update()
-
-    def _micro_step(self, batch: Batch, part: int) -> None:
-        losses = self.task.loss(self.modules, batch, self._random(part))
-        self.history.add(losses)
-        self.accelerator.backward(losses["loss"])
-        if self.accelerator.sync_gradients:
-            parameters = [p for group in self.state.optimizer.param_groups for p in group["params"]]
-            self.accelerator.clip_grad_norm_(parameters, self.config.max_grad_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
 
     def _random(self, part: int) -> BatchRandom:
         """The random numbers of a micro-step; sets torch's global generator for it too."""

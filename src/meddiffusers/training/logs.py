@@ -60,7 +60,9 @@ class RunLog:
     def __init__(self, accelerator: Accelerator, folder: Path, *, first_step: int, last_step: int) -> None:
         self.accelerator, self.folder = accelerator, folder
         hidden = not accelerator.is_main_process
-        self.bar = tqdm(initial=first_step, total=last_step, desc="Steps", disable=hidden, dynamic_ncols=True)
+        self.bar = tqdm(
+            initial=first_step, total=last_step, desc="Steps", disable=hidden, dynamic_ncols=True, mininterval=0.5
+        )
         if accelerator.is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
             _forget_after(first_step, folder / "log.jsonl")

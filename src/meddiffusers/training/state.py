@@ -91,10 +91,31 @@ class TrainingState:
             for name, average in self.averages.items():
                 average.restore(self.modules[name].parameters())
 
-    def update_averages(self) -> None:
-        """Takes the present weights into the averages; once for each update of the weights."""
-        for name, average in self.averages.items():
-            average.step(self.modules[name].parameters())
+    def update(self, max_grad_norm: float) -> bool:
+        """Clips the gradients, takes them into weights and averages, and clears them.
+
+        Returns False, with nothing updated, if gradients overflowed in fp16: the scaler then lowers its scale.
+        """
+        if self.scaler:
+            self.scaler.unscale_(self.optimizer)
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, max_grad_norm)
+        updated = self._step_optimizer()
+        self.optimizer.zero_grad()
+        if updated:
+            self.updates += 1
+            for name, average in self.averages.items():
+                average.step(self.modules[name].parameters())
+        return updated
+
+    def _step_optimizer(self) -> bool:
+        if not self.scaler:
+            self.optimizer.step()
+            return True
+        scale = self.scaler.get_scale()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return self.scaler.get_scale() >= scale
 
     def is_finite(self) -> bool:
         """Whether no weight is NaN or infinite."""
