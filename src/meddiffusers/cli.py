@@ -1,6 +1,6 @@
 """`meddiffusers …`: look at, evaluate and publish repositories from the command line.
 
-Heavy imports stand inside the commands, so that `--help` answers at once.
+Heavy imports stand inside the commands, so that `--help` waits for no more than diffusers itself.
 """
 
 from __future__ import annotations

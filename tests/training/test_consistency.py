@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
-from meddiffusers.training.attribute_vae_task import _shifted
+from meddiffusers.training.attribute_vae_task import AttributeVAEConfig, AttributeVAETask, _shifted
 from meddiffusers.training.losses import consistency_loss
 
 
@@ -30,3 +31,9 @@ def test_images_are_moved_by_whole_pixels_and_their_edges_repeated() -> None:
     torch.testing.assert_close(moved[0, :, 1:, :-1], images[0, :, :-1, 1:])
     torch.testing.assert_close(moved[0, :, 0, :-1], images[0, :, 0, 1:])
     torch.testing.assert_close(moved[0, :, :, -1], moved[0, :, :, -2])
+
+
+def test_consistency_for_what_is_no_attribute_is_refused() -> None:
+    config = AttributeVAEConfig(attributes=["area"], consistency_attributes=["length"])
+    with pytest.raises(ValueError, match=r"consistency_attributes names length; expected some of the attributes area"):
+        AttributeVAETask(config)

@@ -24,7 +24,7 @@ from meddiffusers.evaluation.results import Metric, run_facts
 from meddiffusers.evaluation.traversal import Traversal, traverse_dimensions
 from meddiffusers.pipelines.attribute_vae_pipeline import AttributeVAEPipeline
 
-TRAVERSED = 100  # images of the traversal
+TRAVERSED = 200  # images of the traversal
 EDITED = 300  # images of the edits
 SHOWN = 10
 

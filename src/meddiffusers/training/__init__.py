@@ -1,12 +1,12 @@
 """The training engine: one loop on accelerate that every task uses and that knows none of them."""
 
-from .config import TrainingConfig
-from .distributed import gather_with_gradient
-from .engine import TrainingResult, train
-from .fields import Range, check_fields
-from .parsing import parse_config
-from .randomness import BatchRandom
-from .task import Batch, MapDataset, Task, Validation
+from meddiffusers.training.config import TrainingConfig
+from meddiffusers.training.distributed import gather_with_gradient
+from meddiffusers.training.engine import TrainingResult, train
+from meddiffusers.training.fields import Range, check_fields
+from meddiffusers.training.parsing import parse_config
+from meddiffusers.training.randomness import BatchRandom
+from meddiffusers.training.task import Batch, MapDataset, Task, Validation
 
 __all__ = [
     "Batch",

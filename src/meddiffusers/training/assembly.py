@@ -16,9 +16,9 @@ from diffusers.training_utils import EMAModel
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from .batches import Division
-from .config import TrainingConfig
-from .state import TrainingState
+from meddiffusers.training.batches import Division
+from meddiffusers.training.config import TrainingConfig
+from meddiffusers.training.state import TrainingState
 
 if TYPE_CHECKING:
     from diffusers.models.modeling_utils import ModelMixin

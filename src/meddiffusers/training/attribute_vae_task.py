@@ -94,6 +94,7 @@ class AttributeVAEConfig:
     consistency_weight: float = _setting(
         0.0, "γ_c: weight of reading a changed attribute again from the decoded image."
     )
+    consistency_attributes: list[str] = _list_setting([], "Attributes that consistency is for; all if none is given.")
     max_shift: int = _setting(0, "Training images are moved by up to so many pixels, where attributes allow it.")
 
 
@@ -102,6 +103,12 @@ class AttributeVAETask:
 
     def __init__(self, config: AttributeVAEConfig) -> None:
         self.config = config
+        unknown = set(config.consistency_attributes) - set(config.attributes)
+        if unknown:
+            raise ValueError(
+                f"consistency_attributes names {', '.join(sorted(unknown))}; expected some of the attributes "
+                f"{', '.join(config.attributes) or '(none)'}."
+            )
         self.data = load_attribute_images(
             config.dataset_name,
             attributes=config.attributes,
@@ -161,12 +168,14 @@ class AttributeVAETask:
         return {"loss": total, **terms}
 
     def _consistency(self, vae: nn.Module, latents: Tensor, random: BatchRandom) -> Tensor:
-        """The consistency loss of latents (B, K) with one random attribute each set to a random value of N(0, 1).
+        """The consistency loss of latents (B, K) with one attribute each, drawn at random, set to a draw of N(0, 1).
 
         The picture is sharpened (where it has logits) and noised before it is read, lest the decoder learn textures
         that only this encoder takes for the attribute.
         """
-        dimension = random.randint(0, len(self.config.attributes), (len(latents),))
+        names = self.config.consistency_attributes or self.config.attributes
+        dimensions = torch.tensor([self.config.attributes.index(name) for name in names], device=latents.device)
+        dimension = dimensions[random.randint(0, len(names), (len(latents),))]
         value = random.randn(len(latents))
         moved = latents.scatter(1, dimension[:, None], value[:, None].to(latents))
         parameters = vae(latents=moved).sample.float()

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from .randomness import Stream, derive_seed, seed_libraries
-from .task import Batch, MapDataset
+from meddiffusers.training.randomness import Stream, derive_seed, seed_libraries
+from meddiffusers.training.task import Batch, MapDataset
 
 
 class MicroBatch(NamedTuple):

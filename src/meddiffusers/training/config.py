@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from .fields import Range, check_fields
+from meddiffusers.training.fields import Range, check_fields
 
 TRACKERS = ("tensorboard", "trackio", "wandb")
 

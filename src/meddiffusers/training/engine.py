@@ -21,16 +21,23 @@ import torch
 from accelerate.utils import send_to_device
 from torch import nn
 
-from .assembly import division_of, facts_of, initial_state, make_accelerator, make_lr_scheduler, prepared_modules
-from .batches import StepBatchSampler, batch_loader
-from .checkpoints import Checkpoints
-from .config import TrainingConfig
-from .distributed import Agreement
-from .logs import LossHistory, RunLog, require_trackers
-from .output import save_pipeline
-from .randomness import BatchRandom, Stream, derive_seed, seed_torch
-from .stopping import Stop, StopSignals
-from .task import Task
+from meddiffusers.training.assembly import (
+    division_of,
+    facts_of,
+    initial_state,
+    make_accelerator,
+    make_lr_scheduler,
+    prepared_modules,
+)
+from meddiffusers.training.batches import StepBatchSampler, batch_loader
+from meddiffusers.training.checkpoints import Checkpoints
+from meddiffusers.training.config import TrainingConfig
+from meddiffusers.training.distributed import Agreement
+from meddiffusers.training.logs import LossHistory, RunLog, require_trackers
+from meddiffusers.training.output import save_pipeline
+from meddiffusers.training.randomness import BatchRandom, Stream, derive_seed, seed_torch
+from meddiffusers.training.stopping import Stop, StopSignals
+from meddiffusers.training.task import Task
 
 if TYPE_CHECKING:
     from diffusers.pipelines.pipeline_utils import DiffusionPipeline

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .task import Validation
+from meddiffusers.training.task import Validation
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -54,8 +54,8 @@ def regression_loss(latents: Tensor, attributes: Tensor) -> Tensor:
 def consistency_loss(encoder: nn.Module, picture: Tensor, dimension: Tensor, value: Tensor) -> Tensor:
     """Does a decoded picture show the attribute it was asked for? mean_i (μ(picture_i)[dimension_i] − value_i)².
 
-    picture (B, C, H, W) was decoded from latents whose `dimension` (B,) had been set to `value` (B,). The encoder, which
-    reads it, is held fixed, so that the decoder alone has to learn.
+    picture (B, C, H, W) was decoded from latents whose `dimension` (B,) had been set to `value` (B,). The encoder reads
+    it and is held fixed, so that the decoder alone has to learn.
     """
     fixed = {name: parameter.detach() for name, parameter in encoder.named_parameters()}
     read = functional_call(encoder, fixed, (picture,))

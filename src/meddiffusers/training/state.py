@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import load_model
 from torch import nn
 
-from .checkpoints import reading
+from meddiffusers.training.checkpoints import reading
 
 if TYPE_CHECKING:
     from diffusers.training_utils import EMAModel

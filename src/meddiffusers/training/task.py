@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from torch import Tensor, nn
 
-from .randomness import BatchRandom
+from meddiffusers.training.randomness import BatchRandom
 
 if TYPE_CHECKING:
     from diffusers.models.modeling_utils import ModelMixin
