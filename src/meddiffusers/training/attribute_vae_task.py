@@ -94,7 +94,9 @@ class AttributeVAEConfig:
     consistency_weight: float = _setting(
         0.0, "γ_c: weight of reading a changed attribute again from the decoded image."
     )
-    consistency_attributes: list[str] = _list_setting([], "Attributes that consistency draws from; all alike if not given.")
+    consistency_attributes: list[str] = _list_setting(
+        [], "Attributes that consistency draws from; all alike if not given."
+    )
     max_shift: int = _setting(0, "Training images are moved by up to so many pixels, where attributes allow it.")
 
 
