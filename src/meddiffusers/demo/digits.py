@@ -17,7 +17,7 @@ from meddiffusers.demo.page import Section
 from meddiffusers.evaluation.panels import panel
 
 CHECKPOINT = "ar-vae-mnist"
-THICKNESS, SLANT = (2.5, 3.0, 3.5), (-0.2, 0.1, 0.4)  # px, rad
+THICKNESS, SLANT = (2.4, 2.8, 3.2), (-0.2, 0.1, 0.4)  # px, rad
 COUNT = 10  # digits shown, one of each class
 SUBJECT = 3  # the one that is traversed and whose edits are shown
 
