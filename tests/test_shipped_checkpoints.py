@@ -1,4 +1,4 @@
-"""The repositories that ship: sound, no holes in the card, today's code, and weights that give the figures of the card."""
+"""The repositories that ship: sound, no holes in the card, code of today, weights that give the figures of the card."""
 
 from __future__ import annotations
 
