@@ -17,6 +17,7 @@ Consistency makes the decoder heed every attribute; by reconstruction alone it h
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +56,17 @@ from meddiffusers.training.task import Validation
 SHARPENING, PICTURE_NOISE = 2.0, 0.3  # of pictures that the consistency loss reads; noise in units of intensity
 CALIBRATED = 128  # training images whose decoded sweeps give the calibration
 ENCODED = 4000  # training images at most for what needs encoding alone
+
+ARCHITECTURE = (
+    "in_channels",
+    "sample_size",
+    "block_out_channels",
+    "hidden_dim",
+    "latent_dim",
+    "attributes",
+    "likelihood",
+    "value_range",
+)
 
 
 def _setting(default: Any, help: str) -> Any:
@@ -230,21 +242,14 @@ class AttributeVAETask:
     def _build_model(self) -> AttributeVAE:
         config = self.config
         if config.pretrained_model_name_or_path is None:
-            return AttributeVAE(
-                in_channels=config.in_channels,
-                sample_size=config.sample_size,
-                block_out_channels=config.block_out_channels,
-                hidden_dim=config.hidden_dim,
-                latent_dim=config.latent_dim,
-                attributes=config.attributes,
-                likelihood=config.likelihood,
-                value_range=config.value_range,
-            )
+            return AttributeVAE(**{name: getattr(config, name) for name in ARCHITECTURE})
         vae = AttributeVAE.from_pretrained(config.pretrained_model_name_or_path, subfolder="vae")
-        if list(vae.config["attributes"]) != config.attributes:
+        theirs = json.loads(vae.to_json_string())
+        differing = [name for name in ARCHITECTURE if theirs[name] != getattr(config, name)]
+        if differing:
+            listed = ", ".join(f"{name} {theirs[name]!r} (here {getattr(config, name)!r})" for name in differing)
             raise ValueError(
-                f"{config.pretrained_model_name_or_path} has the attributes {list(vae.config['attributes'])}, the "
-                f"configuration {config.attributes}. Give the same ones, in the same order."
+                f"{config.pretrained_model_name_or_path} has {listed}. Configure the same to start from it."
             )
         return vae
 

@@ -34,7 +34,7 @@ from meddiffusers.training.checkpoints import Checkpoints
 from meddiffusers.training.config import TrainingConfig
 from meddiffusers.training.distributed import Agreement
 from meddiffusers.training.logs import LossHistory, RunLog, require_trackers
-from meddiffusers.training.output import save_pipeline
+from meddiffusers.training.output import save_over_earlier
 from meddiffusers.training.randomness import BatchRandom, Stream, derive_seed, seed_torch
 from meddiffusers.training.stopping import Stop, StopSignals
 from meddiffusers.training.task import Task
@@ -239,7 +239,7 @@ class _Run:
         }
         pipeline = self.task.build_pipeline(modules)
         if self.accelerator.is_main_process:
-            save_pipeline(pipeline, self.output_dir)
+            save_over_earlier(pipeline, self.output_dir)
         self.accelerator.wait_for_everyone()
         return TrainingResult(
             pipeline, modules, self.output_dir, self.state.step, self.state.seconds, stop is Stop.TIME

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 
-def save_pipeline(pipeline: DiffusionPipeline, folder: Path) -> None:
+def save_over_earlier(pipeline: DiffusionPipeline, folder: Path) -> None:
     """Saves ``pipeline`` whole in a hidden folder, then moves its files over those of an earlier save, one by one."""
     partial = folder / ".pipeline.partial"
     shutil.rmtree(partial, ignore_errors=True)

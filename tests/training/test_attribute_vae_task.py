@@ -1,11 +1,15 @@
-"""The consistency loss and the moved images of the AttributeVAE task, against brute force."""
+"""The AttributeVAE task: consistency loss and moved images against brute force, and where training starts from."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from meddiffusers.data.digit_attributes import DIGIT_ATTRIBUTES
+from meddiffusers.models.attribute_vae import AttributeVAE
 from meddiffusers.training.attribute_vae_task import AttributeVAEConfig, AttributeVAETask, _shifted
 from meddiffusers.training.losses import consistency_loss
 
@@ -36,4 +40,22 @@ def test_images_are_moved_by_whole_pixels_and_their_edges_repeated() -> None:
 def test_consistency_for_what_is_no_attribute_is_refused() -> None:
     config = AttributeVAEConfig(attributes=["area"], consistency_attributes=["length"])
     with pytest.raises(ValueError, match=r"consistency_attributes names length; expected some of the attributes area"):
+        AttributeVAETask(config)
+
+
+SHIPPED = Path(__file__).parents[2] / "examples" / "checkpoints" / "ar-vae-mnist"
+
+
+def test_training_starts_from_the_weights_of_a_repository() -> None:
+    config = AttributeVAEConfig(attributes=list(DIGIT_ATTRIBUTES), pretrained_model_name_or_path=str(SHIPPED))
+    started, shipped = AttributeVAETask(config).vae, AttributeVAE.from_pretrained(SHIPPED, subfolder="vae")
+    for name, weight in shipped.state_dict().items():
+        assert torch.equal(started.state_dict()[name], weight)
+
+
+def test_a_repository_of_another_architecture_is_refused() -> None:
+    config = AttributeVAEConfig(attributes=[], latent_dim=8, pretrained_model_name_or_path=str(SHIPPED))
+    with pytest.raises(
+        ValueError, match=r"latent_dim 16 \(here 8\), attributes \['area', .*\] \(here \[\]\)\. Configure"
+    ):
         AttributeVAETask(config)
