@@ -5,13 +5,13 @@ Heavy imports stand inside the commands, so that `--help` waits for no more than
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
+
+from meddiffusers.cli.console import console, errors, table
+from meddiffusers.cli.data import data
 
 if TYPE_CHECKING:
     from meddiffusers.pipelines.attribute_vae_pipeline import AttributeVAEPipeline
@@ -21,9 +21,7 @@ evaluate = typer.Typer(no_args_is_help=True, help="Measure a repository's model 
 card = typer.Typer(no_args_is_help=True, help="Write and check model cards.")
 app.add_typer(evaluate, name="evaluate")
 app.add_typer(card, name="card")
-# No markup: units and extras stand in square brackets. No wrapping: paths and addresses are there to be copied.
-console = Console(markup=False, highlight=False, soft_wrap=True)
-errors = Console(markup=False, highlight=False, soft_wrap=True, stderr=True)
+app.add_typer(data, name="data")
 
 Repository = Annotated[str, typer.Argument(help="A folder, or a repository id on the Hub.")]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")]
@@ -44,7 +42,7 @@ def demo(
     for section in sections:
         console.print(f"{section.title} ({section.seconds:.1f} s)", style="bold")
         if section.table:
-            console.print(_table(*section.table))
+            console.print(table(*section.table))
         for name, value in section.metrics.items():
             console.print(f"{name}: {value:.3g}")
     console.print(f"The page is {write_page(sections, output)}")
@@ -53,7 +51,9 @@ def demo(
 @evaluate.command("attributes")
 def evaluate_attribute_model(
     repository: Repository,
-    data: Annotated[str, typer.Option(help="'digits', a folder of images, or a data set of the Hub.")] = "digits",
+    dataset: Annotated[
+        str, typer.Option("--data", help="'digits', a folder of images, or a data set of the Hub.")
+    ] = "digits",
     measure: Annotated[str, typer.Option(help="What measures decoded images: 'digits', or 'none'.")] = "digits",
     image_column: Annotated[str, typer.Option(help="Column of the images.")] = "image",
     split_seed: Annotated[int, typer.Option(help="Seed of the split; the one the model was trained with.")] = 0,
@@ -70,7 +70,7 @@ def evaluate_attribute_model(
     pipeline = _attribute_pipeline(repository, revision)
     measured_by = None if measure == "none" else measure
     splits = load_attribute_images(
-        data, attributes=pipeline.attributes, measure=measured_by, image_column=image_column, seed=split_seed
+        dataset, attributes=pipeline.attributes, measure=measured_by, image_column=image_column, seed=split_seed
     )
     labels = pipeline.vae.config["likelihood"] == "categorical"
     images = AttributeImages(splits["test"], pipeline.attributes, image_column, labels)
@@ -79,10 +79,10 @@ def evaluate_attribute_model(
         images.images,
         images.attributes,
         MEASURES[measured_by] if measured_by else None,
-        dataset=f"{data}, held out",
+        dataset=f"{dataset}, held out",
     )
     rows = [(metric.name, f"{metric.value:.4g}", str(metric.n)) for metric in report.metrics]
-    console.print(_table(("metric", "value", "N"), *rows))
+    console.print(table(("metric", "value", "N"), *rows))
     folder = output or Path("runs", "evaluation", Path(repository).name)
     console.print(f"Figures are in {report.save(folder)}, pictures beside them.")
 
@@ -173,12 +173,12 @@ def info(repository: Repository, revision: Revision = None) -> None:
     about = describe(folder)
     console.print(f"{about.pipeline}  {about.megabytes:.1f} MB  licence: {about.licence}", style="bold")
     rows = [(part.name, part.class_name, part.library, f"{part.parameters:,}") for part in about.components]
-    console.print(_table(("component", "class", "library", "parameters"), *rows))
+    console.print(table(("component", "class", "library", "parameters"), *rows))
     for line in about.inputs:
         console.print(f"- {line}")
     if about.metrics:
         figures = [(metric["name"], f"{metric['value']:.4g}", metric["dataset"]) for metric in about.metrics]
-        console.print(_table(("metric", "value", "data"), *figures))
+        console.print(table(("metric", "value", "data"), *figures))
 
 
 def main() -> None:
@@ -198,13 +198,6 @@ def _attribute_pipeline(repository: str, revision: str | None) -> AttributeVAEPi
     if not isinstance(pipeline, AttributeVAEPipeline):
         raise ValueError(f"{repository} holds a {type(pipeline).__name__}; this command takes an AttributeVAEPipeline.")
     return pipeline
-
-
-def _table(header: Sequence[str], *rows: Sequence[str]) -> Table:
-    table = Table(*header, box=None, header_style="bold")
-    for row in rows:
-        table.add_row(*row)
-    return table
 
 
 if __name__ == "__main__":

@@ -1,0 +1,49 @@
+"""Smooth random fields: uniform cubic B-splines with random coefficients on a coarse lattice over the head.
+
+The value at a point is a sum of 4³ coefficients, and on an axis-aligned grid three small matrix products give them all,
+so that a slice, a volume or a volume of another spacing sees one and the same field.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+LOW, HIGH = np.array([-110.0, -150.0, -110.0]), np.array([110.0, 120.0, 120.0])  # mm, holds every head
+_POWER = 0.479**3  # a variance: mean of the squared B-spline weights of one axis, cubed
+
+Grid = tuple[np.ndarray, np.ndarray, np.ndarray]  # mm of the planes along x, y and z
+
+
+class SmoothField:
+    """Gaussian fields of mean 0 and variance 1 whose detail is about `scale` mm wide.
+
+    Called with a grid it gives (fields, X, Y, Z) float32. Coefficients given as `coefficients` (fields, nx, ny, nz) on
+    the lattice LOW + scale·(index − 1) are taken as they are.
+    """
+
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        scale: float,
+        fields: int = 1,
+        coefficients: np.ndarray | None = None,
+    ) -> None:
+        self.scale = scale
+        if coefficients is None:
+            nodes = np.ceil((HIGH - LOW) / scale).astype(int) + 3
+            coefficients = rng.standard_normal((fields, *nodes)).astype(np.float32) / np.float32(np.sqrt(_POWER))
+        self.coefficients = coefficients
+
+    def __call__(self, grid: Grid) -> np.ndarray:
+        values = self.coefficients
+        for axis, planes in enumerate(grid):
+            weights = self._weights(planes, axis)
+            values = np.moveaxis(np.tensordot(values, weights, axes=([axis + 1], [1])), -1, axis + 1)
+        return values
+
+    def _weights(self, planes: np.ndarray, axis: int) -> np.ndarray:
+        """(planes, nodes) of the B-spline basis along one axis."""
+        nodes = np.arange(self.coefficients.shape[axis + 1]) - 1
+        distance = np.abs((np.asarray(planes)[:, None] - LOW[axis]) / self.scale - nodes)
+        near, far = (4 - 6 * distance**2 + 3 * distance**3) / 6, np.clip(2 - distance, 0, None) ** 3 / 6
+        return np.where(distance < 1, near, far).astype(np.float32)

@@ -1,0 +1,1 @@
+"""Random beating hearts in an apical view: label maps in mm, ultrasound pictures, faulty segmentations."""
