@@ -1,0 +1,62 @@
+"""Which reader a file, a folder or a value of `datasets.Nifti` goes to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel
+
+from meddiffusers.data.io.nifti import read_nifti, read_nifti_value
+from meddiffusers.data.modalities import modality_in
+from meddiffusers.data.scan import Scan
+
+_READERS: dict[str, Callable[[Path, str | Sequence[str]], Scan]] = {
+    ".nii.gz": read_nifti,
+    ".nii": read_nifti,
+    ".hdr": read_nifti,
+    ".img": read_nifti,
+}
+
+
+def read(source: Any, *, modality: str | Sequence[str] | None = None) -> Scan:
+    """The scan in a file, a folder that holds one DICOM series, or a value of `datasets.Nifti`.
+
+    Files: NIfTI (.nii, .nii.gz), Analyze and NIfTI pairs (.hdr or .img), NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd)
+    and DICOM (any other name). Values: a nibabel image, or a dictionary with "bytes" or "path".
+    modality: one name of `data.modalities`, or one for each channel; by default what the file's name or the series'
+    description speaks of, else "".
+
+    Voxels keep their type and values; where the file scales them they are float32, except DICOM with whole slope and
+    intercept: int16, or int32. The axes and the affine (mm, RAS+) are the file's; nothing is reordered but DICOM
+    slices, which are sorted by position.
+
+    Raises:
+        FileNotFoundError: no such file or folder.
+        ValueError: a file that is damaged, ambiguous or of an unknown kind; the message names it.
+    """
+    if isinstance(source, str | Path):
+        return _read_path(Path(source), modality)
+    if isinstance(source, Mapping) and source.get("bytes") is None and source.get("path"):
+        return _read_path(Path(source["path"]), modality)
+    if isinstance(source, Mapping) and source.get("bytes"):
+        path = source.get("path") or ""
+        return read_nifti_value(source, _named(Path(path), modality), path)
+    if isinstance(source, nibabel.spatialimages.SpatialImage):
+        path = source.get_filename() or ""
+        return read_nifti_value(source, _named(Path(path), modality), path)
+    raise ValueError(f"Got a {type(source).__name__}; expected a path, a nibabel image, or a value of datasets.Nifti.")
+
+
+def _read_path(path: Path, modality: str | Sequence[str] | None) -> Scan:
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder; expected a scan.")
+    for suffix, reader in _READERS.items():
+        if path.name.lower().endswith(suffix):
+            return reader(path, _named(path, modality))
+    raise ValueError(f"{path}: not a known kind of scan; expected one of {', '.join(_READERS)}: convert it first.")
+
+
+def _named(path: Path, modality: str | Sequence[str] | None) -> str | Sequence[str]:
+    return modality_in(path.name.partition(".")[0]) if modality is None else modality
