@@ -1,0 +1,46 @@
+"""The part of a grid that a lesion can touch, and back to the whole."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import numpy as np
+
+from meddiffusers.data.brain_phantom.smooth_field import Grid
+from meddiffusers.data.brain_phantom.tissue import Tissue
+
+Box = tuple[slice, slice, slice]
+
+
+def within(grid: Grid, low: np.ndarray, high: np.ndarray) -> Box:
+    """The part of a grid between two corners in mm; empty slices where they do not meet."""
+    x, y, z = (_between(planes, *ends) for planes, *ends in zip(grid, low, high, strict=True))
+    return x, y, z
+
+
+def cut(grid: Grid, box: Box) -> Grid:
+    """The planes of one part of a grid."""
+    x, y, z = (planes[part] for planes, part in zip(grid, box, strict=True))
+    return x, y, z
+
+
+def cut_tissue(tissue: Tissue, box: Box) -> Tissue:
+    """The tissue (X, Y, Z) of one part of its grid."""
+    return Tissue(**{field.name: getattr(tissue, field.name)[box] for field in fields(tissue)})
+
+
+def shape_of(grid: Grid) -> tuple[int, int, int]:
+    x, y, z = (len(planes) for planes in grid)
+    return x, y, z
+
+
+def pasted(part: np.ndarray, box: Box, shape: tuple[int, ...]) -> np.ndarray:
+    """The part in a grid of zeros."""
+    whole = np.zeros(shape, dtype=part.dtype)
+    whole[box] = part
+    return whole
+
+
+def _between(planes: np.ndarray, low: float, high: float) -> slice:
+    inside = np.flatnonzero((np.asarray(planes) >= low) & (np.asarray(planes) <= high))
+    return slice(int(inside[0]), int(inside[-1]) + 1) if inside.size else slice(0, 0)

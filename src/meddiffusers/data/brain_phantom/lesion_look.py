@@ -1,0 +1,55 @@
+"""How lesions look: the grey value of each part in each sequence, on the scale in which white matter in T1 is 0.80."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+PARTS = {"necrosis": 1, "oedema": 2, "enhancing": 4, "white_matter_lesion": 5, "cavity": 6}  # 1, 2, 4 as in BraTS
+LESION_INTENSITIES: dict[str, dict[str, float]] = {
+    "t1": {"necrosis": 0.33, "oedema": 0.54, "enhancing": 0.55, "white_matter_lesion": 0.66, "cavity": 0.20},
+    "t1ce": {"necrosis": 0.35, "oedema": 0.56, "enhancing": 1.10, "white_matter_lesion": 0.68, "cavity": 0.22},
+    "t2": {"necrosis": 0.90, "oedema": 0.76, "enhancing": 0.62, "white_matter_lesion": 0.66, "cavity": 0.93},
+    "flair": {"necrosis": 0.44, "oedema": 0.86, "enhancing": 0.74, "white_matter_lesion": 0.80, "cavity": 0.14},
+    "pd": {"necrosis": 0.84, "oedema": 0.82, "enhancing": 0.78, "white_matter_lesion": 0.80, "cavity": 0.85},
+}
+TEXTURES = {"necrosis": 0.05, "oedema": 0.03, "enhancing": 0.07, "white_matter_lesion": 0.03, "cavity": 0.01}
+_SOLID = {"t1": 0.52, "t1ce": 0.54, "t2": 0.74, "flair": 0.80, "pd": 0.80}  # a core that is tumour, not fluid
+_WHITE = {"t1": 0.80, "t1ce": 0.82, "t2": 0.36, "flair": 0.46, "pd": 0.62}  # healthy white matter
+
+
+@dataclass(frozen=True)
+class LesionLook:
+    """The look of one lesion.
+
+    contrast: in (0, 1], by which every soft fraction is to be weighed when the picture is mixed: at 0.3 the lesion
+    differs from the healthy tissue around it by 0.3 of what the values say. values: of each sequence and part.
+    """
+
+    contrast: float
+    values: dict[str, dict[str, float]]
+
+    def intensities(self, sequence: str) -> dict[str, float]:
+        """Grey value of each part in "t1", "t1ce", "t2", "flair" or "pd"; KeyError for any other name."""
+        return self.values[sequence]
+
+
+def random_look(rng: np.random.Generator, difficulty: float, solid: float = 0.0) -> LesionLook:
+    """A look drawn about the table: the harder, the fainter, and the nearer to white matter in some of the sequences.
+
+    solid: 0 for a fluid necrosis, 1 for a core of non-enhancing tumour, which is bright in FLAIR as well.
+    """
+    contrast = 1 - difficulty * rng.uniform(0.3, 0.72)
+    enhancement = rng.uniform(0.9, 1.2) * (1 - 0.75 * difficulty * rng.random())
+    values = {}
+    for sequence, table in LESION_INTENSITIES.items():
+        row = {part: value * (1 + 0.05 * rng.standard_normal()) for part, value in table.items()}
+        row["necrosis"] += solid * (_SOLID[sequence] - table["necrosis"])
+        if sequence == "t1ce":
+            row["enhancing"] = _WHITE["t1"] * 0.7 + enhancement * (table["enhancing"] - _WHITE["t1"] * 0.7)
+        visible = 1 - 0.85 * difficulty * rng.random() ** 2
+        if sequence != "t1ce":
+            row = {part: _WHITE[sequence] + visible * (value - _WHITE[sequence]) for part, value in row.items()}
+        values[sequence] = row
+    return LesionLook(float(contrast), values)
