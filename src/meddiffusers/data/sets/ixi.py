@@ -68,7 +68,7 @@ def _records(found: Found, path: Path, subjects: Collection[str]) -> dict[str, R
     rows = read_table(path, columns=("IXI_ID", SEX, "HEIGHT", "WEIGHT", "AGE"), sheet=sheet)
     entries = [
         (
-            f"IXI{int(row['IXI_ID']):03d}",
+            f"IXI{int(identity):03d}",
             {
                 "age": number(row["AGE"], zero_is_missing=True),
                 "sex": sex(row[SEX]),
@@ -77,6 +77,6 @@ def _records(found: Found, path: Path, subjects: Collection[str]) -> dict[str, R
             },
         )
         for row in rows
-        if row["IXI_ID"] is not None
+        if (identity := number(row["IXI_ID"])) is not None
     ]
     return matched(found, path, entries, subjects)

@@ -73,10 +73,10 @@ def _files(folder: Path) -> dict[str, dict[str, list[Path]]]:
 def _records(found: Found, path: Path, sessions: Collection[str]) -> dict[str, Record]:
     entries = [
         (
-            f"KKI2009-{int(re.sub('.*-', '', row['session'])):02d}",
+            f"KKI2009-{int(given[1]):02d}",
             {"subject": row["subject"], "age": number(row.get("age")), "sex": sex(row.get("sex"))},
         )
         for row in read_table(path, columns=("session", "subject"), text=("session", "subject"))
-        if row["session"] and row["subject"]
+        if (given := re.fullmatch(r"(?:KKI2009-)?(\d+)(?:\.0)?", row["session"] or "")) and row["subject"]
     ]
     return matched(found, path, entries, sessions)

@@ -58,11 +58,17 @@ def _add_rows(found: Found, table: Path, subject_column: str) -> dict[str, Any]:
             "column called image, <name> or subject. Rename some."
         )
     kinds = {name: _kind(column) for name, column in values.items()}
+    owners: dict[Path, str] = {}
     for index, record in enumerate(records):
         subject = record[subject_column] or f"row {index + 1}"
         if record[subject_column] is None:
             found.faults.append(Fault(subject, f"no {subject_column} in {table.name}; expected whose scan it is"))
         paths = {column: _path(found, subject, record[name]) for name, column in scans.items()}
+        for path in paths.values():
+            if path and owners.setdefault(path, subject) != subject:
+                found.faults.append(
+                    Fault(subject, f"{path.name} is the scan of {owners[path]} too; expected one owner")
+                )
         others = {
             name: str(record[name]) if kind == "string" and record[name] is not None else record[name]
             for name, kind in kinds.items()
