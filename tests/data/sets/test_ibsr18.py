@@ -36,8 +36,10 @@ def test_the_nifti_variant_comes_back(folder: Path) -> None:
 def test_the_analyze_variant_comes_back(folder: Path) -> None:
     for file in sorted(folder.rglob("*.nii.gz")):
         image = nibabel.load(file)
-        pair = nibabel.AnalyzeImage(np.asanyarray(image.dataobj), image.affine)
-        nibabel.save(pair, file.with_name(file.name.removesuffix(".nii.gz") + ".hdr"))
+        pair = nibabel.AnalyzeImage(np.asanyarray(image.dataobj)[..., None], image.affine)
+        deep = file.parent / ("segmentation" if "seg" in file.name else "images") / "analyze"
+        deep.mkdir(parents=True, exist_ok=True)
+        nibabel.save(pair, deep / f"{file.name.removesuffix('.nii.gz')}.hdr")
         file.unlink()
     spacing = np.abs(np.diag(AFFINE))[:3] * (-1, 1, 1)
     check(folder, nibabel.affines.from_matvec(np.diag(spacing), -spacing * (2.5, 3, 2)))

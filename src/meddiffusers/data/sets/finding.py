@@ -64,8 +64,6 @@ def folders_named(folder: Path, pattern: str) -> dict[str, list[Path]]:
 
 
 def scans_named(folder: Path, pattern: str) -> list[Path]:
-    """NIfTI files and Analyze headers right in the folder whose whole name before the ending matches, ordered."""
-    if not folder.is_dir():
-        return []
-    named = ((path, SCAN.fullmatch(path.name)) for path in folder.iterdir())
+    """NIfTI files and Analyze headers at any depth whose whole name before the ending matches, ordered by path."""
+    named = ((path, SCAN.fullmatch(path.name)) for path in folder.rglob("*"))
     return sorted(path for path, name in named if name and re.fullmatch(pattern, name["stem"]))

@@ -19,7 +19,7 @@ TISSUES = {0: "background", 1: "cerebrospinal fluid", 2: "grey matter", 3: "whit
 
 
 def ibsr18(folder: str | Path, **options: Unpack[Options]) -> datasets.DatasetDict:
-    """The subjects, from the NIfTI variant or from the Analyze one, which becomes NIfTI.
+    """The subjects, from the NIfTI variant or from the Analyze one (images/analyze/…), which becomes NIfTI.
 
     Columns: subject ("IBSR_01"); t1 (the head) and seg (ids of `data.regions`): 256×128×256 voxels of 0.84 to 1.0 mm,
     1.5 mm from slice to slice, on one grid; tissues (`TISSUES`), where any subject has them. Age and sex are not told.

@@ -24,7 +24,7 @@ SEX = "SEX_ID (1=m, 2=f)"
 def ixi(folder: str | Path, *, table: str | Path | None = None, **options: Unpack[Options]) -> datasets.DatasetDict:
     """One row a person, from a flat folder or from a folder for each sequence.
 
-    Columns: subject ("IXI002"); those of t1, t2 and pd that are there (T1 about 150×256×256 voxels of 1.2×0.94×0.94 mm;
+    Columns: subject ("IXI002"); those of t1, t2 and pd that are there (T1 about 256×256×150 voxels of 0.94×0.94×1.2 mm;
     T2 and PD 256×256×130 of 0.94×0.94×1.25 mm and on one grid; heads not stripped), None for a person without; site;
     field_strength in tesla; age in years, sex ("F", "M"), height in cm and weight in kg, None where not known.
     table: IXI.xls (extra `tables`), or its sheet "Table" as .csv or .xlsx; by default IXI.* in the folder.

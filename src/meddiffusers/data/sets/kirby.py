@@ -16,8 +16,8 @@ from meddiffusers.data.sets.building import Options, build
 from meddiffusers.data.sets.finding import Found, Row
 from meddiffusers.data.sets.tables import Record, matched, number, read_table, sex
 
-SCAN = re.compile(r"(?P<scan>KKI2009-\d{2})-(?P<sequence>MPRAGE|FLAIR|T2w)\.nii(\.gz)?")
-COLUMNS = {"MPRAGE": "t1", "FLAIR": "flair", "T2w": "t2"}
+SCAN = re.compile(r"(?P<scan>KKI2009-\d{2})-(?P<sequence>MPRAGE|FLAIR|T2)w?\.nii(\.gz)?")
+COLUMNS = {"MPRAGE": "t1", "FLAIR": "flair", "T2": "t2"}
 
 
 def kirby21(folder: str | Path, *, table: str | Path | None = None, **options: Unpack[Options]) -> datasets.DatasetDict:

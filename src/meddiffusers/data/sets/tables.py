@@ -97,8 +97,8 @@ def _frame(path: Path, types: Mapping[str, type], sheet: str | int) -> pandas.Da
         optional_import("xlrd", "tables")
     try:
         if ending in (".csv", ".tsv"):
-            separator = "\t" if ending == ".tsv" else ","
-            return pandas.read_csv(path, sep=separator, dtype=types, skipinitialspace=True, encoding="utf-8-sig")
+            text = {"sep": "\t" if ending == ".tsv" else ",", "encoding": "utf-8-sig", "skipinitialspace": True}
+            return pandas.read_csv(path, dtype=types, index_col=False, **text)
         if ending in (".xls", ".xlsx"):
             return pandas.read_excel(path, sheet_name=sheet, dtype=types)
     except ImportError:
