@@ -2,6 +2,119 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+from rich.console import Console
+
+from meddiffusers.cli.console import console, errors, table
+
+if TYPE_CHECKING:
+    from meddiffusers.data.inspection import Inspection
 
 data = typer.Typer(no_args_is_help=True, help="Look into scans, convert them, make phantoms.")
+
+FEW = 4  # labels that one row of the table has room for
+wide = Console(markup=False, highlight=False, width=10_000)  # a row is one line, however narrow the terminal
+
+
+@data.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A scan, a DICOM series, or a folder with scans below it.")],
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the pictures; by default runs/inspection/NAME.")
+    ] = None,
+    pictures: Annotated[int, typer.Option(min=0, help="Draw no more scans than this.")] = 20,
+) -> None:
+    """Show geometry, intensities, labels and faults of scans, and draw them; exit status 1 if there are faults."""
+    from meddiffusers.data.inspection import label_names, with_folder_faults
+    from meddiffusers.data.scan_search import find_scans
+
+    path = path.resolve()
+    paths = find_scans(path)
+    if not paths:
+        raise ValueError(f"{path}: no scan in it or below it; expected NIfTI, Analyze, NRRD, MetaImage or DICOM files.")
+    folder = output or Path("runs", "inspection", path.name)
+    base = path if path.is_dir() and paths != [path] else path.parent
+    inspections = with_folder_faults(_inspected(paths, base, folder, pictures))
+    header = ("scan", "format", "voxels", "mm", "axes", "type", "range", "1–99 %", "modality", "labels [ml]")
+    wide.print(table(header, *(_row(each, base) for each in inspections)))
+    if len(inspections) == 1 and inspections[0].labels:
+        names, labels = label_names(inspections[0].labels), inspections[0].labels.items()
+        console.print(
+            table(("label", "name", "ml"), *((str(label), names[label], f"{ml:.2f}") for label, ml in labels))
+        )
+    faults = [f"fault: {_name(each.path, base)}: {fault}" for each in inspections for fault in each.faults]
+    for fault in faults:
+        console.print(fault)
+    drawn = min(pictures, sum(each.channels > 0 for each in inspections))
+    console.print(f"{len(inspections)} scan(s), {len(faults)} fault(s). {drawn} picture(s) in {folder}")
+    raise typer.Exit(bool(faults))
+
+
+@data.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="A scan of any format that is read, or the folder of a DICOM series.")],
+    target: Annotated[Path, typer.Argument(help="The file to write; its ending says the format.")],
+    series: Annotated[
+        Path | None, typer.Option(help="For a DICOM segmentation (.dcm): the series the labels lie on.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the target.")] = False,
+) -> None:
+    """Write a scan in another format; voxels and geometry stay as they are."""
+    import numpy as np
+
+    from meddiffusers.data.inspection import label_names
+    from meddiffusers.data.io import read, write
+
+    if target.exists() and not force:
+        raise ValueError(f"{target} exists; expected a new file. Give --force to overwrite it.")
+    scan = read(source)
+    names = label_names(np.unique(scan.array).tolist()) if series else None
+    written = write(scan, target, series=series, names=names)
+    console.print(f"{source} → {written}: {_voxels(scan.shape, len(scan.array))}")
+
+
+def _inspected(paths: Sequence[Path], base: Path, folder: Path, pictures: int) -> Iterator[Inspection]:
+    """One inspection for each path; the first readable scans are drawn."""
+    from rich.progress import track
+
+    from meddiffusers.data.inspection import inspect_scan
+    from meddiffusers.data.io import write
+
+    for path in track(paths, "Inspecting", console=errors, transient=True, disable=len(paths) == 1):
+        found, scan = inspect_scan(path)
+        if scan is not None and pictures > 0:
+            write(scan, folder / f"{_name(path, base).replace('/', '_')}.png")
+            pictures -= 1
+        yield found
+
+
+def _row(each: Inspection, base: Path) -> tuple[str, ...]:
+    labels = [f"{label}: {ml:.1f}" for label, ml in each.labels.items()]
+    return (
+        _name(each.path, base),
+        each.format,
+        _voxels(each.shape, each.channels) if each.channels else "",
+        "×".join(f"{length:.3g}" for length in each.spacing) if each.channels else "",
+        each.orientation,
+        each.dtype,
+        _between(each.range),
+        _between(each.percentiles),
+        each.modality,
+        ", ".join(labels[:FEW]) + (f" and {len(labels) - FEW} more" if len(labels) > FEW else ""),
+    )
+
+
+def _name(path: Path, base: Path) -> str:
+    return path.relative_to(base).as_posix()
+
+
+def _voxels(shape: Sequence[int], channels: int) -> str:
+    return "×".join(map(str, shape)) + (f", {channels} channels" if channels > 1 else "")
+
+
+def _between(ends: tuple[float, float] | None) -> str:
+    return f"{ends[0]:.5g} to {ends[1]:.5g}" if ends else ""

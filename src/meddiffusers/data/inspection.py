@@ -1,0 +1,124 @@
+"""What a scan holds and what is wrong with it, said without stopping at the first fault."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from meddiffusers.data.intensities import foreground_window
+from meddiffusers.data.io import read
+from meddiffusers.data.regions import REGIONS, region_volumes
+from meddiffusers.data.scan import Scan
+from meddiffusers.data.scan_search import format_of
+
+MANY = 4  # labels beyond which a map is taken for one of brain regions, where all its labels are known as such
+
+Spacings = dict[tuple[Path, str], list[tuple[float, ...]]]  # by folder and modality
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """One scan, without its voxels; where it cannot be read, the format and the fault are all there is.
+
+    shape: voxels; channels: sequences or frames; spacing: mm; range: lowest and highest value; percentiles: 1st and
+    99th of the foreground of the first channel; labels: millilitres of each label but 0.
+    """
+
+    path: Path
+    format: str
+    faults: tuple[str, ...] = ()
+    shape: tuple[int, int, int] = (0, 0, 0)
+    channels: int = 0
+    spacing: tuple[float, float, float] = (0, 0, 0)
+    orientation: str = ""
+    dtype: str = ""
+    range: tuple[float, float] | None = None
+    percentiles: tuple[float, float] | None = None
+    modality: str = ""
+    labels: dict[int, float] = field(default_factory=dict)
+
+
+def label_names(labels: Collection[int]) -> dict[int, str]:
+    """Names of brain regions, if the labels can be nothing else; otherwise such as "label 4"."""
+    regions = len(labels) > MANY and set(labels) <= REGIONS.keys()
+    return {label: REGIONS[label] if regions else f"label {label}" for label in labels}
+
+
+def inspect_scan(path: Path) -> tuple[Inspection, Scan | None]:
+    """What a file or a DICOM folder holds, and the scan itself unless it cannot be read."""
+    kind = format_of(path)
+    kind = f"{kind} series" if path.is_dir() else kind
+    try:
+        scan = read(path)
+    except (ValueError, OSError, ImportError) as error:
+        return Inspection(path, kind, (str(error).replace(f"{path}: ", ""),)), None
+    finite = scan.array[np.isfinite(scan.array)]
+    windows, faults = _windows(scan)
+    return Inspection(
+        path,
+        kind,
+        faults=(*faults, *_label_faults(scan)),
+        shape=scan.shape,
+        channels=len(scan.array),
+        spacing=scan.spacing,
+        orientation=scan.orientation,
+        dtype=str(scan.array.dtype),
+        range=(float(finite.min()), float(finite.max())) if finite.size else None,
+        percentiles=windows[0] if windows else None,
+        modality=", ".join(dict.fromkeys(scan.modality)),
+        labels=_millilitres(scan) if scan.is_labels and not _label_faults(scan) else {},
+    ), scan
+
+
+def with_folder_faults(inspections: Iterable[Inspection]) -> list[Inspection]:
+    """Adds to each what only a comparison shows: in one folder, scans of one modality with other spacings."""
+    inspections = list(inspections)
+    spacings: Spacings = defaultdict(list)
+    for each in inspections:
+        if each.channels:
+            spacings[each.path.parent, each.modality].append(each.spacing)
+    return [
+        replace(each, faults=(*each.faults, *_odd_spacing(each, spacings))) if each.channels else each
+        for each in inspections
+    ]
+
+
+def _odd_spacing(each: Inspection, spacings: Spacings) -> Iterator[str]:
+    beside = spacings.get((each.path.parent, each.modality))
+    if beside and not np.allclose(usual := _most_common(beside), each.spacing, rtol=0.01):
+        mm = "×".join(f"{length:.3g}" for length in usual)
+        yield f"another spacing than most {each.modality or 'scans'} of its folder, {mm} mm"
+
+
+def _most_common(spacings: list[tuple[float, ...]]) -> tuple[float, ...]:
+    return Counter(tuple(round(length, 3) for length in spacing) for spacing in spacings).most_common(1)[0][0]
+
+
+def _windows(scan: Scan) -> tuple[list[tuple[float, float]], list[str]]:
+    """1st and 99th percentile of each channel that has them, and why the others do not."""
+    if scan.is_labels:
+        return [], []
+    windows, faults = [], []
+    for number, channel in enumerate(scan.array):
+        try:
+            low, high = foreground_window(channel, (1, 99), f"channel {number}" if len(scan.array) > 1 else "the image")
+            windows.append((float(low), float(high)))
+        except ValueError as error:
+            faults.append(str(error).partition(";")[0])
+    return windows, faults
+
+
+def _label_faults(scan: Scan) -> list[str]:
+    if not scan.is_labels or scan.array.dtype.kind in "bu":
+        return []
+    if scan.array.dtype.kind == "f" and not (np.isfinite(scan.array) & (scan.array % 1 == 0)).all():
+        return ["labels that are no whole numbers: they were interpolated, or it is no label map"]
+    return [f"labels below 0, down to {scan.array.min():g}"] if scan.array.min() < 0 else []
+
+
+def _millilitres(scan: Scan) -> dict[int, float]:
+    return {label: volume / 1000 for label, volume in region_volumes(scan.array, scan.voxel_volume).items()}
