@@ -31,12 +31,8 @@ def surroundings(points: np.ndarray) -> Tissue:
     ventricle_depth = np.max([ellipsoid_depth(points, *side) for side in sides], axis=0)
     thalami = [(np.array([side * 14.0, -18.0, 4.0]), np.array([9.0, 13.0, 8.0])) for side in (-1, 1)]
     deep_grey = step(np.max([ellipsoid_depth(points, *side) for side in thalami], axis=0))
-    folds = (
-        np.sin(x / 5 + 0.6 * np.sin(y / 9))
-        + np.sin(y / 5.5 + 0.8 * np.sin(z / 8))
-        + np.sin(z / 5 + 0.5 * np.sin(x / 7))
-    )
-    sulcus = 3.0 + 5.0 * np.clip(folds, 0, None)  # mm, how deep the fluid comes
+    folds = np.sin(x / 6 + 0.9 * np.sin(y / 9)) * np.sin(y / 7 + 0.9 * np.sin(z / 10)) + 0.5 * np.sin(z / 6 + x / 15)
+    sulcus = 2.5 + 15 * np.exp(-((folds / 0.16) ** 2))  # mm, how deep the fluid comes
     brain, ventricle = step(depth), step(ventricle_depth)
     tissue = brain * (1 - ventricle)
     within_pia, within_cortex = step(depth - sulcus), step((depth - sulcus - 4) / 1.5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 import numpy as np
+import numpy.typing as npt
 
 from meddiffusers.data.brain_phantom.smooth_field import Grid
 from meddiffusers.data.brain_phantom.tissue import Tissue
@@ -14,7 +15,7 @@ Box = tuple[slice, slice, slice]
 
 def within(grid: Grid, low: np.ndarray, high: np.ndarray) -> Box:
     """The part of a grid between two corners in mm; empty slices where they do not meet."""
-    x, y, z = (_between(planes, *ends) for planes, *ends in zip(grid, low, high, strict=True))
+    x, y, z = (span((planes >= first) & (planes <= last)) for planes, first, last in zip(grid, low, high, strict=True))
     return x, y, z
 
 
@@ -41,6 +42,7 @@ def pasted(part: np.ndarray, box: Box, shape: tuple[int, ...]) -> np.ndarray:
     return whole
 
 
-def _between(planes: np.ndarray, low: float, high: float) -> slice:
-    inside = np.flatnonzero((np.asarray(planes) >= low) & (np.asarray(planes) <= high))
-    return slice(int(inside[0]), int(inside[-1]) + 1) if inside.size else slice(0, 0)
+def span(flags: npt.ArrayLike) -> slice:
+    """From the first to the last True of a row of flags; empty where there is none."""
+    where = np.flatnonzero(flags)
+    return slice(int(where[0]), int(where[-1]) + 1) if where.size else slice(0, 0)

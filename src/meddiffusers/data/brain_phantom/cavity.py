@@ -92,13 +92,13 @@ def random_cavity(rng: np.random.Generator, difficulty: float, surroundings: Sur
         radius=radius,
         scar=float(rng.uniform(1.5, 4.0) * (1 - 0.5 * difficulty * rng.random())),
         lobes=float(rng.uniform(0.12, 0.22) + 0.1 * difficulty * rng.random()),
-        margin=float(0.8 + difficulty * rng.uniform(0.15, 0.45) * radius),
+        margin=float(0.8 + difficulty * rng.uniform(0.25, 0.6) * radius),
     )
     pull = None
     if rng.random() < 0.6:
         pull = mass_effect(surroundings, floor, 2.2 * radius + 8, -rng.uniform(0.1, 0.35))
     detail = SmoothField(rng, max(0.7 * radius, 5.0), 2)
-    return Cavity(shape, detail, pull, Raters(rng, 0.6 * radius), random_look(rng, difficulty))
+    return Cavity(shape, detail, pull, Raters(rng, 0.6 * radius), random_look(rng, 0.25 * difficulty))
 
 
 def _mouth(floor: np.ndarray, surroundings: Surroundings) -> np.ndarray:

@@ -15,8 +15,9 @@ LESION_INTENSITIES: dict[str, dict[str, float]] = {
     "pd": {"necrosis": 0.84, "oedema": 0.82, "enhancing": 0.78, "white_matter_lesion": 0.80, "cavity": 0.85},
 }
 TEXTURES = {"necrosis": 0.05, "oedema": 0.03, "enhancing": 0.07, "white_matter_lesion": 0.03, "cavity": 0.01}
-_SOLID = {"t1": 0.52, "t1ce": 0.54, "t2": 0.74, "flair": 0.80, "pd": 0.80}  # a core that is tumour, not fluid
-_WHITE = {"t1": 0.80, "t1ce": 0.82, "t2": 0.36, "flair": 0.46, "pd": 0.62}  # healthy white matter
+_SOLID = {"t1": 0.52, "t2": 0.74, "flair": 0.80, "pd": 0.80}  # a core that is tumour, not fluid
+_WHITE = {"t1": 0.80, "t2": 0.36, "flair": 0.46, "pd": 0.62}  # healthy white matter
+_ENHANCEMENT = 0.53  # by which contrast agent brightens T1
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,18 @@ def random_look(rng: np.random.Generator, difficulty: float, solid: float = 0.0)
 
     solid: 0 for a fluid necrosis, 1 for a core of non-enhancing tumour, which is bright in FLAIR as well.
     """
-    contrast = 1 - difficulty * rng.uniform(0.3, 0.72)
-    enhancement = rng.uniform(0.9, 1.2) * (1 - 0.75 * difficulty * rng.random())
+    contrast = 1 - difficulty * rng.uniform(0.25, 0.6)
     values = {}
-    for sequence, table in LESION_INTENSITIES.items():
-        row = {part: value * (1 + 0.05 * rng.standard_normal()) for part, value in table.items()}
-        row["necrosis"] += solid * (_SOLID[sequence] - table["necrosis"])
-        if sequence == "t1ce":
-            row["enhancing"] = _WHITE["t1"] * 0.7 + enhancement * (table["enhancing"] - _WHITE["t1"] * 0.7)
-        visible = 1 - 0.85 * difficulty * rng.random() ** 2
-        if sequence != "t1ce":
-            row = {part: _WHITE[sequence] + visible * (value - _WHITE[sequence]) for part, value in row.items()}
-        values[sequence] = row
+    for sequence in ("t1", "t2", "flair", "pd"):
+        visible = 1 - 0.75 * difficulty * rng.random() ** 2
+        row = {part: value * (1 + 0.05 * rng.standard_normal()) for part, value in LESION_INTENSITIES[sequence].items()}
+        row["necrosis"] += solid * (_SOLID[sequence] - LESION_INTENSITIES[sequence]["necrosis"])
+        values[sequence] = {
+            part: _WHITE[sequence] + visible * (value - _WHITE[sequence]) for part, value in row.items()
+        }
+    enhancement = rng.uniform(0.9, 1.2) * (1 - 0.75 * difficulty * rng.random())
+    values["t1ce"] = {
+        part: value + 0.02 for part, value in values["t1"].items()
+    }  # the same but where contrast agent is
+    values["t1ce"]["enhancing"] += enhancement * _ENHANCEMENT
     return LesionLook(float(contrast), values)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from meddiffusers.data.brain_phantom.boxes import span
 from meddiffusers.data.brain_phantom.smooth_field import Grid
 
 _POWER = 0.479**3  # variance of a B-spline field with coefficients of variance 1
@@ -35,10 +36,11 @@ class LocalField:
         return cls(low, scale, rng.standard_normal((fields, *shape)) / np.sqrt(_POWER))
 
     def __call__(self, grid: Grid) -> np.ndarray:
-        values = self.coefficients
-        for axis, planes in enumerate(grid):
-            weights = self._weights(planes, axis)
-            values = np.moveaxis(np.tensordot(values, weights, axes=([axis + 1], [1])), -1, axis + 1)
+        weights = [self._weights(planes, axis) for axis, planes in enumerate(grid)]
+        used = [span(weight.any(axis=0)) for weight in weights]  # a slice touches few of the nodes
+        values = self.coefficients[(slice(None), *used)]
+        for axis, (weight, part) in enumerate(zip(weights, used, strict=True), 1):
+            values = np.moveaxis(np.tensordot(values, weight[:, part], axes=([axis], [1])), -1, axis)
         return values
 
     def _weights(self, planes: np.ndarray, axis: int) -> np.ndarray:

@@ -14,13 +14,16 @@ from meddiffusers.data.brain_phantom.smooth_field import Grid, SmoothField
 RATERS = 5
 _HABITS = np.array([0.9, -0.9, 0.0, 0.6, -1.1])  # the same in every case
 _THOROUGH = 3  # the first raters; the others may leave a doubtful focus out
-_SPREAD = 0.27  # of the offsets, in margin widths
 
 
 class Raters:
-    """The raters of one case; their outlines differ over lengths of `detail` mm and three times as much."""
+    """The raters of one case; their outlines differ over lengths of `detail` mm and three times as much.
 
-    def __init__(self, rng: np.random.Generator, detail: float) -> None:
+    spread: how much their offsets differ, in margin widths.
+    """
+
+    def __init__(self, rng: np.random.Generator, detail: float, spread: float = 0.27) -> None:
+        self._spread = spread
         self._bias = _HABITS + 0.4 * rng.standard_normal(RATERS)
         self._fine = SmoothField(rng, max(detail, 5.0), RATERS)
         self._coarse = SmoothField(rng, max(3 * detail, 15.0), RATERS)
@@ -28,7 +31,7 @@ class Raters:
     def offsets(self, grid: Grid) -> np.ndarray:
         """(RATERS, X, Y, Z) to be added to the latent level."""
         offsets = self._bias[:, None, None, None] + 0.5 * self._fine(grid) + 0.7 * self._coarse(grid)
-        return (_SPREAD * (offsets - offsets[:_THOROUGH].mean(axis=0))).astype(np.float32)
+        return (self._spread * (offsets - offsets[:_THOROUGH].mean(axis=0))).astype(np.float32)
 
 
 def doubters(rng: np.random.Generator, doubt: float) -> frozenset[int]:

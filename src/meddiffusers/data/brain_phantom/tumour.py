@@ -63,7 +63,7 @@ def random_tumour(rng: np.random.Generator, difficulty: float, surroundings: Sur
         push = mass_effect(surroundings, main.centre, 2.6 * main.radius + 8, strength)
     foci = []
     for index, shape in enumerate(shapes):
-        doubt = 0.75 * difficulty * np.exp(-shape.radius / 5) if index else 0.0
+        doubt = 0.6 * difficulty * np.exp(-shape.radius / 5) if index else 0.0
         foci.append(grow(rng, shape, surroundings, push, doubters(rng, doubt)))
     raters = Raters(rng, 0.5 * main.radius + 0.2 * main.spread)
     return Tumour(foci, push, raters, random_look(rng, difficulty, solid=0.0 if enhances else 1.0))
@@ -92,7 +92,7 @@ def _draw_focus(
     if not enhances or rng.random() < 0.35 * difficulty:
         spread *= rng.choice([0.0, 0.5])
     whole = radius + 0.6 * spread
-    margin = float(max(whole * (0.08 + difficulty * rng.uniform(0.25, 0.75)), 0.8))
+    margin = float(max(whole * (0.08 + difficulty * rng.uniform(0.18, 0.58)), 0.8))
     sharp = float(min(rng.uniform(0.9, 1.4) * (1 + difficulty), 0.6 * radius))
     return FocusShape(
         centre=centre,

@@ -70,16 +70,22 @@ def grow(
     cube = points.shape[1:]
     tissue = surroundings(pushed(push, points, nodes))
     noise = LocalField.noise(rng, nodes, max(0.8 * shape.radius, 2.5), 6)(nodes)
-    core = _core(rng, shape, points, noise[:4]) - 0.7 * shape.infiltration * shape.radius * (
-        1 - np.clip(tissue.white, 0, 1).reshape(cube)
-    )
+    elsewhere = 1 - np.clip(tissue.white, 0, 1).reshape(cube)
+    core = _core(rng, shape, points, noise[:4]) - 0.7 * shape.infiltration * shape.radius * elsewhere
     necrosis = core / 0.8 - shape.rim / 0.8 * (1 + 0.55 * noise[4]) if shape.rim else np.full(cube, FAR)
     oedema = np.full(cube, -FAR)
     if shape.spread:
         fingers = LocalField.noise(rng, nodes, max(0.5 * shape.spread, 5.0), 1)(nodes)[0]
         time = _travel_time(core, _cost(tissue, cube) * np.exp(0.5 * np.abs(fingers + noise[5])), spacing)
         oedema = (shape.spread - time) / shape.margin
-    levels = np.stack([core / shape.core_margin, necrosis, oedema])
+    wall = shape.extent - np.abs(points - shape.centre.reshape(3, 1, 1, 1)).max(axis=0)  # all ends within the lattice
+    levels = np.stack(
+        [
+            np.minimum(core / shape.core_margin, wall / shape.core_margin - 2),
+            necrosis,
+            np.minimum(oedema, wall / shape.margin - 2),
+        ]
+    )
     return Focus(LocalField(np.array([planes[0] for planes in nodes]), spacing, levels.clip(-FAR, FAR)), left_out_by)
 
 

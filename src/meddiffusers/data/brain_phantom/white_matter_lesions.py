@@ -11,11 +11,10 @@ from meddiffusers.data.brain_phantom.boxes import cut, shape_of, within
 from meddiffusers.data.brain_phantom.lesion_look import LesionLook, random_look
 from meddiffusers.data.brain_phantom.lesion_places import place
 from meddiffusers.data.brain_phantom.local_field import coordinates
-from meddiffusers.data.brain_phantom.raters import RATERS, Raters, doubters
+from meddiffusers.data.brain_phantom.raters import Raters, doubters
 from meddiffusers.data.brain_phantom.smooth_field import Grid, SmoothField
 from meddiffusers.data.brain_phantom.tissue import Surroundings, Tissue
 
-_FAR = 9.0  # margin widths beyond the border
 _CAP = 11.0  # mm, how far a cap is felt around its horn
 
 
@@ -31,7 +30,10 @@ class Spot:
 
 @dataclass(frozen=True)
 class Band:
-    """Along the ventricles: mean thickness, and that of the caps about the horns (N, 3), in mm."""
+    """Along the ventricles: mean thickness (below 0 where there is hardly any), and of the caps about the horns, in mm.
+
+    horns: (N, 3).
+    """
 
     thickness: float
     cap: float
@@ -51,32 +53,39 @@ class WhiteMatterLesions:
         return None
 
     def parts(self, grid: Grid, tissue: Tissue) -> dict[str, np.ndarray]:
-        level = self._level(grid, tissue, self._detail(grid), self.spots)
-        return {"white_matter_lesion": _fraction(level, tissue)}
+        detail = self._detail(grid)
+        level = self._with_spots(self._band_level(grid, tissue, detail), grid, detail, self.spots)
+        return {"white_matter_lesion": _fraction(level, _room(tissue))}
 
     def raters(self, grid: Grid, tissue: Tissue) -> np.ndarray:
-        detail, offsets = self._detail(grid), self._raters.offsets(grid)
+        detail, room = self._detail(grid), _room(tissue)
+        certain = [spot for spot in self.spots if not spot.left_out_by]
+        level = self._with_spots(self._band_level(grid, tissue, detail), grid, detail, certain)
         outlines = []
-        for rater in range(RATERS):
-            seen = [spot for spot in self.spots if rater not in spot.left_out_by]
-            level = self._level(grid, tissue, detail, seen) + offsets[rater]
-            outlines.append(_fraction(level, tissue) > 0.5)
+        for rater, offset in enumerate(self._raters.offsets(grid)):
+            doubtful = [spot for spot in self.spots if spot.left_out_by and rater not in spot.left_out_by]
+            seen = self._with_spots(level.copy(), grid, detail, doubtful)
+            outlines.append(_fraction(seen + offset, room) > 0.5)
         return np.stack(outlines)
 
-    def _level(self, grid: Grid, tissue: Tissue, detail: np.ndarray, spots: list[Spot]) -> np.ndarray:
-        """In margin widths, 0 where the soft fraction is one half."""
-        cap = np.zeros(shape_of(grid), dtype=np.float32)
-        for horn in self.band.horns:
-            cap = np.maximum(cap, _bell(grid, horn))
-        thickness = self.band.thickness * (1 + 0.6 * detail[0]) + self.band.cap * cap * (1 + 0.3 * detail[0])
-        level = (thickness - np.abs(tissue.ventricle_distance)) / self._margin
+    def _band_level(self, grid: Grid, tissue: Tissue, detail: np.ndarray) -> np.ndarray:
+        """In margin widths, 0 where the soft fraction of bands and caps is one half."""
+        cap = np.max([_bell(grid, horn) for horn in self.band.horns] or [np.zeros(shape_of(grid), np.float32)], axis=0)
+        band = self.band.thickness + 0.5 * abs(self.band.thickness) * detail[0]
+        thickness = band + self.band.cap * cap * (1 + 0.3 * detail[0])
+        return (thickness - np.abs(tissue.ventricle_distance)) / self._margin
+
+    def _with_spots(self, level: np.ndarray, grid: Grid, detail: np.ndarray, spots: list[Spot]) -> np.ndarray:
+        """The level, raised in place where the spots are."""
         for spot in spots:
-            box = within(grid, spot.centre - 2.6 * spot.radius - 4, spot.centre + 2.6 * spot.radius + 4)
+            reach = 2.2 * spot.radius + 3
+            box = within(grid, spot.centre - reach, spot.centre + reach)
+            if not level[box].size:
+                continue
             offset = coordinates(cut(grid, box)) - spot.centre.reshape(3, 1, 1, 1).astype(np.float32)
             distance = spot.radius * np.sqrt((np.tensordot(spot.form, offset, 1) ** 2).sum(axis=0))
-            bulges = 1 + 0.3 * detail[(1, *box)]
-            margin = min(self._margin, 0.9 * spot.radius)
-            np.maximum(level[box], (spot.radius * bulges - distance) / margin, out=level[box])
+            height = spot.radius * (1 + 0.3 * detail[(1, *box)]) - distance
+            np.maximum(level[box], height / min(self._margin, 0.6 * spot.radius), out=level[box])
         return level
 
 
@@ -84,24 +93,29 @@ def random_white_matter_lesions(
     rng: np.random.Generator, difficulty: float, surroundings: Surroundings, age: float
 ) -> WhiteMatterLesions:
     """Lesions whose number and size grow with the age in years; the harder, the fewer, smaller and fainter."""
-    burden = np.clip((age - 25) / 55, 0.08, 1.3) * np.exp(0.4 * rng.standard_normal()) * (1 - 0.6 * difficulty)
-    patches = [place(rng, surroundings, (6, 60)) for _ in range(2 + rng.poisson(9 * burden))]
+    burden = np.clip((age - 25) / 55, 0.08, 1.3) * np.exp(0.4 * rng.standard_normal()) * (1 - 0.5 * difficulty)
+    patches = [place(rng, surroundings, (6, 60)) for _ in range(3 + rng.poisson(13 * burden))]
     spots = []
     for centre in patches:
-        radius = float(np.clip(np.exp(rng.normal(np.log(1.7 + 1.3 * burden), 0.35)), 1.2, 7))
+        radius = float(np.clip(np.exp(rng.normal(np.log(1.7 + 1.6 * burden), 0.4)), 1.2, 7))
         doubt = 0.6 * difficulty * np.exp(-radius / 4)
         spots.append(_spot(rng, centre, radius, doubt))
         for _ in range(rng.poisson(1.2 * burden)):  # neighbours that flow together
             beside = centre + 1.3 * radius * rng.standard_normal(3)
             spots.append(_spot(rng, beside, radius * rng.uniform(0.5, 1.0), doubt))
     band = Band(
-        thickness=float(min(0.3 + 2.2 * burden * rng.uniform(0.4, 1.4), 6)),
-        cap=float(min(1 + 5 * burden * rng.uniform(0.4, 1.4), 10)),
+        thickness=float(min(-0.8 + 2.6 * burden * rng.uniform(0.5, 1.4), 6)),
+        cap=float(min(0.8 + 5.5 * burden * rng.uniform(0.4, 1.4), 10)),
         horns=_horns(rng, surroundings),
     )
-    margin = float(0.8 + difficulty * rng.uniform(0.6, 1.8))
+    margin = float(0.4 + difficulty * rng.uniform(0.3, 0.9))
     return WhiteMatterLesions(
-        spots, band, margin, SmoothField(rng, 6.0, 2), Raters(rng, 6.0), random_look(rng, difficulty)
+        spots,
+        band,
+        margin,
+        SmoothField(rng, 6.0, 2),
+        Raters(rng, 6.0, 0.12 + 0.14 * difficulty),
+        random_look(rng, difficulty),
     )
 
 
@@ -131,6 +145,11 @@ def _bell(grid: Grid, centre: np.ndarray) -> np.ndarray:
     return x[:, None, None] * y[:, None] * z
 
 
-def _fraction(level: np.ndarray, tissue: Tissue) -> np.ndarray:
-    room = np.clip(tissue.white + 0.15 * tissue.grey, 0, 1) * tissue.brain * tissue.cerebrum * (1 - tissue.ventricle)
+def _room(tissue: Tissue) -> np.ndarray:
+    """The fraction of the tissue that can hold such a lesion."""
+    room = np.clip(tissue.white + 0.15 * tissue.grey, 0, 1) * tissue.brain
+    return room * tissue.cerebrum * (1 - tissue.ventricle)
+
+
+def _fraction(level: np.ndarray, room: np.ndarray) -> np.ndarray:
     return expit(4 * level) * room
