@@ -43,7 +43,7 @@ class Scanner:
         coarse = ndimage.gaussian_filter(coarse, _LUMP / _GRAIN, mode="wrap")
         self.scatterers = _speckle(rng, (_TILE, _TILE)) * 10 ** (_UNEVENNESS * coarse / coarse.std() / 20)
         self.gain = _gain(rng, self.sector, rest, _SHADOW[quality])
-        haze = _HAZE[quality] - 0.55 * np.clip(self.sector.range - 8, 0, None)
+        haze = _HAZE[quality] - 0.8 * np.clip(self.sector.range - 8, 0, None)
         self.haze = _blurred(_speckle(rng, (RANGES, BEAMS)) * 10 ** (haze / 20))
 
     def pictures(self, lines: Outlines, opening: np.ndarray, blood_seeds: np.ndarray) -> np.ndarray:

@@ -75,7 +75,7 @@ def draw_heart(
     fraction = drawn_fraction if ejection_fraction is None else ejection_fraction
     cycle = Cycle(drawn_rate if heart_rate is None else heart_rate, patient.uniform(0.15, 0.32))
     long_axis = _near(normal(), 87 + 12 * (0.55 - fraction), 6) if length is None else length
-    common_width = _near(normal(), 45 + 20 * (0.55 - fraction), 3)
+    common_width = _near(normal(), 44 + 20 * (0.55 - fraction), 3)
     plane_width = common_width * _near(lie(), 0.97 if view == "2CH" else 1.0, 0.025) if width is None else width
     wall, shortening = _near(normal(), 10.5, 1.2), 0.27 * fraction * _near(normal(), 1, 0.12)
     drawn_quality = str(patient.choice(QUALITIES, p=_QUALITY_ODDS))
@@ -97,7 +97,7 @@ def draw_heart(
         obliquity=_near(lie(), -0.05 if view == "4CH" else 0.04, 0.05),
         roundness=(plane.uniform(1.9, 2.6), plane.uniform(2.0, 2.8)),
         taper=plane.uniform(0.16, 0.32),
-        atrium=(_near(lie(), 40, 3.5), _near(lie(), 41, 3.5)),
+        atrium=(_near(lie(), 40, 3.5), _near(lie(), 44, 3.5)),
         atrium_lean=_near(lie(), 0, 5),
         quality=drawn_quality if quality is None else quality,
     )

@@ -21,6 +21,7 @@ from meddiffusers.data.cardiac_phantom.heart import Heart
 
 _STEPS = 100  # points along one side of an outline
 _CAP = 12  # points around the rounded end of a wall
+_HINGE = 7  # the one of them from which the wall of the atrium springs, just outside of the tip
 _U = 1 - (1 - np.linspace(0, 1, _STEPS)) ** 2  # denser towards the apex, where the outline turns
 _UP_AND_DOWN = np.concatenate([_U, _U[-2::-1]])
 _IS_LEFT = np.arange(2 * _STEPS - 1) < _STEPS
@@ -47,7 +48,7 @@ def outlines(heart: Heart, phases: np.ndarray) -> Outlines:
     epicardium = _epicardium(heart, cavity, contraction)
     place = _Placement(heart, contraction)
     cavity, epicardium = place(cavity), place(epicardium)
-    return Outlines(cavity, epicardium, _atrium(heart, cavity, contraction))
+    return Outlines(cavity, epicardium, _atrium(heart, cavity, epicardium, contraction))
 
 
 def polygon_area(polygon: np.ndarray) -> np.ndarray:
@@ -61,15 +62,21 @@ def _lengths(heart: Heart, contraction: np.ndarray) -> np.ndarray:
 
 
 def _cavity(heart: Heart, contraction: np.ndarray) -> np.ndarray:
-    length = _lengths(heart, contraction)[:, None]
-    axis = length / np.hypot(1, heart.obliquity)
-    relaxed, shape = _profile(heart, np.zeros(1)), _profile(heart, contraction)
-    largest = 8 / (3 * np.pi) * (heart.width * _mean(relaxed)) ** 2 * heart.length / np.hypot(1, heart.obliquity) ** 2
-    volume = largest * (1 - heart.ejection_fraction * contraction)[:, None]
-    width = np.sqrt(3 * np.pi / 8 * volume * length) / (axis * _mean(shape))
+    axis = _lengths(heart, contraction)[:, None] / np.hypot(1, heart.obliquity)
+    shape = _profile(heart, contraction)
+    area = heart.width * heart.length / np.hypot(1, heart.obliquity) * _fullness(heart)
+    # V is proportional to A²/L
+    areas = area * np.sqrt((1 - heart.ejection_fraction * contraction) * (1 - heart.shortening * contraction))[:, None]
+    width = areas / (axis * _mean(shape))
     middle = heart.bend * np.sin(np.pi * _UP_AND_DOWN) + heart.obliquity * axis * _UP_AND_DOWN
     side = np.where(_IS_LEFT, -1, 1)
     return np.stack([middle + side * width / 2 * shape, axis * _UP_AND_DOWN], axis=-1)
+
+
+def _fullness(heart: Heart) -> float:
+    """Area over length and greatest width at end diastole."""
+    shape = _profile(heart, np.zeros(1))
+    return float(_mean(shape)[0, 0] / ((shape + shape[:, ::-1]) / 2).max())
 
 
 def _profile(heart: Heart, contraction: np.ndarray) -> np.ndarray:
@@ -130,17 +137,19 @@ class _Placement:
         return self.target + points[..., :1] * self.right + points[..., 1:] * self.up - self.apex
 
 
-def _atrium(heart: Heart, cavity: np.ndarray, contraction: np.ndarray) -> np.ndarray:
-    left, right = cavity[:, :1], cavity[:, -1:]
-    middle, annulus = (left + right) / 2, (right - left) / 2
+def _atrium(heart: Heart, cavity: np.ndarray, epicardium: np.ndarray, contraction: np.ndarray) -> np.ndarray:
+    """From the ends of both walls around to the resting far end; the wall lies over it."""
+    left, right = epicardium[:, _HINGE, None], epicardium[:, -1 - _HINGE, None]
+    middle, across = (left + right) / 2, (right - left) / 2
     lean, atrium_lean = np.deg2rad([heart.orientation, heart.orientation + heart.atrium_lean])
     far_end = heart.apex + heart.length * _down(lean) + heart.atrium[0] * _down(atrium_lean)
     depth = _UP_AND_DOWN[:, None]
-    neck = np.linalg.norm(annulus, axis=-1, keepdims=True)
+    neck = np.linalg.norm(across, axis=-1, keepdims=True)
     belly = heart.atrium[1] / 2 * (1 + 0.10 * contraction[:, None, None])
     half = neck + (belly - neck) * np.sin(np.pi / 2 * np.clip(depth / 0.6, 0, 1)) ** 2
     half = half * np.sqrt(1 - depth**3) * np.where(_IS_LEFT, -1, 1)[:, None]
-    return middle + half * annulus / neck + depth * (far_end - middle)
+    around = middle + half * across / neck + depth * (far_end - middle)
+    return np.concatenate([cavity[:, :1], around, cavity[:, -1:]], axis=1)
 
 
 def _down(lean: float) -> np.ndarray:

@@ -66,6 +66,11 @@ class CardiacPhantom:
         """Evenly spaced, the first and last at end diastole, or the last at end systole for half a cycle."""
         return np.linspace(0, self.end_systole if half_cycle else 1, frames)
 
+    def key_frames(self, phases: np.ndarray) -> tuple[int, int]:
+        """Which of the phases, counted from 0, has the largest ventricle (the first such) and which the smallest."""
+        contraction = self.heart.cycle.contraction(phases)
+        return int(contraction.argmin()), int(contraction.argmax())
+
     def outlines(self, phases: np.ndarray) -> Outlines:
         return outlines(self.heart, np.asarray(phases, dtype=float))
 

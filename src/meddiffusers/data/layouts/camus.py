@@ -1,0 +1,132 @@
+"""Beating hearts as CAMUS lays them out: half a cycle, or the full cycles of its extension TED.
+
+half cycle   patient0001/patient0001_4CH_half_sequence{,_gt}, patient0001_4CH_{ED,ES}{,_gt}, Info_4CH.cfg
+full cycle   patient001/patient001_4CH_sequence{,_gt}, patient001_4CH_info.cfg
+splits       subGroup1_{training,validation,testing}.txt, one name a line; ten foldings, as many as there are patients
+
+A sequence is one volume: across the beam, along the beam, frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from meddiffusers.data.cardiac_phantom import CardiacPhantom
+from meddiffusers.data.cardiac_phantom.heart import VIEWS
+from meddiffusers.data.cardiac_phantom.phantom import SHAPE, SPACING
+from meddiffusers.data.io import write
+from meddiffusers.data.io.replacing import replacing
+from meddiffusers.data.layouts.folders import new_folder
+from meddiffusers.data.modalities import LABELS
+from meddiffusers.data.scan import Scan
+
+ENDINGS = (".nii.gz", ".mhd")
+_FOLDS = 10
+
+
+def write_camus(
+    seeds: Iterable[int],
+    folder: str | Path,
+    *,
+    half_cycle: bool = False,
+    frames: int = 25,
+    shape: tuple[int, int] = SHAPE,
+    spacing: float = SPACING,
+    ending: str = ".nii.gz",
+) -> Path:
+    """Write both views of `CardiacPhantom(seed)` for every seed, which is the patient's number too; return the folder.
+
+    frames: from end diastole to the next one, or to end systole for half a cycle; at least 3. shape: rows (along the
+    beam) and columns of a picture; spacing: mm; ending: ".nii.gz", or ".mhd" (extra `itk`). Lists of splits are written
+    from three patients on.
+
+    Raises:
+        FileExistsError: the folder holds something already.
+        ValueError: no or equal seeds, seeds below 0 or with more digits than a name has, fewer than three frames,
+            another ending.
+    """
+    seeds, digits = list(seeds), 4 if half_cycle else 3
+    _check(seeds, digits, frames, ending)
+    folder = new_folder(folder)
+    names = [f"patient{seed:0{digits}d}" for seed in seeds]
+    for seed, name in zip(seeds, names, strict=True):
+        for view in VIEWS:
+            phantom = CardiacPhantom(seed, view)
+            phases = phantom.phases(frames, half_cycle)
+            pictures, labels = phantom.pictures(phases, shape, spacing), phantom.labels(phases, shape, spacing)
+            info = _info(phantom, phases)
+            part = _Part(folder / name / f"{name}_{view}", spacing, ending)
+            if half_cycle:
+                part.write("half_sequence", pictures, labels)
+                part.write("ED", pictures[:1], labels[:1])
+                part.write("ES", pictures[-1:], labels[-1:])
+                _write_lines(folder / name / f"Info_{view}.cfg", info)
+            else:
+                part.write("sequence", pictures, labels)
+                _write_lines(folder / name / f"{name}_{view}_info.cfg", info)
+    _write_splits(folder, sorted(names))
+    return folder
+
+
+def _check(seeds: Sequence[int], digits: int, frames: int, ending: str) -> None:
+    if not seeds or len({*seeds}) < len(seeds) or min(seeds) < 0 or max(seeds) >= 10**digits:
+        raise ValueError(f"Got the seeds {seeds}; expected different ones from 0 to {10**digits - 1}, at least one.")
+    if frames < 3:
+        raise ValueError(f"Got frames = {frames}; expected at least 3.")
+    if ending not in ENDINGS:
+        raise ValueError(f"Got the ending {ending!r}; expected one of {', '.join(ENDINGS)}.")
+
+
+class _Part:
+    """Writes frames of one view, the pictures and the label maps beside them."""
+
+    def __init__(self, start: Path, spacing: float, ending: str) -> None:
+        self.start, self.ending = start, ending
+        self.affine = np.diag([-spacing, -spacing, 1.0, 1.0])  # ITK's axes, which CAMUS leaves as they are
+
+    def write(self, name: str, pictures: np.ndarray, labels: np.ndarray) -> None:
+        for end, frames, modality in (("", pictures, "us"), ("_gt", labels, LABELS)):
+            path = self.start.with_name(f"{self.start.name}_{name}{end}{self.ending}")
+            write(Scan(np.ascontiguousarray(frames.T), self.affine, modality), path)
+
+
+def _info(phantom: CardiacPhantom, phases: np.ndarray) -> list[str]:
+    """Frames are counted from 1; EF in percent, FrameRate in frames a second."""
+    end_diastole, end_systole = phantom.key_frames(phases)
+    patient = np.random.default_rng([phantom.seed, len(VIEWS) + 1])
+    seconds = (phases[-1] - phases[0]) * phantom.heart.cycle.seconds
+    values: Mapping[str, object] = {
+        "ED": end_diastole + 1,
+        "ES": end_systole + 1,
+        "NbFrame": len(phases),
+        "Sex": patient.choice(["F", "M"], p=[0.34, 0.66]),
+        "Age": round(float(np.clip(patient.normal(65, 14), 18, 95))),
+        "ImageQuality": phantom.heart.quality,
+        "EF": round(100 * phantom.ejection_fraction),
+        "FrameRate": round((len(phases) - 1) / seconds, 1),
+    }
+    return [f"{key}: {value}" for key, value in values.items()]
+
+
+def _write_splits(folder: Path, names: Sequence[str]) -> None:
+    """Every patient is tested in one folding and validates in the one before it."""
+    folds = min(_FOLDS, len(names))
+    if folds < 3:
+        return
+    for fold in range(folds):
+        testing, validation = names[fold::folds], names[(fold + 1) % folds :: folds]
+        parts = {
+            "training": [name for name in names if name not in {*testing, *validation}],
+            "validation": validation,
+            "testing": testing,
+        }
+        for part, chosen in parts.items():
+            _write_lines(folder / f"subGroup{fold + 1}_{part}.txt", chosen)
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    with replacing(path) as staged:
+        staged.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
