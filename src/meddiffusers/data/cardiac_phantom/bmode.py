@@ -16,8 +16,9 @@ from meddiffusers.data.cardiac_phantom.echogenicity import BLOOD, echogenicity
 from meddiffusers.data.cardiac_phantom.outlines import Outlines, polygon_area
 from meddiffusers.data.cardiac_phantom.sector import BEAMS, RANGES, Sector
 
-_BEAM = (1.3, 1.5)  # standard deviation of the blur: samples along the beam, beams across
+_BEAM = (0.9, 1.3)  # standard deviation of the blur: samples along the beam, beams across
 _GRAIN, _TILE = 0.5, 512  # mm between scatterers; how many of them before they repeat
+_CLUSTER = 1.3  # grains over which they are alike, so that wherever samples fall between them they see the same tissue
 _UNEVENNESS, _LUMP = 4.5, 2.5  # dB by which tissue differs over so many mm
 _DYNAMIC_RANGE = 58.0  # dB from black to white
 _REACH = 48.0  # mm from the middle of the ventricle over which tissue still moves with it
@@ -41,10 +42,10 @@ class Scanner:
         self.rest = _axes(rest)[0]
         coarse = rng.standard_normal((_TILE, _TILE), dtype=np.float32)
         coarse = ndimage.gaussian_filter(coarse, _LUMP / _GRAIN, mode="wrap")
-        self.scatterers = _speckle(rng, (_TILE, _TILE)) * 10 ** (_UNEVENNESS * coarse / coarse.std() / 20)
+        self.scatterers = _speckle(rng, (_TILE, _TILE), _CLUSTER) * 10 ** (_UNEVENNESS * coarse / coarse.std() / 20)
         self.gain = _gain(rng, self.sector, rest, _SHADOW[quality])
         haze = _HAZE[quality] - 0.8 * np.clip(self.sector.range - 8, 0, None)
-        self.haze = _blurred(_speckle(rng, (RANGES, BEAMS)) * 10 ** (haze / 20))
+        self.haze = _speckle(rng, (RANGES, BEAMS), _BEAM) * 10 ** (haze / 20)
 
     def pictures(self, lines: Outlines, opening: np.ndarray, blood_seeds: np.ndarray) -> np.ndarray:
         """uint8 (F, H, W); opening: of the mitral valve, (F,) in [0, 1]; blood_seeds: (F,) integers, one a frame."""
@@ -56,7 +57,7 @@ class Scanner:
     ) -> np.ndarray:
         level = echogenicity(self.sector, cavity, epicardium, atrium, opening, self.view == "4CH")
         scatterers = np.where(level > BLOOD + 2, self._tissue(axes), np.roll(self.scatterers, blood)[:RANGES, :BEAMS])
-        signal = _blurred(scatterers * 10 ** ((level + self.gain) / 20)) + self.haze
+        signal = _blurred(scatterers * 10 ** ((level + self.gain) / 20), _BEAM) + self.haze
         decibels = 20 * np.log10(np.abs(signal) + 1e-4)
         brightness = np.clip(1 + decibels / _DYNAMIC_RANGE, 0, 1)
         return np.rint(255 * self.sector.picture(brightness, self.grid, self.spacing)).astype(np.uint8)
@@ -85,15 +86,17 @@ def _axes(lines: Outlines) -> list[Axes]:
     return list(zip(apex, np.stack([short, long], axis=-1), strict=True))
 
 
-def _speckle(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """Complex scatterers that have, once blurred by the beam, a mean power of 1."""
-    power = 2 * (4 * np.pi * _BEAM[0] * _BEAM[1]) ** -1
-    real, imaginary = rng.standard_normal((2, *shape), dtype=np.float32) / np.float32(np.sqrt(power))
-    return real + 1j * imaginary
+def _speckle(rng: np.random.Generator, shape: tuple[int, int], blur: float | tuple[float, float]) -> np.ndarray:
+    """Complex noise of mean power 1, blurred."""
+    noise = rng.standard_normal(shape, dtype=np.float32) + 1j * rng.standard_normal(shape, dtype=np.float32)
+    noise = _blurred(noise, blur)
+    return noise / np.sqrt(np.mean(np.abs(noise) ** 2))
 
 
-def _blurred(signal: np.ndarray) -> np.ndarray:
-    real, imaginary = (ndimage.gaussian_filter(part, _BEAM, truncate=3) for part in (signal.real, signal.imag))
+def _blurred(signal: np.ndarray, blur: float | tuple[float, float]) -> np.ndarray:
+    real, imaginary = (
+        ndimage.gaussian_filter(part, blur, mode="wrap", truncate=3) for part in (signal.real, signal.imag)
+    )
     return real + 1j * imaginary
 
 

@@ -8,8 +8,8 @@ from scipy import ndimage
 from meddiffusers.data.cardiac_phantom.raster import filled
 from meddiffusers.data.cardiac_phantom.sector import BEAMS, RANGES, Sector
 
-_SURROUNDINGS, _WALL, BLOOD = -35.0, -21.0, -52.0
-_ENDOCARDIUM, _PERICARDIUM, _LEAFLET = 12.0, 15.0, -13.0  # dB that borders add; level of a valve leaflet
+_SURROUNDINGS, _WALL, BLOOD = -29.0, -18.0, -51.0
+_ENDOCARDIUM, _PERICARDIUM, _LEAFLET = 11.0, 14.0, -10.0  # dB that borders add; level of a valve leaflet
 
 _SOFTNESS = (1.2, 0.7)  # standard deviation of the borders' blur, samples and beams
 
