@@ -8,6 +8,9 @@ from typing import Any
 
 import nibabel
 
+from meddiffusers.data.io.dicom import read_dicom
+from meddiffusers.data.io.dicom_files import SUFFIXES, is_dicom
+from meddiffusers.data.io.itk import read_itk
 from meddiffusers.data.io.nifti import read_nifti, read_nifti_value
 from meddiffusers.data.modalities import modality_in
 from meddiffusers.data.scan import Scan
@@ -17,6 +20,10 @@ _READERS: dict[str, Callable[[Path, str | Sequence[str]], Scan]] = {
     ".nii": read_nifti,
     ".hdr": read_nifti,
     ".img": read_nifti,
+    ".nrrd": read_itk,
+    ".nhdr": read_itk,
+    ".mha": read_itk,
+    ".mhd": read_itk,
 }
 
 
@@ -24,9 +31,11 @@ def read(source: Any, *, modality: str | Sequence[str] | None = None) -> Scan:
     """The scan in a file, a folder that holds one DICOM series, or a value of `datasets.Nifti`.
 
     Files: NIfTI (.nii, .nii.gz), Analyze and NIfTI pairs (.hdr or .img), NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd)
-    and DICOM (any other name). Values: a nibabel image, or a dictionary with "bytes" or "path".
+    and DICOM (.dcm, .dicom, .ima, or any other name). Values: a nibabel image, or a dictionary with "bytes" or "path".
     modality: one name of `data.modalities`, or one for each channel; by default what the file's name or the series'
     description speaks of, else "".
+
+    What each format holds and how it is understood stands at the top of `io.nifti`, `io.itk` and `io.dicom`.
 
     Voxels keep their type and values; where the file scales them they are float32, except DICOM with whole slope and
     intercept: int16, or int32. The axes and the affine (mm, RAS+) are the file's; nothing is reordered but DICOM
@@ -55,7 +64,10 @@ def _read_path(path: Path, modality: str | Sequence[str] | None) -> Scan:
     for suffix, reader in _READERS.items():
         if path.name.lower().endswith(suffix):
             return reader(path, _named(path, modality))
-    raise ValueError(f"{path}: not a known kind of scan; expected one of {', '.join(_READERS)}: convert it first.")
+    if path.is_dir() or path.name.lower().endswith(SUFFIXES) or is_dicom(path):
+        return read_dicom(path, modality)
+    known = ", ".join((*_READERS, *SUFFIXES))
+    raise ValueError(f"{path}: not a known kind of scan; expected one of {known}, or a folder of DICOM: convert it.")
 
 
 def _named(path: Path, modality: str | Sequence[str] | None) -> str | Sequence[str]:

@@ -1,0 +1,198 @@
+"""Label maps as DICOM-SEG, through highdicom: written onto the grid of the series that they outline, and read back.
+
+What links the file to its series stays: the UIDs of study, series and images. Patient and study are blank unless asked
+for: only what the geometry needs is taken from the series, so nothing else can slip through.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
+
+from meddiffusers.data.io.dicom_files import datasets_in
+from meddiffusers.data.io.dicom_frames import check_size, frames_in
+from meddiffusers.data.io.dicom_volume import LPS_TO_RAS, affine_of, slice_order
+from meddiffusers.data.io.faults import UnreadableError, decoding, scan_read
+from meddiffusers.data.io.label_colours import label_colour
+from meddiffusers.data.io.replacing import replacing
+from meddiffusers.data.modalities import LABELS
+from meddiffusers.data.optional import optional_import
+from meddiffusers.data.scan import Scan
+
+SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+SAME_GRID = 1e-2  # mm
+SCHEME = "99MEDDIFFUSERS"
+LABEL = "label {}"  # in a segment's description: segments are numbered from 1, labels need not be
+BLANK = (
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "AccessionNumber",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+)
+GEOMETRY = (
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "FrameOfReferenceUID",
+    "Modality",
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+)
+
+
+def write_segmentation(
+    scan: Scan, path: Path, series: Path | Sequence[Path], names: Mapping[int, str], keep_patient: bool = False
+) -> None:
+    """Write a label map on the grid of `series`, a folder or its files, whose axes may be in another order.
+
+    names: of every label but 0, at most 64 characters.
+    keep_patient: copy patient and study from the series, for use inside the archive that it came from.
+
+    Raises:
+        ValueError: voxels that are no labels, a label without name, another grid.
+    """
+    labels = _labels(scan, path)
+    datasets = datasets_in(series)
+    with decoding(str(series), "a DICOM series to lay labels on"):
+        frames = [frame for dataset in datasets for frame in frames_in(dataset, str(series))]
+        order = slice_order(frames, str(series))
+        shape = (*frames[0].pixels.shape[:2], len(frames))
+        labels = _onto(labels, scan, path, shape, affine_of([frames[index] for index in order]))
+        numbered, segments = _segments(labels, names, path)
+        stored = np.empty_like(numbered.T)
+        stored[order] = numbered.T  # slices as the files come
+        segmentation = _segmentation([_source(dataset, keep_patient) for dataset in datasets], stored, segments)
+    with replacing(path) as staged:
+        segmentation.save_as(staged)
+
+
+def read_segmentation(datasets: Sequence[Any], source: str) -> Scan:
+    """The label map of a DICOM-SEG, over all slices that it has frames of; UnreadableError where segments overlap."""
+    if len(datasets) > 1:
+        raise UnreadableError(source, f"{len(datasets)} segmentations", "one", "name one of the files")
+    check_size(datasets[0], source)
+    highdicom = optional_import("highdicom", "dicom")
+    segmentation = highdicom.seg.Segmentation.from_dataset(datasets[0], copy=False)
+    if segmentation.segmentation_type.value == "FRACTIONAL":
+        raise UnreadableError(source, "segments in fractions", "whole voxels", "export it as binary segments")
+    try:
+        volume = segmentation.get_volume(combine_segments=True)
+    except RuntimeError:
+        raise UnreadableError(source, "segments that overlap", "one label a voxel", "export them apart") from None
+    table = np.arange(max(segmentation.segment_numbers) + 1)
+    for segment in segmentation.SegmentSequence:
+        found = re.fullmatch(LABEL.format(r"(\d{1,5})"), str(segment.get("SegmentDescription", "")))
+        table[segment.SegmentNumber] = int(found[1]) if found else segment.SegmentNumber
+    labels = table[volume.array].astype(np.min_scalar_type(table.max())).T
+    affine = LPS_TO_RAS @ volume.affine[:, [2, 1, 0, 3]]
+    if np.linalg.det(affine[:3, :3]) < 0:  # slices along row × column, as images are read
+        flip = np.array([[0, 1], [1, 1], [2, -1]])
+        labels, affine = labels[..., ::-1], affine @ inv_ornt_aff(flip, labels.shape)
+    return scan_read(labels, affine, LABELS, source)
+
+
+def _labels(scan: Scan, path: Path) -> np.ndarray:
+    """(X, Y, Z) of uint16."""
+    array = scan.array[0]
+    if len(scan.array) > 1:
+        raise ValueError(f"{path}: got {len(scan.array)} channels; expected one label map: write each to its own file.")
+    if not np.isfinite(array).all() or (array != np.round(array)).any() or array.min() < 0 or array.max() > 65535:
+        raise ValueError(f"{path}: got voxels that are no labels; expected whole numbers from 0 to 65535: round them.")
+    return array.astype(np.uint16)
+
+
+def _onto(labels: np.ndarray, scan: Scan, path: Path, shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
+    """Labels with axes in the order of the series' grid."""
+    turn = ornt_transform(io_orientation(scan.affine), io_orientation(affine))
+    turned = apply_orientation(labels, turn)
+    turned_affine = scan.affine @ inv_ornt_aff(turn, labels.shape)
+    corners = np.array([[0, 0, 0, 1], [*shape, 1]]).T
+    if turned.shape != shape or np.abs((turned_affine - affine) @ corners).max() > SAME_GRID:
+        raise ValueError(
+            f"{path}: the labels have {turned.shape} voxels at {np.round(turned_affine, 3).tolist()}, the series "
+            f"{shape} at {np.round(affine, 3).tolist()}; expected one grid: bring the labels back onto it first."
+        )
+    return turned
+
+
+def _segments(labels: np.ndarray, names: Mapping[int, str], path: Path) -> tuple[np.ndarray, list[Any]]:
+    """Voxels renumbered from 1 in the labels' order, and what each number means."""
+    named = sorted(int(label) for label in names if int(label) != 0)
+    missing = sorted(set(np.unique(labels).tolist()) - {0, *named})
+    if missing or not named:
+        raise ValueError(f"{path}: no name for the labels {missing}; expected `names` with each, as {{1: 'oedema'}}.")
+    highdicom, codes = optional_import("highdicom", "dicom"), optional_import("pydicom.sr.codedict", "dicom").codes
+    concept = highdicom.sr.CodedConcept
+    algorithm = highdicom.AlgorithmIdentificationSequence(
+        "meddiffusers", concept("AI", SCHEME, "Generative model"), version("meddiffusers")
+    )
+    table = np.zeros(int(max(*named, labels.max())) + 1, np.uint16)
+    segments = []
+    for number, label in enumerate(named, start=1):
+        table[label] = number
+        segment = highdicom.seg.SegmentDescription(
+            segment_number=number,
+            segment_label=names[label][:64],
+            segmented_property_category=codes.SCT.Tissue,
+            segmented_property_type=concept(f"LABEL{label}", SCHEME, names[label][:64]),
+            algorithm_type="AUTOMATIC",
+            algorithm_identification=algorithm,
+            display_color=highdicom.color.CIELabColor.from_rgb(*label_colour(label)),
+        )
+        segment.SegmentDescription = LABEL.format(label)
+        segments.append(segment)
+    return table[labels], segments
+
+
+def _source(dataset: Any, keep_patient: bool) -> Any:
+    """The image's header: whole, or with nothing but its place and links."""
+    pydicom = optional_import("pydicom", "dicom")
+    source = dataset if keep_patient else pydicom.Dataset()
+    for keyword in () if keep_patient else GEOMETRY:
+        if keyword in dataset:
+            source[keyword] = dataset[keyword]
+    for keyword in BLANK:
+        if keyword not in source:
+            setattr(source, keyword, "")
+    source.file_meta = dataset.file_meta
+    return source
+
+
+def _segmentation(sources: list[Any], stored: np.ndarray, segments: list[Any]) -> Any:
+    highdicom = optional_import("highdicom", "dicom")
+    return highdicom.seg.Segmentation(
+        source_images=sources,
+        pixel_array=stored,
+        segmentation_type="BINARY",
+        segment_descriptions=segments,
+        series_instance_uid=highdicom.UID(),
+        series_number=1,
+        sop_instance_uid=highdicom.UID(),
+        instance_number=1,
+        manufacturer="meddiffusers",
+        manufacturer_model_name="meddiffusers",
+        software_versions=version("meddiffusers"),
+        device_serial_number="0",
+        series_description="meddiffusers segmentation",
+        omit_empty_frames=False,  # so that the file holds the whole grid
+    )

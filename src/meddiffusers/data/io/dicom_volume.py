@@ -1,0 +1,105 @@
+"""Pictures put where they lie: one volume of evenly spaced slices, or the frames of a moving picture."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from meddiffusers.data.io.dicom_frames import Frame
+from meddiffusers.data.io.faults import UnreadableError
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+UNEVEN = 0.01  # of the median gap
+SAME_PLACE = 1e-3  # mm
+SPLIT = "put each volume into a folder of its own"
+
+
+def slice_order(frames: Sequence[Frame], source: str) -> list[int]:
+    """Indexes of the frames along the normal of their planes, row × column direction.
+
+    Raises:
+        UnreadableError: no position, planes that are not parallel or of other sizes, gaps that differ by more than 1 %
+            of their median, several pictures at one place.
+    """
+    check_frames(frames, source)
+    if len(frames) == 1:
+        return [0]
+    if any(frame.position is None for frame in frames):
+        raise UnreadableError(source, f"{len(frames)} slices without position", "positions to sort them by")
+    places = np.array([frame.position for frame in frames])
+    heights = places @ normal(frames[0])
+    order = np.argsort(heights, kind="stable")
+    gaps = np.diff(heights[order])
+    counts = ", ".join(f"{count}× {gap:g} mm" for gap, count in Counter(np.round(gaps, 3).tolist()).most_common(8))
+    if (gaps < SAME_PLACE).any():
+        found = f"{len(frames)} slices at {1 + (gaps >= SAME_PLACE).sum()} positions (gaps {counts})"
+        raise UnreadableError(source, found, "one slice at each: time points, echoes or copies are mixed", SPLIT)
+    median = float(np.median(gaps))
+    if (np.abs(gaps - median) > UNEVEN * median).any():
+        remedy = "look for missing slices, or resample them"
+        raise UnreadableError(source, f"slices with uneven gaps: {counts}", f"{median:g} mm between all", remedy)
+    line = np.linspace(places[order[0]], places[order[-1]], len(order))
+    if np.abs(places[order] - line).max() > max(UNEVEN * median, 10 * SAME_PLACE):
+        raise UnreadableError(source, "slices shifted sideways", "slices on one straight line", SPLIT)
+    return order.tolist()
+
+
+def check_frames(frames: Sequence[Frame], source: str) -> None:
+    """UnreadableError unless all have one size, spacing and orientation, and these can be."""
+    first = frames[0]
+    for frame in frames:
+        row, column = frame.orientation.reshape(2, 3)
+        skew = [row @ row - 1, column @ column - 1, row @ column]
+        if not np.abs(skew).max() < 1e-3 or not (min(frame.spacing) > 0 and max(frame.spacing) < 1e6):
+            found = f"the orientation {frame.orientation.tolist()} and spacing {frame.spacing}"
+            raise UnreadableError(source, found, "two unit vectors at right angles, and lengths in mm")
+        if frame.position is not None and not np.isfinite(frame.position).all():
+            raise UnreadableError(source, f"the position {frame.position.tolist()}", "three numbers, mm")
+        if not np.allclose(frame.orientation, first.orientation, atol=1e-3):
+            raise UnreadableError(source, "slices in different directions", "parallel slices", SPLIT)
+        if frame.pixels.shape != first.pixels.shape or not np.allclose(frame.spacing[:2], first.spacing[:2], rtol=1e-3):
+            kinds = sorted({f"{each.pixels.shape} of {each.spacing[:2]} mm" for each in frames})
+            raise UnreadableError(source, f"slices of different sizes: {', '.join(kinds)}", "one size", SPLIT)
+
+
+def normal(frame: Frame) -> np.ndarray:
+    """Unit vector across the plane, LPS+."""
+    across = np.cross(*frame.orientation.reshape(2, 3))
+    return across / np.linalg.norm(across)
+
+
+def affine_of(frames: Sequence[Frame]) -> np.ndarray:
+    """Voxel index (column, row, slice, 1) → mm in RAS+, for frames in order; a lone slice has its declared thickness.
+
+    A stack whose slices are shifted evenly, as of a tilted gantry, has an affine with shear.
+    """
+    first, last = frames[0], frames[-1]
+    row, column = first.orientation.reshape(2, 3)
+    step = normal(first) * first.spacing[2]
+    if len(frames) > 1 and first.position is not None and last.position is not None:
+        step = (last.position - first.position) / (len(frames) - 1)
+    affine = np.eye(4)
+    affine[:3, :3] = np.stack([row * first.spacing[1], column * first.spacing[0], step], axis=1)
+    affine[:3, 3] = 0 if first.position is None else first.position
+    return LPS_TO_RAS @ affine
+
+
+def values_of(frames: Sequence[Frame]) -> np.ndarray:
+    """Scaled values, (frames, columns, rows) or with colours behind.
+
+    As stored where nothing scales them; of int16 or int32, the smaller that holds them, where slope and intercept are
+    whole; else float32.
+    """
+    pixels = np.stack([frame.pixels for frame in frames])
+    scaling = np.array([frame.scaling for frame in frames])
+    if (scaling == (1, 0)).all():
+        return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    slope, intercept = scaling.T.reshape(2, -1, *[1] * (pixels.ndim - 1))
+    if pixels.dtype.kind in "iu" and np.isfinite(scaling).all() and (scaling == np.round(scaling)).all():
+        whole = pixels * slope + intercept  # exact: float64 holds integers up to 2^53
+        for kind in (np.int16, np.int32):
+            if np.iinfo(kind).min <= whole.min() and whole.max() <= np.iinfo(kind).max:
+                return whole.astype(kind)
+    return (pixels * slope + intercept).astype(np.float32)

@@ -1,0 +1,125 @@
+"""A scan as one picture, to look at: three planes through what matters of a volume, or the frames of a slice.
+
+Planes lie along the patient's axes that the scan's come closest to, in true proportions. The patient's right is on the
+right (RAS+), front or head up; a side view looks to the right. Grey runs from the 1st to the 99th percentile of a
+channel's voxels that are not 0. Labels are colours, the same for a label whatever scan it is in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from nibabel.orientations import apply_orientation, io_orientation
+from PIL import Image, ImageDraw
+
+from meddiffusers.data.io.label_colours import label_colour
+from meddiffusers.data.io.replacing import replacing
+from meddiffusers.data.scan import Scan
+
+SIDE = 240  # pixels of the longest edge of a volume
+CAPTION = 16
+GAP = 4
+MOST_FRAMES = 12
+FRAMES_IN_A_ROW = 4
+OPACITY = 0.45
+FOREGROUND = 0.1  # of the 99th percentile
+
+
+@dataclass(frozen=True, eq=False)
+class _View:
+    """Voxels along the patient's axes: channels (C, X, Y, Z), labels (X, Y, Z) if any, and mm of a voxel."""
+
+    channels: np.ndarray
+    labels: np.ndarray | None
+    spacing: np.ndarray
+
+
+def scan_panel(scan: Scan, labels: Scan | None = None) -> Image.Image:
+    """A row of three planes for each channel of a volume; of a single slice one picture a channel, at most 12.
+
+    labels: a label map on the same grid, laid over in colours; the planes then go through its centre.
+
+    Raises:
+        ValueError: labels on another grid.
+    """
+    if labels is not None and (labels.shape != scan.shape or not np.allclose(labels.affine, scan.affine, atol=1e-2)):
+        raise ValueError(f"Got labels of shape {labels.shape} for a scan of {scan.shape}; expected one grid and place.")
+    view = _view(scan, labels)
+    shape, names = view.channels.shape[1:], [name or "scan" for name in scan.modality]
+    if 1 not in shape:
+        captions = [f"{name}   {'×'.join(f'{edge:.3g}' for edge in view.spacing)} mm" for name in names]
+        return _sheet([[_tile(view, row, axis) for axis in (2, 1, 0)] for row in range(len(names))], captions)
+    chosen = np.linspace(0, len(names) - 1, min(len(names), MOST_FRAMES)).round().astype(int).tolist()
+    rows = [chosen[start : start + FRAMES_IN_A_ROW] for start in range(0, len(chosen), FRAMES_IN_A_ROW)]
+    captions = [", ".join(f"{names[each]} {each}" if len(names) > 1 else names[each] for each in row) for row in rows]
+    return _sheet([[_tile(view, each, shape.index(1)) for each in row] for row in rows], captions)
+
+
+def write_panel(scan: Scan, path: Path) -> None:
+    """The panel of a scan as PNG."""
+    with replacing(path) as staged:
+        scan_panel(scan).save(staged)
+
+
+def _view(scan: Scan, labels: Scan | None) -> _View:
+    turn = io_orientation(scan.affine)
+    channels = np.stack([apply_orientation(channel, turn) for channel in scan.array])
+    spacing = np.array(scan.spacing)[np.argsort(turn[:, 0])]
+    if labels is not None:
+        return _View(channels, apply_orientation(labels.array[0], turn), spacing)
+    if scan.is_labels:  # colours on black
+        return _View(np.zeros_like(channels), channels[0], spacing)
+    return _View(channels, None, spacing)
+
+
+def _tile(view: _View, channel: int, axis: int) -> Image.Image:
+    """The plane across an axis, through the centre of the labels or else of the channel's foreground."""
+    volume = np.nan_to_num(view.channels[channel].astype(np.float32))
+    marked = view.labels if view.labels is not None and view.labels.any() else None
+    centre = _centre(volume > FOREGROUND * np.percentile(volume, 99) if marked is None else marked != 0)
+    low, high = np.percentile(volume[volume != 0], (1, 99)) if volume.any() else (0.0, 1.0)
+    grey = np.clip((np.take(volume, centre[axis], axis) - low) / max(high - low, 1e-6), 0, 1)
+    across, up = (each for each in range(3) if each != axis)
+    scale = view.spacing * SIDE / max(view.spacing * volume.shape)
+    size = tuple(max(1, round(volume.shape[each] * scale[each])) for each in (across, up))
+    picture = Image.fromarray(_upright(255 * grey).astype(np.uint8)).resize(size, Image.Resampling.BILINEAR)
+    if marked is None:
+        return picture.convert("RGB")
+    plane = _upright(np.take(marked, centre[axis], axis))
+    colours, shown = np.zeros((*plane.shape, 3), np.uint8), np.where(plane != 0, round(255 * OPACITY), 0)
+    for label in np.unique(plane[plane != 0]).tolist():
+        colours[plane == label] = label_colour(int(label))
+    mask = Image.fromarray((shown if volume.any() else 255 * (plane != 0)).astype(np.uint8))
+    paint = Image.fromarray(colours).resize(size, Image.Resampling.NEAREST)
+    return Image.composite(paint, picture.convert("RGB"), mask.resize(size, Image.Resampling.NEAREST))
+
+
+def _upright(plane: np.ndarray) -> np.ndarray:
+    """Rows from top to bottom of a plane (across, up)."""
+    return plane.T[::-1]
+
+
+def _centre(mask: np.ndarray) -> list[int]:
+    """Index of the mean of what is true, of the middle where nothing is."""
+    counts = [mask.sum(axis=tuple(other for other in range(3) if other != axis)) for axis in range(3)]
+    if not mask.any():
+        return [len(count) // 2 for count in counts]
+    return [round(float(np.average(np.arange(len(count)), weights=count))) for count in counts]
+
+
+def _sheet(rows: list[list[Image.Image]], captions: list[str]) -> Image.Image:
+    """Tiles in rows, on black, each row under its caption."""
+    heights = [max(tile.height for tile in row) for row in rows]
+    width = max(sum(tile.width + GAP for tile in row) for row in rows) - GAP
+    sheet = Image.new("RGB", (width, sum(heights) + CAPTION * len(rows)))
+    pen, top = ImageDraw.Draw(sheet), 0
+    for row, height, caption in zip(rows, heights, captions, strict=True):
+        pen.text((2, top + 2), caption, fill="white")
+        left, top = 0, top + CAPTION
+        for tile in row:
+            sheet.paste(tile, (left, top + (height - tile.height) // 2))
+            left += tile.width + GAP
+        top += height
+    return sheet
