@@ -49,6 +49,24 @@ def test_every_kind_changes_every_frame_on_coarse_grids_too() -> None:
         assert (wrong != coarse).any((1, 2)).all(), kind
 
 
+def test_maps_without_an_atrium_serve_too(clean: np.ndarray) -> None:
+    two = np.where(clean == 3, 0, clean).astype(np.uint8)
+    wrong, _ = corrupted(two, SPACING, seed=0, rate=1)
+    assert (wrong != two).any((1, 2)).all()
+    assert set(np.unique(wrong)) == {0, 1, 2}
+    leaking = corrupted(two, SPACING, seed=0, rate=1, kinds=["leak"])[0]
+    assert [pieces(labels == 1) for labels in leaking] == [1] * len(two)
+
+
+def test_frames_that_cannot_show_an_error_are_refused() -> None:
+    full = np.ones((1, 8, 8), np.uint8)
+    full[:, :4] = 2
+    with pytest.raises(ValueError, match="has no place for an error; expected a whole heart with background"):
+        corrupted(full, 1.0, seed=0, rate=1, kinds=["fragment"])
+    with pytest.raises(ValueError, match=r"shows no lv_over in 50 tries; expected pixels finer than 20 mm"):
+        corrupted(full, 20, seed=0, rate=1, kinds=["lv_over"])
+
+
 def test_rate_is_the_share_of_frames() -> None:
     frames = np.repeat(CardiacPhantom(0).labels(np.zeros(1), (48, 48), 3.5), 600, axis=0)
     _, record = corrupted(frames, 3.5, seed=0, rate=0.2)

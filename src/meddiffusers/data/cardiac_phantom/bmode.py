@@ -1,6 +1,6 @@
 """Ultrasound pictures of a heart: speckle that moves with the tissue, borders, shadows, haze, in a fan of beams.
 
-Scatterers are complex white noise in the coordinates of the tissue at end diastole; every frame fetches each sample's
+Scatterers are complex noise in the coordinates of the tissue at end diastole; every frame fetches each sample's
 scatterer from where that tissue lay, weighs it by its echogenicity and blurs it by the beam (fully developed speckle).
 Blood has scatterers of its own in every frame. The magnitude is compressed logarithmically.
 """
@@ -24,6 +24,8 @@ _DYNAMIC_RANGE = 58.0  # dB from black to white
 _REACH = 48.0  # mm from the middle of the ventricle over which tissue still moves with it
 _SHADOW = {"Good": 5.0, "Medium": 11.0, "Poor": 18.0}  # dB that the lateral wall loses
 _HAZE = {"Good": -27.0, "Medium": -22.0, "Poor": -17.0}  # dB of reverberation near the probe
+
+Axes = tuple[np.ndarray, np.ndarray]
 
 
 class Scanner:
@@ -72,9 +74,6 @@ class Scanner:
         weight = np.exp(-((distance / _REACH**2) ** 2))
         column, row = np.moveaxis(((points + weight * (moved - points)) / _GRAIN).astype(np.int32) % _TILE, -1, 0)
         return self.scatterers[row, column]
-
-
-Axes = tuple[np.ndarray, np.ndarray]
 
 
 def _axes(lines: Outlines) -> list[Axes]:
