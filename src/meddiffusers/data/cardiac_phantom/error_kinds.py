@@ -1,4 +1,4 @@
-"""How each kind of segmentation error is made: a label map (H, W) and its spacing, mm, to a wrong map and its numbers."""
+"""How each kind of segmentation error is made: a label map (H, W) and its spacing in mm to a wrong map and numbers."""
 
 from __future__ import annotations
 
