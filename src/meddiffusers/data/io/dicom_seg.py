@@ -65,23 +65,26 @@ def write_segmentation(
 ) -> None:
     """Write a label map on the grid of `series`, a folder or its files, whose axes may be in another order.
 
-    names: of every label but 0, at most 64 characters.
+    names: of every label but 0; what is longer than 64 characters is cut.
     keep_patient: copy patient and study from the series, for use inside the archive that it came from.
 
     Raises:
         ValueError: voxels that are no labels, a label without name, another grid.
     """
     labels = _labels(scan, path)
-    datasets = datasets_in(series)
-    with decoding(str(series), "a DICOM series to lay labels on"):
-        frames = [frame for dataset in datasets for frame in frames_in(dataset, str(series))]
-        order = slice_order(frames, str(series))
-        shape = (*frames[0].pixels.shape[:2], len(frames))
-        labels = _onto(labels, scan, path, shape, affine_of([frames[index] for index in order]))
-        numbered, segments = _segments(labels, names, path)
-        stored = np.empty_like(numbered.T)
-        stored[order] = numbered.T  # slices as the files come
-        segmentation = _segmentation([_source(dataset, keep_patient) for dataset in datasets], stored, segments)
+    datasets, source = datasets_in(series), str(series if isinstance(series, Path) else series[0].parent)
+    kind = "a DICOM series to lay labels on"
+    with decoding(source, kind):
+        frames = [frame for dataset in datasets for frame in frames_in(dataset, source)]
+        order = slice_order(frames, source)
+        grid = affine_of([frames[index] for index in order])
+    labels = _onto(labels, scan, path, (*frames[0].pixels.shape[:2], len(frames)), grid)
+    numbers = _numbers(labels, names, path)
+    stored = np.empty_like(labels.T)
+    stored[order] = labels.T  # slices as the files come
+    with decoding(source, kind):
+        sources = [_source(dataset, keep_patient) for dataset in datasets]
+        segmentation = _segmentation(sources, _renumbered(stored, numbers), _segments(numbers, names))
     with replacing(path) as staged:
         segmentation.save_as(staged)
 
@@ -135,21 +138,30 @@ def _onto(labels: np.ndarray, scan: Scan, path: Path, shape: tuple[int, ...], af
     return turned
 
 
-def _segments(labels: np.ndarray, names: Mapping[int, str], path: Path) -> tuple[np.ndarray, list[Any]]:
-    """Voxels renumbered from 1 in the labels' order, and what each number means."""
-    named = sorted(int(label) for label in names if int(label) != 0)
+def _numbers(labels: np.ndarray, names: Mapping[int, str], path: Path) -> dict[int, int]:
+    """Segment number, from 1, of every named label."""
+    named = sorted(int(label) for label in names if int(label) > 0)
     missing = sorted(set(np.unique(labels).tolist()) - {0, *named})
     if missing or not named:
         raise ValueError(f"{path}: no name for the labels {missing}; expected `names` with each, as {{1: 'oedema'}}.")
+    return {label: number for number, label in enumerate(named, start=1)}
+
+
+def _renumbered(labels: np.ndarray, numbers: Mapping[int, int]) -> np.ndarray:
+    table = np.zeros(max(numbers) + 1, np.uint16)
+    table[list(numbers)] = list(numbers.values())
+    return table[labels]
+
+
+def _segments(numbers: Mapping[int, int], names: Mapping[int, str]) -> list[Any]:
+    """What each segment means."""
     highdicom, codes = optional_import("highdicom", "dicom"), optional_import("pydicom.sr.codedict", "dicom").codes
     concept = highdicom.sr.CodedConcept
     algorithm = highdicom.AlgorithmIdentificationSequence(
         "meddiffusers", concept("AI", SCHEME, "Generative model"), version("meddiffusers")
     )
-    table = np.zeros(int(max(*named, labels.max())) + 1, np.uint16)
     segments = []
-    for number, label in enumerate(named, start=1):
-        table[label] = number
+    for label, number in numbers.items():
         segment = highdicom.seg.SegmentDescription(
             segment_number=number,
             segment_label=names[label][:64],
@@ -161,7 +173,7 @@ def _segments(labels: np.ndarray, names: Mapping[int, str], path: Path) -> tuple
         )
         segment.SegmentDescription = LABEL.format(label)
         segments.append(segment)
-    return table[labels], segments
+    return segments
 
 
 def _source(dataset: Any, keep_patient: bool) -> Any:

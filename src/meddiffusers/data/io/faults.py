@@ -23,14 +23,13 @@ def decoding(source: str, expected: str) -> Iterator[None]:
     """Turn any exception of a decoding library into UnreadableError, and keep its warnings to itself.
 
     Libraries quote what they stumble over, which may be a patient's name: of their exceptions the type alone is told,
-    and neither cause nor warnings go further. A missing file, a missing package and a lack of memory stay what they
-    are.
+    and neither cause nor warnings go further. A missing package and a lack of memory stay what they are.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             yield
-        except (UnreadableError, FileNotFoundError, ImportError, MemoryError):
+        except (UnreadableError, ImportError, MemoryError):
             raise
         except Exception as error:
             raise UnreadableError(source, f"damaged or of another kind ({type(error).__name__})", expected) from None

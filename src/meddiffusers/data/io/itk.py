@@ -1,6 +1,6 @@
 """NRRD and MetaImage, through SimpleITK.
 
-Before SimpleITK reads voxels, `itk_header` compares them with what the header promises. Pixels of several values become
+Before SimpleITK reads voxels, `itk_header` compares them with what it promises. Pixels of several values become
 channels, and so do the volumes of a four-dimensional image. A picture of two dimensions is one slice. These formats
 have no place for a time step that programs agree on: it is not written.
 """
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from meddiffusers.data.io.faults import UnreadableError, decoding, scan_read
-from meddiffusers.data.io.itk_header import check_voxels
+from meddiffusers.data.io.itk_header import stored_voxels
 from meddiffusers.data.io.replacing import replacing
 from meddiffusers.data.optional import optional_import
 from meddiffusers.data.scan import Scan
@@ -29,12 +29,13 @@ def read_itk(path: Path, modality: str | Sequence[str]) -> Scan:
     """The scan of .nrrd, .nhdr, .mha or .mhd."""
     source, itk = str(path), _simple_itk()
     with decoding(source, KIND):
+        stored = stored_voxels(path)
         reader = itk.ImageFileReader()
         reader.SetFileName(source)
         reader.ReadImageInformation()
         parts = reader.GetNumberOfComponents()
         pixel = parts * itk.Image([1, 1], reader.GetPixelID(), parts).GetSizeOfPixelComponent()
-        check_voxels(path, math.prod(reader.GetSize()) * pixel)
+        stored.check(source, math.prod(reader.GetSize()) * pixel)
         image = reader.Execute()
         if image.GetDimension() > 4 or (image.GetDimension() == 4 and parts > 1):
             found = f"{image.GetDimension()} dimensions of {parts} values"

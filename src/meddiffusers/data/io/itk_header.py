@@ -3,39 +3,50 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from meddiffusers.data.io.faults import UnreadableError
 from meddiffusers.data.io.gunzip import LARGEST_RATIO, exact, unpacked
 
 LONGEST_HEADER = 1 << 16
-TEXT = ("ascii", "text", "txt", "hex", "bzip2", "bz2")  # what is left to ITK to check
+_WHOLE = ("CHAR", "SHORT", "INT", "LONG", "LONG_LONG")
+METAIMAGE_TYPES = {f"MET_{kind}" for name in _WHOLE for kind in (name, f"U{name}")} | {"MET_FLOAT", "MET_DOUBLE"}
 
 
-def check_voxels(path: Path, promised: int) -> None:
-    """UnreadableError, or zlib.error, where the stored voxels are not the `promised` bytes or have a wrong checksum."""
-    data = path.read_bytes()
+@dataclass(frozen=True)
+class Stored:
+    """Voxels as they are stored: their bytes, and how these are packed ("raw", "gzip" or what is left to ITK)."""
+
+    voxels: bytes
+    packing: str
+
+    def check(self, source: str, promised: int) -> None:
+        """UnreadableError, or zlib.error, unless these are the `promised` bytes with a right checksum."""
+        if promised > LARGEST_RATIO * len(self.voxels):
+            found = f"{len(self.voxels)} bytes of voxels"
+            raise UnreadableError(source, found, f"the {promised} that its header promises")
+        if self.packing == "gzip":
+            unpacked(source, self.voxels, promised)
+        elif self.packing == "raw":
+            exact(source, self.voxels, promised)
+
+
+def stored_voxels(path: Path) -> Stored:
+    """The bytes of the voxels, from the file or the one beside it that its header names."""
+    data, source = path.read_bytes(), str(path)
     nrrd = path.suffix.lower() in (".nrrd", ".nhdr")
     fields, start = (_nrrd_header if nrrd else _metaimage_header)(data)
-    name = fields.get("data file", fields.get("datafile", "")) if nrrd else fields.get("elementdatafile", "")
-    if not nrrd and not name:
-        raise UnreadableError(str(path), "no ElementDataFile in its header", "a MetaImage header")
-    if name.lower() in ("", "local"):
-        voxels = data[start:]
-    elif name.startswith("LIST") or "%" in name:
-        raise UnreadableError(str(path), "voxels in many files", "one file", "join them")
-    else:
-        voxels = (path.parent / name).read_bytes()
-    source = str(path)
-    if promised > LARGEST_RATIO * len(voxels):
-        raise UnreadableError(source, f"{len(voxels)} bytes of voxels", f"the {promised} that its header promises")
-    packing = fields.get("encoding", "raw").lower() if nrrd else _metaimage_packing(fields)
-    if packing in ("gzip", "gz", "zlib"):
-        unpacked(source, voxels, promised)
-    elif packing in TEXT or _skips(fields):
-        return
-    else:
-        exact(source, voxels, promised)
+    name = fields.get("data file", fields.get("datafile", "local")) if nrrd else fields.get("elementdatafile", "")
+    if not name or not (nrrd or fields.get("elementtype") in METAIMAGE_TYPES):
+        raise UnreadableError(source, "no known ElementType or no ElementDataFile", "a header of MetaImage")
+    if name.startswith("LIST") or "%" in name:
+        raise UnreadableError(source, "voxels in many files", "one file", "join them")
+    file = path if name.lower() == "local" else path.parent / name
+    if not file.is_file():
+        raise UnreadableError(source, f"no file {name} beside it", "the voxels there", "copy both files")
+    voxels = data[start:] if file == path else file.read_bytes()
+    return Stored(voxels, _nrrd_packing(fields) if nrrd else _metaimage_packing(fields))
 
 
 def _nrrd_header(data: bytes) -> tuple[dict[str, str], int]:
@@ -54,14 +65,14 @@ def _metaimage_header(data: bytes) -> tuple[dict[str, str], int]:
     return {name.lower(): value.strip() for name, value in found}, end.end() if end else len(data)
 
 
+def _nrrd_packing(fields: dict[str, str]) -> str:
+    encoding = fields.get("encoding", "").lower()
+    skips = any(fields.get(name, "0") != "0" for name in ("byte skip", "line skip", "byteskip", "lineskip"))
+    return "gzip" if encoding in ("gzip", "gz") else "other" if skips else encoding
+
+
 def _metaimage_packing(fields: dict[str, str]) -> str:
     if fields.get("compresseddata", "").lower() == "true":
-        return "zlib"
-    return "raw" if fields.get("binarydata", "true").lower() == "true" else "ascii"
-
-
-def _skips(fields: dict[str, str]) -> bool:
-    """Whether voxels start somewhere inside their file."""
-    return any(
-        fields.get(name, "0") != "0" for name in ("byte skip", "line skip", "byteskip", "lineskip", "headersize")
-    )
+        return "gzip"
+    binary = fields.get("binarydata", "true").lower() == "true" and fields.get("headersize", "0") == "0"
+    return "raw" if binary else "other"
