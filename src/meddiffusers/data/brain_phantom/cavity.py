@@ -67,7 +67,7 @@ class Cavity:
         """Of fluid and scar, with levels raised by an offset in margin widths."""
         shape, detail = self.shape, self._detail(grid)
         within_fluid = shape.radius * (1 + shape.lobes * detail[0]) - self._distance(grid)
-        within_scar = within_fluid + shape.scar * (1 + 0.6 * detail[1]).clip(0)
+        within_scar = within_fluid + shape.scar * (1 + 0.6 * detail[1]).clip(0, 2)
         inside = tissue.brain * (1 - tissue.ventricle)
         fluid = expit(4 * (within_fluid / min(1.0, shape.margin) + offset)) * inside
         scar = expit(4 * (within_scar / shape.margin + offset)) * np.clip(tissue.white + 0.5 * tissue.grey, 0, 1)
@@ -97,7 +97,7 @@ def random_cavity(rng: np.random.Generator, difficulty: float, surroundings: Sur
     pull = None
     if rng.random() < 0.6:
         pull = mass_effect(surroundings, floor, 2.2 * radius + 8, -rng.uniform(0.1, 0.35))
-    detail = SmoothField(rng, max(0.7 * radius, 5.0), 2)
+    detail = SmoothField(rng, max(0.6 * radius, 4.5), 2)
     return Cavity(shape, detail, pull, Raters(rng, 0.6 * radius), random_look(rng, 0.25 * difficulty))
 
 

@@ -24,7 +24,7 @@ def place(
     if near is None:
         candidates = rng.uniform(LOW, HIGH, (_CANDIDATES, 3))
     else:
-        candidates = near + distance * rng.standard_normal((_CANDIDATES // 4, 3)) / np.sqrt(3) * 1.1
+        candidates = near + distance * rng.standard_normal((_CANDIDATES // 4, 3)) / 1.6
     tissue = surroundings(candidates)
     too_shallow, too_deep = depth[0] - tissue.depth, tissue.depth - depth[1]
     misfit = np.clip(np.maximum(too_shallow, too_deep) / 10, 0, 1) + (tissue.ventricle_distance < 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from meddiffusers.data.brain_phantom.local_field import LocalField, coordinates, lattice
+from meddiffusers.data.brain_phantom.smooth_field import Grid
 from meddiffusers.data.brain_phantom.tissue import Surroundings
 
 _STEEPEST = 0.7  # of the push in mm per mm: below 1 the map has an inverse
@@ -27,7 +28,7 @@ def mass_effect(surroundings: Surroundings, centre: np.ndarray, reach: float, st
     return LocalField(np.array([planes[0] for planes in nodes]), reach / 10, push)
 
 
-def pushed(push: LocalField | None, points: np.ndarray, nodes: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
+def pushed(push: LocalField | None, points: np.ndarray, nodes: Grid) -> np.ndarray:
     """(N, 3): the healthy points that now lie at the points (3, X, Y, Z) of a grid."""
     moved = points if push is None else points - push(nodes)
     return moved.reshape(3, -1).T

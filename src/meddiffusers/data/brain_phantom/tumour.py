@@ -72,7 +72,7 @@ def random_tumour(rng: np.random.Generator, difficulty: float, surroundings: Sur
 def _draw_foci(
     rng: np.random.Generator, difficulty: float, enhances: bool, surroundings: Surroundings
 ) -> list[FocusShape]:
-    radius = float(np.exp(rng.normal(np.log(15 - 7 * difficulty), 0.25 + 0.4 * difficulty)))
+    radius = float(np.exp(rng.normal(np.log(17 - 8 * difficulty), 0.25 + 0.4 * difficulty)))
     radius = float(np.clip(radius, 8 - (8 - _SMALLEST) * difficulty, _LARGEST))
     centre = place(rng, surroundings, (0.5 * radius + 5, 60))
     foci = [_draw_focus(rng, difficulty, enhances, centre, radius)]
@@ -88,7 +88,7 @@ def _draw_foci(
 def _draw_focus(
     rng: np.random.Generator, difficulty: float, enhances: bool, centre: np.ndarray, radius: float
 ) -> FocusShape:
-    spread = radius * rng.uniform(0.35, 1.0) + rng.uniform(2, 6)
+    spread = min(radius * rng.uniform(0.4, 1.2) + rng.uniform(3, 8), 1.6 * radius + 3, 28)
     if not enhances or rng.random() < 0.35 * difficulty:
         spread *= rng.choice([0.0, 0.5])
     whole = radius + 0.6 * spread

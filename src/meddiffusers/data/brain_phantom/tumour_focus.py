@@ -42,7 +42,7 @@ class FocusShape:
     def extent(self) -> float:
         """Half the width in mm of a cube that holds all of it."""
         margins = max(1.2 * self.core_margin, 1.5 * self.margin if self.spread else 0)
-        return self.radius * (1.15 + 1.2 * self.lobes) + 1.35 * self.spread + margins
+        return self.radius * (1.15 + 1.2 * self.lobes) + 1.2 * self.spread + margins
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def grow(
     left_out_by: frozenset[int],
 ) -> Focus:
     """The focus in a brain that is already pushed aside by it."""
-    spacing = max(shape.extent / 13, 0.6)
+    spacing = max(shape.extent / 13, 0.8)
     nodes = lattice(shape.centre, shape.extent, spacing)
     points = coordinates(nodes)
     cube = points.shape[1:]
@@ -76,7 +76,8 @@ def grow(
     oedema = np.full(cube, -FAR)
     if shape.spread:
         fingers = LocalField.noise(rng, nodes, max(0.5 * shape.spread, 5.0), 1)(nodes)[0]
-        time = _travel_time(core, _cost(tissue, cube) * np.exp(0.5 * np.abs(fingers + noise[5])), spacing)
+        uneven = np.exp(0.5 * np.abs(fingers + noise[5])) / 1.5  # about 1
+        time = _travel_time(core, _cost(tissue, cube) * uneven, spacing)
         oedema = (shape.spread - time) / shape.margin
     wall = shape.extent - np.abs(points - shape.centre.reshape(3, 1, 1, 1)).max(axis=0)  # all ends within the lattice
     levels = np.stack(
