@@ -184,20 +184,21 @@ def test_scaled_values_are_float32(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_kept_is_refused(tmp_path: Path) -> None:
-    scan = Scan(np.full((1, 4, 4, 2), 0.5), np.eye(4), "labels")
+    scan = Scan(np.full((1, 4, 4, 2), 0.5), LPS, "labels")
     files = write_series(tmp_path / "series", np.zeros((4, 4, 2), np.int16), LPS)
-    for voxels, names, message in (
-        (scan.array, {1: "a"}, "no labels"),
-        (scan.array * np.nan, {1: "a"}, "no labels"),
-        (scan.array * 4, {1: "a"}, r"no name for the labels \[2\]"),
-        (scan.array * 2, {1: "a"}, "expected one grid"),
+    for wrong, message in (
+        (scan, "no labels"),
+        (scan.like(scan.array * np.nan), "no labels"),
+        (scan.like(scan.array * 4), r"no name for the labels \[2\]"),
+        (Scan(scan.array * 2, np.diag([-1, -1, 1.1, 1])), "expected one grid"),
+        (Scan(scan.array[:, :3] * 2, LPS), "expected one grid"),
     ):
         with pytest.raises(ValueError, match=message):
-            write(scan.like(voxels), tmp_path / "a.dcm", series=files, names=names)
+            write(wrong, tmp_path / "a.dcm", series=files, names={1: "a"})
     with pytest.raises(ValueError, match="float16"):
         write(scan.like(scan.array.astype(np.float16)), tmp_path / "a.nii")
     with pytest.raises(ValueError, match="right angles"):
-        write(Scan(scan.array, [[1, 0.5, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), tmp_path / "a.mha")  # type: ignore[arg-type]
+        write(Scan(scan.array, np.eye(4) + np.eye(4, k=1) * [0, 0.5, 0, 0]), tmp_path / "a.mha")
     with pytest.raises(ValueError, match="no known ending"):
         write(scan, tmp_path / "a.doc")
     assert [path.name for path in tmp_path.iterdir()] == ["series"]

@@ -74,7 +74,7 @@ def check_size(dataset: Any, source: str) -> None:
     compressed = dataset.file_meta.TransferSyntaxUID.is_encapsulated
     if promised < 1 or promised > len(stored) * (LARGEST_RATIO if compressed else 1):
         raise UnreadableError(source, found, f"{promised} bytes")
-    if not compressed and stored[promised:].strip(b"\0"):
+    if not compressed and stored[promised + promised % 2 :].strip(b"\0"):
         raise UnreadableError(source, found, f"no more than {promised} bytes")
 
 

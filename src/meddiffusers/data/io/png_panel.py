@@ -49,7 +49,7 @@ def scan_panel(scan: Scan, labels: Scan | None = None) -> Image.Image:
     view = _view(scan, labels)
     shape, names = view.channels.shape[1:], [name or "scan" for name in scan.modality]
     if 1 not in shape:
-        captions = [f"{name}   {'×'.join(f'{edge:.3g}' for edge in view.spacing)} mm" for name in names]
+        captions = [f"{name}   {' x '.join(f'{edge:.3g}' for edge in view.spacing)} mm" for name in names]
         return _sheet([[_tile(view, row, axis) for axis in (2, 1, 0)] for row in range(len(names))], captions)
     chosen = np.linspace(0, len(names) - 1, min(len(names), MOST_FRAMES)).round().astype(int).tolist()
     rows = [chosen[start : start + FRAMES_IN_A_ROW] for start in range(0, len(chosen), FRAMES_IN_A_ROW)]
