@@ -92,14 +92,21 @@ def values_of(frames: Sequence[Frame]) -> np.ndarray:
     As stored where nothing scales them; of int16 or int32, the smaller that holds them, where slope and intercept are
     whole; else float32.
     """
-    pixels = np.stack([frame.pixels for frame in frames])
-    scaling = np.array([frame.scaling for frame in frames])
-    if (scaling == (1, 0)).all():
-        return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-    slope, intercept = scaling.T.reshape(2, -1, *[1] * (pixels.ndim - 1))
-    if pixels.dtype.kind in "iu" and np.isfinite(scaling).all() and (scaling == np.round(scaling)).all():
-        whole = pixels * slope + intercept  # exact: float64 holds integers up to 2^53
+    kind = _kind(frames)
+    if all(frame.scaling == (1, 0) for frame in frames):
+        return np.stack([frame.pixels.astype(kind, copy=False) for frame in frames])
+    # Frame by frame, in float64, which is exact for integers up to 2^53.
+    return np.stack([(frame.pixels * frame.scaling[0] + frame.scaling[1]).astype(kind) for frame in frames])
+
+
+def _kind(frames: Sequence[Frame]) -> np.dtype:
+    stored = frames[0].pixels.dtype
+    if all(frame.scaling == (1, 0) for frame in frames):
+        return stored.newbyteorder("=")
+    if stored.kind in "iu" and all(number.is_integer() for frame in frames for number in frame.scaling):
+        ends = [(frame.pixels.min(), frame.pixels.max(), *frame.scaling) for frame in frames]
+        values = [float(end) * slope + intercept for low, high, slope, intercept in ends for end in (low, high)]
         for kind in (np.int16, np.int32):
-            if np.iinfo(kind).min <= whole.min() and whole.max() <= np.iinfo(kind).max:
-                return whole.astype(kind)
-    return (pixels * slope + intercept).astype(np.float32)
+            if np.iinfo(kind).min <= min(values) and max(values) <= np.iinfo(kind).max:
+                return np.dtype(kind)
+    return np.dtype(np.float32)
