@@ -11,8 +11,10 @@ from data.brain_phantom.plain_brain import surroundings, tissue_on, volume_grid
 from meddiffusers.data.brain_phantom.lesion_look import LESION_INTENSITIES, PARTS, random_look
 from meddiffusers.data.brain_phantom.lesions import KINDS, Lesion, lesion_labels, random_lesions
 from meddiffusers.data.brain_phantom.smooth_field import Grid
+from meddiffusers.data.brain_phantom.tissue import Tissue
 
 COARSE = volume_grid(2.0)
+HEALTHY = tissue_on(COARSE, None)
 HARD = 0.9
 
 
@@ -20,12 +22,23 @@ def lesion(kind: str, difficulty: float, seed: int, age: float = 70.0) -> Lesion
     return random_lesions(np.random.default_rng(seed), kind, difficulty, surroundings, age)
 
 
+def tissue_of(found: Lesion, grid: Grid) -> Tissue:
+    push = found.push(grid)
+    return HEALTHY if push is None and grid is COARSE else tissue_on(grid, push)
+
+
+def seen_on(found: Lesion, grid: Grid) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Its parts and its raters' outlines."""
+    tissue = tissue_of(found, grid)
+    return found.parts(grid, tissue), found.raters(grid, tissue)
+
+
 def parts_on(found: Lesion, grid: Grid) -> dict[str, np.ndarray]:
-    return found.parts(grid, tissue_on(grid, found.push(grid)))
+    return found.parts(grid, tissue_of(found, grid))
 
 
 def raters_on(found: Lesion, grid: Grid) -> np.ndarray:
-    return found.raters(grid, tissue_on(grid, found.push(grid)))
+    return found.raters(grid, tissue_of(found, grid))
 
 
 def agreement(outlines: np.ndarray) -> float:
@@ -52,13 +65,14 @@ def halved(where: np.ndarray) -> Grid:
 @pytest.mark.parametrize("difficulty", [0.0, HARD])
 def test_a_slice_alone_is_the_slice_of_the_volume(kind: str, difficulty: float) -> None:
     found = lesion(kind, difficulty, seed=4)
-    parts, outlines = parts_on(found, COARSE), raters_on(found, COARSE)
+    parts, outlines = seen_on(found, COARSE)
     index = int(sum(parts.values()).sum(axis=(0, 1)).argmax())
     plane: Grid = (COARSE[0], COARSE[1], COARSE[2][index : index + 1])
-    for name, part in parts_on(found, plane).items():
+    alone, outlines_alone = seen_on(found, plane)
+    for name, part in alone.items():
         np.testing.assert_allclose(part, parts[name][..., index : index + 1], atol=2e-5)
     assert outlines[..., index].any()
-    assert (raters_on(found, plane) != outlines[..., index : index + 1]).sum() <= 1  # rounding may turn one voxel
+    assert (outlines_alone != outlines[..., index : index + 1]).sum() <= 1  # rounding may turn one voxel
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -99,7 +113,8 @@ def test_parts_are_fractions_of_the_brain_outside_the_ventricles(kind: str) -> N
 def test_the_reference_lies_between_what_all_and_what_any_rater_marks(kind: str) -> None:
     for seed in range(5):
         found = lesion(kind, seed / 4, seed)
-        reference, outlines = lesion_labels(parts_on(found, COARSE)) > 0, raters_on(found, COARSE)
+        parts, outlines = seen_on(found, COARSE)
+        reference = lesion_labels(parts) > 0
         assert not (outlines.all(axis=0) & ~reference).any()
         assert not (reference & ~outlines.any(axis=0)).any()
 
@@ -118,10 +133,12 @@ def test_raters_agree_on_easy_lesions_and_differ_on_hard_ones(kind: str, hard: f
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_seed_says_it_all(kind: str) -> None:
     first, again, other = (lesion(kind, 0.6, seed) for seed in (3, 3, 5))
-    for name, part in parts_on(first, COARSE).items():
-        np.testing.assert_array_equal(part, parts_on(again, COARSE)[name])
-        assert not np.array_equal(part, parts_on(other, COARSE)[name])
-    np.testing.assert_array_equal(raters_on(first, COARSE), raters_on(again, COARSE))
+    (parts, outlines), (parts_again, outlines_again) = seen_on(first, COARSE), seen_on(again, COARSE)
+    other_parts = parts_on(other, COARSE)
+    for name, part in parts.items():
+        np.testing.assert_array_equal(part, parts_again[name])
+        assert not np.array_equal(part, other_parts[name])
+    np.testing.assert_array_equal(outlines, outlines_again)
     assert first.look == again.look != other.look
 
 
