@@ -130,6 +130,8 @@ def write_series(folder: Path, value: int) -> None:
 def test_dicom_folders_become_nifti(tmp_path: Path) -> None:
     for value in (1, 2):
         write_series(tmp_path / f"p{value}" / "t1", value)
+    (tmp_path / "p1" / "t1" / "0.dcm").rename(tmp_path / "p1" / "t1" / "1.2.840.7")  # told by what it holds
+    (tmp_path / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
     stored = load_scans(tmp_path, test_fraction=0)["train"]
     image = stored[1]["t1"]
     assert (stored["subject"][:], image.shape) == (["p1", "p2"], (6, 5, 4))
@@ -138,9 +140,9 @@ def test_dicom_folders_become_nifti(tmp_path: Path) -> None:
 
 
 TABLE = """patient,file_name,mask_file_name,age,site,scanner,count
+12,c.nii.gz,masks/c.nii.gz,,4,Skyra,1
 007,a.nii.gz,masks/a.nii.gz,61.5,3,Aera,2
 007,b.nii.gz,,62.5,3,,
-12,c.nii.gz,masks/c.nii.gz,,4,Skyra,1
 """
 
 
@@ -164,6 +166,8 @@ def test_a_table_gives_scans_and_columns(tabled: Path) -> None:
         scanner=datasets.Value("string"),
         count=datasets.Value("float64"),
     )
+    together = load_scans(tabled, tabled.parent / "table.csv", subject_column="patient", test_fraction=0)
+    assert together["train"]["subject"][:] == ["007", "007", "12"]
     known = {"subject": "12", "age": None, "site": 4, "scanner": "Skyra", "count": 1.0}
     assert known_of(data, "12") == known
     np.testing.assert_array_equal(voxels(row_of(data, "12")["image"]), scan(3).array[0])

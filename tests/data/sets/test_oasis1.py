@@ -74,6 +74,14 @@ def test_faults_are_reported_together(folder: Path) -> None:
     assert values_of(oasis1(folder, skip_faulty=True, test_fraction=0)) == {"train": ["OAS1_0003"]}
 
 
+def test_foreign_tissues_show_when_every_voxel_is_read(folder: Path) -> None:
+    (tissue_file,) = folder.glob("OAS1_0003_MR1/FSL_SEG/*.img")
+    tissue_file.write_bytes(b"\x04" + tissue_file.read_bytes()[1:])
+    oasis1(folder)
+    with pytest.raises(ScanFaults, match=r"OAS1_0003: .*label values \[4\]; expected only \[0, 1, 2, 3\]"):
+        oasis1(folder, verify=True)
+
+
 def test_another_layout_is_refused_with_an_example(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="layout of OASIS-1; expected files such as OAS1_0001_MR1/PROCESSED/MPRAGE"):
         oasis1(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -131,15 +132,16 @@ def splits(
     )
 
 
-def _described(row: Row, features: Mapping[str, Any]) -> dict[str, Any]:
-    """A row in plain values, with what tells whether one of its files has changed since."""
+def _described(row: Row, features: Mapping[str, Any]) -> str:
+    """A row as JSON, which is quick to hash, with what tells whether one of its files has changed since."""
     paths = {column: str(path.absolute()) for column, path in row.scans.items() if path is not None}
     values = {"subject": row.subject, **row.record, **paths}
-    return {
+    description = {
         "values": {column: values.get(column) for column in features},
         "scans": sorted(paths),
         "stamps": [stamp for column in sorted(paths) for stamp in _stamps(Path(paths[column]))],
     }
+    return json.dumps(description)
 
 
 def _stamps(path: Path) -> list[tuple[str, int, int]]:
@@ -153,8 +155,8 @@ def _stamps(path: Path) -> list[tuple[str, int, int]]:
     return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
-def _examples(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    for row in rows:
+def _examples(rows: list[str]) -> Iterator[dict[str, Any]]:
+    for row in map(json.loads, rows):
         yield {name: _stored(value) if name in row["scans"] else value for name, value in row["values"].items()}
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import combinations, takewhile
 from pathlib import Path
 
+from meddiffusers.data.io.dicom_files import SUFFIXES, is_dicom
 from meddiffusers.data.modalities import LABELS, MODALITIES, modality_in
 from meddiffusers.data.sets.faults import some_of
 from meddiffusers.data.sets.finding import Found, Row
@@ -30,7 +31,7 @@ class Named:
 def scans_below(folder: Path) -> Iterator[Path]:
     """Scan files, and folders that hold DICOM files, at any depth and ordered."""
     for path in sorted((folder, *folder.rglob("*"))):
-        is_scan = any(map(_is_dicom, path.iterdir())) if path.is_dir() else SCAN.fullmatch(path.name)
+        is_scan = any(map(_is_image_of_series, path.iterdir())) if path.is_dir() else SCAN.fullmatch(path.name)
         if is_scan:
             yield path
 
@@ -83,9 +84,8 @@ def _without_sequence(stem: str) -> str:
     return "_".join(filter(None, sides))
 
 
-def _is_dicom(path: Path) -> bool:
-    """By its ending, or by its 129th to 132nd byte where the name has no ending."""
-    if path.suffix or not path.is_file():
-        return path.suffix.lower() in (".dcm", ".ima")
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+def _is_image_of_series(path: Path) -> bool:
+    """Whether it is a DICOM file, by its ending or its beginning, and not merely a list of them."""
+    if not path.is_file() or path.name.upper() == "DICOMDIR" or SCAN.fullmatch(path.name):
+        return False
+    return path.suffix.lower() in SUFFIXES or is_dicom(path)

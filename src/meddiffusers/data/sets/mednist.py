@@ -6,12 +6,11 @@ CC BY-SA 4.0; MONAI hosts the archive. It has been derived from patient data who
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Unpack
 
 import datasets
+from datasets.utils import tqdm
 from PIL import Image
 
 from meddiffusers.data.sets.building import Options, check_fraction, held_out, splits, without_faults
@@ -45,12 +44,11 @@ def mednist(folder: str | Path, **options: Unpack[Options]) -> datasets.DatasetD
     found.need_rows("MedNIST", "AbdomenCT/000000.jpeg")
     test_fraction, seed = options.get("test_fraction", 0.2), options.get("seed", 0)
     check_fraction(test_fraction)
-    with ThreadPoolExecutor(options.get("num_proc")) as pool:
-        looks = pool.map(
-            partial(_fault, whole=options.get("verify", False)), [row.scans["image"] for row in found.rows]
-        )
-        faults = [Fault(row.subject, text) for row, text in zip(found.rows, looks, strict=True) if text]
-    rows = without_faults(found, [*found.faults, *faults], options.get("skip_faulty", False))
+    whole = options.get("verify", False)
+    for row in tqdm(found.rows, desc="Checking pictures", unit=" pictures"):
+        if text := _fault(top / row.name, whole):
+            found.faults.append(Fault(row.subject, text))
+    rows = without_faults(found, found.faults, options.get("skip_faulty", False))
     test = set[str]()
     for label in {row.record["label"] for row in rows}:
         test |= held_out((row.name for row in rows if row.record["label"] == label), test_fraction, seed)
