@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 from meddiffusers.data.intensities import foreground_window, scaled
 from meddiffusers.data.resampling import moved, respacing
 from meddiffusers.data.scan import Scan
-from meddiffusers.data.transforms import Preparation, Prepared
+from meddiffusers.data.transforms import SAME_SPACING, Preparation, Prepared
 
 CODES = ("RAS", "LPS", "LAS", "PIR", "SRA", "IPL")
 few = settings(max_examples=40, deadline=None)
@@ -120,6 +120,23 @@ def test_the_crop_holds_the_foreground_of_all_channels_and_its_margin() -> None:
 
 
 @few
+@given(geometries(), shapes, st.floats(0.4, 4))
+def test_extent_and_middle_stay(affine: np.ndarray, shape: tuple[int, ...], spacing: float) -> None:
+    scan = head(shape, affine)
+    prepared = Preparation(spacing=spacing, crop_foreground=False)(scan).image
+    middle, before = (grid.affine @ [*(np.array(grid.shape) - 1) / 2, 1] for grid in (prepared, scan))
+    np.testing.assert_allclose(middle, before, atol=1e-6)
+    longer = np.sort(np.multiply(prepared.shape, spacing)) - np.sort(np.multiply(scan.shape, scan.spacing))
+    assert (np.abs(longer) <= spacing / 2 + 12 * SAME_SPACING).all() or 1 in prepared.shape
+
+
+def test_cut_and_padding_lie_about_the_middle() -> None:
+    prepared = Preparation(size=(4, 16, None), crop_foreground=False)(head((10, 10, 10), np.eye(4))).image
+    assert prepared.shape == (4, 16, 10)
+    np.testing.assert_array_equal(prepared.affine[:3, 3], [3, -3, 0])
+
+
+@few
 @given(geometries(), st.floats(0.8, 2.5))
 def test_resampled_labels_come_back_to_their_place(affine: np.ndarray, spacing: float) -> None:
     shape = tuple(int(60 / length) for length in np.linalg.norm(affine[:3, :3], axis=0))
@@ -127,7 +144,7 @@ def test_resampled_labels_come_back_to_their_place(affine: np.ndarray, spacing: 
     scan = Scan(where(affine, shape)[:1] + 300, affine, "t1")
     prepared = Preparation(spacing=spacing, crop_foreground=False)(scan, labels)
     assert prepared.labels is not None
-    np.testing.assert_allclose(prepared.labels.spacing, spacing)
+    np.testing.assert_allclose(prepared.labels.spacing, spacing, atol=SAME_SPACING)
     assert set(np.unique(prepared.labels.array)) == {0, 4}
     coarsest = max(spacing, *scan.spacing)
     assert np.linalg.norm(centre(prepared.labels) - centre(labels)) < coarsest / 2
