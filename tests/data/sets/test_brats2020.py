@@ -149,6 +149,12 @@ def test_foreign_label_values_show_when_every_voxel_is_read(folder: Path) -> Non
         brats2020(folder, verify=True)
 
 
+def test_hidden_files_and_folders_are_passed_over(folder: Path) -> None:
+    (folder / NAME.format(1) / f"._{NAME.format(1)}_t1.nii.gz").touch()  # as macOS leaves them in archives
+    (folder / ".tmp" / NAME.format(1)).mkdir(parents=True)  # as a writer leaves it that was killed
+    assert all_of(brats2020(folder)) == [NAME.format(number) for number in (1, 2, 3, 4)]
+
+
 def test_another_layout_is_refused_with_an_example(tmp_path: Path) -> None:
     (tmp_path / "IXI002-Guys-0828-T1.nii.gz").touch()
     with pytest.raises(ValueError, match="layout of BraTS 2020; expected files such as BraTS20_Training_001/"):

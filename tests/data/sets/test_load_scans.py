@@ -44,6 +44,7 @@ def test_file_names_tell_subject_and_sequence(tmp_path: Path) -> None:
     put(tmp_path / "p1_seg.nii.gz", 3)
     put(tmp_path / "p2-FLAIR.nii", 4)
     put(tmp_path / "p3.nii", 5)
+    (tmp_path / "._p3.nii").touch()
     assert rows(tmp_path) == {"p1": [("t1ce", 2), ("t1", 1), ("labels", 3)], "p2": [("flair", 4)], "p3": [("image", 5)]}
 
 

@@ -54,10 +54,16 @@ class Found:
             )
 
 
+def below(folder: Path) -> list[Path]:
+    """All files and folders at any depth, ordered, but those that are hidden or inside a hidden folder."""
+    names = ((path, path.relative_to(folder).parts) for path in folder.rglob("*"))
+    return sorted(path for path, parts in names if not any(part.startswith(".") for part in parts))
+
+
 def folders_named(folder: Path, pattern: str) -> dict[str, list[Path]]:
     """Folders at any depth, and `folder` itself, whose whole name matches, by that name and ordered."""
     named: dict[str, list[Path]] = {}
-    for path in sorted((folder, *folder.rglob("*"))):
+    for path in (folder, *below(folder)):
         if re.fullmatch(pattern, path.name) and path.is_dir():
             named.setdefault(path.name, []).append(path)
     return dict(sorted(named.items()))
@@ -65,5 +71,5 @@ def folders_named(folder: Path, pattern: str) -> dict[str, list[Path]]:
 
 def scans_named(folder: Path, pattern: str) -> list[Path]:
     """NIfTI files and Analyze headers at any depth whose whole name before the ending matches, ordered by path."""
-    named = ((path, SCAN.fullmatch(path.name)) for path in folder.rglob("*"))
-    return sorted(path for path, name in named if name and re.fullmatch(pattern, name["stem"]))
+    named = ((path, SCAN.fullmatch(path.name)) for path in below(folder))
+    return [path for path, name in named if name and re.fullmatch(pattern, name["stem"])]

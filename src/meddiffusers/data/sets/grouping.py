@@ -11,7 +11,7 @@ from pathlib import Path
 from meddiffusers.data.io.dicom_files import SUFFIXES, is_dicom
 from meddiffusers.data.modalities import LABELS, MODALITIES, modality_in
 from meddiffusers.data.sets.faults import some_of
-from meddiffusers.data.sets.finding import Found, Row
+from meddiffusers.data.sets.finding import Found, Row, below
 
 SCAN = re.compile(r"(?P<stem>.+?)\.(nii|nii\.gz|hdr|nrrd|nhdr|mha|mhd)", re.IGNORECASE)
 IMAGE = "image"  # the column of what names no sequence
@@ -30,7 +30,7 @@ class Named:
 
 def scans_below(folder: Path) -> Iterator[Path]:
     """Scan files, and folders that hold DICOM files, at any depth and ordered."""
-    for path in sorted((folder, *folder.rglob("*"))):
+    for path in (folder, *below(folder)):
         is_scan = any(map(_is_image_of_series, path.iterdir())) if path.is_dir() else SCAN.fullmatch(path.name)
         if is_scan:
             yield path

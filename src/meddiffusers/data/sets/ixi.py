@@ -13,7 +13,7 @@ from typing import Unpack
 import datasets
 
 from meddiffusers.data.sets.building import Options, build
-from meddiffusers.data.sets.finding import Found, Row
+from meddiffusers.data.sets.finding import Found, Row, below
 from meddiffusers.data.sets.tables import Record, first_table, matched, number, read_table, sex
 
 FIELD_STRENGTHS = {"Guys": 1.5, "HH": 3.0, "IOP": 1.5}  # tesla
@@ -56,7 +56,7 @@ def ixi(folder: str | Path, *, table: str | Path | None = None, **options: Unpac
 def _files(folder: Path) -> dict[str, dict[str, list[Path]]]:
     """Files by subject and sequence."""
     files: dict[str, dict[str, list[Path]]] = {}
-    for path in sorted(folder.rglob("IXI*.nii*")):
+    for path in below(folder):
         if name := SCAN.fullmatch(path.name):
             files.setdefault(name["subject"], {}).setdefault(name["sequence"].lower(), []).append(path)
     return files

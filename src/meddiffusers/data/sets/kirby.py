@@ -13,7 +13,7 @@ from typing import Unpack
 import datasets
 
 from meddiffusers.data.sets.building import Options, build
-from meddiffusers.data.sets.finding import Found, Row
+from meddiffusers.data.sets.finding import Found, Row, below
 from meddiffusers.data.sets.tables import Record, matched, number, read_table, sex
 
 SCAN = re.compile(r"(?P<scan>KKI2009-\d{2})-(?P<sequence>MPRAGE|FLAIR|T2)w?\.nii(\.gz)?")
@@ -64,7 +64,7 @@ def kirby21(folder: str | Path, *, table: str | Path | None = None, **options: U
 def _files(folder: Path) -> dict[str, dict[str, list[Path]]]:
     """Files by session and column."""
     files: dict[str, dict[str, list[Path]]] = {}
-    for path in sorted(folder.rglob("KKI2009-*.nii*"), key=lambda path: path.name):
+    for path in below(folder):
         if name := SCAN.fullmatch(path.name):
             files.setdefault(name["scan"], {}).setdefault(COLUMNS[name["sequence"]], []).append(path)
     return files

@@ -14,7 +14,7 @@ from typing import Unpack
 import datasets
 
 from meddiffusers.data.sets.building import Options, build
-from meddiffusers.data.sets.finding import Found, Row
+from meddiffusers.data.sets.finding import Found, Row, below
 from meddiffusers.data.sets.tables import Record, first_table, matched, number, read_table, sex
 
 SCAN = re.compile(
@@ -60,7 +60,7 @@ def oasis3(folder: str | Path, *, table: str | Path | None = None, **options: Un
 def _sessions(folder: Path) -> dict[tuple[str, str], dict[str, list[Path]]]:
     """The runs of each sequence, in order, by subject and session."""
     sessions: dict[tuple[str, str], dict[str, list[Path]]] = {}
-    for path in sorted(folder.rglob("sub-OAS3*.nii*"), key=lambda path: path.name):
+    for path in sorted(below(folder), key=lambda path: path.name):
         if name := SCAN.fullmatch(path.name):
             sequence = name["sequence"].lower().removesuffix("w")
             runs = sessions.setdefault((name["subject"], name["session"]), {})
