@@ -35,10 +35,11 @@ class SmoothField:
         self.coefficients = coefficients
 
     def __call__(self, grid: Grid) -> np.ndarray:
-        values = self.coefficients
-        for axis, planes in enumerate(grid):
-            weights = self._weights(planes, axis)
-            values = np.moveaxis(np.tensordot(values, weights, axes=([axis + 1], [1])), -1, axis + 1)
+        weights = [self._weights(planes, axis) for axis, planes in enumerate(grid)]
+        used = [_span(weight.any(axis=0)) for weight in weights]
+        values = self.coefficients[(slice(None), *used)]
+        for axis, (weight, nodes) in enumerate(zip(weights, used, strict=True), start=1):
+            values = np.moveaxis(np.tensordot(values, weight[:, nodes], axes=([axis], [1])), -1, axis)
         return values
 
     def _weights(self, planes: np.ndarray, axis: int) -> np.ndarray:
@@ -47,3 +48,9 @@ class SmoothField:
         distance = np.abs((np.asarray(planes)[:, None] - LOW[axis]) / self.scale - nodes)
         near, far = (4 - 6 * distance**2 + 3 * distance**3) / 6, np.clip(2 - distance, 0, None) ** 3 / 6
         return np.where(distance < 1, near, far).astype(np.float32)
+
+
+def _span(used: np.ndarray) -> slice:
+    """From the first node that counts to the last."""
+    hit = np.flatnonzero(used)
+    return slice(int(hit[0]), int(hit[-1]) + 1) if hit.size else slice(0, 1)
