@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 from rich.console import Console
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 data = typer.Typer(no_args_is_help=True, help="Look into scans, convert them, make phantoms.")
 
+Layout = Literal["brats", "ixi", "oasis1", "ibsr", "camus"]
+T = TypeVar("T")
 FEW = 4  # labels that one row of the table has room for
 wide = Console(markup=False, highlight=False, width=10_000)  # a row is one line, however narrow the terminal
 
@@ -75,6 +77,35 @@ def convert(
     names = label_names(np.unique(scan.array).tolist()) if series else None
     written = write(scan, target, series=series, names=names)
     console.print(f"{source} → {written}: {_voxels(scan.shape, len(scan.array))}")
+
+
+@data.command()
+def phantom(
+    output: Annotated[Path, typer.Argument(help="The folder to write, new or empty.")],
+    layout: Annotated[Layout, typer.Option(help="Whose folder layout.")] = "brats",
+    n: Annotated[int, typer.Option("--n", min=1, help="How many subjects.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is random.")] = 0,
+) -> None:
+    """Write random subjects in the folder layout of a published data set, so that its loader reads them."""
+    from rich.progress import track
+
+    from meddiffusers.data import layouts
+    from meddiffusers.data.brain_phantom import population
+
+    def shown(subjects: Iterable[T]) -> Iterable[T]:
+        return track(subjects, f"Making {layout}", total=n, console=errors, transient=True)
+
+    if layout == "camus":
+        written = layouts.write_camus(shown(range(seed * n + 1, (seed + 1) * n + 1)), output)
+    else:
+        make, write_layout = {
+            "brats": (population.brats_cases, layouts.write_brats),
+            "ixi": (population.ixi_cases, layouts.write_ixi),
+            "oasis1": (population.oasis1_cases, layouts.write_oasis1),
+            "ibsr": (population.ibsr_cases, layouts.write_ibsr),
+        }[layout]
+        written = write_layout(shown(make(n, seed)), output)
+    console.print(f"{n} phantom(s) in the layout of {layout} are in {written}")
 
 
 def _inspected(paths: Sequence[Path], base: Path, folder: Path, pictures: int) -> Iterator[Inspection]:

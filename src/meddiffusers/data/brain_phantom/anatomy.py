@@ -32,7 +32,7 @@ LABELS = np.array([24, 42, 41, 47, 46, 16, *(structure.label for structure in ST
 LEFT_LABELS = np.array([MIRRORED[int(label)] for label in LABELS], np.int16)
 Push = Callable[[Grid], np.ndarray | None]  # grid → (3, X, Y, Z) mm, None where nothing moves
 FAR = 99.0  # mm from the ventricles, where nobody looks
-RIM = 2.0  # mm outside the brain's surface that still hold a trace of it
+RIM = 1.5  # mm outside the brain's surface that still hold a trace of it
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,8 @@ def offsets(spacing: tuple[float, float, float]) -> list[tuple[float, ...]]:
 
 def ventricles_at(places: np.ndarray, template: Template) -> np.ndarray:
     """(N,) fraction of the fluid of the ventricles at points (3, N) of the average brain."""
-    return _deep(places, template)[[DEEP.index(name) for name in FLUID]].sum(axis=0)
+    first = DEEP.index(FLUID[0])  # the ventricles stand side by side
+    return _deep(places, template, slice(first, first + len(FLUID))).sum(axis=0)
 
 
 def _healthy(grid: Grid, push: Push | None) -> np.ndarray:
@@ -194,13 +195,13 @@ def _mixture(places: np.ndarray, odds: np.ndarray, warp: Warp, template: Templat
     return np.stack([*surface, *(part * brain for part in deep), choroid, detail])
 
 
-def _deep(places: np.ndarray, template: Template) -> np.ndarray:
-    """(13, N) fractions of DEEP, looked up only where the deep structures can be."""
-    fractions = np.zeros((len(DEEP), places.shape[1]), np.float32)
-    low = template.deep_origin
-    high = low + template.deep.shape[1:]
+def _deep(places: np.ndarray, template: Template, rows: slice = slice(None)) -> np.ndarray:
+    """Fractions (rows, N) of DEEP, looked up only where the deep structures can be."""
+    maps, low = template.deep[rows], template.deep_origin
+    high = low + maps.shape[1:]
     near = np.abs(places[0]) < high[0]
     for axis in (1, 2):
         near &= (places[axis] > low[axis]) & (places[axis] < high[axis])
-    fractions[:, near] = sampled(template.deep, places[:, near], low)
+    fractions = np.zeros((len(maps), places.shape[1]), np.float32)
+    fractions[:, near] = sampled(maps, places[:, near], low)
     return fractions

@@ -22,7 +22,7 @@ from meddiffusers.data.brain_phantom.template import COARSE, Template
 from meddiffusers.data.brain_phantom.warp import CENTRE, Warp, points_of, sampled
 
 BRAIN_STEP, BRAIN_HALF = 4.0, np.array([84.0, 108.0, 92.0])  # mm between points, and around the centre that they reach
-VENTRICLE_STEP, VENTRICLE_HALF = 2.6, np.array([60.0, 70.0, 70.0])
+VENTRICLE_STEP, VENTRICLE_HALF = 2.8, np.array([60.0, 70.0, 70.0])
 WIDENINGS = (-4.0, 12.0)  # mm
 
 
@@ -47,7 +47,7 @@ def fitted(warp: Warp, person: Person, sulci: Sulci, template: Template) -> Warp
             f"No widening between {low:g} and {high:g} mm gives ventricles of {person.ventricular_volume_ml:g} ml in a "
             f"brain of {person.brain_volume_ml:g} ml. Ask for ventricles that suit it, or take another seed."
         )
-    return replace(warp, size=float(np.cbrt(scale)), widening=float(brentq(excess, low, high, xtol=0.02)))
+    return replace(warp, size=float(np.cbrt(scale)), widening=float(brentq(excess, low, high, xtol=0.03)))
 
 
 def _around_centre(step: float, half: np.ndarray) -> Grid:

@@ -41,6 +41,8 @@ class Acquisition:
         steps = [
             mm / edge if size > 1 else 0.0 for mm, edge, size in zip(self.shift, spacing, picture.shape, strict=True)
         ]
+        if not any(steps):
+            return picture
         return ndimage.shift(picture, steps, order=1, mode="nearest", prefilter=False)
 
     def received(self, picture: np.ndarray, voxel_volume: float, rng: np.random.Generator) -> np.ndarray:

@@ -36,7 +36,7 @@ class SmoothField:
 
     def __call__(self, grid: Grid) -> np.ndarray:
         weights = [self._weights(planes, axis) for axis, planes in enumerate(grid)]
-        used = [_span(weight.any(axis=0)) for weight in weights]
+        used = [_span(np.abs(weight).max(axis=0)) for weight in weights]
         values = self.coefficients[(slice(None), *used)]
         for axis, (weight, nodes) in enumerate(zip(weights, used, strict=True), start=1):
             values = np.moveaxis(np.tensordot(values, weight[:, nodes], axes=([axis], [1])), -1, axis)
@@ -50,7 +50,7 @@ class SmoothField:
         return np.where(distance < 1, near, far).astype(np.float32)
 
 
-def _span(used: np.ndarray) -> slice:
-    """From the first node that counts to the last."""
-    hit = np.flatnonzero(used)
+def _span(weights: np.ndarray) -> slice:
+    """From the first node with a weight to the last."""
+    hit = np.flatnonzero(weights)
     return slice(int(hit[0]), int(hit[-1]) + 1) if hit.size else slice(0, 1)

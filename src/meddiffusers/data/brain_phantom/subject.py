@@ -101,7 +101,7 @@ class BrainPhantom:
     def on_grid(
         self, grid: Grid, spacing: tuple[float, float, float], sequences: Sequence[str], *, skull: bool = False
     ) -> Case:
-        """Pictures and labels on any axis-aligned grid of voxels of `spacing` mm.
+        """Pictures and labels on any axis-aligned grid of voxels of `spacing` mm; its planes may run either way.
 
         Raises:
             ValueError: a sequence that is not one of `contrasts.SEQUENCES`.
@@ -115,8 +115,7 @@ class BrainPhantom:
         look = self.lesion.look if self.lesion else None
         head = head_fractions(anatomy, grid, self._skull, template()) if skull else None
         seen = scene(anatomy, grid, self._texture, parts, look, head)
-        affine = np.diag([*spacing, 1.0])
-        affine[:3, 3] = [planes[0] for planes in grid]
+        affine = _affine(grid, spacing)
         mask = tissue.brain > 0.5 if head is None else np.ones(tissue.brain.shape, bool)
         images = {}
         for name in sequences:
@@ -135,6 +134,15 @@ class BrainPhantom:
             volumes=anatomy.volumes(float(np.prod(spacing))),
             record=self.record,
         )
+
+    def lesion_heights(self) -> np.ndarray:
+        """Heights in mm at which `slice` meets the lesion, every 3 mm; none for a healthy brain."""
+        if self.lesion is None:
+            return np.zeros(0)
+        sizes = [int(np.ceil(mm / LOOKAROUND)) for mm in EXTENT]
+        grid = _centred(CENTRE, sizes, (LOOKAROUND,) * 3)
+        labels = lesion_labels(self.lesion.parts(grid, Tissue(*self._lookaround[0])))
+        return grid[2][labels.any(axis=(0, 1))]
 
     @property
     def record(self) -> dict[str, float | str]:
@@ -173,3 +181,13 @@ def _centred(centre: np.ndarray, sizes: Sequence[int], spacing: tuple[float, flo
         for middle, size, edge in zip(centre, sizes, spacing, strict=True)
     )
     return x, y, z
+
+
+def _affine(grid: Grid, spacing: tuple[float, float, float]) -> np.ndarray:
+    """Of a grid whose planes may run either way."""
+    steps = [
+        edge if len(planes) < 2 or planes[1] > planes[0] else -edge for planes, edge in zip(grid, spacing, strict=True)
+    ]
+    affine = np.diag([*steps, 1.0])
+    affine[:3, 3] = [planes[0] for planes in grid]
+    return affine

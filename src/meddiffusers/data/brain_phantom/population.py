@@ -1,0 +1,193 @@
+"""Many brain phantoms: cases on the grids of published data sets, and a data set of slices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+
+from meddiffusers.data.brain_phantom.contrasts import SEQUENCES
+from meddiffusers.data.brain_phantom.lesions import KINDS
+from meddiffusers.data.brain_phantom.subject import BrainPhantom
+from meddiffusers.data.brain_phantom.warp import CENTRE
+from meddiffusers.data.case import Case
+
+VERSION = 1  # of what the phantom draws: raise it with every change that a cached data set must not outlive
+SHARES = {None: 0.3, "tumour": 0.4, "white_matter_lesions": 0.15, "cavity": 0.15}
+HEIGHTS = (-25.0, 50.0)  # mm, of slices that need not meet a lesion
+
+
+def brats_cases(n: int, seed: int = 0) -> Iterator[Case]:
+    """Tumours of every difficulty as BraTS has them: 240×240×155 voxels of 1 mm, skull-stripped, axes LPS."""
+    for number, subject in _subjects(n, seed, "tumour"):
+        grid = _grid((240, 240, 155), (-1.0, -1.0, 1.0))
+        case = subject.on_grid(grid, (1.0, 1.0, 1.0), SEQUENCES[:4])
+        grade = "HGG" if bool((np.asarray(case.lesions.array if case.lesions else 0) == 4).any()) else "LGG"
+        yield _numbered(case, number, {"grade": grade})
+
+
+def ixi_cases(n: int, seed: int = 0) -> Iterator[Case]:
+    """Healthy heads as IXI has them: T1 in sagittal, T2 and PD in axial slices, each on a grid of its own."""
+    for number, subject in _subjects(n, seed):
+        sagittal = subject.on_grid(
+            _grid((150, 256, 256), (1.2, 0.9375, 0.9375)), (1.2, 0.9375, 0.9375), ("t1",), skull=True
+        )
+        axial = subject.on_grid(
+            _grid((256, 256, 130), (-0.9375, -0.9375, 1.25)), (0.9375, 0.9375, 1.25), ("t2", "pd"), skull=True
+        )
+        site = ("Guys", "HH", "IOP")[subject.seed % 3]
+        yield _numbered(sagittal, number, {"site": site}, {**sagittal.images, **axial.images})
+
+
+def oasis1_cases(n: int, seed: int = 0) -> Iterator[Case]:
+    """Healthy brains as OASIS-1 has them after atlas registration: T1, 176×208×176 voxels of 1 mm, skull-stripped."""
+    for number, subject in _subjects(n, seed):
+        case = subject.on_grid(_grid((176, 208, 176), (1.0, 1.0, 1.0)), (1.0, 1.0, 1.0), ("t1",))
+        yield _numbered(case, number, {})
+
+
+def ibsr_cases(n: int, seed: int = 0) -> Iterator[Case]:
+    """Healthy heads with region labels as IBSR_18 has them: T1, 256×256×128 voxels of 0.9375 × 0.9375 × 1.5 mm."""
+    for number, subject in _subjects(n, seed):
+        spacing = (0.9375, 0.9375, 1.5)
+        yield _numbered(subject.on_grid(_grid((256, 256, 128), spacing), spacing, ("t1",), skull=True), number, {})
+
+
+def phantom_slices(
+    n: int,
+    seed: int = 0,
+    size: int = 128,
+    *,
+    sequences: Sequence[str] = SEQUENCES[:4],
+    shares: Mapping[str | None, float] | None = None,
+    per_subject: int = 1,
+    num_proc: int | None = None,
+) -> datasets.Dataset:
+    """n axial slices of size² pixels over 208 mm, made once and cached; the same for every number of processes.
+
+    Columns: image (C, H, W) int16 in the order of `sequences`, rows from the front of the head to the back and columns
+    from the patient's right to the left; regions, lesions (H, W); raters (5, H, W), empty of marks where healthy;
+    height (mm), subject, and the record of the person.
+    shares: part of the subjects with each kind of lesion (None: healthy), by default `SHARES`; the difficulty is drawn
+    evenly from 0 to 1. per_subject: slices of one person, the first of which meets the lesion if there is one.
+
+    Raises:
+        ValueError: an unknown kind or sequence, or shares that do not sum to 1.
+    """
+    shares = SHARES if shares is None else shares
+    unknown = [kind for kind in shares if kind not in (None, *KINDS)] + [
+        name for name in sequences if name not in SEQUENCES
+    ]
+    if unknown or not np.isclose(sum(shares.values()), 1):
+        raise ValueError(
+            f"Got {unknown or dict(shares)}; expected shares of {', '.join(KINDS)} and None that sum to 1, and "
+            f"sequences of {', '.join(SEQUENCES)}."
+        )
+    settings = {
+        "version": VERSION,
+        "size": size,
+        "sequences": tuple(sequences),
+        "kinds": tuple(shares),
+        "weights": tuple(shares.values()),
+        "per_subject": per_subject,
+    }
+    jobs = [(seed, index, min(per_subject, n - index * per_subject)) for index in range(-(-n // per_subject))]
+    return datasets.Dataset.from_generator(
+        _examples, features=_features(size, len(sequences)), gen_kwargs={"jobs": jobs, **settings}, num_proc=num_proc
+    )
+
+
+def _subjects(n: int, seed: int, lesion: str | None = None) -> Iterator[tuple[int, BrainPhantom]]:
+    for index in range(n):
+        draw = np.random.default_rng([seed, index])
+        number, difficulty = int(draw.integers(2**31)), float(draw.random())
+        yield index + 1, BrainPhantom(number, lesion=lesion, difficulty=difficulty)
+
+
+def _numbered(case: Case, number: int, record: Mapping[str, Any], images: Mapping[str, Any] | None = None) -> Case:
+    return Case(
+        number=number,
+        images=case.images if images is None else images,
+        regions=case.regions,
+        lesions=case.lesions,
+        raters=case.raters,
+        volumes=case.volumes,
+        record={**case.record, **record},
+    )
+
+
+def _grid(sizes: tuple[int, int, int], steps: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    x, y, z = (
+        middle + (np.arange(size) - (size - 1) / 2) * step
+        for middle, size, step in zip(CENTRE, sizes, steps, strict=True)
+    )
+    return x, y, z
+
+
+def _features(size: int, channels: int) -> datasets.Features:
+    return datasets.Features(
+        image=datasets.Array3D((channels, size, size), "int16"),
+        regions=datasets.Array2D((size, size), "int16"),
+        lesions=datasets.Array2D((size, size), "uint8"),
+        raters=datasets.Array3D((5, size, size), "uint8"),
+        height=datasets.Value("float32"),
+        subject=datasets.Value("string"),
+        age=datasets.Value("float32"),
+        sex=datasets.Value("string"),
+        brain_volume_ml=datasets.Value("float32"),
+        ventricular_volume_ml=datasets.Value("float32"),
+        lesion=datasets.Value("string"),
+        difficulty=datasets.Value("float32"),
+    )
+
+
+def _examples(
+    jobs: list[tuple[int, int, int]],
+    version: int,
+    size: int,
+    sequences: tuple[str, ...],
+    kinds: tuple[str | None, ...],
+    weights: tuple[float, ...],
+    per_subject: int,
+) -> Iterator[dict[str, Any]]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # processes share the cores, and a forked one may not use its parent's threads
+    try:
+        for seed, index, count in jobs:
+            draw = np.random.default_rng([seed, index])
+            number, difficulty = int(draw.integers(2**31)), float(draw.random())
+            kind = kinds[int(draw.choice(len(kinds), p=weights))]
+            subject = BrainPhantom(number, lesion=kind, difficulty=difficulty)
+            for height in _heights(subject, count, draw):
+                yield _example(subject.slice(height, size, sequences), f"{seed}-{index}", height)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _heights(subject: BrainPhantom, count: int, draw: np.random.Generator) -> list[float]:
+    met = subject.lesion_heights()
+    anywhere = draw.uniform(*HEIGHTS, count)
+    if met.size:
+        anywhere[0] = draw.choice(met)
+    return [float(height) for height in anywhere]
+
+
+def _example(case: Case, subject: str, height: float) -> dict[str, Any]:
+    def upright(array: np.ndarray) -> np.ndarray:
+        """(…, X, Y, 1) as rows and columns of a picture."""
+        return np.ascontiguousarray(np.swapaxes(array[..., ::-1, ::-1, 0], -1, -2))
+
+    images = np.concatenate([scan.array for scan in case.images.values()])
+    blank = np.zeros((5, *images.shape[1:]), np.uint8)
+    return {
+        "image": upright(images),
+        "regions": upright(case.regions.array[0]) if case.regions else None,
+        "lesions": upright(case.lesions.array[0]) if case.lesions else None,
+        "raters": upright(case.raters.array if case.raters else blank),
+        "height": height,
+        "subject": subject,
+        **case.record,
+    }
