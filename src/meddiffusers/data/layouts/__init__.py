@@ -1,8 +1,9 @@
 """Writers of the folder layouts that published data sets have, so that their loaders read phantoms too."""
 
 from meddiffusers.data.layouts.brats import write_brats
+from meddiffusers.data.layouts.camus import write_camus
 from meddiffusers.data.layouts.ibsr import write_ibsr
 from meddiffusers.data.layouts.ixi import write_ixi
 from meddiffusers.data.layouts.oasis import write_oasis1
 
-__all__ = ["write_brats", "write_ibsr", "write_ixi", "write_oasis1"]
+__all__ = ["write_brats", "write_camus", "write_ibsr", "write_ixi", "write_oasis1"]

@@ -1,6 +1,7 @@
 """Data sets as they are downloaded, each a function that returns a `datasets.DatasetDict`."""
 
 from meddiffusers.data.sets.brats import brats2020
+from meddiffusers.data.sets.camus import camus
 from meddiffusers.data.sets.faults import ScanFaults
 from meddiffusers.data.sets.ibsr import ibsr18
 from meddiffusers.data.sets.ixi import ixi
@@ -13,6 +14,7 @@ from meddiffusers.data.sets.scans import load_scans
 __all__ = [
     "ScanFaults",
     "brats2020",
+    "camus",
     "ibsr18",
     "ixi",
     "kirby21",

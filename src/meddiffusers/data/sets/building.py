@@ -69,7 +69,7 @@ def build(
     ]
     rows = without_faults(found, faults, skip_faulty)
     test = held_out((row.subject for row in rows), test_fraction, seed)
-    return splits(rows, {row.name for row in rows if row.subject in test}, features, num_proc)
+    return splits(in_two(rows, {row.name for row in rows if row.subject in test}), features, num_proc)
 
 
 def check_fraction(test_fraction: float) -> None:
@@ -108,15 +108,19 @@ def held_out(subjects: Iterable[str], fraction: float, seed: int) -> set[str]:
     return set(ordered[: min(max(1, round(fraction * len(names))), len(names) - 1)])
 
 
+def in_two(rows: Sequence[Row], test: Collection[str]) -> dict[str, list[Row]]:
+    """The rows of train and of test, the latter those with the names in `test`."""
+    return {"train": [row for row in rows if row.name not in test], "test": [row for row in rows if row.name in test]}
+
+
 def splits(
-    rows: Sequence[Row], test: Collection[str], features: Mapping[str, Any], num_proc: int | None
+    parts: Mapping[str, Sequence[Row]], features: Mapping[str, Any], num_proc: int | None
 ) -> datasets.DatasetDict:
-    """Train and test, the latter of the rows with the names in `test`; test is left out where it is empty.
+    """A data set of each split's rows, by the split's name; splits without rows are left out.
 
     Files that `datasets` reads by itself stay where they are and are opened on access; others are converted to NIfTI
     inside the data set. The cache knows the files by path, size and time of change.
     """
-    parts = {"train": [row for row in rows if row.name not in test], "test": [row for row in rows if row.name in test]}
     return datasets.DatasetDict(
         {
             name: datasets.Dataset.from_generator(

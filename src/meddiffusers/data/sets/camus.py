@@ -8,7 +8,6 @@ holds 98 of the patients over a full cycle (Painchaud et al., IEEE TMI 2022), un
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -63,8 +62,10 @@ def camus(folder: str | Path, *, subgroup: int | None = 1, **options: Unpack[Opt
     check_fraction(test_fraction)
     rows = without_faults(found, _faults(found, options), options.get("skip_faulty", False))
     if parts is None:
-        parts = {"test": held_out((row.subject for row in rows), test_fraction, options.get("seed", 0))}
-    return _split(rows, parts, options.get("num_proc"))
+        test = held_out((row.subject for row in rows), test_fraction, options.get("seed", 0))
+        parts = {"train": {row.subject for row in rows} - test, "test": test}
+    split = {part: [row for row in rows if row.subject in subjects] for part, subjects in parts.items()}
+    return splits(split, _features(), options.get("num_proc"))
 
 
 def _row(found: Found, folder: Path, name: str, view: str) -> Row:
@@ -155,8 +156,8 @@ def _parts(found: Found, subgroup: int) -> dict[str, set[str]] | None:
     return parts
 
 
-def _split(rows: Sequence[Row], parts: dict[str, set[str]], num_proc: int | None) -> datasets.DatasetDict:
-    features = {
+def _features() -> dict[str, Any]:
+    return {
         **dict.fromkeys(("subject", "view"), datasets.Value("string")),
         **dict.fromkeys(("sequence", "labels"), datasets.Nifti()),
         **dict.fromkeys(("ed_frame", "es_frame", "frames"), datasets.Value("int64")),
@@ -165,9 +166,3 @@ def _split(rows: Sequence[Row], parts: dict[str, set[str]], num_proc: int | None
         **dict.fromkeys(("ejection_fraction", "age"), datasets.Value("float64")),
         "sex": datasets.Value("string"),
     }
-    validation = [row for row in rows if row.subject in parts.get("validation", ())]
-    others = [row for row in rows if row.subject not in parts.get("validation", ())]
-    result = splits(others, {row.name for row in others if row.subject in parts["test"]}, features, num_proc)
-    if validation:
-        result["validation"] = splits(validation, (), features, num_proc)["train"]
-    return result

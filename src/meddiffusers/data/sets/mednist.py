@@ -13,7 +13,7 @@ import datasets
 from datasets.utils import tqdm
 from PIL import Image
 
-from meddiffusers.data.sets.building import Options, check_fraction, held_out, splits, without_faults
+from meddiffusers.data.sets.building import Options, check_fraction, held_out, in_two, splits, without_faults
 from meddiffusers.data.sets.faults import Fault
 from meddiffusers.data.sets.finding import Found, Row
 
@@ -53,7 +53,7 @@ def mednist(folder: str | Path, **options: Unpack[Options]) -> datasets.DatasetD
     for label in {row.record["label"] for row in rows}:
         test |= held_out((row.name for row in rows if row.record["label"] == label), test_fraction, seed)
     features = {"image": datasets.Image(), "label": datasets.ClassLabel(names=list(CLASSES))}
-    return splits(rows, test, features, options.get("num_proc"))
+    return splits(in_two(rows, test), features, options.get("num_proc"))
 
 
 def _fault(path: Path, whole: bool) -> str:
