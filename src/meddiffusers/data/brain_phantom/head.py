@@ -24,20 +24,20 @@ def head_fractions(anatomy: Anatomy, grid: Grid, thickness: SmoothField, templat
         places.shape[1:]
     )
     outside, (skull, scalp, marrow) = -inner, thickness(grid)
-    bone, skin = 6 + 1.2 * skull, 6 + 1.5 * scalp + np.clip((-30 - places[2]) / 4, 0, 8)
+    # Below the brain there is no skull to speak of, but the muscles of face and neck, under the same skin.
+    base = np.clip((-24 - places[2]) / 12, 0, 1)
+    bone, muscle, skin = (6 + 1.2 * skull) * (1 - base), 16 * base, 5.5 + 1.3 * scalp
     layers = {
-        "meninges": _between(outside, -99, 1.5),
+        "meninges": _between(outside, -99, 1.5) * (1 - base),
         "bone": _between(outside, 1.5, 1.5 + bone),
-        "marrow": _between(outside, 3, bone) * np.clip(0.6 + 0.4 * marrow, 0, 1),
-        "scalp": _between(outside, 1.5 + bone, 1.5 + bone + skin),
+        "marrow": _between(outside, 3, bone) * np.clip(0.6 + 0.4 * marrow, 0, 1) * (1 - base),
+        "scalp": _between(outside, 1.5 + bone + muscle, 1.5 + bone + muscle + skin),
+        "muscle": _between(outside, 1.5 + bone, 1.5 + bone + muscle) + base * _between(outside, -99, 1.5),
     }
-    layers["bone"] = layers["bone"] - layers["marrow"]
-    base = np.clip((-22 - places[2]) / 8, 0, 1)  # below the brain there are muscles, not fluid
+    layers["bone"] = np.maximum(layers["bone"] - layers["marrow"], 0)
     fractions = np.zeros((len(HEAD), *inner.shape), np.float32)
     for name, fraction in layers.items():
         fractions[list(HEAD).index(name)] = fraction
-    fractions[4] = fractions[0] * base
-    fractions[0] -= fractions[4]
     _put_eyes(fractions, places)
     return fractions * (1 - np.clip(anatomy.spread(anatomy.fractions.sum(axis=0)), 0, 1))
 
