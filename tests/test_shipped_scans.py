@@ -13,7 +13,7 @@ import pytest
 import SimpleITK
 from pydicom.data import get_testdata_file
 
-from meddiffusers.data.io import read
+from meddiffusers.data.io import read, write
 from meddiffusers.data.transforms import Preparation
 
 SCANS = Path(__file__).parents[1] / "examples" / "scans"
@@ -54,6 +54,22 @@ def test_the_series_is_what_simpleitk_reads() -> None:
     np.testing.assert_array_equal(scan.array[0], SimpleITK.GetArrayFromImage(peer).T)
     np.testing.assert_allclose(scan.affine[:3, 3] * (-1, -1, 1), peer.GetOrigin(), atol=1e-3)
     assert scan.array.mean() == pytest.approx(132.9, abs=50)
+
+
+def test_labels_of_the_series_come_back_on_its_grid(tmp_path: Path) -> None:
+    """Though its positions are rounded to 0.1 mm, and the gaps that it declares are the empty space between."""
+    scan = read(SCANS / "head_pd")
+    labels = scan.like((scan.array[0] > 200).astype(np.uint8), "labels")
+    path = write(labels, tmp_path / "seg.dcm", series=SCANS / "head_pd", names={1: "bright"})
+    back = read(path)
+    np.testing.assert_allclose(back.affine, scan.affine, atol=1e-3)
+    np.testing.assert_array_equal(back.array, labels.array)
+    peer = SimpleITK.ReadImage(str(path))
+    assert peer.GetSpacing()[2] == pytest.approx(scan.spacing[2], abs=1e-3)
+    referenced = {
+        item.ReferencedSOPInstanceUID for item in pydicom.dcmread(path).ReferencedSeriesSequence[0][0x0008114A]
+    }
+    assert referenced == {pydicom.dcmread(file).SOPInstanceUID for file in (SCANS / "head_pd").iterdir()}
 
 
 def test_the_heart_beats() -> None:

@@ -79,6 +79,33 @@ def test_a_multi_frame_file_is_the_series_it_was_made_of(tmp_path: Path) -> None
     np.testing.assert_array_equal(back.array, labels.array)
 
 
+def segmented(folder: Path) -> Path:
+    """A SEG with the labels 1 and 2 on a series."""
+    write_series(folder, ARRAY, AFFINE)
+    labels = Scan((ARRAY > 2000).astype(np.uint8) + 1, AFFINE, "labels")
+    return write(labels, folder.parent / "seg.dcm", series=folder, names={1: "dark", 2: "bright"})
+
+
+def test_segments_that_overlap_are_refused(tmp_path: Path) -> None:
+    path = segmented(tmp_path / "series")
+    changed(path, PixelData=b"\xff" * len(pydicom.dcmread(path).PixelData))
+    with pytest.raises(ValueError, match="segments that overlap"):
+        read(path)
+
+
+def test_frames_of_a_segmentation_that_make_no_volume_are_refused(tmp_path: Path) -> None:
+    path = segmented(tmp_path / "series")
+    dataset = pydicom.dcmread(path)
+    places = {tuple(g.PlanePositionSequence[0].ImagePositionPatient) for g in dataset.PerFrameFunctionalGroupsSequence}
+    last = max(places, key=lambda place: place[2])
+    for group in dataset.PerFrameFunctionalGroupsSequence:
+        if tuple(group.PlanePositionSequence[0].ImagePositionPatient) == last:
+            group.PlanePositionSequence[0].ImagePositionPatient = [*last[:2], last[2] + 1]
+    dataset.save_as(path)
+    with pytest.raises(ValueError, match="frames that make no volume; expected one frame a segment"):
+        read(path)
+
+
 def test_a_cine_is_frames_of_one_slice(tmp_path: Path) -> None:
     (file,) = write_series(tmp_path, ARRAY[:, :, :1], AFFINE)
     frames = np.ascontiguousarray(ARRAY.T)

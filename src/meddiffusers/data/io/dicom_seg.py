@@ -17,7 +17,7 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
 from meddiffusers.data.io.dicom_files import datasets_in
 from meddiffusers.data.io.dicom_frames import check_size, frames_in
-from meddiffusers.data.io.dicom_volume import LPS_TO_RAS, affine_of, slice_order
+from meddiffusers.data.io.dicom_volume import LPS_TO_RAS, UNEVEN, affine_of, slice_order
 from meddiffusers.data.io.faults import UnreadableError, decoding, scan_read
 from meddiffusers.data.io.label_colours import label_colour
 from meddiffusers.data.io.replacing import replacing
@@ -83,6 +83,7 @@ def write_segmentation(
     stored = np.empty_like(labels.T)
     stored[order] = labels.T  # slices as the files come
     with decoding(source, kind):
+        _place(datasets, order, grid)
         sources = [_source(dataset, keep_patient) for dataset in datasets]
         segmentation = _segmentation(sources, _renumbered(stored, numbers), _segments(numbers, names))
     with replacing(path) as staged:
@@ -90,7 +91,11 @@ def write_segmentation(
 
 
 def read_segmentation(datasets: Sequence[Any], source: str) -> Scan:
-    """The label map of a DICOM-SEG, over all slices that it has frames of; UnreadableError where segments overlap."""
+    """The label map of a DICOM-SEG, over all slices that it has frames of.
+
+    Raises:
+        UnreadableError: several files, fractions, segments that overlap, frames that make no even stack.
+    """
     if len(datasets) > 1:
         raise UnreadableError(source, f"{len(datasets)} segmentations", "one", "name one of the files")
     check_size(datasets[0], source)
@@ -99,9 +104,12 @@ def read_segmentation(datasets: Sequence[Any], source: str) -> Scan:
     if segmentation.segmentation_type.value == "FRACTIONAL":
         raise UnreadableError(source, "segments in fractions", "whole voxels", "export it as binary segments")
     try:
-        volume = segmentation.get_volume(combine_segments=True)
-    except RuntimeError:
-        raise UnreadableError(source, "segments that overlap", "one label a voxel", "export them apart") from None
+        volume = segmentation.get_volume(combine_segments=True, rtol=UNEVEN)
+    except RuntimeError as error:
+        if "overlap" in str(error):
+            raise UnreadableError(source, "segments that overlap", "one label a voxel", "export them apart") from None
+        expected, remedy = "one frame a segment at each place of a straight, even stack", "export it on such a grid"
+        raise UnreadableError(source, "frames that make no volume", expected, remedy) from None
     table = np.arange(max(segmentation.segment_numbers) + 1)
     for segment in segmentation.SegmentSequence:
         found = re.fullmatch(LABEL.format(r"(\d{1,5})"), str(segment.get("SegmentDescription", "")))
@@ -174,6 +182,19 @@ def _segments(numbers: Mapping[int, int], names: Mapping[int, str]) -> list[Any]
         segment.SegmentDescription = LABEL.format(label)
         segments.append(segment)
     return segments
+
+
+def _place(datasets: Sequence[Any], order: Sequence[int], grid: np.ndarray) -> None:
+    """Set positions and gap to those of the grid: scanners round the ones and write the empty space for the other."""
+    groups = [group for dataset in datasets for group in dataset.get("PerFrameFunctionalGroupsSequence") or [dataset]]
+    lps, gap = LPS_TO_RAS @ grid, float(np.linalg.norm(grid[:3, 2]))
+    for number, index in enumerate(order):
+        group = groups[index]
+        place = group.PlanePositionSequence[0] if "PlanePositionSequence" in group else group
+        place.ImagePositionPatient = [f"{value:.9g}" for value in (lps @ (0, 0, number, 1))[:3]]
+    for dataset in datasets:
+        if "PerFrameFunctionalGroupsSequence" not in dataset:
+            dataset.SpacingBetweenSlices = f"{gap:.9g}"
 
 
 def _source(dataset: Any, keep_patient: bool) -> Any:

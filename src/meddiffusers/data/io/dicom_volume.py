@@ -11,8 +11,9 @@ from meddiffusers.data.io.dicom_frames import Frame
 from meddiffusers.data.io.faults import UnreadableError
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-UNEVEN = 0.01  # of the median gap
+UNEVEN = 0.02  # of the median gap: scanners round positions to 0.1 mm, or gaps of 7 mm to 6.96 and 7.07
 SAME_PLACE = 1e-3  # mm
+ROUNDED = 0.1  # mm, that positions of a straight stack may lie beside it
 SPLIT = "put each volume into a folder of its own"
 
 
@@ -20,7 +21,7 @@ def slice_order(frames: Sequence[Frame], source: str) -> list[int]:
     """Indexes of the frames along the normal of their planes, row × column direction.
 
     Raises:
-        UnreadableError: no position, planes that are not parallel or of other sizes, gaps that differ by more than 1 %
+        UnreadableError: no position, planes that are not parallel or of other sizes, gaps that differ by more than 2 %
             of their median, several pictures at one place.
     """
     check_frames(frames, source)
@@ -73,13 +74,17 @@ def normal(frame: Frame) -> np.ndarray:
 def affine_of(frames: Sequence[Frame]) -> np.ndarray:
     """Voxel index (column, row, slice, 1) → mm in RAS+, for frames in order; a lone slice has its declared thickness.
 
-    A stack whose slices are shifted evenly, as of a tilted gantry, has an affine with shear.
+    A stack whose slices are shifted evenly, as of a tilted gantry, has an affine with shear,
+    unless they end less than 0.1 mm beside a straight stack.
     """
     first, last = frames[0], frames[-1]
     row, column = first.orientation.reshape(2, 3)
     step = normal(first) * first.spacing[2]
     if len(frames) > 1 and first.position is not None and last.position is not None:
-        step = (last.position - first.position) / (len(frames) - 1)
+        way, across = last.position - first.position, normal(first)
+        straight = across * (way @ across)
+        way = straight if np.linalg.norm(way - straight) < ROUNDED else way
+        step = way / (len(frames) - 1)
     affine = np.eye(4)
     affine[:3, :3] = np.stack([row * first.spacing[1], column * first.spacing[0], step], axis=1)
     affine[:3, 3] = 0 if first.position is None else first.position
