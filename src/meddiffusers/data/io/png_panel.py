@@ -1,7 +1,8 @@
 """A scan as one picture, to look at: three planes through what matters of a volume, or the frames of a slice.
 
-Planes lie along the patient's axes that the scan's come closest to, in true proportions. The patient's right is on the
-right (RAS+), front or head up; a side view looks to the right. Grey runs from the 1st to the 99th percentile of a
+Planes lie along the patient's axes that the scan's come closest to, in true proportions, as radiologists look at them
+and `data.slices` lays them out: front or head up, the patient's right on the left; a side view looks to the left.
+Pictures without a place in the patient come out as they are stored. Grey runs from the 1st to the 99th percentile of a
 channel's voxels that are not 0. Labels are colours, the same for a label whatever scan it is in.
 """
 
@@ -39,6 +40,7 @@ class _View:
 def scan_panel(scan: Scan, labels: Scan | None = None) -> Image.Image:
     """A row of three planes for each channel of a volume; of a single slice one picture a channel, at most 12.
 
+    Channels that share one name are frames, and numbered from 0.
     labels: a label map on the same grid, laid over in colours; the planes then go through its centre.
 
     Raises:
@@ -49,11 +51,12 @@ def scan_panel(scan: Scan, labels: Scan | None = None) -> Image.Image:
     view = _view(scan, labels)
     shape, names = view.channels.shape[1:], [name or "scan" for name in scan.modality]
     if 1 not in shape:
-        captions = [f"{name}   {' x '.join(f'{edge:.3g}' for edge in view.spacing)} mm" for name in names]
+        edges = " x ".join(f"{edge:.3g}" for edge in view.spacing)
+        captions = [f"{_caption(names, [row])}   {edges} mm" for row in range(len(names))]
         return _sheet([[_tile(view, row, axis) for axis in (2, 1, 0)] for row in range(len(names))], captions)
     chosen = np.linspace(0, len(names) - 1, min(len(names), MOST_FRAMES)).round().astype(int).tolist()
     rows = [chosen[start : start + FRAMES_IN_A_ROW] for start in range(0, len(chosen), FRAMES_IN_A_ROW)]
-    captions = [", ".join(f"{names[each]} {each}" if len(names) > 1 else names[each] for each in row) for row in rows]
+    captions = [_caption(names, row) for row in rows]
     return _sheet([[_tile(view, each, shape.index(1)) for each in row] for row in rows], captions)
 
 
@@ -61,6 +64,13 @@ def write_panel(scan: Scan, path: Path) -> None:
     """The panel of a scan as PNG."""
     with replacing(path) as staged:
         scan_panel(scan).save(staged)
+
+
+def _caption(names: list[str], shown: list[int]) -> str:
+    """The names of the channels shown, or, where all share one, the numbers of the frames."""
+    if len(names) > 1 and len({*names}) == 1:
+        return f"{names[0]}   frame{'s' * (len(shown) > 1)} {', '.join(map(str, shown))}"
+    return ", ".join(names[each] for each in shown)
 
 
 def _view(scan: Scan, labels: Scan | None) -> _View:
@@ -97,8 +107,8 @@ def _tile(view: _View, channel: int, axis: int) -> Image.Image:
 
 
 def _upright(plane: np.ndarray) -> np.ndarray:
-    """Rows from top to bottom of a plane (across, up)."""
-    return plane.T[::-1]
+    """Rows from top to bottom, columns from left to right, of a plane (across, up) that counts in RAS+."""
+    return plane.T[::-1, ::-1]
 
 
 def _centre(mask: np.ndarray) -> list[int]:
