@@ -33,12 +33,14 @@ def demo(
     checkpoints: Annotated[Path, typer.Option(help="Folder of the shipped repositories.")] = Path(
         "examples/checkpoints"
     ),
+    scans: Annotated[Path, typer.Option(help="Folder of the shipped scans.")] = Path("examples/scans"),
 ) -> None:
-    """Run every shipped model once and write a page of what it did."""
+    """Read the shipped scans, run every shipped model once, and write a page of it."""
     from meddiffusers.demo.digits import digits_section
     from meddiffusers.demo.page import write_page
+    from meddiffusers.demo.scans import scans_section
 
-    sections = [digits_section(checkpoints)]
+    sections = [scans_section(scans), digits_section(checkpoints)]
     for section in sections:
         console.print(f"{section.title} ({section.seconds:.1f} s)", style="bold")
         if section.table:

@@ -28,7 +28,7 @@ def panel(
     rows = {name: _displayed(images) for name, images in rows.items()}
     tall = tile * max(image.shape[0] / image.shape[1] for images in rows.values() for image in images)
     columns, line = max(map(len, rows.values())), tall + GAP + (TITLE if titles else 0)
-    margin = 0.15 + 0.06 * max(map(len, rows))  # holds the longest name
+    margin = 0.15 + 0.075 * max(map(len, rows))  # holds the longest name
     width, height = margin + columns * (tile + GAP), GAP + len(rows) * line
     figure = Figure(figsize=(width, height), dpi=DPI)
     inches = figure.add_axes((0, 0, 1, 1))
