@@ -167,7 +167,10 @@ def test_demo_asks_and_measures(pipeline: AttributeVAEPipeline, checkpoints: Pat
     assert metrics["mean_absolute_error_thickness_px"] == pytest.approx(expected[0])
     assert metrics["mean_absolute_error_slant_rad"] == pytest.approx(expected[1])
     assert "asked thickness [px]" in output
-    assert len(list((tmp_path / "pictures").iterdir())) == 3
+    names = [picture.name for picture in (tmp_path / "pictures").iterdir()]
+    assert sum(name.startswith("ar_vae_digits") for name in names) == 3
+    assert sum(name.startswith("scans") for name in names) == 4
+    assert "tumour_1_t1ce  256 × 256 × 25" in output
     assert f"The page is {tmp_path / 'index.html'}" in output
 
 
