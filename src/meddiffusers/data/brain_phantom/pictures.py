@@ -84,6 +84,6 @@ def _add_lesions(picture: np.ndarray, anatomy: Anatomy, scene: Scene, look: Lesi
     values = look.intensities(sequence)
     coarse = anatomy.spread(scene.grain[0])
     for name, fraction in scene.lesions.items():
-        weight = np.float32(look.contrast) * fraction
-        own = np.float32(values[name]) + np.float32(TEXTURES[name]) * coarse
-        picture += weight * (own - picture)
+        touched = fraction > 0
+        own = np.float32(values[name]) + np.float32(TEXTURES[name]) * coarse[touched]
+        picture[touched] += np.float32(look.contrast) * fraction[touched] * (own - picture[touched])
