@@ -55,7 +55,10 @@ def read(source: Any, *, modality: str | Sequence[str] | None = None) -> Scan:
     if isinstance(source, nibabel.spatialimages.SpatialImage):
         path = source.get_filename() or ""
         return read_nifti_value(source, _named(Path(path), modality), path)
-    raise ValueError(f"Got a {type(source).__name__}; expected a path, a nibabel image, or a value of datasets.Nifti.")
+    raise ValueError(
+        f"Got a {type(source).__name__}; expected a path, a nibabel image, or a value of datasets.Nifti. "
+        "An array becomes a scan with its geometry: Scan(array, affine)."
+    )
 
 
 def _read_path(path: Path, modality: str | Sequence[str] | None) -> Scan:
