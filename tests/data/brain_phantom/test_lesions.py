@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from data.brain_phantom.plain_brain import surroundings, tissue_on, volume_grid
 
-from meddiffusers.data.brain_phantom.lesion_look import LESION_INTENSITIES, PARTS, random_look
+from meddiffusers.data.brain_phantom.lesion_look import LESION_INTENSITIES, LESION_LABELS, random_look
 from meddiffusers.data.brain_phantom.lesions import KINDS, Lesion, lesion_labels, random_lesions
 from meddiffusers.data.brain_phantom.smooth_field import Grid
 from meddiffusers.data.brain_phantom.tissue import Tissue
@@ -102,7 +102,7 @@ def test_parts_are_fractions_of_the_brain_outside_the_ventricles(kind: str) -> N
         found = lesion(kind, seed / 3, seed)
         tissue = tissue_on(COARSE, found.push(COARSE))
         parts = found.parts(COARSE, tissue)
-        assert set(parts) <= set(PARTS)
+        assert set(parts) <= set(LESION_LABELS)
         total = np.sum(list(parts.values()), axis=0)
         assert min(part.min() for part in parts.values()) >= 0
         assert (total <= tissue.brain * (1 - tissue.ventricle) + 1e-5).all()
@@ -180,7 +180,7 @@ def test_easy_lesions_look_as_in_the_table_and_hard_ones_are_fainter(sequence: s
     easy, hard = (
         [random_look(np.random.default_rng(seed), difficulty) for seed in range(40)] for difficulty in (0.0, 1.0)
     )
-    mean = {part: np.mean([look.intensities(sequence)[part] for look in easy]) for part in PARTS}
+    mean = {part: np.mean([look.intensities(sequence)[part] for look in easy]) for part in LESION_LABELS}
     assert mean == pytest.approx(LESION_INTENSITIES[sequence], rel=0.05)
     assert {look.contrast for look in easy} == {1.0}
     assert 0.3 < np.mean([look.contrast for look in hard]) < 0.75

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PARTS = {"necrosis": 1, "oedema": 2, "enhancing": 4, "white_matter_lesion": 5, "cavity": 6}  # 1, 2, 4 as in BraTS
+LESION_LABELS = {
+    "necrosis": 1,
+    "oedema": 2,
+    "enhancing": 4,
+    "white_matter_lesion": 5,
+    "cavity": 6,
+}  # 1, 2, 4 as in BraTS
 LESION_INTENSITIES: dict[str, dict[str, float]] = {
     "t1": {"necrosis": 0.33, "oedema": 0.54, "enhancing": 0.55, "white_matter_lesion": 0.66, "cavity": 0.20},
     "t1ce": {"necrosis": 0.35, "oedema": 0.56, "enhancing": 1.10, "white_matter_lesion": 0.68, "cavity": 0.22},

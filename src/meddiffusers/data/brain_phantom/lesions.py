@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from meddiffusers.data.brain_phantom.cavity import random_cavity
-from meddiffusers.data.brain_phantom.lesion_look import PARTS, LesionLook
+from meddiffusers.data.brain_phantom.lesion_look import LESION_LABELS, LesionLook
 from meddiffusers.data.brain_phantom.smooth_field import Grid
 from meddiffusers.data.brain_phantom.tissue import Surroundings, Tissue
 from meddiffusers.data.brain_phantom.tumour import random_tumour
@@ -31,7 +31,7 @@ class Lesion(Protocol):
         """
 
     def parts(self, grid: Grid, tissue: Tissue) -> dict[str, np.ndarray]:
-        """Soft fractions (X, Y, Z) float32 of those of `PARTS` that the lesion has, in [0, 1] together."""
+        """Soft fractions (X, Y, Z) float32 of those of `LESION_LABELS` that the lesion has, in [0, 1] together."""
 
     def raters(self, grid: Grid, tissue: Tissue) -> np.ndarray:
         """(R, X, Y, Z) bool: the whole lesion as each simulated rater outlines it.
@@ -60,7 +60,7 @@ def random_lesions(
 
 
 def lesion_labels(parts: dict[str, np.ndarray]) -> np.ndarray:
-    """(X, Y, Z) uint8 of the ids of `PARTS`: the largest part wherever the lesion is more than half, else 0."""
+    """(X, Y, Z) uint8 of the ids of `LESION_LABELS`: the largest part wherever the lesion is more than half, else 0."""
     soft = np.stack(list(parts.values()))
-    ids = np.array([PARTS[name] for name in parts], dtype=np.uint8)
+    ids = np.array([LESION_LABELS[name] for name in parts], dtype=np.uint8)
     return np.where(soft.sum(axis=0) > 0.5, ids[soft.argmax(axis=0)], np.uint8(0))
