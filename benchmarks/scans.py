@@ -1,0 +1,48 @@
+"""Scans and phantoms: reading, realism, time and volumes.
+
+CPU times are of one thread. Parts may be run alone, and then only print.
+
+    python benchmarks/scans.py [--colin PATH] [--only reading|realism|phantom|slices]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+from scans_phantom import phantom_bars, slices_bars
+from scans_reading import SUBJECTS, reading_bars
+from scans_realism import COLIN, realism
+
+from meddiffusers.evaluation.results import write_results
+
+SEED = 0
+PARTS = ("reading", "realism", "phantom", "slices")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--colin", type=Path, default=COLIN, help="ch2bet.nii.gz of Debian's mricron-data")
+    parser.add_argument("--only", choices=PARTS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    start = time.monotonic()
+    bars, facts = [], {}
+    for part in [arguments.only] if arguments.only else PARTS:
+        if part == "realism":
+            facts[part] = realism(SEED, arguments.colin)
+        elif part == "slices":
+            bars += slices_bars(SEED)
+        else:
+            found, facts[part] = (reading_bars if part == "reading" else phantom_bars)(SEED)
+            bars += found
+    if arguments.only:
+        print("\n".join(map(str, bars)), facts, sep="\n")
+    else:
+        write_results("scans", bars, seed=SEED, n=SUBJECTS, duration_s=time.monotonic() - start, **facts)
+
+
+if __name__ == "__main__":
+    main()

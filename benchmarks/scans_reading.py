@@ -1,0 +1,102 @@
+"""Reading: damaged files are refused, shuffled DICOM series sorted, and a folder of cases read near gzip's pace."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import datasets
+import nibabel
+import numpy as np
+
+from meddiffusers.data.brain_phantom.population import brats_cases
+from meddiffusers.data.io import read
+from meddiffusers.data.layouts import write_brats
+from meddiffusers.data.scan import stacked
+from meddiffusers.data.sets import brats2020
+from meddiffusers.data.slices import slices
+from meddiffusers.data.transforms import Preparation
+from meddiffusers.evaluation.results import Bar
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from data.io.corrupted_files import corrupted_files
+from data.io.dicom_series import LPS, write_series
+
+CORRUPTED, SERIES = 200, 5
+SUBJECTS, DIFFERENT = 20, 4  # cases in the folder, and how many of them are not copies
+SEQUENCES = ("t1", "t1ce", "t2", "flair")
+
+
+def reading_bars(seed: int) -> tuple[list[Bar], dict[str, Any]]:
+    """The bars, and the figures behind them."""
+    with tempfile.TemporaryDirectory() as folder:
+        refused = sum(_refused(path) for path in corrupted_files(Path(folder) / "corrupted", seed, CORRUPTED))
+        sorted_right = sum(_sorted_right(Path(folder) / f"series-{number}", number) for number in range(SERIES))
+        ratio, facts = _reading_ratio(Path(folder), seed)
+    return [
+        Bar(f"{CORRUPTED} corrupted files that give ValueErrors naming them", refused, "==", CORRUPTED),
+        Bar(f"{SERIES} DICOM series under shuffled names that give the volume", sorted_right, "==", SERIES),
+        Bar("1 mm BraTS folder loaded, normalised, sliced; CPU time over bare nibabel reads", ratio, "<=", 1.5),
+    ], facts
+
+
+def _refused(path: Path) -> bool:
+    try:
+        read(path)
+    except ValueError as error:
+        return str(path) in str(error)
+    return False
+
+
+def _sorted_right(folder: Path, seed: int) -> bool:
+    array = np.random.default_rng(seed).integers(-900, 3000, (24, 20, 40)).astype(np.int16)
+    affine = LPS @ np.diag([0.8, 0.9, 3, 1])
+    write_series(folder, array, affine, seed)
+    scan = read(folder)
+    return np.array_equal(scan.array[0], array) and np.allclose(scan.affine, affine, atol=1e-4)
+
+
+def _reading_ratio(folder: Path, seed: int) -> tuple[float, dict[str, Any]]:
+    """Median over the subjects of ours over nibabel's; the time to index the folder is shared out among them."""
+    cases = write_brats(brats_cases(DIFFERENT, seed), folder / "cases")
+    _multiply(cases)
+    datasets.disable_progress_bars()
+    start = time.process_time()
+    rows = brats2020(cases, test_fraction=0)["train"]
+    indexing = (time.process_time() - start) / SUBJECTS
+    prepare = Preparation()
+    bare, ours = [], []
+    for index in range(SUBJECTS):
+        start = time.process_time()
+        row = rows[index]
+        labels = read(row["seg"], modality="labels")
+        prepared = prepare(stacked([read(row[name]) for name in SEQUENCES]), labels)
+        slices(prepared.image), slices(prepared.labels)
+        ours.append(time.process_time() - start + indexing)
+        start = time.process_time()
+        for path in sorted((cases / row["subject"]).iterdir()):
+            image: Any = nibabel.load(path)
+            np.asanyarray(image.dataobj)
+        bare.append(time.process_time() - start)
+    ratio = statistics.median(mine / theirs for mine, theirs in zip(ours, bare, strict=True))
+    return ratio, {
+        "seconds_a_subject": round(statistics.median(ours), 3),
+        "seconds_a_subject_nibabel": round(statistics.median(bare), 3),
+        "seconds_a_subject_indexing": round(indexing, 3),
+    }
+
+
+def _multiply(cases: Path) -> None:
+    """Copy the cases under new numbers: files of the same bytes take the same time to read. The tables are dropped."""
+    for table in cases.glob("*.csv"):
+        table.unlink()
+    for number in range(DIFFERENT + 1, SUBJECTS + 1):
+        old, new = (f"BraTS20_Training_{value:03d}" for value in ((number - 1) % DIFFERENT + 1, number))
+        (cases / new).mkdir()
+        for path in (cases / old).iterdir():
+            shutil.copyfile(path, cases / new / path.name.replace(old, new))

@@ -1,0 +1,103 @@
+"""Realism: T1 slices of phantoms beside two real brains at the same heights, with T1ce tumour scans to look at.
+
+Colin27 is one person, measured 27 times; ICBM 152 is the average of many, and the phantom's own template. What lies
+between the two tells how far real sources are from each other.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import asdict
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from scipy import ndimage
+from skimage.filters import threshold_otsu
+
+from meddiffusers.data.brain_phantom.subject import FIELD_OF_VIEW, BrainPhantom
+from meddiffusers.data.brain_phantom.warp import CENTRE
+from meddiffusers.data.io import read
+from meddiffusers.data.scan import Scan
+from meddiffusers.data.slices import slices
+from meddiffusers.evaluation import image_features
+from meddiffusers.evaluation.kernel_distance import kernel_distance
+from meddiffusers.evaluation.realism import Source, appearance, normalised, realism_figure
+
+SIZE, COUNT = 128, 64
+SPACING = FIELD_OF_VIEW / SIZE  # mm
+HEIGHTS = np.linspace(-20, 45, COUNT)  # mm above the anterior commissure
+COLIN = Path("/usr/share/mricron/templates/ch2bet.nii.gz")  # of Debian's package mricron-data
+SCANS = Path("examples/scans")
+FIGURE = Path("docs/realism.png")
+
+
+def realism(seed: int, colin: Path) -> dict[str, Any]:
+    """Distances between the sources, printed; the figure is written to `FIGURE`."""
+    sources = {"phantom T1": _phantom(seed), "ICBM 152 T1": _template(_icbm())}
+    if colin.exists():
+        sources["Colin27 T1"] = _template(colin)
+    else:
+        print(f"{colin} is not there: no Colin27. Install mricron-data, or give --colin PATH to ch2bet.nii.gz.")
+    distances = _distances(sources)
+    tumours = {f"tumour {number} T1ce": _tumour(SCANS / f"tumour_{number}_t1ce.nrrd") for number in (1, 2)}
+    FIGURE.parent.mkdir(exist_ok=True)
+    realism_figure({**sources, **tumours}).save(FIGURE, optimize=True)
+    print(f"→ {FIGURE}")
+    return {"features": image_features.NAME, "slices": COUNT, "distances": distances}
+
+
+def _distances(sources: Mapping[str, Source]) -> dict[str, Any]:
+    """Of each pair of sources the KID of [0, 1] pictures, and the distances of appearance."""
+    extractor = image_features.EfficientNetLite0()
+    pictures = {name: np.nan_to_num(normalised(stack).clip(0, 1)) for name, (stack, _) in sources.items()}
+    features = {name: extractor(stack) for name, stack in pictures.items()}
+    looks = {name: appearance(*source) for name, source in sources.items()}
+    found = {}
+    for one, other in combinations(sources, 2):
+        kid, distances = kernel_distance(features[other], features[one]), looks[one].distances(looks[other])
+        print(f"{one} to {other}: {kid}\n    {distances}")
+        found[f"{one} to {other}"] = {"kid": asdict(kid), **asdict(distances)}
+    return found
+
+
+def _phantom(seed: int) -> Source:
+    """One slice each of `COUNT` healthy people."""
+    people = [BrainPhantom(1000 * seed + number) for number in range(COUNT)]
+    cases = [
+        person.slice(float(height), SIZE, ("t1",))
+        for person, height in zip(people, np.roll(HEIGHTS, seed), strict=True)
+    ]
+    return np.concatenate([slices(case.images["t1"]).array[:, 0] for case in cases]), SPACING
+
+
+def _template(path: Path) -> Source:
+    """A brain in MNI space in the phantom's field of view, each pixel the mean of 2 × 2 points."""
+    image: Any = nibabel.load(path)
+    points = (np.arange(2 * SIZE) - SIZE + 0.5) * SPACING / 2
+    grid = np.meshgrid(points + CENTRE[0], points + CENTRE[1], HEIGHTS, indexing="ij")
+    index = nibabel.affines.apply_affine(np.linalg.inv(image.affine), np.stack(grid, axis=-1))
+    values = ndimage.map_coordinates(image.get_fdata(dtype=np.float32), np.moveaxis(index, -1, 0), order=1)
+    values = values.reshape(SIZE, 2, SIZE, 2, COUNT).mean(axis=(1, 3))
+    affine = np.diag([SPACING, SPACING, HEIGHTS[1] - HEIGHTS[0], 1])
+    return slices(Scan(values, affine, "t1")).array[:, 0], SPACING
+
+
+def _tumour(path: Path) -> Source:
+    """Slices through the middle of a head with skull, the air around it 0."""
+    scan = read(path)
+    stack = slices(scan, leave_out=(6, 6)).array[:, 0]
+    tissue = ndimage.gaussian_filter(stack.astype(np.float32), (0, 2, 2)) > threshold_otsu(stack) / 2
+    filled = np.stack([ndimage.binary_fill_holes(mask) for mask in tissue])
+    return np.where(filled, np.maximum(stack, 1), 0), scan.spacing[0]
+
+
+def _icbm() -> Path:
+    """Where the package nilearn keeps its template, without the seconds of importing it."""
+    found = importlib.util.find_spec("nilearn")
+    if found is None or found.origin is None:
+        raise ImportError('nilearn is not installed; expected it from "meddiffusers[phantom]".')
+    return Path(found.origin).parent / "datasets" / "data" / "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
