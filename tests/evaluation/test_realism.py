@@ -23,6 +23,12 @@ def noise(deviation: float = 1.0, shape: tuple[int, int, int] = (40, 64, 64), se
     return np.random.default_rng(seed).normal(0, deviation, shape)
 
 
+def test_each_slice_is_mapped_by_itself() -> None:
+    slices = np.concatenate([ramp((1, 2)), 9 * ramp((1, 2))])
+    first, second = normalised(slices)
+    np.testing.assert_allclose(first, second, atol=1e-12)
+
+
 def test_two_percentiles_of_the_foreground_become_0_and_1_and_the_rest_nan() -> None:
     slices = np.pad(ramp((0, 1), 101, start=0)[:, :, 1:] + 7, ((0, 0), (5, 5), (5, 5)))
     pictures = normalised(slices)
@@ -107,7 +113,8 @@ def test_the_figure_shows_every_source() -> None:
     ("slices", "spacing", "message"),
     [
         (np.ones((8, 8)), 1, r"shape \(8, 8\); expected \(N, H, W\)"),
-        (np.zeros((2, 8, 8)), 1, "all 128 voxels are 0"),
+        (np.ones((0, 8, 8)), 1, r"shape \(0, 8, 8\)"),
+        (np.zeros((2, 8, 8)), 1, "slice 0: all 64 voxels are 0"),
         (np.full((2, 8, 8), np.nan), 1, "NaN or infinite"),
         (np.ones((2, 8, 8)), 1, "are both 1"),
         (noise(), 0, "spacing=0; expected the edge length"),

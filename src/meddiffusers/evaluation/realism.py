@@ -1,6 +1,6 @@
 """What slices look like whoever took them: intensities, edges and texture, comparable across scanners.
 
-Intensities of MR have no unit, so those of each source are mapped by two percentiles of its foreground, the pixels
+Intensities of MR have no unit, so those of each slice are mapped by two percentiles of its foreground, the pixels
 other than 0: `PERCENTILES` become 0 and 1. Between two sources there are three distances:
 
     intensity   Wasserstein-1 distance of the foreground's intensities, in parts of that range
@@ -61,14 +61,15 @@ class Appearance:
 
 
 def normalised(slices: np.ndarray) -> np.ndarray:
-    """Slices (N, H, W) with the percentiles of their common foreground at 0 and 1, not clipped; outside it NaN.
+    """Slices (N, H, W), each with the percentiles of its foreground at 0 and 1, not clipped; outside it NaN.
 
     Raises:
-        ValueError: another shape, or a foreground that is empty, not finite or without contrast.
+        ValueError: another shape, or a slice whose foreground is empty, not finite or without contrast.
     """
-    if slices.ndim != 3:
-        raise ValueError(f"Got slices of shape {slices.shape}; expected (N, H, W).")
-    dark, bright = foreground_window(slices, PERCENTILES, "the slices")
+    if slices.ndim != 3 or not len(slices):
+        raise ValueError(f"Got slices of shape {slices.shape}; expected (N, H, W), N at least 1.")
+    windows = [foreground_window(picture, PERCENTILES, f"slice {number}") for number, picture in enumerate(slices)]
+    dark, bright = np.array(windows).T[:, :, None, None]
     return np.where(slices == 0, np.nan, (slices - dark) / (bright - dark))
 
 
@@ -112,7 +113,9 @@ def power_spectrum(pictures: np.ndarray, spacing: float) -> tuple[np.ndarray, np
 def realism_figure(sources: Mapping[str, Source]) -> PIL.Image.Image:
     """Examples of each source side by side, and below them intensities, gradients and spectra laid over each other."""
     figure = Figure(figsize=(2.1 * max(len(sources), 4), 2.1 * EXAMPLES + 3.4), dpi=DPI)
-    grid = GridSpec(2, 1, figure, height_ratios=(2.1 * EXAMPLES, 2.7), left=0.06, right=0.99, bottom=0.07, top=0.96)
+    grid = GridSpec(
+        2, 1, figure, height_ratios=(2.1 * EXAMPLES, 2.7), left=0.06, right=0.99, bottom=0.07, top=0.96, hspace=0.12
+    )
     examples = grid[0].subgridspec(EXAMPLES, len(sources), wspace=0.03, hspace=0.03)
     curves = grid[1].subgridspec(1, 3, wspace=0.25)
     histogram, edges, spectrum = (figure.add_subplot(curves[column]) for column in range(3))
