@@ -111,11 +111,13 @@ def test_degraded_slices_of_a_real_brain_are_ranked() -> None:
         "more blur": ndimage.gaussian_filter(others, (0, 2, 2)),
         "noise": (others + 0.03 * noise).clip(0, 1),
         "more noise": (others + 0.2 * noise).clip(0, 1),
+        "less contrast": np.where(others > 0, 0.7 + 0.25 * (others - 0.7), 0),
+        "least contrast": np.where(others > 0, 0.7 + 0.1 * (others - 0.7), 0),
     }
     features = extractor(real)
     distances = {name: kernel_distance(features, extractor(images)) for name, images in degraded.items()}
     none = distances.pop("none")
     assert none.low < 0.01 < none.high
     assert all(distance.value > none.high for distance in distances.values()), distances
-    assert distances["more blur"].low > distances["blur"].high
-    assert distances["more noise"].low > distances["noise"].high
+    for little, much in (("blur", "more blur"), ("noise", "more noise"), ("less contrast", "least contrast")):
+        assert distances[much].low > distances[little].high
