@@ -23,6 +23,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/engine_overhead.py
 	$(BIN)/python benchmarks/digit_measurement.py
 	$(BIN)/python benchmarks/attributes.py
+	$(BIN)/python benchmarks/scans.py
 
 bench-all: bench
 	$(BIN)/python benchmarks/attribute_training.py

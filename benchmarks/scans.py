@@ -10,13 +10,14 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from scans_phantom import phantom_bars, slices_bars
 from scans_reading import SUBJECTS, reading_bars
 from scans_realism import COLIN, realism
 
-from meddiffusers.evaluation.results import write_results
+from meddiffusers.evaluation.results import Bar, write_results
 
 SEED = 0
 PARTS = ("reading", "realism", "phantom", "slices")
@@ -29,7 +30,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     start = time.monotonic()
-    bars, facts = [], {}
+    bars: list[Bar] = []
+    facts: dict[str, Any] = {}
     for part in [arguments.only] if arguments.only else PARTS:
         if part == "realism":
             facts[part] = realism(SEED, arguments.colin)

@@ -18,7 +18,7 @@ def foreground_window(channel: np.ndarray, percentiles: tuple[float, float], nam
             f"{name}: {faulty} of {channel.size} voxels are NaN or infinite; expected finite ones. "
             "Repair them or leave the file out."
         )
-    voxels = channel.ravel(order="K")  # in the order of memory, where selecting is fast
+    voxels = channel[_forwards(channel)].ravel(order="K")  # in the order of memory, where selecting is fast
     foreground = voxels[voxels != 0]
     if not foreground.size:
         raise ValueError(f"{name}: all {channel.size} voxels are 0; expected an image. Leave the file out.")
@@ -45,7 +45,8 @@ def scaled(array: np.ndarray, windows: np.ndarray, intensity_range: tuple[float,
 
 def foreground_box(array: np.ndarray, margin: np.ndarray) -> tuple[slice, slice, slice]:
     """Where any channel of (C, X, Y, Z) is not 0, with `margin` (3,) voxels around it as far as the image reaches."""
-    foreground = reduce(np.logical_or, (channel != 0 for channel in array))  # half the time of any(axis=0)
+    forwards = _forwards(array[0])
+    foreground = reduce(np.logical_or, (channel[forwards] != 0 for channel in array))[forwards]
     sides = []
     for axis, width in enumerate(margin):
         others = tuple(other for other in range(3) if other != axis)
@@ -55,12 +56,18 @@ def foreground_box(array: np.ndarray, margin: np.ndarray) -> tuple[slice, slice,
     return sides[0], sides[1], sides[2]
 
 
+def _forwards(array: np.ndarray) -> tuple[slice, ...]:
+    """What undoes the flips of a view, and redoes them: along memory numpy compares five times as fast as against it."""
+    return tuple(slice(None, None, 1 if stride > 0 else -1) for stride in array.strides)
+
+
 def _percentiles(values: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
     """What np.percentile gives; of short integers by counting them, in a third of its time."""
     if values.dtype.kind not in "iu" or values.dtype.itemsize > 2:
         return np.percentile(values, percentiles)
-    low = values.min().astype(np.intp)
-    up_to = np.bincount(values - low).cumsum()  # how many voxels are no brighter than each value
+    low = values.min()
+    above_low = (values - low).view(f"u{values.dtype.itemsize}")  # exact, though the signed difference may wrap round
+    up_to = np.bincount(above_low).cumsum()  # how many voxels are no brighter than each value
     ranks = np.array(percentiles) / 100 * (values.size - 1)
-    below, above = (np.searchsorted(up_to, side(ranks), side="right") + low for side in (np.floor, np.ceil))
+    below, above = (np.searchsorted(up_to, side(ranks), side="right") + int(low) for side in (np.floor, np.ceil))
     return below + (above - below) * (ranks % 1)
