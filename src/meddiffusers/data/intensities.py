@@ -57,7 +57,7 @@ def foreground_box(array: np.ndarray, margin: np.ndarray) -> tuple[slice, slice,
 
 
 def _forwards(array: np.ndarray) -> tuple[slice, ...]:
-    """What undoes the flips of a view, and redoes them: along memory numpy compares five times as fast as against it."""
+    """What undoes the flips of a view, or redoes them: along memory numpy compares in a fifth of the time."""
     return tuple(slice(None, None, 1 if stride > 0 else -1) for stride in array.strides)
 
 
