@@ -247,6 +247,14 @@ def test_windows_are_numpys_percentiles(seed: int, dtype: Any, percentiles: tupl
     np.testing.assert_allclose(foreground_window(array.T[:, ::-1], percentiles), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint16])
+def test_windows_of_short_integers_over_their_whole_range(dtype: Any) -> None:
+    limits = np.iinfo(dtype)
+    array = np.random.default_rng(0).integers(limits.min, limits.max + 1, (9, 10, 11)).astype(dtype)
+    expected = np.percentile(array[array != 0].astype(np.float64), (1, 99))
+    np.testing.assert_allclose(foreground_window(array, (1, 99)), expected)
+
+
 @few
 @given(st.tuples(st.floats(-10, 10), st.floats(0.1, 10)), st.integers(0, 9))
 def test_intensities_lie_in_the_declared_range(limits: tuple[float, float], seed: int) -> None:
