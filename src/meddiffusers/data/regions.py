@@ -36,7 +36,7 @@ REGIONS: dict[int, str] = {
     48: "right thalamus",  # FreeSurfer 4's id; later versions write 49
 }
 MIRRORED: dict[int, int] = {
-    **dict(_SIDED),
+    **dict(_SIDED.keys()),
     **{right: left for left, right in _SIDED},
     48: 10,
     **{label: label for label in _MIDLINE},

@@ -13,9 +13,9 @@ from meddiffusers.data.brain_phantom.anatomy import PARTS
 SEQUENCES = ("t1", "t1ce", "t2", "flair", "pd")
 _TABLE = {  # part: t1, t2, flair, pd
     "fluid": (0.20, 0.92, 0.12, 0.85),
-    "cortex": (0.56, 0.56, 0.60, 0.78),
+    "cortex": (0.59, 0.56, 0.60, 0.78),
     "cerebral white matter": (0.80, 0.36, 0.46, 0.62),
-    "cerebellar cortex": (0.57, 0.55, 0.58, 0.77),
+    "cerebellar cortex": (0.60, 0.55, 0.58, 0.77),
     "cerebellar white matter": (0.77, 0.38, 0.47, 0.63),
     "brainstem": (0.73, 0.42, 0.50, 0.65),
     "thalamus": (0.68, 0.46, 0.54, 0.70),
