@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import datasets
 import nibabel
 import nibabel.testing
 import numpy as np
@@ -16,6 +17,7 @@ from meddiffusers.data.inspection import inspect_scan, label_names
 from meddiffusers.data.io import read, write
 from meddiffusers.data.scan import Scan
 from meddiffusers.data.scan_search import find_scans
+from meddiffusers.data.sets import camus
 
 SCANS = Path(__file__).parents[1] / "examples" / "scans"
 AFFINE = np.array([[-1.5, 0, 0, 20], [0, 1, 0, -30], [0, 0, 2, 5], [0, 0, 0, 1]])
@@ -147,3 +149,15 @@ def test_errors_say_what_was_expected(tmp_path: Path, monkeypatch: Any, capsys: 
     write(Scan(image(), AFFINE), tmp_path / "a.nii")
     message = stops(monkeypatch, capsys, "data", "convert", tmp_path / "a.nii", tmp_path / "a.docx")
     assert "no known ending" in message
+
+
+def test_phantom_writes_a_layout_that_its_loader_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    output = run("data", "phantom", tmp_path / "hearts", "--layout", "camus", "--n", "2", "--seed", "1").output
+    assert f"2 phantom(s) in the layout of camus are in {tmp_path / 'hearts'}" in output
+    data = camus(tmp_path / "hearts", test_fraction=0)
+    assert sum(map(len, data.values())) == 4  # two views each
+    refused = stops(monkeypatch, capsys, "data", "phantom", tmp_path / "hearts", "--layout", "camus")
+    assert "is not empty; expected a new folder" in refused

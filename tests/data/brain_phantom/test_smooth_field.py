@@ -29,3 +29,8 @@ def test_a_plane_alone_equals_the_plane_of_the_volume() -> None:
 def test_detail_is_as_wide_as_the_scale() -> None:
     near, far = (SmoothField(np.random.default_rng(2), scale, 4)(GRID) for scale in (4, 16))
     assert np.abs(np.diff(near, axis=1)).mean() > 3 * np.abs(np.diff(far, axis=1)).mean()
+
+
+def test_a_grid_without_planes_has_no_values() -> None:
+    x, y, z = GRID
+    assert SmoothField(np.random.default_rng(0), 5, 2)((x, y, z[:0])).shape == (2, len(x), len(y), 0)

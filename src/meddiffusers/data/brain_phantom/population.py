@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import datasets
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 
 from meddiffusers.data.brain_phantom.contrasts import SEQUENCES
+from meddiffusers.data.brain_phantom.lesion_look import LESION_LABELS
 from meddiffusers.data.brain_phantom.lesions import KINDS
 from meddiffusers.data.brain_phantom.subject import BrainPhantom
 from meddiffusers.data.brain_phantom.warp import CENTRE
@@ -17,43 +19,38 @@ from meddiffusers.data.case import Case
 
 VERSION = 1  # of what the phantom draws: raise it with every change that a cached data set must not outlive
 SHARES = {None: 0.3, "tumour": 0.4, "white_matter_lesions": 0.15, "cavity": 0.15}
+ENHANCING = LESION_LABELS["enhancing"]
 HEIGHTS = (-25.0, 50.0)  # mm, of slices that need not meet a lesion
 
 
 def brats_cases(n: int, seed: int = 0) -> Iterator[Case]:
     """Tumours of every difficulty as BraTS has them: 240×240×155 voxels of 1 mm, skull-stripped, axes LPS."""
     for number, subject in _subjects(n, seed, "tumour"):
-        grid = _grid((240, 240, 155), (-1.0, -1.0, 1.0))
-        case = subject.on_grid(grid, (1.0, 1.0, 1.0), SEQUENCES[:4])
-        grade = "HGG" if bool((np.asarray(case.lesions.array if case.lesions else 0) == 4).any()) else "LGG"
-        yield _numbered(case, number, {"grade": grade})
+        case = _case(subject, (240, 240, 155), (-1.0, -1.0, 1.0), SEQUENCES[:4])
+        grade = "HGG" if case.lesions is not None and (case.lesions.array == ENHANCING).any() else "LGG"
+        days = int(np.random.default_rng([subject.seed, 6]).lognormal(np.log(370), 0.7))
+        yield replace(case, number=number, record={**case.record, "grade": grade, "survival_days": days})
 
 
 def ixi_cases(n: int, seed: int = 0) -> Iterator[Case]:
     """Healthy heads as IXI has them: T1 in sagittal, T2 and PD in axial slices, each on a grid of its own."""
     for number, subject in _subjects(n, seed):
-        sagittal = subject.on_grid(
-            _grid((150, 256, 256), (1.2, 0.9375, 0.9375)), (1.2, 0.9375, 0.9375), ("t1",), skull=True
-        )
-        axial = subject.on_grid(
-            _grid((256, 256, 130), (-0.9375, -0.9375, 1.25)), (0.9375, 0.9375, 1.25), ("t2", "pd"), skull=True
-        )
-        site = ("Guys", "HH", "IOP")[subject.seed % 3]
-        yield _numbered(sagittal, number, {"site": site}, {**sagittal.images, **axial.images})
+        case = _case(subject, (150, 256, 256), (1.2, 0.9375, 0.9375), ("t1",), skull=True)
+        axial = _case(subject, (256, 256, 130), (-0.9375, -0.9375, 1.25), ("t2", "pd"), skull=True)
+        record = {**case.record, "site": ("Guys", "HH", "IOP")[subject.seed % 3]}
+        yield replace(case, number=number, images={**case.images, **axial.images}, record=record)
 
 
 def oasis1_cases(n: int, seed: int = 0) -> Iterator[Case]:
     """Healthy brains as OASIS-1 has them after atlas registration: T1, 176×208×176 voxels of 1 mm, skull-stripped."""
     for number, subject in _subjects(n, seed):
-        case = subject.on_grid(_grid((176, 208, 176), (1.0, 1.0, 1.0)), (1.0, 1.0, 1.0), ("t1",))
-        yield _numbered(case, number, {})
+        yield replace(_case(subject, (176, 208, 176), (1.0, 1.0, 1.0), ("t1",)), number=number)
 
 
 def ibsr_cases(n: int, seed: int = 0) -> Iterator[Case]:
     """Healthy heads with region labels as IBSR_18 has them: T1, 256×256×128 voxels of 0.9375 × 0.9375 × 1.5 mm."""
     for number, subject in _subjects(n, seed):
-        spacing = (0.9375, 0.9375, 1.5)
-        yield _numbered(subject.on_grid(_grid((256, 256, 128), spacing), spacing, ("t1",), skull=True), number, {})
+        yield replace(_case(subject, (256, 256, 128), (0.9375, 0.9375, 1.5), ("t1",), skull=True), number=number)
 
 
 def phantom_slices(
@@ -107,24 +104,20 @@ def _subjects(n: int, seed: int, lesion: str | None = None) -> Iterator[tuple[in
         yield index + 1, BrainPhantom(number, lesion=lesion, difficulty=difficulty)
 
 
-def _numbered(case: Case, number: int, record: Mapping[str, Any], images: Mapping[str, Any] | None = None) -> Case:
-    return Case(
-        number=number,
-        images=case.images if images is None else images,
-        regions=case.regions,
-        lesions=case.lesions,
-        raters=case.raters,
-        volumes=case.volumes,
-        record={**case.record, **record},
-    )
-
-
-def _grid(sizes: tuple[int, int, int], steps: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _case(
+    subject: BrainPhantom,
+    sizes: tuple[int, int, int],
+    steps: tuple[float, float, float],
+    sequences: Sequence[str],
+    skull: bool = False,
+) -> Case:
+    """The subject in the middle of a grid; an axis with a negative step runs to the left, back or down."""
     x, y, z = (
         middle + (np.arange(size) - (size - 1) / 2) * step
         for middle, size, step in zip(CENTRE, sizes, steps, strict=True)
     )
-    return x, y, z
+    width, length, height = map(abs, steps)
+    return subject.on_grid((x, y, z), (width, length, height), sequences, skull=skull)
 
 
 def _features(size: int, channels: int) -> datasets.Features:

@@ -7,6 +7,7 @@ so that a slice, a volume or a volume of another spacing sees one and the same f
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 LOW, HIGH = np.array([-110.0, -150.0, -110.0]), np.array([110.0, 120.0, 120.0])  # mm, holds every head
 _POWER = 0.479**3  # a variance: mean of the squared B-spline weights of one axis, cubed
@@ -36,7 +37,7 @@ class SmoothField:
 
     def __call__(self, grid: Grid) -> np.ndarray:
         weights = [self._weights(planes, axis) for axis, planes in enumerate(grid)]
-        used = [_span(np.abs(weight).max(axis=0)) for weight in weights]
+        used = [_span(np.any(weight, axis=0)) for weight in weights]
         values = self.coefficients[(slice(None), *used)]
         for axis, (weight, nodes) in enumerate(zip(weights, used, strict=True), start=1):
             values = np.moveaxis(np.tensordot(values, weight[:, nodes], axes=([axis], [1])), -1, axis)
@@ -50,7 +51,7 @@ class SmoothField:
         return np.where(distance < 1, near, far).astype(np.float32)
 
 
-def _span(weights: np.ndarray) -> slice:
+def _span(used: npt.ArrayLike) -> slice:
     """From the first node with a weight to the last."""
-    hit = np.flatnonzero(weights)
+    hit = np.flatnonzero(used)
     return slice(int(hit[0]), int(hit[-1]) + 1) if hit.size else slice(0, 1)
