@@ -60,10 +60,10 @@ def random_acquisitions(rng: np.random.Generator) -> dict[str, Acquisition]:
         name: Acquisition(
             intensities=INTENSITIES[name] * (1 + 0.04 * rng.standard_normal(len(PARTS), dtype=np.float32)),
             bias=SmoothField(rng, 60),
-            bias_strength=float(rng.uniform(0.04, 0.13)),
+            bias_strength=float(rng.uniform(0.02, 0.09)),
             texture=0.6 * rng.standard_normal(2),
             shift=0.3 * rng.standard_normal(3) * (index > 0),
-            noise=float(session * rng.uniform(0.015, 0.03)),
+            noise=float(session * rng.uniform(0.01, 0.025)),
             gain=float(rng.uniform(0.7, 1.3)),
         )
         for index, name in enumerate(SEQUENCES)
