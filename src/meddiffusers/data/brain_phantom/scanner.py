@@ -46,7 +46,7 @@ class Acquisition:
         return ndimage.shift(picture, steps, order=1, mode="nearest", prefilter=False)
 
     def received(self, picture: np.ndarray, voxel_volume: float, rng: np.random.Generator) -> np.ndarray:
-        """(X, Y, Z) int16 with noise; σ falls with the volume of the voxel, mm³, here by its square root."""
+        """The picture as int16, with noise; σ falls with the volume of the voxel, mm³, here by its square root."""
         sigma = np.float32(self.noise / np.sqrt(max(voxel_volume, 0.3)))
         real, imaginary = sigma * rng.standard_normal((2, *picture.shape), dtype=np.float32)
         magnitude = np.hypot(picture + real, imaginary)
