@@ -49,8 +49,9 @@ class Acquisition:
         """The picture as int16, with noise; σ falls with the volume of the voxel, mm³, here by its square root."""
         sigma = np.float32(self.noise / np.sqrt(max(voxel_volume, 0.3)))
         real, imaginary = sigma * rng.standard_normal((2, *picture.shape), dtype=np.float32)
-        magnitude = np.hypot(picture + real, imaginary)
-        return np.round(FULL_SCALE * self.gain * magnitude).clip(0, 32767).astype(np.int16)
+        real += picture
+        magnitude = np.sqrt(real * real + imaginary * imaginary)  # faster than hypot, and far from overflow
+        return np.minimum(magnitude * np.float32(FULL_SCALE * self.gain) + np.float32(0.5), 32767).astype(np.int16)
 
 
 def random_acquisitions(rng: np.random.Generator) -> dict[str, Acquisition]:

@@ -124,9 +124,7 @@ class BrainPhantom:
                 acquisition.shaded(ideal_picture(anatomy, seen, name, acquisition), grid), spacing
             )
             noise = np.random.default_rng([self.seed, 5, SEQUENCES.index(name), round(10 * float(grid[2][0])) % 2**32])
-            array = np.zeros(mask.shape, np.int16)
-            array[mask] = acquisition.received(picture[mask], float(np.prod(spacing)), noise)
-            images[name] = Scan(array, affine, name)
+            images[name] = Scan(acquisition.received(picture, float(np.prod(spacing)), noise) * mask, affine, name)
         return Case(
             number=self.seed,
             images=images,
