@@ -13,11 +13,14 @@ import pytest
 import SimpleITK
 from test_cli import run, stops
 
+from meddiffusers.data.brain_phantom import population
+from meddiffusers.data.brain_phantom.contrasts import SEQUENCES
+from meddiffusers.data.brain_phantom.template import template
 from meddiffusers.data.inspection import inspect_scan, label_names
 from meddiffusers.data.io import read, write
 from meddiffusers.data.scan import Scan
 from meddiffusers.data.scan_search import find_scans
-from meddiffusers.data.sets import camus
+from meddiffusers.data.sets import brats2020, camus
 
 SCANS = Path(__file__).parents[1] / "examples" / "scans"
 AFFINE = np.array([[-1.5, 0, 0, 20], [0, 1, 0, -30], [0, 0, 2, 5], [0, 0, 0, 1]])
@@ -159,5 +162,35 @@ def test_phantom_writes_a_layout_that_its_loader_reads(
     assert f"2 phantom(s) in the layout of camus are in {tmp_path / 'hearts'}" in output
     data = camus(tmp_path / "hearts", test_fraction=0)
     assert sum(map(len, data.values())) == 4  # two views each
+    assert {row["subject"] for row in data["train"]} == {"patient003", "patient004"}  # others than those of seed 0
     refused = stops(monkeypatch, capsys, "data", "phantom", tmp_path / "hearts", "--layout", "camus")
     assert "is not empty; expected a new folder" in refused
+
+
+@pytest.mark.parametrize(
+    ("layout", "n", "message"),
+    [
+        ("ibsr", 100, "Got --n 100 and --seed 3: subjects 1 to 100; the layout of ibsr has names for no more than 99."),
+        ("camus", 250, "subjects 751 to 1000; the layout of camus has names for no more than 999"),
+    ],
+)
+def test_phantoms_that_no_loader_would_find_are_refused(
+    layout: str, n: int, message: str, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    arguments = ("--layout", layout, "--n", n, "--seed", 3)
+    assert message in stops(monkeypatch, capsys, "data", "phantom", tmp_path / "out", *arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_phantom_writes_brats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fine = population._case
+    monkeypatch.setattr(
+        population, "_case", lambda subject, *_: fine(subject, (30, 30, 20), (-8, -8, 8), SEQUENCES[:4])
+    )
+    template()  # from the cache of this machine, before it is replaced
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    output = run("data", "phantom", tmp_path / "out", "--n", "1", "--seed", "4").output
+    assert f"1 phantom(s) in the layout of brats are in {tmp_path / 'out'}" in output
+    [row] = brats2020(tmp_path / "out", test_fraction=0)["train"]
+    [case] = population.brats_cases(1, seed=4)
+    np.testing.assert_array_equal(read(row["flair"]).array, case.images["flair"].array)

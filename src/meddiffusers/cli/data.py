@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 data = typer.Typer(no_args_is_help=True, help="Look into scans, convert them, make phantoms.")
 
 Layout = Literal["brats", "ixi", "oasis1", "ibsr", "camus"]
-T = TypeVar("T")
+MOST = {"ixi": 999, "oasis1": 9999, "ibsr": 99, "camus": 999}  # the last subject that a name has digits for
 FEW = 4  # labels that one row of the table has room for
 wide = Console(markup=False, highlight=False, width=10_000)  # a row is one line, however narrow the terminal
 
@@ -92,11 +92,15 @@ def phantom(
     from meddiffusers.data import layouts
     from meddiffusers.data.brain_phantom import population
 
-    def shown(subjects: Iterable[T]) -> Iterable[T]:
-        return track(subjects, f"Making {layout}", total=n, console=errors, transient=True)
-
+    first = seed * n + 1 if layout == "camus" else 1  # a heart's number is its seed
+    last = first + n - 1
+    if last > MOST.get(layout, last):
+        raise ValueError(
+            f"Got --n {n} and --seed {seed}: subjects {first} to {last}; the layout of {layout} has names for no more "
+            f"than {MOST[layout]}. Give smaller ones, or another layout."
+        )
     if layout == "camus":
-        written = layouts.write_camus(shown(range(seed * n + 1, (seed + 1) * n + 1)), output)
+        written = layouts.write_camus(range(first, last + 1), output)
     else:
         make, write_layout = {
             "brats": (population.brats_cases, layouts.write_brats),
@@ -104,7 +108,8 @@ def phantom(
             "oasis1": (population.oasis1_cases, layouts.write_oasis1),
             "ibsr": (population.ibsr_cases, layouts.write_ibsr),
         }[layout]
-        written = write_layout(shown(make(n, seed)), output)
+        cases = track(make(n, seed), f"Making {layout}", total=n, console=errors, transient=True)
+        written = write_layout(cases, output)
     console.print(f"{n} phantom(s) in the layout of {layout} are in {written}")
 
 

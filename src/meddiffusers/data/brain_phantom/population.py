@@ -17,7 +17,7 @@ from meddiffusers.data.brain_phantom.subject import BrainPhantom
 from meddiffusers.data.brain_phantom.warp import CENTRE
 from meddiffusers.data.case import Case
 
-VERSION = 1  # of what the phantom draws: raise it with every change that a cached data set must not outlive
+VERSION = 2  # of what the phantom draws: raise it with every change that a cached data set must not outlive
 SHARES = {None: 0.3, "tumour": 0.4, "white_matter_lesions": 0.15, "cavity": 0.15}
 ENHANCING = LESION_LABELS["enhancing"]
 HEIGHTS = (-25.0, 50.0)  # mm, of slices that need not meet a lesion
@@ -48,9 +48,9 @@ def oasis1_cases(n: int, seed: int = 0) -> Iterator[Case]:
 
 
 def ibsr_cases(n: int, seed: int = 0) -> Iterator[Case]:
-    """Healthy heads with region labels as IBSR_18 has them: T1, 256×256×128 voxels of 0.9375 × 0.9375 × 1.5 mm."""
+    """Healthy heads with region labels as IBSR_18 has them: T1, coronal, 256×128×256 voxels of 0.9375×1.5×0.9375 mm."""
     for number, subject in _subjects(n, seed):
-        yield replace(_case(subject, (256, 256, 128), (0.9375, 0.9375, 1.5), ("t1",), skull=True), number=number)
+        yield replace(_case(subject, (256, 128, 256), (0.9375, 1.5, 0.9375), ("t1",), skull=True), number=number)
 
 
 def phantom_slices(
@@ -72,17 +72,12 @@ def phantom_slices(
     evenly from 0 to 1. per_subject: slices of one person, the first of which meets the lesion if there is one.
 
     Raises:
-        ValueError: an unknown kind or sequence, or shares that do not sum to 1.
+        ValueError: an unknown kind, no, unknown or repeated sequences, shares below 0 or that do not sum to 1, or n,
+            size, per_subject or seed too small.
     """
     shares = SHARES if shares is None else shares
-    unknown = [kind for kind in shares if kind not in (None, *KINDS)] + [
-        name for name in sequences if name not in SEQUENCES
-    ]
-    if unknown or not np.isclose(sum(shares.values()), 1):
-        raise ValueError(
-            f"Got {unknown or dict(shares)}; expected shares of {', '.join(KINDS)} and None that sum to 1, and "
-            f"sequences of {', '.join(SEQUENCES)}."
-        )
+    _check_sizes(n=n, size=size, per_subject=per_subject, seed=seed)
+    _check_choices(shares, sequences)
     settings = {
         "version": VERSION,
         "size": size,
@@ -97,11 +92,28 @@ def phantom_slices(
     )
 
 
+def _check_sizes(**sizes: int) -> None:
+    small = {name: value for name, value in sizes.items() if value < (0 if name == "seed" else 1)}
+    if small:
+        raise ValueError(f"Got {small}; expected n, size and per_subject of at least 1, and a seed of at least 0.")
+
+
+def _check_choices(shares: Mapping[str | None, float], sequences: Sequence[str]) -> None:
+    if not set(shares) <= {None, *KINDS} or not np.isclose(sum(shares.values()), 1) or min(shares.values()) < 0:
+        raise ValueError(f"Got the shares {dict(shares)}; expected parts of {', '.join(KINDS)} and None that sum to 1.")
+    if not sequences or len(set(sequences)) < len(sequences) or not set(sequences) <= set(SEQUENCES):
+        raise ValueError(f"Got the sequences {list(sequences)}; expected different ones of {', '.join(SEQUENCES)}.")
+
+
 def _subjects(n: int, seed: int, lesion: str | None = None) -> Iterator[tuple[int, BrainPhantom]]:
     for index in range(n):
-        draw = np.random.default_rng([seed, index])
-        number, difficulty = int(draw.integers(2**31)), float(draw.random())
-        yield index + 1, BrainPhantom(number, lesion=lesion, difficulty=difficulty)
+        yield index + 1, _drawn(np.random.default_rng([seed, index]), (lesion,), (1.0,))
+
+
+def _drawn(draw: np.random.Generator, kinds: Sequence[str | None], weights: Sequence[float]) -> BrainPhantom:
+    number, difficulty = int(draw.integers(2**31)), float(draw.random())
+    kind = kinds[int(draw.choice(len(kinds), p=np.array(weights) / sum(weights)))]
+    return BrainPhantom(number, lesion=kind, difficulty=difficulty)
 
 
 def _case(
@@ -151,21 +163,26 @@ def _examples(
     try:
         for seed, index, count in jobs:
             draw = np.random.default_rng([seed, index])
-            number, difficulty = int(draw.integers(2**31)), float(draw.random())
-            kind = kinds[int(draw.choice(len(kinds), p=weights))]
-            subject = BrainPhantom(number, lesion=kind, difficulty=difficulty)
-            for height in _heights(subject, count, draw):
-                yield _example(subject.slice(height, size, sequences), f"{seed}-{index}", height)
+            subject = _drawn(draw, kinds, weights)
+            for height, case in _slices(subject, count, size, sequences, draw):
+                yield _example(case, f"{seed}-{index}", height)
     finally:
         torch.set_num_threads(threads)
 
 
-def _heights(subject: BrainPhantom, count: int, draw: np.random.Generator) -> list[float]:
-    met = subject.lesion_heights()
-    anywhere = draw.uniform(*HEIGHTS, count)
-    if met.size:
-        anywhere[0] = draw.choice(met)
-    return [float(height) for height in anywhere]
+def _slices(
+    subject: BrainPhantom, count: int, size: int, sequences: Sequence[str], draw: np.random.Generator
+) -> Iterator[tuple[float, Case]]:
+    """Heights in mm and what lies there; the first meets the lesion, unless that is smaller than a pixel."""
+    heights = draw.uniform(*HEIGHTS, count).tolist()
+    for height in draw.permutation(subject.lesion_heights()).tolist():
+        case = subject.slice(height, size, sequences)
+        if case.lesions is not None and case.lesions.array.any():  # heights come from a grid coarser than the slice
+            heights.pop(0)
+            yield height, case
+            break
+    for height in heights:
+        yield height, subject.slice(height, size, sequences)
 
 
 def _example(case: Case, subject: str, height: float) -> dict[str, Any]:
