@@ -22,7 +22,7 @@ from meddiffusers.data.brain_phantom.template import COARSE, Template
 from meddiffusers.data.brain_phantom.warp import CENTRE, Warp, points_of, sampled
 
 BRAIN_STEP, BRAIN_HALF = 4.0, np.array([84.0, 108.0, 92.0])  # mm between points, and around the centre that they reach
-VENTRICLE_STEP, VENTRICLE_HALF = 2.8, np.array([60.0, 70.0, 70.0])
+VENTRICLE_STEP, VENTRICLE_HALF = 2.3, np.array([60.0, 70.0, 70.0])
 WIDENINGS = (-4.0, 12.0)  # mm
 
 
