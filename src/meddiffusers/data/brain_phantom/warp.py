@@ -123,4 +123,4 @@ def _alike(field: SmoothField, grid: Grid) -> np.ndarray:
     x, y, z = grid
     one, other = field((x, y, z)), field((-x, y, z)) * np.array([-1, 1, 1], np.float32)[:, None, None, None]
     common, proper = (one + other) / 2**0.5, (one - other) / 2**0.5
-    return 0.9 * common + 0.44 * proper
+    return 0.95 * common + 0.31 * proper
