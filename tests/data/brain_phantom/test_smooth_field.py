@@ -34,3 +34,9 @@ def test_detail_is_as_wide_as_the_scale() -> None:
 def test_a_grid_without_planes_has_no_values() -> None:
     x, y, z = GRID
     assert SmoothField(np.random.default_rng(0), 5, 2)((x, y, z[:0])).shape == (2, len(x), len(y), 0)
+
+
+def test_a_field_follows_from_its_seed() -> None:
+    one, same, other = (SmoothField(np.random.default_rng(seed), 9)(GRID) for seed in (4, 4, 5))
+    np.testing.assert_array_equal(one, same)
+    assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.3

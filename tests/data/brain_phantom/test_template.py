@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from meddiffusers.data.brain_phantom import template as module
 from meddiffusers.data.brain_phantom.structures import STRUCTURES, Structure
-from meddiffusers.data.brain_phantom.template import DEEP, MARGIN, template
+from meddiffusers.data.brain_phantom.template import DEEP, DETAIL, MARGIN, template
 from meddiffusers.data.brain_phantom.warp import sampled
 
 # ml on one side in adults, from volumetric studies by MRI; the average brain is 1/.744 as large as a person's.
@@ -26,12 +26,23 @@ ADULT = {
 SCALE = 0.744
 
 
-@pytest.mark.parametrize("name", ADULT)
-def test_a_deep_structure_is_nearly_one_piece_of_adult_size(name: str) -> None:
-    part = template().deep[DEEP.index(name)]
-    assert ADULT[name][0] < SCALE * part.sum() / 1000 < ADULT[name][1]
-    pieces = np.bincount(ndimage.label(part > 0.5)[0].ravel())[1:]
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_a_deep_structure_is_nearly_one_piece(name: str) -> None:
+    pieces = np.bincount(ndimage.label(template().deep[DEEP.index(name)] > 0.5)[0].ravel())[1:]
     assert pieces.max() > 0.99 * pieces.sum()
+
+
+@pytest.mark.parametrize("name", ADULT)
+def test_a_deep_structure_has_adult_size(name: str) -> None:
+    assert ADULT[name][0] < SCALE * template().deep[DEEP.index(name)].sum() / 1000 < ADULT[name][1]
+
+
+def test_deep_structures_lie_where_the_chains_say() -> None:
+    maps = template()
+    for name, structure in STRUCTURES.items():
+        index = np.argwhere(maps.deep[DEEP.index(name)] > 0.5) + maps.deep_origin
+        points = np.stack([np.abs(index[:, 0]), index[:, 1], index[:, 2]]).astype(np.float32)
+        assert np.quantile(structure.depth(points), 0.2 if name == "ventral diencephalon" else 0.01) > -1, name
 
 
 def test_fractions_are_fractions() -> None:
@@ -41,6 +52,7 @@ def test_fractions_are_fractions() -> None:
         assert stack.max() <= 1
     assert maps.tissues[:3].sum(axis=0).max() <= 1 + 1e-3
     assert maps.deep[:-1].sum(axis=0).max() <= 1 + 1e-3
+    assert np.abs(maps.tissues[5]).max() <= DETAIL + 1e-3
 
 
 def test_brain_and_its_parts_have_their_size() -> None:
