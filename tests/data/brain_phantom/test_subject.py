@@ -10,12 +10,12 @@ from meddiffusers.data.brain_phantom.warp import points_of
 from meddiffusers.data.case import Case
 from meddiffusers.data.regions import CEREBROSPINAL_FLUID, MIRRORED, REGIONS, VENTRICLES, region_volumes
 
-# ml on one side, over adults of all ages and sizes: wider than the mean ± 2 σ of volumetric studies by MRI.
+# ml on one side, over adults of all ages and sizes: wider than those of volumetric studies by MRI.
 ADULT = {
-    2: (170, 290), 3: (220, 400), 8: (40, 80), 7: (7, 18), 10: (2.8, 10.0), 11: (2.0, 5.5), 12: (2.6, 7.0),
+    2: (170, 290), 3: (220, 400), 8: (40, 80), 7: (7, 18), 10: (3.5, 9.0), 11: (2.0, 5.0), 12: (2.6, 7.0),
     13: (0.6, 2.5), 17: (2.0, 5.6), 18: (0.8, 2.8), 26: (0.2, 0.9), 28: (1.7, 5.0), 4: (2.0, 28.0), 5: (0.1, 2.0),
 }  # fmt: skip
-MIDLINE = {14: (0.3, 6.0), 15: (0.8, 6.0), 16: (15, 32), 24: (90, 230)}
+MIDLINE = {14: (0.3, 6.0), 15: (0.8, 6.0), 16: (13, 32), 24: (90, 230)}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_random_people_are_adults_and_have_their_volumes() -> None:
         assert 1100 * 0.98 < brain < 1600 * 1.02
         assert 8 * 0.98 < ventricles < 60 * 1.02
         asked = phantom.person.brain_volume_ml, phantom.person.ventricular_volume_ml
-        assert (brain, ventricles) == pytest.approx(asked, rel=0.02)
+        assert (brain, ventricles) == pytest.approx(asked, rel=0.01)
         for label, (low, high) in (ADULT | MIDLINE).items():
             left, right = case.volumes[label] / 1000, case.volumes[MIRRORED[label]] / 1000
             assert low < left < high, REGIONS[label]
