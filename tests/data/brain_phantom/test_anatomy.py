@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from meddiffusers.data.brain_phantom.anatomy import PARTS, Anatomy, Sulci, anatomy_at, offsets
-from meddiffusers.data.brain_phantom.smooth_field import Grid, SmoothField
+from meddiffusers.data.brain_phantom.smooth_field import Grid, SmoothField, points_of
 from meddiffusers.data.brain_phantom.structures import FLUID, STRUCTURES
 from meddiffusers.data.brain_phantom.template import COARSE, DEEP, TISSUES, template
-from meddiffusers.data.brain_phantom.warp import CENTRE, Warp, points_of, sampled
+from meddiffusers.data.brain_phantom.warp import CENTRE, Warp, sampled
 from meddiffusers.data.regions import MIRRORED, mirrored_labels
 
 RNG = np.random.default_rng(0)

@@ -4,8 +4,8 @@ import numpy as np
 from scipy.interpolate import BSpline
 
 from meddiffusers.data.brain_phantom.boxes import cut, within
-from meddiffusers.data.brain_phantom.local_field import LocalField, coordinates, lattice
-from meddiffusers.data.brain_phantom.smooth_field import Grid
+from meddiffusers.data.brain_phantom.local_field import LocalField, lattice
+from meddiffusers.data.brain_phantom.smooth_field import Grid, points_of
 
 GRID: Grid = (np.linspace(-6, 7, 9), np.linspace(3, 12, 5), np.array([20.5]))
 NODES = lattice(np.array([0.0, 8.0, 20.0]), 9.0, 1.5)
@@ -22,8 +22,8 @@ def test_it_is_the_cubic_b_spline_of_its_coefficients() -> None:
 
 
 def test_linear_coefficients_give_the_line() -> None:
-    field = LocalField(np.array([planes[0] for planes in NODES]), 1.5, coordinates(NODES))
-    np.testing.assert_allclose(field(GRID), coordinates(GRID), atol=1e-4)
+    field = LocalField(np.array([planes[0] for planes in NODES]), 1.5, points_of(NODES))
+    np.testing.assert_allclose(field(GRID), points_of(GRID), atol=1e-4)
     assert (field.low <= [-9, -1, 11]).all() and (field.high >= [9, 17, 29]).all()
 
 

@@ -5,8 +5,8 @@ import pytest
 
 from meddiffusers.data.brain_phantom.contrasts import SEQUENCES
 from meddiffusers.data.brain_phantom.scanner import FULL_SCALE
+from meddiffusers.data.brain_phantom.smooth_field import points_of
 from meddiffusers.data.brain_phantom.subject import BrainPhantom
-from meddiffusers.data.brain_phantom.warp import points_of
 from meddiffusers.data.case import Case
 from meddiffusers.data.regions import CEREBROSPINAL_FLUID, MIRRORED, REGIONS, VENTRICLES, region_volumes
 

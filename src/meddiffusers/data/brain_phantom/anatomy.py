@@ -8,11 +8,11 @@ from itertools import product
 
 import numpy as np
 
-from meddiffusers.data.brain_phantom.smooth_field import Grid, SmoothField
+from meddiffusers.data.brain_phantom.smooth_field import Grid, SmoothField, points_of
 from meddiffusers.data.brain_phantom.structures import FLUID, STRUCTURES
 from meddiffusers.data.brain_phantom.template import COARSE, DEEP, Template
 from meddiffusers.data.brain_phantom.tissue import Tissue
-from meddiffusers.data.brain_phantom.warp import Warp, points_of, sampled
+from meddiffusers.data.brain_phantom.warp import Warp, sampled
 from meddiffusers.data.regions import MIRRORED
 
 SURFACE = (

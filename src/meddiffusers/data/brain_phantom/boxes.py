@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import fields
 
 import numpy as np
-import numpy.typing as npt
 
-from meddiffusers.data.brain_phantom.smooth_field import Grid
+from meddiffusers.data.brain_phantom.smooth_field import Grid, span
 from meddiffusers.data.brain_phantom.tissue import Tissue
 
 Box = tuple[slice, slice, slice]
@@ -40,9 +39,3 @@ def pasted(part: np.ndarray, box: Box, shape: tuple[int, ...]) -> np.ndarray:
     whole = np.zeros(shape, dtype=part.dtype)
     whole[box] = part
     return whole
-
-
-def span(flags: npt.ArrayLike) -> slice:
-    """From the first to the last True of a row of flags; empty where there is none."""
-    where = np.flatnonzero(flags)
-    return slice(int(where[0]), int(where[-1]) + 1) if where.size else slice(0, 0)

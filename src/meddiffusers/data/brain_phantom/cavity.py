@@ -10,10 +10,10 @@ from scipy.special import expit
 from meddiffusers.data.brain_phantom.boxes import cut, cut_tissue, pasted, within
 from meddiffusers.data.brain_phantom.lesion_look import LesionLook, random_look
 from meddiffusers.data.brain_phantom.lesion_places import place
-from meddiffusers.data.brain_phantom.local_field import LocalField, coordinates
+from meddiffusers.data.brain_phantom.local_field import LocalField
 from meddiffusers.data.brain_phantom.mass_effect import mass_effect
 from meddiffusers.data.brain_phantom.raters import RATERS, Raters
-from meddiffusers.data.brain_phantom.smooth_field import Grid, SmoothField
+from meddiffusers.data.brain_phantom.smooth_field import Grid, SmoothField, points_of
 from meddiffusers.data.brain_phantom.tissue import Surroundings, Tissue
 
 
@@ -76,7 +76,7 @@ class Cavity:
     def _distance(self, grid: Grid) -> np.ndarray:
         """mm to the axis, counted a little more toward the mouth."""
         axis = self.shape.mouth - self.shape.floor
-        offset = coordinates(grid) - self.shape.floor.reshape(3, 1, 1, 1).astype(np.float32)
+        offset = points_of(grid) - self.shape.floor.reshape(3, 1, 1, 1).astype(np.float32)
         along = np.clip(np.tensordot((axis / (axis @ axis)).astype(np.float32), offset, 1), 0, 1)
         across = offset - axis.reshape(3, 1, 1, 1).astype(np.float32) * along
         return np.sqrt((across**2).sum(axis=0)) * (1 + 0.3 * along)

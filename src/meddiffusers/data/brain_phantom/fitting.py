@@ -17,9 +17,9 @@ from scipy.optimize import brentq
 
 from meddiffusers.data.brain_phantom.anatomy import TISSUE, VENTRICLES, Sulci, anatomy_at, ventricles_at
 from meddiffusers.data.brain_phantom.person import Person
-from meddiffusers.data.brain_phantom.smooth_field import Grid
+from meddiffusers.data.brain_phantom.smooth_field import Grid, points_of
 from meddiffusers.data.brain_phantom.template import COARSE, Template
-from meddiffusers.data.brain_phantom.warp import CENTRE, Warp, points_of, sampled
+from meddiffusers.data.brain_phantom.warp import CENTRE, Warp, sampled
 
 BRAIN_STEP, BRAIN_HALF = 4.0, np.array([84.0, 108.0, 92.0])  # mm between points, and around the centre that they reach
 VENTRICLE_STEP, VENTRICLE_HALF = 2.3, np.array([60.0, 70.0, 70.0])

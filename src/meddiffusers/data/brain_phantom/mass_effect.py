@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from meddiffusers.data.brain_phantom.local_field import LocalField, coordinates, lattice
-from meddiffusers.data.brain_phantom.smooth_field import Grid
+from meddiffusers.data.brain_phantom.local_field import LocalField, lattice
+from meddiffusers.data.brain_phantom.smooth_field import Grid, points_of
 from meddiffusers.data.brain_phantom.tissue import Surroundings
 
 _STEEPEST = 0.7  # of the push in mm per mm: below 1 the map has an inverse
@@ -17,7 +17,7 @@ def mass_effect(surroundings: Surroundings, centre: np.ndarray, reach: float, st
     It fades toward the surface of the brain, which the skull holds. Negative strength draws inward.
     """
     nodes = lattice(centre, reach, reach / 10)
-    points = coordinates(nodes)
+    points = points_of(nodes)
     offset = points - centre.reshape(3, 1, 1, 1)
     fade = np.clip(1 - (offset**2).sum(axis=0) / reach**2, 0, None) ** 2
     depth = surroundings(points.reshape(3, -1).T).depth.reshape(fade.shape)

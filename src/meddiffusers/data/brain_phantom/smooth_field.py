@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 LOW, HIGH = np.array([-110.0, -150.0, -110.0]), np.array([110.0, 120.0, 120.0])  # mm, holds every head
-_POWER = 0.479**3  # a variance: mean of the squared B-spline weights of one axis, cubed
+POWER = 0.479**3  # variance of a field with coefficients of variance 1
 
 Grid = tuple[np.ndarray, np.ndarray, np.ndarray]  # mm of the planes along x, y and z
 
@@ -32,26 +32,37 @@ class SmoothField:
         self.scale = scale
         if coefficients is None:
             nodes = np.ceil((HIGH - LOW) / scale).astype(int) + 3
-            coefficients = rng.standard_normal((fields, *nodes)).astype(np.float32) / np.float32(np.sqrt(_POWER))
+            coefficients = rng.standard_normal((fields, *nodes)).astype(np.float32) / np.float32(np.sqrt(POWER))
         self.coefficients = coefficients
 
     def __call__(self, grid: Grid) -> np.ndarray:
-        weights = [self._weights(planes, axis) for axis, planes in enumerate(grid)]
-        used = [_span(np.any(weight, axis=0)) for weight in weights]
-        values = self.coefficients[(slice(None), *used)]
-        for axis, (weight, nodes) in enumerate(zip(weights, used, strict=True), start=1):
-            values = np.moveaxis(np.tensordot(values, weight[:, nodes], axes=([axis], [1])), -1, axis)
-        return values
-
-    def _weights(self, planes: np.ndarray, axis: int) -> np.ndarray:
-        """(planes, nodes) of the B-spline basis along one axis."""
-        nodes = np.arange(self.coefficients.shape[axis + 1]) - 1
-        distance = np.abs((np.asarray(planes)[:, None] - LOW[axis]) / self.scale - nodes)
-        near, far = (4 - 6 * distance**2 + 3 * distance**3) / 6, np.clip(2 - distance, 0, None) ** 3 / 6
-        return np.where(distance < 1, near, far).astype(np.float32)
+        return spline_values(self.coefficients, LOW - self.scale, self.scale, grid)
 
 
-def _span(used: npt.ArrayLike) -> slice:
-    """From the first node with a weight to the last."""
-    hit = np.flatnonzero(used)
-    return slice(int(hit[0]), int(hit[-1]) + 1) if hit.size else slice(0, 1)
+def spline_values(coefficients: np.ndarray, first: np.ndarray, spacing: float, grid: Grid) -> np.ndarray:
+    """(fields, X, Y, Z) float32 from coefficients (fields, nx, ny, nz) at the nodes first + spacing · index, mm."""
+    axes = zip(grid, first, coefficients.shape[1:], strict=True)
+    weights = [_weights(planes, low, spacing, count) for planes, low, count in axes]
+    used = [span(np.any(weight, axis=0)) for weight in weights]  # a slice touches few of the nodes
+    values = coefficients[(slice(None), *used)]
+    for axis, (weight, nodes) in enumerate(zip(weights, used, strict=True), start=1):
+        values = np.moveaxis(np.tensordot(values, weight[:, nodes], axes=([axis], [1])), -1, axis)
+    return values
+
+
+def points_of(grid: Grid) -> np.ndarray:
+    """(3, X, Y, Z) float32 mm of the points of a grid."""
+    return np.stack(np.meshgrid(*grid, indexing="ij")).astype(np.float32)
+
+
+def span(flags: npt.ArrayLike) -> slice:
+    """From the first to the last True of a row of flags; empty where there is none."""
+    where = np.flatnonzero(flags)
+    return slice(int(where[0]), int(where[-1]) + 1) if where.size else slice(0, 0)
+
+
+def _weights(planes: np.ndarray, low: float, spacing: float, count: int) -> np.ndarray:
+    """(planes, nodes) of the B-spline basis along one axis."""
+    distance = np.abs((np.asarray(planes)[:, None] - low) / spacing - np.arange(count))
+    near, far = (4 - 6 * distance**2 + 3 * distance**3) / 6, np.clip(2 - distance, 0, None) ** 3 / 6
+    return np.where(distance < 1, near, far).astype(np.float32)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from skimage.graph import MCP_Geometric
 
-from meddiffusers.data.brain_phantom.local_field import LocalField, coordinates, lattice
+from meddiffusers.data.brain_phantom.local_field import LocalField, lattice
 from meddiffusers.data.brain_phantom.mass_effect import pushed
+from meddiffusers.data.brain_phantom.smooth_field import points_of
 from meddiffusers.data.brain_phantom.tissue import Surroundings, Tissue
 
 FAR = 9.0  # margin widths: so far within, or beyond with a minus, that the fraction is 1 or 0
@@ -66,7 +67,7 @@ def grow(
     """The focus in a brain that is already pushed aside by it."""
     spacing = max(shape.extent / 13, 0.8)
     nodes = lattice(shape.centre, shape.extent, spacing)
-    points = coordinates(nodes)
+    points = points_of(nodes)
     cube = points.shape[1:]
     tissue = surroundings(pushed(push, points, nodes))
     noise = LocalField.noise(rng, nodes, max(0.8 * shape.radius, 2.5), 6)(nodes)

@@ -68,11 +68,6 @@ class Warp:
         return moved
 
 
-def points_of(grid: Grid) -> np.ndarray:
-    """(3, X, Y, Z) float32 mm of the points of a grid."""
-    return np.stack(np.meshgrid(*grid, indexing="ij")).astype(np.float32)
-
-
 def _wall_shift(wall: np.ndarray, widening: float) -> np.ndarray:
     """mm by which a point at `wall` mm from the ventricles is drawn towards them; 0 on their centre line."""
     fading = np.exp(-(np.maximum(wall - widening, 0) ** 2) / (2 * REACH**2))

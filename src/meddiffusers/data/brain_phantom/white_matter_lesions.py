@@ -10,9 +10,8 @@ from scipy.special import expit
 from meddiffusers.data.brain_phantom.boxes import cut, shape_of, within
 from meddiffusers.data.brain_phantom.lesion_look import LesionLook, random_look
 from meddiffusers.data.brain_phantom.lesion_places import place
-from meddiffusers.data.brain_phantom.local_field import coordinates
 from meddiffusers.data.brain_phantom.raters import Raters, doubters
-from meddiffusers.data.brain_phantom.smooth_field import Grid, SmoothField
+from meddiffusers.data.brain_phantom.smooth_field import Grid, SmoothField, points_of
 from meddiffusers.data.brain_phantom.tissue import Surroundings, Tissue
 
 _CAP = 11.0  # mm, how far a cap is felt around its horn
@@ -82,7 +81,7 @@ class WhiteMatterLesions:
             box = within(grid, spot.centre - reach, spot.centre + reach)
             if not level[box].size:
                 continue
-            offset = coordinates(cut(grid, box)) - spot.centre.reshape(3, 1, 1, 1).astype(np.float32)
+            offset = points_of(cut(grid, box)) - spot.centre.reshape(3, 1, 1, 1).astype(np.float32)
             distance = spot.radius * np.sqrt((np.tensordot(spot.form, offset, 1) ** 2).sum(axis=0))
             height = spot.radius * (1 + 0.3 * detail[(1, *box)]) - distance
             np.maximum(level[box], height / min(self._margin, 0.6 * spot.radius), out=level[box])
