@@ -73,3 +73,15 @@ def scans_named(folder: Path, pattern: str) -> list[Path]:
     """NIfTI files and Analyze headers at any depth whose whole name before the ending matches, ordered by path."""
     named = ((path, SCAN.fullmatch(path.name)) for path in below(folder))
     return [path for path, name in named if name and re.fullmatch(pattern, name["stem"])]
+
+
+def scans_by(folder: Path, pattern: re.Pattern[str], columns: Mapping[str, str]) -> dict[str, dict[str, list[Path]]]:
+    """Files at any depth whose whole name matches, by the pattern's group `owner`, then by column.
+
+    columns: the name of the column for each value of the pattern's group `sequence`.
+    """
+    files: dict[str, dict[str, list[Path]]] = {}
+    for path in below(folder):
+        if name := pattern.fullmatch(path.name):
+            files.setdefault(name["owner"], {}).setdefault(columns[name["sequence"]], []).append(path)
+    return files

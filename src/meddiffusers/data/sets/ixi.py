@@ -13,11 +13,12 @@ from typing import Unpack
 import datasets
 
 from meddiffusers.data.sets.building import Options, build
-from meddiffusers.data.sets.finding import Found, Row, below
+from meddiffusers.data.sets.finding import Found, Row, scans_by
 from meddiffusers.data.sets.tables import Record, first_table, matched, number, read_table, sex
 
 FIELD_STRENGTHS = {"Guys": 1.5, "HH": 3.0, "IOP": 1.5}  # tesla
-SCAN = re.compile(r"(?P<subject>IXI\d{3})-(?P<site>[A-Za-z]+)-\d{4}-(?P<sequence>T1|T2|PD)\.nii(\.gz)?")
+SCAN = re.compile(r"(?P<owner>IXI\d{3})-(?P<site>[A-Za-z]+)-\d{4}-(?P<sequence>T1|T2|PD)\.nii(\.gz)?")
+COLUMNS = {"T1": "t1", "T2": "t2", "PD": "pd"}
 SEX = "SEX_ID (1=m, 2=f)"
 
 
@@ -32,10 +33,10 @@ def ixi(folder: str | Path, *, table: str | Path | None = None, **options: Unpac
     options: of `Options`. Raises as `build` does, and ValueError where the folder has another layout.
     """
     found = Found(Path(folder))
-    files = _files(found.folder)
+    files = scans_by(found.folder, SCAN, COLUMNS)
     path = Path(table) if table else first_table(found.folder, "IXI.xls", "IXI.xlsx", "IXI.csv")
     records = _records(found, path, files) if path else {}
-    sequences = [name for name in ("t1", "t2", "pd") if any(name in scans for scans in files.values())]
+    sequences = [name for name in COLUMNS.values() if any(name in scans for scans in files.values())]
     for subject, named in files.items():
         scans = {name: found.only(subject, name, named.get(name, [])) for name in sequences}
         site = next(iter(named.values()))[0].name.split("-")[1]
@@ -51,15 +52,6 @@ def ixi(folder: str | Path, *, table: str | Path | None = None, **options: Unpac
         **dict.fromkeys(("height", "weight"), datasets.Value("float64")),
     }
     return build(found, features, **options)
-
-
-def _files(folder: Path) -> dict[str, dict[str, list[Path]]]:
-    """Files by subject and sequence."""
-    files: dict[str, dict[str, list[Path]]] = {}
-    for path in below(folder):
-        if name := SCAN.fullmatch(path.name):
-            files.setdefault(name["subject"], {}).setdefault(name["sequence"].lower(), []).append(path)
-    return files
 
 
 def _records(found: Found, path: Path, subjects: Collection[str]) -> dict[str, Record]:

@@ -13,10 +13,10 @@ from typing import Unpack
 import datasets
 
 from meddiffusers.data.sets.building import Options, build
-from meddiffusers.data.sets.finding import Found, Row, below
+from meddiffusers.data.sets.finding import Found, Row, scans_by
 from meddiffusers.data.sets.tables import Record, matched, number, read_table, sex
 
-SCAN = re.compile(r"(?P<scan>KKI2009-\d{2})-(?P<sequence>MPRAGE|FLAIR|T2)w?\.nii(\.gz)?")
+SCAN = re.compile(r"(?P<owner>KKI2009-\d{2})-(?P<sequence>MPRAGE|FLAIR|T2)w?\.nii(\.gz)?")
 COLUMNS = {"MPRAGE": "t1", "FLAIR": "flair", "T2": "t2"}
 
 
@@ -36,7 +36,7 @@ def kirby21(folder: str | Path, *, table: str | Path | None = None, **options: U
             person could be on both sides; and as `build` does.
     """
     found = Found(Path(folder))
-    files = _files(found.folder)
+    files = scans_by(found.folder, SCAN, COLUMNS)
     records = _records(found, Path(table), files) if table else {}
     sequences = [name for name in COLUMNS.values() if any(name in named for named in files.values())]
     for session, named in files.items():
@@ -59,15 +59,6 @@ def kirby21(folder: str | Path, *, table: str | Path | None = None, **options: U
         "sex": datasets.Value("string"),
     }
     return build(found, features, **options)
-
-
-def _files(folder: Path) -> dict[str, dict[str, list[Path]]]:
-    """Files by session and column."""
-    files: dict[str, dict[str, list[Path]]] = {}
-    for path in below(folder):
-        if name := SCAN.fullmatch(path.name):
-            files.setdefault(name["scan"], {}).setdefault(COLUMNS[name["sequence"]], []).append(path)
-    return files
 
 
 def _records(found: Found, path: Path, sessions: Collection[str]) -> dict[str, Record]:
