@@ -12,7 +12,7 @@ from meddiffusers.data.brain_phantom.anatomy import PARTS, Anatomy, Sulci, anato
 from meddiffusers.data.brain_phantom.smooth_field import Grid, SmoothField, points_of
 from meddiffusers.data.brain_phantom.structures import FLUID, STRUCTURES
 from meddiffusers.data.brain_phantom.template import COARSE, DEEP, TISSUES, template
-from meddiffusers.data.brain_phantom.warp import CENTRE, Warp, sampled
+from meddiffusers.data.brain_phantom.warp import CENTRE, THALAMUS, Warp, sampled
 from meddiffusers.data.regions import MIRRORED, mirrored_labels
 
 RNG = np.random.default_rng(0)
@@ -132,8 +132,11 @@ def test_widening_draws_points_towards_the_wall_and_leaves_those_far_away() -> N
 
     moved = replace(STILL, widening=3.0).widened(points, template())
     before = walls(points)
-    near = (before > 0.5) & (before < 3)
-    assert 2 < np.median((before - walls(moved))[near]) < 3.1
+    near, gained = (before > 0.5) & (before < 3), before - walls(moved)
+    thalamus = np.sqrt(((np.stack([np.abs(points[0]), *points[1:]], axis=1) - THALAMUS) ** 2).sum(axis=1)) < 14
+    front = near & (points[1] > 5)
+    assert 2 < np.median(gained[front]) < 3.1
+    assert np.median(gained[near & thalamus]) < 0.6 * np.median(gained[front])
     assert np.sqrt(((moved - points) ** 2).sum(axis=0)).max() <= 3 + 1e-4
     np.testing.assert_array_equal(moved[:, before > 35], points[:, before > 35])
     flip = np.array([[-1], [1], [1]], np.float32)

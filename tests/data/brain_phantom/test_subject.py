@@ -192,3 +192,23 @@ def test_values_that_no_phantom_has_are_refused() -> None:
         BrainPhantom(1, ventricular_volume_ml=5)
     with pytest.raises(ValueError, match=r"ventricles of 8 ml in a brain of 1600 ml\. Ask for ventricles that suit it"):
         BrainPhantom(0, brain_volume_ml=1600, ventricular_volume_ml=8)
+
+
+def test_nothing_of_the_brain_runs_down_the_neck() -> None:
+    case = BrainPhantom(3).on_grid(
+        (np.arange(-20.0, 21.0, 2.0), np.arange(-70.0, -10.0, 2.0), np.arange(-110.0, -60.0, 2.0)), (2.0,) * 3, ("t1",)
+    )
+    assert case.regions.array.any()
+    assert not case.regions.array[..., :8].any()
+    assert not case.images["t1"].array[..., :8].any()
+
+
+def test_grids_without_voxels_are_refused() -> None:
+    phantom = BrainPhantom(1)
+    for spacing in (0, (2.0, -1.0, 2.0), (2.0, 2.0, float("nan"))):
+        with pytest.raises(ValueError, match="expected mm above 0 along each axis"):
+            phantom.volume(spacing)
+    with pytest.raises(ValueError, match=r"size=0, thickness=1\.0; expected at least one pixel"):
+        phantom.slice(size=0)
+    with pytest.raises(ValueError, match="Got a grid of 3 × 0 × 1 voxels"):
+        phantom.on_grid((np.arange(3.0), np.zeros(0), np.zeros(1)), (1.0,) * 3, ("t1",))

@@ -128,6 +128,7 @@ def anatomy_at(
     flat = places.reshape(3, -1)
     wall, depth = sampled(template.distances[:2], flat, template.origin, COARSE) * np.float32(warp.size)
     inside = (depth > -RIM - max(spacing) / 2).reshape(places.shape[1:])
+    inside &= places[2] > template.origin[2]  # below its last plane the template would go on for ever
     total, samples = np.zeros((len(PARTS) + 2, int(inside.sum())), np.float32), offsets(spacing)
     for offset in samples:
         if any(offset):

@@ -23,7 +23,7 @@ from meddiffusers.data.brain_phantom.warp import CENTRE, Warp, sampled
 
 BRAIN_STEP, BRAIN_HALF = 4.0, np.array([84.0, 108.0, 92.0])  # mm between points, and around the centre that they reach
 VENTRICLE_STEP, VENTRICLE_HALF = 2.3, np.array([60.0, 70.0, 70.0])
-WIDENINGS = (-4.0, 12.0)  # mm
+WIDENINGS = (-5.0, 12.0)  # mm
 
 
 def fitted(warp: Warp, person: Person, sulci: Sulci, template: Template) -> Warp:

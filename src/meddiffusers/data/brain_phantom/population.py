@@ -17,7 +17,7 @@ from meddiffusers.data.brain_phantom.subject import BrainPhantom
 from meddiffusers.data.brain_phantom.warp import CENTRE
 from meddiffusers.data.case import Case
 
-VERSION = 3  # of what the phantom draws: raise it with every change that a cached data set must not outlive
+VERSION = 4  # of what the phantom draws: raise it with every change that a cached data set must not outlive
 SHARES = {None: 0.3, "tumour": 0.4, "white_matter_lesions": 0.15, "cavity": 0.15}
 ENHANCING = LESION_LABELS["enhancing"]
 HEIGHTS = (-25.0, 50.0)  # mm, of slices that need not meet a lesion

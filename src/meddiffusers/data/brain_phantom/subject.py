@@ -77,8 +77,13 @@ class BrainPhantom:
         *,
         skull: bool = False,
     ) -> Case:
-        """The whole brain on a grid of `spacing` mm, RAS; thick slices along an axis of a large spacing."""
+        """The whole brain on a grid of `spacing` mm, RAS; thick slices along an axis of a large spacing.
+
+        Raises ValueError for a spacing that is not above 0, and as `on_grid` does.
+        """
         x, y, z = (float(spacing),) * 3 if isinstance(spacing, int | float) else spacing
+        if not all(0 < edge < np.inf for edge in (x, y, z)):
+            raise ValueError(f"spacing={spacing}; expected mm above 0 along each axis.")
         extent = HEAD_EXTENT if skull else EXTENT
         sizes = [int(np.ceil(mm / edge)) for mm, edge in zip(extent, (x, y, z), strict=True)]
         return self.on_grid(_centred(CENTRE, sizes, (x, y, z)), (x, y, z), sequences, skull=skull)
@@ -92,7 +97,12 @@ class BrainPhantom:
         thickness: float = 1.0,
         skull: bool = False,
     ) -> Case:
-        """One axial slice of size² pixels over 208 mm, `height` mm above the average brain's anterior commissure."""
+        """One axial slice of size² pixels over 208 mm, `height` mm above the average brain's anterior commissure.
+
+        Raises ValueError for a size or thickness that is not above 0, and as `on_grid` does.
+        """
+        if size < 1 or not thickness > 0:
+            raise ValueError(f"size={size}, thickness={thickness}; expected at least one pixel, and mm above 0.")
         edge = FIELD_OF_VIEW / size
         spacing = (edge, edge, thickness)
         grid = _centred(np.array([CENTRE[0], CENTRE[1], height]), [size, size, 1], spacing)
@@ -104,11 +114,13 @@ class BrainPhantom:
         """Pictures and labels on any axis-aligned grid of voxels of `spacing` mm; its planes may run either way.
 
         Raises:
-            ValueError: a sequence that is not one of `contrasts.SEQUENCES`.
+            ValueError: a sequence that is not one of `contrasts.SEQUENCES`, or a grid without voxels.
         """
         unknown = sorted(set(sequences) - set(SEQUENCES))
         if unknown:
             raise ValueError(f"The phantom has no sequence {', '.join(unknown)}; it has {', '.join(SEQUENCES)}.")
+        if not min(map(len, grid)):
+            raise ValueError(f"Got a grid of {' × '.join(str(len(planes)) for planes in grid)} voxels; expected some.")
         anatomy = self._anatomy(grid, spacing)
         tissue = anatomy.tissue()
         parts = self.lesion.parts(grid, tissue) if self.lesion else {}
@@ -136,7 +148,7 @@ class BrainPhantom:
         )
 
     def lesion_heights(self) -> np.ndarray:
-        """Heights in mm at which `slice` meets the lesion, every 3 mm; none for a healthy brain."""
+        """Heights in mm at which the lesion lies, on a grid of 3 mm; none for a healthy brain."""
         if self.lesion is None:
             return np.zeros(0)
         sizes = [int(np.ceil(mm / LOOKAROUND)) for mm in EXTENT]

@@ -3,7 +3,8 @@
     y = A (x − c) / s + c + u(x / s)          s size, A rotation and proportions, c centre of the brain
     u = exp(v)                                 v smooth random velocities of two scales, by scaling and squaring
     z = y − w(d(y)) ∇d(y) / |∇d(y)|           d distance from the ventricles' wall, w their widening: most for the
-                                               lateral ventricles, a third of it for the fourth
+                                               lateral ventricles, a third of it for the fourth, and
+                                               little beside the thalami
 
 Scaling and squaring (Arsigny et al., MICCAI 2006) keeps u free of folds.
 """
@@ -24,6 +25,7 @@ CENTRE = np.array([0.0, -18.0, 10.0], np.float32)
 LATTICE = 8.0  # mm between nodes of the displacement
 REACH = 9.0  # mm over which a push of the ventricles' wall fades into the brain
 SQUARINGS = 5
+THALAMUS, THALAMUS_REACH, FIRMNESS = (11.0, -17.0, 7.0), 14.0, 0.8  # mm of the right one; part of a push it refuses
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Warp:
         if abs(self.widening) < 0.02:
             return points
         [wall] = sampled(template.distances[:1], points, template.origin, COARSE)
-        shift = _wall_shift(wall, self.widening) * np.clip((points[2] + 24) / 34, 0.35, 1)
+        shift = _wall_shift(wall, self.widening) * _yielding(points)
         near = np.flatnonzero(np.abs(shift) > 0.02)
         close = points[:, near]
         slope = sampled(template.distances[3:], close, template.origin, COARSE)
@@ -72,6 +74,17 @@ def _wall_shift(wall: np.ndarray, widening: float) -> np.ndarray:
     """mm by which a point at `wall` mm from the ventricles is drawn towards them; 0 on their centre line."""
     fading = np.exp(-(np.maximum(wall - widening, 0) ** 2) / (2 * REACH**2))
     return (widening * fading * np.clip((wall + 6) / 6, 0, 1)).astype(np.float32)
+
+
+def _yielding(points: np.ndarray) -> np.ndarray:
+    """(N,) part of the widening that the wall at points (3, N) takes: little at the fourth ventricle and the thalami.
+
+    Ventricles grow mostly upwards and outwards, into white matter; between them and the third the thalami would be
+    crushed.
+    """
+    x, y, z = (place - centre for place, centre in zip((np.abs(points[0]), *points[1:]), THALAMUS, strict=True))
+    firm = FIRMNESS * np.exp(-(x**2 + y**2 + z**2) / (2 * THALAMUS_REACH**2))
+    return (np.clip((points[2] + 24) / 34, 0.35, 1) * (1 - firm)).astype(np.float32)
 
 
 def sampled(maps: np.ndarray, points: np.ndarray, origin: np.ndarray, spacing: float = 1.0) -> np.ndarray:
@@ -101,7 +114,7 @@ def _rotation(angles: np.ndarray) -> np.ndarray:
 def _diffeomorphism(rng: np.random.Generator) -> SmoothField:
     nodes = np.ceil((HIGH - LOW) / LATTICE).astype(int) + 3
     x, y, z = (low + LATTICE * (np.arange(count) - 1) for low, count in zip(LOW, nodes, strict=True))
-    velocity = 2.1 * _alike(SmoothField(rng, 44, 3), (x, y, z)) + 1.7 * _alike(SmoothField(rng, 20, 3), (x, y, z))
+    velocity = 1.6 * _alike(SmoothField(rng, 44, 3), (x, y, z)) + 1.4 * _alike(SmoothField(rng, 20, 3), (x, y, z))
     displacement = velocity / 2**SQUARINGS
     index = np.stack(np.meshgrid(*map(np.arange, nodes), indexing="ij")).astype(np.float32)
     for _ in range(SQUARINGS):
