@@ -1,8 +1,11 @@
-"""Packed bytes taken apart in one go, with their checksum verified and their size bounded beforehand."""
+"""Packed bytes taken apart in one go, with their checksum verified and their size bounded beforehand.
+
+Intel's ISA-L, which the package isal brings, does it in little more than half of the time that zlib takes.
+"""
 
 from __future__ import annotations
 
-import zlib
+from isal import isal_zlib
 
 from meddiffusers.data.io.faults import UnreadableError
 
@@ -13,7 +16,7 @@ GZIP_OR_ZLIB = 47
 
 def beginning(data: bytes, size: int) -> bytes:
     """The first `size` bytes of what `data` holds, gzipped or not; fewer where it holds fewer."""
-    return zlib.decompressobj(GZIP_OR_ZLIB).decompress(data, size) if data[:2] == MAGIC else data[:size]
+    return isal_zlib.decompressobj(GZIP_OR_ZLIB).decompress(data, size) if data[:2] == MAGIC else data[:size]
 
 
 def exact(source: str, data: bytes, size: int) -> bytes:
@@ -28,7 +31,7 @@ def unpacked(source: str, data: bytes, size: int) -> bytes:
 
     Raises:
         UnreadableError: more or fewer bytes, found before they are allocated.
-        zlib.error: a wrong checksum, or no packed data.
+        IsalError: a wrong checksum, or no packed data.
     """
     promised = f"the {size} bytes that its header promises"
     if size > LARGEST_RATIO * len(data):
@@ -36,7 +39,7 @@ def unpacked(source: str, data: bytes, size: int) -> bytes:
     parts: list[bytes] = []
     left = size + 1  # one more, to see what is too long
     while left and data.strip(b"\0"):  # gzip files may follow one another, and zeros may pad the last
-        stream = zlib.decompressobj(GZIP_OR_ZLIB)
+        stream = isal_zlib.decompressobj(GZIP_OR_ZLIB)
         parts.append(stream.decompress(data, left))
         left -= len(parts[-1])
         if left and not stream.eof:

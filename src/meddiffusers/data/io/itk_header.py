@@ -22,7 +22,7 @@ class Stored:
     packing: str
 
     def check(self, source: str, promised: int) -> None:
-        """UnreadableError, or zlib.error, unless these are the `promised` bytes with a right checksum."""
+        """UnreadableError, or IsalError, unless these are the `promised` bytes with a right checksum."""
         if promised > LARGEST_RATIO * len(self.voxels):
             found = f"{len(self.voxels)} bytes of voxels"
             raise UnreadableError(source, found, f"the {promised} that its header promises")
