@@ -20,9 +20,12 @@ PACKAGE = ROOT / "src" / "meddiffusers"
 PUBLISHABLE = (PACKAGE / "models", PACKAGE / "schedulers", ROOT / "pipelines")
 SOURCES = (PACKAGE, ROOT / "pipelines", ROOT / "training")
 
-ORDER = ("cli", "demo", "training", "hub", "evaluation", "data", "types")  # each imports itself and what follows
+# Each layer imports itself and the ranks that follow, not what stands beside it.
+RANKS = (("cli",), ("demo",), ("training", "convert"), ("hub",), ("evaluation",), ("data",), ("types",))
+RANK = {layer: rank for rank, layers in enumerate(RANKS) for layer in layers}
+DIRECTION = " → ".join(" | ".join(layers) for layers in RANKS)
 PARTS = ("models", "schedulers", "pipelines")
-USERS_OF_PARTS = ("cli", "demo", "training", "hub", "evaluation", *PARTS)
+USERS_OF_PARTS = ("cli", "demo", "training", "convert", "hub", "evaluation", *PARTS)
 ROOTS = ("", "registration")  # the package itself, and what makes diffusers find its classes
 PUBLISHABLE_MAY_IMPORT = sys.stdlib_module_names | {
     "numpy", "torch", "diffusers", "transformers", "peft", "PIL", "monai",
@@ -61,7 +64,7 @@ def inner_imports(package: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def direction_faults(package: Path) -> list[str]:
-    """Imports against the direction cli → training → hub → evaluation → data → types."""
+    """Imports against the direction of `RANKS`."""
 
     def layer(module: str) -> str:
         return module.split(".")[1] if "." in module else ""
@@ -71,10 +74,10 @@ def direction_faults(package: Path) -> list[str]:
             return True
         if used in PARTS:
             return user in USERS_OF_PARTS
-        return user in ORDER and used in ORDER and ORDER.index(user) <= ORDER.index(used)
+        return user in RANK and used in RANK and (user == used or RANK[user] < RANK[used])
 
     return [
-        f"{place}: {layer(module) or 'the package'} may not import {target}; the direction is {' → '.join(ORDER)}"
+        f"{place}: {layer(module) or 'the package'} may not import {target}; the direction is {DIRECTION}"
         for module, target, place in inner_imports(package)
         if not may_import(layer(module), layer(target))
     ]
@@ -183,6 +186,9 @@ PUBLISHED = 'PUBLISHED_AS = "meddiffusers_vae_v1"\nclass VAE:\n    """A model.""
 OFFENDERS: list[tuple[Check, dict[str, str], str]] = [
     (direction_faults, {"data/io.py": "from meddiffusers.hub import load"}, "data may not import meddiffusers"),
     (direction_faults, {"hub/load.py": "from ..training.engine import Engine", "training/engine.py": ""}, "load.py:1"),
+    (direction_faults, {"training/a.py": "from ..convert import b", "convert/b.py": ""}, "training may not import"),
+    (direction_faults, {"convert/b.py": "from ..training import a", "training/a.py": ""}, "convert may not import"),
+    (direction_faults, {"hub/load.py": "from ..convert import b", "convert/b.py": ""}, "hub may not import"),
     (direction_faults, {"data/io.py": "def f():\n    import meddiffusers.models.vae", "models/vae.py": ""}, "io.py:2"),
     (direction_faults, {"types.py": "from .data import io", "data/io.py": ""}, "types may not import"),
     (direction_faults, {"hub/load.py": "from meddiffusers import VERSION"}, "hub may not import meddiffusers;"),

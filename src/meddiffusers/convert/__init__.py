@@ -1,0 +1,1 @@
+"""Weights of other code bases, brought into diffusers."""

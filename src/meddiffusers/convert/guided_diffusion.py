@@ -1,0 +1,163 @@
+"""Checkpoints of guided-diffusion (Dhariwal and Nichol 2021), as a diffusers `UNet2DModel` and its scheduler.
+
+Many medical diffusion models are trained with this code or a copy of it, among them those of Wolleb et al. 2022 for
+segmentation ("Diffusion models for implicit image segmentation ensembles") and for anomaly detection ("Diffusion models
+for medical anomaly detection"). Their .pt files are bare state dicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from diffusers.models.unets.unet_2d import UNet2DModel
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from safetensors.torch import load_file
+
+from meddiffusers.convert.guided_diffusion_config import unet_config
+from meddiffusers.convert.guided_diffusion_names import source_name
+from meddiffusers.data.io.faults import UnreadableError, decoding
+
+Task = Literal["segmentation", "anomaly"]
+QkvOrder = Literal["legacy", "new"]
+
+
+def convert_guided_diffusion(
+    path: str | Path,
+    task: Task,
+    *,
+    image_size: int,
+    num_heads: int | None = None,
+    num_head_channels: int | None = None,
+    qkv_order: QkvOrder = "legacy",
+) -> tuple[UNet2DModel, DDPMScheduler]:
+    """The network of a checkpoint, and the scheduler that belongs to its weights.
+
+    path: of `load_checkpoint`; task: of `scheduler_for`; the others: of `convert_unet`.
+
+    Raises ValueError as these three do.
+    """
+    unet = convert_unet(
+        load_checkpoint(path),
+        image_size=image_size,
+        num_heads=num_heads,
+        num_head_channels=num_head_channels,
+        qkv_order=qkv_order,
+    )
+    return unet, scheduler_for(task, unet.config)
+
+
+def load_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
+    """The weights by name, on the CPU, of a .safetensors file or of a pickle, of which nothing but tensors is read.
+
+    Raises:
+        UnreadableError: no such file, a damaged one, or one that holds something else than a bare state dict.
+    """
+    path, expected = Path(path), "a state dict, weights by name"
+    if not path.is_file():
+        raise UnreadableError(str(path), "no such file", expected, "check the path")
+    with decoding(str(path), expected):
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(content, dict):
+        raise UnreadableError(str(path), f"a {type(content).__name__}", expected, "give the file of the model")
+    others = [str(key) for key, value in content.items() if not isinstance(value, torch.Tensor)]
+    if others or not content:
+        found = f"a dictionary whose entries {_listed(others)} are no tensors" if others else "an empty dictionary"
+        remedy = "give the file of the model (not of the optimiser), or save its state dict alone"
+        raise UnreadableError(str(path), found, expected, remedy)
+    return content
+
+
+def convert_unet(
+    state_dict: Mapping[str, torch.Tensor],
+    *,
+    image_size: int,
+    num_heads: int | None = None,
+    num_head_channels: int | None = None,
+    qkv_order: QkvOrder = "legacy",
+) -> UNet2DModel:
+    """The network of a guided-diffusion state dict, in float32 and in evaluation mode; the outputs are the same.
+
+    qkv_order: how an attention with several heads orders its queries, keys and values: "new" if it was trained with
+        use_new_attention_order. The weights do not tell, and the wrong order gives wrong outputs.
+    The others: of `unet_config`.
+
+    Raises:
+        ValueError: as `unet_config` does, or weights are missing, left over or of a wrong shape.
+    """
+    if qkv_order not in get_args(QkvOrder):
+        raise ValueError(f"got qkv_order={qkv_order!r}; expected one of {', '.join(get_args(QkvOrder))}.")
+    config = unet_config(state_dict, image_size=image_size, num_heads=num_heads, num_head_channels=num_head_channels)
+    unet = UNet2DModel(**config)
+    targets = unet.state_dict()
+    sources = {target: source_name(target, config) for target in targets}
+    _check_names(set(sources.values()), state_dict.keys())
+    weights = {
+        target: _weight(target, state_dict[source], config["attention_head_dim"], qkv_order)
+        for target, source in sources.items()
+    }
+    _check_shapes({sources[target]: (weights[target].shape, targets[target].shape) for target in targets})
+    unet.load_state_dict(weights)
+    return unet.eval()
+
+
+def scheduler_for(task: Task, config: Mapping[str, Any]) -> DDPMScheduler:
+    """guided-diffusion's default diffusion, which both papers use: 1000 steps, linear β, the network predicts ε.
+
+    task: what gets noise: one mask channel after the image's ("segmentation"), or every channel ("anomaly").
+    config: the network's; twice as many outputs as noisy channels say that it has learnt the variance too.
+
+    Raises:
+        ValueError: another task, or outputs that do not fit it.
+    """
+    if task not in get_args(Task):
+        raise ValueError(f"got task {task!r}; expected one of {', '.join(get_args(Task))}.")
+    noisy, outputs = config["in_channels"] if task == "anomaly" else 1, config["out_channels"]
+    if outputs not in (noisy, 2 * noisy):
+        raise ValueError(
+            f"the network has {config['in_channels']} input and {outputs} output channels; expected {noisy} outputs, "
+            f"or {2 * noisy} with a learnt variance, for {task}: give the task that it was trained for."
+        )
+    return DDPMScheduler(
+        num_train_timesteps=1000,
+        beta_start=1e-4,
+        beta_end=0.02,
+        beta_schedule="linear",
+        variance_type="fixed_large" if outputs == noisy else "learned_range",
+        clip_sample=True,
+        prediction_type="epsilon",
+    )
+
+
+def _weight(target: str, source: torch.Tensor, head_width: int | None, qkv_order: QkvOrder) -> torch.Tensor:
+    part = next((n for n, name in enumerate((".to_q.", ".to_k.", ".to_v.")) if name in target), None)
+    if part is not None and qkv_order == "new":
+        source = source.chunk(3)[part]
+    elif part is not None:
+        heads = 1 if head_width is None else len(source) // (3 * head_width)
+        source = source.unflatten(0, (heads, 3, -1))[:, part].flatten(0, 1)
+    return source.squeeze(2) if source.ndim == 3 else source  # attention is made of 1×1 Conv1d, here of Linear
+
+
+def _check_names(needed: set[str], given: Iterable[str]) -> None:
+    missing, left = sorted(needed.difference(given)), sorted(set(given) - needed)
+    if missing or left:
+        raise ValueError(
+            f"weights missing: {_listed(missing)}; left over: {_listed(left)}; expected those of one guided-diffusion "
+            "U-Net, whole and unchanged: give such a checkpoint."
+        )
+
+
+def _check_shapes(shapes: Mapping[str, tuple[torch.Size, torch.Size]]) -> None:
+    """The shapes that were got and expected, by weight."""
+    wrong = [f"{name} {tuple(got)} instead of {tuple(due)}" for name, (got, due) in shapes.items() if got != due]
+    if wrong:
+        raise ValueError(f"weights of a wrong shape: {_listed(wrong)}; give a checkpoint of guided-diffusion.")
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "") if names else "none"
