@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import datasets
@@ -61,6 +62,9 @@ def phantom_slices(
     sequences: Sequence[str] = SEQUENCES[:4],
     shares: Mapping[str | None, float] | None = None,
     per_subject: int = 1,
+    difficulty: tuple[float, float] = (0.0, 1.0),
+    heights: tuple[float, float] = HEIGHTS,
+    skull: float = 0.0,
     num_proc: int | None = None,
 ) -> datasets.Dataset:
     """n axial slices of size² pixels over 208 mm, made once and cached; the same for every number of processes.
@@ -68,23 +72,31 @@ def phantom_slices(
     Columns: image (C, H, W) int16 in the order of `sequences`, rows from the front of the head to the back and columns
     from the patient's right to the left; regions, lesions (H, W); raters (5, H, W), empty of marks where healthy;
     height (mm), subject, and the record of the person.
-    shares: part of the subjects with each kind of lesion (None: healthy), by default `SHARES`; the difficulty is drawn
-    evenly from 0 to 1. per_subject: slices of one person, the first of which meets the lesion if there is one.
+    shares: part of the subjects with each kind of lesion (None: healthy), by default `SHARES`; difficulty: of the
+    lesions, drawn evenly from this range. per_subject: slices of one person, the first of which meets the lesion if
+    there is one; the others lie anywhere within `heights`, mm. skull: part of the subjects whose head is whole.
 
     Raises:
-        ValueError: an unknown kind, no, unknown or repeated sequences, shares below 0 or that do not sum to 1, or n,
-            size, per_subject or seed too small.
+        ValueError: an unknown kind, no, unknown or repeated sequences, shares below 0 or that do not sum to 1, a part
+            or a range that makes no sense, or n, size, per_subject or seed too small.
     """
     shares = SHARES if shares is None else shares
     _check_sizes(n=n, size=size, per_subject=per_subject, seed=seed)
     _check_choices(shares, sequences)
+    if not (0 <= difficulty[0] <= difficulty[1] <= 1 and heights[0] <= heights[1] and 0 <= skull <= 1):
+        raise ValueError(
+            f"Got difficulty={difficulty}, heights={heights} and skull={skull}; expected rising ranges, the first "
+            "within 0 to 1, and a part from 0 to 1."
+        )
     settings = {
         "version": VERSION,
         "size": size,
         "sequences": tuple(sequences),
         "kinds": tuple(shares),
         "weights": tuple(shares.values()),
-        "per_subject": per_subject,
+        "difficulty": tuple(difficulty),
+        "heights": tuple(heights),
+        "skull": skull,
     }
     jobs = [(seed, index, min(per_subject, n - index * per_subject)) for index in range(-(-n // per_subject))]
     return datasets.Dataset.from_generator(
@@ -110,10 +122,15 @@ def _subjects(n: int, seed: int, lesion: str | None = None) -> Iterator[tuple[in
         yield index + 1, _drawn(np.random.default_rng([seed, index]), (lesion,), (1.0,))
 
 
-def _drawn(draw: np.random.Generator, kinds: Sequence[str | None], weights: Sequence[float]) -> BrainPhantom:
-    number, difficulty = int(draw.integers(2**31)), float(draw.random())
+def _drawn(
+    draw: np.random.Generator,
+    kinds: Sequence[str | None],
+    weights: Sequence[float],
+    difficulty: tuple[float, float] = (0.0, 1.0),
+) -> BrainPhantom:
+    number, hard = int(draw.integers(2**31)), float(draw.uniform(*difficulty))
     kind = kinds[int(draw.choice(len(kinds), p=np.array(weights) / sum(weights)))]
-    return BrainPhantom(number, lesion=kind, difficulty=difficulty)
+    return BrainPhantom(number, lesion=kind, difficulty=hard)
 
 
 def _case(
@@ -156,33 +173,37 @@ def _examples(
     sequences: tuple[str, ...],
     kinds: tuple[str | None, ...],
     weights: tuple[float, ...],
-    per_subject: int,
+    difficulty: tuple[float, float],
+    heights: tuple[float, float],
+    skull: float,
 ) -> Iterator[dict[str, Any]]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # processes share the cores, and a forked one may not use its parent's threads
     try:
         for seed, index, count in jobs:
             draw = np.random.default_rng([seed, index])
-            subject = _drawn(draw, kinds, weights)
-            for height, case in _slices(subject, count, size, sequences, draw):
+            subject = _drawn(draw, kinds, weights, difficulty)
+            whole = np.random.default_rng([seed, index, 1]).random() < skull
+            take = partial(subject.slice, size=size, sequences=sequences, skull=whole)
+            for height, case in _slices(subject.lesion_heights().tolist(), draw.uniform(*heights, count), take, draw):
                 yield _example(case, f"{seed}-{index}", height)
     finally:
         torch.set_num_threads(threads)
 
 
 def _slices(
-    subject: BrainPhantom, count: int, size: int, sequences: Sequence[str], draw: np.random.Generator
+    lesion_heights: Sequence[float], heights: np.ndarray, take: Callable[[float], Case], draw: np.random.Generator
 ) -> Iterator[tuple[float, Case]]:
     """Heights in mm and what lies there; the first meets the lesion, unless that is smaller than a pixel."""
-    heights = draw.uniform(*HEIGHTS, count).tolist()
-    for height in draw.permutation(subject.lesion_heights()).tolist():
-        case = subject.slice(height, size, sequences)
+    wanted = heights.tolist()
+    for height in draw.permutation(lesion_heights).tolist():
+        case = take(height)
         if case.lesions is not None and case.lesions.array.any():  # heights come from a grid coarser than the slice
-            heights.pop(0)
+            wanted.pop(0)
             yield height, case
             break
-    for height in heights:
-        yield height, subject.slice(height, size, sequences)
+    for height in wanted:
+        yield height, take(height)
 
 
 def _example(case: Case, subject: str, height: float) -> dict[str, Any]:

@@ -60,10 +60,10 @@ def scan_panel(scan: Scan, labels: Scan | None = None) -> Image.Image:
     return _sheet([[_tile(view, each, shape.index(1)) for each in row] for row in rows], captions)
 
 
-def write_panel(scan: Scan, path: Path) -> None:
-    """The panel of a scan as PNG."""
+def write_panel(scan: Scan, path: Path, labels: Scan | None = None) -> None:
+    """The panel of a scan as PNG, with labels laid over if there are any."""
     with replacing(path) as staged:
-        scan_panel(scan).save(staged)
+        scan_panel(scan, labels).save(staged)
 
 
 def _caption(names: list[str], shown: list[int]) -> str:
