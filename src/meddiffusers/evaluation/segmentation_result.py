@@ -1,0 +1,104 @@
+"""What a segmentation model made of held-out slices, beside the truth: all that its evaluation needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+CLOSE = 1e-3  # how far probabilities may sum from 1: they were single or half precision
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentationResult:
+    """N slices, K classes with background first, M samples of the model, R raters; rows go down, columns right.
+
+    mask (N, H, W): uint8, the model's label ids, 0 to K − 1.
+    probability (N, K, H, W): float32, sums to 1 over the classes.
+    uncertainty (N, H, W): float32, in any unit: the higher, the less sure.
+    samples (N, M, H, W): uint8, label ids of each sample.
+    raters (N, R, H, W): uint8, the truth as each rater has it; R = 1 where there is but one.
+    reference (N, H, W): uint8, the truth that the mask is held to.
+    images (N, H, W): float32 in [0, 1], one channel to draw.
+    subjects: whose slice each is, N names.
+    spacing: mm from row to row, from column to column.
+    id2label: names of the ids 0 to K − 1; 0 is background.
+
+    Raises:
+        ValueError: anything is not so.
+    """
+
+    mask: np.ndarray
+    probability: np.ndarray
+    uncertainty: np.ndarray
+    samples: np.ndarray
+    raters: np.ndarray
+    reference: np.ndarray
+    images: np.ndarray
+    subjects: Sequence[str]
+    spacing: tuple[float, float]
+    id2label: Mapping[int, str]
+
+    def __post_init__(self) -> None:
+        self._check_shapes()
+        self._check_classes()
+        self._check_values()
+        edges = tuple(self.spacing)
+        if len(edges) != 2 or not all(0 < edge < np.inf for edge in edges):
+            raise ValueError(f"spacing={self.spacing!r}; expected (row, column) edge lengths of a pixel, mm.")
+
+    @property
+    def foreground(self) -> np.ndarray:
+        """(N, H, W) probability of any class but background, in [0, 1]."""
+        return (1 - self.probability[:, 0]).clip(0, 1)
+
+    @property
+    def area(self) -> np.ndarray:
+        """(N,) area of the reference's foreground, mm²."""
+        return np.count_nonzero(self.reference, axis=(1, 2)) * self.spacing[0] * self.spacing[1]
+
+    def _check_shapes(self) -> None:
+        n, *size = expected = self.reference.shape
+        if len(expected) != 3 or 0 in expected:
+            raise ValueError(f"reference has shape {expected}; expected (N, H, W) of one slice or more.")
+        for name in ("mask", "uncertainty", "images"):
+            if (shape := getattr(self, name).shape) != expected:
+                raise ValueError(f"{name} has shape {shape}; expected {expected}, as the reference.")
+        for name, letter in (("probability", "K"), ("samples", "M"), ("raters", "R")):
+            shape = getattr(self, name).shape
+            if len(shape) != 4 or shape[1] == 0 or (shape[0], *shape[2:]) != expected:
+                raise ValueError(f"{name} has shape {shape}; expected ({n}, {letter}, {size[0]}, {size[1]}).")
+        if len(self.subjects) != n:
+            raise ValueError(f"Got {len(self.subjects)} subjects of {n} slices; expected a name for each slice.")
+
+    def _check_classes(self) -> None:
+        classes = self.probability.shape[1]
+        if classes < 2 or sorted(self.id2label) != list(range(classes)):
+            raise ValueError(
+                f"id2label names the ids {sorted(self.id2label)} and there are probabilities of {classes} classes; "
+                f"expected two or more, background first, and a name for each of 0 to {classes - 1}."
+            )
+        if len(set(self.id2label.values())) < classes:
+            raise ValueError(f"id2label has the names {', '.join(self.id2label.values())}; expected each once.")
+        for name in ("mask", "samples", "raters", "reference"):
+            labels = getattr(self, name)
+            if labels.dtype != np.uint8 or labels.max() >= classes:
+                raise ValueError(
+                    f"{name} holds {labels.dtype} up to {labels.max()}; expected uint8 label ids, 0 to {classes - 1}: "
+                    "map the labels to consecutive ids first."
+                )
+
+    def _check_values(self) -> None:
+        total, least = self.probability.sum(axis=1), self.probability.min()
+        if not (least >= -CLOSE and (np.abs(total - 1) <= CLOSE).all()):  # which NaN is not either
+            raise ValueError(
+                f"probability is at least {least:g} and sums to {total.min():g} to {total.max():g} over the classes; "
+                "expected 0 or more and 1: apply the softmax over axis 1."
+            )
+        if not np.isfinite(self.uncertainty).all():
+            raise ValueError("uncertainty is NaN or infinite somewhere; expected finite values.")
+        if not (self.images.min() >= 0 and self.images.max() <= 1):
+            raise ValueError(
+                f"images range from {self.images.min():g} to {self.images.max():g}; expected [0, 1]: scale the channel."
+            )
