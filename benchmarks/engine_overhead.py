@@ -110,6 +110,9 @@ class VAETask:
     def build_pipeline(self, modules: Mapping[str, nn.Module]) -> VAEPipeline:
         return VAEPipeline(modules["vae"])
 
+    def save(self, pipeline: VAEPipeline, folder: object) -> None:
+        pipeline.save_pretrained(folder)
+
 
 def bare_loop(data: Pictures) -> Iterator[None]:
     """Trains for ever, a step each time it is asked."""

@@ -13,15 +13,26 @@ from meddiffusers.registration import register
 
 if TYPE_CHECKING:
     from meddiffusers.models.attribute_vae import AttributeVAE
+    from meddiffusers.models.segmentation_unet import SegmentationUNet
     from meddiffusers.pipelines.attribute_vae_pipeline import AttributeVAEPipeline
+    from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
 
 __version__ = "0.1.0.dev0"
 
 PUBLIC = {
     "AttributeVAE": "meddiffusers.models.attribute_vae",
     "AttributeVAEPipeline": "meddiffusers.pipelines.attribute_vae_pipeline",
+    "ConditionalSegmentationPipeline": "meddiffusers.pipelines.conditional_segmentation_pipeline",
+    "SegmentationUNet": "meddiffusers.models.segmentation_unet",
 }
-__all__ = ["PUBLIC", "AttributeVAE", "AttributeVAEPipeline", "__version__"]
+__all__ = [
+    "PUBLIC",
+    "AttributeVAE",
+    "AttributeVAEPipeline",
+    "ConditionalSegmentationPipeline",
+    "SegmentationUNet",
+    "__version__",
+]
 
 register(PUBLIC)
 

@@ -115,6 +115,9 @@ class ToyTask:
     def build_pipeline(self, modules: Mapping[str, nn.Module]) -> ToyPipeline:
         return ToyPipeline(modules["net"])
 
+    def save(self, pipeline: ToyPipeline, folder: Path) -> None:
+        pipeline.save_pretrained(folder)
+
 
 def run_toy(output_dir: Path, toy: dict[str, Any] | ToyTask | None = None, **settings: Any) -> TrainingResult:
     """Trains a toy as a fresh process would; two samples a step and no warm-up unless told otherwise."""

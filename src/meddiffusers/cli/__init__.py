@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meddiffusers.cli.console import console, errors, table
+from meddiffusers.cli.convert import convert
 from meddiffusers.cli.data import data
+from meddiffusers.cli.segmentation import evaluate_segmentation, segment
 
 if TYPE_CHECKING:
     from meddiffusers.pipelines.attribute_vae_pipeline import AttributeVAEPipeline
@@ -21,7 +23,10 @@ evaluate = typer.Typer(no_args_is_help=True, help="Measure a repository's model 
 card = typer.Typer(no_args_is_help=True, help="Write and check model cards.")
 app.add_typer(evaluate, name="evaluate")
 app.add_typer(card, name="card")
+app.add_typer(convert, name="convert")
 app.add_typer(data, name="data")
+app.command()(segment)
+evaluate.command("segmentation")(evaluate_segmentation)
 
 Repository = Annotated[str, typer.Argument(help="A folder, or a repository id on the Hub.")]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")]

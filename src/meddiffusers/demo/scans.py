@@ -13,6 +13,7 @@ from meddiffusers.data.io import read
 from meddiffusers.data.regions import LATERAL_VENTRICLES
 from meddiffusers.data.scan import Scan
 from meddiffusers.data.slices import slices
+from meddiffusers.demo.outlines import outlined, spread_over
 from meddiffusers.demo.page import Section
 from meddiffusers.evaluation.panels import panel
 
@@ -82,20 +83,7 @@ def _spread(pictures: np.ndarray, first: float = 0.15, last: float = 0.85) -> li
 def _outlined(scan: Scan, mask: Scan) -> list[np.ndarray]:
     """Axial slices (H, W, 3) that meet the mask, its border in red."""
     pictures, marks = slices(scan).array[:, 0], slices(mask).array[:, 0] > 0
-    met = np.flatnonzero(marks.any(axis=(1, 2)))
-    chosen = met[np.linspace(0, len(met) - 1, COUNT).round().astype(int)]
-    return [_bordered(pictures[index], [marks[index]]) for index in chosen]
-
-
-def _bordered(picture: np.ndarray, marks: list[np.ndarray]) -> np.ndarray:
-    """The picture (H, W) in grey with the borders of masks in red, then yellow."""
-    grey = np.clip(picture / max(np.percentile(picture, 99.7), 1e-6), 0, 1)
-    coloured = np.stack([grey] * 3, axis=-1)
-    for mark, colour in zip(marks, ((1, 0.25, 0.2), (1, 0.9, 0.2)), strict=False):
-        inner = mark.copy()
-        inner[1:-1, 1:-1] &= mark[:-2, 1:-1] & mark[2:, 1:-1] & mark[1:-1, :-2] & mark[1:-1, 2:]
-        coloured[mark & ~inner] = colour
-    return coloured
+    return [outlined(pictures[index], [marks[index]]) for index in spread_over(marks, COUNT)]
 
 
 def _phantom_tumours(sequence: str) -> list[np.ndarray]:
@@ -107,7 +95,7 @@ def _phantom_tumours(sequence: str) -> list[np.ndarray]:
         marks = slices(case.raters).array[0] > 0 if case.raters else np.zeros((1, 160, 160), bool)
         areas = marks.sum(axis=(1, 2))
         pictures.append(
-            _bordered(slices(case.images[sequence]).array[0, 0], [marks[areas.argmax()], marks[areas.argmin()]])
+            outlined(slices(case.images[sequence]).array[0, 0], [marks[areas.argmax()], marks[areas.argmin()]])
         )
     return pictures
 

@@ -228,6 +228,10 @@ class AttributeVAETask:
         vae.register_to_config(calibration=calibration)
         return pipeline
 
+    def save(self, pipeline: AttributeVAEPipeline, folder: Path) -> None:
+        """The whole pipeline."""
+        pipeline.save_pretrained(folder)
+
     def evaluate(self, pipeline: AttributeVAEPipeline) -> Report:
         """Figures and pictures of the trained pipeline on the held-out images."""
         measure = MEASURES[self.config.measure] if self.config.measure else None

@@ -13,6 +13,7 @@ import logging
 import math
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -239,7 +240,7 @@ class _Run:
         }
         pipeline = self.task.build_pipeline(modules)
         if self.accelerator.is_main_process:
-            save_over_earlier(pipeline, self.output_dir)
+            save_over_earlier(partial(self.task.save, pipeline), self.output_dir)
         self.accelerator.wait_for_everyone()
         return TrainingResult(
             pipeline, modules, self.output_dir, self.state.step, self.state.seconds, stop is Stop.TIME

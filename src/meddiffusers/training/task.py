@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from torch import Tensor, nn
@@ -68,3 +69,6 @@ class Task(Protocol):
 
     def build_pipeline(self, modules: Mapping[str, nn.Module]) -> DiffusionPipeline:
         """The pipeline to save and publish, made of the trained modules and what else it needs."""
+
+    def save(self, pipeline: Any, folder: Path) -> None:
+        """Writes what the run leaves, the pipeline or what of it was trained, into ``folder``, which may not exist."""

@@ -1,0 +1,122 @@
+"""`meddiffusers segment`, `meddiffusers evaluate segmentation`: masks of a subject's scans, and how good a model is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from meddiffusers.cli.console import console, table
+
+if TYPE_CHECKING:
+    from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
+
+Repository = Annotated[str, typer.Argument(help="A folder, or a repository id on the Hub.")]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")]
+Steps = Annotated[int, typer.Option(min=1, help="Denoising steps.")]
+Members = Annotated[int, typer.Option(min=1, help="Members of the ensemble.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the noise.")]
+Lora = Annotated[str | None, typer.Option(help="Folder or repository of a LoRA adapter.")]
+
+
+def segment(
+    repository: Repository,
+    subject: Annotated[Path, typer.Argument(help="A scan, a DICOM series, or a folder with one scan a sequence.")],
+    output: Annotated[Path, typer.Argument(help="Folder for mask, probability, uncertainty and a picture.")],
+    sequence: Annotated[str | None, typer.Option(help="What a single scan is, where its name does not tell.")] = None,
+    num_inference_steps: Steps = 10,
+    ensemble_size: Members = 5,
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Probability above which a voxel is marked.")] = 0.5,
+    seed: Seed = 0,
+    lora: Lora = None,
+    revision: Revision = None,
+) -> None:
+    """Segment a subject's scans: NIfTI files on the voxels of the scans, and a PNG panel."""
+    import torch
+
+    from meddiffusers.data.io import write
+    from meddiffusers.data.io.png_panel import write_panel
+    from meddiffusers.data.subject import read_subject
+
+    pipeline = segmentation_pipeline(repository, revision, lora)
+    scan = read_subject({sequence: subject} if sequence else subject, pipeline.sequences)
+    result = pipeline(
+        scan,
+        num_inference_steps=num_inference_steps,
+        ensemble_size=ensemble_size,
+        threshold=threshold,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    output.mkdir(parents=True, exist_ok=True)
+    for name, map_ in {"mask": result.mask, "probability": result.probability, **result.uncertainty}.items():
+        write(map_, output / f"{name}.nii.gz")
+    write_panel(scan, output / "panel.png", labels=result.mask)
+    ml = {
+        name: (result.mask.array == label).sum() * scan.voxel_volume / 1000 for label, name in pipeline.id2label.items()
+    }
+    rows = [(name, f"{volume:.2f}") for name, volume in list(ml.items())[1:]]
+    console.print(table(("label", "ml"), *rows))
+    console.print(f"Seen: {', '.join(scan.modality)}. Masks, maps and panel.png are in {output}")
+
+
+def evaluate_segmentation(
+    repository: Repository,
+    data: Annotated[str, typer.Argument(help="'phantom', a BraTS 2020 folder, or a data set of images and masks.")],
+    image_column: Annotated[str, typer.Option(help="Column of the images.")] = "image",
+    mask_column: Annotated[str, typer.Option(help="Column of the masks.")] = "mask",
+    num_inference_steps: Steps = 10,
+    ensemble_size: Members = 5,
+    max_samples: Annotated[int | None, typer.Option(min=1, help="Look at the first so many pictures only.")] = None,
+    seed: Seed = 0,
+    lora: Lora = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for metrics.json and pictures; by default runs/evaluation/NAME.")
+    ] = None,
+    revision: Revision = None,
+) -> None:
+    """Overlap, calibration, uncertainty and the ensemble's spread on held-out pictures, with 95 % intervals."""
+    from meddiffusers.evaluation.segmentation_report import evaluate_segmentation
+    from meddiffusers.evaluation.segmentation_run import run_segmentation
+    from meddiffusers.training.segmentation_data import SegmentationDataConfig, held_out
+
+    pipeline = segmentation_pipeline(repository, revision, lora)
+    brats = any(Path(data).glob("**/BraTS20_*_flair.nii*"))
+    rows = held_out(
+        SegmentationDataConfig(
+            dataset_name="brats2020" if brats else data,
+            train_data_dir=data if brats else None,
+            image_column=image_column,
+            mask_column=mask_column,
+            sequences=list(pipeline.sequences),
+            classes=list(pipeline.id2label.values())[1:],
+            resolution=pipeline.unet.config["sample_size"],
+            spacing=pipeline.config["spacing"],
+        )
+    )
+    rows = rows.select(range(min(max_samples or len(rows), len(rows))))
+    result = run_segmentation(
+        pipeline, rows, num_inference_steps=num_inference_steps, ensemble_size=ensemble_size, seed=seed
+    )
+    report = evaluate_segmentation(result, dataset=f"{Path(data).name}, held out", seed=seed)
+    figures = [
+        (each.name, f"{each.value:.4g}", f"{each.low:.4g} – {each.high:.4g}", str(each.n)) for each in report.metrics
+    ]
+    console.print(table(("metric", "value", "95 %", "N"), *figures))
+    folder = output or Path("runs", "evaluation", Path(repository).name)
+    console.print(f"Figures are in {report.save(folder)}, pictures beside them.")
+
+
+def segmentation_pipeline(repository: str, revision: str | None, lora: str | None) -> ConditionalSegmentationPipeline:
+    """The pipeline of a repository, with an adapter if one is given."""
+    from meddiffusers.hub.load import load
+    from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
+
+    pipeline = load(repository, revision=revision)
+    if not isinstance(pipeline, ConditionalSegmentationPipeline):
+        raise ValueError(
+            f"{repository} holds a {type(pipeline).__name__}; this command takes a ConditionalSegmentationPipeline."
+        )
+    if lora:
+        pipeline.load_lora_weights(lora)
+    return pipeline

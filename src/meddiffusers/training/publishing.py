@@ -1,0 +1,48 @@
+"""What becomes of a trained pipeline: figures, pictures, a repository with its model card, the Hub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+
+from meddiffusers.evaluation.report import Report
+from meddiffusers.hub.card import Facts
+from meddiffusers.hub.publish import publish, write_repository
+from meddiffusers.training.config import TrainingConfig
+from meddiffusers.training.engine import TrainingResult
+
+
+@dataclass
+class CardConfig:
+    """What becomes of the trained model."""
+
+    card: str | None = field(default=None, metadata={"help": "YAML of facts (see model_cards/) for the model card."})
+
+    def facts(self, training: TrainingConfig) -> Facts | None:
+        """The facts, read before any work; ValueError where the model is to be published and there are none."""
+        if training.push_to_hub and self.card is None:
+            raise ValueError(
+                "push_to_hub is set but card is not; a published model needs a card: give --card FACTS.yaml."
+            )
+        return Facts.read(Path(self.card)) if self.card else None
+
+
+def finish(
+    result: TrainingResult, evaluate: Callable[[Any], Report], training: TrainingConfig, facts: Facts | None
+) -> None:
+    """Evaluates the pipeline on the main process, and writes or publishes the repository if there are facts."""
+    if not PartialState().is_main_process:
+        return
+    report = evaluate(result.pipeline)
+    report = replace(report, run={**report.run, "seed": training.seed, "training_minutes": result.seconds / 60})
+    print(f"Figures are in '{report.save(result.output_dir)}', pictures beside them.")
+    if facts is None:
+        return
+    repository = write_repository(result.pipeline, report, facts, result.output_dir / "repository")
+    print(f"The repository is in '{repository}'.")
+    if training.push_to_hub and training.hub_model_id:
+        print(publish(repository, training.hub_model_id, private=training.hub_private_repo))

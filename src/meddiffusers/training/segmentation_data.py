@@ -1,0 +1,144 @@
+"""Where the pictures and masks of a segmentation task come from, and how they are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from torch import Tensor
+
+from meddiffusers.data.segmentation_brats import brats_segmentation
+from meddiffusers.data.segmentation_images import image_mask_segmentation
+from meddiffusers.data.segmentation_slices import INTENSITY_SCALE, phantom_segmentation
+
+PHANTOM, BRATS = "phantom", "brats2020"
+PHANTOM_SHARES = {"tumour": 0.6, None: 0.15, "white_matter_lesions": 0.15, "cavity": 0.1}
+PHANTOM_HEIGHTS = (-50.0, 65.0)  # mm: the whole brain
+PHANTOM_SKULL = 0.3  # part of the subjects with a whole head
+HARD = (0.5, 1.0)  # difficulties of the test subjects' lesions
+
+
+def _setting(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
+def _list_setting(default: list[Any], help: str) -> Any:
+    return field(default_factory=lambda: list(default), metadata={"help": help})
+
+
+@dataclass
+class SegmentationDataConfig:
+    """Which data, and what is in them."""
+
+    dataset_name: str = _setting(
+        PHANTOM, "'phantom', 'brats2020' (with train_data_dir), a folder of images and masks, or a data set of the Hub."
+    )
+    train_data_dir: str | None = _setting(None, "Folder of BraTS 2020.")
+    image_column: str = _setting("image", "Column of the images.")
+    mask_column: str = _setting("mask", "Column of the masks: label ids, or 0 and 255.")
+    sequences: list[str] = _list_setting(["t1", "t1ce", "t2", "flair"], "Names of the channels, in their order.")
+    classes: list[str] = _list_setting(["tumour"], "Names of the labels 1, 2, …; of BraTS necrosis, oedema, enhancing.")
+    resolution: int = _setting(96, "Height and width of the pictures in pixels.")
+    spacing: float | None = _setting(None, "Edge length of a pixel in mm, to which scans are brought.")
+    max_train_samples: int | None = _setting(None, "Train on the first so many pictures only.")
+    preprocessing_num_workers: int | None = _setting(None, "Processes that prepare the data set.")
+    phantom_slices: int = _setting(5000, "Training pictures of phantoms, two of each subject.")
+    phantom_seed: int = _setting(0, "Seed of the training subjects; the next one is that of the test subjects.")
+    phantom_test_slices: int = _setting(240, "Test pictures of phantoms with hard lesions, two of each subject.")
+
+
+class SegmentationImages:
+    """A map-style data set of `{"image": (C, H, W) float in [0, 1], "masks": (R, H, W) uint8}`."""
+
+    def __init__(self, rows: datasets.Dataset) -> None:
+        self.rows = rows.with_format("numpy")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: list[int]) -> list[dict[str, Tensor]]:
+        read = self.rows.select_columns(["image", "masks"])[indices]
+        images = torch.from_numpy(np.stack(read["image"]).astype(np.float32)) / INTENSITY_SCALE
+        masks = torch.from_numpy(np.stack(read["masks"]).astype(np.uint8))
+        return [{"image": image, "masks": mask} for image, mask in zip(images, masks, strict=True)]
+
+
+def load_segmentation_data(config: SegmentationDataConfig) -> datasets.DatasetDict:
+    """The splits train and test, subjects apart, with rows as `data.segmentation_slices` has them.
+
+    Raises:
+        ValueError: BraTS without a folder or a spacing, a set without one of the two splits, and as the readers do.
+    """
+    if config.dataset_name == PHANTOM:
+        train = phantom_segmentation(config.phantom_slices, config.phantom_seed, **_phantom_settings(config))
+        data = datasets.DatasetDict(train=train, test=held_out(config))
+    else:
+        data = _read(config)
+    if "train" not in data:
+        raise ValueError(f"{config.dataset_name} has the splits {', '.join(data)}; expected train, and one to test on.")
+    if config.max_train_samples:
+        data["train"] = data["train"].select(range(min(config.max_train_samples, len(data["train"]))))
+    return datasets.DatasetDict(train=data["train"], test=_test_split(data, config))
+
+
+def held_out(config: SegmentationDataConfig) -> datasets.Dataset:
+    """The test split alone. Raises as `load_segmentation_data`."""
+    if config.dataset_name == PHANTOM:
+        seed, settings = config.phantom_seed + 1, _phantom_settings(config)
+        return phantom_segmentation(config.phantom_test_slices, seed, difficulty=HARD, **settings)
+    return _test_split(_read(config), config)
+
+
+def _read(config: SegmentationDataConfig) -> datasets.DatasetDict:
+    size, workers = (config.resolution, config.resolution), config.preprocessing_num_workers
+    if config.dataset_name != BRATS:
+        return image_mask_segmentation(
+            config.dataset_name,
+            size=size,
+            sequences=config.sequences,
+            classes=config.classes,
+            image_column=config.image_column,
+            mask_column=config.mask_column,
+            num_proc=workers,
+        )
+    if config.train_data_dir is None or config.spacing is None:
+        raise ValueError(
+            f"{BRATS} needs its folder and the size of a pixel; got train_data_dir={config.train_data_dir!r} and "
+            f"spacing={config.spacing!r}. Give --train_data_dir FOLDER --spacing MM."
+        )
+    return brats_segmentation(
+        config.train_data_dir,
+        size=size,
+        spacing=config.spacing,
+        sequences=config.sequences,
+        classes=config.classes,
+        num_proc=workers,
+    )
+
+
+def _test_split(data: datasets.DatasetDict, config: SegmentationDataConfig) -> datasets.Dataset:
+    split = next((name for name in ("test", "validation") if name in data), None)
+    if split is None:
+        raise ValueError(
+            f"{config.dataset_name} has the splits {', '.join(data)}; expected a test or a validation split."
+        )
+    return data[split]
+
+
+def _phantom_settings(config: SegmentationDataConfig) -> dict[str, Any]:
+    return {
+        "size": config.resolution,
+        "sequences": tuple(config.sequences),
+        "classes": tuple(config.classes),
+        "per_subject": 2,
+        "shares": PHANTOM_SHARES,
+        "heights": PHANTOM_HEIGHTS,
+        "skull": PHANTOM_SKULL,
+        "num_proc": config.preprocessing_num_workers,
+    }

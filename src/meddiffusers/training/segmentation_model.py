@@ -1,0 +1,152 @@
+"""The network of a segmentation task: from settings, from a repository, or with an adapter to be trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
+
+from meddiffusers.hub.load import load
+from meddiffusers.models.segmentation_unet import SegmentationUNet
+from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
+from meddiffusers.training.segmentation_data import SegmentationDataConfig
+
+ADAPTED = ("to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2")  # layers that get an adapter: nearly all weights
+
+
+def _setting(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
+def _list_setting(default: list[Any], help: str) -> Any:
+    return field(default_factory=lambda: list(default), metadata={"help": help})
+
+
+@dataclass
+class SegmentationModelConfig:
+    """Which network, and how it learns."""
+
+    pretrained_model_name_or_path: str | None = _setting(None, "Repository or folder to start from.")
+    revision: str | None = _setting(None, "Branch, tag or commit of that repository.")
+    rank: int | None = _setting(None, "Train a LoRA adapter of this rank, and nothing else.")
+    lora_alpha: int | None = _setting(None, "Scale of the adapter, over its rank; the rank itself if not given.")
+
+    patch_size: int = _setting(2, "Pixels of each side that the networks see as one.")
+    block_out_channels: list[int] = _list_setting([32, 64, 96], "Channels of the denoiser's levels.")
+    layers_per_block: int = _setting(1, "Residual blocks of a level.")
+    attention_levels: list[int] = _list_setting([], "Levels of the denoiser with attention, counted from 0.")
+    attention_head_dim: int | None = _setting(None, "Channels of an attention head; one head if not given.")
+    norm_num_groups: int = _setting(16, "Groups of the normalisation.")
+    image_block_out_channels: list[int] = _list_setting([], "Channels of the image network's levels; none without.")
+    feature_channels: int = _setting(32, "Channels of what the image network makes of an image.")
+
+    prediction_type: Literal["sample", "epsilon", "v_prediction"] = _setting("sample", "What the network predicts.")
+    variance_type: Literal["fixed_small", "learned_range"] = _setting("fixed_small", "learned_range: train it too.")
+    mask_range: list[float] = _list_setting([-1.0, 1.0], "What 0 and 1 of a mask are to the network.")
+    snr_gamma: float | None = _setting(None, "γ of min-SNR weights; unweighted if not given.")
+    noise_draws: int = _setting(1, "Noisy masks drawn for each picture of a batch.")
+    sequence_dropout: float = _setting(0.0, "Part of the pictures that a random number of sequences is left out of.")
+
+
+def first_pipeline(data: SegmentationDataConfig, config: SegmentationModelConfig) -> ConditionalSegmentationPipeline:
+    """The pipeline before training, its network new or of a repository.
+
+    Raises:
+        ValueError: a repository of another kind, or with other sequences, labels or pixels than the data; an adapter
+            without a repository.
+    """
+    if config.pretrained_model_name_or_path:
+        return _repository(data, config)
+    if config.rank:
+        raise ValueError(
+            f"rank={config.rank} but pretrained_model_name_or_path is not set; an adapter changes weights that there "
+            "are: give --pretrained_model_name_or_path REPOSITORY."
+        )
+    id2label = dict(enumerate(["background", *data.classes]))
+    channels = 1 if len(id2label) == 2 else len(id2label)
+    unet = SegmentationUNet(
+        image_channels=len(data.sequences),
+        mask_channels=channels,
+        out_channels=2 * channels if config.variance_type == "learned_range" else None,
+        patch_size=config.patch_size,
+        sample_size=data.resolution,
+        denoiser=_network(config.block_out_channels, config.attention_levels, config),
+        image_network=_network(config.image_block_out_channels, [], config)
+        if config.image_block_out_channels
+        else None,
+        feature_channels=config.feature_channels,
+    )
+    return ConditionalSegmentationPipeline(
+        unet=unet,
+        scheduler=_scheduler(config),
+        sequences=data.sequences,
+        id2label=id2label,
+        spacing=data.spacing,
+        mask_range=config.mask_range,
+    )
+
+
+def add_adapter(unet: SegmentationUNet, rank: int, alpha: int | None) -> None:
+    """Adds an adapter, the only thing left to train."""
+    unet.requires_grad_(False)
+    unet.add_adapter(LoraConfig(r=rank, lora_alpha=alpha or rank, target_modules=list(ADAPTED)))
+
+
+def save_adapter(pipeline: ConditionalSegmentationPipeline, folder: Path) -> None:
+    """Writes the adapter of a pipeline as `load_lora_weights` reads it, in half precision."""
+    layers = {name: tensor.to(torch.float16) for name, tensor in get_peft_model_state_dict(pipeline.unet).items()}
+    scale = pipeline.unet.peft_config["default"].to_dict()  # without it the adapter would load with its rank as α
+    pipeline.save_lora_weights(folder, unet_lora_layers=layers, unet_lora_adapter_metadata=scale)
+
+
+def _network(channels: list[int], attention: list[int], config: SegmentationModelConfig) -> dict[str, Any]:
+    """Settings of a UNet2DModel."""
+    down = ["AttnDownBlock2D" if level in attention else "DownBlock2D" for level in range(len(channels))]
+    return {
+        "block_out_channels": channels,
+        "down_block_types": down,
+        "up_block_types": [name.replace("Down", "Up") for name in reversed(down)],
+        "layers_per_block": config.layers_per_block,
+        "attention_head_dim": config.attention_head_dim,
+        "norm_num_groups": config.norm_num_groups,
+    }
+
+
+def _scheduler(config: SegmentationModelConfig) -> DDIMScheduler | DDPMScheduler:
+    """The paper's noise; DDIM from the last time on, or, for a learnt variance, DDPM, which alone makes use of it."""
+    settings: dict[str, Any] = {
+        "beta_start": 1e-4,
+        "beta_end": 0.02,
+        "prediction_type": config.prediction_type,
+        "timestep_spacing": "trailing",
+    }
+    if config.variance_type == "learned_range":
+        return DDPMScheduler(**settings, variance_type="learned_range")
+    return DDIMScheduler(**settings)
+
+
+def _repository(data: SegmentationDataConfig, config: SegmentationModelConfig) -> ConditionalSegmentationPipeline:
+    name = config.pretrained_model_name_or_path or ""
+    pipeline = load(name, revision=config.revision)
+    if not isinstance(pipeline, ConditionalSegmentationPipeline):
+        raise ValueError(f"{name} holds a {type(pipeline).__name__}; expected a ConditionalSegmentationPipeline.")
+    if isinstance(pipeline.unet, UNet2DModel):
+        pipeline = ConditionalSegmentationPipeline.from_pipe(
+            pipeline, unet=SegmentationUNet.from_unet(pipeline.unet, pipeline.mask_channels)
+        )
+    theirs = {
+        "sequences": list(pipeline.sequences),
+        "classes": list(pipeline.id2label.values())[1:],
+        "spacing": pipeline.config["spacing"],
+    }
+    differing = [
+        f"{key} {value!r} (here {getattr(data, key)!r})" for key, value in theirs.items() if getattr(data, key) != value
+    ]
+    if differing:
+        raise ValueError(f"{name} has {', '.join(differing)}. Configure the same to start from it.")
+    return pipeline

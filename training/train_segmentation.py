@@ -1,0 +1,43 @@
+"""Train a diffusion model that segments pictures, or fine-tune one by a LoRA adapter on a few scans of one's own.
+
+    accelerate launch training/train_segmentation.py --config training/configs/segmentation_brain.yaml
+    accelerate launch training/train_segmentation.py --config training/configs/segmentation_lora.yaml \\
+        --dataset_name FOLDER --pretrained_model_name_or_path REPOSITORY --rank 8 --output_dir runs/mine
+
+Every line of the YAML file is also an option of the command line, which wins. `segmentation_paper.yaml` is the
+configuration of Wolleb et al. 2022. The output folder opens with `DiffusionPipeline.from_pretrained`, or, with
+`--rank`, with `pipe.load_lora_weights`; it holds `metrics.json` and pictures. `--card FACTS.yaml` also writes a whole
+repository with its model card, which `--push_to_hub --hub_model_id me/name` publishes.
+"""
+
+from __future__ import annotations
+
+from accelerate.utils import set_seed
+
+from meddiffusers.training.config import TrainingConfig
+from meddiffusers.training.engine import train
+from meddiffusers.training.parsing import parse_config
+from meddiffusers.training.publishing import CardConfig, finish
+from meddiffusers.training.segmentation_data import SegmentationDataConfig
+from meddiffusers.training.segmentation_model import SegmentationModelConfig
+from meddiffusers.training.segmentation_task import SegmentationTask
+
+
+def main() -> None:
+    """Train, evaluate, and write or publish the repository if asked to."""
+    data, model, training, publishing = parse_config(
+        SegmentationDataConfig, SegmentationModelConfig, TrainingConfig, CardConfig
+    )
+    facts = publishing.facts(training)
+    if facts and model.rank:
+        raise ValueError(
+            "card and rank are both set; a card goes with a whole repository, and rank trains an adapter alone. "
+            "Leave out one of them."
+        )
+    set_seed(training.seed)  # the network's first weights
+    task = SegmentationTask(data, model)
+    finish(train(task, training), task.evaluate, training, facts)
+
+
+if __name__ == "__main__":
+    main()
