@@ -1,8 +1,10 @@
-"""The baseline of the segmentation benchmark: a supervised U-Net on the same pictures, augmented alike."""
+"""The baseline of the segmentation benchmark: a supervised U-Net of equal size, on the same pictures, for as long."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +12,28 @@ import datasets
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate.utils import extract_model_from_parallel
+from accelerate.utils import extract_model_from_parallel, set_seed
 from diffusers import UNet2DModel
 from torch import Tensor, nn
 
 from meddiffusers.data.segmentation_slices import INTENSITY_SCALE
+from meddiffusers.evaluation.report import Report
+from meddiffusers.evaluation.results import write_json
 from meddiffusers.evaluation.segmentation_result import SegmentationResult
+from meddiffusers.training.config import TrainingConfig
+from meddiffusers.training.engine import TrainingResult, train
+from meddiffusers.training.parsing import parse_config
 from meddiffusers.training.randomness import BatchRandom
 from meddiffusers.training.segmentation_data import SegmentationDataConfig
 from meddiffusers.training.segmentation_model import SegmentationModelConfig
 from meddiffusers.training.segmentation_task import SegmentationTask
 from meddiffusers.training.task import Validation
 
-BATCH = 32
+CONFIG = "training/configs/segmentation_brain.yaml"
+RUN, CHECKPOINT = Path("runs/segmentation-unet"), Path("examples/checkpoints/seg-ddpm-brain")
+CHANNELS = [48, 96, 128, 144]  # 5.46 M parameters; the shipped model has 5.51 M
+PROBED = 40  # steps that tell how long a step takes
+BATCH, PATCH = 32, 2
 
 
 class SupervisedTask(SegmentationTask):
@@ -31,11 +42,11 @@ class SupervisedTask(SegmentationTask):
     def __init__(self, data: SegmentationDataConfig, config: SegmentationModelConfig, channels: list[int]) -> None:
         super().__init__(data, config)
         count = len(channels)
-        self.patch, self.labels = config.patch_size, 1 + len(data.classes)
+        labels = 1 + len(data.classes)
         self.unet = UNet2DModel(
-            sample_size=data.resolution // self.patch,
-            in_channels=len(data.sequences) * self.patch**2,
-            out_channels=self.labels * self.patch**2,
+            sample_size=data.resolution // PATCH,
+            in_channels=len(data.sequences) * PATCH**2,
+            out_channels=labels * PATCH**2,
             block_out_channels=channels,
             down_block_types=["DownBlock2D"] * count,
             up_block_types=["UpBlock2D"] * count,
@@ -47,8 +58,8 @@ class SupervisedTask(SegmentationTask):
     def loss(
         self, modules: Mapping[str, nn.Module], batch: dict[str, Tensor], random: BatchRandom
     ) -> dict[str, Tensor]:
-        image, masks = self.augmented(batch, 1, random)
-        return {"loss": F.cross_entropy(logits(modules["unet"], image, self.patch).float(), masks.long())}
+        image, masks = self.denoising.augmented(batch, 1, random)
+        return {"loss": F.cross_entropy(logits(modules["unet"], image).float(), masks.long())}
 
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
         return Validation()
@@ -60,18 +71,38 @@ class SupervisedTask(SegmentationTask):
         pipeline.save_pretrained(folder)
 
 
-def logits(unet: nn.Module, image: Tensor, patch: int) -> Tensor:
+def trained_baseline() -> tuple[UNet2DModel, float]:
+    """The U-Net and the minutes it was trained for: as many as the shipped model, by the same configuration."""
+    done = RUN / "minutes.json"
+    if not done.is_file():
+        minutes = Report.read(CHECKPOINT).run["training_minutes"]
+        step = _train(RUN / "probe", max_train_steps=PROBED).seconds / PROBED
+        result = _train(RUN, max_train_steps=round(60 * minutes / step), resume_from_checkpoint="latest")
+        write_json(done, {"minutes": result.seconds / 60, "steps": result.step})
+    return UNet2DModel.from_pretrained(RUN).eval(), json.loads(done.read_text())["minutes"]
+
+
+def _train(folder: Path, **settings: Any) -> TrainingResult:
+    data, model, training = parse_config(
+        SegmentationDataConfig, SegmentationModelConfig, TrainingConfig, argv=["--config", CONFIG]
+    )
+    set_seed(training.seed)
+    task = SupervisedTask(data, model, CHANNELS)
+    return train(task, replace(training, output_dir=str(folder), validation_steps=None, **settings))
+
+
+def logits(unet: nn.Module, image: Tensor) -> Tensor:
     """(B, L, H, W) of images (B, C, H, W)."""
-    return F.pixel_shuffle(unet(F.pixel_unshuffle(image, patch), 0).sample, patch)
+    return F.pixel_shuffle(unet(F.pixel_unshuffle(image, PATCH), 0).sample, PATCH)
 
 
 @torch.inference_mode()
 def run_supervised(
-    unet: UNet2DModel, rows: datasets.Dataset, like: SegmentationResult, patch: int, samples: int, seed: int = 0
+    unet: UNet2DModel, rows: datasets.Dataset, like: SegmentationResult, samples: int, seed: int = 0
 ) -> SegmentationResult:
     """What the U-Net says of the rows that `like` is of; its samples are drawn pixel by pixel from the softmax."""
     images = torch.from_numpy(np.stack(rows.with_format("numpy")["image"]).astype(np.float32) / INTENSITY_SCALE)
-    probability = torch.cat([logits(unet, part, patch).softmax(dim=1) for part in images.split(BATCH)])
+    probability = torch.cat([logits(unet, part).softmax(dim=1) for part in images.split(BATCH)])
     foreground = 1 - probability[:, 0] > 0.5
     mask = torch.where(foreground, probability[:, 1:].argmax(dim=1) + 1, 0).byte()
     drawn = torch.distributions.Categorical(probs=probability.movedim(1, -1))

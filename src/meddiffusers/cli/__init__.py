@@ -6,7 +6,7 @@ Heavy imports stand inside the commands, so that `--help` waits for no more than
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -44,8 +44,9 @@ def demo(
     from meddiffusers.demo.digits import digits_section
     from meddiffusers.demo.page import write_page
     from meddiffusers.demo.scans import scans_section
+    from meddiffusers.demo.segmentation import segmentation_section
 
-    sections = [scans_section(scans), digits_section(checkpoints)]
+    sections = [scans_section(scans), segmentation_section(checkpoints, scans), digits_section(checkpoints)]
     for section in sections:
         console.print(f"{section.title} ({section.seconds:.1f} s)", style="bold")
         if section.table:
@@ -152,15 +153,21 @@ def card_write(
     runs: Annotated[list[Path], typer.Argument(help="Training runs of one recipe; the first is the one to publish.")],
     facts: Annotated[Path, typer.Option(help="YAML of facts, see model_cards/.")],
     output: Annotated[Path, typer.Option(help="Folder of the repository to write.")],
+    dtype: Annotated[
+        Literal["float32", "float16", "bfloat16"], typer.Option(help="What the weights are stored in.")
+    ] = "float32",
 ) -> None:
     """Write a whole repository from training runs: the first run's weights, figures with their spread over all runs."""
+    import torch
+
     from meddiffusers.evaluation.report import Report
     from meddiffusers.hub.card import Facts
     from meddiffusers.hub.load import load
     from meddiffusers.hub.publish import write_repository
 
     report, *others = [Report.read(run) for run in runs]
-    written = write_repository(load(runs[0]), report.with_spread(others), Facts.read(facts), output)
+    pipeline = load(runs[0], torch_dtype=getattr(torch, dtype))
+    written = write_repository(pipeline, report.with_spread(others), Facts.read(facts), output)
     console.print(f"The repository is {written}")
 
 

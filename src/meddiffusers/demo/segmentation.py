@@ -41,9 +41,8 @@ def segmentation_section(checkpoints: Path, scans: Path) -> Section:
         began = time.perf_counter()
         result = pipeline(scan, generator=torch.Generator().manual_seed(0))
         seconds = time.perf_counter() - began
-        pictures[f"{title}: the given outline in red, the mask's in yellow; below it the probability and the entropy"] = (
-            _panel(scan, truth, result)
-        )
+        caption = f"{title}: the given outline in red, the mask's in yellow; below, the probability and the entropy"
+        pictures[caption] = _panel(scan, truth, result)
         whole, core = _dice(result.mask, truth, (1, 2, 3)), _dice(result.mask, truth, (1, 3))
         rows.append([title, str(scan.shape[2]), f"{whole:.2f}", f"{core:.2f}", f"{seconds:.1f}"])
     return Section(

@@ -76,7 +76,7 @@ def _metrics(result: SegmentationResult, scores: SegmentationScores, dataset: st
     metrics += [
         mean("false positives", scores.false_positive, "part of the slices without foreground in which any is found"),
         _calibration(result, scores, dataset, seed),
-        mean("error–uncertainty AUROC", scores.auroc, "subjects, over all pixels of each", scores.subjects),
+        mean("error–uncertainty AUROC", scores.auroc, "subjects, over the pixels of the head", scores.subjects),
         mean(
             f"area under Dice–rejection curve to {FRACTIONS[-1]:.0%}",
             area_under_rejection(scores.rejection),
@@ -100,7 +100,7 @@ def _calibration(result: SegmentationResult, scores: SegmentationScores, dataset
 
     everyone = np.arange(len(scores.subjects))
     low, high = bootstrap_interval(error, scores.subjects, seed)
-    note = f"all pixels of the slices, {BINS} bins of the foreground's probability"
+    note = f"pixels of the head, {BINS} bins of the foreground's probability"
     return Metric(
         "expected calibration error", error(everyone), dataset, len(result.mask), low, high, OVER_SUBJECTS, note
     )

@@ -34,8 +34,8 @@ class SegmentationScores:
     whole: of the foreground, (N,) each; NaN in slices whose reference has none.
     classes: of ids 1 to K − 1, (N, K − 1) each; NaN in slices whose reference lacks the class.
     false_positive (N,): 1 where the mask has foreground and the reference none, 0 where neither has, else NaN.
-    bins (S, 3, BINS): reliability bins of the foreground's probability.
-    auroc (S,): of uncertainty against error, a pixel with another label than the reference's; NaN without errors.
+    bins (S, 3, BINS): reliability bins of the foreground's probability, in the head (where the image is above 0).
+    auroc (S,): in the head, of uncertainty against error, another label than the reference's; NaN without errors.
     rejection, best, random (S, F): Dice–rejection curves of the foreground by uncertainty, with the errors first, and
         by chance; NaN for subjects whose reference has no foreground.
     """
@@ -69,10 +69,15 @@ def score(result: SegmentationResult) -> SegmentationScores:
     drawn = result.area > 0
     wrong = result.mask != result.reference
     foreground, uncertainty = result.foreground, result.uncertainty
+    head = (result.images > 0) | mask | reference
     names, member = np.unique(result.subjects, return_inverse=True)
 
     def by_subject(measure: Callable[[np.ndarray], np.ndarray | float]) -> np.ndarray:
         return np.stack([measure(member == number) for number in range(len(names))])
+
+    def in_head(of: np.ndarray, *maps: np.ndarray) -> list[np.ndarray]:
+        """(P,) of each map: air, of which any model is sure and right, would flatter all."""
+        return [values[of][head[of]] for values in maps]
 
     return SegmentationScores(
         subjects=names.tolist(),
@@ -80,8 +85,8 @@ def score(result: SegmentationResult) -> SegmentationScores:
         classes=overlap(result.mask, result.reference, ids, result.spacing).where(present),
         false_positive=np.where(drawn, np.nan, mask.any(axis=(1, 2))),
         energy=_energy_distances(result),
-        bins=by_subject(lambda of: reliability_bins(foreground[of], reference[of])),
-        auroc=by_subject(lambda of: error_uncertainty_auroc(uncertainty[of], wrong[of])),
+        bins=by_subject(lambda of: reliability_bins(*in_head(of, foreground, reference))),
+        auroc=by_subject(lambda of: error_uncertainty_auroc(*in_head(of, uncertainty, wrong))),
         rejection=by_subject(lambda of: dice_rejection(uncertainty[of], mask[of], reference[of])),
         best=by_subject(lambda of: dice_rejection(mask[of] != reference[of], mask[of], reference[of])),
         random=by_subject(lambda of: dice_rejection(np.zeros_like(uncertainty[of]), mask[of], reference[of])),

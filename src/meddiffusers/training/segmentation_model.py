@@ -36,7 +36,8 @@ class SegmentationModelConfig:
     rank: int | None = _setting(None, "Train a LoRA adapter of this rank, and nothing else.")
     lora_alpha: int | None = _setting(None, "Scale of the adapter, over its rank; the rank itself if not given.")
 
-    patch_size: int = _setting(2, "Pixels of each side that the networks see as one.")
+    patch_size: int = _setting(2, "Pixels of each side that the image network sees as one.")
+    mask_patch_size: int | None = _setting(None, "Those that the denoiser sees as one; the same if not given.")
     block_out_channels: list[int] = _list_setting([32, 64, 96], "Channels of the denoiser's levels.")
     layers_per_block: int = _setting(1, "Residual blocks of a level.")
     attention_levels: list[int] = _list_setting([], "Levels of the denoiser with attention, counted from 0.")
@@ -49,7 +50,9 @@ class SegmentationModelConfig:
     variance_type: Literal["fixed_small", "learned_range"] = _setting("fixed_small", "learned_range: train it too.")
     mask_range: list[float] = _list_setting([-1.0, 1.0], "What 0 and 1 of a mask are to the network.")
     snr_gamma: float | None = _setting(None, "γ of min-SNR weights; unweighted if not given.")
+    logit_weight: float = _setting(0.0, "Weight of the cross-entropy of the image network's own guess.")
     noise_draws: int = _setting(1, "Noisy masks drawn for each picture of a batch.")
+    half_weights: bool = _setting(False, "Round the trained weights to what half precision stores.")
     sequence_dropout: float = _setting(0.0, "Part of the pictures that a random number of sequences is left out of.")
 
 
@@ -74,6 +77,7 @@ def first_pipeline(data: SegmentationDataConfig, config: SegmentationModelConfig
         mask_channels=channels,
         out_channels=2 * channels if config.variance_type == "learned_range" else None,
         patch_size=config.patch_size,
+        mask_patch_size=config.mask_patch_size,
         sample_size=data.resolution,
         denoiser=_network(config.block_out_channels, config.attention_levels, config),
         image_network=_network(config.image_block_out_channels, [], config)

@@ -1,0 +1,46 @@
+"""The shipped segmentation model: quality beside a supervised U-Net, steps, cost, adapters, the paper's network.
+
+The U-Net of equal size is trained first, for as long as the shipped model was, into runs/segmentation-unet, unless it
+is there already. Parts may be run alone, and then only print.
+
+    python benchmarks/segmentation.py [--only quality|steps|cost|lora|paper]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from segmentation_cost import cost
+from segmentation_lora import lora
+from segmentation_paper import paper
+from segmentation_quality import quality
+from segmentation_steps import steps
+
+from meddiffusers.evaluation.results import Bar, write_results
+
+SEED = 0
+CHECKPOINT = Path("examples/checkpoints/seg-ddpm-brain")
+PARTS = {"quality": quality, "steps": steps, "cost": cost, "lora": lora, "paper": paper}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=[*PARTS])
+    only = parser.parse_args().only
+    start = time.monotonic()
+    bars: list[Bar] = []
+    facts: dict[str, Any] = {}
+    for name in [only] if only else PARTS:
+        found, facts[name] = PARTS[name](CHECKPOINT, SEED)
+        bars += found
+    if only:
+        print("\n".join(map(str, bars)), facts, sep="\n")
+    else:
+        write_results("segmentation", bars, seed=SEED, n=120, duration_s=time.monotonic() - start, **facts)
+
+
+if __name__ == "__main__":
+    main()

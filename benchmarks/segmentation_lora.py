@@ -1,0 +1,109 @@
+"""An adapter for another scanner: ten phantom subjects, five CPU minutes, beside full fine-tuning for as long.
+
+The other scanner has other contrasts (exponents of the intensities, T2 inverted), half the resolution and more noise.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from accelerate.utils import set_seed
+from scipy.ndimage import zoom
+from segmentation_quality import test_config
+
+from meddiffusers.data.segmentation_slices import INTENSITY_SCALE, phantom_segmentation
+from meddiffusers.evaluation.results import Bar
+from meddiffusers.evaluation.segmentation_run import run_segmentation
+from meddiffusers.evaluation.segmentation_scores import score
+from meddiffusers.hub.load import load
+from meddiffusers.training.config import TrainingConfig
+from meddiffusers.training.engine import train
+from meddiffusers.training.segmentation_data import PHANTOM_HEIGHTS, held_out
+from meddiffusers.training.segmentation_model import SegmentationModelConfig
+from meddiffusers.training.segmentation_task import SegmentationTask
+
+SUBJECTS, SLICES_OF_EACH, SEED_OF_SUBJECTS = 10, 8, 1000
+EXPONENTS, NOISE = {"t1": 2.0, "t1ce": 0.5, "flair": 2.0}, 0.06
+RANK, CPU_MINUTES, CORES, TESTED = 8, 5, 2, 120
+
+
+def lora(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
+    """Dice on the other scanner's unseen subjects: untouched, fully fine-tuned, with an adapter."""
+    pipeline: Any = load(checkpoint)
+    config = test_config(pipeline)
+    test = on_other_scanner(held_out(config).select(range(TESTED)), pipeline.sequences)
+    scans = phantom_segmentation(
+        SUBJECTS * SLICES_OF_EACH,
+        SEED_OF_SUBJECTS,
+        size=config.resolution,
+        sequences=tuple(config.sequences),
+        classes=tuple(config.classes),
+        per_subject=SLICES_OF_EACH,
+        shares={"tumour": 1.0},
+        heights=PHANTOM_HEIGHTS,
+        num_proc=2,
+    )
+    splits = {"train": on_other_scanner(scans, pipeline.sequences), "test": test}
+    found, facts = {"untouched": _dice(pipeline, test, seed)}, {}
+    for name, rank in {"full": None, "adapter": RANK}.items():
+        model = SegmentationModelConfig(
+            pretrained_model_name_or_path=str(checkpoint), rank=rank, logit_weight=0.1, noise_draws=2
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            set_seed(seed)
+            result = train(SegmentationTask(config, model, splits), _training(folder, seed, rank))
+            found[name] = _dice(result.pipeline, test, seed)
+            facts[f"steps, {name}"], facts[f"CPU minutes, {name}"] = result.step, result.seconds / 60 * CORES
+            if rank:
+                facts["bytes"] = sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))
+    closed = (found["adapter"] - found["untouched"]) / (found["full"] - found["untouched"])
+    bars = [
+        Bar("adapter: part of the Dice gap to full fine-tuning that it closes", closed, ">=", 0.5),
+        Bar("adapter: CPU minutes of training", facts["CPU minutes, adapter"], "<=", CPU_MINUTES),
+        Bar("adapter: MB", facts["bytes"] / 1e6, "<=", 1),
+    ]
+    return bars, {**facts, "Dice": found}
+
+
+def on_other_scanner(rows: datasets.Dataset, sequences: tuple[str, ...]) -> datasets.Dataset:
+    """The rows as another scanner would have them."""
+    return rows.with_format("numpy").map(_of_other_scanner, with_indices=True, fn_kwargs={"sequences": sequences})
+
+
+def _of_other_scanner(row: dict[str, Any], index: int, sequences: tuple[str, ...]) -> dict[str, Any]:
+    random = np.random.default_rng([7, index])
+    image = row["image"].astype(np.float32) / INTENSITY_SCALE
+    for channel, name in zip(image, sequences, strict=True):
+        head = channel > 0
+        values = channel ** EXPONENTS[name] if name in EXPONENTS else 1.05 - channel
+        coarse = zoom(zoom(values * head, 0.5, order=1), 2, order=1)
+        real, imaginary = NOISE * random.standard_normal((2, *coarse.shape))
+        noisy = np.hypot(coarse + real, imaginary)
+        channel[:] = np.where(head, noisy.clip(0.01, 1), 0)
+    return {"image": np.rint(image * INTENSITY_SCALE).astype(np.int16)}
+
+
+def _training(folder: str, seed: int, rank: int | None) -> TrainingConfig:
+    return TrainingConfig(
+        output_dir=folder,
+        seed=seed,
+        max_train_minutes=0.96 * CPU_MINUTES / CORES,
+        max_train_steps=10_000,
+        learning_rate=2e-3 if rank else 2e-4,
+        lr_scheduler="constant_with_warmup",
+        lr_warmup_steps=10,
+        adam_weight_decay=0.0,
+        mixed_precision="bf16",
+        use_ema=True,
+        ema_decay=0.98,
+        checkpointing_steps=10_000,
+    )
+
+
+def _dice(pipeline: Any, rows: datasets.Dataset, seed: int) -> float:
+    pipeline.set_progress_bar_config(disable=True)
+    return float(np.nanmean(score(run_segmentation(pipeline, rows, seed=seed)).whole.dice))

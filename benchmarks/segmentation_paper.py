@@ -1,0 +1,46 @@
+"""The paper's configuration is the paper's network: its size, and that it trains and samples at 224²."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import set_seed
+
+from meddiffusers.evaluation.results import Bar
+from meddiffusers.training.config import TrainingConfig
+from meddiffusers.training.mask_denoising import MaskDenoising
+from meddiffusers.training.parsing import parse_config
+from meddiffusers.training.randomness import BatchRandom
+from meddiffusers.training.segmentation_data import SegmentationDataConfig
+from meddiffusers.training.segmentation_model import SegmentationModelConfig, first_pipeline
+
+CONFIG = "training/configs/segmentation_paper.yaml"
+REFERENCE = 113_674_370  # parameters of the reference's network in the same configuration
+
+
+def paper(_checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
+    """One step of training on noise, and one of sampling."""
+    data, model, _ = parse_config(
+        SegmentationDataConfig, SegmentationModelConfig, TrainingConfig, argv=["--config", CONFIG]
+    )
+    set_seed(seed)
+    pipeline: Any = first_pipeline(data, model)
+    denoising = MaskDenoising(pipeline, model)
+    random, size = BatchRandom(seed), data.resolution
+    batch = {"image": random.rand(1, 4, size, size), "masks": random.randint(0, 2, (1, 1, size, size)).byte()}
+    start = time.perf_counter()
+    loss = denoising(pipeline.unet, batch, random)["loss"]
+    loss.backward()
+    torch.optim.AdamW(pipeline.unet.parameters(), lr=1e-4).step()
+    trained, start = time.perf_counter() - start, time.perf_counter()
+    output = pipeline(batch["image"], num_inference_steps=1, ensemble_size=1)
+    sampled = time.perf_counter() - start
+    finite = float(loss.isfinite() and torch.from_numpy(output.probability).isfinite().all())
+    bars = [
+        Bar("paper: parameters", pipeline.unet.num_parameters(), "==", REFERENCE),
+        Bar("paper: a training step and a sampling step at 224² are finite", finite, "==", 1),
+    ]
+    return bars, {"seconds of a training step": round(trained, 1), "seconds of a sampling step": round(sampled, 1)}

@@ -1,0 +1,91 @@
+"""Overlap, false positives, calibration and spread of the shipped ensemble, one member of it, and a supervised U-Net.
+
+Ambiguous are the half of the tumour slices in which the simulated raters differ most.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from supervised_unet import run_supervised, trained_baseline
+
+from meddiffusers.evaluation.report import Report
+from meddiffusers.evaluation.results import Bar
+from meddiffusers.evaluation.segmentation_report import segmentation_metrics
+from meddiffusers.evaluation.segmentation_result import SegmentationResult
+from meddiffusers.evaluation.segmentation_run import run_segmentation
+from meddiffusers.hub.load import load
+from meddiffusers.training.segmentation_data import SegmentationDataConfig, held_out
+
+DATASET = "phantom, hard, unseen"
+MEMBERS = 5
+GED, AUROC = "generalised energy distance, samples", "error–uncertainty AUROC"
+
+
+def quality(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
+    """The bars of quality, and all figures of the three models on all slices and on the ambiguous ones."""
+    pipeline: Any = load(checkpoint)
+    rows = held_out(test_config(pipeline))
+    ensemble = run_segmentation(pipeline, rows, ensemble_size=MEMBERS, seed=seed)
+    one = run_segmentation(pipeline, rows, ensemble_size=1, seed=seed)
+    unet, minutes = trained_baseline()
+    supervised = run_supervised(unet, rows, ensemble, samples=MEMBERS, seed=seed)
+    results = {"ensemble": ensemble, "one member": one, "U-Net": supervised}
+    ambiguous = most_disputed(ensemble)
+    whole = {name: _values(result, seed) for name, result in results.items()}
+    hard = {name: _values(_part(result, ambiguous), seed) for name, result in results.items()}
+    ours, single, theirs = (hard[name] for name in results)
+    bars = [
+        Bar("segmentation: unseen hard subjects", len(set(ensemble.subjects)), ">=", 60),
+        Bar("segmentation: whole-tumour Dice, ensemble minus U-Net", _gain(whole, "whole Dice"), ">=", -0.015),
+        Bar("segmentation: tumour-free slices with a false positive", whole["ensemble"]["false positives"], "<=", 0.05),
+        Bar("segmentation: expected calibration error", whole["ensemble"]["expected calibration error"], "<=", 0.05),
+        Bar("ambiguous: error–uncertainty AUROC of the ensemble", ours[AUROC], ">=", 0.9),
+        Bar("ambiguous: AUROC, ensemble minus one member", ours[AUROC] - single[AUROC], ">=", 0),
+        Bar("ambiguous: AUROC, ensemble minus U-Net's softmax", ours[AUROC] - theirs[AUROC], ">=", 0),
+        Bar("ambiguous: GED, ensemble minus one member", ours[GED] - single[GED], "<=", 0),
+        Bar("ambiguous: GED, ensemble minus U-Net's softmax", ours[GED] - theirs[GED], "<=", 0),
+    ]
+    sizes = {"segmentation": pipeline.unet.num_parameters(), "U-Net": unet.num_parameters()}
+    trained = {"segmentation": Report.read(checkpoint).run["training_minutes"], "U-Net": minutes}
+    return bars, {"parameters": sizes, "training_minutes": trained, "all slices": whole, "ambiguous": hard}
+
+
+def test_config(pipeline: Any) -> SegmentationDataConfig:
+    """The phantom test set for this pipeline."""
+    return SegmentationDataConfig(
+        sequences=list(pipeline.sequences),
+        classes=list(pipeline.id2label.values())[1:],
+        resolution=pipeline.unet.config["sample_size"],
+        spacing=pipeline.config["spacing"],
+        preprocessing_num_workers=2,
+    )
+
+
+def most_disputed(result: SegmentationResult) -> np.ndarray:
+    """Numbers of the half of the slices with tumour in which the raters agree least (all mark it / any marks it)."""
+    marked = result.raters > 0
+    any_, all_ = marked.any(axis=1).sum(axis=(1, 2)), marked.all(axis=1).sum(axis=(1, 2))
+    with_tumour = np.flatnonzero((any_ > 0) & (result.area > 0))
+    agreement = all_[with_tumour] / any_[with_tumour]
+    return with_tumour[agreement <= np.median(agreement)]
+
+
+def _part(result: SegmentationResult, numbers: np.ndarray) -> SegmentationResult:
+    per_slice = {
+        field.name: getattr(result, field.name)[numbers]
+        for field in fields(result)
+        if isinstance(getattr(result, field.name), np.ndarray)
+    }
+    return replace(result, **per_slice, subjects=[result.subjects[number] for number in numbers])
+
+
+def _values(result: SegmentationResult, seed: int) -> dict[str, float]:
+    return {metric.name: round(metric.value, 5) for metric in segmentation_metrics(result, DATASET, seed)}
+
+
+def _gain(values: dict[str, dict[str, float]], name: str) -> float:
+    return values["ensemble"][name] - values["U-Net"][name]

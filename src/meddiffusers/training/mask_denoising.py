@@ -1,0 +1,97 @@
+"""The loss of a conditional segmentation diffusion model.
+
+A picture b has masks of one or more raters. In each of `noise_draws` draws a rater's mask x_0 (one-hot, in
+`mask_range`), a time t and noise ε are drawn, and the network D(x_t, t, b) is to predict ε, x_0 or v
+(`prediction_type`) with squared error, weighted by min-SNR if wanted. Since each draw has another rater's mask, samples
+come to differ as the raters do. With `variance_type: learned_range` the variational bound trains the variance too,
+as in Wolleb et al. 2022. With `logit_weight` the image network learns to guess the mask by itself too, which teaches it
+sooner what matters. Sequences are left out at random, so that a missing one is an input like any other.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from diffusers import DDPMScheduler
+from torch import Tensor, nn
+
+from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
+from meddiffusers.training.augmentation import moved, recoloured, without_some
+from meddiffusers.training.diffusion_losses import (
+    VARIATIONAL_WEIGHT,
+    denoising_target,
+    min_snr_weights,
+    variational_bound,
+)
+from meddiffusers.training.randomness import BatchRandom
+from meddiffusers.training.segmentation_model import SegmentationModelConfig
+
+
+class MaskDenoising:
+    """The loss of networks like the unet of `pipeline`, whose scheduler, labels and mask range it takes."""
+
+    def __init__(self, pipeline: ConditionalSegmentationPipeline, config: SegmentationModelConfig) -> None:
+        self.pipeline, self.config = pipeline, config
+        self.noise = DDPMScheduler.from_config(pipeline.scheduler.config)
+
+    def __call__(self, unet: nn.Module, batch: dict[str, Tensor], random: BatchRandom) -> dict[str, Tensor]:
+        """The weighted squared error, with the bound and the cross-entropy where there are such; each also alone.
+
+        batch: image (B, C, H, W) in [0, 1], masks (B, R, H, W) label ids of R raters.
+        """
+        config, steps = self.config, self.noise.config.num_train_timesteps
+        image, masks = self.augmented(batch, config.noise_draws, random)
+        x0 = self._in_range(masks)
+        timesteps = _spread_timesteps(len(image), config.noise_draws, steps, random)
+        noise = random.randn_like(x0)
+        x_t = self.noise.add_noise(x0, noise, timesteps)
+        output = unet(x_t, timesteps, image=image)
+        predicted = output.sample.float()
+        error = predicted[:, : x0.shape[1]] - denoising_target(self.noise, x0, noise, timesteps)
+        squared = error.square().flatten(1).mean(dim=1)
+        terms = {"mse": squared.mean()}
+        if config.snr_gamma is not None:
+            squared = squared * min_snr_weights(self.noise, timesteps, config.snr_gamma)
+        total = squared.mean()
+        if predicted.shape[1] > x0.shape[1]:
+            terms["bound"] = variational_bound(self.noise, predicted, x0, x_t, timesteps).mean()
+            total = total + VARIATIONAL_WEIGHT * steps * terms["bound"]
+        if config.logit_weight:
+            terms["logits"] = _cross_entropy(output.logits.float(), masks)
+            total = total + config.logit_weight * terms["logits"]
+        return {"loss": total, **terms}
+
+    def augmented(self, batch: dict[str, Tensor], draws: int, random: BatchRandom) -> tuple[Tensor, Tensor]:
+        """Changed images (B, C, H, W), and label ids (B·draws, H, W) of a rater drawn anew for each draw."""
+        image, masks = moved(batch["image"], batch["masks"], random)
+        image = without_some(recoloured(image, random), self.config.sequence_dropout, random)
+        return image, _one_rater_a_draw(masks, draws, random)
+
+    def _in_range(self, labels: Tensor) -> Tensor:
+        """Label ids (B, H, W) as masks (B, K, H, W) of the values that the model takes for 0 and 1."""
+        low, high = self.pipeline.config["mask_range"]
+        count = self.pipeline.mask_channels
+        hot = labels[:, None] if count == 1 else F.one_hot(labels.long(), count).movedim(-1, 1)
+        return low + (high - low) * hot.float()
+
+
+def _cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
+    """Of logits (B, K, H, W), sigmoid for K = 1, to the label ids (B·draws, H, W) of all draws."""
+    logits = logits.repeat_interleave(len(masks) // len(logits), dim=0)
+    if logits.shape[1] == 1:
+        return F.binary_cross_entropy_with_logits(logits[:, 0], masks.float())
+    return F.cross_entropy(logits, masks.long())
+
+
+def _one_rater_a_draw(masks: Tensor, draws: int, random: BatchRandom) -> Tensor:
+    """Of the raters' label maps (B, R, H, W) one, at random, for each draw: (B·draws, H, W)."""
+    batch, raters = masks.shape[:2]
+    chosen = random.randint(0, raters, (batch, draws))
+    return masks[torch.arange(batch, device=masks.device)[:, None], chosen].flatten(0, 1)
+
+
+def _spread_timesteps(batch: int, draws: int, count: int, random: BatchRandom) -> Tensor:
+    """(B·draws,) each uniform on 0 … count − 1, those of one picture evenly apart: fewer chance ups and downs."""
+    first = random.rand(batch, 1)
+    apart = torch.arange(draws, device=first.device) / draws
+    return ((first + apart) % 1 * count).long().clamp_max(count - 1).flatten()
