@@ -24,6 +24,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/digit_measurement.py
 	$(BIN)/python benchmarks/attributes.py
 	$(BIN)/python benchmarks/scans.py
+	$(BIN)/python benchmarks/segmentation.py
 
 bench-all: bench
 	$(BIN)/python benchmarks/attribute_training.py
