@@ -51,7 +51,7 @@ def lora(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     found, facts = {"untouched": _dice(pipeline, test, seed)}, {}
     for name, rank in {"full": None, "adapter": RANK}.items():
         model = SegmentationModelConfig(
-            pretrained_model_name_or_path=str(checkpoint), rank=rank, logit_weight=0.1, noise_draws=2
+            pretrained_model_name_or_path=str(checkpoint), rank=rank, guess_weight=0.1, noise_draws=2
         )
         with tempfile.TemporaryDirectory() as folder:
             set_seed(seed)

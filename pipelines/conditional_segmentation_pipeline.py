@@ -295,15 +295,20 @@ class ConditionalSegmentationPipeline(DiffusionPipeline, LoraBaseMixin):
         if not hasattr(self.unet, "load_lora_adapter"):
             raise TypeError(
                 f"The unet is a {type(self.unet).__name__}, which takes no adapters; expected a SegmentationUNet. "
-                "SegmentationUNet.from_unet(pipe.unet) makes it one, with the same weights."
+                f"SegmentationUNet.from_unet(pipe.unet, mask_channels={self.mask_channels}) makes it one, with the "
+                "same weights."
             )
         source = pretrained_model_name_or_path_or_dict
         if isinstance(source, dict) and not any(key.startswith("unet.") and "lora" in key for key in source):
             first = next(iter(source), None)
             raise ValueError(f"Got a state dict without keys 'unet.….lora_A'; it begins with {first}.")
         before = set(getattr(self.unet, "peft_config", None) or {})
-        self.unet.load_lora_adapter(source, prefix="unet", adapter_name=adapter_name, _pipeline=self, **kwargs)
-        if set(getattr(self.unet, "peft_config", None) or {}) == before:
+        settings = {"prefix": "unet", "use_safetensors": True, **kwargs}
+        try:
+            self.unet.load_lora_adapter(source, adapter_name=adapter_name, _pipeline=self, **settings)
+        except RuntimeError as error:
+            raise ValueError("The adapter was made for a network with layers of other sizes.") from error
+        if set(getattr(self.unet, "peft_config", None) or {}) == before and not kwargs.get("hotswap"):
             raise ValueError(f"{source} holds no adapter weights whose names begin with 'unet.'.")
 
     @classmethod

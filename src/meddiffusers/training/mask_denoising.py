@@ -4,7 +4,7 @@ A picture b has masks of one or more raters. In each of `noise_draws` draws a ra
 `mask_range`), a time t and noise ε are drawn, and the network D(x_t, t, b) is to predict ε, x_0 or v
 (`prediction_type`) with squared error, weighted by min-SNR if wanted. Since each draw has another rater's mask, samples
 come to differ as the raters do. With `variance_type: learned_range` the variational bound trains the variance too,
-as in Wolleb et al. 2022. With `logit_weight` the image network learns to guess the mask by itself too, which teaches it
+as in Wolleb et al. 2022. With `guess_weight` the image network learns to guess the mask by itself too, which teaches it
 sooner what matters. Sequences are left out at random, so that a missing one is an input like any other.
 """
 
@@ -23,6 +23,7 @@ from meddiffusers.training.diffusion_losses import (
     min_snr_weights,
     variational_bound,
 )
+from meddiffusers.training.losses import soft_dice_loss
 from meddiffusers.training.randomness import BatchRandom
 from meddiffusers.training.segmentation_model import SegmentationModelConfig
 
@@ -35,7 +36,7 @@ class MaskDenoising:
         self.noise = DDPMScheduler.from_config(pipeline.scheduler.config)
 
     def __call__(self, unet: nn.Module, batch: dict[str, Tensor], random: BatchRandom) -> dict[str, Tensor]:
-        """The weighted squared error, with the bound and the cross-entropy where there are such; each also alone.
+        """The weighted squared error, the bound and the image network's loss where there are such; each also alone.
 
         batch: image (B, C, H, W) in [0, 1], masks (B, R, H, W) label ids of R raters.
         """
@@ -56,9 +57,9 @@ class MaskDenoising:
         if predicted.shape[1] > x0.shape[1]:
             terms["bound"] = variational_bound(self.noise, predicted, x0, x_t, timesteps).mean()
             total = total + VARIATIONAL_WEIGHT * steps * terms["bound"]
-        if config.logit_weight:
-            terms["logits"] = _cross_entropy(output.logits.float(), masks)
-            total = total + config.logit_weight * terms["logits"]
+        if config.guess_weight:
+            terms["guess"] = _guess_loss(output.logits.float(), masks)
+            total = total + config.guess_weight * terms["guess"]
         return {"loss": total, **terms}
 
     def augmented(self, batch: dict[str, Tensor], draws: int, random: BatchRandom) -> tuple[Tensor, Tensor]:
@@ -75,12 +76,13 @@ class MaskDenoising:
         return low + (high - low) * hot.float()
 
 
-def _cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
-    """Of logits (B, K, H, W), sigmoid for K = 1, to the label ids (B·draws, H, W) of all draws."""
+def _guess_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """Cross-entropy + 1 − Dice of logits (B, K, H, W), sigmoid for K = 1, to label ids (B·draws, H, W) of all draws."""
     logits = logits.repeat_interleave(len(masks) // len(logits), dim=0)
     if logits.shape[1] == 1:
-        return F.binary_cross_entropy_with_logits(logits[:, 0], masks.float())
-    return F.cross_entropy(logits, masks.long())
+        logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
+    hot = F.one_hot(masks.long(), logits.shape[1]).movedim(-1, 1).float()
+    return F.cross_entropy(logits, masks.long()) + soft_dice_loss(logits, hot)
 
 
 def _one_rater_a_draw(masks: Tensor, draws: int, random: BatchRandom) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from meddiffusers.hub.card import Facts
 from meddiffusers.hub.publish import publish, write_repository
 from meddiffusers.training.config import TrainingConfig
 from meddiffusers.training.engine import TrainingResult
+
+ADAPTER = "pytorch_lora_weights.safetensors"  # as diffusers names it
 
 
 @dataclass
@@ -34,7 +37,11 @@ class CardConfig:
 def finish(
     result: TrainingResult, evaluate: Callable[[Any], Report], training: TrainingConfig, facts: Facts | None
 ) -> None:
-    """Evaluates the pipeline on the main process, and writes or publishes the repository if there are facts."""
+    """Evaluates the pipeline on the main process, and writes or publishes the repository if there are facts.
+
+    Where an adapter was trained, the repository holds it, for `load_lora_weights`, beside the whole pipeline with the
+    adapter fused into its weights, for `from_pretrained`.
+    """
     if not PartialState().is_main_process:
         return
     report = evaluate(result.pipeline)
@@ -42,7 +49,13 @@ def finish(
     print(f"Figures are in '{report.save(result.output_dir)}', pictures beside them.")
     if facts is None:
         return
+    adapter = result.output_dir / ADAPTER
+    if adapter.is_file():
+        result.pipeline.fuse_lora()
+        result.pipeline.unload_lora_weights()
     repository = write_repository(result.pipeline, report, facts, result.output_dir / "repository")
+    if adapter.is_file():
+        shutil.copyfile(adapter, repository / ADAPTER)
     print(f"The repository is in '{repository}'.")
     if training.push_to_hub and training.hub_model_id:
         print(publish(repository, training.hub_model_id, private=training.hub_private_repo))

@@ -43,6 +43,9 @@ class SegmentationDataConfig:
     classes: list[str] = _list_setting(["tumour"], "Names of the labels 1, 2, …; of BraTS necrosis, oedema, enhancing.")
     resolution: int = _setting(96, "Height and width of the pictures in pixels.")
     spacing: float | None = _setting(None, "Edge length of a pixel in mm, to which scans are brought.")
+    foreground_share: float | None = _setting(
+        None, "Show pictures with foreground so much more often that they make this part; as they come if not given."
+    )
     max_train_samples: int | None = _setting(None, "Train on the first so many pictures only.")
     preprocessing_num_workers: int | None = _setting(None, "Processes that prepare the data set.")
     phantom_slices: int = _setting(5000, "Training pictures of phantoms, two of each subject.")
@@ -51,19 +54,31 @@ class SegmentationDataConfig:
 
 
 class SegmentationImages:
-    """A map-style data set of `{"image": (C, H, W) float in [0, 1], "masks": (R, H, W) uint8}`."""
+    """A map-style data set of `{"image": (C, H, W) float in [0, 1], "masks": (R, H, W) uint8}`.
 
-    def __init__(self, rows: datasets.Dataset) -> None:
+    foreground_share: rows with foreground are repeated, the last time not all of them, until they make this part; a
+    part that they make already changes nothing.
+    """
+
+    def __init__(self, rows: datasets.Dataset, foreground_share: float | None = None) -> None:
         self.rows = rows.with_format("numpy")
+        self.order = np.arange(len(rows))
+        if foreground_share is not None:
+            batches = self.rows.select_columns(["masks"]).iter(256)
+            marked = np.concatenate([np.stack(batch["masks"]).any(axis=(1, 2, 3)) for batch in batches])
+            wanted = round(np.count_nonzero(~marked) * foreground_share / (1 - foreground_share))
+            more = wanted - np.count_nonzero(marked)
+            if marked.any() and more > 0:
+                self.order = np.concatenate([self.order, np.resize(np.flatnonzero(marked), more)])
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.order)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: list[int]) -> list[dict[str, Tensor]]:
-        read = self.rows.select_columns(["image", "masks"])[indices]
+        read = self.rows.select_columns(["image", "masks"])[self.order[indices].tolist()]
         images = torch.from_numpy(np.stack(read["image"]).astype(np.float32)) / INTENSITY_SCALE
         masks = torch.from_numpy(np.stack(read["masks"]).astype(np.uint8))
         return [{"image": image, "masks": mask} for image, mask in zip(images, masks, strict=True)]

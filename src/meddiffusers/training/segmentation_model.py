@@ -50,7 +50,7 @@ class SegmentationModelConfig:
     variance_type: Literal["fixed_small", "learned_range"] = _setting("fixed_small", "learned_range: train it too.")
     mask_range: list[float] = _list_setting([-1.0, 1.0], "What 0 and 1 of a mask are to the network.")
     snr_gamma: float | None = _setting(None, "γ of min-SNR weights; unweighted if not given.")
-    logit_weight: float = _setting(0.0, "Weight of the cross-entropy of the image network's own guess.")
+    guess_weight: float = _setting(0.0, "Weight of the cross-entropy and Dice of the image network's own guess.")
     noise_draws: int = _setting(1, "Noisy masks drawn for each picture of a batch.")
     half_weights: bool = _setting(False, "Round the trained weights to what half precision stores.")
     sequence_dropout: float = _setting(0.0, "Part of the pictures that a random number of sequences is left out of.")

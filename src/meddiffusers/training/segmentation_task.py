@@ -43,7 +43,7 @@ class SegmentationTask:
             add_adapter(self.unet, config.rank, config.lora_alpha)
         self.denoising = MaskDenoising(self.pipeline, config)
         self.splits = splits or load_segmentation_data(data)
-        self.train_dataset = SegmentationImages(self.splits["train"])
+        self.train_dataset = SegmentationImages(self.splits["train"], data.foreground_share)
         self.pipeline.preprocess(self.train_dataset[0]["image"])  # a wrong size shows before any work
         self.dataset_name = Path(data.dataset_name).name  # a folder's place is nobody's business
 

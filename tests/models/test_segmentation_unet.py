@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from contracts.model_contract import ModelContract, assert_same, differs
+from contracts.published_contract import PublishedContract
+from diffusers import UNet2DModel
+from peft import LoraConfig, get_peft_model_state_dict
+from torch import Tensor
+
+from meddiffusers import SegmentationUNet
+
+NETWORK: dict[str, Any] = {
+    "block_out_channels": [4, 8],
+    "layers_per_block": 1,
+    "norm_num_groups": 2,
+    "down_block_types": ["DownBlock2D", "DownBlock2D"],
+    "up_block_types": ["UpBlock2D", "UpBlock2D"],
+    "add_attention": False,  # its Linear takes another kernel once the weights are frozen, which `test_lora` would see
+}
+ONE_BLOCK = {**NETWORK, "block_out_channels": [4], "down_block_types": ["DownBlock2D"], "up_block_types": ["UpBlock2D"]}
+ATTENTION = {**NETWORK, "add_attention": True, "attention_head_dim": 4}
+
+
+class TestSegmentationUNet(ModelContract, PublishedContract):
+    model_class = SegmentationUNet
+    config = {
+        "image_channels": 2,
+        "mask_channels": 3,
+        "out_channels": 6,
+        "mask_patch_size": 2,
+        "sample_size": 8,
+        "denoiser": NETWORK,
+        "image_network": {**NETWORK, "block_out_channels": [4, 4]},
+        "feature_channels": 5,
+    }
+
+    def inputs(self, batch_size: int) -> dict[str, Tensor]:
+        noise, image = torch.randn(batch_size, 3, 8, 8), torch.rand(batch_size, 2, 8, 8)
+        return {"sample": noise, "timestep": torch.arange(batch_size), "image": image}
+
+
+class TestWithoutImageNetwork(ModelContract, PublishedContract):
+    model_class = SegmentationUNet
+    config = {"image_channels": 2, "sample_size": 8, "denoiser": NETWORK}
+
+    def inputs(self, batch_size: int) -> dict[str, Tensor]:
+        noise, image = torch.randn(batch_size, 1, 8, 8), torch.rand(batch_size, 2, 8, 8)
+        return {"sample": noise, "timestep": torch.arange(batch_size), "image": image}
+
+
+def build(**config: Any) -> SegmentationUNet:
+    torch.manual_seed(0)
+    small = {"image_channels": 2, "sample_size": 8, "denoiser": NETWORK, "image_network": ATTENTION}
+    return SegmentationUNet(**{**small, "feature_channels": 5, **config}).eval().requires_grad_(False)
+
+
+NOISE, IMAGE = torch.randn(6, 1, 8, 8), torch.rand(2, 2, 8, 8)
+TIMES = torch.tensor([0, 999, 3, 500, 500, 42])
+
+
+class TestForward:
+    @pytest.mark.parametrize("config", [{}, {"image_network": None}, {"patch_size": 2}, {"mask_patch_size": 2}])
+    def test_features_stand_for_the_image(self, config: dict[str, Any]) -> None:
+        model = build(**config)
+        features = model.encode_image(IMAGE)
+        assert_same(model(NOISE, TIMES, features=features), model(NOISE, TIMES, image=IMAGE))
+
+    def test_the_image_is_looked_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        model, seen = build(), []
+        model.image_unet.register_forward_hook(lambda module, arguments, output: seen.append(arguments[0]))
+        features = model.encode_image(IMAGE)
+        for time in range(3):
+            model(NOISE, time, features=features)
+        assert len(seen) == 1 and torch.equal(seen[0], IMAGE)
+
+    def test_masks_of_an_image_are_as_many_calls(self) -> None:
+        model = build()
+        together = model(NOISE, TIMES, image=IMAGE).sample
+        for index in range(6):
+            image, own = IMAGE[index // 3, None], slice(index, index + 1)
+            torch.testing.assert_close(together[own], model(NOISE[own], TIMES[own], image=image).sample)
+
+    def test_one_timestep_serves_all(self) -> None:
+        model = build()
+        assert_same(model(NOISE, 7, image=IMAGE), model(NOISE, torch.full((6,), 7), image=IMAGE))
+
+    def test_the_image_matters(self) -> None:
+        model = build()
+        assert differs(model(NOISE, 7, image=IMAGE), model(NOISE, 7, image=IMAGE.flip(0)))
+
+    @pytest.mark.parametrize("given", [{}, {"image": IMAGE, "features": IMAGE}])
+    def test_neither_or_both_are_refused(self, given: dict[str, Tensor]) -> None:
+        with pytest.raises(ValueError, match="either `image` or what `encode_image` made of it as `features`"):
+            build()(NOISE, 0, **given)
+
+    def test_masks_that_do_not_share_out_are_refused(self) -> None:
+        with pytest.raises(ValueError, match=r"5 masks for 2 images; expected as many for each image"):
+            build()(NOISE[:5], 0, image=IMAGE)
+
+    def test_offload_in_blocks_fetches_each_network(self, tmp_path: Any) -> None:
+        model = build()
+        expected = model(NOISE, TIMES, image=IMAGE)
+        model.enable_group_offload(torch.device("cpu"), num_blocks_per_group=1, offload_to_disk_path=str(tmp_path))
+        for parameter in model.parameters():
+            parameter.data.fill_(torch.nan)  # whatever is not read back from disk shows
+        assert_same(model(NOISE, TIMES, features=model.encode_image(IMAGE)), expected)
+
+
+def patches(x: Tensor, side: int) -> Tensor:
+    """side×side pixels as channels: channel side²·c + side·i + j is pixel (i, j) of channel c."""
+    offsets = [(i, j) for i in range(side) for j in range(side)]
+    return torch.stack([x[:, :, i::side, j::side] for i, j in offsets], dim=2).flatten(1, 2)
+
+
+def unpatched(x: Tensor, side: int) -> Tensor:
+    batch, channels, height, width = x.shape
+    pixels = x.new_empty(batch, channels // side**2, side * height, side * width)
+    for channel in range(side**2):
+        pixels[:, :, channel // side :: side, channel % side :: side] = x[:, channel :: side**2]
+    return pixels
+
+
+class TestPatches:
+    NOISE, IMAGE = torch.randn(4, 3, 8, 16), torch.rand(2, 2, 8, 16)
+
+    @pytest.mark.parametrize(("patch", "mask_patch"), [(1, 1), (2, 2), (1, 2), (1, 4), (2, 4)])
+    def test_both_networks_see_pixels_as_channels(self, patch: int, mask_patch: int) -> None:
+        sizes = {"patch_size": patch, "mask_patch_size": mask_patch, "feature_channels": 13}
+        model = build(mask_channels=3, out_channels=6, **sizes)
+        made = model.image_unet(patches(self.IMAGE, patch), 0).sample
+        features = patches(made, mask_patch // patch)
+        seen = torch.cat([features[[0, 0, 1, 1]], patches(self.NOISE, mask_patch)], dim=1)
+        expected = unpatched(model.mask_unet(seen, 9).sample, mask_patch)
+        assert expected.shape == (4, 6, 8, 16)
+        torch.testing.assert_close(model.encode_image(self.IMAGE), features, rtol=0, atol=0)
+        output = model(self.NOISE, 9, image=self.IMAGE)
+        torch.testing.assert_close(output.sample, expected, rtol=0, atol=0)
+        torch.testing.assert_close(output.logits, unpatched(made[:, : 3 * patch**2], patch), rtol=0, atol=0)
+
+    @pytest.mark.parametrize("sizes", [{"patch_size": 2}, {"mask_patch_size": 2}])
+    def test_without_an_image_network_too(self, sizes: dict[str, int]) -> None:
+        model = build(mask_channels=3, image_network=None, **sizes)
+        seen = torch.cat([patches(self.IMAGE, 2)[[0, 0, 1, 1]], patches(self.NOISE, 2)], dim=1)
+        expected = unpatched(model.mask_unet(seen, 9).sample, 2)
+        output = model(self.NOISE, 9, image=self.IMAGE)
+        torch.testing.assert_close(output.sample, expected, rtol=0, atol=0)
+        assert output.logits is None
+
+    @pytest.mark.parametrize(
+        ("config", "stride"),
+        [
+            ({"image_network": None}, 2),
+            ({"patch_size": 2}, 4),
+            ({"mask_patch_size": 4}, 8),
+            ({"mask_patch_size": 4, "denoiser": ONE_BLOCK}, 4),
+            ({"mask_patch_size": 3}, 6),
+            ({"mask_patch_size": 3, "denoiser": ONE_BLOCK}, 6),
+            ({"image_network": ONE_BLOCK}, 2),
+            ({"denoiser": ONE_BLOCK}, 2),
+            ({"denoiser": ONE_BLOCK, "image_network": ONE_BLOCK, "patch_size": 2}, 2),
+        ],
+    )
+    def test_stride(self, config: dict[str, Any], stride: int) -> None:
+        model = build(sample_size=24, **config)
+        assert model.stride == stride
+        image, noise = torch.rand(1, 2, stride, 3 * stride), torch.randn(2, 1, stride, 3 * stride)
+        assert model(noise, 0, image=image).sample.shape == noise.shape
+
+
+class TestFromUNet:
+    @pytest.fixture
+    def unet(self) -> UNet2DModel:
+        torch.manual_seed(0)
+        return UNet2DModel(sample_size=8, in_channels=5, out_channels=6, **ATTENTION).eval()
+
+    @torch.no_grad()
+    def test_it_is_the_same_network(self, unet: UNet2DModel) -> None:
+        noise, image = torch.randn(2, 3, 8, 8), torch.rand(2, 2, 8, 8)
+        model = SegmentationUNet.from_unet(unet, mask_channels=3)
+        expected = unet(torch.cat([image, noise], dim=1), TIMES[:2])
+        assert_same(model(noise, TIMES[:2], image=image), expected)
+
+    def test_it_shares_the_weights(self, unet: UNet2DModel) -> None:
+        model = SegmentationUNet.from_unet(unet, mask_channels=3)
+        own = {parameter.data_ptr() for parameter in model.parameters()}
+        assert own == {parameter.data_ptr() for parameter in unet.parameters()}
+        assert model.num_parameters() == unet.num_parameters()
+
+    @torch.no_grad()
+    def test_it_is_saved_and_loaded(self, unet: UNet2DModel, tmp_path: Any) -> None:
+        model = SegmentationUNet.from_unet(unet, mask_channels=3)
+        model.save_pretrained(tmp_path)
+        loaded = SegmentationUNet.from_pretrained(tmp_path)
+        assert loaded.config["image_channels"] == 2 and loaded.config["sample_size"] == 8
+        noise, image = torch.randn(2, 3, 8, 8), torch.rand(2, 2, 8, 8)
+        assert_same(loaded(noise, 5, image=image), model(noise, 5, image=image))
+
+
+class TestLoRA:
+    TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "conv_in", "time_emb_proj")
+
+    @pytest.fixture
+    def adapted(self) -> SegmentationUNet:
+        model = build(denoiser=ATTENTION)
+        model.add_adapter(LoraConfig(r=2, target_modules=list(self.TARGETS), init_lora_weights=False))
+        return model
+
+    def test_an_adapter_changes_the_output_until_it_is_disabled(self, adapted: SegmentationUNet) -> None:
+        expected, output = build(denoiser=ATTENTION)(NOISE, 7, image=IMAGE), adapted(NOISE, 7, image=IMAGE)
+        assert differs(output, expected)
+        adapted.disable_adapters()
+        assert_same(adapted(NOISE, 7, image=IMAGE), expected)
+        adapted.enable_adapters()
+        assert_same(adapted(NOISE, 7, image=IMAGE), output)
+
+    def test_both_networks_have_it(self, adapted: SegmentationUNet) -> None:
+        weights = get_peft_model_state_dict(adapted)
+        for network in ("image_unet", "mask_unet"):
+            for target in self.TARGETS:
+                own = [name for name in weights if name.startswith(network) and f".{target}.lora_A" in name]
+                assert own, f"{network} has no adapter at {target}"
+        features = build(denoiser=ATTENTION).encode_image(IMAGE)
+        assert not torch.allclose(adapted.encode_image(IMAGE), features)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"out_channels": 3}, r"out_channels=3 for mask_channels=1: expected 1, or 2 to learn the variance too"),
+        ({"mask_channels": 3, "out_channels": 2}, r"out_channels=2 for mask_channels=3: expected 3, or 6"),
+        ({"denoiser": {"in_channels": 3}}, r"denoiser sets in_channels, which follow from .* Remove them there"),
+        (
+            {"image_network": {"sample_size": 8, "out_channels": 1}},
+            r"image_network sets out_channels, sample_size, which follow from image_channels",
+        ),
+        ({"sample_size": 9, "patch_size": 2}, r"mask_patch_size=2 and sample_size=9: expected each to divide the next"),
+        ({"patch_size": 2, "mask_patch_size": 3}, r"patch_size=2, mask_patch_size=3 .* Pad the images or take other"),
+        (
+            {"image_network": NETWORK, "patch_size": 2, "mask_channels": 3, "feature_channels": 11},
+            r"feature_channels=11: expected at least 12, which hold the logits of 3 mask channels in patches of 2²",
+        ),
+    ],
+)
+def test_bad_configurations_are_refused(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SegmentationUNet(**config)
+
+
+@pytest.mark.parametrize("make", [lambda: SegmentationUNet(), lambda: SegmentationUNet(image_network={})])
+def test_the_defaults_work(make: Callable[[], SegmentationUNet]) -> None:
+    with torch.device("meta"):
+        model = make()
+        output = model(torch.empty(1, 1, 96, 96), torch.zeros(1), image=torch.empty(1, 4, 96, 96)).sample
+    assert output.shape == (1, 1, 96, 96)
