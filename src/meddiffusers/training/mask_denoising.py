@@ -23,7 +23,6 @@ from meddiffusers.training.diffusion_losses import (
     min_snr_weights,
     variational_bound,
 )
-from meddiffusers.training.losses import soft_dice_loss
 from meddiffusers.training.randomness import BatchRandom
 from meddiffusers.training.segmentation_model import SegmentationModelConfig
 
@@ -77,12 +76,18 @@ class MaskDenoising:
 
 
 def _guess_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """Cross-entropy + 1 − Dice of logits (B, K, H, W), sigmoid for K = 1, to label ids (B·draws, H, W) of all draws."""
+    """Cross-entropy + 1 − Dice of logits (B, K, H, W), sigmoid for K = 1, to label ids (B·draws, H, W) of all draws.
+
+    Dice is that of the whole batch, mean over the labels but 0: of a single picture without foreground it would leap
+    between 0 and 1 with the first pixel that is marked.
+    """
     logits = logits.repeat_interleave(len(masks) // len(logits), dim=0)
     if logits.shape[1] == 1:
         logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
-    hot = F.one_hot(masks.long(), logits.shape[1]).movedim(-1, 1).float()
-    return F.cross_entropy(logits, masks.long()) + soft_dice_loss(logits, hot)
+    probability = logits.softmax(dim=1)[:, 1:].movedim(1, 0).flatten(1)
+    hot = F.one_hot(masks.long(), logits.shape[1]).movedim(-1, 0)[1:].flatten(1)
+    dice = (2 * (probability * hot).sum(dim=1) + 1) / (probability.sum(dim=1) + hot.sum(dim=1) + 1)
+    return F.cross_entropy(logits, masks.long()) + 1 - dice.mean()
 
 
 def _one_rater_a_draw(masks: Tensor, draws: int, random: BatchRandom) -> Tensor:
