@@ -22,6 +22,7 @@ from meddiffusers.evaluation.results import write_json
 from meddiffusers.evaluation.segmentation_result import SegmentationResult
 from meddiffusers.training.config import TrainingConfig
 from meddiffusers.training.engine import TrainingResult, train
+from meddiffusers.training.mask_denoising import guess_loss
 from meddiffusers.training.parsing import parse_config
 from meddiffusers.training.randomness import BatchRandom
 from meddiffusers.training.segmentation_data import SegmentationDataConfig
@@ -37,7 +38,7 @@ BATCH, PATCH = 32, 2
 
 
 class SupervisedTask(SegmentationTask):
-    """Cross-entropy to the mask of a rater drawn at random, a proper score of the raters' probabilities."""
+    """Cross-entropy and Dice to the mask of a rater drawn at random, as the shipped model's image network guesses."""
 
     def __init__(self, data: SegmentationDataConfig, config: SegmentationModelConfig, channels: list[int]) -> None:
         super().__init__(data, config)
@@ -59,7 +60,7 @@ class SupervisedTask(SegmentationTask):
         self, modules: Mapping[str, nn.Module], batch: dict[str, Tensor], random: BatchRandom
     ) -> dict[str, Tensor]:
         image, masks = self.denoising.augmented(batch, 1, random)
-        return {"loss": F.cross_entropy(logits(modules["unet"], image).float(), masks.long())}
+        return {"loss": guess_loss(logits(modules["unet"], image).float(), masks)}
 
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
         return Validation()

@@ -83,19 +83,19 @@ class ConditionalSegmentationPipeline(DiffusionPipeline, LoraBaseMixin):
         self,
         unet: ModelMixin,
         scheduler: SchedulerMixin,
-        sequences: list[str] | tuple[str, ...] = ("t1", "t1ce", "t2", "flair"),
+        sequences: Mapping[Any, str] | list[str] | tuple[str, ...] = ("t1", "t1ce", "t2", "flair"),
         id2label: Mapping[Any, str] | None = None,
         spacing: float | None = None,
-        mask_range: list[float] | tuple[float, float] = (-1.0, 1.0),
+        mask_range: Mapping[Any, float] | list[float] | tuple[float, float] = (-1.0, 1.0),
     ) -> None:
         super().__init__()
-        labels = {str(key): name for key, name in (id2label or {0: "background", 1: "lesion"}).items()}
+        labels = _numbered(id2label or ("background", "lesion"))
         self.register_modules(unet=unet, scheduler=scheduler)
         self.register_to_config(
-            sequences=list(sequences),
+            sequences=_numbered(sequences),
             id2label=labels,
             spacing=None if spacing is None else float(spacing),  # diffusers warns of an int when it loads one
-            mask_range=[float(end) for end in mask_range],
+            mask_range={number: float(end) for number, end in _numbered(mask_range).items()},
         )
         _check_labels(labels)
         channels = _input_channels(unet)
@@ -109,12 +109,17 @@ class ConditionalSegmentationPipeline(DiffusionPipeline, LoraBaseMixin):
     @property
     def sequences(self) -> tuple[str, ...]:
         """Names of the image's channels, in their order."""
-        return tuple(self.config["sequences"])
+        return tuple(name for _, name in sorted(self.config["sequences"].items(), key=lambda item: int(item[0])))
 
     @property
     def id2label(self) -> dict[int, str]:
         """Names of the labels by id, background first."""
         return {int(key): name for key, name in sorted(self.config["id2label"].items(), key=lambda item: int(item[0]))}
+
+    @property
+    def mask_range(self) -> tuple[float, float]:
+        """What a mask's 0 and 1 are to the model."""
+        return self.config["mask_range"]["0"], self.config["mask_range"]["1"]
 
     @property
     def mask_channels(self) -> int:
@@ -395,7 +400,7 @@ class ConditionalSegmentationPipeline(DiffusionPipeline, LoraBaseMixin):
 
     def _fractions(self, masks: torch.Tensor) -> torch.Tensor:
         """Masks (N, M, K, H, W) in `mask_range` as fractions (N, M, L, H, W) of the labels, which sum to 1."""
-        low, high = self.config["mask_range"]
+        low, high = self.mask_range
         fractions = ((masks.float() - low) / (high - low)).clamp(0, 1)
         if self.mask_channels == 1:
             return torch.cat([1 - fractions, fractions], dim=2)
@@ -464,6 +469,12 @@ def _is_subject(image: Any) -> bool:
     if isinstance(image, (list, tuple)):
         return bool(image) and all(map(_is_subject, image))
     return hasattr(image, "affine") or hasattr(image, "lesions")  # a Scan, a Case
+
+
+def _numbered(values: Mapping[Any, Any] | Sequence[Any]) -> dict[str, Any]:
+    """{"0": first, …}, as `model_index.json` can hold it: of a list diffusers thinks that it names a component."""
+    numbered = values if isinstance(values, Mapping) else dict(enumerate(values))
+    return {str(key): value for key, value in numbered.items()}
 
 
 def _check_labels(labels: Mapping[str, str]) -> None:

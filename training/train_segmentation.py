@@ -29,11 +29,6 @@ def main() -> None:
         SegmentationDataConfig, SegmentationModelConfig, TrainingConfig, CardConfig
     )
     facts = publishing.facts(training)
-    if facts and model.rank:
-        raise ValueError(
-            "card and rank are both set; a card goes with a whole repository, and rank trains an adapter alone. "
-            "Leave out one of them."
-        )
     set_seed(training.seed)  # the network's first weights
     task = SegmentationTask(data, model)
     finish(train(task, training), task.evaluate, training, facts)

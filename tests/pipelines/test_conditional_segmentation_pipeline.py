@@ -235,7 +235,7 @@ class TestConfiguration:
         loaded = ConditionalSegmentationPipeline.from_pretrained(tmp_path)
         assert loaded.id2label == dict(enumerate(LABELS))
         assert loaded.sequences == ("t1", "t1ce", "t2", "flair")
-        assert loaded.config["spacing"] == 1 and loaded.config["mask_range"] == [0, 1]
+        assert loaded.config["spacing"] == 1 and loaded.mask_range == (0, 1)
         assert "annotation" not in caplog.text and "Expected types" not in caplog.text
 
 

@@ -59,7 +59,7 @@ def test_what_was_not_looked_at_is_background_without_doubt() -> None:
 
 
 def test_outputs_lie_on_the_voxels_of_the_file() -> None:
-    fine = {name: Scan(scan.array.repeat(2, 0).repeat(2, 1), AFFINE @ np.diag([0.5, 0.5, 1, 1]), name)
+    fine = {name: Scan(scan.array.repeat(2, 1).repeat(2, 2), AFFINE @ np.diag([0.5, 0.5, 1, 1]), name)
             for name, scan in scans().items()}  # fmt: skip
     found = segmented(fine)
     for scan in (found.mask, found.probability, found.samples, *found.uncertainty.values()):

@@ -30,7 +30,9 @@ def segmentation_section(checkpoints: Path, scans: Path) -> Section:
     pipeline: Any = load(checkpoints / REPOSITORY)
     pipeline.set_progress_bar_config(disable=True)
     case = BrainPhantom(PHANTOM_SEED, lesion="tumour", difficulty=DIFFICULTY).volume(SPACING)
-    subjects = {"phantom, 4 sequences": (stacked(list(case.images.values())), case.lesions)}
+    subjects: dict[str, tuple[Scan, Any]] = {
+        "phantom, 4 sequences": (stacked(list(case.images.values())), case.lesions)
+    }
     for name in TUMOURS:
         subjects[f"real {name[-1]}, T1ce alone"] = (
             read(scans / f"{name}_t1ce.nrrd", modality="t1ce"),

@@ -23,6 +23,7 @@ from meddiffusers.training.diffusion_losses import (
     min_snr_weights,
     variational_bound,
 )
+from meddiffusers.training.distributed import gather_with_gradient
 from meddiffusers.training.randomness import BatchRandom
 from meddiffusers.training.segmentation_model import SegmentationModelConfig
 
@@ -31,6 +32,11 @@ class MaskDenoising:
     """The loss of networks like the unet of `pipeline`, whose scheduler, labels and mask range it takes."""
 
     def __init__(self, pipeline: ConditionalSegmentationPipeline, config: SegmentationModelConfig) -> None:
+        if config.guess_weight and getattr(pipeline.unet, "image_unet", None) is None:
+            raise ValueError(
+                f"guess_weight={config.guess_weight} but the unet has no image network that could guess. Set it to 0, "
+                "or give image_block_out_channels."
+            )
         self.pipeline, self.config = pipeline, config
         self.noise = DDPMScheduler.from_config(pipeline.scheduler.config)
 
@@ -57,7 +63,7 @@ class MaskDenoising:
             terms["bound"] = variational_bound(self.noise, predicted, x0, x_t, timesteps).mean()
             total = total + VARIATIONAL_WEIGHT * steps * terms["bound"]
         if config.guess_weight:
-            terms["guess"] = _guess_loss(output.logits.float(), masks)
+            terms["guess"] = guess_loss(output.logits.float(), masks)
             total = total + config.guess_weight * terms["guess"]
         return {"loss": total, **terms}
 
@@ -69,25 +75,26 @@ class MaskDenoising:
 
     def _in_range(self, labels: Tensor) -> Tensor:
         """Label ids (B, H, W) as masks (B, K, H, W) of the values that the model takes for 0 and 1."""
-        low, high = self.pipeline.config["mask_range"]
+        low, high = self.pipeline.mask_range
         count = self.pipeline.mask_channels
         hot = labels[:, None] if count == 1 else F.one_hot(labels.long(), count).movedim(-1, 1)
         return low + (high - low) * hot.float()
 
 
-def _guess_loss(logits: Tensor, masks: Tensor) -> Tensor:
+def guess_loss(logits: Tensor, masks: Tensor) -> Tensor:
     """Cross-entropy + 1 − Dice of logits (B, K, H, W), sigmoid for K = 1, to label ids (B·draws, H, W) of all draws.
 
-    Dice is that of the whole batch, mean over the labels but 0: of a single picture without foreground it would leap
-    between 0 and 1 with the first pixel that is marked.
+    Dice is that of the whole batch, of all processes, mean over the labels but 0: of a single picture without
+    foreground it would leap between 0 and 1 with the first pixel that is marked.
     """
     logits = logits.repeat_interleave(len(masks) // len(logits), dim=0)
     if logits.shape[1] == 1:
         logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
     probability = logits.softmax(dim=1)[:, 1:].movedim(1, 0).flatten(1)
     hot = F.one_hot(masks.long(), logits.shape[1]).movedim(-1, 0)[1:].flatten(1)
-    dice = (2 * (probability * hot).sum(dim=1) + 1) / (probability.sum(dim=1) + hot.sum(dim=1) + 1)
-    return F.cross_entropy(logits, masks.long()) + 1 - dice.mean()
+    own = torch.stack([(probability * hot).sum(dim=1), (probability + hot).sum(dim=1)])
+    common, sizes = gather_with_gradient(own[None]).sum(dim=0)
+    return F.cross_entropy(logits, masks.long()) + 1 - ((2 * common + 1) / (sizes + 1)).mean()
 
 
 def _one_rater_a_draw(masks: Tensor, draws: int, random: BatchRandom) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from meddiffusers.data.segmentation_brats import brats_segmentation
 from meddiffusers.data.segmentation_images import image_mask_segmentation
 from meddiffusers.data.segmentation_slices import INTENSITY_SCALE, phantom_segmentation
+from meddiffusers.training.fields import Range, check_fields
 
 PHANTOM, BRATS = "phantom", "brats2020"
 PHANTOM_SHARES = {"tumour": 0.6, None: 0.15, "white_matter_lesions": 0.15, "cavity": 0.1}
@@ -51,6 +52,22 @@ class SegmentationDataConfig:
     phantom_slices: int = _setting(5000, "Training pictures of phantoms, two of each subject.")
     phantom_seed: int = _setting(0, "Seed of the training subjects; the next one is that of the test subjects.")
     phantom_test_slices: int = _setting(240, "Test pictures of phantoms with hard lesions, two of each subject.")
+
+    def __post_init__(self) -> None:
+        check_fields(self, _RANGES)
+
+
+_COUNT = Range(1)
+_RANGES = {
+    "resolution": _COUNT,
+    "spacing": Range(0, open_low=True),
+    "foreground_share": Range(0, 1, open_low=True, open_high=True),
+    "max_train_samples": _COUNT,
+    "preprocessing_num_workers": _COUNT,
+    "phantom_slices": _COUNT,
+    "phantom_seed": Range(0),
+    "phantom_test_slices": _COUNT,
+}
 
 
 class SegmentationImages:
@@ -142,6 +159,11 @@ def _test_split(data: datasets.DatasetDict, config: SegmentationDataConfig) -> d
     if split is None:
         raise ValueError(
             f"{config.dataset_name} has the splits {', '.join(data)}; expected a test or a validation split."
+        )
+    masks = data[split].select_columns(["masks"]).with_format("numpy").iter(64)
+    if not any(np.any(batch["masks"]) for batch in masks):
+        raise ValueError(
+            f"The split {split} of {config.dataset_name} has no foreground: nothing can be measured on it."
         )
     return data[split]
 

@@ -14,6 +14,7 @@ from peft.utils import get_peft_model_state_dict
 from meddiffusers.hub.load import load
 from meddiffusers.models.segmentation_unet import SegmentationUNet
 from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
+from meddiffusers.training.fields import Range, check_fields
 from meddiffusers.training.segmentation_data import SegmentationDataConfig
 
 ADAPTED = ("to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2")  # layers that get an adapter: nearly all weights
@@ -54,6 +55,26 @@ class SegmentationModelConfig:
     noise_draws: int = _setting(1, "Noisy masks drawn for each picture of a batch.")
     half_weights: bool = _setting(False, "Round the trained weights to what half precision stores.")
     sequence_dropout: float = _setting(0.0, "Part of the pictures that a random number of sequences is left out of.")
+
+    def __post_init__(self) -> None:
+        check_fields(self, _RANGES)
+
+
+_COUNT, _PART, _NOT_NEGATIVE = Range(1), Range(0, 1), Range(0)
+_RANGES = {
+    "rank": _COUNT,
+    "lora_alpha": _COUNT,
+    "patch_size": _COUNT,
+    "mask_patch_size": _COUNT,
+    "layers_per_block": _COUNT,
+    "attention_head_dim": _COUNT,
+    "norm_num_groups": _COUNT,
+    "feature_channels": _COUNT,
+    "snr_gamma": Range(0, open_low=True),
+    "guess_weight": _NOT_NEGATIVE,
+    "noise_draws": _COUNT,
+    "sequence_dropout": _PART,
+}
 
 
 def first_pipeline(data: SegmentationDataConfig, config: SegmentationModelConfig) -> ConditionalSegmentationPipeline:

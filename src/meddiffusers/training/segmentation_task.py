@@ -75,8 +75,8 @@ class SegmentationTask:
         """The pipeline around the trained network, whose weights are rounded if they are to be stored so."""
         if self.config.half_weights:
             with torch.no_grad():
-                for parameter in modules["unet"].parameters():
-                    parameter.copy_(parameter.half())
+                for trained in (weight for weight in modules["unet"].parameters() if weight.requires_grad):
+                    trained.copy_(trained.half())
         return self._with(modules["unet"])
 
     def save(self, pipeline: ConditionalSegmentationPipeline, folder: Path) -> None:
