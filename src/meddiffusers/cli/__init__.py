@@ -166,7 +166,7 @@ def card_write(
     from meddiffusers.hub.publish import write_repository
 
     report, *others = [Report.read(run) for run in runs]
-    pipeline = load(runs[0], torch_dtype=getattr(torch, dtype))
+    pipeline = load(runs[0], dtype=getattr(torch, dtype))
     written = write_repository(pipeline, report.with_spread(others), Facts.read(facts), output)
     console.print(f"The repository is {written}")
 
