@@ -50,9 +50,7 @@ def lora(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     splits = {"train": on_other_scanner(scans, pipeline.sequences), "test": test}
     found, facts = {"untouched": _dice(pipeline, test, seed)}, {}
     for name, rank in {"full": None, "adapter": RANK}.items():
-        model = SegmentationModelConfig(
-            pretrained_model_name_or_path=str(checkpoint), rank=rank, guess_weight=0.1, noise_draws=2
-        )
+        model = SegmentationModelConfig(pretrained_model_name_or_path=str(checkpoint), rank=rank, noise_draws=2)
         with tempfile.TemporaryDirectory() as folder:
             set_seed(seed)
             result = train(SegmentationTask(config, model, splits), _training(folder, seed, rank))

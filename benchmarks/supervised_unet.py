@@ -22,7 +22,7 @@ from meddiffusers.evaluation.results import write_json
 from meddiffusers.evaluation.segmentation_result import SegmentationResult
 from meddiffusers.training.config import TrainingConfig
 from meddiffusers.training.engine import TrainingResult, train
-from meddiffusers.training.mask_denoising import guess_loss
+from meddiffusers.training.mask_denoising import label_loss
 from meddiffusers.training.parsing import parse_config
 from meddiffusers.training.randomness import BatchRandom
 from meddiffusers.training.segmentation_data import SegmentationDataConfig
@@ -60,7 +60,7 @@ class SupervisedTask(SegmentationTask):
         self, modules: Mapping[str, nn.Module], batch: dict[str, Tensor], random: BatchRandom
     ) -> dict[str, Tensor]:
         image, masks = self.denoising.augmented(batch, 1, random)
-        return {"loss": guess_loss(logits(modules["unet"], image).float(), masks)}
+        return {"loss": label_loss(logits(modules["unet"], image).float(), masks, self.config.dice_weight)}
 
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
         return Validation()

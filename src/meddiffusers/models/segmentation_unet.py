@@ -8,19 +8,23 @@ this is the network of Wolleb et al.
 | symbol | here | shape |
 |---|---|---|
 | b | `image` | (B, C, H, W), the co-registered sequences |
-| F(b) | `features` | (B, F·(q/p)², H/q, W/q), p = `patch_size`, q = `mask_patch_size` |
-| ℓ(b) | `logits`, the first channels of F(b) | (B, K, H, W), what the image network itself takes the mask for |
+| F(b) | `features` | (B, F, H/p, W/p), p = `patch_size` |
+| ℓ(b) | `guess`, the first channels of F(b) | (B, K, H, W), logits of the labels by the image alone |
 | x_t | `sample` | (n·B, K, H, W), noisy masks; the n of one image follow each other |
 | D(x_t, t, F(b)) | `forward(…).sample` | (n·B, `out_channels`, H, W) |
 
-Both networks are diffusers' `UNet2DModel`. The image network sees p×p pixels of a channel as p² channels of one pixel,
-the denoiser q×q, which makes them p² and q² times faster (Hoogeboom et al. 2023, "simple diffusion").
+With an image network the prediction is that of x_0, and the denoiser Δ only changes the guess: by Bayes' rule
+
+    p(label | x_t, b) = softmax(ℓ(b) + Δ(x_t, t, F(b))),    D = 2 p − 1 = E[x_0 | x_t, b]    (sigmoid for K = 1)
+
+of which Δ is what the noisy mask has to say. So samples begin where a segmentation network would end.
+Both networks are diffusers' `UNet2DModel` and see p×p pixels of a channel as p² channels of one pixel, which makes them
+p² times faster (Hoogeboom et al. 2023, "simple diffusion").
 """
 
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,10 +47,14 @@ DERIVED = ("sample_size", "in_channels", "out_channels")  # settings of a UNet2D
 
 @dataclass
 class SegmentationUNetOutput(BaseOutput):
-    """`sample`: the prediction (n·B, `out_channels`, H, W); `logits` (B, K, H, W) where there is an image network."""
+    """`sample`: the prediction, (n·B, `out_channels`, H, W).
+
+    Where there is an image network, `logits` (n·B, K, H, W) of the labels and `guess` (B, K, H, W), those without x_t.
+    """
 
     sample: torch.Tensor
     logits: torch.Tensor | None = None
+    guess: torch.Tensor | None = None
 
 
 class SegmentationUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc]
@@ -55,12 +63,12 @@ class SegmentationUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: igno
     Configuration:
         image_channels: C, one for each sequence.
         mask_channels: K, 1 for a binary mask, else one for each label, background included.
-        out_channels: K, or 2·K where the variance is learnt too. None: K.
+        out_channels: K, or 2·K where the variance is learnt too, which only works without an image network. None: K.
         patch_size: p.
-        mask_patch_size: q, a multiple of p. None: p.
         sample_size: side length in pixels of the images the model was trained on; others work too.
         denoiser: settings of the `UNet2DModel` that denoises, all but `in_channels`, `out_channels`, `sample_size`.
-        image_network: settings of the `UNet2DModel` that looks at the image, likewise; None: there is none.
+        image_network: settings of the `UNet2DModel` that looks at the image, likewise; None: there is none. With it the
+            model predicts x_0 of masks in ±1: the scheduler's `prediction_type` must be "sample".
         feature_channels: F, where there is an image network.
 
     Raises:
@@ -77,7 +85,6 @@ class SegmentationUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: igno
         mask_channels: int = 1,
         out_channels: int | None = None,
         patch_size: int = 1,
-        mask_patch_size: int | None = None,
         sample_size: int = 96,
         denoiser: Mapping[str, Any] | None = None,
         image_network: Mapping[str, Any] | None = None,
@@ -86,22 +93,16 @@ class SegmentationUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: igno
         super().__init__()
         self.__module__ = PUBLISHED_AS  # what diffusers writes as this component's library
         _check_configuration(self.config)
-        patch, mask_patch = patch_size, mask_patch_size or patch_size
-        seen = mask_patch**2 * image_channels
+        squared, side = patch_size**2, sample_size // patch_size
+        seen, made = squared * image_channels, squared * (out_channels or mask_channels)
         self.image_unet = None
         if image_network is not None:
             self.image_unet = UNet2DModel(
-                sample_size=sample_size // patch,
-                in_channels=patch**2 * image_channels,
-                out_channels=feature_channels,
-                **image_network,
+                sample_size=side, in_channels=seen, out_channels=feature_channels, **image_network
             )
-            seen = (mask_patch // patch) ** 2 * feature_channels
+            seen = feature_channels
         self.mask_unet = UNet2DModel(
-            sample_size=sample_size // mask_patch,
-            in_channels=seen + mask_patch**2 * mask_channels,
-            out_channels=mask_patch**2 * (out_channels or mask_channels),
-            **(denoiser or {}),
+            sample_size=side, in_channels=seen + squared * mask_channels, out_channels=made, **(denoiser or {})
         )
 
     @classmethod
@@ -126,31 +127,14 @@ class SegmentationUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: igno
     @property
     def stride(self) -> int:
         """Height and width of an image must be divisible by it."""
-        networks = [(self.mask_patch_size, self.mask_unet), (self.config["patch_size"], self.image_unet)]
-        blocks = [(patch, unet.config["block_out_channels"]) for patch, unet in networks if unet is not None]
-        return math.lcm(*(patch * 2 ** (len(channels) - 1) for patch, channels in blocks))
-
-    @property
-    def mask_patch_size(self) -> int:
-        """q."""
-        return self.config["mask_patch_size"] or self.config["patch_size"]
+        networks = [network for network in (self.mask_unet, self.image_unet) if network is not None]
+        return self.config["patch_size"] * max(2 ** (len(net.config["block_out_channels"]) - 1) for net in networks)
 
     @apply_forward_hook  # so that a pipeline's CPU offload brings the weights here, as it does for `forward`
     def encode_image(self, image: torch.Tensor) -> torch.Tensor:
         """Features of images (B, C, H, W): the part of the work that no noise has a say in."""
-        if self.image_unet is None:
-            return F.pixel_unshuffle(image, self.mask_patch_size)
-        patch = self.config["patch_size"]
-        features = self.image_unet(F.pixel_unshuffle(image, patch), 0).sample
-        return F.pixel_unshuffle(features, self.mask_patch_size // patch)
-
-    def logits(self, features: torch.Tensor) -> torch.Tensor | None:
-        """What of the features are the image network's logits (B, K, H, W); None without an image network."""
-        if self.image_unet is None:
-            return None
-        patch = self.config["patch_size"]
-        whole = F.pixel_shuffle(features, self.mask_patch_size // patch)
-        return F.pixel_shuffle(whole[:, : patch**2 * self.config["mask_channels"]], patch)
+        patches = F.pixel_unshuffle(image, self.config["patch_size"])
+        return patches if self.image_unet is None else self.image_unet(patches, 0).sample
 
     def forward(
         self,
@@ -159,7 +143,7 @@ class SegmentationUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: igno
         image: torch.Tensor | None = None,
         features: torch.Tensor | None = None,
         return_dict: bool = True,
-    ) -> SegmentationUNetOutput | tuple[torch.Tensor, torch.Tensor | None]:
+    ) -> SegmentationUNetOutput | tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         """What the network predicts for noisy masks `sample` of an `image`, or of its `features`.
 
         timestep: one for all, or (n·B,). Raises ValueError if neither or both of image and features are given, or if
@@ -171,11 +155,17 @@ class SegmentationUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: igno
         times, rest = divmod(len(sample), len(features))
         if rest:
             raise ValueError(f"Got {len(sample)} masks for {len(features)} images; expected as many for each image.")
-        patches = F.pixel_unshuffle(sample, self.mask_patch_size)
-        seen = torch.cat([features.repeat_interleave(times, dim=0), patches], dim=1)
-        predicted = F.pixel_shuffle(self.mask_unet(seen, timestep).sample, self.mask_patch_size)
-        logits = self.logits(features)
-        return SegmentationUNetOutput(sample=predicted, logits=logits) if return_dict else (predicted, logits)
+        patch = self.config["patch_size"]
+        seen = torch.cat([features.repeat_interleave(times, dim=0), F.pixel_unshuffle(sample, patch)], dim=1)
+        predicted = F.pixel_shuffle(self.mask_unet(seen, timestep).sample, patch)
+        logits = guess = None
+        if self.image_unet is not None:
+            guess = F.pixel_shuffle(features[:, : patch**2 * self.config["mask_channels"]], patch)
+            logits = guess.repeat_interleave(times, dim=0) + predicted
+            predicted = 2 * (logits.softmax(dim=1) if logits.shape[1] > 1 else logits.sigmoid()) - 1
+        if not return_dict:
+            return predicted, logits, guess
+        return SegmentationUNetOutput(sample=predicted, logits=logits, guess=guess)
 
     def to_json_string(self) -> str:
         """The configuration as JSON, without the folder it happened to be loaded from."""
@@ -204,14 +194,19 @@ def _check_configuration(config: Any) -> None:
                 f"{name} sets {', '.join(sorted(clashing))}, which follow from image_channels, mask_channels, "
                 "out_channels, feature_channels, patch_size and sample_size. Remove them there."
             )
-    patch, mask_patch = config["patch_size"], config["mask_patch_size"] or config["patch_size"]
-    if mask_patch % patch or config["sample_size"] % mask_patch:
+    patch = config["patch_size"]
+    if config["sample_size"] % patch:
         raise ValueError(
-            f"patch_size={patch}, mask_patch_size={mask_patch} and sample_size={config['sample_size']}: expected each "
-            "to divide the next. Pad the images or take other patches."
+            f"sample_size={config['sample_size']} is not divisible by patch_size={patch}. Pad the images or take "
+            "smaller patches."
         )
     if config["image_network"] is not None and config["feature_channels"] < patch**2 * channels:
         raise ValueError(
             f"feature_channels={config['feature_channels']}: expected at least {patch**2 * channels}, which hold the "
             f"logits of {channels} mask channels in patches of {patch}² pixels."
+        )
+    if config["image_network"] is not None and out not in (None, channels):
+        raise ValueError(
+            f"out_channels={out} with an image network, whose denoiser predicts labels and no variance; expected "
+            f"{channels}. Leave the image network or the variance out."
         )

@@ -14,7 +14,7 @@ from torch import Tensor
 from meddiffusers.training.randomness import BatchRandom
 
 TURN, SCALE, SHIFT = math.radians(15), 0.15, 0.08  # radians; part of the size; part of the field of view
-GAIN, GAMMA, NOISE = 0.2, 0.35, 0.04  # largest changes: of the log of the gain and the exponent; σ of the noise
+GAIN, GAMMA, NOISE = 0.5, 0.5, 0.04  # largest changes: of the log of the gain and the exponent; σ of the noise
 
 
 def moved(image: Tensor, labels: Tensor, random: BatchRandom) -> tuple[Tensor, Tensor]:

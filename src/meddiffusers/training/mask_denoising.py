@@ -2,10 +2,14 @@
 
 A picture b has masks of one or more raters. In each of `noise_draws` draws a rater's mask x_0 (one-hot, in
 `mask_range`), a time t and noise ε are drawn, and the network D(x_t, t, b) is to predict ε, x_0 or v
-(`prediction_type`) with squared error, weighted by min-SNR if wanted. Since each draw has another rater's mask, samples
-come to differ as the raters do. With `variance_type: learned_range` the variational bound trains the variance too,
-as in Wolleb et al. 2022. With `guess_weight` the image network learns to guess the mask by itself too, which teaches it
-sooner what matters. Sequences are left out at random, so that a missing one is an input like any other.
+(`prediction_type`). Since each draw has another rater's mask, samples come to differ as the raters do.
+
+- A network that predicts numbers learns by the squared error, weighted by min-SNR if wanted; with
+  `variance_type: learned_range` the variational bound trains the variance too, as in Wolleb et al. 2022.
+- A network with an image network predicts labels, of which x_0 is the expectation. It learns by cross-entropy, whose
+  best answer is the same E[x_0 | x_t, b], and, with `dice_weight`, Dice; and so does the image network's own guess.
+
+Sequences are left out at random, so that a missing one is an input like any other.
 """
 
 from __future__ import annotations
@@ -32,39 +36,42 @@ class MaskDenoising:
     """The loss of networks like the unet of `pipeline`, whose scheduler, labels and mask range it takes."""
 
     def __init__(self, pipeline: ConditionalSegmentationPipeline, config: SegmentationModelConfig) -> None:
-        if config.guess_weight and getattr(pipeline.unet, "image_unet", None) is None:
-            raise ValueError(
-                f"guess_weight={config.guess_weight} but the unet has no image network that could guess. Set it to 0, "
-                "or give image_block_out_channels."
-            )
         self.pipeline, self.config = pipeline, config
         self.noise = DDPMScheduler.from_config(pipeline.scheduler.config)
 
     def __call__(self, unet: nn.Module, batch: dict[str, Tensor], random: BatchRandom) -> dict[str, Tensor]:
-        """The weighted squared error, the bound and the image network's loss where there are such; each also alone.
+        """The loss and its terms.
 
         batch: image (B, C, H, W) in [0, 1], masks (B, R, H, W) label ids of R raters.
         """
-        config, steps = self.config, self.noise.config.num_train_timesteps
-        image, masks = self.augmented(batch, config.noise_draws, random)
+        draws, steps = self.config.noise_draws, self.noise.config.num_train_timesteps
+        image, masks = self.augmented(batch, draws, random)
         x0 = self._in_range(masks)
-        timesteps = _spread_timesteps(len(image), config.noise_draws, steps, random)
+        timesteps = _spread_timesteps(len(image), draws, steps, random)
         noise = random.randn_like(x0)
         x_t = self.noise.add_noise(x0, noise, timesteps)
         output = unet(x_t, timesteps, image=image)
-        predicted = output.sample.float()
+        if output.logits is None:
+            return self._of_numbers(output.sample.float(), x0, noise, x_t, timesteps)
+        terms = {
+            "denoising": label_loss(output.logits.float(), masks, self.config.dice_weight),
+            "guess": label_loss(output.guess.float(), masks, self.config.dice_weight),
+        }
+        return {"loss": terms["denoising"] + terms["guess"], **terms}
+
+    def _of_numbers(
+        self, predicted: Tensor, x0: Tensor, noise: Tensor, x_t: Tensor, timesteps: Tensor
+    ) -> dict[str, Tensor]:
+        """The weighted squared error, and the bound where the variance is learnt."""
         error = predicted[:, : x0.shape[1]] - denoising_target(self.noise, x0, noise, timesteps)
         squared = error.square().flatten(1).mean(dim=1)
         terms = {"mse": squared.mean()}
-        if config.snr_gamma is not None:
-            squared = squared * min_snr_weights(self.noise, timesteps, config.snr_gamma)
+        if self.config.snr_gamma is not None:
+            squared = squared * min_snr_weights(self.noise, timesteps, self.config.snr_gamma)
         total = squared.mean()
         if predicted.shape[1] > x0.shape[1]:
             terms["bound"] = variational_bound(self.noise, predicted, x0, x_t, timesteps).mean()
-            total = total + VARIATIONAL_WEIGHT * steps * terms["bound"]
-        if config.guess_weight:
-            terms["guess"] = guess_loss(output.logits.float(), masks)
-            total = total + config.guess_weight * terms["guess"]
+            total = total + VARIATIONAL_WEIGHT * self.noise.config.num_train_timesteps * terms["bound"]
         return {"loss": total, **terms}
 
     def augmented(self, batch: dict[str, Tensor], draws: int, random: BatchRandom) -> tuple[Tensor, Tensor]:
@@ -81,8 +88,8 @@ class MaskDenoising:
         return low + (high - low) * hot.float()
 
 
-def guess_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """Cross-entropy + 1 − Dice of logits (B, K, H, W), sigmoid for K = 1, to label ids (B·draws, H, W) of all draws.
+def label_loss(logits: Tensor, masks: Tensor, dice_weight: float) -> Tensor:
+    """Cross-entropy + weight · (1 − Dice) of logits (B, K, H, W), sigmoid for K = 1, to label ids (n·B, H, W).
 
     Dice is that of the whole batch, of all processes, mean over the labels but 0: of a single picture without
     foreground it would leap between 0 and 1 with the first pixel that is marked.
@@ -94,7 +101,8 @@ def guess_loss(logits: Tensor, masks: Tensor) -> Tensor:
     hot = F.one_hot(masks.long(), logits.shape[1]).movedim(-1, 0)[1:].flatten(1)
     own = torch.stack([(probability * hot).sum(dim=1), (probability + hot).sum(dim=1)])
     common, sizes = gather_with_gradient(own[None]).sum(dim=0)
-    return F.cross_entropy(logits, masks.long()) + 1 - ((2 * common + 1) / (sizes + 1)).mean()
+    dice = ((2 * common + 1) / (sizes + 1)).mean()
+    return F.cross_entropy(logits, masks.long()) + dice_weight * (1 - dice)
 
 
 def _one_rater_a_draw(masks: Tensor, draws: int, random: BatchRandom) -> Tensor:

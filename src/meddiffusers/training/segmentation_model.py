@@ -37,8 +37,7 @@ class SegmentationModelConfig:
     rank: int | None = _setting(None, "Train a LoRA adapter of this rank, and nothing else.")
     lora_alpha: int | None = _setting(None, "Scale of the adapter, over its rank; the rank itself if not given.")
 
-    patch_size: int = _setting(2, "Pixels of each side that the image network sees as one.")
-    mask_patch_size: int | None = _setting(None, "Those that the denoiser sees as one; the same if not given.")
+    patch_size: int = _setting(2, "Pixels of each side that the networks see as one.")
     block_out_channels: list[int] = _list_setting([32, 64, 96], "Channels of the denoiser's levels.")
     layers_per_block: int = _setting(1, "Residual blocks of a level.")
     attention_levels: list[int] = _list_setting([], "Levels of the denoiser with attention, counted from 0.")
@@ -51,13 +50,20 @@ class SegmentationModelConfig:
     variance_type: Literal["fixed_small", "learned_range"] = _setting("fixed_small", "learned_range: train it too.")
     mask_range: list[float] = _list_setting([-1.0, 1.0], "What 0 and 1 of a mask are to the network.")
     snr_gamma: float | None = _setting(None, "γ of min-SNR weights; unweighted if not given.")
-    guess_weight: float = _setting(0.0, "Weight of the cross-entropy and Dice of the image network's own guess.")
+    dice_weight: float = _setting(0.05, "Weight of Dice beside the cross-entropy, where there is an image network.")
     noise_draws: int = _setting(1, "Noisy masks drawn for each picture of a batch.")
     half_weights: bool = _setting(False, "Round the trained weights to what half precision stores.")
     sequence_dropout: float = _setting(0.0, "Part of the pictures that a random number of sequences is left out of.")
 
     def __post_init__(self) -> None:
         check_fields(self, _RANGES)
+        plain = (self.prediction_type, self.variance_type, self.mask_range, self.snr_gamma)
+        if self.image_block_out_channels and plain != ("sample", "fixed_small", [-1.0, 1.0], None):
+            raise ValueError(
+                f"prediction_type={plain[0]}, variance_type={plain[1]}, mask_range={plain[2]} and snr_gamma={plain[3]} "
+                "with an image network, whose denoiser predicts labels; expected sample, fixed_small, [-1, 1] and "
+                "none. Leave them, or image_block_out_channels, out."
+            )
 
 
 _COUNT, _PART, _NOT_NEGATIVE = Range(1), Range(0, 1), Range(0)
@@ -65,13 +71,12 @@ _RANGES = {
     "rank": _COUNT,
     "lora_alpha": _COUNT,
     "patch_size": _COUNT,
-    "mask_patch_size": _COUNT,
     "layers_per_block": _COUNT,
     "attention_head_dim": _COUNT,
     "norm_num_groups": _COUNT,
     "feature_channels": _COUNT,
     "snr_gamma": Range(0, open_low=True),
-    "guess_weight": _NOT_NEGATIVE,
+    "dice_weight": _NOT_NEGATIVE,
     "noise_draws": _COUNT,
     "sequence_dropout": _PART,
 }
@@ -98,7 +103,6 @@ def first_pipeline(data: SegmentationDataConfig, config: SegmentationModelConfig
         mask_channels=channels,
         out_channels=2 * channels if config.variance_type == "learned_range" else None,
         patch_size=config.patch_size,
-        mask_patch_size=config.mask_patch_size,
         sample_size=data.resolution,
         denoiser=_network(config.block_out_channels, config.attention_levels, config),
         image_network=_network(config.image_block_out_channels, [], config)
