@@ -106,6 +106,14 @@ class ConditionalSegmentationPipeline(DiffusionPipeline, LoraBaseMixin):
                 f"{self.mask_channels}. Give the sequences and the id2label that it was trained with."
             )
 
+        kind = scheduler.config.get("prediction_type", "epsilon")
+        if getattr(unet, "image_unet", None) is not None and (kind != "sample" or self.mask_range != (-1, 1)):
+            raise ValueError(
+                f"A unet with an image network predicts x_0 of masks in (-1, 1); got a scheduler with "
+                f"prediction_type={kind!r} and mask_range={self.mask_range}. Make the scheduler with "
+                "prediction_type='sample', or from the configuration of the one it came with."
+            )
+
     @property
     def sequences(self) -> tuple[str, ...]:
         """Names of the image's channels, in their order."""

@@ -30,12 +30,11 @@ class TestSegmentationUNet(ModelContract, PublishedContract):
     config = {
         "image_channels": 2,
         "mask_channels": 3,
-        "out_channels": 6,
-        "mask_patch_size": 2,
+        "patch_size": 2,
         "sample_size": 8,
         "denoiser": NETWORK,
         "image_network": {**NETWORK, "block_out_channels": [4, 4]},
-        "feature_channels": 5,
+        "feature_channels": 13,
     }
 
     def inputs(self, batch_size: int) -> dict[str, Tensor]:
@@ -45,7 +44,7 @@ class TestSegmentationUNet(ModelContract, PublishedContract):
 
 class TestWithoutImageNetwork(ModelContract, PublishedContract):
     model_class = SegmentationUNet
-    config = {"image_channels": 2, "sample_size": 8, "denoiser": NETWORK}
+    config = {"image_channels": 2, "out_channels": 2, "sample_size": 8, "denoiser": NETWORK}
 
     def inputs(self, batch_size: int) -> dict[str, Tensor]:
         noise, image = torch.randn(batch_size, 1, 8, 8), torch.rand(batch_size, 2, 8, 8)
@@ -63,7 +62,7 @@ TIMES = torch.tensor([0, 999, 3, 500, 500, 42])
 
 
 class TestForward:
-    @pytest.mark.parametrize("config", [{}, {"image_network": None}, {"patch_size": 2}, {"mask_patch_size": 2}])
+    @pytest.mark.parametrize("config", [{}, {"image_network": None}, {"patch_size": 2}])
     def test_features_stand_for_the_image(self, config: dict[str, Any]) -> None:
         model = build(**config)
         features = model.encode_image(IMAGE)
@@ -127,38 +126,36 @@ def unpatched(x: Tensor, side: int) -> Tensor:
 class TestPatches:
     NOISE, IMAGE = torch.randn(4, 3, 8, 16), torch.rand(2, 2, 8, 16)
 
-    @pytest.mark.parametrize(("patch", "mask_patch"), [(1, 1), (2, 2), (1, 2), (1, 4), (2, 4)])
-    def test_both_networks_see_pixels_as_channels(self, patch: int, mask_patch: int) -> None:
-        sizes = {"patch_size": patch, "mask_patch_size": mask_patch, "feature_channels": 13}
-        model = build(mask_channels=3, out_channels=6, **sizes)
-        made = model.image_unet(patches(self.IMAGE, patch), 0).sample
-        features = patches(made, mask_patch // patch)
-        seen = torch.cat([features[[0, 0, 1, 1]], patches(self.NOISE, mask_patch)], dim=1)
-        expected = unpatched(model.mask_unet(seen, 9).sample, mask_patch)
-        assert expected.shape == (4, 6, 8, 16)
+    @pytest.mark.parametrize("channels", [1, 3])
+    @pytest.mark.parametrize("patch", [1, 2])
+    def test_labels_are_the_guess_and_what_the_mask_adds(self, channels: int, patch: int) -> None:
+        model = build(mask_channels=channels, patch_size=patch, feature_channels=13)
+        noise = self.NOISE[:, :channels]
+        features = model.image_unet(patches(self.IMAGE, patch), 0).sample
+        added = model.mask_unet(torch.cat([features[[0, 0, 1, 1]], patches(noise, patch)], dim=1), 9).sample
+        guess = unpatched(features[:, : channels * patch**2], patch)
+        logits = guess[[0, 0, 1, 1]] + unpatched(added, patch)
+        odds = logits.double().exp()
+        probability = odds / odds.sum(dim=1, keepdim=True) if channels > 1 else odds / (1 + odds)
+        output = model(noise, 9, image=self.IMAGE)
         torch.testing.assert_close(model.encode_image(self.IMAGE), features, rtol=0, atol=0)
-        output = model(self.NOISE, 9, image=self.IMAGE)
-        torch.testing.assert_close(output.sample, expected, rtol=0, atol=0)
-        torch.testing.assert_close(output.logits, unpatched(made[:, : 3 * patch**2], patch), rtol=0, atol=0)
+        torch.testing.assert_close(output.guess, guess, rtol=0, atol=0)
+        torch.testing.assert_close(output.logits, logits, rtol=0, atol=0)
+        torch.testing.assert_close(output.sample, (2 * probability - 1).float())
 
-    @pytest.mark.parametrize("sizes", [{"patch_size": 2}, {"mask_patch_size": 2}])
-    def test_without_an_image_network_too(self, sizes: dict[str, int]) -> None:
-        model = build(mask_channels=3, image_network=None, **sizes)
+    def test_without_an_image_network_the_prediction_is_any_number(self) -> None:
+        model = build(mask_channels=3, out_channels=6, image_network=None, patch_size=2)
         seen = torch.cat([patches(self.IMAGE, 2)[[0, 0, 1, 1]], patches(self.NOISE, 2)], dim=1)
-        expected = unpatched(model.mask_unet(seen, 9).sample, 2)
         output = model(self.NOISE, 9, image=self.IMAGE)
-        torch.testing.assert_close(output.sample, expected, rtol=0, atol=0)
-        assert output.logits is None
+        torch.testing.assert_close(output.sample, unpatched(model.mask_unet(seen, 9).sample, 2), rtol=0, atol=0)
+        assert output.sample.shape == (4, 6, 8, 16) and output.logits is None and output.guess is None
 
     @pytest.mark.parametrize(
         ("config", "stride"),
         [
             ({"image_network": None}, 2),
             ({"patch_size": 2}, 4),
-            ({"mask_patch_size": 4}, 8),
-            ({"mask_patch_size": 4, "denoiser": ONE_BLOCK}, 4),
-            ({"mask_patch_size": 3}, 6),
-            ({"mask_patch_size": 3, "denoiser": ONE_BLOCK}, 6),
+            ({"patch_size": 3, "feature_channels": 9}, 6),
             ({"image_network": ONE_BLOCK}, 2),
             ({"denoiser": ONE_BLOCK}, 2),
             ({"denoiser": ONE_BLOCK, "image_network": ONE_BLOCK, "patch_size": 2}, 2),
@@ -237,8 +234,11 @@ class TestLoRA:
             {"image_network": {"sample_size": 8, "out_channels": 1}},
             r"image_network sets out_channels, sample_size, which follow from image_channels",
         ),
-        ({"sample_size": 9, "patch_size": 2}, r"mask_patch_size=2 and sample_size=9: expected each to divide the next"),
-        ({"patch_size": 2, "mask_patch_size": 3}, r"patch_size=2, mask_patch_size=3 .* Pad the images or take other"),
+        ({"sample_size": 9, "patch_size": 2}, r"sample_size=9 is not divisible by patch_size=2\. Pad the images or"),
+        (
+            {"image_network": NETWORK, "out_channels": 2},
+            r"out_channels=2 with an image network, .* no variance; expected 1\. Leave",
+        ),
         (
             {"image_network": NETWORK, "patch_size": 2, "mask_channels": 3, "feature_channels": 11},
             r"feature_channels=11: expected at least 12, which hold the logits of 3 mask channels in patches of 2²",

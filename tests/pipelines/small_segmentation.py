@@ -19,7 +19,7 @@ NETWORK = {
     "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
     "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
 }
-SCHEDULE: dict[str, Any] = {"clip_sample": False, "timestep_spacing": "trailing", "prediction_type": "v_prediction"}
+SCHEDULE: dict[str, Any] = {"clip_sample": False, "timestep_spacing": "trailing", "prediction_type": "sample"}
 LABELS = ["background", "oedema", "core", "enhancing"]
 
 
@@ -41,10 +41,7 @@ def joint_unet(in_channels: int = 5, out_channels: int = 1) -> UNet2DModel:
 def pipeline_of(
     unet: Any = None, scheduler: Any = None, labels: Sequence[str] = LABELS[:2], **config: Any
 ) -> ConditionalSegmentationPipeline:
-    """DDIM, which draws nothing, and the channels that the labels ask for.
-
-    Untrained weights predict a velocity: taken for noise, it would be blown up until all masks are 0 or 1.
-    """
+    """DDIM, which draws nothing, and the channels that the labels ask for."""
     channels = 1 if len(labels) == 2 else len(labels)
     pipeline = ConditionalSegmentationPipeline(
         unet or small_unet(mask_channels=channels),

@@ -216,7 +216,7 @@ class TestConfiguration:
         with pytest.raises(
             ValueError, match=rf"has the ids {', '.join(map(str, ids))}; expected 0 \(the background\), 1"
         ):
-            ConditionalSegmentationPipeline(small_unet(), DDIMScheduler(), id2label=ids)
+            ConditionalSegmentationPipeline(small_unet(), DDIMScheduler(**SCHEDULE), id2label=ids)
 
     def test_labels_and_channels_must_fit(self) -> None:
         with pytest.raises(ValueError, match=r"takes 5 channels .* and 4 labels make 4 \+ 4\. Give the sequences and"):
@@ -224,13 +224,17 @@ class TestConfiguration:
 
     def test_labels_are_in_the_order_of_their_ids(self) -> None:
         labels = {11 - index: str(11 - index) for index in range(12)}  # as JSON sorts them: 0, 1, 10, 11, 2
-        pipeline = ConditionalSegmentationPipeline(small_unet(mask_channels=12), DDIMScheduler(), id2label=labels)
+        pipeline = ConditionalSegmentationPipeline(
+            small_unet(mask_channels=12, feature_channels=12), DDIMScheduler(**SCHEDULE), id2label=labels
+        )
         assert pipeline.id2label == {index: str(index) for index in range(12)}
         assert list(pipeline.id2label) == list(range(12)) and pipeline.mask_channels == 12
 
     def test_it_is_saved_and_loaded_without_a_warning(self, tmp_path: Any, caplog: Any, monkeypatch: Any) -> None:
         monkeypatch.setattr(logging.getLogger("diffusers"), "propagate", True)
-        pipeline = pipeline_of(small_unet(mask_channels=4), labels=LABELS, spacing=1, mask_range=(0, 1))
+        pipeline = pipeline_of(
+            small_unet(mask_channels=4, image_network=None), labels=LABELS, spacing=1, mask_range=(0, 1)
+        )
         pipeline.save_pretrained(tmp_path)
         loaded = ConditionalSegmentationPipeline.from_pretrained(tmp_path)
         assert loaded.id2label == dict(enumerate(LABELS))
@@ -259,7 +263,7 @@ class TestFromPipe:
 def giving(masks: Tensor, labels: Sequence[str] = LABELS[:2], **config: Any) -> ConditionalSegmentationPipeline:
     """A pipeline whose members, (N, M, K, H, W), are known: one step of DDIM gives what the network predicts."""
     scheduler = DDIMScheduler(**{**SCHEDULE, "prediction_type": "sample"})
-    pipeline = pipeline_of(small_unet(mask_channels=masks.shape[2]), scheduler, labels, **config)
+    pipeline = pipeline_of(small_unet(mask_channels=masks.shape[2], image_network=None), scheduler, labels, **config)
     pipeline.predict = lambda latents, timestep, features: masks.flatten(0, 1)
     return pipeline
 

@@ -48,13 +48,14 @@ def labelled(classes: int) -> dict[str, Tensor]:
 class Recorder(nn.Module):
     """In the place of the network: keeps what it is given and predicts a multiple of it."""
 
-    def __init__(self, per_mask: int = 1, logits: Tensor | None = None) -> None:
+    def __init__(self, per_mask: int = 1, logits: Tensor | None = None, guess: Tensor | None = None) -> None:
         super().__init__()
-        self.per_mask, self.logits, self.calls = per_mask, logits, []
+        self.per_mask, self.logits, self.guess, self.calls = per_mask, logits, guess, []
 
     def forward(self, sample: Tensor, timestep: Tensor, image: Tensor) -> SimpleNamespace:
         self.calls.append((sample, timestep, image))
-        return SimpleNamespace(sample=0.3 * torch.cat([sample] * self.per_mask, dim=1), logits=self.logits)
+        predicted = 0.3 * torch.cat([sample] * self.per_mask, dim=1)
+        return SimpleNamespace(sample=predicted, logits=self.logits, guess=self.guess)
 
 
 @pytest.fixture
@@ -113,24 +114,41 @@ def test_several_labels_are_one_hot() -> None:
 
 @pytest.mark.usefixtures("unmoved")
 @pytest.mark.parametrize("classes", [("disc",), ("a", "b")])
-def test_the_guess_of_the_image_network_counts_by_its_weight(classes: tuple[str, ...]) -> None:
+def test_labels_are_learnt_by_cross_entropy_and_dice(classes: tuple[str, ...]) -> None:
     loss, batch = (
-        loss_of(classes=classes, guess_weight=0.5, noise_draws=2, image_block_out_channels=[16]),
+        loss_of(classes=classes, dice_weight=0.5, noise_draws=2, image_block_out_channels=[16]),
         labelled(len(classes)),
     )
-    channels, labels = loss.pipeline.mask_channels, batch["masks"][:, 0]
-    logits = torch.randn(4, channels, SIZE, SIZE, generator=torch.Generator().manual_seed(3))
-    losses = loss(Recorder(logits=logits), batch, BatchRandom(0))
-    scores = torch.cat([torch.zeros_like(logits), logits], dim=1) if channels == 1 else logits
-    probability = scores.double().exp() / scores.double().exp().sum(dim=1, keepdim=True)
-    entropy, dice = 0.0, 0.0
-    for label in range(len(classes) + 1):
-        own, where = probability[:, label], labels == label
-        entropy -= own[where].log().sum().item() / labels.numel()
-        if label:  # both draws count, and 1 pixel more of either
-            dice += ((4 * own[where].sum() + 1) / (2 * own.sum() + 2 * where.sum() + 1)).item() / len(classes)
-    assert losses["guess"].item() == pytest.approx(entropy + 1 - dice, rel=1e-4)
-    assert losses["loss"].item() == pytest.approx((losses["mse"] + 0.5 * losses["guess"]).item(), rel=1e-5)
+    channels, labels = loss.pipeline.mask_channels, batch["masks"][:, 0].repeat_interleave(2, dim=0)
+    drawn = torch.Generator().manual_seed(3)
+    logits, guess = (torch.randn(count, channels, SIZE, SIZE, generator=drawn) for count in (8, 4))
+    losses = loss(Recorder(logits=logits, guess=guess), batch, BatchRandom(0))
+    for name, given in {"denoising": logits, "guess": guess.repeat_interleave(2, dim=0)}.items():
+        scores = torch.cat([torch.zeros_like(given), given], dim=1) if channels == 1 else given
+        probability = scores.double().exp() / scores.double().exp().sum(dim=1, keepdim=True)
+        entropy, dice = 0.0, 0.0
+        for label in range(len(classes) + 1):
+            own, where = probability[:, label], labels == label
+            entropy -= own[where].log().sum().item() / labels.numel()
+            if label:  # 1 pixel more of either
+                dice += ((2 * own[where].sum() + 1) / (own.sum() + where.sum() + 1)).item() / len(classes)
+        assert losses[name].item() == pytest.approx(entropy + 0.5 * (1 - dice), rel=1e-4)
+    assert losses.keys() == {"loss", "denoising", "guess"}
+    assert losses["loss"].item() == pytest.approx((losses["denoising"] + losses["guess"]).item())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"prediction_type": "epsilon"},
+        {"variance_type": "learned_range"},
+        {"mask_range": [0.0, 1.0]},
+        {"snr_gamma": 5.0},
+    ],
+)
+def test_an_image_network_predicts_labels_and_nothing_else(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"whose denoiser predicts labels; expected sample, fixed_small, \[-1, 1\]"):
+        SegmentationModelConfig(image_block_out_channels=[16], **settings)
 
 
 def test_draws_of_a_picture_spread_over_the_times() -> None:
