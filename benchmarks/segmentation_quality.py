@@ -1,6 +1,7 @@
 """Overlap, false positives, calibration and spread of the shipped ensemble, one member of it, and a supervised U-Net.
 
-Ambiguous are the half of the tumour slices in which the simulated raters differ most.
+Ambiguous are the half of the tumour slices in which the simulated raters dispute the largest area. A second choice,
+where they dispute most for the size of the lesion, is measured beside it: mostly lesions of a few pixels.
 """
 
 from __future__ import annotations
@@ -34,9 +35,10 @@ def quality(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     unet, minutes = trained_baseline()
     supervised = run_supervised(unet, rows, ensemble, samples=MEMBERS, seed=seed)
     results = {"ensemble": ensemble, "one member": one, "U-Net": supervised}
-    ambiguous = most_disputed(ensemble)
+    ambiguous, relatively = most_disputed(ensemble, relative=False), most_disputed(ensemble, relative=True)
     whole = {name: _values(result, seed) for name, result in results.items()}
     hard = {name: _values(_part(result, ambiguous), seed) for name, result in results.items()}
+    small = {name: _values(_part(result, relatively), seed) for name, result in results.items()}
     ours, single, theirs = (hard[name] for name in results)
     bars = [
         Bar("segmentation: unseen hard subjects", len(set(ensemble.subjects)), ">=", 60),
@@ -51,7 +53,8 @@ def quality(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     ]
     sizes = {"segmentation": pipeline.unet.num_parameters(), "U-Net": unet.num_parameters()}
     trained = {"segmentation": Report.read(checkpoint).run["training_minutes"], "U-Net": minutes}
-    return bars, {"parameters": sizes, "training_minutes": trained, "all slices": whole, "ambiguous": hard}
+    facts = {"all slices": whole, "ambiguous": hard, "ambiguous for their size": small}
+    return bars, {"parameters": sizes, "training_minutes": trained, **facts}
 
 
 def test_config(pipeline: Any) -> SegmentationDataConfig:
@@ -65,13 +68,16 @@ def test_config(pipeline: Any) -> SegmentationDataConfig:
     )
 
 
-def most_disputed(result: SegmentationResult) -> np.ndarray:
-    """Numbers of the half of the slices with tumour in which the raters agree least (all mark it / any marks it)."""
+def most_disputed(result: SegmentationResult, relative: bool) -> np.ndarray:
+    """Numbers of the half of the slices with tumour in which most is marked by some raters but not by all.
+
+    relative: over what any of them marks.
+    """
     marked = result.raters > 0
     any_, all_ = marked.any(axis=1).sum(axis=(1, 2)), marked.all(axis=1).sum(axis=(1, 2))
     with_tumour = np.flatnonzero((any_ > 0) & (result.area > 0))
-    agreement = all_[with_tumour] / any_[with_tumour]
-    return with_tumour[agreement <= np.median(agreement)]
+    disputed = (any_ - all_)[with_tumour] / (any_[with_tumour] if relative else 1)
+    return with_tumour[disputed >= np.median(disputed)]
 
 
 def _part(result: SegmentationResult, numbers: np.ndarray) -> SegmentationResult:

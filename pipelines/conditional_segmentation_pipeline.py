@@ -8,9 +8,13 @@ alone; the image is looked at in every step and never noised. Each random start 
 | b | image in [0, 1], the channels in the order of `sequences` | (N, C, H, W) |
 | x_t | noisy masks, `latents`; the M members of one image follow each other | (N·M, K, H, W) |
 | y_m | sample m of an image as fractions of each label, background first | (N, M, L, H, W) |
-| p | probability = mean of y_m over the members | (N, L, H, W) |
+| p | probability, the expectation of y for b | (N, L, H, W) |
 
 A binary mask has K = 1 channel, L > 2 labels have K = L, one-hot. `mask_range` is what 0 and 1 of a mask become.
+
+p is the mean of y_m over the members. Where the network predicts x_0, its predictions E[x_0 | x_t, b] are averaged
+instead, over members and steps: by the tower rule the expectation is the same, but they are not yet decided between 0
+and 1, so a few members tell p as well as many samples would (Rao–Blackwell).
 """
 
 from __future__ import annotations
@@ -44,7 +48,7 @@ class ConditionalSegmentationPipelineOutput(BaseOutput):
     """What is known of N images with M members each and L labels, background first.
 
     mask: label ids (N, H, W), uint8 (PIL: mode "P").
-    probability: (N, L, H, W), the mean of the members; sums to 1 over the labels.
+    probability: (N, L, H, W), sums to 1 over the labels.
     uncertainty: maps (N, H, W) by name. "variance" of the members, ½ Σ_l Var_m(y_ml), for two labels the variance of
         the foreground, in [0, 1/4]; "entropy" of the probability, −Σ_l p_l log p_l, nats.
     samples: label ids of each member, (N, M, H, W), uint8.
@@ -178,7 +182,7 @@ class ConditionalSegmentationPipeline(DiffusionPipeline, LoraBaseMixin):
         pictures = self.preprocess(image) if subject is None else torch.from_numpy(subject.pictures)
         self._interrupt = False
         latents = self.prepare_latents(len(pictures), ensemble_size, pictures.shape[2:], generator)
-        masks = self._denoise(
+        masks, expected = self._denoise(
             pictures,
             latents,
             num_inference_steps,
@@ -189,10 +193,12 @@ class ConditionalSegmentationPipeline(DiffusionPipeline, LoraBaseMixin):
         )
         self.maybe_free_model_hooks()
         fractions = self._fractions(masks)
+        predicts_masks = self.scheduler.config.get("prediction_type", "epsilon") == "sample"
+        probability = self._fractions(expected) if predicts_masks else fractions.mean(dim=1)
         if subject is None:
-            output = self._postprocess(fractions, threshold, output_type)
+            output = self._postprocess(fractions, probability, threshold, output_type)
         else:
-            output = self._restore(subject, self._postprocess(fractions, threshold, "np"), threshold)
+            output = self._restore(subject, self._postprocess(fractions, probability, threshold, "np"), threshold)
         return output if return_dict else output.to_tuple()
 
     def preprocess(self, image: Any) -> torch.Tensor:
@@ -379,11 +385,14 @@ class ConditionalSegmentationPipeline(DiffusionPipeline, LoraBaseMixin):
         generator: torch.Generator | list[torch.Generator] | None,
         callback: Callable[..., dict[str, Any]] | None,
         tensors: Sequence[str],
-    ) -> torch.Tensor:
-        """The reverse process, some images with all their members at a time."""
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The reverse process, some images with all their members at a time.
+
+        Returns the masks (N, M, K, H, W), and the predictions' mean over members and steps (N, K, H, W).
+        """
         members = len(latents) // len(pictures)
         parts = range(0, len(pictures), images_at_once)
-        done = []
+        done, expected = [], []
         self.scheduler.set_timesteps(steps, device=latents.device)
         with self.progress_bar(total=len(parts) * len(self.scheduler.timesteps)) as bar:
             for first in parts:
@@ -395,30 +404,34 @@ class ConditionalSegmentationPipeline(DiffusionPipeline, LoraBaseMixin):
                 extra = {"generator": drawn} if "generator" in inspect.signature(self.scheduler.step).parameters else {}
                 features = self.encode_image(pictures[own])
                 x = latents[first * members : (first + images_at_once) * members] * self.scheduler.init_noise_sigma
+                predictions: list[torch.Tensor] = []
                 for number, timestep in enumerate(self.scheduler.timesteps):
                     if self.interrupt:
                         continue
                     seen = self.scheduler.scale_model_input(x, timestep)
-                    x = self.scheduler.step(self.predict(seen, timestep, features), timestep, x, **extra).prev_sample
+                    predicted = self.predict(seen, timestep, features)
+                    predictions.append(predicted[:, : x.shape[1]].unflatten(0, (-1, members)).mean(dim=1))
+                    x = self.scheduler.step(predicted, timestep, x, **extra).prev_sample
                     if callback is not None:
                         x = callback(self, number, timestep, dict.fromkeys(tensors, x)).get("latents", x)
                     bar.update()
                 done.append(x)
-        return torch.cat(done).unflatten(0, (len(pictures), members))
+                predictions = predictions or [x.unflatten(0, (-1, members)).mean(dim=1)]  # if interrupted before
+                expected.append(torch.stack(predictions).mean(dim=0))
+        return torch.cat(done).unflatten(0, (len(pictures), members)), torch.cat(expected)
 
     def _fractions(self, masks: torch.Tensor) -> torch.Tensor:
-        """Masks (N, M, K, H, W) in `mask_range` as fractions (N, M, L, H, W) of the labels, which sum to 1."""
+        """Masks (…, K, H, W) in `mask_range` as fractions (…, L, H, W) of the labels, which sum to 1."""
         low, high = self.mask_range
         fractions = ((masks.float() - low) / (high - low)).clamp(0, 1)
         if self.mask_channels == 1:
-            return torch.cat([1 - fractions, fractions], dim=2)
-        total = fractions.sum(dim=2, keepdim=True)
+            return torch.cat([1 - fractions, fractions], dim=-3)
+        total = fractions.sum(dim=-3, keepdim=True)
         return torch.where(total > 0, fractions / total, 1 / self.mask_channels)
 
     def _postprocess(
-        self, fractions: torch.Tensor, threshold: float, output_type: str
+        self, fractions: torch.Tensor, probability: torch.Tensor, threshold: float, output_type: str
     ) -> ConditionalSegmentationPipelineOutput:
-        probability = fractions.mean(dim=1)
         variance = 0.5 * fractions.var(dim=1, correction=0).sum(dim=1)
         entropy = -(probability * probability.clamp_min(1e-12).log()).sum(dim=1)
         maps: dict[str, Any] = {"probability": probability, "variance": variance, "entropy": entropy}

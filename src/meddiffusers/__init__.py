@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from meddiffusers.models.segmentation_unet import SegmentationUNet
     from meddiffusers.pipelines.attribute_vae_pipeline import AttributeVAEPipeline
     from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
+    from meddiffusers.schedulers.reversible_ddim_scheduler import ReversibleDDIMScheduler
 
 __version__ = "0.1.0.dev0"
 
@@ -23,6 +24,7 @@ PUBLIC = {
     "AttributeVAE": "meddiffusers.models.attribute_vae",
     "AttributeVAEPipeline": "meddiffusers.pipelines.attribute_vae_pipeline",
     "ConditionalSegmentationPipeline": "meddiffusers.pipelines.conditional_segmentation_pipeline",
+    "ReversibleDDIMScheduler": "meddiffusers.schedulers.reversible_ddim_scheduler",
     "SegmentationUNet": "meddiffusers.models.segmentation_unet",
 }
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "AttributeVAE",
     "AttributeVAEPipeline",
     "ConditionalSegmentationPipeline",
+    "ReversibleDDIMScheduler",
     "SegmentationUNet",
     "__version__",
 ]

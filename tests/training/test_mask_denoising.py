@@ -122,8 +122,11 @@ def test_labels_are_learnt_by_cross_entropy_and_dice(classes: tuple[str, ...]) -
     channels, labels = loss.pipeline.mask_channels, batch["masks"][:, 0].repeat_interleave(2, dim=0)
     drawn = torch.Generator().manual_seed(3)
     logits, guess = (torch.randn(count, channels, SIZE, SIZE, generator=drawn) for count in (8, 4))
-    losses = loss(Recorder(logits=logits, guess=guess), batch, BatchRandom(0))
-    for name, given in {"denoising": logits, "guess": guess.repeat_interleave(2, dim=0)}.items():
+    network = Recorder(logits=logits, guess=guess)
+    losses = loss(network, batch, BatchRandom(0))
+    noisy = 1 - (1 - torch.linspace(1e-4, 0.02, 1000).double()).cumprod(dim=0)[network.calls[0][1]]
+    cases = {"denoising": (logits, noisy), "guess": (guess.repeat_interleave(2, dim=0), torch.ones(8))}
+    for name, (given, shares) in cases.items():
         scores = torch.cat([torch.zeros_like(given), given], dim=1) if channels == 1 else given
         probability = scores.double().exp() / scores.double().exp().sum(dim=1, keepdim=True)
         entropy, dice = 0.0, 0.0
@@ -131,7 +134,9 @@ def test_labels_are_learnt_by_cross_entropy_and_dice(classes: tuple[str, ...]) -
             own, where = probability[:, label], labels == label
             entropy -= own[where].log().sum().item() / labels.numel()
             if label:  # 1 pixel more of either
-                dice += ((2 * own[where].sum() + 1) / (own.sum() + where.sum() + 1)).item() / len(classes)
+                count = shares.view(8, 1, 1).expand(where.shape)
+                common, sizes = (count * own)[where].sum(), (count * (own + where.double())).sum()
+                dice += ((2 * common + 1) / (sizes + 1)).item() / len(classes)
         assert losses[name].item() == pytest.approx(entropy + 0.5 * (1 - dice), rel=1e-4)
     assert losses.keys() == {"loss", "denoising", "guess"}
     assert losses["loss"].item() == pytest.approx((losses["denoising"] + losses["guess"]).item())

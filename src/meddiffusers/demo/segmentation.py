@@ -76,4 +76,5 @@ def _panel(scan: Scan, truth: Scan, result: Any) -> Any:
         "entropy": slices(result.uncertainty["entropy"]).array[:, 0],
     }
     rows = {"scan": [outlined(grey[index], [given[index], found[index]]) for index in chosen]}
-    return panel({**rows, **{name: list(values[chosen]) for name, values in maps.items()}}, tile=1.3)
+    ends = {"probability": (0.0, 1.0), "entropy": (0.0, float(np.log(len(result.probability.array))))}
+    return panel({**rows, **{name: list(values[chosen]) for name, values in maps.items()}}, tile=1.3, ranges=ends)

@@ -18,14 +18,16 @@ def panel(
     rows: Mapping[str, Sequence[np.ndarray] | np.ndarray],
     titles: Mapping[str, Sequence[str]] | None = None,
     tile: float = TILE,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
 ) -> PIL.Image.Image:
     """Rows of images under each other, a name on the left of each row and, from `titles`, a line above each image.
 
     Images are (H, W) or (H, W, C): grey, label maps or colour (C = 3); of another C, channel 0 is shown. A row is
-    scaled to its own lowest and highest value. `tile` is the width of an image in inches.
+    scaled from what is black to what is white in `ranges`, or to its own lowest and highest value. `tile` is the width
+    of an image in inches.
     """
-    titles = titles or {}
-    rows = {name: _displayed(images) for name, images in rows.items()}
+    titles, ranges = titles or {}, ranges or {}
+    rows = {name: _displayed(images, ranges.get(name)) for name, images in rows.items()}
     tall = tile * max(image.shape[0] / image.shape[1] for images in rows.values() for image in images)
     columns, line = max(map(len, rows.values())), tall + GAP + (TITLE if titles else 0)
     margin = 0.15 + 0.075 * max(map(len, rows))  # holds the longest name
@@ -73,8 +75,8 @@ def to_image(figure: Figure) -> PIL.Image.Image:
     return PIL.Image.open(buffer).convert("RGB")
 
 
-def _displayed(images: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
+def _displayed(images: Sequence[np.ndarray] | np.ndarray, ends: tuple[float, float] | None) -> list[np.ndarray]:
     """The images of one row in [0, 1], as (H, W) or (H, W, 3)."""
-    low, high = min(map(np.min, images)), max(map(np.max, images))
+    low, high = ends or (min(map(np.min, images)), max(map(np.max, images)))
     scaled = [(np.asarray(image, dtype=float) - low) / max(high - low, 1e-6) for image in images]
     return [image[..., 0] if image.ndim == 3 and image.shape[-1] != 3 else image for image in scaled]

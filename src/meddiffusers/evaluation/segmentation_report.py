@@ -84,11 +84,11 @@ def _metrics(result: SegmentationResult, scores: SegmentationScores, dataset: st
             scores.subjects,
         ),
     ]
-    marked, energy = "slices in which a rater marks anything", scores.energy
-    every = f"{marked}; all pairs of {result.samples.shape[1]} samples, as Kohl et al."
+    energy, all_slices = scores.energy, "slices, those that no rater marks too"
+    every = f"{all_slices}; all pairs of {result.samples.shape[1]} samples, as Kohl et al."
     metrics += [
-        mean("generalised energy distance, samples", energy.samples, f"{marked}; unbiased"),
-        mean("generalised energy distance, mask alone", energy.mask, f"{marked}; unbiased"),
+        mean("generalised energy distance, samples", energy.samples, f"{all_slices}; unbiased"),
+        mean("generalised energy distance, mask alone", energy.mask, f"{all_slices}; unbiased"),
         mean("generalised energy distance, samples, all pairs", energy.kohl, every),
     ]
     return [metric for metric in metrics if np.isfinite(metric.value)]

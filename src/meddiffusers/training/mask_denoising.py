@@ -53,8 +53,9 @@ class MaskDenoising:
         output = unet(x_t, timesteps, image=image)
         if output.logits is None:
             return self._of_numbers(output.sample.float(), x0, noise, x_t, timesteps)
+        noisy = 1 - self.noise.alphas_cumprod.to(timesteps.device)[timesteps]
         terms = {
-            "denoising": label_loss(output.logits.float(), masks, self.config.dice_weight),
+            "denoising": label_loss(output.logits.float(), masks, self.config.dice_weight, noisy),
             "guess": label_loss(output.guess.float(), masks, self.config.dice_weight),
         }
         return {"loss": terms["denoising"] + terms["guess"], **terms}
@@ -88,18 +89,20 @@ class MaskDenoising:
         return low + (high - low) * hot.float()
 
 
-def label_loss(logits: Tensor, masks: Tensor, dice_weight: float) -> Tensor:
+def label_loss(logits: Tensor, masks: Tensor, dice_weight: float, shares: Tensor | None = None) -> Tensor:
     """Cross-entropy + weight · (1 − Dice) of logits (B, K, H, W), sigmoid for K = 1, to label ids (n·B, H, W).
 
     Dice is that of the whole batch, of all processes, mean over the labels but 0: of a single picture without
-    foreground it would leap between 0 and 1 with the first pixel that is marked.
+    foreground it would leap between 0 and 1 with the first pixel that is marked. `shares` (n·B,) says how much of a
+    picture counts in it: as much as there is noise, since where x_t shows the mask, its Dice is no merit.
     """
     logits = logits.repeat_interleave(len(masks) // len(logits), dim=0)
     if logits.shape[1] == 1:
         logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
-    probability = logits.softmax(dim=1)[:, 1:].movedim(1, 0).flatten(1)
-    hot = F.one_hot(masks.long(), logits.shape[1]).movedim(-1, 0)[1:].flatten(1)
-    own = torch.stack([(probability * hot).sum(dim=1), (probability + hot).sum(dim=1)])
+    probability = logits.softmax(dim=1)[:, 1:].flatten(2)
+    hot = F.one_hot(masks.long(), logits.shape[1]).movedim(-1, 1)[:, 1:].flatten(2)
+    own = torch.stack([(probability * hot).sum(dim=2), (probability + hot).sum(dim=2)])  # (2, n·B, labels)
+    own = (own if shares is None else shares[:, None] * own).sum(dim=1)
     common, sizes = gather_with_gradient(own[None]).sum(dim=0)
     dice = ((2 * common + 1) / (sizes + 1)).mean()
     return F.cross_entropy(logits, masks.long()) + dice_weight * (1 - dice)
