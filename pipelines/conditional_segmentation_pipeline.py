@@ -12,9 +12,9 @@ alone; the image is looked at in every step and never noised. Each random start 
 
 A binary mask has K = 1 channel, L > 2 labels have K = L, one-hot. `mask_range` is what 0 and 1 of a mask become.
 
-p is the mean of y_m over the members. Where the network predicts x_0, its predictions E[x_0 | x_t, b] are averaged
-instead, over members and steps: by the tower rule the expectation is the same, but they are not yet decided between 0
-and 1, so a few members tell p as well as many samples would (Rao–Blackwell).
+p is the mean of y_m over the members. Where the network predicts x_0, it is that of its first predictions, from pure
+noise, which are E[x_0 | x_T, b] = E[x_0 | b]. By the tower rule the expectation is the same, without the chance that a
+mean of a few samples has (Rao–Blackwell); what only the samples tell is how pixels go together.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ConditionalSegmentationPipelineOutput(BaseOutput):
     """What is known of N images with M members each and L labels, background first.
 
     mask: label ids (N, H, W), uint8 (PIL: mode "P").
-    probability: (N, L, H, W), sums to 1 over the labels.
+    probability: (N, L, H, W), sums to 1 over the labels; how it comes about is said above.
     uncertainty: maps (N, H, W) by name. "variance" of the members, ½ Σ_l Var_m(y_ml), for two labels the variance of
         the foreground, in [0, 1/4]; "entropy" of the probability, −Σ_l p_l log p_l, nats.
     samples: label ids of each member, (N, M, H, W), uint8.
@@ -388,7 +388,7 @@ class ConditionalSegmentationPipeline(DiffusionPipeline, LoraBaseMixin):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The reverse process, some images with all their members at a time.
 
-        Returns the masks (N, M, K, H, W), and the predictions' mean over members and steps (N, K, H, W).
+        Returns the masks (N, M, K, H, W), and what was predicted first, the members' mean (N, K, H, W).
         """
         members = len(latents) // len(pictures)
         parts = range(0, len(pictures), images_at_once)
@@ -404,20 +404,19 @@ class ConditionalSegmentationPipeline(DiffusionPipeline, LoraBaseMixin):
                 extra = {"generator": drawn} if "generator" in inspect.signature(self.scheduler.step).parameters else {}
                 features = self.encode_image(pictures[own])
                 x = latents[first * members : (first + images_at_once) * members] * self.scheduler.init_noise_sigma
-                predictions: list[torch.Tensor] = []
+                prediction = x  # unless interrupted before there is one
                 for number, timestep in enumerate(self.scheduler.timesteps):
                     if self.interrupt:
                         continue
                     seen = self.scheduler.scale_model_input(x, timestep)
                     predicted = self.predict(seen, timestep, features)
-                    predictions.append(predicted[:, : x.shape[1]].unflatten(0, (-1, members)).mean(dim=1))
+                    prediction = predicted[:, : x.shape[1]] if number == 0 else prediction
                     x = self.scheduler.step(predicted, timestep, x, **extra).prev_sample
                     if callback is not None:
                         x = callback(self, number, timestep, dict.fromkeys(tensors, x)).get("latents", x)
                     bar.update()
                 done.append(x)
-                predictions = predictions or [x.unflatten(0, (-1, members)).mean(dim=1)]  # if interrupted before
-                expected.append(torch.stack(predictions).mean(dim=0))
+                expected.append(prediction.unflatten(0, (-1, members)).mean(dim=1))
         return torch.cat(done).unflatten(0, (len(pictures), members)), torch.cat(expected)
 
     def _fractions(self, masks: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ from meddiffusers.registration import register
 
 if TYPE_CHECKING:
     from meddiffusers.models.attribute_vae import AttributeVAE
+    from meddiffusers.models.denoising_unet import DenoisingUNet
     from meddiffusers.models.noisy_classifier import NoisyClassifier
     from meddiffusers.models.segmentation_unet import SegmentationUNet
     from meddiffusers.pipelines.attribute_vae_pipeline import AttributeVAEPipeline
@@ -25,6 +26,7 @@ PUBLIC = {
     "AttributeVAE": "meddiffusers.models.attribute_vae",
     "AttributeVAEPipeline": "meddiffusers.pipelines.attribute_vae_pipeline",
     "ConditionalSegmentationPipeline": "meddiffusers.pipelines.conditional_segmentation_pipeline",
+    "DenoisingUNet": "meddiffusers.models.denoising_unet",
     "NoisyClassifier": "meddiffusers.models.noisy_classifier",
     "ReversibleDDIMScheduler": "meddiffusers.schedulers.reversible_ddim_scheduler",
     "SegmentationUNet": "meddiffusers.models.segmentation_unet",
@@ -34,6 +36,7 @@ __all__ = [
     "AttributeVAE",
     "AttributeVAEPipeline",
     "ConditionalSegmentationPipeline",
+    "DenoisingUNet",
     "NoisyClassifier",
     "ReversibleDDIMScheduler",
     "SegmentationUNet",

@@ -57,6 +57,14 @@ def build(**config: Any) -> SegmentationUNet:
     return SegmentationUNet(**{**small, "feature_channels": 5, **config}).eval().requires_grad_(False)
 
 
+def test_the_first_images_are_those_of_fewer_masks() -> None:
+    unet, image, noise = build(), torch.rand(3, 2, 8, 8), torch.randn(2, 1, 8, 8)
+    output = unet(noise, 7, image=image)
+    assert output.guess.shape == (3, 1, 8, 8)
+    assert_same(output.sample, unet(noise, 7, image=image[:2]).sample)
+    assert_same(output.guess[2:], unet(noise[:1], 7, image=image[2:]).guess)
+
+
 NOISE, IMAGE = torch.randn(6, 1, 8, 8), torch.rand(2, 2, 8, 8)
 TIMES = torch.tensor([0, 999, 3, 500, 500, 42])
 

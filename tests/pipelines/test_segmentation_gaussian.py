@@ -251,12 +251,8 @@ def test_probability_and_variance_are_those_of_clipped_gaussians(steps: int) -> 
     torch.testing.assert_close(variance, masks.var(dim=0, correction=0), rtol=0, atol=0.01)
 
 
-@pytest.mark.parametrize("steps", [50, 5, 1])
-def test_expectations_of_the_steps_tell_the_probability_with_less_noise(steps: int) -> None:
-    """E[x₀ | x_t] has mean m at every step, and the less variance the more noise there is."""
+def test_the_probability_is_what_is_expected_before_there_is_a_mask() -> None:
+    """E[x₀ | x_T], which is m but for what a = 0.0064 lets through; a mean of four samples has an error of s/2."""
     pipeline = pipeline_of(DDIMScheduler(**{**SCHEDULE, "prediction_type": "sample"}))
-    output = pipeline(GRID.expand(64, -1, -1, -1), steps, 4, 512, generator=generator(0), output_type="pt")
-    found, exact_std = output.probability[:, 1].double(), law(ddim, steps)[1]
-    inside = (MEAN > 0.2) & (MEAN < 0.8)  # where means of 4 are not clipped
-    torch.testing.assert_close(found.mean(dim=0)[inside], MEAN[inside], rtol=0, atol=0.1)
-    assert (found.std(dim=0) < 0.8 * exact_std / 4**0.5 + 1e-3).all()
+    output = pipeline(GRID.expand(64, -1, -1, -1), 50, 4, 512, generator=generator(0), output_type="pt")
+    torch.testing.assert_close(output.probability[:, 1].double(), MEAN.expand(64, 4, 4), rtol=0, atol=0.02)

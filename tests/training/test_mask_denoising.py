@@ -169,6 +169,25 @@ def test_draws_of_a_picture_spread_over_the_times() -> None:
     assert (shares - 0.1).abs().max() < 0.02
 
 
+def test_labels_are_learnt_where_there_is_noise_of_a_part_of_the_pictures() -> None:
+    """The k-th tenth of the times is drawn 2k − 1 times as often as the first."""
+    loss = loss_of(noise_draws=0.5, image_block_out_channels=[16])
+    logits, guess = torch.randn(4, 1, SIZE, SIZE), torch.randn(8, 1, SIZE, SIZE)
+    network = Recorder(logits=logits, guess=guess)
+    for seed in range(500):
+        loss(network, batch_of(8), BatchRandom(seed))
+    assert {(call[0].shape[0], call[2].shape[0]) for call in network.calls} == {(4, 8)}
+    times = torch.cat([call[1] for call in network.calls]).float()
+    shares = torch.histc(times, bins=10, min=0, max=1000) / times.numel()
+    assert (shares - (2 * torch.arange(10) + 1) / 100).abs().max() < 0.03
+
+
+@pytest.mark.parametrize("settings", [{"noise_draws": 1.5, "image_block_out_channels": [16]}, {"noise_draws": 0.5}])
+def test_parts_of_a_draw(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"noise_draws=.*expected a whole number, or, with image_block_out_channels"):
+        SegmentationModelConfig(**settings)
+
+
 @pytest.mark.usefixtures("unmoved")
 def test_every_rater_is_drawn() -> None:
     loss = loss_of(noise_draws=4)

@@ -128,7 +128,8 @@ class NoisyClassifier(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
     @property
     def id2label(self) -> dict[int, str]:
         """Names of the labels by id."""
-        return {int(key): name for key, name in sorted(_numbered(self.config["id2label"]).items())}
+        names = _numbered(self.config["id2label"])
+        return {number: names[str(number)] for number in range(len(names))}
 
     def label_id(self, name: str) -> int:
         """The id of a label; ValueError where there is none of this name."""

@@ -146,22 +146,23 @@ class SegmentationUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: igno
     ) -> SegmentationUNetOutput | tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         """What the network predicts for noisy masks `sample` of an `image`, or of its `features`.
 
-        timestep: one for all, or (n·B,). Raises ValueError if neither or both of image and features are given, or if
-        the number of masks is no multiple of the number of images.
+        timestep: one for all, or (n·B,). Fewer masks than images are those of the first ones; the others only get a
+        guess. Raises ValueError if neither or both of image and features are given, or if there are more masks than
+        images but no multiple of them.
         """
         if (image is None) == (features is None):
             raise ValueError("Expected either `image` or what `encode_image` made of it as `features`.")
         features = self.encode_image(image) if features is None else features
-        times, rest = divmod(len(sample), len(features))
+        patch, shown = self.config["patch_size"], features[: len(sample)]
+        times, rest = divmod(len(sample), len(shown))
         if rest:
             raise ValueError(f"Got {len(sample)} masks for {len(features)} images; expected as many for each image.")
-        patch = self.config["patch_size"]
-        seen = torch.cat([features.repeat_interleave(times, dim=0), F.pixel_unshuffle(sample, patch)], dim=1)
+        seen = torch.cat([shown.repeat_interleave(times, dim=0), F.pixel_unshuffle(sample, patch)], dim=1)
         predicted = F.pixel_shuffle(self.mask_unet(seen, timestep).sample, patch)
         logits = guess = None
         if self.image_unet is not None:
             guess = F.pixel_shuffle(features[:, : patch**2 * self.config["mask_channels"]], patch)
-            logits = guess.repeat_interleave(times, dim=0) + predicted
+            logits = guess[: len(sample)].repeat_interleave(times, dim=0) + predicted
             predicted = 2 * (logits.softmax(dim=1) if logits.shape[1] > 1 else logits.sigmoid()) - 1
         if not return_dict:
             return predicted, logits, guess

@@ -1,13 +1,14 @@
 """The loss of a conditional segmentation diffusion model.
 
-A picture b has masks of one or more raters. In each of `noise_draws` draws a rater's mask x_0 (one-hot, in
-`mask_range`), a time t and noise ε are drawn, and the network D(x_t, t, b) is to predict ε, x_0 or v
-(`prediction_type`). Since each draw has another rater's mask, samples come to differ as the raters do.
+A picture b has masks of one or more raters. In each of `noise_draws` draws (a part of 1: for that part of the
+pictures) a rater's mask x_0 (one-hot, in `mask_range`), a time t and noise ε are drawn, and the network D(x_t, t, b) is
+to predict ε, x_0 or v (`prediction_type`). Each draw has another rater's mask, so samples come to differ as raters do.
 
 - A network that predicts numbers learns by the squared error, weighted by min-SNR if wanted; with
   `variance_type: learned_range` the variational bound trains the variance too, as in Wolleb et al. 2022.
 - A network with an image network predicts labels, of which x_0 is the expectation. It learns by cross-entropy, whose
   best answer is the same E[x_0 | x_t, b], and, with `dice_weight`, Dice; and so does the image network's own guess.
+  Times are drawn with a density ∝ t: at small t the mask is plain to see, and there is little to learn.
 
 Sequences are left out at random, so that a missing one is an input like any other.
 """
@@ -38,16 +39,20 @@ class MaskDenoising:
     def __init__(self, pipeline: ConditionalSegmentationPipeline, config: SegmentationModelConfig) -> None:
         self.pipeline, self.config = pipeline, config
         self.noise = DDPMScheduler.from_config(pipeline.scheduler.config)
+        self.predicts_labels = getattr(pipeline.unet, "image_unet", None) is not None
 
     def __call__(self, unet: nn.Module, batch: dict[str, Tensor], random: BatchRandom) -> dict[str, Tensor]:
         """The loss and its terms.
 
         batch: image (B, C, H, W) in [0, 1], masks (B, R, H, W) label ids of R raters.
         """
-        draws, steps = self.config.noise_draws, self.noise.config.num_train_timesteps
+        draws = max(1, int(self.config.noise_draws))
         image, masks = self.augmented(batch, draws, random)
-        x0 = self._in_range(masks)
-        timesteps = _spread_timesteps(len(image), draws, steps, random)
+        noised = max(1, round(min(1, self.config.noise_draws) * len(image)))  # pictures, the first ones
+        x0 = self._in_range(masks[: noised * draws])
+        times = _spread_times(noised, draws, random)
+        times = times.sqrt() if self.predicts_labels else times
+        timesteps = (times * self.noise.config.num_train_timesteps).long()
         noise = random.randn_like(x0)
         x_t = self.noise.add_noise(x0, noise, timesteps)
         output = unet(x_t, timesteps, image=image)
@@ -55,7 +60,7 @@ class MaskDenoising:
             return self._of_numbers(output.sample.float(), x0, noise, x_t, timesteps)
         noisy = 1 - self.noise.alphas_cumprod.to(timesteps.device)[timesteps]
         terms = {
-            "denoising": label_loss(output.logits.float(), masks, self.config.dice_weight, noisy),
+            "denoising": label_loss(output.logits.float(), masks[: len(x0)], self.config.dice_weight, noisy),
             "guess": label_loss(output.guess.float(), masks, self.config.dice_weight),
         }
         return {"loss": terms["denoising"] + terms["guess"], **terms}
@@ -115,8 +120,8 @@ def _one_rater_a_draw(masks: Tensor, draws: int, random: BatchRandom) -> Tensor:
     return masks[torch.arange(batch, device=masks.device)[:, None], chosen].flatten(0, 1)
 
 
-def _spread_timesteps(batch: int, draws: int, count: int, random: BatchRandom) -> Tensor:
-    """(B·draws,) each uniform on 0 … count − 1, those of one picture evenly apart: fewer chance ups and downs."""
+def _spread_times(batch: int, draws: int, random: BatchRandom) -> Tensor:
+    """(B·draws,) each uniform on [0, 1), those of one picture evenly apart: fewer chance ups and downs."""
     first = random.rand(batch, 1)
     apart = torch.arange(draws, device=first.device) / draws
-    return ((first + apart) % 1 * count).long().clamp_max(count - 1).flatten()
+    return ((first + apart) % 1).clamp_max(1 - 1e-6).flatten()

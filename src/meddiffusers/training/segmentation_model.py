@@ -51,12 +51,19 @@ class SegmentationModelConfig:
     mask_range: list[float] = _list_setting([-1.0, 1.0], "What 0 and 1 of a mask are to the network.")
     snr_gamma: float | None = _setting(None, "γ of min-SNR weights; unweighted if not given.")
     dice_weight: float = _setting(0.05, "Weight of Dice beside the cross-entropy, where there is an image network.")
-    noise_draws: int = _setting(1, "Noisy masks drawn for each picture of a batch.")
+    noise_draws: float = _setting(
+        1, "Noisy masks for each picture of a batch, a whole number; with an image network also a part of 1."
+    )
     half_weights: bool = _setting(False, "Round the trained weights to what half precision stores.")
     sequence_dropout: float = _setting(0.0, "Part of the pictures that a random number of sequences is left out of.")
 
     def __post_init__(self) -> None:
         check_fields(self, _RANGES)
+        if self.noise_draws % 1 and (self.noise_draws > 1 or not self.image_block_out_channels):
+            raise ValueError(
+                f"noise_draws={self.noise_draws}; expected a whole number, or, with image_block_out_channels, a part "
+                "of 1, the part of the pictures that get noise."
+            )
         plain = (self.prediction_type, self.variance_type, self.mask_range, self.snr_gamma)
         if self.image_block_out_channels and plain != ("sample", "fixed_small", [-1.0, 1.0], None):
             raise ValueError(
@@ -77,7 +84,7 @@ _RANGES = {
     "feature_channels": _COUNT,
     "snr_gamma": Range(0, open_low=True),
     "dice_weight": _NOT_NEGATIVE,
-    "noise_draws": _COUNT,
+    "noise_draws": Range(0, open_low=True),
     "sequence_dropout": _PART,
 }
 
