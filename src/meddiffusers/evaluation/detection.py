@@ -9,7 +9,8 @@ bootstrap, cost a sum of counts. With P_b positive and N_b negative pixels in bi
     AP = Σ_b precision_b (TPR_b − TPR_{b+1}), without interpolation
     best Dice = max_b 2 Σ_{c ≥ b} P_c / (P + Σ_{c ≥ b} (P_c + N_c))
 
-Bins hold the same number of pixels each, so that the figures differ from those of single pixels by 1/BINS or less.
+Half of the bins hold the same number of pixels each, the others ever fewer towards the highest values, of which
+precision is made; where there are no more different values than bins, each has one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ BINS = 2000
 
 
 def bin_edges(values: np.ndarray) -> np.ndarray:
-    """Rising edges (≤ BINS − 1,) between bins that hold about as many of the values each. Equal values share a bin.
+    """Rising edges (≤ BINS,) between bins; equal values share one.
 
     Raises:
         ValueError: there are none, or they are not finite.
@@ -28,8 +29,12 @@ def bin_edges(values: np.ndarray) -> np.ndarray:
     if not values.size or not np.isfinite(values).all():
         raise ValueError(f"bin_edges got {values.size} values, of which some are not finite; expected finite ones.")
     ranked = np.sort(values, axis=None)
-    places = (np.arange(1, BINS) * ranked.size / BINS).astype(np.intp)
-    return np.unique(ranked[places])
+    different = ranked[np.flatnonzero(np.diff(ranked, prepend=-np.inf))]
+    if len(different) <= BINS:
+        return different[1:]
+    evenly = np.arange(1, BINS // 2) * ranked.size / (BINS // 2)
+    from_above = ranked.size - np.geomspace(1, ranked.size, BINS // 2)
+    return np.unique(ranked[np.concatenate([evenly, from_above]).astype(np.intp)])
 
 
 def detection_counts(values: np.ndarray, positive: np.ndarray, edges: np.ndarray) -> np.ndarray:
