@@ -150,3 +150,14 @@ def test_other_classes_are_refused(classes: tuple[str, ...]) -> None:
         ValueError, match=r"Got the classes .*; expected 'necrosis', 'oedema', 'enhancing' in the order"
     ):
         phantom_segmentation(4, classes=classes)
+
+
+def test_any_lesion_is_whatever_is_not_healthy(slices: datasets.Dataset) -> None:
+    rows = segmentation_rows(slices, ("lesion",)).with_format("numpy")[:]
+    drawn_lesions = slices.with_format("numpy")[:]
+    assert set(rows["lesion"]) == {"tumour", "cavity"}
+    for lesion, masks, reference, truth, raters in zip(
+        rows["lesion"], rows["masks"], rows["reference"], drawn_lesions["lesions"], drawn_lesions["raters"], strict=True
+    ):
+        assert np.array_equal(reference, truth > 0), lesion
+        assert np.array_equal(masks, raters > 0), lesion

@@ -4,7 +4,8 @@ image    (C, H, W) int16   round(`INTENSITY_SCALE` × intensity), with intensiti
 masks    (R, H, W) uint8   label ids 0..K-1, as each of R raters has them
 subject  string            whose picture it is
 
-The K - 1 classes besides the background are the three parts of a tumour, in any order, or the one class "tumour".
+The K - 1 classes besides the background are the three parts of a tumour, in any order, or the one class "tumour", or
+"lesion": whatever is not healthy.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from meddiffusers.data.intensities import foreground_window, scaled
 INTENSITY_SCALE = 10_000
 PERCENTILES = (1.0, 99.0)
 TUMOUR_PARTS = ("necrosis", "oedema", "enhancing")
-WHOLE_TUMOUR = ("tumour",)
+WHOLE_TUMOUR, ANY_LESION = ("tumour",), ("lesion",)
 WRITTEN_AT_ONCE = 100  # rows: at 256² pixels and four channels about 100 MB of memory
 _VERSION = 1  # of what a row holds: raise it with every change that a cached data set must not outlive
 
@@ -48,11 +49,10 @@ def phantom_segmentation(
 
     Columns: image, masks and subject as above; reference (H, W) uint8, the outline that the raters scatter about;
     lesion ("none", "tumour", …), difficulty and height in mm, as `phantom_slices` has them.
-    Each channel of a slice is normalised by itself. Only tumours are labelled: other lesions are background. Raters
-    outline the whole tumour; its parts are those of the nearest pixel of the reference.
+    Each channel of a slice is normalised by itself. Unless the class is "lesion", only tumours are labelled: other
+    lesions are background. Raters outline the whole tumour; its parts are those of the nearest pixel of the reference.
 
-    n, seed and the other arguments but classes: of `phantom_slices`. Raises as it does, and ValueError for other
-    classes than the three parts of a tumour or ("tumour",).
+    n, seed and the other arguments but classes: of `phantom_slices`. Raises as it does and as `check_classes`.
     """
     check_classes(classes)
     slices = phantom_slices(
@@ -102,16 +102,21 @@ def row_features(channels: int, raters: int, size: tuple[int, int]) -> dict[str,
 
 
 def check_classes(classes: Sequence[str]) -> None:
-    """ValueError for other classes than the three parts of a tumour, in any order, or ("tumour",)."""
-    if sorted(classes) != sorted(TUMOUR_PARTS) and tuple(classes) != WHOLE_TUMOUR:
+    """ValueError for other classes than the three parts of a tumour, in any order, ("tumour",) or ("lesion",)."""
+    if sorted(classes) != sorted(TUMOUR_PARTS) and tuple(classes) not in (WHOLE_TUMOUR, ANY_LESION):
         raise ValueError(
             f"Got the classes {', '.join(map(repr, classes)) or 'none'}; expected {', '.join(map(repr, TUMOUR_PARTS))} "
-            f"in the order of the label ids, or {WHOLE_TUMOUR[0]!r} alone."
+            f"in the order of the label ids, or {WHOLE_TUMOUR[0]!r} or {ANY_LESION[0]!r} alone."
         )
 
 
 def label_ids(lesions: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """BraTS labels 1, 2 and 4 as ids 1..K-1 in the order of the classes, uint8; every other label is background."""
+    """BraTS labels 1, 2 and 4 as ids 1..K-1 in the order of the classes, uint8; every other label is background.
+
+    Of the class "lesion", all labels but 0.
+    """
+    if tuple(classes) == ANY_LESION:
+        return (lesions > 0).astype(np.uint8)
     ids = np.zeros(256, np.uint8)
     for part in TUMOUR_PARTS:
         ids[LESION_LABELS[part]] = 1 if tuple(classes) == WHOLE_TUMOUR else 1 + list(classes).index(part)
@@ -139,11 +144,11 @@ def stored(image: np.ndarray) -> np.ndarray:
 
 
 def _row(row: dict[str, Any], classes: tuple[str, ...], version: int) -> dict[str, Any]:
-    tumour = row["lesion"] == "tumour"
-    reference = label_ids(row["lesions"] * tumour, classes)
+    labelled = row["lesion"] == "tumour" or classes == ANY_LESION
+    reference = label_ids(row["lesions"] * labelled, classes)
     return {
         "image": stored(row["image"]),
-        "masks": _rated(row["raters"].astype(np.uint8) * tumour, reference, classes),
+        "masks": _rated(row["raters"].astype(np.uint8) * labelled, reference, classes),
         "reference": reference,
     }
 
@@ -154,6 +159,6 @@ def _rated(marks: np.ndarray, reference: np.ndarray, classes: tuple[str, ...]) -
     Where the reference has no tumour in this slice, what a rater outlines is its rim: oedema.
     """
     if not reference.any():
-        return marks * np.uint8(1 if classes == WHOLE_TUMOUR else 1 + classes.index("oedema"))
+        return marks * np.uint8(1 + classes.index("oedema") if len(classes) > 1 else 1)
     rows, columns = distance_transform_edt(reference == 0, return_distances=False, return_indices=True)
     return marks * reference[rows, columns]
