@@ -1,7 +1,7 @@
 """Networks of guided-diffusion: weights drawn by name and shape, and what the reference computes with them.
 
 `tests/convert/fixtures/guided_diffusion.safetensors` holds the names and shapes of the weights of every network below
-(in the metadata, as JSON), and the outputs of `NETWORKS`. With the reference code checked out
+(in the metadata, as JSON), and the outputs of `NETWORKS` and `CLASSIFIERS`. With the reference code checked out
 (https://github.com/openai/guided-diffusion), it is recorded anew by
 
     python tests/guided_diffusion_reference.py FOLDER_OF_THE_REFERENCE
@@ -53,6 +53,26 @@ NETWORKS: dict[str, dict[str, Any]] = {
         "use_new_attention_order": True,
     },
 }
+CLASSIFIERS: dict[str, dict[str, Any]] = {  # arguments of EncoderUNetModel
+    "classifier": {"num_head_channels": 32},
+    "classifier of the papers kind": {
+        "in_channels": 4,
+        "channel_mult": (1, 1, 2),
+        "num_res_blocks": 2,
+        "attention_resolutions": (2, 4),
+        "num_head_channels": 16,
+        "use_scale_shift_norm": True,
+        "resblock_updown": True,
+    },
+    "classifier, new order": {
+        "channel_mult": (1, 2),
+        "num_head_channels": 16,
+        "use_scale_shift_norm": True,
+        "resblock_updown": True,
+        "use_new_attention_order": True,
+        "out_channels": 3,
+    },
+}
 PAPER: dict[str, Any] = {  # Wolleb et al. 2022, segmentation
     "image_size": 256,
     "model_channels": 128,
@@ -92,7 +112,7 @@ def inputs(network: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def recorded() -> tuple[dict[str, dict[str, list[int]]], dict[str, torch.Tensor]]:
-    """Of every network, and of a "classifier", names and shapes of the weights; of `NETWORKS`, the outputs."""
+    """Of every network, names and shapes of the weights; of `NETWORKS` and `CLASSIFIERS`, the outputs."""
     with safe_open(FIXTURE, "pt") as file:
         shapes = {name: json.loads(text) for name, text in file.metadata().items()}
         return shapes, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a file, not a dictionary)
@@ -106,16 +126,20 @@ def record(reference: str) -> None:
         name: code.UNetModel(**DEFAULTS | network).eval()
         for name, network in {**NETWORKS, **INEXPRESSIBLE, "paper": PAPER}.items()
     }
-    classifier = {"classifier": code.EncoderUNetModel(**DEFAULTS, num_head_channels=32, pool="attention")}
+    classifiers = {
+        name: code.EncoderUNetModel(**DEFAULTS | network, pool="attention").eval()
+        for name, network in CLASSIFIERS.items()
+    }
+    networks = {**unets, **classifiers}
     shapes = {
         name: {key: list(tensor.shape) for key, tensor in network.state_dict().items()}
-        for name, network in {**unets, **classifier}.items()
+        for name, network in networks.items()
     }
     outputs = {}
-    for name, network in NETWORKS.items():
-        unets[name].load_state_dict(draw(shapes[name]))
+    for name, network in {**NETWORKS, **CLASSIFIERS}.items():
+        networks[name].load_state_dict(draw(shapes[name]))
         with torch.no_grad():
-            outputs[name] = unets[name](**inputs(DEFAULTS | network))
+            outputs[name] = networks[name](**inputs(DEFAULTS | network)).contiguous()
     FIXTURE.parent.mkdir(parents=True, exist_ok=True)
     save_file(outputs, FIXTURE, {name: json.dumps(entry) for name, entry in shapes.items()})
 

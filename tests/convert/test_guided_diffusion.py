@@ -175,7 +175,7 @@ FIRST, QUERY = "input_blocks.1.0.in_layers.0.bias", "middle_block.1.qkv.bias"
     ({f"module.{n}": (1,) for n in range(9)}, r"left over: module.0, module.1, module.2, module.3 and 5 more"),
     ({FIRST: (7,)}, rf"{FIRST} \(7,\) instead of \(32,\)"),
     ({QUERY: (99,)}, rf"{QUERY} \(33,\) instead of \(64,\)"),
-    ({"time_embed.0.weight": None}, "no guided-diffusion U-Net: time_embed.0.weight is missing"),
+    ({"time_embed.0.weight": None}, "no guided-diffusion network: time_embed.0.weight is missing"),
     ({"output_blocks.9.0.bias": (1,)}, "got 4 input_blocks and 5 output_blocks for 2 levels"),
 ])  # fmt: skip
 def test_weights_missing_left_over_or_misshapen_are_named(changed: dict[str, Any], message: str) -> None:

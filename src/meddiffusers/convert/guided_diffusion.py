@@ -95,12 +95,12 @@ def convert_unet(
     unet = UNet2DModel(**config)
     targets = unet.state_dict()
     sources = {target: source_name(target, config) for target in targets}
-    _check_names(set(sources.values()), state_dict.keys())
+    check_names(set(sources.values()), state_dict.keys())
     weights = {
-        target: _weight(target, state_dict[source], config["attention_head_dim"], qkv_order)
+        target: weight(target, state_dict[source], config["attention_head_dim"], qkv_order)
         for target, source in sources.items()
     }
-    _check_shapes({sources[target]: (weights[target].shape, targets[target].shape) for target in targets})
+    check_shapes({sources[target]: (weights[target].shape, targets[target].shape) for target in targets})
     unet.load_state_dict(weights)
     return unet.eval()
 
@@ -133,7 +133,7 @@ def scheduler_for(task: Task, config: Mapping[str, Any]) -> DDPMScheduler:
     )
 
 
-def _weight(target: str, source: torch.Tensor, head_width: int | None, qkv_order: QkvOrder) -> torch.Tensor:
+def weight(target: str, source: torch.Tensor, head_width: int | None, qkv_order: QkvOrder) -> torch.Tensor:
     part = next((n for n, name in enumerate((".to_q.", ".to_k.", ".to_v.")) if name in target), None)
     if part is not None and qkv_order == "new":
         source = source.chunk(3)[part]
@@ -143,17 +143,18 @@ def _weight(target: str, source: torch.Tensor, head_width: int | None, qkv_order
     return source.squeeze(2) if source.ndim == 3 else source  # attention is made of 1×1 Conv1d, here of Linear
 
 
-def _check_names(needed: set[str], given: Iterable[str]) -> None:
+def check_names(needed: set[str], given: Iterable[str]) -> None:
+    """ValueError where weights are missing or left over."""
     missing, left = sorted(needed.difference(given)), sorted(set(given) - needed)
     if missing or left:
         raise ValueError(
             f"weights missing: {_listed(missing)}; left over: {_listed(left)}; expected those of one guided-diffusion "
-            "U-Net, whole and unchanged: give such a checkpoint."
+            "network, whole and unchanged: give such a checkpoint."
         )
 
 
-def _check_shapes(shapes: Mapping[str, tuple[torch.Size, torch.Size]]) -> None:
-    """The shapes that were got and expected, by weight."""
+def check_shapes(shapes: Mapping[str, tuple[torch.Size, torch.Size]]) -> None:
+    """ValueError where the shapes that were got and expected, by weight, differ."""
     wrong = [f"{name} {tuple(got)} instead of {tuple(due)}" for name, (got, due) in shapes.items() if got != due]
     if wrong:
         raise ValueError(f"weights of a wrong shape: {_listed(wrong)}; give a checkpoint of guided-diffusion.")

@@ -38,17 +38,17 @@ def unet_config(
     _check_kind(state_dict)
     levels, layers, by_blocks = _depth(state_dict)
     first_blocks = [f"input_blocks.{level * (layers + 1) + 1}" for level in range(levels)]
-    widths = [_shape(state_dict, f"{block}.0.in_layers.2.weight")[0] for block in first_blocks]
+    widths = [shape_of(state_dict, f"{block}.0.in_layers.2.weight")[0] for block in first_blocks]
     attention = [f"{block}.1.qkv.weight" in state_dict for block in first_blocks]
-    _check_stem(_shape(state_dict, "time_embed.0.weight")[1], widths)
+    _check_stem(shape_of(state_dict, "time_embed.0.weight")[1], widths)
     if image_size < 1 or image_size % 2 ** (levels - 1):
         raise ValueError(f"image_size {image_size}: expected a multiple of {2 ** (levels - 1)}, the network's stride.")
-    embedding = _shape(state_dict, "input_blocks.1.0.emb_layers.1.weight")[0]  # of the time: a shift, or also a scale
+    embedding = shape_of(state_dict, "input_blocks.1.0.emb_layers.1.weight")[0]  # of the time: a shift, or also a scale
     plain = "Resnet{}sampleBlock2D" if by_blocks else "{}Block2D"
     return {
         "sample_size": image_size,
-        "in_channels": _shape(state_dict, "input_blocks.0.0.weight")[1],
-        "out_channels": _shape(state_dict, "out.2.weight")[0],
+        "in_channels": shape_of(state_dict, "input_blocks.0.0.weight")[1],
+        "out_channels": shape_of(state_dict, "out.2.weight")[0],
         "block_out_channels": tuple(widths),
         "layers_per_block": layers,
         "down_block_types": tuple("AttnDownBlock2D" if here else plain.format("Down") for here in attention),
@@ -58,12 +58,12 @@ def unet_config(
         "attention_head_dim": _head_width(state_dict, num_heads, num_head_channels),
         "resnet_time_scale_shift": "scale_shift" if embedding == 2 * widths[0] else "default",
         "attn_norm_num_groups": 32,  # without it, the middle's attention has no norm where there is a scale
-        "num_class_embeds": _shape(state_dict, "label_emb.weight")[0] if "label_emb.weight" in state_dict else None,
+        "num_class_embeds": shape_of(state_dict, "label_emb.weight")[0] if "label_emb.weight" in state_dict else None,
     }
 
 
 def _check_kind(state_dict: Mapping[str, torch.Tensor]) -> None:
-    dimensions = len(_shape(state_dict, "input_blocks.0.0.weight")) - 2
+    dimensions = len(shape_of(state_dict, "input_blocks.0.0.weight")) - 2
     if dimensions != 2:
         raise ValueError(f"the network is made for {dimensions}D data; expected 2D, as UNet2DModel is.")
     if not any(key.startswith("output_blocks.") for key in state_dict):
@@ -125,10 +125,11 @@ def _head_width(
             f"got num_heads={num_heads} for attention over {widths} channels; UNet2DModel has heads of one width, so "
             "it can only express one head, one number of channels a head, or attention over one number of channels."
         )
-    return _shape(state_dict, "middle_block.1.qkv.weight")[1] // num_heads
+    return shape_of(state_dict, "middle_block.1.qkv.weight")[1] // num_heads
 
 
-def _shape(state_dict: Mapping[str, torch.Tensor], key: str) -> torch.Size:
+def shape_of(state_dict: Mapping[str, torch.Tensor], key: str) -> torch.Size:
+    """Of a weight that every network of guided-diffusion has; ValueError where it is missing."""
     if key not in state_dict:
-        raise ValueError(f"no guided-diffusion U-Net: {key} is missing; give the .pt file that its training saved.")
+        raise ValueError(f"no guided-diffusion network: {key} is missing; give the .pt file that its training saved.")
     return state_dict[key].shape

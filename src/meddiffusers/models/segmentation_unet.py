@@ -17,7 +17,8 @@ With an image network the prediction is that of x_0, and the denoiser Δ only ch
 
     p(label | x_t, b) = softmax(ℓ(b) + Δ(x_t, t, F(b))),    D = 2 p − 1 = E[x_0 | x_t, b]    (sigmoid for K = 1)
 
-of which Δ is what the noisy mask has to say. So samples begin where a segmentation network would end.
+of which Δ is what the noisy mask has to say. So samples begin where a segmentation network would end. Gradients of D
+stop at the features: the image network learns from its guess alone, as well as if there were no denoiser.
 Both networks are diffusers' `UNet2DModel` and see p×p pixels of a channel as p² channels of one pixel, which makes them
 p² times faster (Hoogeboom et al. 2023, "simple diffusion").
 """
@@ -154,6 +155,7 @@ class SegmentationUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: igno
             raise ValueError("Expected either `image` or what `encode_image` made of it as `features`.")
         features = self.encode_image(image) if features is None else features
         patch, shown = self.config["patch_size"], features[: len(sample)]
+        shown = shown if self.image_unet is None else shown.detach()
         times, rest = divmod(len(sample), len(shown))
         if rest:
             raise ValueError(f"Got {len(sample)} masks for {len(features)} images; expected as many for each image.")
@@ -162,7 +164,7 @@ class SegmentationUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: igno
         logits = guess = None
         if self.image_unet is not None:
             guess = F.pixel_shuffle(features[:, : patch**2 * self.config["mask_channels"]], patch)
-            logits = guess[: len(sample)].repeat_interleave(times, dim=0) + predicted
+            logits = guess[: len(sample)].detach().repeat_interleave(times, dim=0) + predicted
             predicted = 2 * (logits.softmax(dim=1) if logits.shape[1] > 1 else logits.sigmoid()) - 1
         if not return_dict:
             return predicted, logits, guess

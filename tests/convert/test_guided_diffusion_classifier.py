@@ -1,0 +1,70 @@
+"""convert.guided_diffusion_classifier against outputs recorded with the reference code, and what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from guided_diffusion_reference import CLASSIFIERS, DEFAULTS, SIZE, draw, inputs, recorded
+
+from meddiffusers.convert.guided_diffusion_classifier import convert_classifier
+
+SHAPES, OUTPUTS = recorded()
+CONVERTIBLE = ["classifier of the papers kind", "classifier, new order"]
+
+
+def flags(name: str) -> dict[str, Any]:
+    network = DEFAULTS | CLASSIFIERS[name]
+    order = "new" if network.get("use_new_attention_order") else "legacy"
+    names = [f"class {number}" for number in range(network["out_channels"])]
+    return {
+        "image_size": SIZE,
+        "num_head_channels": network["num_head_channels"],
+        "qkv_order": order,
+        "id2label": names,
+    }
+
+
+@pytest.mark.parametrize("name", CONVERTIBLE)
+def test_the_logits_are_those_of_the_reference(name: str) -> None:
+    model = convert_classifier(draw(SHAPES[name]), **flags(name))
+    given = inputs(DEFAULTS | CLASSIFIERS[name])
+    with torch.no_grad():
+        logits = model(given["x"], given["timesteps"]).logits
+    assert OUTPUTS[name].std() > 0.1
+    assert (logits - OUTPUTS[name]).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("name", CONVERTIBLE)
+def test_heads_in_the_wrong_order_give_wrong_logits(name: str) -> None:
+    wrong = {"legacy": "new", "new": "legacy"}[flags(name)["qkv_order"]]
+    model = convert_classifier(draw(SHAPES[name]), **flags(name) | {"qkv_order": wrong})
+    given = inputs(DEFAULTS | CLASSIFIERS[name])
+    with torch.no_grad():
+        logits = model(given["x"], given["timesteps"]).logits
+    assert (logits - OUTPUTS[name]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "message"),
+    [
+        ("classifier", {}, "no scale-shift norms, no residual resampling"),
+        ("classifier, new order", {"image_size": 32}, "image_size=32 does not fit a pooling of 8×8 places"),
+        ("classifier, new order", {"num_head_channels": 48}, "num_head_channels=48 does not divide 64 channels"),
+        ("classifier, new order", {"id2label": ["a", "b"]}, "got 2 names of labels for 3 classes"),
+        ("classifier, new order", {"qkv_order": "old"}, "got qkv_order='old'; expected one of legacy, new"),
+        ("segmentation", {}, "out.2.positional_embedding is missing"),
+    ],
+)
+def test_what_it_cannot_convert_it_refuses(name: str, changed: dict[str, Any], message: str) -> None:
+    known = flags(name) if name in CLASSIFIERS else {"image_size": SIZE}
+    with pytest.raises(ValueError, match=message):
+        convert_classifier(draw(SHAPES[name]), **known | changed)
+
+
+def test_weights_that_are_missing() -> None:
+    weights = draw(SHAPES["classifier, new order"])
+    del weights["middle_block.1.norm.weight"]
+    with pytest.raises(ValueError, match=r"weights missing: middle_block\.1\.norm\.weight"):
+        convert_classifier(weights, **flags("classifier, new order"))
