@@ -61,8 +61,18 @@ def test_the_first_images_are_those_of_fewer_masks() -> None:
     unet, image, noise = build(), torch.rand(3, 2, 8, 8), torch.randn(2, 1, 8, 8)
     output = unet(noise, 7, image=image)
     assert output.guess.shape == (3, 1, 8, 8)
-    assert_same(output.sample, unet(noise, 7, image=image[:2]).sample)
-    assert_same(output.guess[2:], unet(noise[:1], 7, image=image[2:]).guess)
+    torch.testing.assert_close(output.sample, unet(noise, 7, image=image[:2]).sample)
+    torch.testing.assert_close(output.guess[2:], unet(noise[:1], 7, image=image[2:]).guess)
+
+
+def test_gradients_of_the_denoiser_stop_at_the_features() -> None:
+    model = build().requires_grad_(True)
+    output = model(torch.randn(2, 1, 8, 8), 7, image=torch.rand(2, 2, 8, 8))
+    output.logits.square().sum().backward()
+    assert all(weight.grad is None for weight in model.image_unet.parameters())
+    assert all(weight.grad is not None for weight in model.mask_unet.parameters())
+    output.guess.square().sum().backward()
+    assert all(weight.grad is not None for weight in model.image_unet.parameters())
 
 
 NOISE, IMAGE = torch.randn(6, 1, 8, 8), torch.rand(2, 2, 8, 8)
