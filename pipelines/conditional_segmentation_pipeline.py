@@ -12,9 +12,9 @@ alone; the image is looked at in every step and never noised. Each random start 
 
 A binary mask has K = 1 channel, L > 2 labels have K = L, one-hot. `mask_range` is what 0 and 1 of a mask become.
 
-p is the mean of y_m over the members. Where the network predicts x_0, it is that of its first predictions, from pure
-noise, which are E[x_0 | x_T, b] = E[x_0 | b]. By the tower rule the expectation is the same, without the chance that a
-mean of a few samples has (Rao–Blackwell); what only the samples tell is how pixels go together.
+p is the mean of y_m over the members. A `SegmentationUNet` with an image network knows that expectation without them:
+its guess, p(label | b). By the tower rule the two are the same, but for the chance that a mean of few samples has
+(Rao–Blackwell); what only the samples tell is how pixels go together.
 """
 
 from __future__ import annotations
@@ -182,19 +182,21 @@ class ConditionalSegmentationPipeline(DiffusionPipeline, LoraBaseMixin):
         pictures = self.preprocess(image) if subject is None else torch.from_numpy(subject.pictures)
         self._interrupt = False
         latents = self.prepare_latents(len(pictures), ensemble_size, pictures.shape[2:], generator)
-        masks, expected = self._denoise(
-            pictures,
+        images_at_once = max(1, batch_size // ensemble_size)
+        features = torch.cat([self.encode_image(part) for part in pictures.split(images_at_once)])
+        masks = self._denoise(
+            features,
             latents,
             num_inference_steps,
-            max(1, batch_size // ensemble_size),
+            images_at_once,
             generator,
             callback_on_step_end,
             callback_on_step_end_tensor_inputs,
         )
         self.maybe_free_model_hooks()
         fractions = self._fractions(masks)
-        predicts_masks = self.scheduler.config.get("prediction_type", "epsilon") == "sample"
-        probability = self._fractions(expected) if predicts_masks else fractions.mean(dim=1)
+        guess = self.unet.guess(features) if hasattr(self.unet, "guess") else None
+        probability = fractions.mean(dim=1) if guess is None else _probability(guess)
         if subject is None:
             output = self._postprocess(fractions, probability, threshold, output_type)
         else:
@@ -378,21 +380,18 @@ class ConditionalSegmentationPipeline(DiffusionPipeline, LoraBaseMixin):
 
     def _denoise(
         self,
-        pictures: torch.Tensor,
+        features: torch.Tensor,
         latents: torch.Tensor,
         steps: int,
         images_at_once: int,
         generator: torch.Generator | list[torch.Generator] | None,
         callback: Callable[..., dict[str, Any]] | None,
         tensors: Sequence[str],
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The reverse process, some images with all their members at a time.
-
-        Returns the masks (N, M, K, H, W), and what was predicted first, the members' mean (N, K, H, W).
-        """
-        members = len(latents) // len(pictures)
-        parts = range(0, len(pictures), images_at_once)
-        done, expected = [], []
+    ) -> torch.Tensor:
+        """The reverse process, some images with all their members at a time: masks (N, M, K, H, W)."""
+        members = len(latents) // len(features)
+        parts = range(0, len(features), images_at_once)
+        done = []
         self.scheduler.set_timesteps(steps, device=latents.device)
         with self.progress_bar(total=len(parts) * len(self.scheduler.timesteps)) as bar:
             for first in parts:
@@ -402,22 +401,18 @@ class ConditionalSegmentationPipeline(DiffusionPipeline, LoraBaseMixin):
                     drawn = [one for one in generator[own] for _ in range(members)]
                 self.scheduler.set_timesteps(steps, device=latents.device)  # forgets what the last part left
                 extra = {"generator": drawn} if "generator" in inspect.signature(self.scheduler.step).parameters else {}
-                features = self.encode_image(pictures[own])
                 x = latents[first * members : (first + images_at_once) * members] * self.scheduler.init_noise_sigma
-                prediction = x  # unless interrupted before there is one
                 for number, timestep in enumerate(self.scheduler.timesteps):
                     if self.interrupt:
                         continue
                     seen = self.scheduler.scale_model_input(x, timestep)
-                    predicted = self.predict(seen, timestep, features)
-                    prediction = predicted[:, : x.shape[1]] if number == 0 else prediction
+                    predicted = self.predict(seen, timestep, features[own])
                     x = self.scheduler.step(predicted, timestep, x, **extra).prev_sample
                     if callback is not None:
                         x = callback(self, number, timestep, dict.fromkeys(tensors, x)).get("latents", x)
                     bar.update()
                 done.append(x)
-                expected.append(prediction.unflatten(0, (-1, members)).mean(dim=1))
-        return torch.cat(done).unflatten(0, (len(pictures), members)), torch.cat(expected)
+        return torch.cat(done).unflatten(0, (len(features), members))
 
     def _fractions(self, masks: torch.Tensor) -> torch.Tensor:
         """Masks (…, K, H, W) in `mask_range` as fractions (…, L, H, W) of the labels, which sum to 1."""
@@ -561,6 +556,12 @@ def _unit_range(pixels: torch.Tensor, name: str) -> torch.Tensor:
             "foreground of each channel there, or give a Scan, for which this is done."
         )
     return pixels.float().clamp(0, 1)
+
+
+def _probability(logits: torch.Tensor) -> torch.Tensor:
+    """(N, L, H, W) of logits (N, K, H, W)."""
+    logits = logits.float()
+    return (torch.cat([-logits, logits], dim=1) / 2 if logits.shape[1] == 1 else logits).softmax(dim=1)
 
 
 def _labels(probability: torch.Tensor, threshold: float, axis: int = -3) -> torch.Tensor:

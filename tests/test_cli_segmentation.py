@@ -9,7 +9,7 @@ import pytest
 import torch
 from guided_diffusion_reference import DEFAULTS as REFERENCE
 from guided_diffusion_reference import NETWORKS, draw, inputs, recorded
-from pipelines.small_segmentation import pipeline_of
+from small_segmentation import pipeline_of
 from test_cli import run, stops
 
 from meddiffusers.data.io import read, write

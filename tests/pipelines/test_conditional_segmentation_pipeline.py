@@ -25,12 +25,13 @@ from small_segmentation import LABELS, SCHEDULE, joint_unet, pictures, pipeline_
 from torch import Tensor
 
 from meddiffusers import ConditionalSegmentationPipeline, SegmentationUNet
+from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipelineOutput
 
 LEARNT: dict[str, Any] = {**SCHEDULE, "variance_type": "learned_range"}
 
 
 class Small(PipelineContract, DenoisingContract):
-    """What the contract calls images are the probabilities."""
+    """What the contract calls images are the probabilities, and the variance as one more channel."""
 
     unet: Callable[[], Any] = staticmethod(small_unet)
 
@@ -45,8 +46,11 @@ class Small(PipelineContract, DenoisingContract):
 
     def images(self, pipeline: Any, batch_size: int = 2, **kwargs: Any) -> Any:
         call = {**self.arguments(batch_size), "generator": generator(0), **kwargs}
-        probability = pipeline(**call).probability
-        return np.moveaxis(probability, 1, -1) if isinstance(probability, np.ndarray) else probability
+        output = pipeline(**call)
+        if isinstance(output, tuple):
+            output = ConditionalSegmentationPipelineOutput(*output)
+        maps = [output.probability, output.uncertainty["variance"][:, None]]
+        return torch.cat(maps, 1) if isinstance(maps[0], Tensor) else np.moveaxis(np.concatenate(maps, 1), 1, -1)
 
     def test_output_types_agree(self) -> None:
         pipeline = self.build()
@@ -248,7 +252,7 @@ class TestFromPipe:
         pipeline = pipeline_of(small_unet(mask_channels=4), labels=LABELS, spacing=2.0)
         again = ConditionalSegmentationPipeline.from_pipe(pipeline)
         assert again.unet is pipeline.unet and again.id2label == pipeline.id2label and again.config["spacing"] == 2
-        again = ConditionalSegmentationPipeline.from_pipe(pipeline, scheduler=DDPMScheduler(), spacing=None)
+        again = ConditionalSegmentationPipeline.from_pipe(pipeline, scheduler=DDPMScheduler(**SCHEDULE), spacing=None)
         assert isinstance(again.scheduler, DDPMScheduler) and again.config["spacing"] is None
 
     def test_a_pipeline_of_diffusers(self) -> None:
@@ -335,7 +339,8 @@ class TestOutput:
 
     @pytest.mark.parametrize("labels", [LABELS[:2], LABELS])
     def test_members_are_calls_of_their_own(self, labels: list[str]) -> None:
-        pipeline = pipeline_of(labels=labels)
+        unet = small_unet(image_network=None, mask_channels=1 if len(labels) == 2 else len(labels))
+        pipeline = pipeline_of(unet, labels=labels)
         noise = pipeline.prepare_latents(2, 5, (8, 8), generator(3))
         together = call(pipeline, generator=generator(3), ensemble_size=5)
         members = []
@@ -350,19 +355,35 @@ class TestOutput:
         np.testing.assert_array_equal(together.samples, np.stack([member.mask for member in members], axis=1))
 
 
+@pytest.mark.parametrize("labels", [LABELS[:2], LABELS])
+def test_an_image_network_tells_the_probability_itself(labels: list[str]) -> None:
+    """Whatever the members are; they tell the variance and the samples."""
+    pipeline = pipeline_of(labels=labels)
+    with torch.no_grad():
+        logits = pipeline.unet.guess(pipeline.unet.encode_image(pictures())).numpy()
+    foreground = 1 / (1 + np.exp(-logits))
+    parts = np.concatenate([1 - foreground, foreground], axis=1) if len(labels) == 2 else np.exp(logits)
+    one, other = (call(pipeline, generator=generator(seed)) for seed in range(2))
+    for output in (one, other):
+        np.testing.assert_allclose(output.probability, parts / parts.sum(axis=1, keepdims=True), atol=1e-6)
+    np.testing.assert_array_equal(one.mask, other.mask)
+    assert not np.allclose(one.uncertainty["variance"], other.uncertainty["variance"], atol=1e-3)
+
+
 class TestBatches:
     IMAGE = pictures(3, 4, 8, 8)
 
     @pytest.mark.parametrize("scheduler", [DDIMScheduler, DPMSolverMultistepScheduler, PNDMScheduler, DDPMScheduler])
     @pytest.mark.parametrize("batch_size", [1, 5])
     def test_their_size_does_not_change_the_result(self, scheduler: Any, batch_size: int) -> None:
-        pipeline = pipeline_of(scheduler=scheduler.from_config(DDPMScheduler(**SCHEDULE).config))
+        config = DDPMScheduler(**{**SCHEDULE, "prediction_type": "epsilon"}).config
+        pipeline = pipeline_of(small_unet(image_network=None), scheduler.from_config(config))
         drawn: list[Any] = [[generator(seed) for seed in range(3)] for _ in range(2)]
         if scheduler is not DDPMScheduler:
             drawn = [generator(0), generator(0)]
         whole = call(pipeline, self.IMAGE, num_inference_steps=4, generator=drawn[0])
         parts = call(pipeline, self.IMAGE, num_inference_steps=4, generator=drawn[1], batch_size=batch_size)
-        np.testing.assert_allclose(parts.probability, whole.probability, atol=1e-5)
+        np.testing.assert_allclose(parts.probability, whole.probability, atol=1e-4)  # ε is divided by a = 0.006
         assert not np.allclose(whole.probability[0], whole.probability[1], atol=1e-2)
 
     @pytest.mark.parametrize(("batch_size", "sizes"), [(1, [2, 2, 2]), (5, [4, 2]), (6, [6]), (32, [6])])
@@ -388,7 +409,7 @@ class TestBatches:
             pipeline._interrupt = True
             return tensors
 
-        pipeline = pipeline_of()
+        pipeline = pipeline_of(small_unet(image_network=None))
         noise = pipeline.prepare_latents(3, 1, (8, 8), generator(0)).unflatten(0, (3, 1))
         output = call(pipeline, self.IMAGE, ensemble_size=1, batch_size=1, callback_on_step_end=stop)
         assert steps == [0] and pipeline.interrupt
@@ -447,8 +468,9 @@ class TestUNet2DModel:
     def test_or_left_out_by_schedulers_that_know_none(self, scheduler: Any, config: dict[str, Any]) -> None:
         """Even where their configuration comes from one that does."""
         unet = joint_unet(out_channels=2)
-        own = scheduler.from_config(DDPMScheduler(**config).config)
-        expected = pipeline_of(half(unet), scheduler.from_config(DDPMScheduler(**SCHEDULE).config))
+        noise = {"prediction_type": "epsilon"}
+        own = scheduler.from_config(DDPMScheduler(**{**config, **noise}).config)
+        expected = pipeline_of(half(unet), scheduler.from_config(DDPMScheduler(**{**SCHEDULE, **noise}).config))
         one, other = (call(pipeline, num_inference_steps=5) for pipeline in (pipeline_of(unet, own), expected))
         np.testing.assert_allclose(one.probability, other.probability, atol=1e-5)
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from meddiffusers import ConditionalSegmentationPipeline, SegmentationUNet
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2")
-LAST = ("mask_unet.conv_out",)  # the output is affine in what an adapter adds here
+LAST = ("mask_unet.conv_out",)  # logits are affine in what an adapter adds here
 NOISE = torch.randn(4, 1, 8, 8, generator=generator(5))
 
 
@@ -47,7 +47,7 @@ def probability(pipe: ConditionalSegmentationPipeline) -> np.ndarray:
 
 @torch.no_grad()
 def predicted(pipe: ConditionalSegmentationPipeline) -> Tensor:
-    return pipe.unet(NOISE, 500, image=pictures()).sample
+    return pipe.unet(NOISE, 500, image=pictures()).logits
 
 
 class TestSavingAndLoading:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pipelines.small_segmentation import LABELS, pipeline_of
+from small_segmentation import LABELS, pipeline_of
 
 from meddiffusers.data.case import Case
 from meddiffusers.data.io import write

@@ -137,6 +137,13 @@ class SegmentationUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: igno
         patches = F.pixel_unshuffle(image, self.config["patch_size"])
         return patches if self.image_unet is None else self.image_unet(patches, 0).sample
 
+    def guess(self, features: torch.Tensor) -> torch.Tensor | None:
+        """Logits (B, K, H, W) of the labels by the image alone; None without an image network."""
+        patch = self.config["patch_size"]
+        if self.image_unet is None:
+            return None
+        return F.pixel_shuffle(features[:, : patch**2 * self.config["mask_channels"]], patch)
+
     def forward(
         self,
         sample: torch.Tensor,
@@ -163,7 +170,7 @@ class SegmentationUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: igno
         predicted = F.pixel_shuffle(self.mask_unet(seen, timestep).sample, patch)
         logits = guess = None
         if self.image_unet is not None:
-            guess = F.pixel_shuffle(features[:, : patch**2 * self.config["mask_channels"]], patch)
+            guess = self.guess(features)
             logits = guess[: len(sample)].detach().repeat_interleave(times, dim=0) + predicted
             predicted = 2 * (logits.softmax(dim=1) if logits.shape[1] > 1 else logits.sigmoid()) - 1
         if not return_dict:
