@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from meddiffusers.models.segmentation_unet import SegmentationUNet
     from meddiffusers.pipelines.attribute_vae_pipeline import AttributeVAEPipeline
     from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
+    from meddiffusers.pipelines.unconditional_pipeline import UnconditionalPipeline
     from meddiffusers.schedulers.reversible_ddim_scheduler import ReversibleDDIMScheduler
 
 __version__ = "0.1.0.dev0"
@@ -30,6 +31,7 @@ PUBLIC = {
     "NoisyClassifier": "meddiffusers.models.noisy_classifier",
     "ReversibleDDIMScheduler": "meddiffusers.schedulers.reversible_ddim_scheduler",
     "SegmentationUNet": "meddiffusers.models.segmentation_unet",
+    "UnconditionalPipeline": "meddiffusers.pipelines.unconditional_pipeline",
 }
 __all__ = [
     "PUBLIC",
@@ -40,6 +42,7 @@ __all__ = [
     "NoisyClassifier",
     "ReversibleDDIMScheduler",
     "SegmentationUNet",
+    "UnconditionalPipeline",
     "__version__",
 ]
 

@@ -68,7 +68,7 @@ class PipelineContract:
     def images(self, pipeline: Any, batch_size: int = 2, **kwargs: Any) -> Any:
         """The first field of the output; of arrays (B, H, W, C) unless another `output_type` is asked for."""
         kwargs = {"generator": generator(0), "output_type": "np", **kwargs}
-        return pipeline(**self.arguments(batch_size), **kwargs)[0]
+        return pipeline(**{**self.arguments(batch_size), **kwargs})[0]
 
     def saved(self, folder: Path) -> Any:
         pipeline = self.build()

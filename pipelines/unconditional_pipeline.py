@@ -1,0 +1,260 @@
+"""Draw pictures from a diffusion model that was given no picture: new slices with all their sequences.
+
+Ho et al. 2020, "Denoising diffusion probabilistic models"; with labels, Ho and Salimans 2022, "Classifier-free
+diffusion guidance", eq. 6 with w = `guidance_scale` − 1:
+
+    D̂ = D(x_t, t) + guidance_scale · (D(x_t, t, y) − D(x_t, t))
+
+| symbol | here | shape |
+|---|---|---|
+| x_t | `latents`, the noisy pictures | (N, C, H, W) |
+| y | `label`, one for all or one for each, by name | |
+| D | `unet`: a `DenoisingUNet`, or, without labels, a `UNet2DModel` | |
+
+Any scheduler of diffusers serves; pictures are in `image_range` to the model and in [0, 1] to the user.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+from diffusers.loaders.lora_base import LoraBaseMixin
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+
+PUBLISHED_AS = "meddiffusers_unconditional_pipeline_v1"  # `custom_pipeline` name of a published repository
+OUTPUT_TYPES = ("np", "pt", "pil", "scan")
+
+
+@dataclass
+class UnconditionalPipelineOutput(BaseOutput):
+    """`images`, N pictures in [0, 1]: an array (N, H, W, C), float32; a tensor (N, C, H, W); for each picture a list of
+    16-bit PIL images, one for each sequence; or for each a `Scan` of one axial slice, about the origin.
+    """
+
+    images: Any
+
+
+class UnconditionalPipeline(DiffusionPipeline, LoraBaseMixin):
+    """New pictures of noise.
+
+    unet: a `DenoisingUNet`, or a `UNet2DModel`.
+    scheduler: any scheduler of diffusers with `set_timesteps(num_inference_steps)`.
+    sequences: names of the channels, in their order.
+    spacing: edge length in mm of the pixels; None if unknown.
+    image_range: what the intensities 0 and 1 are to the model.
+
+    Raises:
+        ValueError: another number of sequences than the unet has channels.
+    """
+
+    model_cpu_offload_seq = "unet"  # type: ignore[assignment]
+    _callback_tensor_inputs = ["latents"]
+    _lora_loadable_modules = ["unet"]
+    unet: Any  # set by register_modules
+    scheduler: Any
+
+    def __init__(
+        self,
+        unet: ModelMixin,
+        scheduler: SchedulerMixin,
+        sequences: Mapping[Any, str] | list[str] | tuple[str, ...] = ("t1", "t1ce", "t2", "flair"),
+        spacing: float | None = None,
+        image_range: Mapping[Any, float] | list[float] | tuple[float, float] = (-1.0, 1.0),
+    ) -> None:
+        super().__init__()
+        self.register_modules(unet=unet, scheduler=scheduler)
+        self.register_to_config(
+            sequences=_numbered(sequences),
+            spacing=None if spacing is None else float(spacing),  # diffusers warns of an int when it loads one
+            image_range={number: float(end) for number, end in _numbered(image_range).items()},
+        )
+        if unet.config["in_channels"] != len(self.sequences):
+            raise ValueError(
+                f"The unet has {unet.config['in_channels']} channels; got {len(self.sequences)} sequences "
+                f"({', '.join(self.sequences)}). Give those that it was trained with."
+            )
+
+    @property
+    def sequences(self) -> tuple[str, ...]:
+        """Names of the channels, in their order."""
+        return tuple(name for _, name in sorted(self.config["sequences"].items(), key=lambda item: int(item[0])))
+
+    @property
+    def image_range(self) -> tuple[float, float]:
+        """What the intensities 0 and 1 are to the model."""
+        return self.config["image_range"]["0"], self.config["image_range"]["1"]
+
+    @property
+    def interrupt(self) -> bool:
+        """Set `_interrupt` in a callback to end the call early, with the pictures as they are."""
+        return self._interrupt
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        batch_size: int = 1,
+        label: str | Sequence[str] | None = None,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 1.0,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: torch.Tensor | None = None,
+        output_type: str = "np",
+        callback_on_step_end: Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]] | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        return_dict: bool = True,
+    ) -> UnconditionalPipelineOutput | tuple[Any]:
+        """Draw `batch_size` pictures.
+
+        label: name of what they are to show, or one name for each; of anything if None.
+        guidance_scale: how much more than the data the pictures show the label; 1 takes no second pass.
+        generator: one for all, or a list of one for each picture, which then does not depend on the others.
+        latents: unit noise (N, C, H, W) to begin with.
+        output_type: "np", "pt", "pil" or "scan", see the output.
+        callback_on_step_end: called as `f(pipeline, step, timestep, tensors)` after each step; what it returns
+            replaces the tensors.
+
+        Raises:
+            ValueError: arguments that do not fit, before any work, with what to do.
+            ImportError: scans without meddiffusers.
+        """
+        self._check_call(batch_size, output_type, callback_on_step_end_tensor_inputs)
+        labels = self._label_ids(label, batch_size, guidance_scale)
+        x = self.prepare_latents(batch_size, generator, latents)
+        self._interrupt = False
+        self.scheduler.set_timesteps(num_inference_steps, device=x.device)
+        extra = {"generator": generator} if "generator" in inspect.signature(self.scheduler.step).parameters else {}
+        with self.progress_bar(total=len(self.scheduler.timesteps)) as bar:
+            for number, timestep in enumerate(self.scheduler.timesteps):
+                if self.interrupt:
+                    continue
+                seen = self.scheduler.scale_model_input(x, timestep)
+                predicted = self.predict(seen, timestep, labels, guidance_scale)
+                x = self.scheduler.step(predicted, timestep, x, **extra).prev_sample
+                if callback_on_step_end is not None:
+                    tensors = dict.fromkeys(callback_on_step_end_tensor_inputs, x)
+                    x = callback_on_step_end(self, number, timestep, tensors).get("latents", x)
+                bar.update()
+        self.maybe_free_model_hooks()
+        images = self._postprocess(x, output_type)
+        return UnconditionalPipelineOutput(images=images) if return_dict else (images,)
+
+    def prepare_latents(
+        self, batch_size: int, generator: torch.Generator | list[torch.Generator] | None, latents: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Noise (N, C, H, W) as the scheduler begins with it; ValueError where what was given does not fit."""
+        size = self.unet.config["sample_size"]
+        height, width = (size, size) if isinstance(size, int) else size
+        shape = (batch_size, len(self.sequences), height, width)
+        if isinstance(generator, list) and len(generator) != batch_size:
+            raise ValueError(f"Got {len(generator)} generators for {batch_size} pictures. Give one for each.")
+        if latents is None:
+            latents = randn_tensor(shape, generator, self._execution_device, self.unet.dtype)
+        elif latents.ndim != 4 or latents.shape[:2] != shape[:2]:
+            raise ValueError(f"Got latents of shape {tuple(latents.shape)}; expected noise of shape {shape}.")
+        return latents.to(self._execution_device, self.unet.dtype) * self.scheduler.init_noise_sigma
+
+    def predict(
+        self, latents: torch.Tensor, timestep: Any, labels: torch.Tensor | None, guidance_scale: float
+    ) -> torch.Tensor:
+        """The network's prediction, guided; a learnt variance only where it is made use of."""
+        if labels is None:
+            predicted = self.unet(latents, timestep).sample
+        else:
+            predicted = self.unet(latents, timestep, labels).sample
+            if guidance_scale != 1:
+                free = self.unet(latents, timestep).sample
+                predicted = free + guidance_scale * (predicted - free)
+        learnt = vars(self.scheduler).get("variance_type") in ("learned", "learned_range")
+        return predicted if learnt else predicted[:, : latents.shape[1]]
+
+    def to_json_string(self) -> str:
+        """`model_index.json`, without the folder the pipeline happened to be loaded from."""
+        config = json.loads(super().to_json_string())
+        config.pop("_name_or_path", None)
+        return json.dumps(config, indent=2, sort_keys=True) + "\n"
+
+    def save_config(self, save_directory: str | PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
+        """Write `model_index.json` and this file, so that the repository opens where the package is not installed."""
+        super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
+        shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
+
+    @classmethod
+    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> UnconditionalPipeline:
+        """As in diffusers, which by itself keeps components only where their very class is annotated above."""
+        kept = {name: part for name, part in pipeline.components.items() if name in ("unet", "scheduler")}
+        return super().from_pipe(pipeline, **{**kept, **kwargs})
+
+    def _check_call(self, batch_size: int, output_type: str, tensors: Sequence[str]) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size}; expected at least 1.")
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"output_type={output_type!r} is unknown. Expected one of {', '.join(OUTPUT_TYPES)}.")
+        unknown = set(tensors) - set(self._callback_tensor_inputs)
+        if unknown:
+            raise ValueError(f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}; there is only latents.")
+
+    def _label_ids(
+        self, label: str | Sequence[str] | None, batch_size: int, guidance_scale: float
+    ) -> torch.Tensor | None:
+        """(N,) ids of the labels; None without."""
+        if label is None:
+            if guidance_scale != 1:
+                raise ValueError(f"guidance_scale={guidance_scale} without a label to guide to. Give a label.")
+            return None
+        known = {name: number for number, name in getattr(self.unet, "id2label", {}).items()}
+        names = [label] * batch_size if isinstance(label, str) else list(label)
+        unknown = [name for name in names if name not in known]
+        if unknown or len(names) != batch_size:
+            raise ValueError(
+                f"Got the labels {', '.join(map(repr, names))} for {batch_size} pictures; expected one of "
+                f"{', '.join(known) or '(none: this model knows no labels)'} for each, or one for all."
+            )
+        return torch.tensor([known[name] for name in names], device=self._execution_device)
+
+    def _postprocess(self, x: torch.Tensor, output_type: str) -> Any:
+        low, high = self.image_range
+        pictures = ((x.float() - low) / (high - low)).clamp(0, 1)
+        if output_type == "pt":
+            return pictures
+        arrays = pictures.cpu().numpy()
+        if output_type == "np":
+            return np.moveaxis(arrays, 1, -1)
+        if output_type == "pil":
+            grey = np.rint(arrays * 65535).astype(np.uint16)
+            return [[PIL.Image.fromarray(channel) for channel in picture] for picture in grey]
+        return [self._scan(picture) for picture in arrays]
+
+    def _scan(self, picture: np.ndarray) -> Any:
+        """(C, H, W) as a scan of one slice: rows run from front to back, columns from the head's right to its left."""
+        try:
+            from meddiffusers.data.scan import Scan  # the one thing the published file cannot bring
+        except ImportError as error:
+            raise ImportError(
+                "Scans are the work of the package meddiffusers, which is not installed here. Install it, or ask for "
+                'output_type="np".'
+            ) from error
+        edge = self.config["spacing"] or 1.0
+        height, width = picture.shape[1:]
+        affine = np.diag([-edge, -edge, edge, 1.0])
+        affine[:2, 3] = edge * (width - 1) / 2, edge * (height - 1) / 2
+        return Scan(picture.transpose(0, 2, 1)[..., None], affine, self.sequences)
+
+
+def _numbered(values: Mapping[Any, Any] | Sequence[Any]) -> dict[str, Any]:
+    """{"0": first, …}, as `model_index.json` can hold it: of a list diffusers thinks that it names a component."""
+    numbered = values if isinstance(values, Mapping) else dict(enumerate(values))
+    return {str(key): value for key, value in numbered.items()}
