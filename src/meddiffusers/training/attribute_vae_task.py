@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,6 +42,7 @@ from meddiffusers.evaluation.report import Report
 from meddiffusers.models.attribute_vae import AttributeVAE
 from meddiffusers.pipelines.attribute_vae_pipeline import AttributeVAEPipeline
 from meddiffusers.training.distributed import gather_with_gradient
+from meddiffusers.training.fields import list_setting, setting
 from meddiffusers.training.losses import (
     consistency_loss,
     kl_divergence,
@@ -69,47 +70,37 @@ ARCHITECTURE = (
 )
 
 
-def _setting(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
-
-
-def _list_setting(default: list[Any], help: str) -> Any:
-    return field(default_factory=lambda: list(default), metadata={"help": help})
-
-
 @dataclass
 class AttributeVAEConfig:
     """What to train, on what, with which loss."""
 
-    dataset_name: str = _setting("digits", "'digits', a folder of images, or a data set of the Hub.")
-    image_column: str = _setting("image", "Column of the images.")
-    attributes: list[str] = _list_setting([], "Attributes; each gets a latent dimension. None: a plain VAE.")
-    measure: str | None = _setting(None, f"What measures attributes that are no columns: {', '.join(MEASURES)}.")
-    split_seed: int = _setting(0, "Seed of the split into training and held-out images.")
-    max_train_samples: int | None = _setting(None, "Train on the first so many images only.")
+    dataset_name: str = setting("digits", "'digits', a folder of images, or a data set of the Hub.")
+    image_column: str = setting("image", "Column of the images.")
+    attributes: list[str] = list_setting([], "Attributes; each gets a latent dimension. None: a plain VAE.")
+    measure: str | None = setting(None, f"What measures attributes that are no columns: {', '.join(MEASURES)}.")
+    split_seed: int = setting(0, "Seed of the split into training and held-out images.")
+    max_train_samples: int | None = setting(None, "Train on the first so many images only.")
 
-    pretrained_model_name_or_path: str | None = _setting(None, "Repository or folder to start from.")
-    in_channels: int = _setting(1, "Channels of an image, or number of labels.")
-    sample_size: int = _setting(28, "Side of an image in pixels.")
-    block_out_channels: list[int] = _list_setting([32, 64], "Channels of each stride-2 block.")
-    hidden_dim: int = _setting(256, "Width of the dense layers.")
-    latent_dim: int = _setting(16, "Number of latent dimensions, K.")
-    likelihood: str = _setting("bernoulli", "bernoulli, gaussian or categorical.")
-    value_range: list[float] = _list_setting([0.0, 1.0], "Lowest and highest intensity.")
+    pretrained_model_name_or_path: str | None = setting(None, "Repository or folder to start from.")
+    in_channels: int = setting(1, "Channels of an image, or number of labels.")
+    sample_size: int = setting(28, "Side of an image in pixels.")
+    block_out_channels: list[int] = list_setting([32, 64], "Channels of each stride-2 block.")
+    hidden_dim: int = setting(256, "Width of the dense layers.")
+    latent_dim: int = setting(16, "Number of latent dimensions, K.")
+    likelihood: str = setting("bernoulli", "bernoulli, gaussian or categorical.")
+    value_range: list[float] = list_setting([0.0, 1.0], "Lowest and highest intensity.")
 
-    reconstruction_weight: float = _setting(1.0, "Weight of −log p(x|z), summed over the pixels.")
-    dice_weight: float = _setting(0.0, "Weight of 1 − Dice, for label maps.")
-    kl_weight: float = _setting(1.0, "β: weight of the KL divergence.")
-    ordering_weight: float = _setting(10.0, "γ: weight of the ordering loss.")
-    ordering_sharpness: float = _setting(10.0, "δ: how sharply the ordering loss tells latents apart.")
-    regression_weight: float = _setting(0.0, "γ_r: weight of the squared error to the standardised attribute.")
-    consistency_weight: float = _setting(
-        0.0, "γ_c: weight of reading a changed attribute again from the decoded image."
-    )
-    consistency_attributes: list[str] = _list_setting(
+    reconstruction_weight: float = setting(1.0, "Weight of −log p(x|z), summed over the pixels.")
+    dice_weight: float = setting(0.0, "Weight of 1 − Dice, for label maps.")
+    kl_weight: float = setting(1.0, "β: weight of the KL divergence.")
+    ordering_weight: float = setting(10.0, "γ: weight of the ordering loss.")
+    ordering_sharpness: float = setting(10.0, "δ: how sharply the ordering loss tells latents apart.")
+    regression_weight: float = setting(0.0, "γ_r: weight of the squared error to the standardised attribute.")
+    consistency_weight: float = setting(0.0, "γ_c: weight of reading a changed attribute again from the decoded image.")
+    consistency_attributes: list[str] = list_setting(
         [], "Attributes that consistency draws from; all alike if not given."
     )
-    max_shift: int = _setting(0, "Training images are moved by up to so many pixels, where attributes allow it.")
+    max_shift: int = setting(0, "Training images are moved by up to so many pixels, where attributes allow it.")
 
 
 class AttributeVAETask:

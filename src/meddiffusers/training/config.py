@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-from meddiffusers.training.fields import Range, check_fields
+from meddiffusers.training.fields import Range, check_fields, setting
 
 TRACKERS = ("tensorboard", "trackio", "wandb")
 
@@ -13,10 +13,6 @@ _COUNT = Range(1)
 _NOT_NEGATIVE = Range(0)
 _POSITIVE = Range(0, open_low=True)
 _FRACTION = Range(0, 1, open_high=True)
-
-
-def _setting(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
 
 
 @dataclass
@@ -27,48 +23,48 @@ class TrainingConfig:
     counted in steps is counted in optimiser steps.
     """
 
-    output_dir: str = _setting("output", "Folder for pipeline, checkpoints and logs; one for all nodes.")
-    seed: int = _setting(0, "Everything random in the run is derived from it.")
+    output_dir: str = setting("output", "Folder for pipeline, checkpoints and logs; one for all nodes.")
+    seed: int = setting(0, "Everything random in the run is derived from it.")
 
-    train_batch_size: int = _setting(16, "Samples one process takes at once.")
-    gradient_accumulation_steps: int = _setting(1, "Batches whose gradients are added up for one optimiser step.")
-    num_train_epochs: int = _setting(100, "Passes through the data set; max_train_steps, if given, overrides it.")
-    max_train_steps: int | None = _setting(None, "Optimiser steps to take.")
-    max_train_minutes: float | None = _setting(
+    train_batch_size: int = setting(16, "Samples one process takes at once.")
+    gradient_accumulation_steps: int = setting(1, "Batches whose gradients are added up for one optimiser step.")
+    num_train_epochs: int = setting(100, "Passes through the data set; max_train_steps, if given, overrides it.")
+    max_train_steps: int | None = setting(None, "Optimiser steps to take.")
+    max_train_minutes: float | None = setting(
         None, "Stop after so many minutes at the latest, those before a resumption included."
     )
-    dataloader_num_workers: int = _setting(0, "Processes that read data; 0 reads in the training process.")
+    dataloader_num_workers: int = setting(0, "Processes that read data; 0 reads in the training process.")
 
-    learning_rate: float = _setting(1e-4, "Learning rate after warm-up.")
+    learning_rate: float = setting(1e-4, "Learning rate after warm-up.")
     lr_scheduler: Literal[
         "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup"
-    ] = _setting("constant", "Course of the learning rate.")
-    lr_warmup_steps: int = _setting(500, "Steps over which the learning rate rises (constant has none).")
-    adam_beta1: float = _setting(0.9, "Decay of AdamW's first moment.")
-    adam_beta2: float = _setting(0.999, "Decay of AdamW's second moment.")
-    adam_weight_decay: float = _setting(1e-2, "AdamW's weight decay.")
-    adam_epsilon: float = _setting(1e-8, "AdamW's epsilon.")
-    max_grad_norm: float = _setting(1.0, "Gradients are clipped to this norm.")
+    ] = setting("constant", "Course of the learning rate.")
+    lr_warmup_steps: int = setting(500, "Steps over which the learning rate rises (constant has none).")
+    adam_beta1: float = setting(0.9, "Decay of AdamW's first moment.")
+    adam_beta2: float = setting(0.999, "Decay of AdamW's second moment.")
+    adam_weight_decay: float = setting(1e-2, "AdamW's weight decay.")
+    adam_epsilon: float = setting(1e-8, "AdamW's epsilon.")
+    max_grad_norm: float = setting(1.0, "Gradients are clipped to this norm.")
 
-    mixed_precision: Literal["no", "fp16", "bf16"] = _setting("no", "Precision of the forward pass; fp16 needs a GPU.")
-    gradient_checkpointing: bool = _setting(False, "Save memory by computing activations twice.")
-    use_ema: bool = _setting(False, "Keep an exponential moving average of the weights and publish that.")
-    ema_decay: float = _setting(0.9999, "Largest decay of the average; step n has at most n / (n + 9).")
+    mixed_precision: Literal["no", "fp16", "bf16"] = setting("no", "Precision of the forward pass; fp16 needs a GPU.")
+    gradient_checkpointing: bool = setting(False, "Save memory by computing activations twice.")
+    use_ema: bool = setting(False, "Keep an exponential moving average of the weights and publish that.")
+    ema_decay: float = setting(0.9999, "Largest decay of the average; step n has at most n / (n + 9).")
 
-    checkpointing_steps: int = _setting(500, "Write a checkpoint every so many steps, and at the end.")
-    checkpoints_total_limit: int | None = _setting(None, "Newest checkpoints to keep; all if not given.")
-    resume_from_checkpoint: str | None = _setting(
+    checkpointing_steps: int = setting(500, "Write a checkpoint every so many steps, and at the end.")
+    checkpoints_total_limit: int | None = setting(None, "Newest checkpoints to keep; all if not given.")
+    resume_from_checkpoint: str | None = setting(
         None, "'latest', or a checkpoint's folder. 'latest' starts anew where there is none."
     )
 
-    validation_steps: int | None = _setting(None, "Validate every so many steps and at the end; never if not given.")
-    logging_steps: int = _setting(10, "Log the mean loss of so many steps.")
-    report_to: str = _setting("none", f"Trackers, separated by commas: {', '.join(TRACKERS)}; or none.")
-    tracker_project_name: str = _setting("meddiffusers", "Name of the project in the trackers.")
+    validation_steps: int | None = setting(None, "Validate every so many steps and at the end; never if not given.")
+    logging_steps: int = setting(10, "Log the mean loss of so many steps.")
+    report_to: str = setting("none", f"Trackers, separated by commas: {', '.join(TRACKERS)}; or none.")
+    tracker_project_name: str = setting("meddiffusers", "Name of the project in the trackers.")
 
-    push_to_hub: bool = _setting(False, "Publish the trained pipeline.")
-    hub_model_id: str | None = _setting(None, "Repository to publish to, 'owner/name'.")
-    hub_private_repo: bool = _setting(False, "Make that repository private.")
+    push_to_hub: bool = setting(False, "Publish the trained pipeline.")
+    hub_model_id: str | None = setting(None, "Repository to publish to, 'owner/name'.")
+    hub_private_repo: bool = setting(False, "Make that repository private.")
 
     def __post_init__(self) -> None:
         check_fields(self, _RANGES)

@@ -1,4 +1,4 @@
-"""Checks of a configuration dataclass: each field holds what its type and its range say.
+"""Fields of a configuration dataclass: with a line of help, and checked to hold what type and range say.
 
 ``HfArgumentParser`` hands every key of a field's metadata to argparse, so ranges live in a table beside the class.
 """
@@ -31,6 +31,16 @@ class Range:
         if self.high == math.inf:
             return low
         return f"{low} and {'less than' if self.open_high else 'at most'} {self.high:g}"
+
+
+def setting(default: Any, help: str) -> Any:
+    """A field with a default and its line of `--help`."""
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
+def list_setting(default: list[Any], help: str) -> Any:
+    """A field that holds a list of its own."""
+    return dataclasses.field(default_factory=lambda: list(default), metadata={"help": help})
 
 
 def check_fields(config: Any, ranges: Mapping[str, Range]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import datasets
@@ -13,7 +13,7 @@ from torch import Tensor
 from meddiffusers.data.segmentation_brats import brats_segmentation
 from meddiffusers.data.segmentation_images import image_mask_segmentation
 from meddiffusers.data.segmentation_slices import INTENSITY_SCALE, phantom_segmentation
-from meddiffusers.training.fields import Range, check_fields
+from meddiffusers.training.fields import Range, check_fields, list_setting, setting
 
 PHANTOM, BRATS = "phantom", "brats2020"
 PHANTOM_SHARES = {"tumour": 0.6, None: 0.15, "white_matter_lesions": 0.15, "cavity": 0.1}
@@ -22,36 +22,28 @@ PHANTOM_SKULL = 0.3  # part of the subjects with a whole head
 HARD = (0.5, 1.0)  # difficulties of the test subjects' lesions
 
 
-def _setting(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
-
-
-def _list_setting(default: list[Any], help: str) -> Any:
-    return field(default_factory=lambda: list(default), metadata={"help": help})
-
-
 @dataclass
 class SegmentationDataConfig:
     """Which data, and what is in them."""
 
-    dataset_name: str = _setting(
+    dataset_name: str = setting(
         PHANTOM, "'phantom', 'brats2020' (with train_data_dir), a folder of images and masks, or a data set of the Hub."
     )
-    train_data_dir: str | None = _setting(None, "Folder of BraTS 2020.")
-    image_column: str = _setting("image", "Column of the images.")
-    mask_column: str = _setting("mask", "Column of the masks: label ids, or 0 and 255.")
-    sequences: list[str] = _list_setting(["t1", "t1ce", "t2", "flair"], "Names of the channels, in their order.")
-    classes: list[str] = _list_setting(["tumour"], "Names of the labels 1, 2, …; of BraTS necrosis, oedema, enhancing.")
-    resolution: int = _setting(96, "Height and width of the pictures in pixels.")
-    spacing: float | None = _setting(None, "Edge length of a pixel in mm, to which scans are brought.")
-    foreground_share: float | None = _setting(
+    train_data_dir: str | None = setting(None, "Folder of BraTS 2020.")
+    image_column: str = setting("image", "Column of the images.")
+    mask_column: str = setting("mask", "Column of the masks: label ids, or 0 and 255.")
+    sequences: list[str] = list_setting(["t1", "t1ce", "t2", "flair"], "Names of the channels, in their order.")
+    classes: list[str] = list_setting(["tumour"], "Names of the labels 1, 2, …; of BraTS necrosis, oedema, enhancing.")
+    resolution: int = setting(96, "Height and width of the pictures in pixels.")
+    spacing: float | None = setting(None, "Edge length of a pixel in mm, to which scans are brought.")
+    foreground_share: float | None = setting(
         None, "Show pictures with foreground so much more often that they make this part; as they come if not given."
     )
-    max_train_samples: int | None = _setting(None, "Train on the first so many pictures only.")
-    preprocessing_num_workers: int | None = _setting(None, "Processes that prepare the data set.")
-    phantom_slices: int = _setting(5000, "Training pictures of phantoms, two of each subject.")
-    phantom_seed: int = _setting(0, "Seed of the training subjects; the next one is that of the test subjects.")
-    phantom_test_slices: int = _setting(240, "Test pictures of phantoms with hard lesions, two of each subject.")
+    max_train_samples: int | None = setting(None, "Train on the first so many pictures only.")
+    preprocessing_num_workers: int | None = setting(None, "Processes that prepare the data set.")
+    phantom_slices: int = setting(5000, "Training pictures of phantoms, two of each subject.")
+    phantom_seed: int = setting(0, "Seed of the training subjects; the next one is that of the test subjects.")
+    phantom_test_slices: int = setting(240, "Test pictures of phantoms with hard lesions, two of each subject.")
 
     def __post_init__(self) -> None:
         check_fields(self, _RANGES)

@@ -2,60 +2,50 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
-from peft import LoraConfig
+from diffusers import UNet2DModel
 from peft.utils import get_peft_model_state_dict
 
 from meddiffusers.hub.load import load
 from meddiffusers.models.segmentation_unet import SegmentationUNet
 from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
-from meddiffusers.training.fields import Range, check_fields
+from meddiffusers.training.fields import Range, check_fields, list_setting, setting
 from meddiffusers.training.segmentation_data import SegmentationDataConfig
-
-ADAPTED = ("to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2")  # layers that get an adapter: nearly all weights
-
-
-def _setting(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
-
-
-def _list_setting(default: list[Any], help: str) -> Any:
-    return field(default_factory=lambda: list(default), metadata={"help": help})
+from meddiffusers.training.unets import noise_scheduler, unet_settings
 
 
 @dataclass
 class SegmentationModelConfig:
     """Which network, and how it learns."""
 
-    pretrained_model_name_or_path: str | None = _setting(None, "Repository or folder to start from.")
-    revision: str | None = _setting(None, "Branch, tag or commit of that repository.")
-    rank: int | None = _setting(None, "Train a LoRA adapter of this rank, and nothing else.")
-    lora_alpha: int | None = _setting(None, "Scale of the adapter, over its rank; the rank itself if not given.")
+    pretrained_model_name_or_path: str | None = setting(None, "Repository or folder to start from.")
+    revision: str | None = setting(None, "Branch, tag or commit of that repository.")
+    rank: int | None = setting(None, "Train a LoRA adapter of this rank, and nothing else.")
+    lora_alpha: int | None = setting(None, "Scale of the adapter, over its rank; the rank itself if not given.")
 
-    patch_size: int = _setting(2, "Pixels of each side that the networks see as one.")
-    block_out_channels: list[int] = _list_setting([32, 64, 96], "Channels of the denoiser's levels.")
-    layers_per_block: int = _setting(1, "Residual blocks of a level.")
-    attention_levels: list[int] = _list_setting([], "Levels of the denoiser with attention, counted from 0.")
-    attention_head_dim: int | None = _setting(None, "Channels of an attention head; one head if not given.")
-    norm_num_groups: int = _setting(16, "Groups of the normalisation.")
-    image_block_out_channels: list[int] = _list_setting([], "Channels of the image network's levels; none without.")
-    feature_channels: int = _setting(32, "Channels of what the image network makes of an image.")
+    patch_size: int = setting(2, "Pixels of each side that the networks see as one.")
+    block_out_channels: list[int] = list_setting([32, 64, 96], "Channels of the denoiser's levels.")
+    layers_per_block: int = setting(1, "Residual blocks of a level.")
+    attention_levels: list[int] = list_setting([], "Levels of the denoiser with attention, counted from 0.")
+    attention_head_dim: int | None = setting(None, "Channels of an attention head; one head if not given.")
+    norm_num_groups: int = setting(16, "Groups of the normalisation.")
+    image_block_out_channels: list[int] = list_setting([], "Channels of the image network's levels; none without.")
+    feature_channels: int = setting(32, "Channels of what the image network makes of an image.")
 
-    prediction_type: Literal["sample", "epsilon", "v_prediction"] = _setting("sample", "What the network predicts.")
-    variance_type: Literal["fixed_small", "learned_range"] = _setting("fixed_small", "learned_range: train it too.")
-    mask_range: list[float] = _list_setting([-1.0, 1.0], "What 0 and 1 of a mask are to the network.")
-    snr_gamma: float | None = _setting(None, "γ of min-SNR weights; unweighted if not given.")
-    dice_weight: float = _setting(0.05, "Weight of Dice beside the cross-entropy, where there is an image network.")
-    noise_draws: float = _setting(
+    prediction_type: Literal["sample", "epsilon", "v_prediction"] = setting("sample", "What the network predicts.")
+    variance_type: Literal["fixed_small", "learned_range"] = setting("fixed_small", "learned_range: train it too.")
+    mask_range: list[float] = list_setting([-1.0, 1.0], "What 0 and 1 of a mask are to the network.")
+    snr_gamma: float | None = setting(None, "γ of min-SNR weights; unweighted if not given.")
+    dice_weight: float = setting(0.05, "Weight of Dice beside the cross-entropy, where there is an image network.")
+    noise_draws: float = setting(
         1, "Noisy masks for each picture of a batch, a whole number; with an image network also a part of 1."
     )
-    half_weights: bool = _setting(False, "Round the trained weights to what half precision stores.")
-    sequence_dropout: float = _setting(0.0, "Part of the pictures that a random number of sequences is left out of.")
+    half_weights: bool = setting(False, "Round the trained weights to what half precision stores.")
+    sequence_dropout: float = setting(0.0, "Part of the pictures that a random number of sequences is left out of.")
 
     def __post_init__(self) -> None:
         check_fields(self, _RANGES)
@@ -119,18 +109,12 @@ def first_pipeline(data: SegmentationDataConfig, config: SegmentationModelConfig
     )
     return ConditionalSegmentationPipeline(
         unet=unet,
-        scheduler=_scheduler(config),
+        scheduler=noise_scheduler(config.prediction_type, config.variance_type),
         sequences=data.sequences,
         id2label=id2label,
         spacing=data.spacing,
         mask_range=config.mask_range,
     )
-
-
-def add_adapter(unet: SegmentationUNet, rank: int, alpha: int | None) -> None:
-    """Adds an adapter, the only thing left to train."""
-    unet.requires_grad_(False)
-    unet.add_adapter(LoraConfig(r=rank, lora_alpha=alpha or rank, target_modules=list(ADAPTED)))
 
 
 def save_adapter(pipeline: ConditionalSegmentationPipeline, folder: Path) -> None:
@@ -142,28 +126,13 @@ def save_adapter(pipeline: ConditionalSegmentationPipeline, folder: Path) -> Non
 
 def _network(channels: list[int], attention: list[int], config: SegmentationModelConfig) -> dict[str, Any]:
     """Settings of a UNet2DModel."""
-    down = ["AttnDownBlock2D" if level in attention else "DownBlock2D" for level in range(len(channels))]
-    return {
-        "block_out_channels": channels,
-        "down_block_types": down,
-        "up_block_types": [name.replace("Down", "Up") for name in reversed(down)],
-        "layers_per_block": config.layers_per_block,
-        "attention_head_dim": config.attention_head_dim,
-        "norm_num_groups": config.norm_num_groups,
-    }
-
-
-def _scheduler(config: SegmentationModelConfig) -> DDIMScheduler | DDPMScheduler:
-    """The paper's noise; DDIM from the last time on, or, for a learnt variance, DDPM, which alone makes use of it."""
-    settings: dict[str, Any] = {
-        "beta_start": 1e-4,
-        "beta_end": 0.02,
-        "prediction_type": config.prediction_type,
-        "timestep_spacing": "trailing",
-    }
-    if config.variance_type == "learned_range":
-        return DDPMScheduler(**settings, variance_type="learned_range")
-    return DDIMScheduler(**settings)
+    return unet_settings(
+        channels,
+        layers=config.layers_per_block,
+        attention_levels=attention,
+        head_dim=config.attention_head_dim,
+        groups=config.norm_num_groups,
+    )
 
 
 def _repository(data: SegmentationDataConfig, config: SegmentationModelConfig) -> ConditionalSegmentationPipeline:

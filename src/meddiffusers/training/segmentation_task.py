@@ -21,8 +21,9 @@ from meddiffusers.pipelines.conditional_segmentation_pipeline import Conditional
 from meddiffusers.training.mask_denoising import MaskDenoising
 from meddiffusers.training.randomness import BatchRandom
 from meddiffusers.training.segmentation_data import SegmentationDataConfig, SegmentationImages, load_segmentation_data
-from meddiffusers.training.segmentation_model import SegmentationModelConfig, add_adapter, first_pipeline, save_adapter
+from meddiffusers.training.segmentation_model import SegmentationModelConfig, first_pipeline, save_adapter
 from meddiffusers.training.task import Validation
+from meddiffusers.training.unets import add_adapter
 
 VALIDATED, SHOWN = 48, 8  # test pictures of a validation, and those of them that it draws
 
