@@ -41,6 +41,31 @@ def min_snr_weights(scheduler: Any, timesteps: Tensor, gamma: float) -> Tensor:
     return clipped / {"epsilon": snr, "sample": 1.0, "v_prediction": snr + 1}[kind]
 
 
+def squared_error_and_bound(
+    scheduler: Any,
+    predicted: Tensor,
+    x0: Tensor,
+    noise: Tensor,
+    x_t: Tensor,
+    timesteps: Tensor,
+    snr_gamma: float | None = None,
+) -> dict[str, Tensor]:
+    """The "loss": the squared error ("mse"), weighted by min-SNR if γ is given, and the "bound" of a learnt variance.
+
+    predicted (B, K, …) or, with the variance, (B, 2·K, …); x0, noise, x_t (B, K, …).
+    """
+    squared = (predicted[:, : x0.shape[1]] - denoising_target(scheduler, x0, noise, timesteps)).square()
+    each = squared.flatten(1).mean(dim=1)
+    terms = {"mse": each.mean()}
+    if snr_gamma is not None:
+        each = each * min_snr_weights(scheduler, timesteps, snr_gamma)
+    total = each.mean()
+    if predicted.shape[1] > x0.shape[1]:
+        terms["bound"] = variational_bound(scheduler, predicted, x0, x_t, timesteps).mean()
+        total = total + VARIATIONAL_WEIGHT * scheduler.config.num_train_timesteps * terms["bound"]
+    return {"loss": total, **terms}
+
+
 def variational_bound(scheduler: Any, predicted: Tensor, x0: Tensor, x_t: Tensor, timesteps: Tensor) -> Tensor:
     """(B,) bits per dimension of step t with the learnt variance; the mean gets no gradient (Nichol & Dhariwal 2021).
 

@@ -22,12 +22,7 @@ from torch import Tensor, nn
 
 from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
 from meddiffusers.training.augmentation import moved, recoloured, without_some
-from meddiffusers.training.diffusion_losses import (
-    VARIATIONAL_WEIGHT,
-    denoising_target,
-    min_snr_weights,
-    variational_bound,
-)
+from meddiffusers.training.diffusion_losses import squared_error_and_bound
 from meddiffusers.training.distributed import gather_with_gradient
 from meddiffusers.training.randomness import BatchRandom
 from meddiffusers.training.segmentation_model import SegmentationModelConfig
@@ -57,28 +52,15 @@ class MaskDenoising:
         x_t = self.noise.add_noise(x0, noise, timesteps)
         output = unet(x_t, timesteps, image=image)
         if output.logits is None:
-            return self._of_numbers(output.sample.float(), x0, noise, x_t, timesteps)
+            return squared_error_and_bound(
+                self.noise, output.sample.float(), x0, noise, x_t, timesteps, self.config.snr_gamma
+            )
         noisy = 1 - self.noise.alphas_cumprod.to(timesteps.device)[timesteps]
         terms = {
             "denoising": label_loss(output.logits.float(), masks[: len(x0)], self.config.dice_weight, noisy),
             "guess": label_loss(output.guess.float(), masks, self.config.dice_weight),
         }
         return {"loss": terms["denoising"] + terms["guess"], **terms}
-
-    def _of_numbers(
-        self, predicted: Tensor, x0: Tensor, noise: Tensor, x_t: Tensor, timesteps: Tensor
-    ) -> dict[str, Tensor]:
-        """The weighted squared error, and the bound where the variance is learnt."""
-        error = predicted[:, : x0.shape[1]] - denoising_target(self.noise, x0, noise, timesteps)
-        squared = error.square().flatten(1).mean(dim=1)
-        terms = {"mse": squared.mean()}
-        if self.config.snr_gamma is not None:
-            squared = squared * min_snr_weights(self.noise, timesteps, self.config.snr_gamma)
-        total = squared.mean()
-        if predicted.shape[1] > x0.shape[1]:
-            terms["bound"] = variational_bound(self.noise, predicted, x0, x_t, timesteps).mean()
-            total = total + VARIATIONAL_WEIGHT * self.noise.config.num_train_timesteps * terms["bound"]
-        return {"loss": total, **terms}
 
     def augmented(self, batch: dict[str, Tensor], draws: int, random: BatchRandom) -> tuple[Tensor, Tensor]:
         """Changed images (B, C, H, W), and label ids (B·draws, H, W) of a rater drawn anew for each draw."""
