@@ -39,7 +39,7 @@ def main() -> None:
     if only:
         print("\n".join(map(str, bars)), facts, sep="\n")
     else:
-        write_results("segmentation", bars, seed=SEED, n=120, duration_s=time.monotonic() - start, **facts)
+        write_results("segmentation", bars, seed=SEED, n=480, duration_s=time.monotonic() - start, **facts)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ class SegmentationDataConfig:
     preprocessing_num_workers: int | None = setting(None, "Processes that prepare the data set.")
     phantom_slices: int = setting(5000, "Training pictures of phantoms, two of each subject.")
     phantom_seed: int = setting(0, "Seed of the training subjects; the next one is that of the test subjects.")
-    phantom_test_slices: int = setting(240, "Test pictures of phantoms with hard lesions, two of each subject.")
+    phantom_test_slices: int = setting(960, "Test pictures of phantoms with hard lesions, two of each subject.")
 
     def __post_init__(self) -> None:
         check_fields(self, _RANGES)
