@@ -110,7 +110,7 @@ class ConditionalSegmentationPipeline(DiffusionPipeline, LoraBaseMixin):
                 f"{self.mask_channels}. Give the sequences and the id2label that it was trained with."
             )
 
-        kind = scheduler.config.get("prediction_type", "epsilon")
+        kind = self.scheduler.config.get("prediction_type", "epsilon")
         if getattr(unet, "image_unet", None) is not None and (kind != "sample" or self.mask_range != (-1, 1)):
             raise ValueError(
                 f"A unet with an image network predicts x_0 of masks in (-1, 1); got a scheduler with "

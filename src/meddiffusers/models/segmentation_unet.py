@@ -168,9 +168,8 @@ class SegmentationUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: igno
             raise ValueError(f"Got {len(sample)} masks for {len(features)} images; expected as many for each image.")
         seen = torch.cat([shown.repeat_interleave(times, dim=0), F.pixel_unshuffle(sample, patch)], dim=1)
         predicted = F.pixel_shuffle(self.mask_unet(seen, timestep).sample, patch)
-        logits = guess = None
-        if self.image_unet is not None:
-            guess = self.guess(features)
+        logits, guess = None, self.guess(features)
+        if guess is not None:
             logits = guess[: len(sample)].detach().repeat_interleave(times, dim=0) + predicted
             predicted = 2 * (logits.softmax(dim=1) if logits.shape[1] > 1 else logits.sigmoid()) - 1
         if not return_dict:

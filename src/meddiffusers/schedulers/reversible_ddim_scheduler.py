@@ -119,7 +119,7 @@ class ReversibleDDIMScheduler(DDIMScheduler):
                 f"num_inference_steps={num_inference_steps}; expected 1 to {last}, the times that strength={strength} "
                 f"leaves of {times}."
             )
-        self.num_inference_steps = num_inference_steps
+        self.num_inference_steps: int | None = num_inference_steps  # type: ignore[assignment]
         nodes = (torch.arange(num_inference_steps, 0, -1, dtype=torch.float64) * last / num_inference_steps).round()
         self.timesteps = nodes.long().to(device) - 1
 
