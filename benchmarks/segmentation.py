@@ -20,6 +20,7 @@ from segmentation_quality import quality
 from segmentation_steps import steps
 
 from meddiffusers.evaluation.results import Bar, write_results
+from meddiffusers.training.segmentation_data import SegmentationDataConfig
 
 SEED = 0
 CHECKPOINT = Path("examples/checkpoints/seg-ddpm-brain")
@@ -39,7 +40,14 @@ def main() -> None:
     if only:
         print("\n".join(map(str, bars)), facts, sep="\n")
     else:
-        write_results("segmentation", bars, seed=SEED, n=480, duration_s=time.monotonic() - start, **facts)
+        write_results(
+            "segmentation",
+            bars,
+            seed=SEED,
+            n=SegmentationDataConfig().phantom_test_slices // 2,
+            duration_s=time.monotonic() - start,
+            **facts,
+        )
 
 
 if __name__ == "__main__":

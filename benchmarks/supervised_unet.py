@@ -32,8 +32,8 @@ from meddiffusers.training.task import Validation
 
 CONFIG = "training/configs/segmentation_brain.yaml"
 RUN, CHECKPOINT = Path("runs/segmentation-unet"), Path("examples/checkpoints/seg-ddpm-brain")
-CHANNELS = [32, 64, 96, 160]  # 4.58 M parameters; the shipped model has 4.41 M
-PROBED = 40  # steps that tell how long a step takes
+CHANNELS = [32, 64, 96, 160]  # 4.58 M parameters; so has the shipped model
+PROBED = (20, 80)  # steps of two short runs, whose difference tells how long a step takes
 BATCH, PATCH = 32, 2
 
 
@@ -77,7 +77,8 @@ def trained_baseline() -> tuple[UNet2DModel, float]:
     done = RUN / "minutes.json"
     if not done.is_file():
         minutes = Report.read(CHECKPOINT).run["training_minutes"]
-        step = _train(RUN / "probe", max_train_steps=PROBED).seconds / PROBED
+        few, more = (_train(RUN / f"probe-{steps}", max_train_steps=steps).seconds for steps in PROBED)
+        step = (more - few) / (PROBED[1] - PROBED[0])
         result = _train(RUN, max_train_steps=round(60 * minutes / step), resume_from_checkpoint="latest")
         write_json(done, {"minutes": result.seconds / 60, "steps": result.step})
     return UNet2DModel.from_pretrained(RUN).eval(), json.loads(done.read_text())["minutes"]

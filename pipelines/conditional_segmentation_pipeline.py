@@ -48,7 +48,7 @@ class ConditionalSegmentationPipelineOutput(BaseOutput):
     """What is known of N images with M members each and L labels, background first.
 
     mask: label ids (N, H, W), uint8 (PIL: mode "P").
-    probability: (N, L, H, W), sums to 1 over the labels; how it comes about is said above.
+    probability: (N, L, H, W), sums to 1 over the labels: p of the table above.
     uncertainty: maps (N, H, W) by name. "variance" of the members, ½ Σ_l Var_m(y_ml), for two labels the variance of
         the foreground, in [0, 1/4]; "entropy" of the probability, −Σ_l p_l log p_l, nats.
     samples: label ids of each member, (N, M, H, W), uint8.
@@ -415,12 +415,12 @@ class ConditionalSegmentationPipeline(DiffusionPipeline, LoraBaseMixin):
         return torch.cat(done).unflatten(0, (len(features), members))
 
     def _fractions(self, masks: torch.Tensor) -> torch.Tensor:
-        """Masks (…, K, H, W) in `mask_range` as fractions (…, L, H, W) of the labels, which sum to 1."""
+        """Masks (N, M, K, H, W) in `mask_range` as fractions (N, M, L, H, W) of the labels, which sum to 1."""
         low, high = self.mask_range
         fractions = ((masks.float() - low) / (high - low)).clamp(0, 1)
         if self.mask_channels == 1:
-            return torch.cat([1 - fractions, fractions], dim=-3)
-        total = fractions.sum(dim=-3, keepdim=True)
+            return torch.cat([1 - fractions, fractions], dim=2)
+        total = fractions.sum(dim=2, keepdim=True)
         return torch.where(total > 0, fractions / total, 1 / self.mask_channels)
 
     def _postprocess(

@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import torch
-from diffusers.loaders.lora_base import LoraBaseMixin
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
@@ -48,7 +47,7 @@ class UnconditionalPipelineOutput(BaseOutput):
     images: Any
 
 
-class UnconditionalPipeline(DiffusionPipeline, LoraBaseMixin):
+class UnconditionalPipeline(DiffusionPipeline):
     """New pictures of noise.
 
     unet: a `DenoisingUNet`, or a `UNet2DModel`.
@@ -63,7 +62,6 @@ class UnconditionalPipeline(DiffusionPipeline, LoraBaseMixin):
 
     model_cpu_offload_seq = "unet"  # type: ignore[assignment]
     _callback_tensor_inputs = ["latents"]
-    _lora_loadable_modules = ["unet"]
     unet: Any  # set by register_modules
     scheduler: Any
 

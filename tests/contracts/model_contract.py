@@ -261,7 +261,7 @@ class ModelContract:
         torch.testing.assert_close(self.gradients(model), expected)
 
     def test_lora(self) -> None:
-        model = self.build()
+        model = self.build().requires_grad_(False)  # as an adapter leaves it: frozen weights may have another kernel
         expected = self.output(model)
         targets = [name for name, module in model.named_modules() if isinstance(module, LORA_TARGETS)]
         adapter = peft.LoraConfig(r=2, target_modules=targets, init_lora_weights=False)
@@ -270,8 +270,7 @@ class ModelContract:
         assert differs(output, expected)
         fused = copy.deepcopy(adapted).merge_and_unload()
         torch.testing.assert_close(tensors(self.output(fused)), tensors(output), rtol=1e-4, atol=1e-4)
-        restored = tensors(self.output(adapted.unload()))  # frozen weights may have another kernel: not to the last bit
-        torch.testing.assert_close(restored, tensors(expected), rtol=1e-5, atol=1e-6)
+        assert_same(self.output(adapted.unload()), expected)
 
     def test_compiles_to_one_graph(self) -> None:
         torch.compiler.reset()

@@ -97,7 +97,7 @@ def convert_unet(
     sources = {target: source_name(target, config) for target in targets}
     check_names(set(sources.values()), state_dict.keys())
     weights = {
-        target: weight(target, state_dict[source], config["attention_head_dim"], qkv_order)
+        target: weight_of(target, state_dict[source], config["attention_head_dim"], qkv_order)
         for target, source in sources.items()
     }
     check_shapes({sources[target]: (weights[target].shape, targets[target].shape) for target in targets})
@@ -133,7 +133,8 @@ def scheduler_for(task: Task, config: Mapping[str, Any]) -> DDPMScheduler:
     )
 
 
-def weight(target: str, source: torch.Tensor, head_width: int | None, qkv_order: QkvOrder) -> torch.Tensor:
+def weight_of(target: str, source: torch.Tensor, head_width: int | None, qkv_order: QkvOrder) -> torch.Tensor:
+    """The weight `target` in its shape here; of queries, keys and values of heads `head_width` wide, its third."""
     part = next((n for n, name in enumerate((".to_q.", ".to_k.", ".to_v.")) if name in target), None)
     if part is not None and qkv_order == "new":
         source = source.chunk(3)[part]

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import torch
 
-from meddiffusers.convert.guided_diffusion import QkvOrder, check_names, check_shapes, weight
+from meddiffusers.convert.guided_diffusion import QkvOrder, check_names, check_shapes, weight_of
 from meddiffusers.convert.guided_diffusion_config import shape_of
 from meddiffusers.convert.guided_diffusion_names import source_name
 from meddiffusers.models.noisy_classifier import NoisyClassifier
@@ -53,7 +53,8 @@ def convert_classifier(
     sources = {target: HEAD[target] if target in HEAD else source_name(target, config) for target in targets}
     check_names(set(sources.values()), state_dict.keys())
     weights = {
-        target: weight(target, state_dict[source], num_head_channels, qkv_order) for target, source in sources.items()
+        target: weight_of(target, state_dict[source], num_head_channels, qkv_order)
+        for target, source in sources.items()
     }
     check_shapes({sources[target]: (weights[target].shape, targets[target].shape) for target in targets})
     model.load_state_dict(weights)

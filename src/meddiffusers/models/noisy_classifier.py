@@ -27,7 +27,6 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.loaders.peft import PeftAdapterMixin
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2D, get_down_block
@@ -53,7 +52,7 @@ class NoisyClassifierOutput(BaseOutput):
     logits: Tensor
 
 
-class NoisyClassifier(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc]
+class NoisyClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Label of an image x_t at time t.
 
     Configuration:

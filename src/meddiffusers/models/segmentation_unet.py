@@ -18,7 +18,8 @@ With an image network the prediction is that of x_0, and the denoiser Δ only ch
     p(label | x_t, b) = softmax(ℓ(b) + Δ(x_t, t, F(b))),    D = 2 p − 1 = E[x_0 | x_t, b]    (sigmoid for K = 1)
 
 of which Δ is what the noisy mask has to say. So samples begin where a segmentation network would end. Gradients of D
-stop at the features: the image network learns from its guess alone, as well as if there were no denoiser.
+stop at the features: the image network learns from its guess alone, as well as if there were no denoiser, and the
+features after the guess are a fixed random view of its last layer.
 Both networks are diffusers' `UNet2DModel` and see p×p pixels of a channel as p² channels of one pixel, which makes them
 p² times faster (Hoogeboom et al. 2023, "simple diffusion").
 """

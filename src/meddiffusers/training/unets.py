@@ -25,14 +25,11 @@ def unet_settings(
     }
 
 
-def noise_scheduler(
-    prediction_type: str, variance_type: str, beta_schedule: str = "linear"
-) -> DDIMScheduler | DDPMScheduler:
+def noise_scheduler(prediction_type: str, variance_type: str) -> DDIMScheduler | DDPMScheduler:
     """The noise of Ho et al. 2020; DDIM from the last time on, or, for a learnt variance, DDPM, which alone uses it."""
     settings: dict[str, Any] = {
         "beta_start": 1e-4,
         "beta_end": 0.02,
-        "beta_schedule": beta_schedule,
         "prediction_type": prediction_type,
         "timestep_spacing": "trailing",
     }
