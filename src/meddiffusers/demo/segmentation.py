@@ -50,10 +50,10 @@ def segmentation_section(checkpoints: Path, scans: Path) -> Section:
     return Section(
         key="segmentation",
         title="A tumour segmented, and how sure the model is",
-        text="The mask is where a tumour is likelier than not; five masks are denoised beside it, in ten steps. The model "
-        "was trained on phantoms alone. The real scans have one of its four sequences, the skull, and thick slices, and "
-        "their outlines were drawn by another rule than the phantom's, so they show what carries over and what does "
-        "not: read the Dice.",
+        text="The mask is where a tumour is likelier than not; five masks are denoised beside it, in ten steps. The "
+        "model was trained on phantoms alone. The real scans have one of its four sequences, the skull, and thick "
+        "slices, and their outlines were drawn by another rule than the phantom's, so they show what carries over and "
+        "what does not: read the Dice.",
         pictures=pictures,
         table=[["subject", "slices", "Dice, whole tumour", "Dice, without oedema", "seconds"], *rows],
         metrics={f"Dice, {row[0]}": float(row[2]) for row in rows},
