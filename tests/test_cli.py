@@ -15,6 +15,7 @@ import torch
 import yaml
 from diffusers import DDIMScheduler
 from hub_fixtures import FACTS, REPORT, stock_pipeline
+from small_segmentation import pipeline_of, small_unet
 from typer.main import get_command
 from typer.testing import CliRunner, Result
 
@@ -68,6 +69,8 @@ def checkpoints(pipeline: AttributeVAEPipeline, tmp_path_factory: pytest.TempPat
     folder = tmp_path_factory.mktemp("checkpoints")
     pipeline.save_pretrained(folder / "ar-vae-mnist")
     REPORT.save(folder / "ar-vae-mnist")
+    labels = ("background", "necrosis", "oedema", "enhancing")
+    pipeline_of(small_unet(mask_channels=4), labels=labels, spacing=26.0).save_pretrained(folder / "seg-ddpm-brain")
     return folder
 
 
@@ -170,6 +173,7 @@ def test_demo_asks_and_measures(pipeline: AttributeVAEPipeline, checkpoints: Pat
     names = [picture.name for picture in (tmp_path / "pictures").iterdir()]
     assert sum(name.startswith("ar_vae_digits") for name in names) == 3
     assert sum(name.startswith("scans") for name in names) == 4
+    assert sum(name.startswith("segmentation") for name in names) == 3
     assert "tumour_1_t1ce  256 × 256 × 25" in output
     assert f"The page is {tmp_path / 'index.html'}" in output
 

@@ -100,8 +100,8 @@ def test_cases_without_a_mask_are_left_out(folder: Path, tmp_path: Path) -> None
 def test_what_makes_no_sense_is_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"Got the sequences \['t1', 'pd'\]; expected different ones of t1, t1ce"):
         brats_segmentation(folder, size=(7, 6), sequences=("t1", "pd"))
-    with pytest.raises(ValueError, match="Got the classes 'lesion'; expected"):
-        brats_segmentation(folder, size=(7, 6), classes=("lesion",))
+    with pytest.raises(ValueError, match="Got the classes 'tissue'; expected"):
+        brats_segmentation(folder, size=(7, 6), classes=("tissue",))
     with pytest.raises(ValueError, match=r"leave_out=\(80, 26\) of 5 axial slices; expected to leave at least one"):
         brats_segmentation(folder, size=(7, 6))
     assert tuple(LABELS) == TUMOUR_PARTS

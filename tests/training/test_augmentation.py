@@ -12,7 +12,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from meddiffusers.training import BatchRandom
-from meddiffusers.training.augmentation import NOISE, SCALE, SHIFT, TURN, moved, recoloured, without_some
+from meddiffusers.training.augmentation import GAIN, GAMMA, NOISE, SCALE, SHIFT, TURN, moved, recoloured, without_some
 
 SIZE = 40
 
@@ -107,7 +107,9 @@ def test_contrast_changes_within_the_range_and_zero_stays() -> None:
     assert not changed[:, :, :10].any()
     assert changed.min() >= 0 and changed.max() <= 1
     gains = (changed[:, :, 20:] / image[:, :, 20:]).flatten(2).median(dim=2).values
-    assert gains.std() > 0.05 and 0.5 < gains.min() < 1 < gains.max() < 2  # each picture's and channel's own
+    # Of the middle intensity, 1/2, e^±GAIN · (1/2)^(e^∓GAMMA − 1), and a little more for the noise and other medians.
+    low, high = (math.exp(end * GAIN) * 0.5 ** (math.exp(-end * GAMMA) - 1) for end in (-1, 1))
+    assert gains.std() > 0.05 and 0.9 * low < gains.min() < 1 < gains.max() < 1.1 * high  # each picture's and channel's
     # Middling draws leave gain and gamma alone, and the noise has its standard deviation to itself.
     middle = recoloured(image, Fixed(0.5))
     torch.testing.assert_close(middle, image, atol=1e-5, rtol=0)

@@ -39,9 +39,7 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
-PUBLISHED_AS = (
-    "meddiffusers_reversible_ddim_scheduler_v1"  # library name in model_index.json, file name in a repository
-)
+PUBLISHED_AS = "meddiffusers_reversible_ddim_scheduler_v1"  # library name in model_index.json, file name of a copy
 
 
 @dataclass

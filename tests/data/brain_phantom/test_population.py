@@ -56,9 +56,10 @@ def test_slices_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert same(first, phantom_slices(2, size=32))
 
 
-def test_a_slice_is_upright_and_its_columns_belong_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(population, "HEIGHTS", (8.0, 8.0))  # where caudate and thalamus are
-    row = phantom_slices(1, size=64, shares={None: 1.0}, sequences=("t1", "t2")).with_format("numpy")[0]
+def test_a_slice_is_upright_and_its_columns_belong_together() -> None:
+    heights = (8.0, 8.0)  # where caudate and thalamus are
+    data = phantom_slices(1, size=64, shares={None: 1.0}, sequences=("t1", "t2"), heights=heights)
+    row = data.with_format("numpy")[0]
     assert row["image"].shape == (2, 64, 64)
 
     def centre(*ids: int) -> np.ndarray:
