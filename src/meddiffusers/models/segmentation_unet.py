@@ -15,11 +15,15 @@ this is the network of Wolleb et al.
 
 With an image network the prediction is that of x_0, and the denoiser Δ only changes the guess: by Bayes' rule
 
-    p(label | x_t, b) = softmax(ℓ(b) + Δ(x_t, t, F(b))),    D = 2 p − 1 = E[x_0 | x_t, b]    (sigmoid for K = 1)
+    p(label | x_t, b) = softmax(ℓ(b) + e(x_t, t) + Δ(x_t, t, F(b))),    D = 2 p − 1 = E[x_0 | x_t, b]    (sigmoid for K = 1)
 
-of which Δ is what the noisy mask has to say. So samples begin where a segmentation network would end. Gradients of D
-stop at the features: the image network learns from its guess alone, as well as if there were no denoiser, and the
-features after the guess are a fixed random view of its last layer.
+    e(x_t, t) = 2 √ᾱ_t / (1 − ᾱ_t) · x_t
+
+of which e is what a pixel's own noisy value says of its label (Gaussian noise around ±√ᾱ_t), with no weights to learn,
+and Δ what the pixels around it say. So samples begin where a segmentation network would end, and Δ = 0 would draw each
+pixel from its own probability: what is learnt is only how pixels go together. Gradients of D stop at the features: the
+image network learns from its guess alone, as well as if there were no denoiser, and the features after the guess are a
+fixed random view of its last layer.
 Both networks are diffusers' `UNet2DModel` and see p×p pixels of a channel as p² channels of one pixel, which makes them
 p² times faster (Hoogeboom et al. 2023, "simple diffusion").
 """
@@ -40,10 +44,12 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.loaders.peft import PeftAdapterMixin
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_2d import UNet2DModel
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 
 PUBLISHED_AS = "meddiffusers_segmentation_unet_v1"  # library name in model_index.json and file name in a repository
+ALPHAS_CUMPROD = DDPMScheduler().alphas_cumprod  # ᾱ_t of Ho et al. 2020, the noise that an image network goes with
 DERIVED = ("sample_size", "in_channels", "out_channels")  # settings of a UNet2DModel that follow from the others
 
 
@@ -70,7 +76,8 @@ class SegmentationUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: igno
         sample_size: side length in pixels of the images the model was trained on; others work too.
         denoiser: settings of the `UNet2DModel` that denoises, all but `in_channels`, `out_channels`, `sample_size`.
         image_network: settings of the `UNet2DModel` that looks at the image, likewise; None: there is none. With it the
-            model predicts x_0 of masks in ±1: the scheduler's `prediction_type` must be "sample".
+            model predicts x_0 of masks in ±1, noised as Ho et al. 2020 do (β from 1e-4 to 0.02 in 1000 steps): the
+            scheduler's `prediction_type` must be "sample", its betas those, which are diffusers' own defaults.
         feature_channels: F, where there is an image network.
 
     Raises:
@@ -171,7 +178,8 @@ class SegmentationUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: igno
         predicted = F.pixel_shuffle(self.mask_unet(seen, timestep).sample, patch)
         logits, guess = None, self.guess(features)
         if guess is not None:
-            logits = guess[: len(sample)].detach().repeat_interleave(times, dim=0) + predicted
+            known = guess[: len(sample)].detach().repeat_interleave(times, dim=0)
+            logits = known + _evidence(sample, timestep) + predicted
             predicted = 2 * (logits.softmax(dim=1) if logits.shape[1] > 1 else logits.sigmoid()) - 1
         if not return_dict:
             return predicted, logits, guess
@@ -187,6 +195,13 @@ class SegmentationUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: igno
         """Write the configuration and this file, so that the repository opens where the package is not installed."""
         super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
         shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
+
+
+def _evidence(sample: torch.Tensor, timestep: torch.Tensor | float | int) -> torch.Tensor:
+    """e(x_t, t): log odds of each pixel's labels by its own noisy value."""
+    signal = ALPHAS_CUMPROD.to(sample.device)[torch.as_tensor(timestep, device=sample.device).long()]
+    gain = 2 * signal.sqrt() / (1 - signal)
+    return gain.reshape(-1, 1, 1, 1).to(sample.dtype) * sample
 
 
 def _check_configuration(config: Any) -> None:

@@ -7,8 +7,9 @@ to predict ε, x_0 or v (`prediction_type`). Each draw has another rater's mask,
 - A network that predicts numbers learns by the squared error, weighted by min-SNR if wanted; with
   `variance_type: learned_range` the variational bound trains the variance too, as in Wolleb et al. 2022.
 - A network with an image network predicts labels, of which x_0 is the expectation. It learns by cross-entropy, whose
-  best answer is the same E[x_0 | x_t, b], and, with `dice_weight`, Dice; and so does the image network's own guess.
-  Times are drawn with a density ∝ t: at small t the mask is plain to see, and there is little to learn.
+  best answer is the same E[x_0 | x_t, b]; the image network's own guess by cross-entropy and, with `dice_weight`, Dice,
+  which would make samples too much alike. Times are drawn with a density ∝ t: at small t the mask is plain to see, and
+  there is little to learn.
 
 Sequences are left out at random, so that a missing one is an input like any other.
 """
@@ -55,9 +56,8 @@ class MaskDenoising:
             return squared_error_and_bound(
                 self.noise, output.sample.float(), x0, noise, x_t, timesteps, self.config.snr_gamma
             )
-        noisy = 1 - self.noise.alphas_cumprod.to(timesteps.device)[timesteps]
         terms = {
-            "denoising": label_loss(output.logits.float(), masks[: len(x0)], self.config.dice_weight, noisy),
+            "denoising": label_loss(output.logits.float(), masks[: len(x0)]),
             "guess": label_loss(output.guess.float(), masks, self.config.dice_weight),
         }
         return {"loss": terms["denoising"] + terms["guess"], **terms}
@@ -76,23 +76,23 @@ class MaskDenoising:
         return low + (high - low) * hot.float()
 
 
-def label_loss(logits: Tensor, masks: Tensor, dice_weight: float, shares: Tensor | None = None) -> Tensor:
+def label_loss(logits: Tensor, masks: Tensor, dice_weight: float = 0) -> Tensor:
     """Cross-entropy + weight · (1 − Dice) of logits (B, K, H, W), sigmoid for K = 1, to label ids (n·B, H, W).
 
     Dice is that of the whole batch, of all processes, mean over the labels but 0: of a single picture without
-    foreground it would leap between 0 and 1 with the first pixel that is marked. `shares` (n·B,) says how much of a
-    picture counts in it: as much as there is noise, since where x_t shows the mask, its Dice is no merit.
+    foreground it would leap between 0 and 1 with the first pixel that is marked.
     """
     logits = logits.repeat_interleave(len(masks) // len(logits), dim=0)
     if logits.shape[1] == 1:
         logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
+    entropy = F.cross_entropy(logits, masks.long())
+    if not dice_weight:
+        return entropy
     probability = logits.softmax(dim=1)[:, 1:].flatten(2)
     hot = F.one_hot(masks.long(), logits.shape[1]).movedim(-1, 1)[:, 1:].flatten(2)
-    own = torch.stack([(probability * hot).sum(dim=2), (probability + hot).sum(dim=2)])  # (2, n·B, labels)
-    own = (own if shares is None else shares[:, None] * own).sum(dim=1)
+    own = torch.stack([(probability * hot).sum(dim=2), (probability + hot).sum(dim=2)]).sum(dim=1)  # (2, labels)
     common, sizes = gather_with_gradient(own[None]).sum(dim=0)
-    dice = ((2 * common + 1) / (sizes + 1)).mean()
-    return F.cross_entropy(logits, masks.long()) + dice_weight * (1 - dice)
+    return entropy + dice_weight * (1 - ((2 * common + 1) / (sizes + 1)).mean())
 
 
 def _one_rater_a_draw(masks: Tensor, draws: int, random: BatchRandom) -> Tensor:
