@@ -1,7 +1,7 @@
 """The shipped segmentation model: quality beside a supervised U-Net, steps, cost, adapters, the paper's network.
 
 The U-Net of equal size is trained first, for as long as the shipped model was, into runs/segmentation-unet, unless it
-is there already. Parts may be run alone, and then only print.
+is there already. Each part writes its results, benchmarks/results/segmentation_PART.json, as soon as it is done.
 
     python benchmarks/segmentation.py [--only quality|steps|cost|lora|paper]
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
-from typing import Any
 
 from segmentation_cost import cost
 from segmentation_lora import lora
@@ -19,7 +18,7 @@ from segmentation_paper import paper
 from segmentation_quality import quality
 from segmentation_steps import steps
 
-from meddiffusers.evaluation.results import Bar, write_results
+from meddiffusers.evaluation.results import write_results
 from meddiffusers.training.segmentation_data import SegmentationDataConfig
 
 SEED = 0
@@ -31,17 +30,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=[*PARTS])
     only = parser.parse_args().only
-    start = time.monotonic()
-    bars: list[Bar] = []
-    facts: dict[str, Any] = {}
     for name in [only] if only else PARTS:
-        found, facts[name] = PARTS[name](CHECKPOINT, SEED)
-        bars += found
-    if only:
-        print("\n".join(map(str, bars)), facts, sep="\n")
-    else:
+        start = time.monotonic()
+        bars, facts = PARTS[name](CHECKPOINT, SEED)
         write_results(
-            "segmentation",
+            f"segmentation_{name}",
             bars,
             seed=SEED,
             n=SegmentationDataConfig().phantom_test_slices // 2,

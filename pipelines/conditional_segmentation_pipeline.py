@@ -110,13 +110,8 @@ class ConditionalSegmentationPipeline(DiffusionPipeline, LoraBaseMixin):
                 f"{self.mask_channels}. Give the sequences and the id2label that it was trained with."
             )
 
-        kind = self.scheduler.config.get("prediction_type", "epsilon")
-        if getattr(unet, "image_unet", None) is not None and (kind != "sample" or self.mask_range != (-1, 1)):
-            raise ValueError(
-                f"A unet with an image network predicts x_0 of masks in (-1, 1); got a scheduler with "
-                f"prediction_type={kind!r} and mask_range={self.mask_range}. Make the scheduler with "
-                "prediction_type='sample', or from the configuration of the one it came with."
-            )
+        if getattr(unet, "image_unet", None) is not None:
+            self._check_noise()
 
     @property
     def sequences(self) -> tuple[str, ...]:
@@ -363,7 +358,23 @@ class ConditionalSegmentationPipeline(DiffusionPipeline, LoraBaseMixin):
         """As in diffusers: take fused adapters out of the weights."""
         super().unfuse_lora(components or ["unet"], **kwargs)
 
-    # Steps of a call
+    # Checks
+
+    def _check_noise(self) -> None:
+        """Whether scheduler and masks are those that an image network goes with."""
+        kind = self.scheduler.config.get("prediction_type", "epsilon")
+        if kind != "sample" or self.mask_range != (-1, 1):
+            raise ValueError(
+                f"A unet with an image network predicts x_0 of masks in (-1, 1); got a scheduler with "
+                f"prediction_type={kind!r} and mask_range={self.mask_range}. Make the scheduler with "
+                "prediction_type='sample', or from the configuration of the one it came with."
+            )
+        noise = getattr(self.scheduler, "alphas_cumprod", torch.zeros(0))
+        if noise.shape != self.unet.alphas_cumprod.shape or not torch.allclose(noise, self.unet.alphas_cumprod):
+            raise ValueError(
+                "A unet with an image network knows from the timestep how much noise there is; got a scheduler with "
+                "other betas. Make it from the configuration of the one that the unet came with."
+            )
 
     def _check_call(
         self, ensemble_size: int, batch_size: int, threshold: float, output_type: str, tensors: Sequence[str]
@@ -377,6 +388,8 @@ class ConditionalSegmentationPipeline(DiffusionPipeline, LoraBaseMixin):
         unknown = set(tensors) - set(self._callback_tensor_inputs)
         if unknown:
             raise ValueError(f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}; there is only latents.")
+
+    # Steps of a call
 
     def _denoise(
         self,

@@ -39,7 +39,7 @@ class TestSegmentationUNet(ModelContract, PublishedContract):
 
     def inputs(self, batch_size: int) -> dict[str, Tensor]:
         noise, image = torch.randn(batch_size, 3, 8, 8), torch.rand(batch_size, 2, 8, 8)
-        return {"sample": noise, "timestep": torch.arange(batch_size), "image": image}
+        return {"sample": noise, "timestep": 900 + torch.arange(batch_size), "image": image}  # when masks look like noise
 
 
 class TestWithoutImageNetwork(ModelContract, PublishedContract):
@@ -146,14 +146,16 @@ class TestPatches:
 
     @pytest.mark.parametrize("channels", [1, 3])
     @pytest.mark.parametrize("patch", [1, 2])
-    def test_labels_are_the_guess_and_what_the_mask_adds(self, channels: int, patch: int) -> None:
+    def test_labels_are_the_guess_what_a_pixel_says_and_what_those_around_it_add(self, channels: int, patch: int) -> None:
         model = build(mask_channels=channels, patch_size=patch, feature_channels=13)
         noise = self.NOISE[:, :channels]
         features = model.image_unet(patches(self.IMAGE, patch), 0).sample
         added = model.mask_unet(torch.cat([features[[0, 0, 1, 1]], patches(noise, patch)], dim=1), 9).sample
         guess = unpatched(features[:, : channels * patch**2], patch)
-        logits = guess[[0, 0, 1, 1]] + unpatched(added, patch)
-        odds = logits.double().exp()
+        product = (1 - torch.linspace(1e-4, 0.02, 1000)).cumprod(dim=0)[9]
+        evidence = min(2 * product.sqrt() / (1 - product), 100) * noise
+        logits = guess[[0, 0, 1, 1]] + evidence + unpatched(added, patch)
+        odds = (logits - logits.amax(dim=1, keepdim=True) * (channels > 1)).double().exp()
         probability = odds / odds.sum(dim=1, keepdim=True) if channels > 1 else odds / (1 + odds)
         output = model(noise, 9, image=self.IMAGE)
         torch.testing.assert_close(model.encode_image(self.IMAGE), features, rtol=0, atol=0)
@@ -184,6 +186,25 @@ class TestPatches:
         assert model.stride == stride
         image, noise = torch.rand(1, 2, stride, 3 * stride), torch.randn(2, 1, stride, 3 * stride)
         assert model(noise, 0, image=image).sample.shape == noise.shape
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_one_pixel_alone_has_the_posterior_of_its_label(channels: int) -> None:
+    """By Bayes' rule, with the densities of the noisy values, where the pixels around it say nothing."""
+    model = build(mask_channels=channels)
+    for parameter in model.mask_unet.conv_out.parameters():
+        parameter.data.zero_()
+    clean = 2 * torch.eye(channels).double() - 1 if channels > 1 else torch.tensor([[-1.0], [1.0]]).double()
+    noise, times = torch.randn(4, channels, 8, 8), torch.tensor([300, 500, 700, 999])
+    output = model(noise, times, image=IMAGE)
+    prior = output.guess.double().repeat_interleave(2, dim=0)
+    prior = prior.softmax(dim=1) if channels > 1 else torch.cat([1 - prior.sigmoid(), prior.sigmoid()], dim=1)
+    products = (1 - torch.linspace(1e-4, 0.02, 1000).double()).cumprod(dim=0)[times]
+    for index, (product, values) in enumerate(zip(products, noise.double(), strict=True)):
+        density = torch.distributions.Normal(product.sqrt() * clean[..., None, None], (1 - product).sqrt())
+        joint = prior[index] * density.log_prob(values).sum(dim=1).exp()
+        expected = (joint[:, None] * clean[..., None, None]).sum(dim=0) / joint.sum(dim=0)
+        torch.testing.assert_close(output.sample[index].double(), expected, rtol=0, atol=2e-5)
 
 
 class TestFromUNet:

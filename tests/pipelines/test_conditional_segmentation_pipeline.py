@@ -226,6 +226,21 @@ class TestConfiguration:
         with pytest.raises(ValueError, match=r"takes 5 channels .* and 4 labels make 4 \+ 4\. Give the sequences and"):
             pipeline_of(joint_unet(), labels=LABELS)
 
+    @pytest.mark.parametrize(
+        ("settings", "ends", "message"),
+        [
+            ({"prediction_type": "epsilon"}, (-1, 1), r"predicts x_0 of masks in \(-1, 1\); got .*'epsilon'"),
+            ({}, (0, 1), r"predicts x_0 of masks in \(-1, 1\); got .*mask_range=\(0\.0, 1\.0\)"),
+            ({"beta_schedule": "scaled_linear"}, (-1, 1), "got a scheduler with other betas. Make it from the conf"),
+            ({"num_train_timesteps": 100}, (-1, 1), "got a scheduler with other betas"),
+        ],
+    )
+    def test_an_image_network_goes_with_its_noise(self, settings: Any, ends: Any, message: str) -> None:
+        scheduler = DDIMScheduler(**{**SCHEDULE, **settings})
+        with pytest.raises(ValueError, match=message):
+            pipeline_of(scheduler=scheduler, mask_range=ends)
+        assert pipeline_of(small_unet(image_network=None), scheduler, mask_range=ends).scheduler is scheduler
+
     def test_labels_are_in_the_order_of_their_ids(self) -> None:
         labels = {11 - index: str(11 - index) for index in range(12)}  # as JSON sorts them: 0, 1, 10, 11, 2
         pipeline = ConditionalSegmentationPipeline(

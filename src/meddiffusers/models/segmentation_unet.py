@@ -49,7 +49,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 
 PUBLISHED_AS = "meddiffusers_segmentation_unet_v1"  # library name in model_index.json and file name in a repository
-ALPHAS_CUMPROD = DDPMScheduler().alphas_cumprod  # ᾱ_t of Ho et al. 2020, the noise that an image network goes with
+CERTAIN = 100.0  # log odds beyond which there is no doubt left; half precision ends at 65504
 DERIVED = ("sample_size", "in_channels", "out_channels")  # settings of a UNet2DModel that follow from the others
 
 
@@ -85,6 +85,7 @@ class SegmentationUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: igno
     """
 
     _supports_gradient_checkpointing = True
+    alphas_cumprod = DDPMScheduler().alphas_cumprod  # ᾱ_t (1000,) of Ho et al. 2020, which an image network goes with
     _group_offload_block_modules = ("image_unet", "mask_unet")  # fetched on their own: `encode_image` needs but one
 
     @register_to_config
@@ -179,11 +180,17 @@ class SegmentationUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: igno
         logits, guess = None, self.guess(features)
         if guess is not None:
             known = guess[: len(sample)].detach().repeat_interleave(times, dim=0)
-            logits = known + _evidence(sample, timestep) + predicted
+            logits = known + self._evidence(sample, timestep) + predicted
             predicted = 2 * (logits.softmax(dim=1) if logits.shape[1] > 1 else logits.sigmoid()) - 1
         if not return_dict:
             return predicted, logits, guess
         return SegmentationUNetOutput(sample=predicted, logits=logits, guess=guess)
+
+    def _evidence(self, sample: torch.Tensor, timestep: torch.Tensor | float | int) -> torch.Tensor:
+        """e(x_t, t): log odds of each pixel's labels by its own noisy value."""
+        signal = self.alphas_cumprod.to(sample.device)[torch.as_tensor(timestep, device=sample.device).long()]
+        gain = (2 * signal.sqrt() / (1 - signal)).clamp_max(CERTAIN)
+        return gain.reshape(-1, 1, 1, 1).to(sample.dtype) * sample
 
     def to_json_string(self) -> str:
         """The configuration as JSON, without the folder it happened to be loaded from."""
@@ -195,13 +202,6 @@ class SegmentationUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: igno
         """Write the configuration and this file, so that the repository opens where the package is not installed."""
         super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
         shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
-
-
-def _evidence(sample: torch.Tensor, timestep: torch.Tensor | float | int) -> torch.Tensor:
-    """e(x_t, t): log odds of each pixel's labels by its own noisy value."""
-    signal = ALPHAS_CUMPROD.to(sample.device)[torch.as_tensor(timestep, device=sample.device).long()]
-    gain = 2 * signal.sqrt() / (1 - signal)
-    return gain.reshape(-1, 1, 1, 1).to(sample.dtype) * sample
 
 
 def _check_configuration(config: Any) -> None:
