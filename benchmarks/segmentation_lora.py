@@ -95,7 +95,6 @@ def _training(folder: str, seed: int, rank: int | None) -> TrainingConfig:
         lr_scheduler="constant_with_warmup",
         lr_warmup_steps=10,
         adam_weight_decay=0.0,
-        mixed_precision="bf16",
         use_ema=True,
         ema_decay=0.98,
         checkpointing_steps=10_000,

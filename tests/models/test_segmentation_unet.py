@@ -39,7 +39,8 @@ class TestSegmentationUNet(ModelContract, PublishedContract):
 
     def inputs(self, batch_size: int) -> dict[str, Tensor]:
         noise, image = torch.randn(batch_size, 3, 8, 8), torch.rand(batch_size, 2, 8, 8)
-        return {"sample": noise, "timestep": 900 + torch.arange(batch_size), "image": image}  # when masks look like noise
+        times = 900 + torch.arange(batch_size)  # when masks look like noise
+        return {"sample": noise, "timestep": times, "image": image}
 
 
 class TestWithoutImageNetwork(ModelContract, PublishedContract):
@@ -146,7 +147,9 @@ class TestPatches:
 
     @pytest.mark.parametrize("channels", [1, 3])
     @pytest.mark.parametrize("patch", [1, 2])
-    def test_labels_are_the_guess_what_a_pixel_says_and_what_those_around_it_add(self, channels: int, patch: int) -> None:
+    def test_labels_are_the_guess_what_a_pixel_says_and_what_those_around_it_add(
+        self, channels: int, patch: int
+    ) -> None:
         model = build(mask_channels=channels, patch_size=patch, feature_channels=13)
         noise = self.NOISE[:, :channels]
         features = model.image_unet(patches(self.IMAGE, patch), 0).sample

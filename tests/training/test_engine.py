@@ -118,6 +118,17 @@ def test_bf16_computes_in_bf16_and_leaves_float32_networks(tmp_path: Path) -> No
     assert errors[1] < 0.7 * errors[0] and errors[1] == pytest.approx(errors[2], rel=0.1)
 
 
+@pytest.mark.parametrize(
+    ("capability", "precision", "warned"), [("AVX2", "bf16", 1), ("AVX2", "no", 0), ("AVX512", "bf16", 0)]
+)
+def test_bf16_is_warned_of_where_it_is_slow(
+    tmp_path: Path, monkeypatch: Any, caplog: Any, capability: str, precision: str, warned: int
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    run_toy(tmp_path, mixed_precision=precision, max_train_steps=1)
+    assert caplog.text.count("no instructions for bf16") == warned
+
+
 def test_a_step_that_overflows_in_fp16_is_skipped_and_the_scale_lowered() -> None:
     net = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.ones_(net.weight)

@@ -15,9 +15,8 @@ this is the network of Wolleb et al.
 
 With an image network the prediction is that of x_0, and the denoiser Δ only changes the guess: by Bayes' rule
 
-    p(label | x_t, b) = softmax(ℓ(b) + e(x_t, t) + Δ(x_t, t, F(b))),    D = 2 p − 1 = E[x_0 | x_t, b]    (sigmoid for K = 1)
-
-    e(x_t, t) = 2 √ᾱ_t / (1 − ᾱ_t) · x_t
+    p(label | x_t, b) = softmax(ℓ(b) + e(x_t, t) + Δ(x_t, t, F(b)))    (sigmoid for K = 1)
+    e(x_t, t) = 2 √ᾱ_t / (1 − ᾱ_t) · x_t,    D = 2 p − 1 = E[x_0 | x_t, b]
 
 of which e is what a pixel's own noisy value says of its label (Gaussian noise around ±√ᾱ_t), with no weights to learn,
 and Δ what the pixels around it say. So samples begin where a segmentation network would end, and Δ = 0 would draw each

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +23,8 @@ from meddiffusers.training.state import TrainingState
 
 if TYPE_CHECKING:
     from diffusers.models.modeling_utils import ModelMixin
+
+logger = logging.getLogger(__name__)
 
 _SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
@@ -44,6 +47,9 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
             "parallelism, since checkpoints hold whole networks. Run `accelerate config` again or `accelerate launch "
             "--multi_gpu`."
         )
+    slow = torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2")
+    if config.mixed_precision == "bf16" and accelerator.device.type == "cpu" and slow:
+        logger.warning("This processor has no instructions for bf16, and is many times slower in it than without.")
     return accelerator
 
 
