@@ -1,7 +1,7 @@
 """The shipped segmentation model: quality beside a supervised U-Net, steps, cost, adapters, the paper's network.
 
-The U-Net of equal size is trained first, for as long as the shipped model would take here, into
-runs/segmentation-unet, unless it is there already. Each part writes its results, benchmarks/results/segmentation_PART.json, as soon as it is done.
+The U-Net of equal size is trained first, for as long as the shipped model would take here, into runs/segmentation-unet,
+unless it is there already. Each part writes its results, benchmarks/results/segmentation_PART.json, once it is done.
 
     python benchmarks/segmentation.py [--only quality|steps|cost|lora|paper]
 """
