@@ -38,9 +38,19 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
+from .meddiffusers_slices_v1 import (
+    checked_pictures,
+    copy_beside,
+    cut_subject,
+    in_order,
+    is_subject,
+    numbered,
+    size_of,
+    stride_of,
+)
+
 PUBLISHED_AS = "meddiffusers_conditional_segmentation_pipeline_v1"  # `custom_pipeline` name of a published repository
 OUTPUT_TYPES = ("np", "pt", "pil")
-TOLERANCE = 1e-3  # by which intensities may leave [0, 1]
 
 
 @dataclass
@@ -93,13 +103,13 @@ class ConditionalSegmentationPipeline(DiffusionPipeline, LoraBaseMixin):
         mask_range: Mapping[Any, float] | list[float] | tuple[float, float] = (-1.0, 1.0),
     ) -> None:
         super().__init__()
-        labels = _numbered(id2label or ("background", "lesion"))
+        labels = numbered(id2label or ("background", "lesion"))
         self.register_modules(unet=unet, scheduler=scheduler)
         self.register_to_config(
-            sequences=_numbered(sequences),
+            sequences=numbered(sequences),
             id2label=labels,
             spacing=None if spacing is None else float(spacing),  # diffusers warns of an int when it loads one
-            mask_range={number: float(end) for number, end in _numbered(mask_range).items()},
+            mask_range={number: float(end) for number, end in numbered(mask_range).items()},
         )
         _check_labels(labels)
         channels = _input_channels(unet)
@@ -116,12 +126,12 @@ class ConditionalSegmentationPipeline(DiffusionPipeline, LoraBaseMixin):
     @property
     def sequences(self) -> tuple[str, ...]:
         """Names of the image's channels, in their order."""
-        return tuple(name for _, name in sorted(self.config["sequences"].items(), key=lambda item: int(item[0])))
+        return in_order(self.config["sequences"])
 
     @property
     def id2label(self) -> dict[int, str]:
         """Names of the labels by id, background first."""
-        return {int(key): name for key, name in sorted(self.config["id2label"].items(), key=lambda item: int(item[0]))}
+        return dict(enumerate(in_order(self.config["id2label"])))
 
     @property
     def mask_range(self) -> tuple[float, float]:
@@ -173,7 +183,7 @@ class ConditionalSegmentationPipeline(DiffusionPipeline, LoraBaseMixin):
             ImportError: scans without meddiffusers.
         """
         self._check_call(ensemble_size, batch_size, threshold, output_type, callback_on_step_end_tensor_inputs)
-        subject = self._cut(image) if _is_subject(image) else None
+        subject = self._cut(image) if is_subject(image) else None
         pictures = self.preprocess(image) if subject is None else torch.from_numpy(subject.pictures)
         self._interrupt = False
         latents = self.prepare_latents(len(pictures), ensemble_size, pictures.shape[2:], generator)
@@ -199,41 +209,8 @@ class ConditionalSegmentationPipeline(DiffusionPipeline, LoraBaseMixin):
         return output if return_dict else output.to_tuple()
 
     def preprocess(self, image: Any) -> torch.Tensor:
-        """Images as checked (N, C, H, W) floats in [0, 1].
-
-        image: a tensor (C, H, W) or (N, C, H, W); an array (H, W, C) or (N, H, W, C), or without the last axis where
-            there is one sequence; or `{sequence: picture}` in any order, each a PIL image, or an array or tensor (H, W)
-            or (N, H, W): sequences that are left out are missing, and seen as 0. uint8 and uint16 are scaled by the
-            range of their type; floats must lie in [0, 1].
-
-        Raises:
-            TypeError: something else.
-            ValueError: unknown sequences, another number of channels, sizes that differ or are not divisible by the
-                stride of the unet, NaN, or values out of range.
-        """
-        if isinstance(image, Mapping):
-            unknown = [name for name in image if name not in self.sequences]
-            if unknown or not image:
-                raise ValueError(
-                    f"Got the sequences {', '.join(map(str, image)) or '(none)'}; expected one or more of "
-                    f"{', '.join(self.sequences)}."
-                )
-            given = {name: _unit_range(_as_tensor(picture), name) for name, picture in image.items()}
-            given = {name: picture[None] if picture.ndim == 2 else picture for name, picture in given.items()}
-            shapes = {name: tuple(picture.shape) for name, picture in given.items()}
-            if len(set(shapes.values())) > 1 or any(len(shape) != 3 for shape in shapes.values()):
-                raise ValueError(f"Got sequences of shapes {shapes}; expected one shape for all, (H, W) or (N, H, W).")
-            missing = torch.zeros_like(next(iter(given.values())))
-            pictures = torch.stack([given.get(name, missing) for name in self.sequences], dim=1)
-        else:
-            pictures = _unit_range(_channels_first(image, len(self.sequences)), "the image")
-        stride, (height, width) = _stride(self.unet), pictures.shape[2:]
-        if not len(pictures) or not height or height % stride or width % stride:
-            raise ValueError(
-                f"Got images of shape {tuple(pictures.shape)}; expected at least one, with height and width divisible "
-                f"by {stride}. Crop, pad or resize them."
-            )
-        return pictures
+        """Images as checked (N, C, H, W) floats in [0, 1]; takes and raises what `checked_pictures` does."""
+        return checked_pictures(image, self.sequences, stride_of(self.unet))
 
     def prepare_latents(
         self,
@@ -278,6 +255,7 @@ class ConditionalSegmentationPipeline(DiffusionPipeline, LoraBaseMixin):
         """Write `model_index.json` and this file, so that the repository opens where the package is not installed."""
         super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
         shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
+        copy_beside(save_directory)
 
     def save_pretrained(self, save_directory: str | PathLike[str], *args: Any, **kwargs: Any) -> None:
         """As in diffusers. Raises ValueError where a LoRA adapter is loaded, which would spoil the base weights."""
@@ -456,21 +434,7 @@ class ConditionalSegmentationPipeline(DiffusionPipeline, LoraBaseMixin):
 
     def _cut(self, source: Any) -> Any:
         """A subject's scans as the slices that the unet takes, which know the way back."""
-        try:
-            from meddiffusers.data.subject_slices import subject_slices  # the one thing the published file cannot bring
-        except ImportError as error:
-            raise ImportError(
-                "Reading and resampling scans is the work of the package meddiffusers, which is not installed here. "
-                "Install it, or give tensors or arrays of pictures."
-            ) from error
-        if self.config["spacing"] is None:
-            raise ValueError(
-                "This model does not know how large its pixels are, so scans cannot be brought to them. Give tensors "
-                "or arrays, or say it: pipe.register_to_config(spacing=MM)."
-            )
-        size = self.unet.config["sample_size"]
-        height, width = (size, size) if isinstance(size, int) else size
-        return subject_slices(source, self.sequences, spacing=self.config["spacing"], size=(height, width))
+        return cut_subject(source, self.sequences, self.config["spacing"], size_of(self.unet))
 
     def _restore(
         self, subject: Any, output: ConditionalSegmentationPipelineOutput, threshold: float
@@ -488,23 +452,6 @@ class ConditionalSegmentationPipeline(DiffusionPipeline, LoraBaseMixin):
         )
 
 
-def _is_subject(image: Any) -> bool:
-    """Whether these are scans, or where scans lie, rather than pictures."""
-    if isinstance(image, (str, PathLike)):
-        return True
-    if isinstance(image, Mapping):
-        return any(_is_subject(scan) for scan in image.values())
-    if isinstance(image, (list, tuple)):
-        return bool(image) and all(map(_is_subject, image))
-    return hasattr(image, "affine") or hasattr(image, "lesions")  # a Scan, a Case
-
-
-def _numbered(values: Mapping[Any, Any] | Sequence[Any]) -> dict[str, Any]:
-    """{"0": first, …}, as `model_index.json` can hold it: of a list diffusers thinks that it names a component."""
-    numbered = values if isinstance(values, Mapping) else dict(enumerate(values))
-    return {str(key): value for key, value in numbered.items()}
-
-
 def _check_labels(labels: Mapping[str, str]) -> None:
     if len(labels) < 2 or set(labels) != {str(number) for number in range(len(labels))}:
         raise ValueError(
@@ -517,58 +464,6 @@ def _input_channels(unet: Any) -> int:
     if hasattr(unet, "encode_image"):
         return unet.config["image_channels"] + unet.config["mask_channels"]
     return unet.config["in_channels"]
-
-
-def _stride(unet: Any) -> int:
-    return unet.stride if hasattr(unet, "stride") else 2 ** (len(unet.config["block_out_channels"]) - 1)
-
-
-def _as_tensor(picture: Any) -> torch.Tensor:
-    """A tensor as it is; an array or PIL image as a tensor of the same type and shape."""
-    if isinstance(picture, torch.Tensor):
-        return picture
-    if not isinstance(picture, (PIL.Image.Image, np.ndarray)):
-        raise TypeError(
-            f"Got a {type(picture).__name__}; expected a tensor, an array, {{sequence: picture}}, or scans."
-        )
-    array = np.asarray(picture)
-    return torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))  # a copy; scans are often big-endian
-
-
-def _channels_first(image: Any, channels: int) -> torch.Tensor:
-    """One tensor (channels first) or array (channels last) as (N, C, H, W) with C checked."""
-    pixels = _as_tensor(image)
-    if not isinstance(image, torch.Tensor):
-        if channels == 1 and pixels.ndim in (2, 3) and pixels.shape[-1] != 1:
-            pixels = pixels[..., None]
-        pixels = pixels.movedim(-1, -3) if pixels.ndim in (3, 4) else pixels
-    if pixels.ndim not in (3, 4) or pixels.shape[-3] != channels:
-        raise ValueError(
-            f"Got {'a tensor' if isinstance(image, torch.Tensor) else 'an array'} of shape {tuple(np.shape(image))}; "
-            f"expected {channels} channels: a tensor (C, H, W) or (N, C, H, W), an array (H, W, C) or (N, H, W, C), or "
-            "{sequence: picture}."
-        )
-    return pixels if pixels.ndim == 4 else pixels[None]
-
-
-def _unit_range(pixels: torch.Tensor, name: str) -> torch.Tensor:
-    """Floats checked to be in [0, 1]; uint8 and uint16 scaled to it."""
-    if pixels.dtype in (torch.uint8, torch.uint16):
-        return pixels.float() / torch.iinfo(pixels.dtype).max
-    if not pixels.is_floating_point():
-        raise ValueError(
-            f"{name} is of type {pixels.dtype}, whose range says nothing of intensities. Convert it to uint8, uint16 "
-            "or to floats in [0, 1]."
-        )
-    if not torch.isfinite(pixels).all():
-        raise ValueError(f"{name} holds NaN or infinite values. Repair them or leave it out.")
-    low, high = (float(end) for end in pixels.aminmax()) if pixels.numel() else (0.0, 0.0)
-    if low < -TOLERANCE or high > 1 + TOLERANCE:
-        raise ValueError(
-            f"{name} has values from {low:.4g} to {high:.4g}; expected [0, 1]. Map the 1st and 99th percentile of the "
-            "foreground of each channel there, or give a Scan, for which this is done."
-        )
-    return pixels.float().clamp(0, 1)
 
 
 def _probability(logits: torch.Tensor) -> torch.Tensor:

@@ -28,11 +28,14 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import torch
+from diffusers.loaders.lora_base import LoraBaseMixin
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
+
+from .meddiffusers_slices_v1 import copy_beside, in_order, numbered, size_of
 
 PUBLISHED_AS = "meddiffusers_unconditional_pipeline_v1"  # `custom_pipeline` name of a published repository
 OUTPUT_TYPES = ("np", "pt", "pil", "scan")
@@ -47,7 +50,7 @@ class UnconditionalPipelineOutput(BaseOutput):
     images: Any
 
 
-class UnconditionalPipeline(DiffusionPipeline):
+class UnconditionalPipeline(DiffusionPipeline, LoraBaseMixin):
     """New pictures of noise.
 
     unet: a `DenoisingUNet`, or a `UNet2DModel`.
@@ -62,6 +65,7 @@ class UnconditionalPipeline(DiffusionPipeline):
 
     model_cpu_offload_seq = "unet"  # type: ignore[assignment]
     _callback_tensor_inputs = ["latents"]
+    _lora_loadable_modules = ["unet"]
     unet: Any  # set by register_modules
     scheduler: Any
 
@@ -76,9 +80,9 @@ class UnconditionalPipeline(DiffusionPipeline):
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler)
         self.register_to_config(
-            sequences=_numbered(sequences),
+            sequences=numbered(sequences),
             spacing=None if spacing is None else float(spacing),  # diffusers warns of an int when it loads one
-            image_range={number: float(end) for number, end in _numbered(image_range).items()},
+            image_range={number: float(end) for number, end in numbered(image_range).items()},
         )
         if unet.config["in_channels"] != len(self.sequences):
             raise ValueError(
@@ -89,7 +93,7 @@ class UnconditionalPipeline(DiffusionPipeline):
     @property
     def sequences(self) -> tuple[str, ...]:
         """Names of the channels, in their order."""
-        return tuple(name for _, name in sorted(self.config["sequences"].items(), key=lambda item: int(item[0])))
+        return in_order(self.config["sequences"])
 
     @property
     def image_range(self) -> tuple[float, float]:
@@ -154,9 +158,7 @@ class UnconditionalPipeline(DiffusionPipeline):
         self, batch_size: int, generator: torch.Generator | list[torch.Generator] | None, latents: torch.Tensor | None
     ) -> torch.Tensor:
         """Noise (N, C, H, W) as the scheduler begins with it; ValueError where what was given does not fit."""
-        size = self.unet.config["sample_size"]
-        height, width = (size, size) if isinstance(size, int) else size
-        shape = (batch_size, len(self.sequences), height, width)
+        shape = (batch_size, len(self.sequences), *size_of(self.unet))
         if isinstance(generator, list) and len(generator) != batch_size:
             raise ValueError(f"Got {len(generator)} generators for {batch_size} pictures. Give one for each.")
         if latents is None:
@@ -189,12 +191,83 @@ class UnconditionalPipeline(DiffusionPipeline):
         """Write `model_index.json` and this file, so that the repository opens where the package is not installed."""
         super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
         shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
+        copy_beside(save_directory)
+
+    def save_pretrained(self, save_directory: str | PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """As in diffusers. Raises ValueError where a LoRA adapter is loaded, which would spoil the base weights."""
+        if getattr(self.unet, "peft_config", None):
+            raise ValueError(
+                "The unet has a LoRA adapter, which would be written into the base weights. Save the adapter with "
+                "save_lora_weights, or make it part of the weights: fuse_lora() and then unload_lora_weights()."
+            )
+        super().save_pretrained(save_directory, *args, **kwargs)
 
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> UnconditionalPipeline:
         """As in diffusers, which by itself keeps components only where their very class is annotated above."""
         kept = {name: part for name, part in pipeline.components.items() if name in ("unet", "scheduler")}
         return super().from_pipe(pipeline, **{**kept, **kwargs})
+
+    def load_lora_weights(  # type: ignore[override]
+        self,
+        pretrained_model_name_or_path_or_dict: str | PathLike[str] | dict[str, torch.Tensor],
+        adapter_name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Load an adapter for the unet from a folder, a repository or a state dict; keywords as in diffusers.
+
+        Raises:
+            ValueError: no adapter for this unet in it.
+            TypeError: the unet takes no adapters.
+        """
+        if not hasattr(self.unet, "load_lora_adapter"):
+            raise TypeError(
+                f"The unet is a {type(self.unet).__name__}, which takes no adapters; expected a DenoisingUNet. "
+                "DenoisingUNet.from_unet(pipe.unet) makes it one, with the same weights."
+            )
+        source = pretrained_model_name_or_path_or_dict
+        if isinstance(source, dict) and not any(key.startswith("unet.") and "lora" in key for key in source):
+            first = next(iter(source), None)
+            raise ValueError(f"Got a state dict without keys 'unet.….lora_A'; it begins with {first}.")
+        before = set(getattr(self.unet, "peft_config", None) or {})
+        settings = {"prefix": "unet", "use_safetensors": True, **kwargs}
+        try:
+            self.unet.load_lora_adapter(source, adapter_name=adapter_name, _pipeline=self, **settings)
+        except RuntimeError as error:
+            raise ValueError("The adapter was made for a network with layers of other sizes.") from error
+        if set(getattr(self.unet, "peft_config", None) or {}) == before and not kwargs.get("hotswap"):
+            raise ValueError(f"{source} holds no adapter weights whose names begin with 'unet.'.")
+
+    @classmethod
+    def save_lora_weights(  # type: ignore[override]
+        cls,
+        save_directory: str | PathLike[str],
+        unet_lora_layers: dict[str, torch.nn.Module | torch.Tensor],
+        unet_lora_adapter_metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Write adapter weights, as `get_peft_model_state_dict(pipe.unet)` gives them, as safetensors."""
+        cls._save_lora_weights(
+            save_directory=save_directory,
+            lora_layers={"unet": unet_lora_layers},
+            lora_metadata={"unet": unet_lora_adapter_metadata},
+            **kwargs,
+        )
+
+    def fuse_lora(
+        self,
+        components: list[str] | None = None,
+        lora_scale: float = 1.0,
+        safe_fusing: bool = False,
+        adapter_names: list[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """As in diffusers: add the adapters to the weights."""
+        super().fuse_lora(components or ["unet"], lora_scale, safe_fusing, adapter_names, **kwargs)
+
+    def unfuse_lora(self, components: list[str] | None = None, **kwargs: Any) -> None:
+        """As in diffusers: take fused adapters out of the weights."""
+        super().unfuse_lora(components or ["unet"], **kwargs)
 
     def _check_call(self, batch_size: int, output_type: str, tensors: Sequence[str]) -> None:
         if batch_size < 1:
@@ -250,9 +323,3 @@ class UnconditionalPipeline(DiffusionPipeline):
         affine = np.diag([-edge, -edge, edge, 1.0])
         affine[:2, 3] = edge * (width - 1) / 2, edge * (height - 1) / 2
         return Scan(picture.transpose(0, 2, 1)[..., None], affine, self.sequences)
-
-
-def _numbered(values: Mapping[Any, Any] | Sequence[Any]) -> dict[str, Any]:
-    """{"0": first, …}, as `model_index.json` can hold it: of a list diffusers thinks that it names a component."""
-    numbered = values if isinstance(values, Mapping) else dict(enumerate(values))
-    return {str(key): value for key, value in numbered.items()}

@@ -30,6 +30,7 @@ ROOTS = ("", "registration")  # the package itself, and what makes diffusers fin
 PUBLISHABLE_MAY_IMPORT = sys.stdlib_module_names | {
     "numpy", "torch", "diffusers", "transformers", "peft", "PIL", "monai",
 }  # fmt: skip
+SHARED = re.compile(r"meddiffusers_[a-z_]+_v\d+")  # files of functions, which publishable files import from beside them
 
 Check = Callable[..., list[str]]
 
@@ -100,13 +101,18 @@ def publishable_files(*folders: Path) -> list[Path]:
 
 
 def self_containment_faults(*folders: Path) -> list[str]:
-    """Imports that a file cannot make when it is downloaded alone, and does not say so where they fail."""
+    """Imports that a file cannot make where it is downloaded to, and does not say so where they fail.
+
+    It may import files beside it that carry their published name here already, and so are found in both places.
+    """
     faults = []
     for path in publishable_files(*folders):
         tree = parse(path)
         optional = optional_imports(tree)
+        beside = {f".{other.stem}" for other in path.parent.glob("*.py") if SHARED.fullmatch(other.stem)}
         for line, name in imports(tree):
-            if name.partition(".")[0] not in PUBLISHABLE_MAY_IMPORT and (line, name) not in optional:
+            allowed = name.partition(".")[0] in PUBLISHABLE_MAY_IMPORT or name.rpartition(".")[0] in beside
+            if not allowed and (line, name) not in optional:
                 faults.append(f"{path.name}:{line}: a publishable file may not import {name}")
     return faults
 
@@ -141,6 +147,9 @@ def naming_faults(*folders: Path) -> list[str]:
     for path in publishable_files(*folders):
         tree = parse(path)
         name = published_name(tree)
+        if SHARED.fullmatch(path.stem):
+            faults += [] if name == path.stem else [f"{path.name}: expected PUBLISHED_AS = {path.stem!r}, got {name!r}"]
+            continue
         if not re.fullmatch(rf"meddiffusers_{path.stem}_v\d+", name) or not (name.islower() and name.isidentifier()):
             faults.append(f'{path.name}: expected PUBLISHED_AS = "meddiffusers_{path.stem}_v<number>", got {name!r}')
         if name and owners.setdefault(name, path) != path:
@@ -203,6 +212,13 @@ def test_a_publishable_file_may_use_the_package_where_it_is_installed(tmp_path: 
     assert self_containment_faults(tmp_path) == []
 
 
+def test_it_may_use_a_file_that_is_published_beside_it(tmp_path: Path) -> None:
+    files = {"a.py": "from .meddiffusers_b_v1 import f", "meddiffusers_b_v1.py": 'PUBLISHED_AS = "meddiffusers_b_v1"'}
+    assert self_containment_faults(written(tmp_path, files)) == []
+    (tmp_path / "a.py").unlink()
+    assert naming_faults(tmp_path) == []
+
+
 PUBLISHED = 'PUBLISHED_AS = "meddiffusers_vae_v1"\nclass VAE:\n    """A model."""\n'
 
 OPTIONAL = "def f():\n    try:\n        from meddiffusers.types import A\n    except ImportError as error:\n        {}"
@@ -222,6 +238,8 @@ OFFENDERS: list[tuple[Check, dict[str, str], str]] = [
     (circle_faults, {"data/a.py": "from . import f", "data/__init__.py": "from .a import f"}, "circle of imports"),
     (self_containment_faults, {"vae.py": "import scipy.ndimage"}, "may not import scipy.ndimage"),
     (self_containment_faults, {"vae.py": "from .blocks import Block"}, "may not import .blocks.Block"),
+    (self_containment_faults, {"a.py": "from .meddiffusers_b_v1 import f"}, "may not import .meddiffusers_b_v1.f"),
+    (self_containment_faults, {"a.py": "from .b_v1 import f", "b_v1.py": ""}, "may not import .b_v1.f"),
     (self_containment_faults, {"vae.py": "def f():\n    from meddiffusers.types import A"}, "vae.py:2: a publishable"),
     (self_containment_faults, {"vae.py": OPTIONAL.format("pass")}, "vae.py:3: a publishable"),
     (self_containment_faults, {"vae.py": "try:\n    import meddiffusers\nexcept ImportError:\n    raise"}, "vae.py:2"),
@@ -229,6 +247,7 @@ OFFENDERS: list[tuple[Check, dict[str, str], str]] = [
     (naming_faults, {"gan.py": PUBLISHED}, 'expected PUBLISHED_AS = "meddiffusers_gan_v<number>"'),
     (naming_faults, {"vae.py": PUBLISHED.replace("_v1", "")}, "got 'meddiffusers_vae'"),
     (naming_faults, {"vae.py": PUBLISHED + "class Output:\n    x: int"}, "class Output has no docstring"),
+    (naming_faults, {"meddiffusers_b_v1.py": 'PUBLISHED_AS = "b"'}, "expected PUBLISHED_AS = 'meddiffusers_b_v1'"),
     (naming_faults, {"vae.py": 'PUBLISHED_AS = "meddiffusers_vae_v1"'}, "no public class"),
     (safety_faults, {"a.py": "def f(x):\n    assert x > 0"}, "a.py:2: assert"),
     (safety_faults, {"a.py": "load(repo, trust_remote_code=True)"}, "trust_remote_code=True runs"),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from meddiffusers.models.denoising_unet import DenoisingUNet
     from meddiffusers.models.noisy_classifier import NoisyClassifier
     from meddiffusers.models.segmentation_unet import SegmentationUNet
+    from meddiffusers.pipelines.anomaly_detection_pipeline import AnomalyDetectionPipeline
     from meddiffusers.pipelines.attribute_vae_pipeline import AttributeVAEPipeline
     from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
     from meddiffusers.pipelines.unconditional_pipeline import UnconditionalPipeline
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0.dev0"
 
 PUBLIC = {
+    "AnomalyDetectionPipeline": "meddiffusers.pipelines.anomaly_detection_pipeline",
     "AttributeVAE": "meddiffusers.models.attribute_vae",
     "AttributeVAEPipeline": "meddiffusers.pipelines.attribute_vae_pipeline",
     "ConditionalSegmentationPipeline": "meddiffusers.pipelines.conditional_segmentation_pipeline",
@@ -35,6 +37,7 @@ PUBLIC = {
 }
 __all__ = [
     "PUBLIC",
+    "AnomalyDetectionPipeline",
     "AttributeVAE",
     "AttributeVAEPipeline",
     "ConditionalSegmentationPipeline",

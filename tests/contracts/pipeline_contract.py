@@ -49,6 +49,8 @@ def other_class(pipeline: DiffusionPipeline) -> DiffusionPipeline:
     """A pipeline of an unrelated class that has the same components."""
 
     class Stranger(DiffusionPipeline):
+        _optional_components = pipeline._optional_components
+
         def __init__(self, **parts: Any) -> None:
             super().__init__()
             self.register_modules(**parts)

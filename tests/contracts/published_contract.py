@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from diffusers.utils.dynamic_modules_utils import get_relative_imports
+
 PLAIN = {".json", ".py", ".safetensors"}
 
 
@@ -21,11 +23,14 @@ class PublishedContract:
     def build(self) -> Any:
         raise NotImplementedError
 
-    def test_the_saved_folder_holds_the_source_file(self, tmp_path: Path) -> None:
+    def test_the_saved_folder_holds_the_source_file_and_what_it_imports_from_beside_it(self, tmp_path: Path) -> None:
         part = self.build()
-        module = sys.modules[type(part).__module__]
+        module, source = sys.modules[type(part).__module__], Path(inspect.getfile(type(part)))
         part.save_pretrained(tmp_path)
-        assert contents(tmp_path)[f"{module.PUBLISHED_AS}.py"] == Path(inspect.getfile(type(part))).read_bytes()
+        saved = contents(tmp_path)
+        assert saved[f"{module.PUBLISHED_AS}.py"] == source.read_bytes()
+        for name in get_relative_imports(source):
+            assert saved[f"{name}.py"] == source.with_name(f"{name}.py").read_bytes()
 
     def test_the_saved_folder_holds_no_pickle(self, tmp_path: Path) -> None:
         self.build().save_pretrained(tmp_path)

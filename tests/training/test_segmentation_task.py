@@ -9,16 +9,16 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
 from diffusers import DDIMScheduler, UNet2DModel
 from safetensors.torch import load_file
+from short_run import run
 from torch import Tensor
 
 from meddiffusers import ConditionalSegmentationPipeline, SegmentationUNet
 from meddiffusers.data.segmentation_slices import INTENSITY_SCALE, row_features
 from meddiffusers.evaluation.segmentation_run import run_segmentation
 from meddiffusers.hub.load import load
-from meddiffusers.training import TrainingConfig, TrainingResult, train
+from meddiffusers.training import TrainingConfig, TrainingResult
 from meddiffusers.training.parsing import parse_config
 from meddiffusers.training.segmentation_data import SegmentationDataConfig
 from meddiffusers.training.segmentation_model import SegmentationModelConfig, first_pipeline
@@ -56,22 +56,6 @@ def task_of(data: dict[str, Any] | None = None, **model: Any) -> SegmentationTas
         return SegmentationTask(
             SegmentationDataConfig(**settings), SegmentationModelConfig(**{**SMALL, **model}), splits
         )
-
-
-def run(task: SegmentationTask, folder: Path, **settings: Any) -> TrainingResult:
-    """Trains as a fresh process would; four pictures a step and no warm-up unless told otherwise."""
-    torch.set_num_threads(1)
-    defaults = {"train_batch_size": 4, "learning_rate": 3e-3, "lr_warmup_steps": 0, "max_train_steps": 4}
-    forget_accelerator()
-    result = train(task, TrainingConfig(output_dir=str(folder), **{**defaults, **settings}))
-    forget_accelerator()
-    return result
-
-
-def forget_accelerator() -> None:
-    """Or a process would be held to the precision of its first run."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 def dice_of(pipeline: ConditionalSegmentationPipeline, rows: datasets.Dataset) -> float:

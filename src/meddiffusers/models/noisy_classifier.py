@@ -151,7 +151,7 @@ class NoisyClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     def gradient(self, sample: Tensor, timestep: Tensor | float | int, label: int) -> Tensor:
         """∇ log p(label given x_t) in x_t, (B, C, H, W)."""
-        with torch.enable_grad():
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(_kept, lambda tensor: tensor):
             x = sample.detach().requires_grad_()
             log_probability = self(x, timestep).logits.float().log_softmax(dim=1)[:, label].sum()
             return torch.autograd.grad(log_probability, x)[0]
@@ -166,6 +166,11 @@ class NoisyClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """Write the configuration and this file, so that the repository opens where the package is not installed."""
         super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
         shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
+
+
+def _kept(tensor: Tensor) -> Tensor:
+    """Weights as they are now: offloading may have taken them away when the gradient asks for them."""
+    return tensor.detach().clone() if isinstance(tensor, nn.Parameter) else tensor
 
 
 class AttentionPool(nn.Module):

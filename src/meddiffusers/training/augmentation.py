@@ -47,3 +47,12 @@ def without_some(image: Tensor, probability: float, random: BatchRandom) -> Tens
     rank = random.rand(count, channels).argsort(dim=1).argsort(dim=1)
     kept = torch.where(random.rand(count, 1) < probability, random.randint(1, channels + 1, (count, 1)), channels)
     return image * (rank < kept)[..., None, None]
+
+
+def mirrored(image: Tensor, labels: Tensor, random: BatchRandom) -> tuple[Tensor, Tensor]:
+    """Half of the images (B, C, H, W) with their label maps (B, R, H, W), drawn at random, with left and right changed.
+
+    Of all changes the one that leaves the intensities and shapes that a generative model is to learn.
+    """
+    turned = (random.rand(len(image), 1, 1, 1) < 0.5).to(image.device)
+    return torch.where(turned, image.flip(-1), image), torch.where(turned, labels.flip(-1), labels)

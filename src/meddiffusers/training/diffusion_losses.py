@@ -18,7 +18,16 @@ import torch
 from diffusers.training_utils import compute_snr
 from torch import Tensor
 
+from meddiffusers.training.randomness import BatchRandom
+
 VARIATIONAL_WEIGHT = 1e-3  # of the bound beside the squared error: T/1000 for the sum over T steps (Nichol & Dhariwal)
+
+
+def spread_times(batch: int, draws: int, random: BatchRandom) -> Tensor:
+    """(B·draws,) each uniform on [0, 1), those of one picture evenly apart: fewer chance ups and downs."""
+    first = random.rand(batch, 1)
+    apart = torch.arange(draws, device=first.device) / draws
+    return ((first + apart) % 1).clamp_max(1 - 1e-6).flatten()
 
 
 def denoising_target(scheduler: Any, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
 from meddiffusers.training.augmentation import moved, recoloured, without_some
-from meddiffusers.training.diffusion_losses import squared_error_and_bound
+from meddiffusers.training.diffusion_losses import spread_times, squared_error_and_bound
 from meddiffusers.training.distributed import gather_with_gradient
 from meddiffusers.training.randomness import BatchRandom
 from meddiffusers.training.segmentation_model import SegmentationModelConfig
@@ -46,7 +46,7 @@ class MaskDenoising:
         image, masks = self.augmented(batch, draws, random)
         noised = max(1, round(min(1, self.config.noise_draws) * len(image)))  # pictures, the first ones
         x0 = self._in_range(masks[: noised * draws])
-        times = _spread_times(noised, draws, random)
+        times = spread_times(noised, draws, random)
         times = times.sqrt() if self.predicts_labels else times
         timesteps = (times * self.noise.config.num_train_timesteps).long()
         noise = random.randn_like(x0)
@@ -100,10 +100,3 @@ def _one_rater_a_draw(masks: Tensor, draws: int, random: BatchRandom) -> Tensor:
     batch, raters = masks.shape[:2]
     chosen = random.randint(0, raters, (batch, draws))
     return masks[torch.arange(batch, device=masks.device)[:, None], chosen].flatten(0, 1)
-
-
-def _spread_times(batch: int, draws: int, random: BatchRandom) -> Tensor:
-    """(B·draws,) each uniform on [0, 1), those of one picture evenly apart: fewer chance ups and downs."""
-    first = random.rand(batch, 1)
-    apart = torch.arange(draws, device=first.device) / draws
-    return ((first + apart) % 1).clamp_max(1 - 1e-6).flatten()

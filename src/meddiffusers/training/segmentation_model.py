@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import torch
 from diffusers import UNet2DModel
-from peft.utils import get_peft_model_state_dict
 
 from meddiffusers.hub.load import load
 from meddiffusers.models.segmentation_unet import SegmentationUNet
 from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
 from meddiffusers.training.fields import Range, check_fields, list_setting, setting
 from meddiffusers.training.segmentation_data import SegmentationDataConfig
-from meddiffusers.training.unets import noise_scheduler, unet_settings
+from meddiffusers.training.unets import UNET_RANGES, UNetConfig, check_same, noise_scheduler
 
 
 @dataclass
-class SegmentationModelConfig:
+class SegmentationModelConfig(UNetConfig):
     """Which network, and how it learns."""
 
-    pretrained_model_name_or_path: str | None = setting(None, "Repository or folder to start from.")
-    revision: str | None = setting(None, "Branch, tag or commit of that repository.")
-    rank: int | None = setting(None, "Train a LoRA adapter of this rank, and nothing else.")
-    lora_alpha: int | None = setting(None, "Scale of the adapter, over its rank; the rank itself if not given.")
-
-    patch_size: int = setting(2, "Pixels of each side that the networks see as one.")
-    block_out_channels: list[int] = list_setting([32, 64, 96], "Channels of the denoiser's levels.")
-    layers_per_block: int = setting(1, "Residual blocks of a level.")
-    attention_levels: list[int] = list_setting([], "Levels of the denoiser with attention, counted from 0.")
-    attention_head_dim: int | None = setting(None, "Channels of an attention head; one head if not given.")
-    norm_num_groups: int = setting(16, "Groups of the normalisation.")
     image_block_out_channels: list[int] = list_setting([], "Channels of the image network's levels; none without.")
     feature_channels: int = setting(32, "Channels of what the image network makes of an image.")
 
@@ -63,19 +49,12 @@ class SegmentationModelConfig:
             )
 
 
-_COUNT, _PART, _NOT_NEGATIVE = Range(1), Range(0, 1), Range(0)
-_RANGES = {
-    "rank": _COUNT,
-    "lora_alpha": _COUNT,
-    "patch_size": _COUNT,
-    "layers_per_block": _COUNT,
-    "attention_head_dim": _COUNT,
-    "norm_num_groups": _COUNT,
-    "feature_channels": _COUNT,
+_RANGES = UNET_RANGES | {
+    "feature_channels": Range(1),
     "snr_gamma": Range(0, open_low=True),
-    "dice_weight": _NOT_NEGATIVE,
+    "dice_weight": Range(0),
     "noise_draws": Range(0, open_low=True),
-    "sequence_dropout": _PART,
+    "sequence_dropout": Range(0, 1),
 }
 
 
@@ -88,11 +67,7 @@ def first_pipeline(data: SegmentationDataConfig, config: SegmentationModelConfig
     """
     if config.pretrained_model_name_or_path:
         return _repository(data, config)
-    if config.rank:
-        raise ValueError(
-            f"rank={config.rank} but pretrained_model_name_or_path is not set; an adapter changes weights that there "
-            "are: give --pretrained_model_name_or_path REPOSITORY."
-        )
+    config.check_start()
     id2label = dict(enumerate(["background", *data.classes]))
     channels = 1 if len(id2label) == 2 else len(id2label)
     unet = SegmentationUNet(
@@ -101,10 +76,8 @@ def first_pipeline(data: SegmentationDataConfig, config: SegmentationModelConfig
         out_channels=2 * channels if config.variance_type == "learned_range" else None,
         patch_size=config.patch_size,
         sample_size=data.resolution,
-        denoiser=_network(config.block_out_channels, config.attention_levels, config),
-        image_network=_network(config.image_block_out_channels, [], config)
-        if config.image_block_out_channels
-        else None,
+        denoiser=config.settings(config.block_out_channels, config.attention_levels),
+        image_network=config.settings(config.image_block_out_channels, []) if config.image_block_out_channels else None,
         feature_channels=config.feature_channels,
     )
     return ConditionalSegmentationPipeline(
@@ -114,24 +87,6 @@ def first_pipeline(data: SegmentationDataConfig, config: SegmentationModelConfig
         id2label=id2label,
         spacing=data.spacing,
         mask_range=config.mask_range,
-    )
-
-
-def save_adapter(pipeline: ConditionalSegmentationPipeline, folder: Path) -> None:
-    """Writes the adapter of a pipeline as `load_lora_weights` reads it, in half precision."""
-    layers = {name: tensor.to(torch.float16) for name, tensor in get_peft_model_state_dict(pipeline.unet).items()}
-    scale = pipeline.unet.peft_config["default"].to_dict()  # without it the adapter would load with its rank as α
-    pipeline.save_lora_weights(folder, unet_lora_layers=layers, unet_lora_adapter_metadata=scale)
-
-
-def _network(channels: list[int], attention: list[int], config: SegmentationModelConfig) -> dict[str, Any]:
-    """Settings of a UNet2DModel."""
-    return unet_settings(
-        channels,
-        layers=config.layers_per_block,
-        attention_levels=attention,
-        head_dim=config.attention_head_dim,
-        groups=config.norm_num_groups,
     )
 
 
@@ -149,9 +104,5 @@ def _repository(data: SegmentationDataConfig, config: SegmentationModelConfig) -
         "classes": list(pipeline.id2label.values())[1:],
         "spacing": pipeline.config["spacing"],
     }
-    differing = [
-        f"{key} {value!r} (here {getattr(data, key)!r})" for key, value in theirs.items() if getattr(data, key) != value
-    ]
-    if differing:
-        raise ValueError(f"{name} has {', '.join(differing)}. Configure the same to start from it.")
+    check_same(name, theirs, data)
     return pipeline

@@ -21,9 +21,9 @@ from meddiffusers.pipelines.conditional_segmentation_pipeline import Conditional
 from meddiffusers.training.mask_denoising import MaskDenoising
 from meddiffusers.training.randomness import BatchRandom
 from meddiffusers.training.segmentation_data import SegmentationDataConfig, SegmentationImages, load_segmentation_data
-from meddiffusers.training.segmentation_model import SegmentationModelConfig, first_pipeline, save_adapter
+from meddiffusers.training.segmentation_model import SegmentationModelConfig, first_pipeline
 from meddiffusers.training.task import Validation
-from meddiffusers.training.unets import add_adapter
+from meddiffusers.training.unets import add_adapter, round_to_half, save_adapter
 
 VALIDATED, SHOWN = 48, 8  # test pictures of a validation, and those of them that it draws
 
@@ -75,9 +75,7 @@ class SegmentationTask:
     def build_pipeline(self, modules: Mapping[str, nn.Module]) -> ConditionalSegmentationPipeline:
         """The pipeline around the trained network, whose weights are rounded if they are to be stored so."""
         if self.config.half_weights:
-            with torch.no_grad():
-                for trained in (weight for weight in modules["unet"].parameters() if weight.requires_grad):
-                    trained.copy_(trained.half())
+            round_to_half(modules["unet"])
         return self._with(modules["unet"])
 
     def save(self, pipeline: ConditionalSegmentationPipeline, folder: Path) -> None:

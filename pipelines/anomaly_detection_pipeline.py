@@ -1,0 +1,382 @@
+"""Find anomalies by asking a diffusion model how the same picture would look if it were healthy.
+
+Wolleb et al. 2022, "Diffusion models for medical anomaly detection". The picture is noised by deterministic DDIM and
+denoised again, now with the score of a label added to the model's own; what changed is the anomaly.
+
+| symbol | here | shape |
+|---|---|---|
+| x_0 | the picture, in [0, 1] to the user and in `image_range` to the model | (N, C, H, W) |
+| L | `strength`, the part of the way to pure noise | |
+| x̂_0 | `counterfactual` | (N, C, H, W) |
+| s | `guidance_scale` | |
+| a | `anomaly_map`, the mean of |x_0 − x̂_0| over the channels that there are | (N, H, W) |
+
+    x_L = DDIM-inversion of x_0;    x̂_0 = DDIM of x_L with the guided output
+    method "classifier":       ε̂ = ε − σ_t s (H W / 256²) ∇ log p(target | x_t)      (their algorithm 1)
+    method "classifier_free":  D̂ = D(x_t) + s (D(x_t, target) − D(x_t))               (Ho and Salimans 2022)
+    method "none":             ε̂ = ε: what the model cannot reconstruct is the anomaly
+
+The same evidence is spread over as many more pixels as there are, so each pixel's part of the gradient falls as
+1/(H W); the factor makes s mean what it does in the paper, whose pictures have 256² pixels, for every size. It does not
+depend on the number of steps, being part of ε̂. Where the classifier is sure that x_t is healthy the gradient vanishes,
+and the picture returns as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+
+from .meddiffusers_slices_v1 import (
+    checked_pictures,
+    copy_beside,
+    cut_subject,
+    in_order,
+    is_subject,
+    numbered,
+    size_of,
+    stride_of,
+)
+
+PUBLISHED_AS = "meddiffusers_anomaly_detection_pipeline_v1"  # `custom_pipeline` name of a published repository
+OUTPUT_TYPES = ("np", "pt", "pil")
+METHODS = ("classifier", "classifier_free", "none")
+ENCODINGS = ("inversion", "noise")
+PAPER_PIXELS = 256**2  # of the pictures whose gradient scale s is
+TOP = 0.01  # part of the pixels, those of the largest map, that a slice's score is the mean of
+BINS = 256  # of Otsu's histogram
+
+
+@dataclass
+class AnomalyDetectionPipelineOutput(BaseOutput):
+    """What is known of N pictures.
+
+    counterfactual: the pictures as they would be, in [0, 1]: an array (N, H, W, C), a tensor (N, C, H, W), or for each
+        picture a list of 8-bit PIL images, one for each sequence.
+    anomaly_map: (N, H, W), in [0, 1].
+    mask: (N, H, W) uint8, 1 where the map exceeds the threshold (PIL: mode "L", 255 there).
+    score: (N,), the mean of the map over the hundredth of the pixels where it is largest.
+    threshold: of the mask.
+
+    For scans, counterfactual, map and mask are each a `Scan` on the voxels of the subject's files, and `score` is that
+    of the slices; the largest is that of the volume.
+    """
+
+    counterfactual: Any
+    anomaly_map: Any
+    mask: Any
+    score: Any
+    threshold: float
+
+
+class AnomalyDetectionPipeline(DiffusionPipeline):
+    """What is not as in a healthy picture.
+
+    unet: a `DenoisingUNet`, or, without labels, a `UNet2DModel`.
+    scheduler: a `ReversibleDDIMScheduler`.
+    classifier: a `NoisyClassifier`, for the method of that name.
+    sequences: names of the channels, in their order.
+    spacing: edge length in mm of the pixels that the model was trained on; None if unknown. Scans are brought to it.
+    image_range: what the intensities 0 and 1 are to the model.
+
+    Raises:
+        ValueError: another number of sequences than unet or classifier have channels.
+        TypeError: a scheduler that has no inverse.
+    """
+
+    model_cpu_offload_seq = "unet->classifier"  # type: ignore[assignment]
+    _optional_components = ["classifier"]
+    _callback_tensor_inputs = ["latents"]
+    unet: Any  # set by register_modules
+    classifier: Any
+    scheduler: Any
+
+    def __init__(
+        self,
+        unet: ModelMixin,
+        scheduler: SchedulerMixin,
+        classifier: ModelMixin | None = None,
+        sequences: Any = ("t1", "t1ce", "t2", "flair"),
+        spacing: float | None = None,
+        image_range: Any = (-1.0, 1.0),
+    ) -> None:
+        super().__init__()
+        self.register_modules(unet=unet, scheduler=scheduler, classifier=classifier)
+        self.register_to_config(
+            sequences=numbered(sequences),
+            spacing=None if spacing is None else float(spacing),  # diffusers warns of an int when it loads one
+            image_range={number: float(end) for number, end in numbered(image_range).items()},
+        )
+        if not hasattr(scheduler, "invert_step"):
+            raise TypeError(
+                f"The scheduler is a {type(scheduler).__name__}, whose steps have no inverses; expected "
+                "ReversibleDDIMScheduler.from_config(scheduler.config)."
+            )
+        for name, part in (("unet", unet), ("classifier", classifier)):
+            if part is not None and part.config["in_channels"] != len(self.sequences):
+                raise ValueError(
+                    f"The {name} has {part.config['in_channels']} channels; got {len(self.sequences)} sequences "
+                    f"({', '.join(self.sequences)}). Give those that it was trained with."
+                )
+
+    @property
+    def sequences(self) -> tuple[str, ...]:
+        """Names of the channels, in their order."""
+        return in_order(self.config["sequences"])
+
+    @property
+    def image_range(self) -> tuple[float, float]:
+        """What the intensities 0 and 1 are to the model."""
+        return self.config["image_range"]["0"], self.config["image_range"]["1"]
+
+    @property
+    def interrupt(self) -> bool:
+        """Set `_interrupt` in a callback to end the call early, with the pictures as they are."""
+        return self._interrupt
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Any,
+        guidance_scale: float = 100.0,
+        strength: float = 0.5,
+        num_inference_steps: int = 50,
+        target: str = "healthy",
+        method: str | None = None,
+        encoding: str = "inversion",
+        inversion_rounds: int = 1,
+        batch_size: int = 32,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        threshold: float | None = None,
+        output_type: str = "np",
+        callback_on_step_end: Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]] | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        return_dict: bool = True,
+    ) -> AnomalyDetectionPipelineOutput | tuple[Any, ...]:
+        """Look for anomalies in pictures, or in a subject's scans.
+
+        image: what `checked_pictures` takes; or scans, for which the package meddiffusers must be installed.
+        guidance_scale: s; of "classifier" about 100, of "classifier_free" about 3.
+        strength: L, in (0, 1].
+        num_inference_steps: to the noise, and as many back.
+        target: label of what the counterfactual is to be.
+        method: "classifier", "classifier_free" or "none"; by default the first where there is a classifier.
+        encoding: "inversion", which draws nothing; or "noise": x_L is drawn, as Wyatt et al. 2022 do (AnoDDPM).
+        inversion_rounds: network passes for each step to the noise; more bring the picture back more exactly.
+        batch_size: pictures that the networks see at once.
+        generator: of the noise, where it is drawn: one for all, or a list of one for each picture.
+        threshold: of the mask; by default Otsu's, of all pixels of the call that are not black.
+        output_type: "np", "pt" or "pil"; scans come back as scans.
+        callback_on_step_end: called as `f(pipeline, step, timestep, tensors)` after each step back from the noise.
+
+        Raises:
+            ValueError: input that does not fit, before any work, with what to do.
+            ImportError: scans without meddiffusers.
+        """
+        method = method or self._method()
+        self._check_call(method, target, encoding, inversion_rounds, batch_size, output_type)
+        self._check_callback(callback_on_step_end_tensor_inputs)
+        subject = self._cut(image) if is_subject(image) else None
+        pictures = self.preprocess(image) if subject is None else torch.from_numpy(subject.pictures)
+        x_0 = self._to_model(pictures)
+        noise = self.prepare_latents(len(pictures), pictures.shape[2:], generator) if encoding == "noise" else None
+        self._interrupt = False
+        self.scheduler.set_timesteps(num_inference_steps, device=x_0.device, strength=strength)
+        predict = self._predictor(method, target, guidance_scale)
+        passes = num_inference_steps * (2 if noise is None else 1)
+        done = []
+        with self.progress_bar(total=passes * len(x_0.split(batch_size))) as bar:
+            for first in range(0, len(x_0), batch_size):
+                part = slice(first, first + batch_size)
+                x = (
+                    self._inverted(x_0[part], inversion_rounds, bar)
+                    if noise is None
+                    else self._noised(x_0, noise)[part]
+                )
+                for number, timestep in enumerate(self.scheduler.timesteps):
+                    if self.interrupt:
+                        continue
+                    x = self.scheduler.step(predict(x, timestep), timestep, x).prev_sample
+                    if callback_on_step_end is not None:
+                        tensors = dict.fromkeys(callback_on_step_end_tensor_inputs, x)
+                        x = callback_on_step_end(self, number, timestep, tensors).get("latents", x)
+                    bar.update()
+                done.append(x)
+        self.maybe_free_model_hooks()
+        counterfactual = self._from_model(torch.cat(done))
+        output = self._postprocess(pictures, counterfactual, threshold, "np" if subject is not None else output_type)
+        output = output if subject is None else self._restore(subject, output)
+        return output if return_dict else output.to_tuple()
+
+    def preprocess(self, image: Any) -> torch.Tensor:
+        """Images as checked (N, C, H, W) floats in [0, 1]; takes and raises what `checked_pictures` does."""
+        return checked_pictures(image, self.sequences, stride_of(self.unet))
+
+    def prepare_latents(
+        self, images: int, size: Sequence[int], generator: torch.Generator | list[torch.Generator] | None
+    ) -> torch.Tensor:
+        """Noise (N, C, H, W), of a generator for each picture if a list."""
+        if isinstance(generator, list) and len(generator) != images:
+            raise ValueError(f"Got {len(generator)} generators for {images} pictures. Give one for each.")
+        return randn_tensor((images, len(self.sequences), *size), generator, self._execution_device, self.unet.dtype)
+
+    def predict(self, latents: torch.Tensor, timestep: Any, label: int | None = None) -> torch.Tensor:
+        """The network's prediction, without a learnt variance."""
+        labels = () if label is None else (torch.full((len(latents),), label, device=latents.device),)
+        return self.unet(latents, timestep, *labels).sample[:, : latents.shape[1]]
+
+    def to_json_string(self) -> str:
+        """`model_index.json`, without the folder the pipeline happened to be loaded from."""
+        config = json.loads(super().to_json_string())
+        config.pop("_name_or_path", None)
+        return json.dumps(config, indent=2, sort_keys=True) + "\n"
+
+    def save_config(self, save_directory: str | PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
+        """Write `model_index.json` and this file, so that the repository opens where the package is not installed."""
+        super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
+        shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
+        copy_beside(save_directory)
+
+    @classmethod
+    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> AnomalyDetectionPipeline:
+        """As in diffusers, which by itself keeps components only where their very class is annotated above."""
+        known = ("unet", "classifier", "scheduler")
+        kept = {name: part for name, part in pipeline.components.items() if name in known}
+        return super().from_pipe(pipeline, **{**kept, **kwargs})
+
+    # Checks
+
+    def _check_call(
+        self, method: str, target: str, encoding: str, rounds: int, batch_size: int, output_type: str
+    ) -> None:
+        if method not in METHODS or encoding not in ENCODINGS or output_type not in OUTPUT_TYPES:
+            raise ValueError(
+                f"Got method={method!r}, encoding={encoding!r} and output_type={output_type!r}; expected one of "
+                f"{', '.join(METHODS)}, one of {', '.join(ENCODINGS)}, and one of {', '.join(OUTPUT_TYPES)}."
+            )
+        if rounds < 1 or batch_size < 1:
+            raise ValueError(f"inversion_rounds={rounds} and batch_size={batch_size}; expected at least 1 of each.")
+        if method == "classifier" and self.classifier is None:
+            raise ValueError("method='classifier' but this pipeline has no classifier. Give it one, or another method.")
+        known = self._labels(method)
+        if method != "none" and target not in known:
+            raise ValueError(f"target={target!r}; expected one of {', '.join(known) or '(none: it knows no labels)'}.")
+
+    def _check_callback(self, tensors: Sequence[str]) -> None:
+        unknown = set(tensors) - set(self._callback_tensor_inputs)
+        if unknown:
+            raise ValueError(f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}; there is only latents.")
+
+    # Steps of a call
+
+    def _labels(self, method: str) -> dict[str, int]:
+        """Ids by name of the labels that the network of a method knows."""
+        network = self.classifier if method == "classifier" else self.unet
+        return {name: number for number, name in getattr(network, "id2label", {}).items()}
+
+    def _method(self) -> str:
+        """The one that the components allow."""
+        if self.classifier is not None:
+            return "classifier"
+        return "classifier_free" if self._labels("classifier_free") else "none"
+
+    def _to_model(self, pictures: torch.Tensor) -> torch.Tensor:
+        low, high = self.image_range
+        return (low + (high - low) * pictures).to(self._execution_device, self.unet.dtype)
+
+    def _from_model(self, x: torch.Tensor) -> torch.Tensor:
+        low, high = self.image_range
+        return ((x.float().cpu() - low) / (high - low)).clamp(0, 1)
+
+    def _inverted(self, x: torch.Tensor, rounds: int, bar: Any) -> torch.Tensor:
+        """x_L of x_0, by the inverses of the steps that lead back."""
+        for timestep in self.scheduler.timesteps.flip(0):
+            guess = x
+            for _ in range(rounds):
+                guess = self.scheduler.invert_step(self.predict(guess, timestep), timestep, x, guess).next_sample
+            x = guess
+            bar.update()
+        return x
+
+    def _noised(self, x: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """x_L of x_0, drawn."""
+        return self.scheduler.add_noise(x, noise, self.scheduler.timesteps[:1].expand(len(x)))
+
+    def _predictor(self, method: str, target: str, scale: float) -> Callable[[torch.Tensor, Any], torch.Tensor]:
+        """The guided prediction, a function of x_t and t."""
+        label = self._labels(method).get(target, 0)
+
+        def by_classifier(x: torch.Tensor, timestep: Any) -> torch.Tensor:
+            predicted, gradient = self.predict(x, timestep), self.classifier.gradient(x, timestep, label)
+            normalised = scale * x.shape[-1] * x.shape[-2] / PAPER_PIXELS
+            return self.scheduler.guided(predicted, timestep, normalised * gradient)
+
+        def classifier_free(x: torch.Tensor, timestep: Any) -> torch.Tensor:
+            free = self.predict(x, timestep)
+            return free + scale * (self.predict(x, timestep, label) - free)
+
+        return {"classifier": by_classifier, "classifier_free": classifier_free, "none": self.predict}[method]
+
+    def _postprocess(
+        self, pictures: torch.Tensor, counterfactual: torch.Tensor, threshold: float | None, output_type: str
+    ) -> AnomalyDetectionPipelineOutput:
+        present = pictures.amax(dim=(2, 3)) > 0  # (N, C): a sequence that is missing is black
+        changed = (pictures - counterfactual).abs() * present[:, :, None, None]
+        anomaly = changed.sum(dim=1) / present.sum(dim=1).clamp_min(1)[:, None, None]
+        highest = anomaly.flatten(1).topk(max(1, round(TOP * anomaly[0].numel())), dim=1).values
+        threshold = otsu(anomaly[(pictures > 0).any(dim=1)]) if threshold is None else float(threshold)
+        found: dict[str, Any] = {
+            "counterfactual": counterfactual,
+            "anomaly_map": anomaly,
+            "mask": (anomaly > threshold).byte(),
+            "score": highest.mean(dim=1),
+        }
+        if output_type != "pt":
+            found = {name: tensor.numpy() for name, tensor in found.items()}
+            found["counterfactual"] = np.moveaxis(found["counterfactual"], 1, -1)
+        if output_type == "pil":
+            grey = np.rint(255 * found["counterfactual"]).astype(np.uint8)
+            found["counterfactual"] = [[PIL.Image.fromarray(c) for c in np.moveaxis(one, -1, 0)] for one in grey]
+            found["mask"] = [PIL.Image.fromarray(255 * mask) for mask in found["mask"]]
+        return AnomalyDetectionPipelineOutput(**found, threshold=threshold)
+
+    def _cut(self, source: Any) -> Any:
+        """A subject's scans as the slices that the unet takes, which know the way back."""
+        return cut_subject(source, self.sequences, self.config["spacing"], size_of(self.unet))
+
+    def _restore(self, subject: Any, output: AnomalyDetectionPipelineOutput) -> AnomalyDetectionPipelineOutput:
+        """Maps of slices as scans on the voxels of the subject's files."""
+        return AnomalyDetectionPipelineOutput(
+            counterfactual=subject.restore(np.moveaxis(output.counterfactual, -1, 1), self.sequences),
+            anomaly_map=subject.restore(output.anomaly_map[:, None], ["anomaly"]),
+            mask=subject.restore(output.mask[:, None], ["anomaly"]),
+            score=output.score,
+            threshold=output.threshold,
+        )
+
+
+def otsu(values: torch.Tensor) -> float:
+    """The threshold that leaves the least variance within the two classes it makes (Otsu 1979); 0 of no values."""
+    low, high = (float(end) for end in values.aminmax()) if values.numel() else (0.0, 0.0)
+    if low == high:
+        return high
+    counts = torch.histc(values.float(), BINS, low, high).double()
+    centres = low + (high - low) * (torch.arange(BINS, dtype=torch.float64) + 0.5) / BINS
+    below, total = counts.cumsum(0), (counts * centres).cumsum(0)
+    above = below[-1] - below
+    between = below * above * (total / below.clamp_min(1) - (total[-1] - total) / above.clamp_min(1)).square()
+    return low + (high - low) * (int(between.argmax()) + 1) / BINS

@@ -1,0 +1,269 @@
+"""Counterfactuals: the contracts, and pictures for which everything is known.
+
+Known pictures are a mixture of two Gaussians: N(m_y, s²) in each pixel, with one mean m_y where they are healthy and
+another where they are diseased. The networks are exact: E[x_0 | x_t], E[x_0 | x_t, y] and log p(y | x_t).
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from contracts.pipeline_contract import DenoisingContract, PipelineContract, generator, seeded
+from contracts.published_contract import PublishedContract
+from diffusers import DDIMScheduler, UNet2DModel
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from small_segmentation import NETWORK, pictures
+from torch import Tensor
+
+from meddiffusers import AnomalyDetectionPipeline, DenoisingUNet, NoisyClassifier, ReversibleDDIMScheduler
+from meddiffusers.pipelines.anomaly_detection_pipeline import otsu
+
+LABELS = ["healthy", "diseased"]
+
+
+def small(labels: bool = True, classifier: bool = True, **config: Any) -> AnomalyDetectionPipeline:
+    with seeded():
+        unet = DenoisingUNet(in_channels=4, sample_size=8, network=NETWORK, id2label=LABELS if labels else None).eval()
+        judge = NoisyClassifier(4, LABELS, sample_size=8, block_out_channels=(4, 8), norm_num_groups=2).eval()
+    pipeline = AnomalyDetectionPipeline(unet, ReversibleDDIMScheduler(), judge if classifier else None, **config)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+class TestAnomalyDetectionPipeline(PipelineContract, DenoisingContract, PublishedContract):
+    """With noise that is drawn; without, nothing depends on a generator."""
+
+    def build(self) -> Any:
+        pipeline = small()
+        pipeline.set_progress_bar_config(disable=False)
+        return pipeline
+
+    def arguments(self, batch_size: int) -> dict[str, Any]:
+        image = pictures(1, 4, 8, 8).expand(batch_size, -1, -1, -1)
+        return {"image": image, "num_inference_steps": 2, "encoding": "noise", "guidance_scale": 1e4}
+
+    def test_output_types_agree(self) -> None:
+        pipeline, call = small(), self.arguments(2)
+        array, tensor, pil = (
+            pipeline(**call, generator=generator(0), output_type=kind, threshold=0.3) for kind in ("np", "pt", "pil")
+        )
+        assert array.counterfactual.shape == (2, 8, 8, 4) and array.anomaly_map.shape == (2, 8, 8)
+        np.testing.assert_array_equal(tensor.counterfactual.movedim(1, -1).numpy(), array.counterfactual)
+        for name in ("anomaly_map", "mask", "score"):
+            np.testing.assert_array_equal(getattr(tensor, name).numpy(), getattr(array, name))
+        for number, images in enumerate(pil.counterfactual):
+            grey = np.stack([np.asarray(image) for image in images], axis=-1)
+            np.testing.assert_allclose(grey, 255 * array.counterfactual[number], atol=0.501)
+            assert isinstance(pil.mask[number], PIL.Image.Image)
+            np.testing.assert_array_equal(np.asarray(pil.mask[number]), 255 * array.mask[number])
+        np.testing.assert_array_equal(array.mask, array.anomaly_map > 0.3)
+        assert array.threshold == 0.3
+
+
+MEANS = torch.full((2, 1, 16, 16), 0.4)  # of the healthy, of the diseased
+MEANS[1, :, 4:9, 6:12] = 0.8
+MEANS = 2 * MEANS - 1
+LESION = (MEANS[1] != MEANS[0])[0].numpy()
+STD = 0.05
+
+
+class KnownUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """ε of the mixture, or of one of the two."""
+
+    @register_to_config
+    def __init__(self, in_channels: int = 1, sample_size: int = 16) -> None:
+        super().__init__()
+        self.id2label, self.stride = dict(enumerate(LABELS)), 1
+        self.unused = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, sample: Tensor, timestep: Any, class_labels: Tensor | None = None) -> SimpleNamespace:
+        a, sigma = scales(timestep)
+        known = [mean + a * STD**2 / (a**2 * STD**2 + sigma**2) * (sample - a * mean) for mean in MEANS]
+        weights = log_odds(sample, timestep).softmax(dim=1)
+        if class_labels is not None:
+            weights = torch.eye(2)[class_labels]
+        clean = sum(weight[:, None, None, None] * one for weight, one in zip(weights.T, known, strict=True))
+        return SimpleNamespace(sample=(sample - a * clean) / sigma)
+
+
+class KnownClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """p(y | x_t) of the mixture."""
+
+    @register_to_config
+    def __init__(self, in_channels: int = 1) -> None:
+        super().__init__()
+        self.id2label = dict(enumerate(LABELS))
+        self.unused = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, sample: Tensor, timestep: Any) -> SimpleNamespace:
+        return SimpleNamespace(logits=log_odds(sample, timestep))
+
+    gradient = NoisyClassifier.gradient
+
+
+def scales(timestep: Any) -> tuple[float, float]:
+    signal = ReversibleDDIMScheduler().alphas_cumprod[int(timestep)].item()
+    return signal**0.5, (1 - signal) ** 0.5
+
+
+def log_odds(sample: Tensor, timestep: Any) -> Tensor:
+    a, sigma = scales(timestep)
+    variance = a**2 * STD**2 + sigma**2
+    return torch.stack([-(sample - a * mean).square().flatten(1).sum(dim=1) / (2 * variance) for mean in MEANS], dim=1)
+
+
+def known(classifier: bool = True) -> AnomalyDetectionPipeline:
+    judge = KnownClassifier() if classifier else None
+    pipeline = AnomalyDetectionPipeline(KnownUNet(), ReversibleDDIMScheduler(), judge, sequences=["grey"])
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def drawn(label: int, count: int = 4) -> Tensor:
+    return (MEANS[label] + STD * torch.randn(count, 1, 16, 16, generator=generator(label)) + 1) / 2
+
+
+ONE = 256**2 / 16**2  # the scale at which the classifier's gradient counts once
+CALL: dict[str, Any] = {"num_inference_steps": 100, "inversion_rounds": 3, "output_type": "pt"}
+
+
+class TestKnownPictures:
+    def test_by_bayes_both_ways_of_guidance_are_one(self) -> None:
+        one = known()(drawn(1), guidance_scale=ONE, **CALL)
+        other = known(classifier=False)(drawn(1), guidance_scale=1, **CALL)
+        torch.testing.assert_close(one.counterfactual, other.counterfactual, rtol=0, atol=1e-3)
+
+    @pytest.mark.parametrize("scale", [ONE, 2 * ONE])
+    def test_of_the_diseased_the_lesion_is_taken_away_and_nothing_else(self, scale: float) -> None:
+        picture = drawn(1)
+        output = known()(picture, guidance_scale=scale, **CALL)
+        expected = picture - (MEANS[1] - MEANS[0]) / 2
+        torch.testing.assert_close(output.counterfactual, expected, rtol=0, atol=0.02)
+        np.testing.assert_array_equal(output.mask, np.broadcast_to(LESION, (4, 16, 16)))
+        assert 0 < output.threshold < 0.2
+
+    def test_the_healthy_come_back_as_they_were(self) -> None:
+        both = torch.cat([drawn(0), drawn(1)])
+        output = known()(both, guidance_scale=ONE, **CALL)
+        torch.testing.assert_close(output.counterfactual[:4], both[:4], rtol=0, atol=5e-3)
+        assert output.score[:4].max() < 0.02 < 0.15 < output.score[4:].min()
+
+    def test_without_guidance_so_does_every_picture(self) -> None:
+        both = torch.cat([drawn(0), drawn(1)])
+        output = known()(both, method="none", **CALL)
+        torch.testing.assert_close(output.counterfactual, both, rtol=0, atol=2e-3)
+
+    def test_more_rounds_are_more_exact(self) -> None:
+        errors = [
+            (known()(drawn(1), method="none", **{**CALL, "num_inference_steps": 50, "inversion_rounds": rounds}))
+            .anomaly_map.mean()
+            .item()
+            for rounds in (1, 2, 4)
+        ]
+        assert errors[0] > 2 * errors[1] > 4 * errors[2]
+
+    def test_the_scale_means_the_same_for_pictures_of_every_size(self) -> None:
+        """Of a fourfold picture the gradient in each pixel is a quarter where as much is known from it."""
+        pipeline = known()
+        x = 2 * drawn(1) - 1
+        pipeline.scheduler.set_timesteps(10)
+        pipeline.classifier.gradient = lambda x, timestep, label: 1 / x[0].numel() * torch.ones_like(x)
+        small_, large = (
+            pipeline._predictor("classifier", "healthy", 7.0)(one, 500) - pipeline.predict(one, 500)
+            for one in (x, torch.randn(4, 1, 16, 16))
+        )
+        torch.testing.assert_close(small_, large, rtol=0, atol=1e-5)
+        sigma = scales(500)[1]
+        assert small_.mean().item() == pytest.approx(-sigma * 7.0 / 256**2, rel=1e-2)
+
+
+def test_a_missing_sequence_does_not_count() -> None:
+    pipeline, image = small(), pictures(2, 4, 8, 8)
+    given = {"t1": image[:, 0], "flair": image[:, 3]}
+    output = pipeline(given, num_inference_steps=2, output_type="pt", guidance_scale=1e4)
+    changed = (torch.stack([image[:, 0], image[:, 3]], dim=1) - output.counterfactual[:, [0, 3]]).abs()
+    torch.testing.assert_close(output.anomaly_map, changed.mean(dim=1))
+
+
+def test_the_result_does_not_depend_on_the_batch_size() -> None:
+    call = {"image": pictures(3, 4, 8, 8), "num_inference_steps": 2, "guidance_scale": 1e4}
+    one, other = (small()(**call, batch_size=size).anomaly_map for size in (1, 3))
+    np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_the_components_choose_the_method() -> None:
+    assert small()._method() == "classifier"
+    assert small(classifier=False)._method() == "classifier_free"
+    assert small(labels=False, classifier=False)._method() == "none"
+
+
+def test_a_plain_unet_serves() -> None:
+    with seeded():
+        unet = UNet2DModel(sample_size=8, in_channels=4, out_channels=8, **NETWORK).eval()  # with a variance, unused
+    pipeline = AnomalyDetectionPipeline(unet, ReversibleDDIMScheduler())
+    output = pipeline(pictures(1, 4, 8, 8), num_inference_steps=2)
+    assert output.anomaly_map.shape == (1, 8, 8) and np.isfinite(output.anomaly_map).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ({"method": "magic"}, "Got method='magic', encoding='inversion' and output_type='np'; expected one of class"),
+        ({"encoding": "magic"}, "encoding='magic'"),
+        ({"output_type": "latent"}, "output_type='latent'"),
+        ({"target": "cured"}, "target='cured'; expected one of healthy, diseased"),
+        ({"inversion_rounds": 0}, "inversion_rounds=0 and batch_size=32; expected at least 1 of each"),
+        ({"batch_size": 0}, "inversion_rounds=1 and batch_size=0"),
+        ({"strength": 0.0}, "strength=0.0; expected more than 0 and at most 1"),
+        ({"num_inference_steps": 501}, "num_inference_steps=501; expected 1 to 500"),
+        ({"encoding": "noise", "generator": [generator(0)]}, "Got 1 generators for 2 pictures. Give one for each"),
+        ({"image": torch.full((1, 4, 8, 8), torch.nan)}, "NaN"),
+        ({"image": "no/such/folder"}, "does not know how large its pixels are"),
+    ],
+)
+def test_bad_calls_are_refused(call: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        small()(**{"image": pictures(), **call})
+
+
+def test_a_method_that_the_components_do_not_allow_is_refused() -> None:
+    with pytest.raises(ValueError, match="method='classifier' but this pipeline has no classifier"):
+        small(classifier=False)(pictures(), method="classifier")
+    with pytest.raises(ValueError, match=r"target='healthy'; expected one of \(none: it knows no labels\)"):
+        small(labels=False)(pictures(), method="classifier_free")
+
+
+def test_parts_that_do_not_fit_are_refused() -> None:
+    parts = small().components
+    with pytest.raises(
+        TypeError, match="scheduler is a DDIMScheduler, whose steps have no inverses; expected Reversib"
+    ):
+        AnomalyDetectionPipeline(**{**parts, "scheduler": DDIMScheduler()})
+    with pytest.raises(ValueError, match=r"The unet has 4 channels; got 1 sequences \(flair\)"):
+        AnomalyDetectionPipeline(**parts, sequences=["flair"])
+
+
+class TestOtsu:
+    def test_it_parts_two_heaps(self) -> None:
+        heaps = torch.cat([0.1 + 0.02 * torch.randn(900), 0.7 + 0.05 * torch.randn(100)])
+        assert 0.15 < otsu(heaps) < 0.55
+
+    def test_it_leaves_the_least_variance_within(self) -> None:
+        values = torch.rand(500, generator=generator(0)) ** 3
+        within = [
+            sum(part.var(correction=0) * len(part) for part in (values[values <= cut], values[values > cut])).item()
+            for cut in torch.linspace(0.02, 0.98, 97)
+        ]
+        found = otsu(values)
+        ours = sum(p.var(correction=0) * len(p) for p in (values[values <= found], values[values > found])).item()
+        assert ours <= min(within) * 1.001
+
+    @pytest.mark.parametrize(("values", "expected"), [([], 0.0), ([0.3, 0.3], 0.3)])
+    def test_where_there_is_nothing_to_part(self, values: list[float], expected: float) -> None:
+        assert otsu(torch.tensor(values)) == pytest.approx(expected)

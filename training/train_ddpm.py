@@ -1,0 +1,39 @@
+"""Train a diffusion model that draws pictures from noise, or fine-tune one by a LoRA adapter on pictures of one's own.
+
+    accelerate launch training/train_ddpm.py --config training/configs/ddpm_brain.yaml
+    accelerate launch training/train_ddpm.py --config training/configs/ddpm_brain.yaml --dataset_name FOLDER \\
+        --pretrained_model_name_or_path REPOSITORY --rank 8 --output_dir runs/mine
+
+Every line of the YAML file is also an option of the command line, which wins. `ddpm_paper.yaml` is the configuration of
+Wolleb et al., MICCAI 2022. Masks only say which pictures are healthy, to a network that is told (`--label_dropout`).
+The output folder opens with `DiffusionPipeline.from_pretrained`, or, with `--rank`, with `pipe.load_lora_weights`; it
+holds `metrics.json` and pictures. `--card FACTS.yaml` also writes a whole repository with its model card, which
+`--push_to_hub --hub_model_id me/name` publishes.
+"""
+
+from __future__ import annotations
+
+from accelerate.utils import set_seed
+
+from meddiffusers.training.config import TrainingConfig
+from meddiffusers.training.denoising_model import DenoisingModelConfig
+from meddiffusers.training.denoising_task import DenoisingTask
+from meddiffusers.training.engine import train
+from meddiffusers.training.parsing import parse_config
+from meddiffusers.training.publishing import CardConfig, finish
+from meddiffusers.training.segmentation_data import SegmentationDataConfig
+
+
+def main() -> None:
+    """Train, evaluate, and write or publish the repository if asked to."""
+    data, model, training, publishing = parse_config(
+        SegmentationDataConfig, DenoisingModelConfig, TrainingConfig, CardConfig
+    )
+    facts = publishing.facts(training)
+    set_seed(training.seed)  # the network's first weights
+    task = DenoisingTask(data, model)
+    finish(train(task, training), task.evaluate, training, facts)
+
+
+if __name__ == "__main__":
+    main()
