@@ -1,0 +1,37 @@
+"""Train a classifier of noisy pictures that makes a diffusion model find anomalies.
+
+    accelerate launch training/train_classifier.py --config training/configs/anomaly_brain.yaml \\
+        --pretrained_model_name_or_path runs/ddpm-brain
+
+Every line of the YAML file is also an option of the command line, which wins. `anomaly_paper.yaml` is the configuration
+of Wolleb et al., MICCAI 2022. Masks only say which pictures are healthy. The output folder holds diffusion model and
+classifier as an `AnomalyDetectionPipeline`, which opens with `DiffusionPipeline.from_pretrained`, `metrics.json` and
+pictures. `--card FACTS.yaml` also writes a whole repository with its model card, which `--push_to_hub --hub_model_id
+me/name` publishes.
+"""
+
+from __future__ import annotations
+
+from accelerate.utils import set_seed
+
+from meddiffusers.training.classifier_task import ClassifierConfig, ClassifierTask
+from meddiffusers.training.config import TrainingConfig
+from meddiffusers.training.engine import train
+from meddiffusers.training.parsing import parse_config
+from meddiffusers.training.publishing import CardConfig, finish
+from meddiffusers.training.segmentation_data import SegmentationDataConfig
+
+
+def main() -> None:
+    """Train, evaluate, and write or publish the repository if asked to."""
+    data, model, training, publishing = parse_config(
+        SegmentationDataConfig, ClassifierConfig, TrainingConfig, CardConfig
+    )
+    facts = publishing.facts(training)
+    set_seed(training.seed)  # the network's first weights
+    task = ClassifierTask(data, model)
+    finish(train(task, training), task.evaluate, training, facts)
+
+
+if __name__ == "__main__":
+    main()
