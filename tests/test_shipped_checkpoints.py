@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from meddiffusers import PUBLIC
+from meddiffusers.data.brain_phantom.subject import BrainPhantom
 from meddiffusers.data.digits import digits
+from meddiffusers.data.scan import stacked
 from meddiffusers.evaluation.report import Report
 from meddiffusers.hub.card import card_faults
 from meddiffusers.hub.faults import identifier_faults, repository_faults, weight_faults
@@ -20,16 +22,15 @@ SHIPPED = sorted(path.parent for path in (ROOT / "examples" / "checkpoints").glo
 
 
 def published_sources() -> dict[str, str]:
-    """{published file name: text} of every model, scheduler and pipeline of this package."""
+    """{published file name: text} of every model, scheduler and pipeline of this package, and what they share."""
     files = [*ROOT.glob("src/meddiffusers/*s/*.py"), *ROOT.glob("pipelines/*.py")]
-    texts = [
-        file.read_text(encoding="utf-8") for file in files if file.stem in {m.split(".")[-1] for m in PUBLIC.values()}
-    ]
+    stems = {module.split(".")[-1] for module in PUBLIC.values()} | {"meddiffusers_slices_v1"}
+    texts = [file.read_text(encoding="utf-8") for file in files if file.stem in stems]
     return {text.split('PUBLISHED_AS = "')[1].split('"')[0] + ".py": text for text in texts}
 
 
 def test_there_is_one() -> None:
-    assert "ar-vae-mnist" in {folder.name for folder in SHIPPED}
+    assert {"ar-vae-mnist", "seg-ddpm-brain"} <= {folder.name for folder in SHIPPED}
 
 
 @pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
@@ -53,3 +54,17 @@ def test_the_digits_model_gives_the_figure_of_its_card() -> None:
     rebuilt = load(folder).reconstruct(test, output_type="pt").images
     agreement = ((rebuilt >= 0.5) == (test >= 128)).double().mean().item()
     assert agreement == pytest.approx(Report.read(folder).value("pixel agreement"), abs=2e-4)
+
+
+def test_the_segmentation_model_finds_a_plain_tumour_and_nothing_where_there_is_none() -> None:
+    pipeline = load(ROOT / "examples" / "checkpoints" / "seg-ddpm-brain")
+    pipeline.set_progress_bar_config(disable=True)
+    for lesion in ("tumour", None):
+        case = BrainPhantom(3, lesion=lesion, difficulty=0.2).volume((1.5, 1.5, 12.0))
+        scan = stacked(list(case.images.values()))
+        found = pipeline(scan, num_inference_steps=2, ensemble_size=1, generator=torch.Generator().manual_seed(0)).mask
+        mask, truth = found.array > 0, case.lesions.array > 0 if lesion else np.zeros(found.array.shape, bool)
+        if lesion:
+            assert 2 * np.count_nonzero(mask & truth) / (mask.sum() + truth.sum()) > 0.8
+        else:
+            assert not mask.any()
