@@ -329,7 +329,9 @@ class AnomalyDetectionPipeline(DiffusionPipeline):
             free = self.predict(x, timestep)
             return free + scale * (self.predict(x, timestep, label) - free)
 
-        return {"classifier": by_classifier, "classifier_free": classifier_free, "none": self.predict}[method]
+        if method == "none":
+            return self.predict
+        return by_classifier if method == "classifier" else classifier_free
 
     def _postprocess(
         self, pictures: torch.Tensor, counterfactual: torch.Tensor, threshold: float | None, output_type: str

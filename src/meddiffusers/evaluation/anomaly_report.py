@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import PIL.Image
@@ -101,12 +102,17 @@ def _pooled(counts: np.ndarray, subjects: np.ndarray, group: str, dataset: str, 
     np.add.at(own, member, counts)
     metrics = []
     for title, figure in FIGURES.items():
-        low, high = bootstrap_interval(lambda rows, of=figure: float(of(own[rows].sum(axis=0))), names.tolist(), seed)
+        low, high = bootstrap_interval(partial(_figure_of, figure, own), names.tolist(), seed)
         name = f"{title}, {group.replace('_', ' ')}" if group else title
         value = float(figure(own.sum(axis=0)))
         note = "pixels of the head in slices with an anomaly" if not group else "pixels of the head in such slices"
         metrics.append(Metric(name, value, dataset, len(counts), low, high, OVER_SUBJECTS, note))
     return metrics
+
+
+def _figure_of(figure: Callable[[np.ndarray], np.ndarray], own: np.ndarray, rows: np.ndarray) -> float:
+    """Of the counts (S, 2, B) of some subjects together."""
+    return float(figure(own[rows].sum(axis=0)))
 
 
 def _each(counts: np.ndarray, subjects: np.ndarray, dataset: str, seed: int) -> list[Metric]:
