@@ -31,7 +31,6 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import torch
-from diffusers.loaders.lora_base import LoraBaseMixin
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
@@ -48,6 +47,7 @@ from .meddiffusers_slices_v1 import (
     size_of,
     stride_of,
 )
+from .meddiffusers_unet_lora_v1 import UNetLoraMixin
 
 PUBLISHED_AS = "meddiffusers_conditional_segmentation_pipeline_v1"  # `custom_pipeline` name of a published repository
 OUTPUT_TYPES = ("np", "pt", "pil")
@@ -73,7 +73,7 @@ class ConditionalSegmentationPipelineOutput(BaseOutput):
     samples: Any
 
 
-class ConditionalSegmentationPipeline(DiffusionPipeline, LoraBaseMixin):
+class ConditionalSegmentationPipeline(UNetLoraMixin, DiffusionPipeline):
     """Segmentation by an ensemble of denoised masks.
 
     unet: a `SegmentationUNet`, or a `UNet2DModel` whose input channels are image and noisy mask.
@@ -89,7 +89,7 @@ class ConditionalSegmentationPipeline(DiffusionPipeline, LoraBaseMixin):
 
     model_cpu_offload_seq = "unet"  # type: ignore[assignment]
     _callback_tensor_inputs = ["latents"]
-    _lora_loadable_modules = ["unet"]
+    _adaptable = "SegmentationUNet.from_unet(pipe.unet, mask_channels=pipe.mask_channels)"
     unet: Any  # set by register_modules
     scheduler: Any
 
@@ -257,84 +257,11 @@ class ConditionalSegmentationPipeline(DiffusionPipeline, LoraBaseMixin):
         shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
         copy_beside(save_directory)
 
-    def save_pretrained(self, save_directory: str | PathLike[str], *args: Any, **kwargs: Any) -> None:
-        """As in diffusers. Raises ValueError where a LoRA adapter is loaded, which would spoil the base weights."""
-        if getattr(self.unet, "peft_config", None):
-            raise ValueError(
-                "The unet has a LoRA adapter, which would be written into the base weights. Save the adapter with "
-                "save_lora_weights, or make it part of the weights: fuse_lora() and then unload_lora_weights()."
-            )
-        super().save_pretrained(save_directory, *args, **kwargs)
-
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> ConditionalSegmentationPipeline:
         """As in diffusers, which by itself keeps components only where their very class is annotated above."""
         kept = {name: part for name, part in pipeline.components.items() if name in ("unet", "scheduler")}
         return super().from_pipe(pipeline, **{**kept, **kwargs})
-
-    # LoRA
-
-    def load_lora_weights(  # type: ignore[override]
-        self,
-        pretrained_model_name_or_path_or_dict: str | PathLike[str] | dict[str, torch.Tensor],
-        adapter_name: str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Load an adapter for the unet from a folder, a repository or a state dict; keywords as in diffusers.
-
-        Raises:
-            ValueError: no adapter for this unet in it.
-            TypeError: the unet takes no adapters.
-        """
-        if not hasattr(self.unet, "load_lora_adapter"):
-            raise TypeError(
-                f"The unet is a {type(self.unet).__name__}, which takes no adapters; expected a SegmentationUNet. "
-                f"SegmentationUNet.from_unet(pipe.unet, mask_channels={self.mask_channels}) makes it one, with the "
-                "same weights."
-            )
-        source = pretrained_model_name_or_path_or_dict
-        if isinstance(source, dict) and not any(key.startswith("unet.") and "lora" in key for key in source):
-            first = next(iter(source), None)
-            raise ValueError(f"Got a state dict without keys 'unet.….lora_A'; it begins with {first}.")
-        before = set(getattr(self.unet, "peft_config", None) or {})
-        settings = {"prefix": "unet", "use_safetensors": True, **kwargs}
-        try:
-            self.unet.load_lora_adapter(source, adapter_name=adapter_name, _pipeline=self, **settings)
-        except RuntimeError as error:
-            raise ValueError("The adapter was made for a network with layers of other sizes.") from error
-        if set(getattr(self.unet, "peft_config", None) or {}) == before and not kwargs.get("hotswap"):
-            raise ValueError(f"{source} holds no adapter weights whose names begin with 'unet.'.")
-
-    @classmethod
-    def save_lora_weights(  # type: ignore[override]
-        cls,
-        save_directory: str | PathLike[str],
-        unet_lora_layers: dict[str, torch.nn.Module | torch.Tensor],
-        unet_lora_adapter_metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Write adapter weights, as `get_peft_model_state_dict(pipe.unet)` gives them, as safetensors."""
-        cls._save_lora_weights(
-            save_directory=save_directory,
-            lora_layers={"unet": unet_lora_layers},
-            lora_metadata={"unet": unet_lora_adapter_metadata},
-            **kwargs,
-        )
-
-    def fuse_lora(
-        self,
-        components: list[str] | None = None,
-        lora_scale: float = 1.0,
-        safe_fusing: bool = False,
-        adapter_names: list[str] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """As in diffusers: add the adapters to the weights."""
-        super().fuse_lora(components or ["unet"], lora_scale, safe_fusing, adapter_names, **kwargs)
-
-    def unfuse_lora(self, components: list[str] | None = None, **kwargs: Any) -> None:
-        """As in diffusers: take fused adapters out of the weights."""
-        super().unfuse_lora(components or ["unet"], **kwargs)
 
     # Checks
 

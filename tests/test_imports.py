@@ -30,7 +30,7 @@ ROOTS = ("", "registration")  # the package itself, and what makes diffusers fin
 PUBLISHABLE_MAY_IMPORT = sys.stdlib_module_names | {
     "numpy", "torch", "diffusers", "transformers", "peft", "PIL", "monai",
 }  # fmt: skip
-SHARED = re.compile(r"meddiffusers_[a-z_]+_v\d+")  # files of functions, which publishable files import from beside them
+SHARED = re.compile(r"meddiffusers_[a-z_]+_v\d+")  # shared files, which publishable ones import from beside them
 
 Check = Callable[..., list[str]]
 

@@ -24,8 +24,12 @@ SHIPPED = sorted(path.parent for path in (ROOT / "examples" / "checkpoints").glo
 def published_sources() -> dict[str, str]:
     """{published file name: text} of every model, scheduler and pipeline of this package, and what they share."""
     files = [*ROOT.glob("src/meddiffusers/*s/*.py"), *ROOT.glob("pipelines/*.py")]
-    stems = {module.split(".")[-1] for module in PUBLIC.values()} | {"meddiffusers_slices_v1"}
-    texts = [file.read_text(encoding="utf-8") for file in files if file.stem in stems]
+    stems = {module.split(".")[-1] for module in PUBLIC.values()}
+    texts = [
+        file.read_text(encoding="utf-8")
+        for file in files
+        if file.stem in stems or file.stem.startswith("meddiffusers_")
+    ]
     return {text.split('PUBLISHED_AS = "')[1].split('"')[0] + ".py": text for text in texts}
 
 

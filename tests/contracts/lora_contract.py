@@ -1,0 +1,220 @@
+"""What every pipeline whose unet takes LoRA adapters promises: what is done to one gives what another way there gives.
+
+    class TestMyAdapters(LoraContract):
+        last = "conv_out"  # layer in whose weights `predicted` is affine
+
+        def build(self) -> Any:
+            return MyPipeline(...)
+
+        def build_plain(self) -> Any:
+            return MyPipeline(UNet2DModel(...), ...)
+
+        def drawn(self, pipeline: Any) -> np.ndarray: ...
+
+        def predicted(self, pipeline: Any) -> Tensor: ...
+
+`build` gives a small pipeline of equal weights at every call, whose unet has attention; `build_plain` one around a
+unet that takes no adapters. `drawn` is what a short call with a fixed generator gives, `predicted` one network pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers.training_utils import _collate_lora_metadata
+from peft import LoraConfig, get_peft_model_state_dict
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .model_contract import assert_same
+from .pipeline_contract import seeded
+
+TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2")
+
+
+def weights(unet: Any) -> dict[str, Tensor]:
+    """Of the adapter of a unet, as a state dict of a pipeline."""
+    return {f"unet.{name}": tensor for name, tensor in get_peft_model_state_dict(unet).items()}
+
+
+class LoraContract:
+    last: str
+
+    def build(self) -> Any:
+        raise NotImplementedError
+
+    def build_plain(self) -> Any:
+        raise NotImplementedError
+
+    def drawn(self, pipeline: Any) -> np.ndarray:
+        raise NotImplementedError
+
+    def predicted(self, pipeline: Any) -> Tensor:
+        raise NotImplementedError
+
+    def frozen(self) -> Any:
+        """As an adapter leaves it: torch's Linear takes another kernel where weights want a gradient."""
+        pipeline = self.build()
+        pipeline.unet.requires_grad_(False)
+        return pipeline
+
+    def adapted(self, seed: int = 1, targets: Sequence[str] = TARGETS, **config: Any) -> Any:
+        """With a random adapter, both matrices of which are full."""
+        pipeline = self.build()
+        with seeded(seed):
+            pipeline.unet.add_adapter(LoraConfig(r=2, target_modules=list(targets), init_lora_weights=False, **config))
+        return pipeline
+
+    @pytest.fixture
+    def loaded(self) -> Any:
+        """A pipeline with an adapter of the name "site"."""
+        pipeline = self.frozen()
+        pipeline.load_lora_weights(weights(self.adapted().unet), adapter_name="site")
+        return pipeline
+
+    # Saving and loading
+
+    @pytest.mark.parametrize("alpha", [2, 6])
+    def test_a_folder_holds_the_adapter(self, alpha: int, tmp_path: Path) -> None:
+        source, pipeline = self.adapted(lora_alpha=alpha), self.frozen()
+        base, expected = self.drawn(pipeline), self.drawn(source)
+        layers, metadata = get_peft_model_state_dict(source.unet), _collate_lora_metadata({"unet": source.unet})
+        type(pipeline).save_lora_weights(tmp_path, layers, **metadata)
+        assert [path.name for path in tmp_path.iterdir()] == ["pytorch_lora_weights.safetensors"]
+        pipeline.load_lora_weights(tmp_path)
+        np.testing.assert_array_equal(self.drawn(pipeline), expected)
+        assert not np.allclose(expected, base, atol=1e-2)
+
+    def test_without_metadata_alpha_is_the_rank(self, tmp_path: Path) -> None:
+        source, pipeline = self.adapted(lora_alpha=2), self.frozen()
+        pipeline.save_lora_weights(tmp_path, get_peft_model_state_dict(source.unet))
+        pipeline.load_lora_weights(str(tmp_path))
+        np.testing.assert_array_equal(self.drawn(pipeline), self.drawn(source))
+
+    def test_a_state_dict_is_the_same(self, loaded: Any) -> None:
+        assert loaded.get_active_adapters() == ["site"] and loaded.get_list_adapters() == {"unet": ["site"]}
+        expected = self.frozen()
+        expected.load_lora_weights(weights(self.adapted(lora_alpha=2).unet))
+        np.testing.assert_array_equal(self.drawn(expected), self.drawn(self.adapted(lora_alpha=2)))
+
+    def test_hotswap(self) -> None:
+        pipeline = self.frozen()
+        for seed in (1, 2):
+            state = weights(self.adapted(seed, lora_alpha=2).unet)
+            pipeline.load_lora_weights(state, adapter_name="site", hotswap=seed == 2)
+        np.testing.assert_array_equal(self.drawn(pipeline), self.drawn(self.adapted(2, lora_alpha=2)))
+
+    # Scale
+
+    def test_scale_0_and_disabled_are_the_base(self, loaded: Any) -> None:
+        base, changed = self.drawn(self.frozen()), self.drawn(loaded)
+        loaded.set_adapters("site", 0.0)
+        np.testing.assert_array_equal(self.drawn(loaded), base)
+        loaded.set_adapters("site", 1.0)
+        loaded.disable_lora()
+        np.testing.assert_array_equal(self.drawn(loaded), base)
+        loaded.enable_lora()
+        np.testing.assert_array_equal(self.drawn(loaded), changed)
+
+    @pytest.mark.parametrize("scale", [-1.0, 0.25, 0.5, 2.0])
+    def test_the_effect_grows_with_the_scale(self, scale: float) -> None:
+        pipeline = self.frozen()
+        base = self.predicted(pipeline)
+        pipeline.load_lora_weights(weights(self.adapted(targets=[self.last]).unet), adapter_name="site")
+        effect = self.predicted(pipeline) - base
+        assert effect.abs().mean() > 0.05
+        pipeline.set_adapters("site", scale)
+        torch.testing.assert_close(self.predicted(pipeline) - base, scale * effect, rtol=0, atol=1e-5)
+
+    def test_adapters_add_up(self) -> None:
+        pipeline, effects = self.frozen(), []
+        base = self.predicted(pipeline)
+        for seed, name in enumerate(("one", "other")):
+            pipeline.load_lora_weights(weights(self.adapted(seed, [self.last]).unet), adapter_name=name)
+            pipeline.set_adapters(name)
+            effects.append(self.predicted(pipeline) - base)
+        assert not torch.allclose(*effects, atol=0.1)
+        pipeline.set_adapters(["one", "other"], [0.7, -0.4])
+        expected = base + 0.7 * effects[0] - 0.4 * effects[1]
+        torch.testing.assert_close(self.predicted(pipeline), expected, rtol=0, atol=1e-5)
+        pipeline.delete_adapters("one")
+        pipeline.set_adapters("other")
+        torch.testing.assert_close(self.predicted(pipeline), base + effects[1], rtol=0, atol=1e-5)
+
+    # Fusing
+
+    def test_unloading_restores_the_weights(self, loaded: Any) -> None:
+        loaded.unload_lora_weights()
+        assert_same(loaded.unet.state_dict(), self.frozen().unet.state_dict())
+        np.testing.assert_array_equal(self.drawn(loaded), self.drawn(self.frozen()))
+
+    def test_fused_and_unloaded_it_gives_what_the_adapter_gave(self, loaded: Any, tmp_path: Path) -> None:
+        expected = self.drawn(loaded)
+        loaded.fuse_lora()
+        assert loaded.num_fused_loras == 1
+        np.testing.assert_allclose(self.drawn(loaded), expected, atol=1e-5)
+        loaded.unload_lora_weights()
+        assert list(loaded.unet.state_dict()) == list(self.frozen().unet.state_dict())
+        loaded.save_pretrained(tmp_path)
+        again = type(loaded).from_pretrained(tmp_path)
+        np.testing.assert_allclose(self.drawn(again), expected, atol=1e-5)
+
+    def test_fused_at_a_scale(self, loaded: Any) -> None:
+        loaded.set_adapters("site", 0.5)
+        expected = self.drawn(loaded)
+        loaded.set_adapters("site", 1.0)
+        loaded.fuse_lora(lora_scale=0.5)
+        np.testing.assert_allclose(self.drawn(loaded), expected, atol=1e-5)
+
+    def test_unfusing_restores_the_adapter(self, loaded: Any) -> None:
+        expected = self.drawn(loaded)
+        loaded.fuse_lora()
+        loaded.unfuse_lora()
+        assert loaded.num_fused_loras == 0
+        np.testing.assert_allclose(self.drawn(loaded), expected, atol=1e-5)
+        loaded.unload_lora_weights()
+        np.testing.assert_allclose(self.drawn(loaded), self.drawn(self.frozen()), atol=1e-5)
+
+    def test_a_live_adapter_is_not_saved_into_the_weights(self, loaded: Any, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match=r"has a LoRA adapter.* save_lora_weights, or .* fuse_lora\(\)"):
+            loaded.save_pretrained(tmp_path)
+        loaded.fuse_lora()
+        with pytest.raises(ValueError, match=r"has a LoRA adapter"):
+            loaded.save_pretrained(tmp_path)
+        assert not list(tmp_path.iterdir())
+
+    # Refusals
+
+    def test_weights_of_something_else(self) -> None:
+        other = {f"unet.nothing.to_q.lora_{part}.weight": torch.zeros(4, 4) for part in "AB"}
+        own = weights(self.adapted().unet)
+        faults: list[tuple[dict[str, Tensor], str]] = [
+            ({}, r"a state dict without keys 'unet\.….lora_A'; it begins with None"),
+            ({"unet.conv_in.weight": torch.zeros(1)}, r"without keys .* it begins with unet\.conv_in\.weight"),
+            (
+                get_peft_model_state_dict(self.adapted().unet),
+                r"without keys .* it begins with \w+|not found in the base model",
+            ),
+            (other, r"'nothing\.to_q'\} not found"),
+            ({name: part.repeat(1, 2) for name, part in own.items() if "to_q" in name}, r"with layers of other sizes"),
+        ]
+        pipeline = self.frozen()
+        for state, message in faults:
+            with pytest.raises(ValueError, match=message):
+                pipeline.load_lora_weights(state)
+        np.testing.assert_array_equal(self.drawn(pipeline), self.drawn(self.frozen()))
+
+    def test_a_file_without_adapters_of_the_unet(self, tmp_path: Path) -> None:
+        save_file({"text_encoder.to_q.lora_A.weight": torch.zeros(2, 2)}, tmp_path / "pytorch_lora_weights.safetensors")
+        with pytest.raises(ValueError, match=r"holds no adapter weights whose names begin with 'unet\.'"):
+            self.frozen().load_lora_weights(tmp_path)
+
+    def test_a_unet_that_takes_none(self) -> None:
+        pipeline = self.build_plain()
+        with pytest.raises(TypeError, match=r"is a UNet2DModel, which takes no adapters; expected a \w+UNet\. "):
+            pipeline.load_lora_weights(weights(self.adapted().unet))
