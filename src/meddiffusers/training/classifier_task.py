@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import datasets
-import torch
 import torch.nn.functional as F
 from diffusers import DDPMScheduler
 from diffusers.models.modeling_utils import ModelMixin
@@ -31,7 +30,8 @@ from meddiffusers.training.denoising_model import DISEASED, HEALTHY
 from meddiffusers.training.diffusion_losses import spread_times
 from meddiffusers.training.fields import Range, check_fields, list_setting, setting
 from meddiffusers.training.randomness import BatchRandom
-from meddiffusers.training.segmentation_data import SegmentationDataConfig, SegmentationImages, load_segmentation_data
+from meddiffusers.training.segmentation_data import SegmentationDataConfig
+from meddiffusers.training.slice_task import SliceTask
 from meddiffusers.training.task import Validation
 from meddiffusers.training.unets import check_same, round_to_half
 
@@ -66,7 +66,7 @@ _RANGES = {
 }
 
 
-class ClassifierTask:
+class ClassifierTask(SliceTask):
     """Builds the classifier and its data, unless these are given as `splits`; the diffusion model stays as it is.
 
     Raises:
@@ -93,18 +93,12 @@ class ClassifierTask:
             pooling=config.pooling,
         )
         self.noise = DDPMScheduler.from_config(self.diffusion.scheduler.config)
-        self.splits = splits or load_segmentation_data(data)
-        self.train_dataset = SegmentationImages(self.splits["train"], data.foreground_share)
-        self.dataset_name = Path(data.dataset_name).name  # a folder's place is nobody's business
+        super().__init__(data, splits)
 
     @property
     def modules(self) -> Mapping[str, ModelMixin]:
         """The one network that is trained."""
         return {"classifier": self.classifier}
-
-    def collate(self, items: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """Images (B, C, H, W) in [0, 1] and label ids of all raters (B, R, H, W)."""
-        return {name: torch.stack([item[name] for item in items]) for name in ("image", "masks")}
 
     def loss(
         self, modules: Mapping[str, nn.Module], batch: dict[str, Tensor], random: BatchRandom

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import datasets
 import torch
@@ -20,7 +19,8 @@ from meddiffusers.training.augmentation import mirrored, without_some
 from meddiffusers.training.denoising_model import DenoisingModelConfig, first_pipeline
 from meddiffusers.training.diffusion_losses import spread_times, squared_error_and_bound
 from meddiffusers.training.randomness import BatchRandom
-from meddiffusers.training.segmentation_data import SegmentationDataConfig, SegmentationImages, load_segmentation_data
+from meddiffusers.training.segmentation_data import SegmentationDataConfig
+from meddiffusers.training.slice_task import SliceTask
 from meddiffusers.training.task import Validation
 from meddiffusers.training.unets import add_adapter, round_to_half, save_adapter
 
@@ -28,7 +28,7 @@ SHOWN = 8  # pictures that a validation draws
 EVALUATED = 256  # pictures that the figures are measured on
 
 
-class DenoisingTask:
+class DenoisingTask(SliceTask):
     """Builds the model and its data, unless these are given as `splits`.
 
     Pictures are mirrored at random, and no more: what is to be drawn are pictures as they are. With labels, a picture
@@ -47,18 +47,12 @@ class DenoisingTask:
         if config.rank:
             add_adapter(self.unet, config.rank, config.lora_alpha)
         self.noise = DDPMScheduler.from_config(self.pipeline.scheduler.config)
-        self.splits = splits or load_segmentation_data(data)
-        self.train_dataset = SegmentationImages(self.splits["train"], data.foreground_share)
-        self.dataset_name = Path(data.dataset_name).name  # a folder's place is nobody's business
+        super().__init__(data, splits)
 
     @property
     def modules(self) -> Mapping[str, ModelMixin]:
         """The one network."""
         return {"unet": self.unet}
-
-    def collate(self, items: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """Images (B, C, H, W) in [0, 1] and label ids of all raters (B, R, H, W)."""
-        return {name: torch.stack([item[name] for item in items]) for name in ("image", "masks")}
 
     def loss(
         self, modules: Mapping[str, nn.Module], batch: dict[str, Tensor], random: BatchRandom

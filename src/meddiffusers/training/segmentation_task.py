@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
-import torch
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
@@ -20,15 +18,16 @@ from meddiffusers.evaluation.segmentation_run import run_segmentation
 from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
 from meddiffusers.training.mask_denoising import MaskDenoising
 from meddiffusers.training.randomness import BatchRandom
-from meddiffusers.training.segmentation_data import SegmentationDataConfig, SegmentationImages, load_segmentation_data
+from meddiffusers.training.segmentation_data import SegmentationDataConfig
 from meddiffusers.training.segmentation_model import SegmentationModelConfig, first_pipeline
+from meddiffusers.training.slice_task import SliceTask
 from meddiffusers.training.task import Validation
 from meddiffusers.training.unets import add_adapter, round_to_half, save_adapter
 
 VALIDATED, SHOWN = 48, 8  # test pictures of a validation, and those of them that it draws
 
 
-class SegmentationTask:
+class SegmentationTask(SliceTask):
     """Builds the model and its data, unless these are given as `splits`; the loss is `MaskDenoising`."""
 
     def __init__(
@@ -43,19 +42,13 @@ class SegmentationTask:
         if config.rank:
             add_adapter(self.unet, config.rank, config.lora_alpha)
         self.denoising = MaskDenoising(self.pipeline, config)
-        self.splits = splits or load_segmentation_data(data)
-        self.train_dataset = SegmentationImages(self.splits["train"], data.foreground_share)
+        super().__init__(data, splits)
         self.pipeline.preprocess(self.train_dataset[0]["image"])  # a wrong size shows before any work
-        self.dataset_name = Path(data.dataset_name).name  # a folder's place is nobody's business
 
     @property
     def modules(self) -> Mapping[str, ModelMixin]:
         """The one network."""
         return {"unet": self.unet}
-
-    def collate(self, items: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """Images (B, C, H, W) in [0, 1] and label ids of all raters (B, R, H, W)."""
-        return {name: torch.stack([item[name] for item in items]) for name in ("image", "masks")}
 
     def loss(
         self, modules: Mapping[str, nn.Module], batch: dict[str, Tensor], random: BatchRandom
