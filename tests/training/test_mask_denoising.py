@@ -180,10 +180,11 @@ def test_labels_are_learnt_where_there_is_noise_of_a_part_of_the_pictures() -> N
     assert (shares - (2 * torch.arange(10) + 1) / 100).abs().max() < 0.03
 
 
-@pytest.mark.parametrize("settings", [{"noise_draws": 1.5, "image_block_out_channels": [16]}, {"noise_draws": 0.5}])
-def test_parts_of_a_draw(settings: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"noise_draws=.*expected a whole number, or, with image_block_out_channels"):
-        SegmentationModelConfig(**settings)
+def test_parts_of_a_draw() -> None:
+    with pytest.raises(ValueError, match=r"noise_draws=1\.5; expected a whole number, or a part of 1"):
+        SegmentationModelConfig(noise_draws=1.5)
+    with pytest.raises(ValueError, match=r"noise_draws=0\.5 for a network without image network, .* a whole number"):
+        loss_of(noise_draws=0.5)
 
 
 @pytest.mark.usefixtures("unmoved")

@@ -30,12 +30,21 @@ from meddiffusers.training.segmentation_model import SegmentationModelConfig
 
 
 class MaskDenoising:
-    """The loss of networks like the unet of `pipeline`, whose scheduler, labels and mask range it takes."""
+    """The loss of networks like the unet of `pipeline`, whose scheduler, labels and mask range it takes.
+
+    Raises:
+        ValueError: noise for a part of the pictures only, where nothing is learnt from the others.
+    """
 
     def __init__(self, pipeline: ConditionalSegmentationPipeline, config: SegmentationModelConfig) -> None:
         self.pipeline, self.config = pipeline, config
         self.noise = DDPMScheduler.from_config(pipeline.scheduler.config)
         self.predicts_labels = getattr(pipeline.unet, "image_unet", None) is not None
+        if config.noise_draws < 1 and not self.predicts_labels:
+            raise ValueError(
+                f"noise_draws={config.noise_draws} for a network without image network, which learns from noisy masks "
+                "alone; expected a whole number."
+            )
 
     def __call__(self, unet: nn.Module, batch: dict[str, Tensor], random: BatchRandom) -> dict[str, Tensor]:
         """The loss and its terms.

@@ -35,11 +35,8 @@ class SegmentationModelConfig(UNetConfig):
 
     def __post_init__(self) -> None:
         check_fields(self, _RANGES)
-        if self.noise_draws % 1 and (self.noise_draws > 1 or not self.image_block_out_channels):
-            raise ValueError(
-                f"noise_draws={self.noise_draws}; expected a whole number, or, with image_block_out_channels, a part "
-                "of 1, the part of the pictures that get noise."
-            )
+        if self.noise_draws % 1 and self.noise_draws > 1:
+            raise ValueError(f"noise_draws={self.noise_draws}; expected a whole number, or a part of 1.")
         plain = (self.prediction_type, self.variance_type, self.mask_range, self.snr_gamma)
         if self.image_block_out_channels and plain != ("sample", "fixed_small", [-1.0, 1.0], None):
             raise ValueError(
