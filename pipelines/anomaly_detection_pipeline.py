@@ -28,6 +28,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ class AnomalyDetectionPipelineOutput(BaseOutput):
 class AnomalyDetectionPipeline(DiffusionPipeline):
     """What is not as in a healthy picture.
 
-    unet: a `DenoisingUNet`, or, without labels, a `UNet2DModel`.
+    unet: a `DenoisingUNet` or a `UNet2DModel`.
     scheduler: a `ReversibleDDIMScheduler`.
     classifier: a `NoisyClassifier`, for the method of that name.
     sequences: names of the channels, in their order.
@@ -196,14 +197,15 @@ class AnomalyDetectionPipeline(DiffusionPipeline):
         noise = self.prepare_latents(len(pictures), pictures.shape[2:], generator) if encoding == "noise" else None
         self._interrupt = False
         self.scheduler.set_timesteps(num_inference_steps, device=x_0.device, strength=strength)
-        predict = self._predictor(method, target, guidance_scale)
+        told = self._told(target)
+        predict = self._predictor(method, target, guidance_scale, told)
         passes = num_inference_steps * (2 if noise is None else 1)
         done = []
         with self.progress_bar(total=passes * len(x_0.split(batch_size))) as bar:
             for first in range(0, len(x_0), batch_size):
                 part = slice(first, first + batch_size)
                 x = (
-                    self._inverted(x_0[part], inversion_rounds, bar)
+                    self._inverted(x_0[part], told, inversion_rounds, bar)
                     if noise is None
                     else self._noised(x_0, noise)[part]
                 )
@@ -302,12 +304,16 @@ class AnomalyDetectionPipeline(DiffusionPipeline):
         low, high = self.image_range
         return ((x.float().cpu() - low) / (high - low)).clamp(0, 1)
 
-    def _inverted(self, x: torch.Tensor, rounds: int, bar: Any) -> torch.Tensor:
+    def _told(self, target: str) -> int | None:
+        """The label of passes without guidance: none; a `UNet2DModel` with labels must be told one (Wolleb et al.)."""
+        return self._labels("classifier").get(target, 0) if self.unet.config.get("num_class_embeds") else None
+
+    def _inverted(self, x: torch.Tensor, told: int | None, rounds: int, bar: Any) -> torch.Tensor:
         """x_L of x_0, by the inverses of the steps that lead back."""
         for timestep in self.scheduler.timesteps.flip(0):
             guess = x
             for _ in range(rounds):
-                guess = self.scheduler.invert_step(self.predict(guess, timestep), timestep, x, guess).next_sample
+                guess = self.scheduler.invert_step(self.predict(guess, timestep, told), timestep, x, guess).next_sample
             x = guess
             bar.update()
         return x
@@ -316,12 +322,14 @@ class AnomalyDetectionPipeline(DiffusionPipeline):
         """x_L of x_0, drawn."""
         return self.scheduler.add_noise(x, noise, self.scheduler.timesteps[:1].expand(len(x)))
 
-    def _predictor(self, method: str, target: str, scale: float) -> Callable[[torch.Tensor, Any], torch.Tensor]:
+    def _predictor(
+        self, method: str, target: str, scale: float, told: int | None = None
+    ) -> Callable[[torch.Tensor, Any], torch.Tensor]:
         """The guided prediction, a function of x_t and t."""
         label = self._labels(method).get(target, 0)
 
         def by_classifier(x: torch.Tensor, timestep: Any) -> torch.Tensor:
-            predicted, gradient = self.predict(x, timestep), self.classifier.gradient(x, timestep, label)
+            predicted, gradient = self.predict(x, timestep, told), self.classifier.gradient(x, timestep, label)
             normalised = scale * x.shape[-1] * x.shape[-2] / PAPER_PIXELS
             return self.scheduler.guided(predicted, timestep, normalised * gradient)
 
@@ -330,7 +338,7 @@ class AnomalyDetectionPipeline(DiffusionPipeline):
             return free + scale * (self.predict(x, timestep, label) - free)
 
         if method == "none":
-            return self.predict
+            return partial(self.predict, label=told)
         return by_classifier if method == "classifier" else classifier_free
 
     def _postprocess(

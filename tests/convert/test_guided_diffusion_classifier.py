@@ -51,7 +51,8 @@ def test_heads_in_the_wrong_order_give_wrong_logits(name: str) -> None:
     [
         ("classifier", {}, "no scale-shift norms, no residual resampling"),
         ("classifier, new order", {"image_size": 32}, "image_size=32 does not fit a pooling of 8×8 places"),
-        ("classifier, new order", {"num_head_channels": 48}, "num_head_channels=48 does not divide 64 channels"),
+        ("classifier, new order", {"num_head_channels": 48}, r"num_head_channels=48 does not divide all of \[64\]"),
+        ("classifier of the papers kind", {"num_head_channels": 64}, r"=64 does not divide all of \[32, 64\] channels"),
         ("classifier, new order", {"id2label": ["a", "b"]}, "got 2 names of labels for 3 classes"),
         ("classifier, new order", {"qkv_order": "old"}, "got qkv_order='old'; expected one of legacy, new"),
         ("segmentation", {}, "out.2.positional_embedding is missing"),

@@ -267,3 +267,22 @@ class TestOtsu:
     @pytest.mark.parametrize(("values", "expected"), [([], 0.0), ([0.3, 0.3], 0.3)])
     def test_where_there_is_nothing_to_part(self, values: list[float], expected: float) -> None:
         assert otsu(torch.tensor(values)) == pytest.approx(expected)
+
+
+def test_a_network_that_must_be_told_a_label_is_told_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    with seeded():
+        unet = UNet2DModel(sample_size=8, in_channels=4, out_channels=4, num_class_embeds=2, **NETWORK).eval()
+    pipeline = small()
+    pipeline = AnomalyDetectionPipeline(unet, pipeline.scheduler, pipeline.classifier)
+    told: list[int] = []
+    forward = unet.forward
+
+    def listening(sample: Tensor, timestep: Any, class_labels: Tensor) -> Any:
+        told.extend(class_labels.tolist())
+        return forward(sample, timestep, class_labels)
+
+    monkeypatch.setattr(unet, "forward", listening)
+    for method, target in (("none", "healthy"), ("classifier", "diseased")):
+        told.clear()
+        pipeline(pictures(1, 4, 8, 8), method=method, target=target, num_inference_steps=2)
+        assert told == [LABELS.index(target)] * 4  # to the noise and back

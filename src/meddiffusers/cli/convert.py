@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -16,7 +17,15 @@ convert = typer.Typer(no_args_is_help=True, help="Make a repository of the weigh
 def guided_diffusion(
     checkpoint: Annotated[Path, typer.Argument(help="The .pt or .safetensors file.")],
     output: Annotated[Path, typer.Option(help="Folder of the repository to write.")],
-    task: Annotated[Literal["segmentation"], typer.Option(help="What the network was trained for.")] = "segmentation",
+    task: Annotated[
+        Literal["segmentation", "anomaly"], typer.Option(help="What the network was trained for.")
+    ] = "segmentation",
+    classifier: Annotated[
+        Path | None, typer.Option(help="Of anomaly: the classifier's file, which guides the network.")
+    ] = None,
+    classifier_head_channels: Annotated[
+        int, typer.Option(min=1, help="Channels of the classifier's attention heads: not told by the weights.")
+    ] = 64,
     image_size: Annotated[int, typer.Option(min=1, help="Side of the training pictures in pixels.")] = 224,
     num_heads: Annotated[int | None, typer.Option(min=1, help="Attention heads: not told by the weights.")] = None,
     num_head_channels: Annotated[int | None, typer.Option(min=1, help="Or channels of each attention head.")] = None,
@@ -24,18 +33,24 @@ def guided_diffusion(
         Literal["legacy", "new"], typer.Option(help="Order of query, key and value: not told by the weights.")
     ] = "legacy",
     sequences: Annotated[str, typer.Option(help="Names of the image's channels, in their order.")] = "t1,t1ce,t2,flair",
-    label: Annotated[str, typer.Option(help="What the mask marks.")] = "tumour",
+    label: Annotated[str, typer.Option(help="Of segmentation: what the mask marks.")] = "tumour",
+    classes: Annotated[
+        str, typer.Option(help="Of anomaly: names of the classifier's classes, in their order.")
+    ] = "healthy,diseased",
     spacing: Annotated[float | None, typer.Option(help="Edge length of a pixel in mm, for use on scans.")] = 1.0,
 ) -> None:
-    """Wolleb et al. 2022: the `savedmodelN.pt` of Diffusion-based-Segmentation as a segmentation pipeline.
+    """Wolleb et al. 2022: the networks of Diffusion-based-Segmentation and diffusion-anomaly as a pipeline.
 
-    The reference trains on masks in {0, 1}, which the pipeline is told.
+    Segmentation: `savedmodelN.pt`, trained on masks in {0, 1}, which the pipeline is told. Anomaly: `brats2updateN.pt`,
+    and with --classifier `modelbratsclassN.pt`, trained on pictures in [0, 1].
     """
-    from meddiffusers.convert.guided_diffusion import convert_guided_diffusion
-    from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
+    from meddiffusers.convert.guided_diffusion import convert_guided_diffusion, load_checkpoint
+    from meddiffusers.convert.guided_diffusion_classifier import convert_classifier
 
     if output.exists() and any(output.iterdir()):
         raise ValueError(f"{output} is not empty; expected a new folder.")
+    if classifier and task != "anomaly":
+        raise ValueError(f"Got --classifier for the task {task}; expected it with --task anomaly.")
     unet, scheduler = convert_guided_diffusion(
         checkpoint,
         task,
@@ -44,13 +59,34 @@ def guided_diffusion(
         num_head_channels=num_head_channels,
         qkv_order=qkv_order,
     )
-    pipeline = ConditionalSegmentationPipeline(
-        unet,
-        scheduler,
-        sequences=[name.strip() for name in sequences.split(",")],
-        id2label={0: "background", 1: label},
-        spacing=spacing,
-        mask_range=[0.0, 1.0],
-    )
+    settings: dict[str, Any] = {"sequences": [name.strip() for name in sequences.split(",")], "spacing": spacing}
+    if task == "segmentation":
+        pipeline = _segmentation(unet, scheduler, label, settings)
+    else:
+        judge = None
+        if classifier:
+            judge = convert_classifier(
+                load_checkpoint(classifier),
+                image_size=image_size,
+                num_head_channels=classifier_head_channels,
+                qkv_order=qkv_order,
+                id2label=[name.strip() for name in classes.split(",")],
+            )
+        pipeline = _anomaly(unet, scheduler, judge, settings)
     pipeline.save_pretrained(output)
-    console.print(f"The repository is {output}; it samples in 1000 steps, or in few with another scheduler.")
+    console.print(f"The repository is {output}")
+
+
+def _segmentation(unet: Any, scheduler: Any, label: str, settings: Mapping[str, Any]) -> Any:
+    from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
+
+    labels = {0: "background", 1: label}
+    return ConditionalSegmentationPipeline(unet, scheduler, id2label=labels, mask_range=[0.0, 1.0], **settings)
+
+
+def _anomaly(unet: Any, scheduler: Any, classifier: Any, settings: Mapping[str, Any]) -> Any:
+    from meddiffusers.pipelines.anomaly_detection_pipeline import AnomalyDetectionPipeline
+    from meddiffusers.schedulers.reversible_ddim_scheduler import ReversibleDDIMScheduler
+
+    reversible = ReversibleDDIMScheduler.from_config(scheduler.config)
+    return AnomalyDetectionPipeline(unet, reversible, classifier, image_range=[0.0, 1.0], **settings)

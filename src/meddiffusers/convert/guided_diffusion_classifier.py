@@ -83,8 +83,11 @@ def classifier_config(
             f"image_size={image_size} does not fit a pooling of {side}×{side} places and {blocks} blocks; expected the "
             "size of the training's pictures."
         )
-    if channels % num_head_channels:
-        raise ValueError(f"num_head_channels={num_head_channels} does not divide {channels} channels; see the flags.")
+    widths = {tensor.shape[1] for key, tensor in state_dict.items() if key.endswith(".qkv.weight")} | {channels}
+    if any(width % num_head_channels for width in widths):
+        raise ValueError(
+            f"num_head_channels={num_head_channels} does not divide all of {sorted(widths)} channels; see the flags."
+        )
     first = [f"input_blocks.{level * (layers + 1) + 1}" for level in range(levels)]
     width = shape_of(state_dict, "time_embed.0.weight")[1]
     embedding = shape_of(state_dict, "input_blocks.1.0.emb_layers.1.weight")[0]
