@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from meddiffusers.cli.anomaly import detect, evaluate_anomaly
 from meddiffusers.cli.console import console, errors, table
 from meddiffusers.cli.convert import convert
 from meddiffusers.cli.data import data
@@ -26,7 +27,9 @@ app.add_typer(card, name="card")
 app.add_typer(convert, name="convert")
 app.add_typer(data, name="data")
 app.command()(segment)
+app.command()(detect)
 evaluate.command("segmentation")(evaluate_segmentation)
+evaluate.command("anomaly")(evaluate_anomaly)
 
 Repository = Annotated[str, typer.Argument(help="A folder, or a repository id on the Hub.")]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")]

@@ -78,22 +78,11 @@ def evaluate_segmentation(
     """Overlap, calibration, uncertainty and the ensemble's spread on held-out pictures, with 95 % intervals."""
     from meddiffusers.evaluation.segmentation_report import evaluate_segmentation
     from meddiffusers.evaluation.segmentation_run import run_segmentation
-    from meddiffusers.training.segmentation_data import SegmentationDataConfig, held_out
+    from meddiffusers.training.segmentation_data import held_out_for
 
     pipeline = segmentation_pipeline(repository, revision, lora)
-    brats = any(Path(data).glob("**/BraTS20_*_flair.nii*"))
-    rows = held_out(
-        SegmentationDataConfig(
-            dataset_name="brats2020" if brats else data,
-            train_data_dir=data if brats else None,
-            image_column=image_column,
-            mask_column=mask_column,
-            sequences=list(pipeline.sequences),
-            classes=list(pipeline.id2label.values())[1:],
-            resolution=pipeline.unet.config["sample_size"],
-            spacing=pipeline.config["spacing"],
-        )
-    )
+    labels = list(pipeline.id2label.values())[1:]
+    rows = held_out_for(pipeline, data, labels, image_column=image_column, mask_column=mask_column)
     rows = rows.select(range(min(max_samples or len(rows), len(rows))))
     result = run_segmentation(
         pipeline, rows, num_inference_steps=num_inference_steps, ensemble_size=ensemble_size, seed=seed

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -117,6 +119,35 @@ def held_out(config: SegmentationDataConfig) -> datasets.Dataset:
         seed, settings = config.phantom_seed + 1, _phantom_settings(config)
         return phantom_segmentation(config.phantom_test_slices, seed, difficulty=HARD, **settings)
     return _test_split(_read(config), config)
+
+
+def held_out_for(
+    pipeline: Any,
+    data: str,
+    classes: Sequence[str],
+    *,
+    image_column: str = "image",
+    mask_column: str = "mask",
+    num_proc: int | None = None,
+) -> datasets.Dataset:
+    """The test split of "phantom", of a BraTS 2020 folder, or of a set of images and masks, as a pipeline takes it.
+
+    Raises as `load_segmentation_data`.
+    """
+    brats = any(Path(data).glob("**/BraTS20_*_flair.nii*"))
+    return held_out(
+        SegmentationDataConfig(
+            dataset_name=BRATS if brats else data,
+            train_data_dir=data if brats else None,
+            image_column=image_column,
+            mask_column=mask_column,
+            sequences=list(pipeline.sequences),
+            classes=list(classes),
+            resolution=pipeline.unet.config["sample_size"],
+            spacing=pipeline.config["spacing"],
+            preprocessing_num_workers=num_proc,
+        )
+    )
 
 
 def _read(config: SegmentationDataConfig) -> datasets.DatasetDict:

@@ -1,0 +1,45 @@
+"""What a detector of anomalies has to beat: a threshold on a bright sequence, and reconstruction without guidance."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+
+from meddiffusers.evaluation.anomaly_result import AnomalyResult, run_anomaly
+from meddiffusers.pipelines.anomaly_detection_pipeline import TOP, AnomalyDetectionPipeline, otsu
+
+
+def run_threshold(result: AnomalyResult) -> AnomalyResult:
+    """The intensity itself as the map, of the slices and the sequence that `result` draws: FLAIR if there is one.
+
+    Lesions are bright there, and a threshold on it is what radiology has used for long (Meissen et al. 2022, "On the
+    pitfalls of using the residual error as anomaly score").
+    """
+    return of_map(result, np.where(result.head, result.images, 0))
+
+
+def run_unguided(
+    pipeline: AnomalyDetectionPipeline, rows: datasets.Dataset, seed: int = 0, **settings: Any
+) -> AnomalyResult:
+    """Noised halfway and denoised with nothing said of the label, as AnoDDPM does (Wyatt et al. 2022).
+
+    Its noise is Gaussian here, as the model was trained with; `settings` go to the pipeline.
+    """
+    return run_anomaly(pipeline, rows, seed, method="none", encoding="noise", **settings)
+
+
+def of_map(result: AnomalyResult, maps: np.ndarray, counterfactuals: np.ndarray | None = None) -> AnomalyResult:
+    """Another detector's maps (N, H, W) of the same slices; masks by Otsu, scores by the highest values, as ours."""
+    values = torch.from_numpy(maps.astype(np.float32))
+    highest = values.flatten(1).topk(max(1, round(TOP * values[0].numel())), dim=1).values
+    return replace(
+        result,
+        maps=values.numpy(),
+        masks=maps > otsu(values[torch.from_numpy(result.head)]),
+        scores=highest.mean(dim=1).numpy(),
+        counterfactuals=result.images if counterfactuals is None else counterfactuals,
+    )
