@@ -1,0 +1,83 @@
+"""How few steps are enough, and what a slice costs beside its bare passes through the networks."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from anomaly_quality import DATASET
+
+from meddiffusers.evaluation.anomaly_report import anomaly_metrics
+from meddiffusers.evaluation.anomaly_result import run_anomaly
+from meddiffusers.evaluation.results import Bar
+from meddiffusers.hub.load import load
+from meddiffusers.training.segmentation_data import held_out_for
+
+SLICES = 24  # with a tumour, for both numbers of steps
+FEW, MANY, TABLE = 50, 500, (5, 10, 20, 50, 500)
+ROUNDS = 7
+
+
+def cost(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
+    """The bars, and AUROC and best Dice by number of steps."""
+    pipeline: Any = load(checkpoint)
+    pipeline.set_progress_bar_config(disable=True)
+    rows = held_out_for(pipeline, "phantom", ["lesion"], num_proc=2)
+    kinds = np.array(rows["lesion"])
+    with_tumour = [number for number in np.flatnonzero(kinds == "tumour") if np.any(rows[int(number)]["reference"])]
+    rows = rows.select(with_tumour[:SLICES])
+    table = []
+    for steps in TABLE:
+        began = time.perf_counter()
+        result = run_anomaly(pipeline, rows, seed, num_inference_steps=steps)
+        seconds = (time.perf_counter() - began) / SLICES
+        found = {metric.name: metric.value for metric in anomaly_metrics(result, DATASET, seed)}
+        table.append({"steps": steps, "AUROC": found["AUROC"], "best Dice": found["best Dice"], "seconds": seconds})
+        print(table[-1], flush=True)
+    of = {row["steps"]: row for row in table}
+    whole, bare = _a_slice(pipeline, seed)
+    bars = [
+        Bar(
+            f"cost: AUROC lost by {FEW} + {FEW} instead of {MANY} + {MANY}",
+            of[MANY]["AUROC"] - of[FEW]["AUROC"],
+            "<=",
+            0.005,
+        ),
+        Bar(f"cost: times faster with {FEW} + {FEW}", of[MANY]["seconds"] / of[FEW]["seconds"], ">=", 8),
+        Bar(f"cost: a slice, {FEW} + {FEW} steps, over its network and gradient passes", whole / bare, "<=", 1.05),
+    ]
+    return bars, {"table": table, "slices": SLICES, "seconds a slice": whole}
+
+
+@torch.inference_mode()
+def _a_slice(pipeline: Any, seed: int) -> tuple[float, float]:
+    """Seconds of a call and of its bare passes, taken in turn, the median of each."""
+    size = pipeline.unet.config["sample_size"]
+    picture = torch.rand(1, len(pipeline.sequences), size, size, generator=torch.Generator().manual_seed(seed))
+
+    def whole() -> None:
+        pipeline(picture, num_inference_steps=FEW)
+
+    def bare() -> None:
+        for step in range(FEW):
+            pipeline.unet(picture, step)
+        for step in range(FEW):
+            pipeline.unet(picture, step)
+            pipeline.classifier.gradient(picture, step, 0)
+
+    times: dict[str, list[float]] = {"whole": [], "bare": []}
+    for _ in range(ROUNDS):
+        times["whole"].append(_seconds(whole))
+        times["bare"].append(_seconds(bare))
+    return statistics.median(times["whole"]), statistics.median(times["bare"])
+
+
+def _seconds(run: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start

@@ -1,0 +1,51 @@
+"""How like real phantoms those are that the diffusion model draws, and whether it has learnt any by heart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from anomaly_quality import DATASET
+
+from meddiffusers import UnconditionalPipeline
+from meddiffusers.evaluation.generation_report import drawn, evaluate_generation, pictures_of
+from meddiffusers.evaluation.results import Bar
+from meddiffusers.hub.load import load
+from meddiffusers.training.denoising_model import DenoisingModelConfig
+from meddiffusers.training.parsing import parse_config
+from meddiffusers.training.segmentation_data import SegmentationDataConfig, load_segmentation_data
+
+CONFIG, COUNT = "training/configs/ddpm_brain.yaml", 256
+PICTURES = Path("benchmarks/results/anomaly_generation")
+
+
+def generation(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
+    """The bars; pictures go to a folder beside the results."""
+    from diffusers import DDIMScheduler
+
+    detector: Any = load(checkpoint)
+    known = {name: detector.config[name] for name in ("sequences", "spacing", "image_range")}
+    scheduler = DDIMScheduler.from_config(detector.scheduler.config, timestep_spacing="trailing")
+    pipeline = UnconditionalPipeline(detector.unet, scheduler, **known)
+    data = load_segmentation_data(
+        parse_config(SegmentationDataConfig, DenoisingModelConfig, argv=["--config", CONFIG])[0]
+    )
+    images = drawn(pipeline, COUNT, seed)
+    report = evaluate_generation(
+        images, pictures_of(data["test"]), pictures_of(data["train"]), pipeline.sequences, dataset=DATASET, seed=seed
+    )
+    report.save(PICTURES)
+    metrics = {metric.name: metric for metric in report.metrics}
+    halves = metrics["kernel distance, held-out halves"]
+    copied = metrics["drawn pictures nearer to a training picture than 99 % of held-out ones"]
+    limit = 2 * halves.value + (halves.high - halves.value)
+    bars = [
+        Bar(
+            "generation: kernel distance over twice that of held-out halves plus its interval",
+            metrics["kernel distance"].value - limit,
+            "<=",
+            0,
+        ),
+        Bar("generation: part nearer to a training picture than 99 % of held-out ones", copied.value, "<=", 0.05),
+    ]
+    return bars, {name: [metric.value, metric.low, metric.high] for name, metric in metrics.items()}

@@ -1,0 +1,64 @@
+"""How far towards noise, and how strong a guidance: the grid of Wolleb et al., as figures and as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from anomaly_quality import DATASET
+from matplotlib.figure import Figure
+
+from meddiffusers.evaluation.anomaly_report import anomaly_metrics
+from meddiffusers.evaluation.anomaly_result import run_anomaly
+from meddiffusers.evaluation.panels import DPI, to_image
+from meddiffusers.evaluation.results import Bar
+from meddiffusers.hub.load import load
+from meddiffusers.training.segmentation_data import held_out_for
+
+STRENGTHS = (0.25, 0.5, 0.75)
+SCALES = {"classifier": (5, 20, 50, 100, 250, 500, 1000), "classifier_free": (1, 2, 3, 5, 8)}
+SLICES, STEPS = 120, 20
+PICTURE = Path("benchmarks/results/anomaly_grid.png")
+
+
+def grid(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
+    """No bar: figures on the tumours, and a picture of them."""
+    pipeline: Any = load(checkpoint)
+    pipeline.set_progress_bar_config(disable=True)
+    rows = held_out_for(pipeline, "phantom", ["lesion"], num_proc=2).select(range(SLICES))
+    table = []
+    for method, scales in SCALES.items():
+        for strength in STRENGTHS:
+            for scale in scales:
+                result = run_anomaly(
+                    pipeline,
+                    rows,
+                    seed,
+                    method=method,
+                    strength=strength,
+                    guidance_scale=float(scale),
+                    num_inference_steps=STEPS,
+                )
+                found = {metric.name: metric.value for metric in anomaly_metrics(result, DATASET, seed)}
+                row = {"method": method, "L": strength, "s": scale}
+                figures = {name: found[f"{name}, tumour"] for name in ("AUROC", "best Dice")}
+                table.append(row | figures | {"AUROC of slices": found["AUROC of slices"]})
+                print(table[-1], flush=True)
+    to_image(_figure(table)).save(PICTURE)
+    return [], {"slices": SLICES, "steps": STEPS, "table": table}
+
+
+def _figure(table: list[dict[str, Any]]) -> Figure:
+    figure = Figure(figsize=(8, 6), dpi=DPI)
+    axes = figure.subplots(2, len(SCALES), squeeze=False)
+    for column, method in enumerate(SCALES):
+        for row, name in enumerate(("AUROC", "best Dice")):
+            axis = axes[row][column]
+            for strength in STRENGTHS:
+                chosen = [each for each in table if each["method"] == method and each["L"] == strength]
+                scales, values = zip(*((each["s"], each[name]) for each in chosen), strict=True)
+                axis.plot(scales, values, marker="o", label=f"L = {strength:g} T")
+            axis.set(xscale="log", xlabel="guidance scale s", ylabel=f"{name}, tumours", title=method.replace("_", "-"))
+            axis.legend(fontsize=7)
+    figure.tight_layout()
+    return figure

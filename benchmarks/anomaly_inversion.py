@@ -1,0 +1,91 @@
+"""To the noise and back without guidance: how exactly a picture returns, on trained weights and where all is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from meddiffusers import ReversibleDDIMScheduler
+from meddiffusers.evaluation.generation_report import pictures_of
+from meddiffusers.evaluation.results import Bar
+from meddiffusers.hub.load import load
+from meddiffusers.training.segmentation_data import held_out_for
+
+PICTURES, STEPS, ROUNDS = 32, 50, (1, 2, 3, 5, 8)
+MEAN, STD = 0.3, 0.5  # of the known pictures, independent Gaussian pixels
+KNOWN_STEPS, STRENGTH, KNOWN = 500, 0.5, 4096  # the reference's: every time up to half of 1000; pixels
+
+
+def inversion(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
+    """The bars, and the relative error by rounds of the fixed point."""
+    pipeline: Any = load(checkpoint)
+    pipeline.set_progress_bar_config(disable=True)
+    rows = held_out_for(pipeline, "phantom", ["lesion"], num_proc=2).select(range(PICTURES))
+    pictures = pipeline.preprocess(torch.from_numpy(pictures_of(rows)))
+    errors = {rounds: _relative(pipeline, pictures, rounds) for rounds in ROUNDS}
+    generator = torch.Generator().manual_seed(seed)
+    known = MEAN + STD * torch.randn(KNOWN, generator=generator, dtype=torch.float64)
+    ours, reference = _error(known, _round_trip), _error(known, _reference_round_trip)
+    bars = [
+        Bar(f"inversion: relative error, {STEPS} steps, {ROUNDS[-1]} rounds", errors[ROUNDS[-1]], "<=", 1e-3),
+        Bar("inversion: error on known pictures, one round, over the reference loop's", ours / reference, "<=", 1 / 3),
+    ]
+    return bars, {"relative error by rounds": errors, "known pictures": {"ours": ours, "reference loop": reference}}
+
+
+def _relative(pipeline: Any, pictures: Tensor, rounds: int) -> float:
+    """|x̂ − x| / |x| over all pixels, of pictures in the model's range before they are clipped."""
+    kept: dict[str, Tensor] = {}
+
+    def last(pipe: Any, step: int, timestep: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        kept.update(tensors)
+        return {}
+
+    pipeline(pictures, method="none", num_inference_steps=STEPS, inversion_rounds=rounds, callback_on_step_end=last)
+    low, high = pipeline.image_range
+    x = low + (high - low) * pictures
+    return float((kept["latents"] - x).norm() / x.norm())
+
+
+def _error(x: Tensor, round_trip: Callable[[Tensor], Tensor]) -> float:
+    return float((round_trip(x) - x).abs().mean())
+
+
+def _noise(x: Tensor, product: Tensor) -> Tensor:
+    """E[ε | x_t] of the known pictures."""
+    variance = product * STD**2 + 1 - product
+    return (1 - product).sqrt() * (x - product.sqrt() * MEAN) / variance
+
+
+def _round_trip(x: Tensor) -> Tensor:
+    scheduler = ReversibleDDIMScheduler()
+    scheduler.set_timesteps(KNOWN_STEPS, strength=STRENGTH)
+    products = scheduler.alphas_cumprod.double()
+    for t in scheduler.timesteps.flip(0):
+        x = scheduler.invert_step(_noise(x, products[t]), t, x).next_sample
+    for t in scheduler.timesteps:
+        x = scheduler.step(_noise(x, products[t]), t, x).prev_sample
+    return x
+
+
+def _reference_round_trip(x: Tensor) -> Tensor:
+    """As the loop of Wolleb et al. goes, but for the noise of time 0 that it adds to the picture at first.
+
+    Up from t to t + 1 with ε at t, for t = 1 … L − 1; down from t to t − 1 with ε at t, for t = L − 2 … 0.
+    """
+    products = ReversibleDDIMScheduler().alphas_cumprod.double()
+    cleaner = torch.cat([torch.ones(1, dtype=torch.float64), products])
+    for t in range(1, KNOWN_STEPS):
+        x = _moved(x, products[t], products[t + 1])
+    for t in reversed(range(KNOWN_STEPS - 1)):
+        x = _moved(x, products[t], cleaner[t])
+    return x
+
+
+def _moved(x: Tensor, product: Tensor, other: Tensor) -> Tensor:
+    noise = _noise(x, product)
+    return other.sqrt() * (x - (1 - product).sqrt() * noise) / product.sqrt() + (1 - other).sqrt() * noise

@@ -1,0 +1,54 @@
+"""What the shipped model finds, beside a threshold on FLAIR, an autoencoder, and the same network without guidance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from anomaly_vae import run_vae, trained_vae
+
+from meddiffusers.evaluation.anomaly_baselines import run_threshold, run_unguided
+from meddiffusers.evaluation.anomaly_report import anomaly_metrics
+from meddiffusers.evaluation.anomaly_result import AnomalyResult, drawn_channel, run_anomaly
+from meddiffusers.evaluation.results import Bar, Metric
+from meddiffusers.hub.load import load
+from meddiffusers.training.segmentation_data import held_out_for
+
+DATASET, MINUTES = "phantom, hard, unseen", 60.0
+TUMOURS = ("AUROC, tumour", "best Dice, tumour")
+
+
+def quality(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
+    """The bars of quality, and all figures of all detectors."""
+    pipeline: Any = load(checkpoint)
+    rows = held_out_for(pipeline, "phantom", ["lesion"], num_proc=2)
+    ours = run_anomaly(pipeline, rows, seed)
+    vae, training = trained_vae(MINUTES)
+    results = {
+        "ours": ours,
+        "without guidance": run_unguided(pipeline, rows, seed),
+        "FLAIR": run_threshold(ours),
+        "autoencoder": run_vae(vae, rows, ours, drawn_channel(pipeline.sequences)),
+    }
+    found = {name: _figures(result, seed) for name, result in results.items()}
+    best = {name: max(found[other][name].high for other in results if other != "ours") for name in TUMOURS}
+    mine = found["ours"]
+    bars = [
+        Bar("anomaly: unseen hard subjects", len(set(ours.subjects)), ">=", 60),
+        Bar("anomaly: pixel AUROC, tumours", mine[TUMOURS[0]].value, ">=", 0.97),
+        Bar("anomaly: best Dice, tumours", mine[TUMOURS[1]].value, ">=", 0.60),
+        *(
+            Bar(f"anomaly: {name}, lower end over the baselines' upper ends", mine[name].low - best[name], ">=", 0)
+            for name in TUMOURS
+        ),
+        Bar("anomaly: AUROC of slices", mine["AUROC of slices"].value, ">=", 0.95),
+    ]
+    table = {
+        name: {metric: [round(value, 4) for value in (one.value, one.low, one.high)] for metric, one in values.items()}
+        for name, values in found.items()
+    }
+    return bars, {"training of the autoencoder": training, "value, low, high": table}
+
+
+def _figures(result: AnomalyResult, seed: int) -> dict[str, Metric]:
+    return {metric.name: metric for metric in anomaly_metrics(result, DATASET, seed)}

@@ -1,0 +1,108 @@
+"""A baseline of the anomaly benchmark: a variational autoencoder, whose reconstruction error is the map.
+
+It sees the healthy training pictures alone, as such baselines do (Baur et al. 2021, "Autoencoders for unsupervised
+anomaly segmentation in brain MR images"), and gets as long as diffusion model and classifier together took.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from accelerate.utils import extract_model_from_parallel, set_seed
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+
+from meddiffusers.data.segmentation_slices import INTENSITY_SCALE
+from meddiffusers.evaluation.anomaly_baselines import of_map
+from meddiffusers.evaluation.anomaly_result import AnomalyResult
+from meddiffusers.evaluation.results import write_json
+from meddiffusers.training.augmentation import mirrored
+from meddiffusers.training.config import TrainingConfig
+from meddiffusers.training.denoising_model import DenoisingModelConfig
+from meddiffusers.training.engine import train
+from meddiffusers.training.parsing import parse_config
+from meddiffusers.training.randomness import BatchRandom
+from meddiffusers.training.segmentation_data import SegmentationDataConfig, load_segmentation_data
+from meddiffusers.training.slice_task import SliceTask
+from meddiffusers.training.task import Validation
+
+CONFIG, RUN = "training/configs/ddpm_brain.yaml", Path("runs/anomaly-vae")
+CHANNELS, LATENT = (32, 64, 96, 128), 8  # a latent picture of 12 × 12 pixels, which holds a brain but few lesions
+KL_WEIGHT = 1e-4
+BATCH = 32
+
+
+class ReconstructionTask(SliceTask):
+    """Squared error and Kullback–Leibler divergence, on pictures without any lesion."""
+
+    def __init__(self, data: SegmentationDataConfig, splits: Mapping[str, datasets.Dataset]) -> None:
+        super().__init__(data, splits)
+        self.vae = AutoencoderKL(
+            in_channels=len(data.sequences),
+            out_channels=len(data.sequences),
+            block_out_channels=CHANNELS,
+            down_block_types=("DownEncoderBlock2D",) * len(CHANNELS),
+            up_block_types=("UpDecoderBlock2D",) * len(CHANNELS),
+            latent_channels=LATENT,
+            norm_num_groups=16,
+            sample_size=data.resolution,
+        )
+
+    @property
+    def modules(self) -> Mapping[str, nn.Module]:
+        return {"vae": self.vae}
+
+    def loss(
+        self, modules: Mapping[str, nn.Module], batch: dict[str, Tensor], random: BatchRandom
+    ) -> dict[str, Tensor]:
+        image = 2 * mirrored(batch["image"], batch["masks"], random)[0] - 1
+        vae = extract_model_from_parallel(modules["vae"])
+        posterior = vae.encode(image).latent_dist
+        decoded = vae.decode(posterior.mean + posterior.std * random.randn_like(posterior.mean)).sample
+        divergence = posterior.kl().mean() / image[0].numel()
+        squared = (decoded - image).square().mean()
+        return {"loss": squared + KL_WEIGHT * divergence, "mse": squared}
+
+    def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
+        return Validation()
+
+    def build_pipeline(self, modules: Mapping[str, nn.Module]) -> Any:
+        return extract_model_from_parallel(modules["vae"], keep_fp32_wrapper=False)
+
+    def save(self, pipeline: Any, folder: Path) -> None:
+        pipeline.save_pretrained(folder)
+
+
+def trained_vae(minutes: float) -> tuple[AutoencoderKL, dict[str, float]]:
+    """The autoencoder, and how it was trained: steps and minutes. An earlier run is used again."""
+    done = RUN / "facts.json"
+    if not done.is_file():
+        data, _, training = parse_config(
+            SegmentationDataConfig, DenoisingModelConfig, TrainingConfig, argv=["--config", CONFIG]
+        )
+        splits = load_segmentation_data(data)
+        healthy = [not masks.any() for masks in splits["train"].with_format("numpy")["masks"]]
+        splits["train"] = splits["train"].select(np.flatnonzero(healthy))
+        set_seed(training.seed)
+        settings: dict[str, Any] = {"output_dir": str(RUN), "max_train_minutes": minutes, "max_train_steps": 100_000}
+        settings |= {"lr_scheduler": "constant_with_warmup", "validation_steps": None, "learning_rate": 5e-4}
+        result = train(ReconstructionTask(data, splits), replace(training, **settings))
+        write_json(done, {"steps": result.step, "minutes": result.seconds / 60, "pictures": sum(healthy)})
+    return AutoencoderKL.from_pretrained(RUN).eval(), json.loads(done.read_text())
+
+
+@torch.inference_mode()
+def run_vae(vae: AutoencoderKL, rows: datasets.Dataset, like: AnomalyResult, drawn: int) -> AnomalyResult:
+    """What the autoencoder makes of the rows that `like` is of; the sequence `drawn` is shown."""
+    images = torch.from_numpy(np.stack(rows.with_format("numpy")["image"]).astype(np.float32) / INTENSITY_SCALE)
+    decoded = torch.cat([vae.decode(vae.encode(2 * part - 1).latent_dist.mean).sample for part in images.split(BATCH)])
+    rebuilt = ((decoded + 1) / 2).clamp(0, 1)
+    maps = (images - rebuilt).abs().mean(dim=1).numpy()
+    return of_map(like, maps, rebuilt[:, drawn].numpy())
