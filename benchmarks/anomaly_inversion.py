@@ -73,11 +73,13 @@ def _round_trip(x: Tensor) -> Tensor:
 
 
 def _reference_round_trip(x: Tensor) -> Tensor:
-    """As the loop of Wolleb et al. goes, but for the noise of time 0 that it adds to the picture at first.
+    """As the loop of Wolleb et al. goes, which first adds the noise of time 0 to the picture.
 
     Up from t to t + 1 with ε at t, for t = 1 … L − 1; down from t to t − 1 with ε at t, for t = L − 2 … 0.
     """
     products = ReversibleDDIMScheduler().alphas_cumprod.double()
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=x.dtype)
+    x = products[0].sqrt() * x + (1 - products[0]).sqrt() * noise
     cleaner = torch.cat([torch.ones(1, dtype=torch.float64), products])
     for t in range(1, KNOWN_STEPS):
         x = _moved(x, products[t], products[t + 1])
