@@ -1,4 +1,4 @@
-"""How few steps are enough: Dice, energy distance and seconds a slice against steps, for three schedulers.
+"""How few steps are enough: Dice, energy distance and seconds a slice against steps, for three schedulers, and a U-Net.
 
 The mask of a model with an image network depends on no step. What does are its members: each has a Dice, and so has
 what the majority of them marks, which is the mask of Wolleb et al. 2022.
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from segmentation_quality import test_config
+from supervised_unet import run_supervised, trained_baseline
 
 from meddiffusers.evaluation.overlap import overlap
 from meddiffusers.evaluation.results import Bar
@@ -29,37 +30,53 @@ FEWER = {250: 8, 1000: 2}  # slices; all of them for the 250 steps of DDIM, whic
 
 
 def steps(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
-    """The bar of few steps, and the table. Rows of fewer slices are compared with 10 steps on the same slices."""
+    """The bars of few steps, and the table. Rows of fewer slices are compared with 10 steps on the same slices."""
     pipeline: Any = load(checkpoint)
     pipeline.set_progress_bar_config(disable=True)
     rows = held_out(test_config(pipeline))
-    with_tumour = np.flatnonzero([mask.any() for mask in rows.with_format("numpy")["reference"]])
-    settings = pipeline.scheduler.config
-    table, dice = [], {}
+    with_tumour = np.flatnonzero([mask.any() for mask in rows.with_format("numpy")["reference"]])[:SLICES]
+    settings, table, results = pipeline.scheduler.config, [], {}
     for name, kind in SCHEDULERS.items():
         pipeline.scheduler = kind.from_config(settings)
         for count in STEPS:
             chosen = with_tumour[: SLICES if (name, count) == ("DDIM", 250) else FEWER.get(count, SLICES)]
             began = time.perf_counter()
-            result = run_segmentation(
+            results[name, count] = run_segmentation(
                 pipeline, rows.select(chosen), num_inference_steps=count, ensemble_size=MEMBERS, seed=seed
             )
-            seconds = (time.perf_counter() - began) / len(chosen)
-            dice[name, count] = _dice((result.samples > 0).mean(axis=1) > 0.5, result)
-            member = np.mean([_dice(result.samples[:, number], result) for number in range(MEMBERS)])
-            measured = {"Dice": np.mean(dice[name, count]), "Dice of a member": member}
-            measured |= {"GED": np.mean(score(result).energy.samples), "seconds": seconds}
-            row = {"scheduler": name, "steps": count, "slices": len(chosen)}
-            table.append(row | {title: round(float(value), 4) for title, value in measured.items()})
+            table.append({"scheduler": name, "steps": count} | _figures(results[name, count], began))
             print(table[-1], flush=True)
+    few = results["DDIM", 10]
+    unet = trained_baseline()[0]
+    began = time.perf_counter()
+    supervised = run_supervised(unet, rows.select(with_tumour), few, samples=MEMBERS, seed=seed)
+    table.append({"scheduler": "none: supervised U-Net", "steps": 1} | _figures(supervised, began))
+    dice = _dice(_majority(few), few)
     for row in table:
-        row["Dice of DDIM, 10 steps, same slices"] = round(float(np.mean(dice["DDIM", 10][: row["slices"]])), 4)
+        row["Dice of DDIM, 10 steps, same slices"] = round(float(np.mean(dice[: row["slices"]])), 4)
     found = {(row["scheduler"], row["steps"]): row for row in table}
     bars = [
         Bar(f"steps: {name} lost by DDIM with 10 instead of 250", _lost(found, name), "<=", 0.005)
         for name in ("Dice", "Dice of a member")
     ]
     return bars, {"table": table}
+
+
+def _figures(result: SegmentationResult, began: float) -> dict[str, float]:
+    """Of the members and what most of them mark; seconds a slice since `began`."""
+    count = len(result.mask)
+    seconds = (time.perf_counter() - began) / count
+    measured = {
+        "Dice": np.mean(_dice(_majority(result), result)),
+        "Dice of a member": np.mean([_dice(result.samples[:, number], result) for number in range(MEMBERS)]),
+        "GED": np.mean(score(result).energy.samples),
+        "seconds": seconds,
+    }
+    return {"slices": count} | {title: round(float(value), 4) for title, value in measured.items()}
+
+
+def _majority(result: SegmentationResult) -> np.ndarray:
+    return (result.samples > 0).mean(axis=1) > 0.5
 
 
 def _lost(found: dict[tuple[str, int], dict[str, Any]], name: str) -> float:

@@ -52,6 +52,7 @@ from .meddiffusers_slices_v1 import (
     size_of,
     stride_of,
 )
+from .meddiffusers_unet_lora_v1 import UNetLoraMixin
 
 PUBLISHED_AS = "meddiffusers_anomaly_detection_pipeline_v1"  # `custom_pipeline` name of a published repository
 OUTPUT_TYPES = ("np", "pt", "pil")
@@ -84,7 +85,7 @@ class AnomalyDetectionPipelineOutput(BaseOutput):
     threshold: float
 
 
-class AnomalyDetectionPipeline(DiffusionPipeline):
+class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
     """What is not as in a healthy picture.
 
     unet: a `DenoisingUNet` or a `UNet2DModel`.
@@ -102,6 +103,7 @@ class AnomalyDetectionPipeline(DiffusionPipeline):
     model_cpu_offload_seq = "unet->classifier"  # type: ignore[assignment]
     _optional_components = ["classifier"]
     _callback_tensor_inputs = ["latents"]
+    _adaptable = "DenoisingUNet.from_unet(pipe.unet)"
     unet: Any  # set by register_modules
     classifier: Any
     scheduler: Any
