@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,16 @@ def test_bf16_is_warned_of_where_it_is_slow(
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     run_toy(tmp_path, mixed_precision=precision, max_train_steps=1)
     assert caplog.text.count("no instructions for bf16") == warned
+
+
+@pytest.mark.parametrize(("threads", "cores", "warned"), [(1, 4, 1), (1, 1, 0), (2, 4, 0)])
+def test_idle_cores_are_warned_of(
+    tmp_path: Path, monkeypatch: Any, caplog: Any, threads: int, cores: int, warned: int
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)), raising=False)
+    run_toy(tmp_path, max_train_steps=1)
+    assert caplog.text.count(f"One of {cores} cores is used") == warned
 
 
 def test_a_step_that_overflows_in_fp16_is_skipped_and_the_scale_lowered() -> None:

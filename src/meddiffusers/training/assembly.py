@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -47,10 +48,24 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
             "parallelism, since checkpoints hold whole networks. Run `accelerate config` again or `accelerate launch "
             "--multi_gpu`."
         )
-    slow = torch.backends.cpu.get_cpu_capability() == "AVX2"  # of Arm's, whose name says less, some have them
-    if config.mixed_precision == "bf16" and accelerator.device.type == "cpu" and slow:
-        logger.warning("This processor has no instructions for bf16, and is many times slower in it than without.")
+    if accelerator.device.type == "cpu":
+        _warn_of_slowness(config, accelerator.num_processes)
     return accelerator
+
+
+def _warn_of_slowness(config: TrainingConfig, processes: int) -> None:
+    """Where this processor would take much longer than it must."""
+    slow = torch.backends.cpu.get_cpu_capability() == "AVX2"  # of Arm's, whose name says less, some have bf16
+    if config.mixed_precision == "bf16" and slow:
+        logger.warning("This processor has no instructions for bf16, and is many times slower in it than without.")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if processes == 1 and torch.get_num_threads() == 1 < cores:
+        logger.warning(
+            "One of %d cores is used: accelerate launch leaves it at that on a CPU. Give it "
+            "--num_cpu_threads_per_process %d, or set OMP_NUM_THREADS.",
+            cores,
+            cores,
+        )
 
 
 def division_of(config: TrainingConfig, accelerator: Accelerator) -> Division:
