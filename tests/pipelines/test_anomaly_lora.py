@@ -1,0 +1,40 @@
+"""LoRA adapters of the denoiser of a pipeline that finds anomalies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from contracts.lora_contract import LoraContract
+from contracts.pipeline_contract import generator, seeded
+from diffusers import UNet2DModel
+from small_segmentation import NETWORK, pictures
+from torch import Tensor
+
+from meddiffusers import AnomalyDetectionPipeline, DenoisingUNet, ReversibleDDIMScheduler
+
+NOISE = torch.randn(4, 4, 8, 8, generator=generator(5))
+
+
+class TestAnomalyLora(LoraContract):
+    last = "conv_out"
+
+    def build(self) -> Any:
+        with seeded():
+            unet = DenoisingUNet(in_channels=4, sample_size=8, network=NETWORK).eval()
+        return AnomalyDetectionPipeline(unet, ReversibleDDIMScheduler())
+
+    def build_plain(self) -> Any:
+        with seeded():
+            unet = UNet2DModel(sample_size=8, in_channels=4, out_channels=4, **NETWORK)
+        return AnomalyDetectionPipeline(unet.requires_grad_(False).eval(), ReversibleDDIMScheduler())
+
+    def drawn(self, pipeline: Any) -> np.ndarray:
+        pipeline.set_progress_bar_config(disable=True)
+        settings = {"method": "none", "encoding": "noise", "num_inference_steps": 2, "strength": 0.9}
+        return pipeline(pictures(), generator=generator(0), **settings).counterfactual
+
+    @torch.no_grad()
+    def predicted(self, pipeline: Any) -> Tensor:
+        return pipeline.predict(NOISE, 500)
