@@ -130,11 +130,11 @@ def test_bf16_is_warned_of_where_it_is_slow(
     assert caplog.text.count("no instructions for bf16") == warned
 
 
-@pytest.mark.parametrize(("threads", "cores", "warned"), [(1, 4, 1), (1, 1, 0), (2, 4, 0)])
+@pytest.mark.parametrize(("threads", "cores", "warned"), [("1", 4, 1), ("1", 1, 0), ("2", 4, 0)])
 def test_idle_cores_are_warned_of(
-    tmp_path: Path, monkeypatch: Any, caplog: Any, threads: int, cores: int, warned: int
+    tmp_path: Path, monkeypatch: Any, caplog: Any, threads: str, cores: int, warned: int
 ) -> None:
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)), raising=False)
     run_toy(tmp_path, max_train_steps=1)
     assert caplog.text.count(f"One of {cores} cores is used") == warned

@@ -59,7 +59,7 @@ def _warn_of_slowness(config: TrainingConfig, processes: int) -> None:
     if config.mixed_precision == "bf16" and slow:
         logger.warning("This processor has no instructions for bf16, and is many times slower in it than without.")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if processes == 1 and torch.get_num_threads() == 1 < cores:
+    if processes == 1 and os.environ.get("OMP_NUM_THREADS") == "1" and cores > 1:
         logger.warning(
             "One of %d cores is used: accelerate launch leaves it at that on a CPU. Give it "
             "--num_cpu_threads_per_process %d, or set OMP_NUM_THREADS.",
