@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from anomaly_quality import DATASET
+from timing import medians_in_turn
 
 from meddiffusers.evaluation.anomaly_report import anomaly_metrics
 from meddiffusers.evaluation.anomaly_result import run_anomaly
@@ -55,7 +54,7 @@ def cost(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
 
 
 @torch.inference_mode()
-def _a_slice(pipeline: Any, seed: int) -> tuple[float, float]:
+def _a_slice(pipeline: Any, seed: int) -> list[float]:
     """Seconds of a call and of its bare passes, taken in turn, the median of each."""
     size = pipeline.unet.config["sample_size"]
     picture = torch.rand(1, len(pipeline.sequences), size, size, generator=torch.Generator().manual_seed(seed))
@@ -70,14 +69,4 @@ def _a_slice(pipeline: Any, seed: int) -> tuple[float, float]:
             pipeline.unet(picture, step)
             pipeline.classifier.gradient(picture, step, 0)
 
-    times: dict[str, list[float]] = {"whole": [], "bare": []}
-    for _ in range(ROUNDS):
-        times["whole"].append(_seconds(whole))
-        times["bare"].append(_seconds(bare))
-    return statistics.median(times["whole"]), statistics.median(times["bare"])
-
-
-def _seconds(run: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
+    return medians_in_turn(whole, bare, rounds=ROUNDS)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from anomaly_quality import DATASET
+from diffusers import DDIMScheduler
 
 from meddiffusers import UnconditionalPipeline
 from meddiffusers.evaluation.generation_report import drawn, evaluate_generation, pictures_of
@@ -21,8 +22,6 @@ PICTURES = Path("benchmarks/results/anomaly_generation")
 
 def generation(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     """The bars; pictures go to a folder beside the results."""
-    from diffusers import DDIMScheduler
-
     detector: Any = load(checkpoint)
     known = {name: detector.config[name] for name in ("sequences", "spacing", "image_range")}
     scheduler = DDIMScheduler.from_config(detector.scheduler.config, timestep_spacing="trailing")

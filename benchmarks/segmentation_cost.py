@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import DDPMScheduler
+from timing import medians_in_turn, seconds_of
 
 from meddiffusers.evaluation.results import Bar
 from meddiffusers.hub.load import load
@@ -34,21 +32,11 @@ def cost(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
         for step in range(STEPS):
             pipeline.unet(masks, step, features=features)
 
-    times: dict[str, list[float]] = {"whole": [], "bare": []}
-    for _ in range(ROUNDS):
-        times["whole"].append(_seconds(whole))
-        times["bare"].append(_seconds(bare))
-    ours, passes = (statistics.median(times[name]) for name in ("whole", "bare"))
+    ours, passes = medians_in_turn(whole, bare, rounds=ROUNDS)
     pipeline.scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
-    many = _seconds(lambda: pipeline(picture, num_inference_steps=PAPER_STEPS, ensemble_size=MEMBERS))
+    many = seconds_of(lambda: pipeline(picture, num_inference_steps=PAPER_STEPS, ensemble_size=MEMBERS))
     bars = [
         Bar(f"cost: a slice, {MEMBERS} members, {STEPS} steps, over its network passes", ours / passes, "<=", 1.05),
         Bar(f"cost: {MEMBERS} × {PAPER_STEPS} steps over {MEMBERS} × {STEPS}", many / ours, ">=", 50),
     ]
     return bars, {"seconds a slice": round(ours, 4), "seconds a slice, 1000 steps": round(many, 2)}
-
-
-def _seconds(run: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
