@@ -14,6 +14,7 @@ from meddiffusers.cli.anomaly import detect, evaluate_anomaly
 from meddiffusers.cli.console import console, errors, table
 from meddiffusers.cli.convert import convert
 from meddiffusers.cli.data import data
+from meddiffusers.cli.repositories import Repository, Revision, pipeline_of
 from meddiffusers.cli.segmentation import evaluate_segmentation, segment
 
 if TYPE_CHECKING:
@@ -30,9 +31,6 @@ app.command()(segment)
 app.command()(detect)
 evaluate.command("segmentation")(evaluate_segmentation)
 evaluate.command("anomaly")(evaluate_anomaly)
-
-Repository = Annotated[str, typer.Argument(help="A folder, or a repository id on the Hub.")]
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")]
 
 
 @app.command()
@@ -208,13 +206,9 @@ def main() -> None:
 
 
 def _attribute_pipeline(repository: str, revision: str | None) -> AttributeVAEPipeline:
-    from meddiffusers.hub.load import load
     from meddiffusers.pipelines.attribute_vae_pipeline import AttributeVAEPipeline
 
-    pipeline = load(repository, revision=revision)
-    if not isinstance(pipeline, AttributeVAEPipeline):
-        raise ValueError(f"{repository} holds a {type(pipeline).__name__}; this command takes an AttributeVAEPipeline.")
-    return pipeline
+    return pipeline_of(repository, revision, AttributeVAEPipeline)
 
 
 if __name__ == "__main__":

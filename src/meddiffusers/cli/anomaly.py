@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from meddiffusers.cli.console import console, table
+from meddiffusers.cli.repositories import Repository, Revision, pipeline_of
 
 if TYPE_CHECKING:
     from meddiffusers.pipelines.anomaly_detection_pipeline import AnomalyDetectionPipeline
 
-Repository = Annotated[str, typer.Argument(help="A folder, or a repository id on the Hub.")]
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")]
 Method = Annotated[
     Literal["classifier", "classifier_free", "none"] | None,
     typer.Option(help="What leads to a healthy picture; by default what the repository has."),
@@ -106,15 +105,9 @@ def evaluate_anomaly(
 
 def anomaly_pipeline(repository: str, revision: str | None) -> AnomalyDetectionPipeline:
     """The pipeline of a repository."""
-    from meddiffusers.hub.load import load
     from meddiffusers.pipelines.anomaly_detection_pipeline import AnomalyDetectionPipeline
 
-    pipeline = load(repository, revision=revision)
-    if not isinstance(pipeline, AnomalyDetectionPipeline):
-        raise ValueError(
-            f"{repository} holds a {type(pipeline).__name__}; this command takes an AnomalyDetectionPipeline."
-        )
-    return pipeline
+    return pipeline_of(repository, revision, AnomalyDetectionPipeline)
 
 
 def _given(**settings: Any) -> dict[str, Any]:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meddiffusers.cli.console import console, table
+from meddiffusers.cli.repositories import Repository, Revision, pipeline_of
 
 if TYPE_CHECKING:
     from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
 
-Repository = Annotated[str, typer.Argument(help="A folder, or a repository id on the Hub.")]
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")]
 Steps = Annotated[int, typer.Option(min=1, help="Denoising steps.")]
 Members = Annotated[int, typer.Option(min=1, help="Members of the ensemble.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the noise.")]
@@ -98,14 +97,9 @@ def evaluate_segmentation(
 
 def segmentation_pipeline(repository: str, revision: str | None, lora: str | None) -> ConditionalSegmentationPipeline:
     """The pipeline of a repository, with an adapter if one is given."""
-    from meddiffusers.hub.load import load
     from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
 
-    pipeline = load(repository, revision=revision)
-    if not isinstance(pipeline, ConditionalSegmentationPipeline):
-        raise ValueError(
-            f"{repository} holds a {type(pipeline).__name__}; this command takes a ConditionalSegmentationPipeline."
-        )
+    pipeline = pipeline_of(repository, revision, ConditionalSegmentationPipeline)
     if lora:
         pipeline.load_lora_weights(lora)
     return pipeline

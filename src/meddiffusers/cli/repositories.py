@@ -1,0 +1,24 @@
+"""Repositories on the command line: the arguments that name one, and its pipeline."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeVar
+
+import typer
+
+Repository = Annotated[str, typer.Argument(help="A folder, or a repository id on the Hub.")]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")]
+Kind = TypeVar("Kind")
+
+
+def pipeline_of(repository: str, revision: str | None, kind: type[Kind]) -> Kind:
+    """The repository's pipeline; ValueError where it is of another kind."""
+    from meddiffusers.hub.load import load
+
+    pipeline = load(repository, revision=revision)
+    if not isinstance(pipeline, kind):
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise ValueError(
+            f"{repository} holds a {type(pipeline).__name__}; this command takes {article} {kind.__name__}."
+        )
+    return pipeline
