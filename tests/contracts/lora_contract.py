@@ -216,5 +216,8 @@ class LoraContract:
 
     def test_a_unet_that_takes_none(self) -> None:
         pipeline = self.build_plain()
-        with pytest.raises(TypeError, match=r"is a UNet2DModel, which takes no adapters; expected a \w+UNet\. "):
+        with pytest.raises(
+            TypeError,
+            match=r"is a UNet2DModel, which takes no adapters; expected a \w+UNet\. \w+UNet\.from_unet\(pipe\.unet",
+        ):
             pipeline.load_lora_weights(weights(self.adapted().unet))
