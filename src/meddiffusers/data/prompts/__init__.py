@@ -1,0 +1,15 @@
+"""Sentences that say what a slice shows, written of labelled scans and read again."""
+
+from meddiffusers.data.prompts.facts import SliceFacts, slice_facts
+from meddiffusers.data.prompts.reading import mirrored_prompt, read_prompt, read_volumes
+from meddiffusers.data.prompts.writing import write_prompt, write_prompt_within
+
+__all__ = [
+    "SliceFacts",
+    "mirrored_prompt",
+    "read_prompt",
+    "read_volumes",
+    "slice_facts",
+    "write_prompt",
+    "write_prompt_within",
+]

@@ -1,0 +1,99 @@
+"""Prompts of slices: a sentence of who was scanned and how, and one of the regions with their volumes."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+from meddiffusers.data.prompts.facts import SliceFacts
+from meddiffusers.data.prompts.wording import (
+    AGED,
+    AGELESS,
+    BASES,
+    HEADERS,
+    MODALITY_WORDS,
+    OPENINGS,
+    PLACES,
+    REGION_FORMS,
+    SEPARATORS,
+    SEX_WORDS,
+    VOXELS,
+)
+from meddiffusers.data.regions import REGIONS
+
+
+def write_prompt(facts: SliceFacts, seed: int = 0, regions: int | Iterable[int] | None = None) -> str:
+    """The facts in words; which words follows from the seed.
+
+    regions: so many of the largest, those of the given ids, or, if None, all. Their order is by size, by name or any.
+    """
+    if regions is not None:
+        facts = facts.with_largest(regions) if isinstance(regions, int) else facts.with_regions(regions)
+    drawn = random.Random(seed)
+    header = _header(facts, drawn)
+    opening, form, separator = (drawn.choice(words) for words in (OPENINGS, REGION_FORMS, SEPARATORS))
+    order, shuffled = drawn.randrange(3), random.Random(drawn.random())
+    places = {label: shuffled.random() for label in REGIONS}  # so that a region fewer leaves the others in their order
+    if not facts.volumes:
+        return header
+    keys = (lambda label: -facts.volumes[label], REGIONS.__getitem__, places.__getitem__)
+    named = [
+        form.format(region=REGIONS[label], mm3=facts.volumes[label]) for label in sorted(facts.volumes, key=keys[order])
+    ]
+    return f"{header} {opening}{separator.join(named)}."
+
+
+def write_prompt_within(facts: SliceFacts, tokenizer: Any, max_tokens: int | None = None, seed: int = 0) -> str:
+    """The same, as `tokenizer` (of transformers) makes at most `max_tokens` of; by default what its model takes.
+
+    The smallest regions are left out until the rest fits, with a warning that names them.
+
+    Raises:
+        ValueError: not even the first sentence fits, or the tokenizer does not know what its model takes.
+    """
+    limit = tokenizer.model_max_length if max_tokens is None else max_tokens
+    if limit > 1e6:
+        raise ValueError(f"The tokenizer says that its model takes {limit:.0e} tokens. Give max_tokens.")
+
+    def fits(count: int) -> bool:
+        return len(tokenizer(write_prompt(facts, seed, count), verbose=False).input_ids) <= limit
+
+    if fits(len(facts.volumes)):
+        return write_prompt(facts, seed)
+    if not fits(0):
+        raise ValueError(f"max_tokens={limit} does not hold one sentence: {write_prompt(facts, seed, 0)!r}.")
+    low, high = 0, len(facts.volumes)  # the first fits, the second does not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    kept = facts.with_largest(low)
+    left_out = [REGIONS[label] for label in facts.volumes if label not in kept.volumes]
+    warnings.warn(
+        f"A prompt of all {len(facts.volumes)} regions has more than {limit} tokens; left out the smallest: "
+        f"{', '.join(left_out)}.",
+        stacklevel=2,
+    )
+    return write_prompt(kept, seed)
+
+
+def _header(facts: SliceFacts, drawn: random.Random) -> str:
+    """The first sentence. Draws as often whatever is known, so that the rest of the prompt does not change with it."""
+    modality, sex = drawn.choice(MODALITY_WORDS[facts.modality]), drawn.choice(SEX_WORDS[facts.sex])
+    header, aged, place, voxel = (drawn.choice(words) for words in (HEADERS, AGED, PLACES, VOXELS))
+    who = (AGELESS[0] if facts.age is None else aged).format(sex=sex, age=facts.age, article=_article(facts.age))
+    edges = " × ".join(f"{edge:g}" for edge in facts.voxel or ())
+    return header.format(
+        modality=modality,
+        Modality=modality[0].upper() + modality[1:],
+        plane=facts.plane,
+        Plane=facts.plane.capitalize(),
+        who=who,
+        place=place.format(number=facts.number, base=BASES[facts.plane]) if facts.number else "",
+        voxel=voxel.format(voxel=edges) if facts.voxel else "",
+    )
+
+
+def _article(age: int | None) -> str:
+    return "an" if age in (8, 11, 18) or str(age).startswith("8") else "a"
