@@ -47,4 +47,4 @@ def generation(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
         ),
         Bar("generation: part nearer to a training picture than 99 % of held-out ones", copied.value, "<=", 0.05),
     ]
-    return bars, {name: [metric.value, metric.low, metric.high] for name, metric in metrics.items()}
+    return bars, {"n": COUNT} | {name: [metric.value, metric.low, metric.high] for name, metric in metrics.items()}

@@ -34,7 +34,11 @@ def inversion(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
         Bar(f"inversion: relative error, {STEPS} steps, {ROUNDS[-1]} rounds", errors[ROUNDS[-1]], "<=", 1e-3),
         Bar("inversion: error on known pictures, one round, over the reference loop's", ours / reference, "<=", 1 / 3),
     ]
-    return bars, {"relative error by rounds": errors, "known pictures": {"ours": ours, "reference loop": reference}}
+    return bars, {
+        "n": PICTURES,
+        "relative error by rounds": errors,
+        "known pictures": {"ours": ours, "reference loop": reference},
+    }
 
 
 def _relative(pipeline: Any, pictures: Tensor, rounds: int) -> float:

@@ -1,7 +1,7 @@
 """A baseline of the anomaly benchmark: a variational autoencoder, whose reconstruction error is the map.
 
 It sees the healthy training pictures alone, as such baselines do (Baur et al. 2021, "Autoencoders for unsupervised
-anomaly segmentation in brain MR images"), and gets as long as diffusion model and classifier together took.
+anomaly segmentation in brain MR images"). How long it was trained stands beside the results.
 """
 
 from __future__ import annotations

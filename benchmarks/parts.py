@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from meddiffusers.evaluation.results import Bar, write_results
-from meddiffusers.training.segmentation_data import SegmentationDataConfig
 
 SEED = 0
-Part = Callable[[Path, int], tuple[list[Bar], dict[str, Any]]]
+Part = Callable[
+    [Path, int], tuple[list[Bar], dict[str, Any]]
+]  # of checkpoint and seed: bars, and facts of which one is n
 
 
 def run_parts(name: str, description: str | None, checkpoint: Path, parts: Mapping[str, Part]) -> None:
@@ -20,8 +21,7 @@ def run_parts(name: str, description: str | None, checkpoint: Path, parts: Mappi
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=[*parts])
     only = parser.parse_args().only
-    subjects = SegmentationDataConfig().phantom_test_slices // 2
     for part in [only] if only else parts:
         start = time.monotonic()
         bars, facts = parts[part](checkpoint, SEED)
-        write_results(f"{name}_{part}", bars, seed=SEED, n=subjects, duration_s=time.monotonic() - start, **facts)
+        write_results(f"{name}_{part}", bars, seed=SEED, duration_s=time.monotonic() - start, **facts)

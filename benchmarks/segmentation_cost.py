@@ -39,4 +39,4 @@ def cost(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
         Bar(f"cost: a slice, {MEMBERS} members, {STEPS} steps, over its network passes", ours / passes, "<=", 1.05),
         Bar(f"cost: {MEMBERS} × {PAPER_STEPS} steps over {MEMBERS} × {STEPS}", many / ours, ">=", 50),
     ]
-    return bars, {"seconds a slice": round(ours, 4), "seconds a slice, 1000 steps": round(many, 2)}
+    return bars, {"n": ROUNDS, "seconds a slice": round(ours, 4), "seconds a slice, 1000 steps": round(many, 2)}

@@ -65,7 +65,7 @@ def lora(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
         Bar("adapter: CPU minutes of training", facts["CPU minutes, adapter"], "<=", CPU_MINUTES),
         Bar("adapter: MB", facts["bytes"] / 1e6, "<=", 1),
     ]
-    return bars, {**facts, "Dice": found}
+    return bars, {"n": len(set(test["subject"])), **facts, "Dice": found}
 
 
 def on_other_scanner(rows: datasets.Dataset, sequences: tuple[str, ...]) -> datasets.Dataset:

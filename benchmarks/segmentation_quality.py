@@ -51,7 +51,7 @@ def quality(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     ]
     sizes = {"segmentation": pipeline.unet.num_parameters(), "U-Net": unet.num_parameters()}
     facts = {"all slices": whole, "ambiguous": hard, "ambiguous for their size": small}
-    return bars, {"parameters": sizes, "training of the U-Net": training, **facts}
+    return bars, {"n": len(set(ensemble.subjects)), "parameters": sizes, "training of the U-Net": training, **facts}
 
 
 def _one_sample(ensemble: SegmentationResult) -> SegmentationResult:

@@ -59,7 +59,7 @@ def steps(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
         Bar(f"steps: {name} lost by DDIM with 10 instead of 250", _lost(found, name), "<=", 0.005)
         for name in ("Dice", "Dice of a member")
     ]
-    return bars, {"table": table}
+    return bars, {"n": len(set(few.subjects)), "table": table}
 
 
 def _figures(result: SegmentationResult, began: float) -> dict[str, float]:
