@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -141,6 +142,8 @@ def test_phantoms_of_two_populations() -> None:
     }
     assert phantom_segmentation(4, 5, **settings)[:] == data["train"][:]
     assert phantom_segmentation(2, 6, difficulty=HARD, **settings)[:] == data["test"][:]
+    plain = held_out(replace(config, phantom_test_difficulty=[0.0, 0.1]))
+    assert phantom_segmentation(2, 6, difficulty=(0.0, 0.1), **settings)[:] == plain[:]
     assert sum(PHANTOM_SHARES.values()) == pytest.approx(1)
 
 
@@ -201,6 +204,11 @@ def test_brats_is_read_from_its_folder(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 class TestWhatCannotBeIsRefused:
+    @pytest.mark.parametrize("wrong", [[0.5], [0.6, 0.5], [-0.1, 1.0], [0.0, 1.1]])
+    def test_difficulties_that_no_lesion_has(self, wrong: list[float]) -> None:
+        with pytest.raises(ValueError, match=re.escape(f"phantom_test_difficulty={wrong}; expected two numbers")):
+            SegmentationDataConfig(phantom_test_difficulty=wrong)
+
     @pytest.mark.parametrize("given", [{}, {"spacing": 1.0}, {"train_data_dir": "here"}])
     def test_brats_without_a_folder_or_a_spacing(self, given: dict[str, Any]) -> None:
         config = SegmentationDataConfig("brats2020", **given)

@@ -21,7 +21,7 @@ PHANTOM, BRATS = "phantom", "brats2020"
 PHANTOM_SHARES = {"tumour": 0.6, None: 0.15, "white_matter_lesions": 0.15, "cavity": 0.1}
 PHANTOM_HEIGHTS = (-50.0, 65.0)  # mm: the whole brain
 PHANTOM_SKULL = 0.3  # part of the subjects with a whole head
-HARD = (0.5, 1.0)  # difficulties of the test subjects' lesions
+HARD = (0.5, 1.0)  # difficulties of lesions
 
 
 @dataclass
@@ -45,10 +45,17 @@ class SegmentationDataConfig:
     preprocessing_num_workers: int | None = setting(None, "Processes that prepare the data set.")
     phantom_slices: int = setting(5000, "Training pictures of phantoms, two of each subject.")
     phantom_seed: int = setting(0, "Seed of the training subjects; the next one is that of the test subjects.")
-    phantom_test_slices: int = setting(960, "Test pictures of phantoms with hard lesions, two of each subject.")
+    phantom_test_slices: int = setting(960, "Test pictures of phantoms, two of each subject.")
+    phantom_test_difficulty: list[float] = list_setting([*HARD], "Least and greatest difficulty of the test lesions.")
 
     def __post_init__(self) -> None:
         check_fields(self, _RANGES)
+        low, high = self.phantom_test_difficulty if len(self.phantom_test_difficulty) == 2 else (1, 0)
+        if not 0 <= low <= high <= 1:
+            raise ValueError(
+                f"phantom_test_difficulty={self.phantom_test_difficulty}; expected two numbers from 0 to 1, the least "
+                "and the greatest."
+            )
 
 
 _COUNT = Range(1)
@@ -117,7 +124,8 @@ def held_out(config: SegmentationDataConfig) -> datasets.Dataset:
     """The test split alone. Raises as `load_segmentation_data`."""
     if config.dataset_name == PHANTOM:
         seed, settings = config.phantom_seed + 1, _phantom_settings(config)
-        return phantom_segmentation(config.phantom_test_slices, seed, difficulty=HARD, **settings)
+        low, high = config.phantom_test_difficulty
+        return phantom_segmentation(config.phantom_test_slices, seed, difficulty=(low, high), **settings)
     return _test_split(_read(config), config)
 
 
