@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from meddiffusers.models.attribute_vae import AttributeVAE
     from meddiffusers.models.denoising_unet import DenoisingUNet
     from meddiffusers.models.noisy_classifier import NoisyClassifier
+    from meddiffusers.models.quantity_encoder import QuantityEncoder
     from meddiffusers.models.segmentation_unet import SegmentationUNet
     from meddiffusers.pipelines.anomaly_detection_pipeline import AnomalyDetectionPipeline
     from meddiffusers.pipelines.attribute_vae_pipeline import AttributeVAEPipeline
     from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
+    from meddiffusers.pipelines.text_to_mr_pipeline import TextToMRPipeline
     from meddiffusers.pipelines.unconditional_pipeline import UnconditionalPipeline
     from meddiffusers.schedulers.reversible_ddim_scheduler import ReversibleDDIMScheduler
 
@@ -31,8 +33,10 @@ PUBLIC = {
     "ConditionalSegmentationPipeline": "meddiffusers.pipelines.conditional_segmentation_pipeline",
     "DenoisingUNet": "meddiffusers.models.denoising_unet",
     "NoisyClassifier": "meddiffusers.models.noisy_classifier",
+    "QuantityEncoder": "meddiffusers.models.quantity_encoder",
     "ReversibleDDIMScheduler": "meddiffusers.schedulers.reversible_ddim_scheduler",
     "SegmentationUNet": "meddiffusers.models.segmentation_unet",
+    "TextToMRPipeline": "meddiffusers.pipelines.text_to_mr_pipeline",
     "UnconditionalPipeline": "meddiffusers.pipelines.unconditional_pipeline",
 }
 __all__ = [
@@ -43,8 +47,10 @@ __all__ = [
     "ConditionalSegmentationPipeline",
     "DenoisingUNet",
     "NoisyClassifier",
+    "QuantityEncoder",
     "ReversibleDDIMScheduler",
     "SegmentationUNet",
+    "TextToMRPipeline",
     "UnconditionalPipeline",
     "__version__",
 ]

@@ -23,6 +23,7 @@ import accelerate.hooks
 import numpy as np
 import pytest
 import torch
+from diffusers.hooks import apply_group_offloading
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import nn
 
@@ -165,8 +166,8 @@ class PipelineContract:
         pipeline = self.build()
         expected = self.images(pipeline)
         for name, module in modules(pipeline).items():
-            module.enable_group_offload(
-                torch.device("cpu"), offload_type="leaf_level", offload_to_disk_path=str(tmp_path / name)
+            apply_group_offloading(
+                module, torch.device("cpu"), offload_type="leaf_level", offload_to_disk_path=str(tmp_path / name)
             )
             for parameter in module.parameters():
                 parameter.data.fill_(torch.nan)  # whatever is not read back from disk shows
