@@ -47,13 +47,13 @@ class UNetLoraMixin(LoraBaseMixin):
         if isinstance(source, dict) and not any(key.startswith("unet.") and "lora" in key for key in source):
             first = next(iter(source), None)
             raise ValueError(f"Got a state dict without keys 'unet.….lora_A'; it begins with {first}.")
-        before = set(self._adapters())
+        before = self._adapters()
         settings = {"prefix": "unet", "use_safetensors": True, **kwargs}
         try:
             self.unet.load_lora_adapter(source, adapter_name=adapter_name, _pipeline=self, **settings)
         except RuntimeError as error:
             raise ValueError("The adapter was made for a network with layers of other sizes.") from error
-        if set(self._adapters()) == before and not kwargs.get("hotswap"):
+        if self._adapters() == before and not kwargs.get("hotswap"):
             raise ValueError(f"{source} holds no adapter weights whose names begin with 'unet.'.")
 
     @classmethod
@@ -81,17 +81,19 @@ class UNetLoraMixin(LoraBaseMixin):
         **kwargs: Any,
     ) -> None:
         """As in diffusers: add the adapters to the weights."""
-        super().fuse_lora(components or ["unet"], lora_scale, safe_fusing, adapter_names, **kwargs)
+        super().fuse_lora(
+            components or [*self._lora_loadable_modules], lora_scale, safe_fusing, adapter_names, **kwargs
+        )
 
     def unfuse_lora(self, components: list[str] | None = None, **kwargs: Any) -> None:
         """As in diffusers: take fused adapters out of the weights."""
-        super().unfuse_lora(components or ["unet"], **kwargs)
+        super().unfuse_lora(components or [*self._lora_loadable_modules], **kwargs)
 
     def save_pretrained(self, save_directory: str | PathLike[str], *args: Any, **kwargs: Any) -> None:
         """As in diffusers. Raises ValueError where a LoRA adapter is loaded, which would spoil the base weights."""
         if self._adapters():
             raise ValueError(
-                "The unet has a LoRA adapter, which would be written into the base weights. Save the adapter with "
+                "The pipeline has a LoRA adapter, which would be written into the base weights. Save the adapter with "
                 "save_lora_weights, or make it part of the weights: fuse_lora() and then unload_lora_weights()."
             )
         super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
@@ -101,6 +103,7 @@ class UNetLoraMixin(LoraBaseMixin):
         super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)  # type: ignore[misc]
         shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
 
-    def _adapters(self) -> dict[str, Any]:
-        """Configurations of those that are loaded, by name."""
-        return getattr(self.unet, "peft_config", None) or {}
+    def _adapters(self) -> set[str]:
+        """Names of those that are loaded."""
+        parts = (getattr(self, name) for name in self._lora_loadable_modules)
+        return {name for part in parts for name in getattr(part, "peft_config", None) or ()}

@@ -39,6 +39,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .meddiffusers_slices_v1 import checked_pictures, copy_beside, size_of
+from .meddiffusers_text_lora_v1 import TextEncoderLoraMixin
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
 
 PUBLISHED_AS = "meddiffusers_text_to_mr_pipeline_v1"  # `custom_pipeline` name of a published repository
@@ -56,7 +57,7 @@ class TextToMRPipelineOutput(BaseOutput):
     images: Any
 
 
-class TextToMRPipeline(UNetLoraMixin, DiffusionPipeline):
+class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, DiffusionPipeline):
     """A slice as a text describes it.
 
     vae: an `AutoencoderKL` of one channel in [-1, 1].
