@@ -385,6 +385,34 @@ def test_an_image_network_tells_the_probability_itself(labels: list[str]) -> Non
     assert not np.allclose(one.uncertainty["variance"], other.uncertainty["variance"], atol=1e-3)
 
 
+@pytest.mark.parametrize("image_network", [True, False])
+def test_members_look_at_the_image_in_turn(image_network: bool) -> None:
+    """Each is what a pipeline without views makes of the mirrored or moved image, brought back."""
+    unet, image = small_unet() if image_network else joint_unet(), torch.zeros(2, 4, 8, 8)
+    image[..., 2:6, 1:6] = pictures(2, 4, 4, 5)
+    views, plain = pipeline_of(unet, views=3), pipeline_of(unet)
+    together = call(views, image, ensemble_size=5, generator=[generator(0), generator(1)])
+    latents = plain.prepare_latents(2, 5, (8, 8), [generator(0), generator(1)]).unflatten(0, (2, 5))
+    there = [lambda x: x, lambda x: x.flip(-1), lambda x: x.roll((1, 1), (-2, -1))]
+    back = [lambda x: x, lambda x: x[..., ::-1], lambda x: np.roll(x, (-1, -1), (-2, -1))]
+    probability = []
+    for view in range(3):
+        own = latents[:, view::3]
+        plain.prepare_latents = lambda *_, own=own: own.flatten(0, 1)
+        output = call(plain, there[view](image), ensemble_size=own.shape[1])
+        np.testing.assert_array_equal(together.samples[:, view::3], back[view](output.samples))
+        probability.append(back[view](output.probability) * (1 if image_network else own.shape[1]))
+    mean = sum(probability) / (3 if image_network else 5)
+    np.testing.assert_allclose(together.probability, mean, atol=1e-5)
+    assert not np.allclose(together.probability, call(pipeline_of(unet), image).probability, atol=1e-3)
+
+
+@pytest.mark.parametrize("views", [0, 5])
+def test_views_that_there_are_not(views: int) -> None:
+    with pytest.raises(ValueError, match=rf"views={views}; expected 1 to 4"):
+        pipeline_of(views=views)
+
+
 class TestBatches:
     IMAGE = pictures(3, 4, 8, 8)
 

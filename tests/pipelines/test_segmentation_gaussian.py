@@ -150,7 +150,8 @@ def sampled(scheduler: Any, steps: int, members: int = 8, interval: int = 0) -> 
     pipeline = pipeline_of(scheduler, interval)
     pipeline._interrupt = False
     noise = pipeline.prepare_latents(1, members, (4, 4), generator(0))
-    masks = pipeline._denoise(GRID[None], noise, steps, 1, generator(1), None, ())
+    pipeline.scheduler.set_timesteps(steps)
+    masks = pipeline._denoise(GRID[None, None], noise[None], generator(1), None, (), pipeline.progress_bar(total=steps))
     return noise[:, 0].double(), masks[0, :, 0].double()
 
 

@@ -15,6 +15,10 @@ A binary mask has K = 1 channel, L > 2 labels have K = L, one-hot. `mask_range` 
 p is the mean of y_m over the members. A `SegmentationUNet` with an image network knows that expectation without them:
 its guess, p(label | b). By the tower rule the two are the same, but for the chance that a mean of few samples has
 (Rao–Blackwell); what only the samples tell is how pixels go together.
+
+The members may look at the image in turn in up to four `views`: as it is, mirrored, a pixel further, and both; p is
+then the mean of the guesses of all views. A network that was trained on mirrored and moved images is as good at each,
+and errs at each a little differently.
 """
 
 from __future__ import annotations
@@ -51,6 +55,7 @@ from .meddiffusers_unet_lora_v1 import UNetLoraMixin
 
 PUBLISHED_AS = "meddiffusers_conditional_segmentation_pipeline_v1"  # `custom_pipeline` name of a published repository
 OUTPUT_TYPES = ("np", "pt", "pil")
+VIEWS = ((False, 0), (True, 0), (False, 1), (True, 1))  # mirrored; moved by so many pixels, down and to the right
 
 
 @dataclass
@@ -82,9 +87,10 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, DiffusionPipeline):
     id2label: names of the labels; 0 is the background.
     spacing: edge length in mm of the pixels that the model was trained on; None if unknown. Scans are brought to it.
     mask_range: what a mask's 0 and 1 are to the model.
+    views: in how many ways, from 1 to 4, the members look at an image.
 
     Raises:
-        ValueError: another number of channels or labels than the unet has.
+        ValueError: another number of channels or labels than the unet has, or of views than there are.
     """
 
     model_cpu_offload_seq = "unet"  # type: ignore[assignment]
@@ -101,6 +107,7 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, DiffusionPipeline):
         id2label: Mapping[Any, str] | None = None,
         spacing: float | None = None,
         mask_range: Mapping[Any, float] | list[float] | tuple[float, float] = (-1.0, 1.0),
+        views: int = 1,
     ) -> None:
         super().__init__()
         labels = numbered(id2label or ("background", "lesion"))
@@ -110,7 +117,10 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, DiffusionPipeline):
             id2label=labels,
             spacing=None if spacing is None else float(spacing),  # diffusers warns of an int when it loads one
             mask_range={number: float(end) for number, end in numbered(mask_range).items()},
+            views=views,
         )
+        if not 1 <= views <= len(VIEWS):
+            raise ValueError(f"views={views}; expected 1 to {len(VIEWS)}.")
         _check_labels(labels)
         channels = _input_channels(unet)
         if channels != len(self.sequences) + self.mask_channels:
@@ -145,6 +155,10 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, DiffusionPipeline):
         return 1 if count == 2 else count
 
     @property
+    def _views(self) -> tuple[tuple[bool, int], ...]:
+        return VIEWS[: self.config["views"]]
+
+    @property
     def interrupt(self) -> bool:
         """Set `_interrupt` in a callback to end the call early, with the masks as they are."""
         return self._interrupt
@@ -176,7 +190,7 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, DiffusionPipeline):
         threshold: a pixel is foreground where 1 − p(background) exceeds it; it then has the likeliest other label.
         output_type: "np", "pt", or "pil" for `mask` and `samples` as palette images; scans come back as scans.
         callback_on_step_end: called as `f(pipeline, step, timestep, tensors)` after each step of each batch; what it
-            returns replaces the tensors.
+            returns replaces the tensors, masks as the members' views are.
 
         Raises:
             ValueError: input that does not fit, before any work, with what to do.
@@ -187,21 +201,15 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, DiffusionPipeline):
         pictures = self.preprocess(image) if subject is None else torch.from_numpy(subject.pictures)
         self._interrupt = False
         latents = self.prepare_latents(len(pictures), ensemble_size, pictures.shape[2:], generator)
-        images_at_once = max(1, batch_size // ensemble_size)
-        features = torch.cat([self.encode_image(part) for part in pictures.split(images_at_once)])
-        masks = self._denoise(
-            features,
-            latents,
+        fractions, probability = self._ensemble(
+            pictures.split(max(1, batch_size // ensemble_size)),
+            latents.unflatten(0, (-1, ensemble_size)),
             num_inference_steps,
-            images_at_once,
             generator,
             callback_on_step_end,
             callback_on_step_end_tensor_inputs,
         )
         self.maybe_free_model_hooks()
-        fractions = self._fractions(masks)
-        guess = self.unet.guess(features) if hasattr(self.unet, "guess") else None
-        probability = fractions.mean(dim=1) if guess is None else _probability(guess)
         if subject is None:
             output = self._postprocess(fractions, probability, threshold, output_type)
         else:
@@ -296,41 +304,64 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, DiffusionPipeline):
 
     # Steps of a call
 
+    def _ensemble(
+        self,
+        pictures: Sequence[torch.Tensor],
+        latents: torch.Tensor,
+        steps: int,
+        generator: torch.Generator | list[torch.Generator] | None,
+        callback: Callable[..., dict[str, Any]] | None,
+        tensors: Sequence[str],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Fractions (N, M, L, H, W) of the members and the probability (N, L, H, W), of pictures in parts."""
+        done, members = [], latents.shape[1]
+        self.scheduler.set_timesteps(steps, device=latents.device)
+        with self.progress_bar(total=len(pictures) * len(self.scheduler.timesteps)) as bar:
+            for first, part in zip(np.cumsum([0, *map(len, pictures)]), pictures, strict=False):
+                own, drawn = slice(first, first + len(part)), generator
+                if isinstance(generator, list):
+                    drawn = [one for one in generator[own] for _ in range(members)]
+                features = torch.stack([self.encode_image(_seen(part, view)) for view in self._views], dim=1)
+                self.scheduler.set_timesteps(steps, device=latents.device)  # forgets what the last part left
+                masks = self._denoise(features, latents[own], drawn, callback, tensors, bar)
+                done.append(self._merged(features, masks))
+        fractions, probability = (torch.cat(parts) for parts in zip(*done, strict=True))
+        return fractions, probability
+
     def _denoise(
         self,
         features: torch.Tensor,
         latents: torch.Tensor,
-        steps: int,
-        images_at_once: int,
         generator: torch.Generator | list[torch.Generator] | None,
         callback: Callable[..., dict[str, Any]] | None,
         tensors: Sequence[str],
+        bar: Any,
     ) -> torch.Tensor:
-        """The reverse process, some images with all their members at a time: masks (N, M, K, H, W)."""
-        members = len(latents) // len(features)
-        parts = range(0, len(features), images_at_once)
-        done = []
-        self.scheduler.set_timesteps(steps, device=latents.device)
-        with self.progress_bar(total=len(parts) * len(self.scheduler.timesteps)) as bar:
-            for first in parts:
-                own = slice(first, first + images_at_once)
-                drawn = generator
-                if isinstance(generator, list):
-                    drawn = [one for one in generator[own] for _ in range(members)]
-                self.scheduler.set_timesteps(steps, device=latents.device)  # forgets what the last part left
-                extra = {"generator": drawn} if "generator" in inspect.signature(self.scheduler.step).parameters else {}
-                x = latents[first * members : (first + images_at_once) * members] * self.scheduler.init_noise_sigma
-                for number, timestep in enumerate(self.scheduler.timesteps):
-                    if self.interrupt:
-                        continue
-                    seen = self.scheduler.scale_model_input(x, timestep)
-                    predicted = self.predict(seen, timestep, features[own])
-                    x = self.scheduler.step(predicted, timestep, x, **extra).prev_sample
-                    if callback is not None:
-                        x = callback(self, number, timestep, dict.fromkeys(tensors, x)).get("latents", x)
-                    bar.update()
-                done.append(x)
-        return torch.cat(done).unflatten(0, (len(features), members))
+        """The reverse process: masks (n, M, K, H, W), each as its view is, of features (n, V, …) and noise."""
+        turns = torch.arange(latents.shape[1]) % features.shape[1]
+        looked_at = features[:, turns].flatten(0, 1)
+        extra = {"generator": generator} if "generator" in inspect.signature(self.scheduler.step).parameters else {}
+        x = latents.flatten(0, 1) * self.scheduler.init_noise_sigma
+        for number, timestep in enumerate(self.scheduler.timesteps):
+            if self.interrupt:
+                continue
+            predicted = self.predict(self.scheduler.scale_model_input(x, timestep), timestep, looked_at)
+            x = self.scheduler.step(predicted, timestep, x, **extra).prev_sample
+            if callback is not None:
+                x = callback(self, number, timestep, dict.fromkeys(tensors, x)).get("latents", x)
+            bar.update()
+        return x.unflatten(0, latents.shape[:2])
+
+    def _merged(self, features: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Fractions of the members, and the probability, as the pictures are."""
+        fractions, views = self._fractions(masks), self._views
+        for number, view in enumerate(views):
+            fractions[:, number :: len(views)] = _unseen(fractions[:, number :: len(views)], view)
+        guesses = [self.unet.guess(each) for each in features.unbind(dim=1)] if hasattr(self.unet, "guess") else [None]
+        if guesses[0] is None:
+            return fractions, fractions.mean(dim=1)
+        seen = [_unseen(_probability(guess), view) for guess, view in zip(guesses, views, strict=True)]
+        return fractions, torch.stack(seen).mean(dim=0)
 
     def _fractions(self, masks: torch.Tensor) -> torch.Tensor:
         """Masks (N, M, K, H, W) in `mask_range` as fractions (N, M, L, H, W) of the labels, which sum to 1."""
@@ -391,6 +422,20 @@ def _input_channels(unet: Any) -> int:
     if hasattr(unet, "encode_image"):
         return unet.config["image_channels"] + unet.config["mask_channels"]
     return unet.config["in_channels"]
+
+
+def _seen(pictures: torch.Tensor, view: tuple[bool, int]) -> torch.Tensor:
+    """(…, H, W) in a view; what is moved over the edge comes in at the other, where pictures are empty."""
+    mirrored, moved = view
+    pictures = pictures.roll((moved, moved), dims=(-2, -1)) if moved else pictures
+    return pictures.flip(-1) if mirrored else pictures
+
+
+def _unseen(maps: torch.Tensor, view: tuple[bool, int]) -> torch.Tensor:
+    """(…, H, W) of a view as the pictures are."""
+    mirrored, moved = view
+    maps = maps.flip(-1) if mirrored else maps
+    return maps.roll((-moved, -moved), dims=(-2, -1)) if moved else maps
 
 
 def _probability(logits: torch.Tensor) -> torch.Tensor:

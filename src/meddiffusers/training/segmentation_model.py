@@ -9,7 +9,7 @@ from diffusers import UNet2DModel
 
 from meddiffusers.hub.load import load
 from meddiffusers.models.segmentation_unet import SegmentationUNet
-from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
+from meddiffusers.pipelines.conditional_segmentation_pipeline import VIEWS, ConditionalSegmentationPipeline
 from meddiffusers.training.fields import Range, check_fields, list_setting, setting
 from meddiffusers.training.segmentation_data import SegmentationDataConfig
 from meddiffusers.training.unets import UNET_RANGES, UNetConfig, check_same, noise_scheduler
@@ -84,6 +84,7 @@ def first_pipeline(data: SegmentationDataConfig, config: SegmentationModelConfig
         id2label=id2label,
         spacing=data.spacing,
         mask_range=config.mask_range,
+        views=len(VIEWS) if config.image_block_out_channels else 1,  # as training mirrors and moves the pictures
     )
 
 

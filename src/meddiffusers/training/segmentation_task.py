@@ -84,7 +84,8 @@ class SegmentationTask(SliceTask):
         return evaluate_segmentation(result, dataset=f"{self.dataset_name}, test subjects", seed=seed)
 
     def _with(self, unet: nn.Module) -> ConditionalSegmentationPipeline:
-        known = {name: self.pipeline.config[name] for name in ("sequences", "id2label", "spacing", "mask_range")}
+        names = ("sequences", "id2label", "spacing", "mask_range", "views")
+        known = {name: self.pipeline.config[name] for name in names}
         pipeline = ConditionalSegmentationPipeline(unet, self.pipeline.scheduler, **known)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
