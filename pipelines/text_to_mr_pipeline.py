@@ -57,7 +57,7 @@ class TextToMRPipelineOutput(BaseOutput):
     images: Any
 
 
-class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, DiffusionPipeline):
+class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, DiffusionPipeline):  # type: ignore[misc]
     """A slice as a text describes it.
 
     vae: an `AutoencoderKL` of one channel in [-1, 1].

@@ -357,9 +357,9 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, DiffusionPipeline):
         fractions, views = self._fractions(masks), self._views
         for number, view in enumerate(views):
             fractions[:, number :: len(views)] = _unseen(fractions[:, number :: len(views)], view)
-        guesses = [self.unet.guess(each) for each in features.unbind(dim=1)] if hasattr(self.unet, "guess") else [None]
-        if guesses[0] is None:
+        if getattr(self.unet, "image_unet", None) is None:
             return fractions, fractions.mean(dim=1)
+        guesses = [self.unet.guess(each) for each in features.unbind(dim=1)]
         seen = [_unseen(_probability(guess), view) for guess, view in zip(guesses, views, strict=True)]
         return fractions, torch.stack(seen).mean(dim=0)
 
