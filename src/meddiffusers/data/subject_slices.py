@@ -22,7 +22,7 @@ from meddiffusers.data.slices import Plane, Slices, assemble, slices
 from meddiffusers.data.subject import read_subject
 from meddiffusers.data.transforms import Preparation, Prepared
 
-__all__ = ["SubjectSlices", "read_subject", "subject_slices"]
+__all__ = ["SubjectSlices", "in_plane", "read_subject", "subject_slices"]
 _AXES = {"axial": (1, 0, 2), "coronal": (2, 0, 1), "sagittal": (2, 1, 0)}  # RAS axes along rows, columns, slices
 _DARK = 1e-4  # of the intensity range: interpolation leaves less than that where nothing is
 _CUT_OFF = 1.1  # times the field of view, beyond which a head is said to be too large for it
@@ -102,19 +102,10 @@ def subject_slices(
         ValueError, FileNotFoundError: as `read_subject`; an unknown plane; a sequence that is empty, without contrast
             or not finite.
     """
-    if plane not in _AXES:
-        raise ValueError(f"plane={plane!r}; expected one of {', '.join(_AXES)}.")
+    prepare = in_plane(spacing, size, intensity_range, plane)
     scan = read_subject(source, sequences)
-    rows, columns, across = _AXES[plane]
-    spacings: list[float | None] = [spacing] * 3
-    sizes: list[int | None] = [None] * 3
-    spacings[across], sizes[rows], sizes[columns] = None, size[0], size[1]
-    prepare = Preparation(
-        spacing=(spacings[0], spacings[1], spacings[2]),
-        size=(sizes[0], sizes[1], sizes[2]),
-        intensity_range=intensity_range,
-    )
     prepared = prepare(scan)
+    rows, columns, across = _AXES[plane]
     upright, _ = reorientation(scan.affine, scan.shape, "RAS")
     _warn_of_cut_off(scan, upright, (rows, columns), (size[0] * spacing, size[1] * spacing))
     nothing = np.broadcast_to(np.float32(0), prepared.image.shape)  # of the grid's shape, but without memory
@@ -123,6 +114,26 @@ def subject_slices(
         present=tuple(scan.modality),
         prepared=replace(prepared, image=prepared.image.like(nothing, "")),
         lowest=round((np.linalg.inv(upright) @ prepared.matrix)[across, 3]),
+    )
+
+
+def in_plane(
+    spacing: float, size: tuple[int, int], intensity_range: tuple[float, float] = (0, 1), plane: Plane = "axial"
+) -> Preparation:
+    """What `subject_slices` does to a scan before it is cut: only within the plane voxels are resampled.
+
+    Raises ValueError for an unknown plane.
+    """
+    if plane not in _AXES:
+        raise ValueError(f"plane={plane!r}; expected one of {', '.join(_AXES)}.")
+    rows, columns, across = _AXES[plane]
+    spacings: list[float | None] = [spacing] * 3
+    sizes: list[int | None] = [None] * 3
+    spacings[across], sizes[rows], sizes[columns] = None, size[0], size[1]
+    return Preparation(
+        spacing=(spacings[0], spacings[1], spacings[2]),
+        size=(sizes[0], sizes[1], sizes[2]),
+        intensity_range=intensity_range,
     )
 
 
