@@ -29,6 +29,7 @@ USERS_OF_PARTS = ("cli", "demo", "training", "convert", "hub", "evaluation", *PA
 ROOTS = ("", "registration")  # the package itself, and what makes diffusers find its classes
 PUBLISHABLE_MAY_IMPORT = sys.stdlib_module_names | {
     "numpy", "torch", "diffusers", "transformers", "peft", "PIL", "monai",
+OPTIONAL_MAY_BE = {"meddiffusers", "nibabel"}  # what a publishable file may do without
 }  # fmt: skip
 SHARED = re.compile(r"meddiffusers_[a-z_]+_v\d+")  # shared files, which publishable ones import from beside them
 
@@ -118,7 +119,7 @@ def self_containment_faults(*folders: Path) -> list[str]:
 
 
 def optional_imports(tree: ast.Module) -> set[tuple[int, str]]:
-    """Imports of this package within a function that answers an ImportError with one of its own."""
+    """Imports of `OPTIONAL_MAY_BE` within a function that answers an ImportError with one of its own."""
     return {
         (line, name)
         for function in ast.walk(tree)
@@ -128,7 +129,7 @@ def optional_imports(tree: ast.Module) -> set[tuple[int, str]]:
         and [handler.type and ast.unparse(handler.type) for handler in attempt.handlers] == ["ImportError"]
         for part in attempt.body
         for line, name in imports(part)
-        if name.partition(".")[0] == "meddiffusers" and isinstance(attempt.handlers[0].body[-1], ast.Raise)
+        if name.partition(".")[0] in OPTIONAL_MAY_BE and isinstance(attempt.handlers[0].body[-1], ast.Raise)
     }
 
 
