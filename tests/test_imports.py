@@ -29,8 +29,8 @@ USERS_OF_PARTS = ("cli", "demo", "training", "convert", "hub", "evaluation", *PA
 ROOTS = ("", "registration")  # the package itself, and what makes diffusers find its classes
 PUBLISHABLE_MAY_IMPORT = sys.stdlib_module_names | {
     "numpy", "torch", "diffusers", "transformers", "peft", "PIL", "monai",
-OPTIONAL_MAY_BE = {"meddiffusers", "nibabel"}  # what a publishable file may do without
 }  # fmt: skip
+OPTIONAL_MAY_BE = {"meddiffusers", "nibabel"}  # what a publishable file may do without
 SHARED = re.compile(r"meddiffusers_[a-z_]+_v\d+")  # shared files, which publishable ones import from beside them
 
 Check = Callable[..., list[str]]
