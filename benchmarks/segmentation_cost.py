@@ -28,9 +28,9 @@ def cost(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
         pipeline(picture, num_inference_steps=STEPS, ensemble_size=MEMBERS)
 
     def bare() -> None:
-        features = [pipeline.encode_image(picture) for _ in range(pipeline.config["views"])]
+        features = pipeline.encode_image(picture.expand(pipeline.config["views"], -1, -1, -1))[:1]
         for step in range(STEPS):
-            pipeline.unet(masks, step, features=features[0])
+            pipeline.unet(masks, step, features=features)
 
     ours, passes = medians_in_turn(whole, bare, rounds=ROUNDS)
     pipeline.scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)

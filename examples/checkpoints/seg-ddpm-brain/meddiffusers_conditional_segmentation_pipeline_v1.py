@@ -321,7 +321,8 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, DiffusionPipeline):
                 own, drawn = slice(first, first + len(part)), generator
                 if isinstance(generator, list):
                     drawn = [one for one in generator[own] for _ in range(members)]
-                features = torch.stack([self.encode_image(_seen(part, view)) for view in self._views], dim=1)
+                views = torch.stack([_seen(part, view) for view in self._views], dim=1)  # (n, V, C, H, W)
+                features = self.encode_image(views.flatten(0, 1)).unflatten(0, views.shape[:2])
                 self.scheduler.set_timesteps(steps, device=latents.device)  # forgets what the last part left
                 masks = self._denoise(features, latents[own], drawn, callback, tensors, bar)
                 done.append(self._merged(features, masks))
