@@ -11,9 +11,8 @@ from typing import Any
 from meddiffusers.evaluation.results import Bar, write_results
 
 SEED = 0
-Part = Callable[
-    [Path, int], tuple[list[Bar], dict[str, Any]]
-]  # of checkpoint and seed: bars, and facts of which one is n
+# Of a checkpoint and a seed: bars, and facts, of which "n" says how many subjects or rounds they were measured over.
+Part = Callable[[Path, int], tuple[list[Bar], dict[str, Any]]]
 
 
 def run_parts(name: str, description: str | None, checkpoint: Path, parts: Mapping[str, Part]) -> None:

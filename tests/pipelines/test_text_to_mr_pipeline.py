@@ -134,7 +134,7 @@ SCHEDULERS = {
 @pytest.mark.parametrize("name", SCHEDULERS)
 @torch.no_grad()
 def test_a_picture_is_changed_the_less_the_lower_the_strength(name: str) -> None:
-    """A denoiser that knows the picture's latents returns to them; one step from little noise is near them anyway."""
+    """One step from little noise stays near the picture; from pure noise nothing of it is left."""
     pipeline = small_text_to_mr()
     pipeline.scheduler = SCHEDULERS[name]
     picture = np.random.default_rng(0).random((16, 16)).astype(np.float32)
