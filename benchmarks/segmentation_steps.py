@@ -26,7 +26,7 @@ from meddiffusers.training.segmentation_data import held_out
 STEPS = (1, 2, 5, 10, 20, 50, 250, 1000)
 SCHEDULERS = {"DDPM": DDPMScheduler, "DDIM": DDIMScheduler, "DPM-Solver++": DPMSolverMultistepScheduler}
 SLICES, MEMBERS = 24, 5
-FEWER = {250: 4, 1000: 1}  # slices; all of them for the 250 steps of DDIM, which a bar is about
+FEWER = {250: 8, 1000: 4}  # slices; all of them for the 250 steps of DDIM, which a bar is about
 
 
 def steps(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
