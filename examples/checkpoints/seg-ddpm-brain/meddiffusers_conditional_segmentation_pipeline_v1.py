@@ -238,7 +238,7 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, DiffusionPipeline):
     @torch.no_grad()
     def encode_image(self, pictures: torch.Tensor) -> torch.Tensor:
         """What of (N, C, H, W) the network needs in each step: features, or, of a `UNet2DModel`, the image itself."""
-        pictures = pictures.to(self._execution_device, self.unet.dtype)
+        pictures = pictures.to(self.unet.dtype)
         return self.unet.encode_image(pictures) if hasattr(self.unet, "encode_image") else pictures
 
     @torch.no_grad()
@@ -321,6 +321,7 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, DiffusionPipeline):
                 own, drawn = slice(first, first + len(part)), generator
                 if isinstance(generator, list):
                     drawn = [one for one in generator[own] for _ in range(members)]
+                part = part.to(latents.device)
                 views = torch.stack([_seen(part, view) for view in self._views], dim=1)  # (n, V, C, H, W)
                 features = self.encode_image(views.flatten(0, 1)).unflatten(0, views.shape[:2])
                 self.scheduler.set_timesteps(steps, device=latents.device)  # forgets what the last part left
@@ -376,7 +377,7 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, DiffusionPipeline):
     def _postprocess(
         self, fractions: torch.Tensor, probability: torch.Tensor, threshold: float, output_type: str
     ) -> ConditionalSegmentationPipelineOutput:
-        variance = 0.5 * fractions.var(dim=1, correction=0).sum(dim=1)
+        variance = 0.5 * (fractions - fractions.mean(dim=1, keepdim=True)).square().mean(dim=1).sum(dim=1)
         entropy = -(probability * probability.clamp_min(1e-12).log()).sum(dim=1)
         maps: dict[str, Any] = {"probability": probability, "variance": variance, "entropy": entropy}
         labels: dict[str, Any] = {"mask": _labels(probability, threshold), "samples": _labels(fractions, threshold)}
@@ -447,7 +448,8 @@ def _probability(logits: torch.Tensor) -> torch.Tensor:
 
 def _labels(probability: torch.Tensor, threshold: float, axis: int = -3) -> torch.Tensor:
     """Label ids of probabilities with the labels along an axis: the likeliest but 0 where 1 − p_0 > threshold."""
-    likeliest = probability.narrow(axis, 1, probability.shape[axis] - 1).argmax(dim=axis) + 1
+    # max rather than argmax, which is slow along an axis that is not the last
+    likeliest = probability.narrow(axis, 1, probability.shape[axis] - 1).max(dim=axis).indices + 1
     return torch.where(1 - probability.select(axis, 0) > threshold, likeliest, 0).byte()
 
 
