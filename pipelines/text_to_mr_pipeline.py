@@ -209,11 +209,25 @@ class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, DiffusionPipeline): 
 
     # Steps of a call
 
+    @torch.no_grad()
     def encode_prompt(self, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """What the unet attends to: tokens (N, T, W) and which of them are real, (N, T) of 0 and 1.
 
+        Raises as `encode_text` does.
+        """
+        embeds, mask = self.encode_text(prompts)
+        if self.quantity_encoder is not None:
+            values, known = (part.to(embeds.device) for part in self.quantity_encoder.read(prompts))
+            embeds = torch.cat([embeds, self.quantity_encoder(values, known).tokens.to(embeds.dtype)], dim=1)
+            mask = torch.cat([mask, known.to(mask.dtype)], dim=1)
+        return embeds, mask
+
+    @torch.no_grad()
+    def encode_text(self, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of these the tokens that come from the text encoder.
+
         Raises:
-            ValueError: a prompt with more tokens than the text encoder takes.
+            ValueError: a prompt with more tokens than it takes.
         """
         tokens = self.tokenizer(list(prompts), padding=True, return_tensors="pt", verbose=False)
         mask, device = tokens.attention_mask, self._execution_device
@@ -226,12 +240,7 @@ class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, DiffusionPipeline): 
                 )
         mask = mask.to(device)
         states = self.text_encoder(tokens.input_ids.to(device), attention_mask=mask).last_hidden_state
-        embeds = states * mask[..., None]
-        if self.quantity_encoder is not None:
-            values, known = (part.to(device) for part in self.quantity_encoder.read(prompts))
-            embeds = torch.cat([embeds, self.quantity_encoder(values, known).tokens.to(embeds.dtype)], dim=1)
-            mask = torch.cat([mask, known.to(mask.dtype)], dim=1)
-        return embeds.to(self.unet.dtype), mask
+        return (states * mask[..., None]).to(self.unet.dtype), mask
 
     def prepare_latents(
         self,

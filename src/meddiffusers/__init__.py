@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from meddiffusers.models.attribute_vae import AttributeVAE
     from meddiffusers.models.denoising_unet import DenoisingUNet
     from meddiffusers.models.noisy_classifier import NoisyClassifier
+    from meddiffusers.models.picture_reader import PictureReader
     from meddiffusers.models.quantity_encoder import QuantityEncoder
     from meddiffusers.models.segmentation_unet import SegmentationUNet
     from meddiffusers.pipelines.anomaly_detection_pipeline import AnomalyDetectionPipeline
@@ -33,6 +34,7 @@ PUBLIC = {
     "ConditionalSegmentationPipeline": "meddiffusers.pipelines.conditional_segmentation_pipeline",
     "DenoisingUNet": "meddiffusers.models.denoising_unet",
     "NoisyClassifier": "meddiffusers.models.noisy_classifier",
+    "PictureReader": "meddiffusers.models.picture_reader",
     "QuantityEncoder": "meddiffusers.models.quantity_encoder",
     "ReversibleDDIMScheduler": "meddiffusers.schedulers.reversible_ddim_scheduler",
     "SegmentationUNet": "meddiffusers.models.segmentation_unet",
@@ -47,6 +49,7 @@ __all__ = [
     "ConditionalSegmentationPipeline",
     "DenoisingUNet",
     "NoisyClassifier",
+    "PictureReader",
     "QuantityEncoder",
     "ReversibleDDIMScheduler",
     "SegmentationUNet",

@@ -12,13 +12,9 @@ from diffusers import UNet2DModel
 from guided_diffusion_reference import DEFAULTS, INEXPRESSIBLE, NETWORKS, PAPER, SIZE, draw, inputs, recorded
 from safetensors.torch import save_file
 
-from meddiffusers.convert.guided_diffusion import (
-    convert_guided_diffusion,
-    convert_unet,
-    load_checkpoint,
-    scheduler_for,
-)
+from meddiffusers.convert.guided_diffusion import convert_guided_diffusion, convert_unet, scheduler_for
 from meddiffusers.convert.guided_diffusion_config import unet_config
+from meddiffusers.convert.weights import load_checkpoint
 
 SHAPES, OUTPUTS = recorded()
 TOLERANCE = 1e-5  # outputs are of the order of 1

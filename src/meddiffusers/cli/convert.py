@@ -44,8 +44,9 @@ def guided_diffusion(
     Segmentation: `savedmodelN.pt`, trained on masks in {0, 1}, which the pipeline is told. Anomaly: `brats2updateN.pt`,
     and with --classifier `modelbratsclassN.pt`, trained on pictures in [0, 1].
     """
-    from meddiffusers.convert.guided_diffusion import convert_guided_diffusion, load_checkpoint
+    from meddiffusers.convert.guided_diffusion import convert_guided_diffusion
     from meddiffusers.convert.guided_diffusion_classifier import convert_classifier
+    from meddiffusers.convert.weights import load_checkpoint
 
     if output.exists() and any(output.iterdir()):
         raise ValueError(f"{output} is not empty; expected a new folder.")
@@ -75,6 +76,25 @@ def guided_diffusion(
         pipeline = _anomaly(unet, scheduler, judge, settings)
     pipeline.save_pretrained(output)
     console.print(f"The repository is {output}")
+
+
+@convert.command("autoencoder")
+def autoencoder(
+    checkpoint: Annotated[Path, typer.Argument(help="The .ckpt, .pt or .safetensors file.")],
+    output: Annotated[Path, typer.Option(help="Folder to write.")],
+    image_size: Annotated[int, typer.Option(min=1, help="Side of the training pictures in pixels.")] = 256,
+) -> None:
+    """An autoencoder of latent-diffusion's naming, such as MedVAE's `medvae_4_1_2d`, as an AutoencoderKL.
+
+    Its scaling factor is 1 until it is measured: train_autoencoder.py does so when it goes on with it.
+    """
+    from meddiffusers.convert.compvis_autoencoder import convert_autoencoder
+
+    if output.exists() and any(output.iterdir()):
+        raise ValueError(f"{output} is not empty; expected a new folder.")
+    vae: Any = convert_autoencoder(checkpoint, image_size)
+    vae.save_pretrained(output)
+    console.print(f"The autoencoder is {output}")
 
 
 def _segmentation(unet: Any, scheduler: Any, label: str, settings: Mapping[str, Any]) -> Any:

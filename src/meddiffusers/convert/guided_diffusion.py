@@ -7,18 +7,17 @@ for medical anomaly detection"). Their .pt files are bare state dicts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
-from safetensors.torch import load_file
 
 from meddiffusers.convert.guided_diffusion_config import unet_config
 from meddiffusers.convert.guided_diffusion_names import source_name
-from meddiffusers.data.io.faults import UnreadableError, decoding
+from meddiffusers.convert.weights import check_names, check_shapes, load_checkpoint
 
 Task = Literal["segmentation", "anomaly"]
 QkvOrder = Literal["legacy", "new"]
@@ -47,29 +46,6 @@ def convert_guided_diffusion(
         qkv_order=qkv_order,
     )
     return unet, scheduler_for(task, unet.config)
-
-
-def load_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
-    """The weights by name, on the CPU, of a .safetensors file or of a pickle, of which nothing but tensors is read.
-
-    Raises:
-        UnreadableError: no such file, a damaged one, or one that holds something else than a bare state dict.
-    """
-    path, expected = Path(path), "a state dict, weights by name"
-    if not path.is_file():
-        raise UnreadableError(str(path), "no such file", expected, "check the path")
-    with decoding(str(path), expected):
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(content, dict):
-        raise UnreadableError(str(path), f"a {type(content).__name__}", expected, "give the file of the model")
-    others = [str(key) for key, value in content.items() if not isinstance(value, torch.Tensor)]
-    if others or not content:
-        found = f"a dictionary whose entries {_listed(others)} are no tensors" if others else "an empty dictionary"
-        remedy = "give the file of the model (not of the optimiser), or save its state dict alone"
-        raise UnreadableError(str(path), found, expected, remedy)
-    return content
 
 
 def convert_unet(
@@ -142,24 +118,3 @@ def weight_of(target: str, source: torch.Tensor, head_width: int | None, qkv_ord
         heads = 1 if head_width is None else len(source) // (3 * head_width)
         source = source.unflatten(0, (heads, 3, -1))[:, part].flatten(0, 1)
     return source.squeeze(2) if source.ndim == 3 else source  # attention is made of 1×1 Conv1d, here of Linear
-
-
-def check_names(needed: set[str], given: Iterable[str]) -> None:
-    """ValueError where weights are missing or left over."""
-    missing, left = sorted(needed.difference(given)), sorted(set(given) - needed)
-    if missing or left:
-        raise ValueError(
-            f"weights missing: {_listed(missing)}; left over: {_listed(left)}; expected those of one guided-diffusion "
-            "network, whole and unchanged: give such a checkpoint."
-        )
-
-
-def check_shapes(shapes: Mapping[str, tuple[torch.Size, torch.Size]]) -> None:
-    """ValueError where the shapes that were got and expected, by weight, differ."""
-    wrong = [f"{name} {tuple(got)} instead of {tuple(due)}" for name, (got, due) in shapes.items() if got != due]
-    if wrong:
-        raise ValueError(f"weights of a wrong shape: {_listed(wrong)}; give a checkpoint of guided-diffusion.")
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "") if names else "none"

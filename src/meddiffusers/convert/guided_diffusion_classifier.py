@@ -8,9 +8,10 @@ from typing import Any, get_args
 
 import torch
 
-from meddiffusers.convert.guided_diffusion import QkvOrder, check_names, check_shapes, weight_of
+from meddiffusers.convert.guided_diffusion import QkvOrder, weight_of
 from meddiffusers.convert.guided_diffusion_config import shape_of
 from meddiffusers.convert.guided_diffusion_names import source_name
+from meddiffusers.convert.weights import check_names, check_shapes
 from meddiffusers.models.noisy_classifier import NoisyClassifier
 
 HEAD = {

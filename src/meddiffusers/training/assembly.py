@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -21,9 +21,6 @@ from torch.optim.lr_scheduler import LambdaLR
 from meddiffusers.training.batches import Division
 from meddiffusers.training.config import TrainingConfig
 from meddiffusers.training.state import TrainingState
-
-if TYPE_CHECKING:
-    from diffusers.models.modeling_utils import ModelMixin
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +76,7 @@ def division_of(config: TrainingConfig, accelerator: Accelerator) -> Division:
 
 
 def prepared_modules(
-    modules: Mapping[str, ModelMixin], config: TrainingConfig, accelerator: Accelerator
+    modules: Mapping[str, Any], config: TrainingConfig, accelerator: Accelerator
 ) -> dict[str, nn.Module]:
     """The networks in train mode, on their device, wrapped for precision and for the exchange of gradients."""
     for module in modules.values():

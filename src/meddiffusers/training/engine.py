@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -40,9 +40,6 @@ from meddiffusers.training.randomness import BatchRandom, Stream, derive_seed, s
 from meddiffusers.training.stopping import Stop, StopSignals
 from meddiffusers.training.task import Task
 
-if TYPE_CHECKING:
-    from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-
 logger = logging.getLogger(__name__)
 
 
@@ -50,7 +47,7 @@ logger = logging.getLogger(__name__)
 class TrainingResult:
     """What a run leaves: the networks (with EMA weights, if kept) and the pipeline, saved in ``output_dir``."""
 
-    pipeline: DiffusionPipeline
+    pipeline: Any
     modules: dict[str, nn.Module]
     output_dir: Path
     step: int

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load_model
+from diffusers.models.modeling_utils import ModelMixin
+from safetensors.torch import load_model, save_model
 from torch import nn
 
 from meddiffusers.training.checkpoints import reading
@@ -28,7 +29,7 @@ from meddiffusers.training.checkpoints import reading
 if TYPE_CHECKING:
     from diffusers.training_utils import EMAModel
 
-_OPTIMIZER, _FACTS = "optimizer.pt", "trainer_state.json"
+_OPTIMIZER, _FACTS, _WEIGHTS = "optimizer.pt", "trainer_state.json", "diffusion_pytorch_model.safetensors"
 
 
 @dataclass
@@ -131,10 +132,14 @@ class TrainingState:
 
 
 def _save(module: Any, folder: Path) -> None:
-    module.save_pretrained(folder, max_shard_size="1TB")  # one file, which _load reads back
+    if isinstance(module, ModelMixin):
+        module.save_pretrained(folder, max_shard_size="1TB")  # one file, which _load reads back
+    else:  # of transformers, which would save but an adapter, or of no library
+        folder.mkdir()
+        save_model(module, str(folder / _WEIGHTS))
 
 
 def _load(module: nn.Module, folder: Path) -> None:
-    file = next(folder.glob("*.safetensors"), folder / "diffusion_pytorch_model.safetensors")
+    file = next(folder.glob("*.safetensors"), folder / _WEIGHTS)
     with reading(file):
         load_model(module, file)

@@ -16,8 +16,6 @@ from torch import Tensor, nn
 from meddiffusers.training.randomness import BatchRandom
 
 if TYPE_CHECKING:
-    from diffusers.models.modeling_utils import ModelMixin
-    from diffusers.pipelines.pipeline_utils import DiffusionPipeline
     from PIL.Image import Image
 
 Batch: TypeAlias = dict[str, Any]
@@ -42,7 +40,7 @@ class Task(Protocol):
     """The interface between the engine and what is trained."""
 
     @property
-    def modules(self) -> Mapping[str, ModelMixin]:
+    def modules(self) -> Mapping[str, nn.Module]:
         """The networks by component name. Their parameters with ``requires_grad`` are trained."""
 
     @property
@@ -67,8 +65,8 @@ class Task(Protocol):
         Runs on the main process alone, so it must not wait for the others.
         """
 
-    def build_pipeline(self, modules: Mapping[str, nn.Module]) -> DiffusionPipeline:
-        """The pipeline to save and publish, made of the trained modules and what else it needs."""
+    def build_pipeline(self, modules: Mapping[str, nn.Module]) -> Any:
+        """What is saved and published: a pipeline of the trained modules and what else it needs, or a part of one."""
 
     def save(self, pipeline: Any, folder: Path) -> None:
         """Writes what the run leaves, the pipeline or what of it was trained, into ``folder``, which may not exist."""

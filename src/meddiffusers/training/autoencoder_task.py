@@ -1,0 +1,232 @@
+"""The learning problem of an `AutoencoderKL`, whose latents a diffusion model works on, for the engine.
+
+Loss = |x − x̂| + w_p · perceptual + β · KL + w_a · (D(x̂) − 1)² for the autoencoder, (D(x) − 1)² + D(x̂)² for the
+discriminator D of patches, both in one step (Rombach et al. 2022, section 3.1; Mao et al. 2017 for the squares):
+
+| symbol | setting |
+|---|---|
+| w_p | `perceptual_weight` |
+| β | `kl_weight`, of the divergence summed over a latent picture, over the number of pixels |
+| w_a | `adversarial_weight`; 0: no discriminator |
+
+What the latents' standard deviation is, measured on training pictures, is stored as `scaling_factor`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from accelerate.utils import extract_model_from_parallel
+from diffusers import AutoencoderKL
+from monai.networks.nets import PatchDiscriminator
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from meddiffusers.evaluation.autoencoder_report import evaluate_autoencoder
+from meddiffusers.evaluation.panels import panel
+from meddiffusers.evaluation.report import Report
+from meddiffusers.training.augmentation import mirrored
+from meddiffusers.training.fields import Range, check_fields, list_setting, setting
+from meddiffusers.training.perceptual import PerceptualDistance
+from meddiffusers.training.randomness import BatchRandom
+from meddiffusers.training.task import Validation
+from meddiffusers.training.text_data import TextDataConfig, TextImages, load_text_data, pictures_of
+from meddiffusers.training.unets import round_to_half
+
+MEASURED = 512  # pictures whose latents give the scaling factor
+SHOWN, EVALUATED, BATCH = 8, 256, 32
+
+
+@dataclass
+class AutoencoderConfig:
+    """Which autoencoder, and how it learns."""
+
+    pretrained_model_name_or_path: str | None = setting(None, "Folder or repository of an AutoencoderKL to start from.")
+    subfolder: str | None = setting(None, "Where in it the autoencoder is, such as vae.")
+    latent_channels: int = setting(4, "Channels of a latent picture.")
+    block_out_channels: list[int] = list_setting([32, 64, 128], "Channels of the levels, each half the size.")
+    layers_per_block: int = setting(1, "Residual blocks of a level.")
+    norm_num_groups: int = setting(16, "Groups of the normalisation.")
+    mid_block_attention: bool = setting(False, "Attention in the middle.")
+    kl_weight: float = setting(1e-6, "β, of the divergence of the latents from a normal distribution.")
+    perceptual_weight: float = setting(0.1, "Of the difference of an image network's features.")
+    adversarial_weight: float = setting(0.0, "Of a discriminator of patches; 0: none.")
+    discriminator_channels: int = setting(32, "Of its first layer.")
+    half_weights: bool = setting(False, "Round the trained weights to what half precision stores.")
+
+    def __post_init__(self) -> None:
+        check_fields(self, _RANGES)
+
+
+_COUNT, _WEIGHT = Range(1), Range(0)
+_RANGES = {
+    "latent_channels": _COUNT,
+    "layers_per_block": _COUNT,
+    "norm_num_groups": _COUNT,
+    "discriminator_channels": _COUNT,
+    "kl_weight": _WEIGHT,
+    "perceptual_weight": _WEIGHT,
+    "adversarial_weight": _WEIGHT,
+}
+
+
+class TrainedAutoencoder(AutoencoderKL):
+    """Its forward pass does all that training needs, so that processes exchange the gradients of all weights."""
+
+    encode: Any  # of diffusers, whose decorators hide them from type checkers
+    decode: Any
+
+    def forward(self, sample: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Decoded pictures and the divergence (B,), of pictures in [-1, 1] and unit noise of the latents' shape."""
+        posterior = self.encode(sample).latent_dist
+        return self.decode(posterior.mean + posterior.std * noise).sample, posterior.kl()
+
+
+class AutoencoderTask:
+    """Builds the networks and their data, unless these are given as `splits`.
+
+    Raises:
+        ValueError: a repository whose autoencoder has another number of channels than 1.
+    """
+
+    def __init__(
+        self,
+        data: TextDataConfig,
+        config: AutoencoderConfig,
+        splits: Mapping[str, datasets.Dataset] | None = None,
+    ) -> None:
+        self.config = config
+        self.splits = splits or load_text_data(data)
+        self.train_dataset = TextImages(self.splits["train"])
+        self.dataset_name = Path(data.dataset_name).name  # a folder's place is nobody's business
+        self.vae: Any = _first(data, config)
+        self.perceptual = PerceptualDistance() if config.perceptual_weight else None
+        self.discriminator = (
+            PatchDiscriminator(2, config.discriminator_channels, in_channels=1, num_layers_d=2, norm="INSTANCE")
+            if config.adversarial_weight
+            else None
+        )
+
+    @property
+    def modules(self) -> Mapping[str, Any]:
+        """The autoencoder, and its adversary if there is one."""
+        return {"vae": self.vae} | ({"discriminator": self.discriminator} if self.discriminator else {})
+
+    def collate(self, items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Pictures (B, 1, H, W) in [0, 1]."""
+        return {"image": torch.stack([item["image"] for item in items])}
+
+    def loss(
+        self, modules: Mapping[str, nn.Module], batch: dict[str, Tensor], random: BatchRandom
+    ) -> dict[str, Tensor]:
+        """The terms above."""
+        image = mirrored(batch["image"], batch["image"], random)[0]
+        decoded, divergence = modules["vae"](2 * image - 1, random.randn_like(self._latents_like(image)))
+        decoded = (decoded.float() + 1) / 2
+        terms = {"error": (decoded - image).abs().mean(), "kl": divergence.mean() / image[0].numel()}
+        total = terms["error"] + self.config.kl_weight * terms["kl"]
+        if self.perceptual is not None:
+            terms["perceptual"] = self.perceptual.to(image.device)(decoded, image)
+            total = total + self.config.perceptual_weight * terms["perceptual"]
+        if "discriminator" in modules:
+            fooled, terms["discriminator"] = _adversarial(modules["discriminator"], decoded, image)
+            total = total + self.config.adversarial_weight * fooled + terms["discriminator"]
+        return {"loss": total, **terms}
+
+    def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
+        """Test pictures, and what comes back of them."""
+        images = pictures_of(self.splits["test"].select(range(min(SHOWN, len(self.splits["test"])))))
+        vae = extract_model_from_parallel(modules["vae"])
+        rows = {"picture": images[:, 0].numpy(), "decoded": reconstructed(vae, images)[:, 0].numpy()}
+        error = float(np.abs(rows["picture"] - rows["decoded"]).mean())
+        return Validation({"error": error}, {"decoded": panel(rows, ranges=dict.fromkeys(rows, (0.0, 1.0)))})
+
+    @torch.no_grad()
+    def build_pipeline(self, modules: Mapping[str, nn.Module]) -> Any:
+        """The autoencoder alone, with its scaling factor."""
+        trained: Any = modules["vae"]
+        if self.config.half_weights:
+            round_to_half(trained)
+        vae = AutoencoderKL.from_config(trained.config)
+        vae.load_state_dict(trained.state_dict())
+        vae = vae.to(trained.device).eval()
+        chosen = torch.linspace(0, len(self.splits["train"]) - 1, min(MEASURED, len(self.splits["train"]))).long()
+        images = pictures_of(self.splits["train"].select(chosen.tolist()))
+        latents = torch.cat(
+            [vae.encode((2 * part - 1).to(vae.device)).latent_dist.mean for part in images.split(BATCH)]
+        )
+        vae.register_to_config(scaling_factor=round(float(1 / latents.std()), 5))
+        return vae
+
+    def save(self, pipeline: Any, folder: Path) -> None:
+        """As `AutoencoderKL.from_pretrained` reads it."""
+        pipeline.save_pretrained(folder)
+
+    def evaluate(self, pipeline: AutoencoderKL, seed: int = 0) -> Report:
+        """Figures and pictures of test pictures that went through it."""
+        rows = self.splits["test"].select(range(min(EVALUATED, len(self.splits["test"]))))
+        images = pictures_of(rows)
+        return evaluate_autoencoder(
+            images[:, 0].numpy(),
+            reconstructed(pipeline, images)[:, 0].numpy(),
+            rows["subject"],
+            dataset=f"{self.dataset_name}, test subjects",
+            seed=seed,
+        )
+
+    def _latents_like(self, image: Tensor) -> Tensor:
+        """An empty tensor of the latents' shape."""
+        config = self.vae.config
+        factor = 2 ** (len(config["block_out_channels"]) - 1)
+        return image.new_empty(
+            len(image), config["latent_channels"], image.shape[2] // factor, image.shape[3] // factor
+        )
+
+
+@torch.no_grad()
+def reconstructed(vae: Any, images: Tensor) -> Tensor:
+    """What comes back of pictures (N, 1, H, W) in [0, 1], from the means of their latents."""
+    parts = [
+        vae.decode(vae.encode((2 * part - 1).to(vae.device)).latent_dist.mean).sample for part in images.split(BATCH)
+    ]
+    return ((torch.cat(parts).float().cpu() + 1) / 2).clamp(0, 1)
+
+
+def _adversarial(discriminator: nn.Module, decoded: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+    """What the autoencoder pays for being found out, and the discriminator's error: each with gradients of its own."""
+    bare = extract_model_from_parallel(discriminator)
+    fixed = {name: weight.detach() for name, weight in bare.named_parameters()}
+    fooled = (functional_call(bare, fixed, (decoded,))[-1] - 1).square().mean()
+    real, drawn = discriminator(torch.cat([image, decoded.detach()]))[-1].chunk(2)
+    return fooled, ((real - 1).square().mean() + drawn.square().mean()) / 2
+
+
+def _first(data: TextDataConfig, config: AutoencoderConfig) -> TrainedAutoencoder:
+    """New, or a repository's."""
+    if config.pretrained_model_name_or_path:
+        vae = TrainedAutoencoder.from_pretrained(config.pretrained_model_name_or_path, subfolder=config.subfolder or "")
+        if vae.config["in_channels"] != 1:
+            raise ValueError(
+                f"{config.pretrained_model_name_or_path} is for pictures of {vae.config['in_channels']} channels; "
+                "expected 1."
+            )
+        return vae
+    levels = len(config.block_out_channels)
+    return TrainedAutoencoder(
+        in_channels=1,
+        out_channels=1,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=tuple(config.block_out_channels),
+        layers_per_block=config.layers_per_block,
+        latent_channels=config.latent_channels,
+        norm_num_groups=config.norm_num_groups,
+        mid_block_add_attention=config.mid_block_attention,
+        sample_size=data.resolution,
+    )

@@ -1,0 +1,33 @@
+"""Train the autoencoder whose latents a diffusion model of pictures works on.
+
+    accelerate launch training/train_autoencoder.py --config training/configs/autoencoder_brain.yaml
+    accelerate launch training/train_autoencoder.py --config training/configs/autoencoder_brain.yaml \\
+        --dataset_name FOLDER --spacing 1.0 --output_dir runs/mine
+
+Every line of the YAML file is also an option of the command line, which wins. `autoencoder_paper.yaml` is the size of
+El-Allaly et al. 2025: 256² pixels become 64². The output folder opens with `AutoencoderKL.from_pretrained`, its
+`scaling_factor` measured; it holds `metrics.json` and pictures.
+"""
+
+from __future__ import annotations
+
+from accelerate.utils import set_seed
+
+from meddiffusers.training.autoencoder_task import AutoencoderConfig, AutoencoderTask
+from meddiffusers.training.config import TrainingConfig
+from meddiffusers.training.engine import train
+from meddiffusers.training.parsing import parse_config
+from meddiffusers.training.publishing import finish
+from meddiffusers.training.text_data import TextDataConfig
+
+
+def main() -> None:
+    """Train, and evaluate."""
+    data, model, training = parse_config(TextDataConfig, AutoencoderConfig, TrainingConfig)
+    set_seed(training.seed)  # the network's first weights
+    task = AutoencoderTask(data, model)
+    finish(train(task, training), task.evaluate, training, facts=None)
+
+
+if __name__ == "__main__":
+    main()
