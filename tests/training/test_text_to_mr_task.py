@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from meddiffusers import TextToMRPipeline
 from meddiffusers.data.prompts import mirrored_prompt
+from meddiffusers.evaluation.text_to_mr_run import drawn
 from meddiffusers.hub.load import load
 from meddiffusers.training import BatchRandom
 from meddiffusers.training.text_cache import cached
 from meddiffusers.training.text_data import TextDataConfig, pictures_of
 from meddiffusers.training.text_to_mr_model import TextToMRConfig
-from meddiffusers.training.text_to_mr_task import TextToMRTask, drawn
+from meddiffusers.training.text_to_mr_task import TextToMRTask
 
 DATA = TextDataConfig(resolution=16)
 NEW: dict[str, Any] = {
@@ -159,7 +160,7 @@ def test_a_short_training_learns_and_leaves_a_pipeline(repository: Path, tmp_pat
         old, new = (getattr(each, name).state_dict() for each in (load(repository), pipeline))
         assert all(torch.equal(old[key], new[key]) for key in old)
     assert all(torch.equal(weight, weight.half().float()) for weight in pipeline.unet.state_dict().values())
-    assert drawn(pipeline, ["t1 weighted brain"], num_inference_steps=2).shape == (1, 1, 16, 16)
+    assert drawn(pipeline, ["t1 weighted brain"], num_inference_steps=2).shape == (1, 16, 16)
     assert list((tmp_path / "run" / "validation").iterdir())
     report = task.evaluate(pipeline)
     assert report.value("nearest training picture, held-out") >= 0 and report.pictures

@@ -16,6 +16,7 @@ from meddiffusers.cli.convert import convert
 from meddiffusers.cli.data import data
 from meddiffusers.cli.repositories import Repository, Revision, pipeline_of
 from meddiffusers.cli.segmentation import evaluate_segmentation, segment
+from meddiffusers.cli.text_to_mr import draw, evaluate_text_to_mr
 
 if TYPE_CHECKING:
     from meddiffusers.pipelines.attribute_vae_pipeline import AttributeVAEPipeline
@@ -31,6 +32,8 @@ app.command()(segment)
 app.command()(detect)
 evaluate.command("segmentation")(evaluate_segmentation)
 evaluate.command("anomaly")(evaluate_anomaly)
+app.command()(draw)
+evaluate.command("text-to-mr")(evaluate_text_to_mr)
 
 
 @app.command()

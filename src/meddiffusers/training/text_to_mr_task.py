@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
 import torch
 from diffusers import DDPMScheduler
 from peft import LoraConfig
@@ -19,21 +18,20 @@ from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from meddiffusers.data.prompts import write_prompt_within
-from meddiffusers.data.text_slices import facts_of
 from meddiffusers.evaluation.generation_report import evaluate_generation
 from meddiffusers.evaluation.panels import panel
 from meddiffusers.evaluation.report import Report
+from meddiffusers.evaluation.text_to_mr_run import asked_of, drawn, prompts_of, real_pictures
 from meddiffusers.pipelines.text_to_mr_pipeline import TextToMRPipeline
 from meddiffusers.training.diffusion_losses import spread_times, squared_error_and_bound
 from meddiffusers.training.randomness import BatchRandom
 from meddiffusers.training.task import Validation
 from meddiffusers.training.text_cache import cached
-from meddiffusers.training.text_data import TextDataConfig, load_text_data, pictures_of
+from meddiffusers.training.text_data import TextDataConfig, load_text_data
 from meddiffusers.training.text_to_mr_model import TextToMRConfig, first_pipeline
 from meddiffusers.training.unets import add_adapter, round_to_half
 
-SHOWN, EVALUATED, BATCH = 8, 256, 16
+SHOWN, EVALUATED = 8, 256
 
 
 class TextToMRTask:
@@ -106,8 +104,8 @@ class TextToMRTask:
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
         """Pictures of test prompts beside those that the prompts were written of, the same noise each time."""
         rows = self.splits["test"].select(range(min(SHOWN, len(self.splits["test"]))))
-        images = drawn(self._with(modules), prompts(self.pipeline, rows))
-        shown = {"of the prompt": images[:, 0], "the prompt is of": pictures_of(rows)[:, 0].numpy()}
+        images = drawn(self._with(modules), prompts_of(self.pipeline, asked_of(rows)))
+        shown = {"of the prompt": images, "the prompt is of": real_pictures(rows)}
         return Validation({}, {"drawn": panel(shown, ranges=dict.fromkeys(shown, (0.0, 1.0)))})
 
     def build_pipeline(self, modules: Mapping[str, nn.Module]) -> TextToMRPipeline:
@@ -133,10 +131,10 @@ class TextToMRTask:
     def evaluate(self, pipeline: TextToMRPipeline, seed: int = 0) -> Report:
         """How like held-out pictures those of held-out prompts are, and whether any is a training picture."""
         rows = self.splits["test"].select(range(min(EVALUATED, len(self.splits["test"]))))
-        images = drawn(pipeline, prompts(pipeline, rows), seed)
-        known = pictures_of(self.splits["train"]).numpy()
+        images, real = drawn(pipeline, prompts_of(pipeline, asked_of(rows)), seed), real_pictures(rows)
+        known = real_pictures(self.splits["train"])
         dataset = f"{self.dataset_name}, test subjects"
-        return evaluate_generation(images, pictures_of(rows).numpy(), known, ["MR"], dataset=dataset, seed=seed)
+        return evaluate_generation(images[:, None], real[:, None], known[:, None], ["MR"], dataset=dataset, seed=seed)
 
     def _choose_weights(self) -> None:
         """What is trained: nothing of the autoencoder, and of the text encoder at most an adapter."""
@@ -180,21 +178,3 @@ class TextToMRTask:
         pipeline = TextToMRPipeline.from_pipe(self.pipeline, **modules)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
-
-
-def prompts(pipeline: Any, rows: datasets.Dataset) -> list[str]:
-    """One of each row, that the pipeline's text encoder takes."""
-    return [
-        write_prompt_within(facts_of(row), pipeline.tokenizer, pipeline.max_tokens, seed=number)
-        for number, row in enumerate(rows.select_columns(["facts"]))
-    ]
-
-
-def drawn(pipeline: Any, texts: list[str], seed: int = 0, **settings: Any) -> np.ndarray:
-    """Pictures (N, 1, H, W) in [0, 1] of texts, each from a generator of its own."""
-    parts = []
-    for first in range(0, len(texts), BATCH):
-        part = texts[first : first + BATCH]
-        generators = [torch.Generator().manual_seed(seed + first + number) for number in range(len(part))]
-        parts.append(pipeline(part, generator=generators, output_type="pt", **settings).images.cpu().numpy())
-    return np.concatenate(parts)
