@@ -12,6 +12,7 @@ from meddiffusers import UnconditionalPipeline
 from meddiffusers.evaluation.generation_report import drawn, evaluate_generation, pictures_of
 from meddiffusers.evaluation.results import Bar
 from meddiffusers.hub.load import load
+from meddiffusers.training.config import TrainingConfig
 from meddiffusers.training.denoising_model import DenoisingModelConfig
 from meddiffusers.training.parsing import parse_config
 from meddiffusers.training.segmentation_data import SegmentationDataConfig, load_segmentation_data
@@ -26,9 +27,8 @@ def generation(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     known = {name: detector.config[name] for name in ("sequences", "spacing", "image_range")}
     scheduler = DDIMScheduler.from_config(detector.scheduler.config, timestep_spacing="trailing")
     pipeline = UnconditionalPipeline(detector.unet, scheduler, **known)
-    data = load_segmentation_data(
-        parse_config(SegmentationDataConfig, DenoisingModelConfig, argv=["--config", CONFIG])[0]
-    )
+    config = parse_config(SegmentationDataConfig, DenoisingModelConfig, TrainingConfig, argv=["--config", CONFIG])[0]
+    data = load_segmentation_data(config)
     images = drawn(pipeline, COUNT, seed)
     report = evaluate_generation(
         images, pictures_of(data["test"]), pictures_of(data["train"]), pipeline.sequences, dataset=DATASET, seed=seed

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 data = typer.Typer(no_args_is_help=True, help="Look into scans, convert them, make phantoms.")
 
-Layout = Literal["brats", "ixi", "oasis1", "ibsr", "camus"]
+Layout = Literal["brats", "ixi", "oasis1", "ibsr", "camus", "low-field"]
 MOST = {"ixi": 999, "oasis1": 9999, "ibsr": 99, "camus": 999}  # the last subject that a name has digits for
 FEW = 4  # labels that one row of the table has room for
 wide = Console(markup=False, highlight=False, width=10_000)  # a row is one line, however narrow the terminal
@@ -82,7 +82,7 @@ def convert(
 @data.command()
 def phantom(
     output: Annotated[Path, typer.Argument(help="The folder to write, new or empty.")],
-    layout: Annotated[Layout, typer.Option(help="Whose folder layout.")] = "brats",
+    layout: Annotated[Layout, typer.Option(help="Whose folder layout; low-field: scans with a table.")] = "brats",
     n: Annotated[int, typer.Option("--n", min=1, help="How many subjects.")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is random.")] = 0,
 ) -> None:
@@ -107,6 +107,7 @@ def phantom(
             "ixi": (population.ixi_cases, layouts.write_ixi),
             "oasis1": (population.oasis1_cases, layouts.write_oasis1),
             "ibsr": (population.ibsr_cases, layouts.write_ibsr),
+            "low-field": (population.low_field_cases, layouts.write_own),
         }[layout]
         cases = track(make(n, seed), f"Making {layout}", total=n, console=errors, transient=True)
         written = write_layout(cases, output)

@@ -105,7 +105,7 @@ def _swap_metrics(
     """Of pictures in another modality than the prompt's; none where there is but one."""
     right, dice, whose = [], [], []
     for name, read in swapped.items():
-        others = np.flatnonzero([facts.modality != name for facts in asked])
+        others = [number for number, facts in enumerate(asked) if facts.modality != name]
         right += [read.modalities[number] == name for number in others]
         dice += anatomy_dice(reading.labels[others], read.labels[others]).tolist()
         whose += [subjects[number] for number in others]

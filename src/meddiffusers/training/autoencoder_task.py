@@ -105,7 +105,7 @@ class AutoencoderTask:
         self.splits = splits or load_text_data(data)
         self.train_dataset = TextImages(self.splits["train"])
         self.dataset_name = Path(data.dataset_name).name  # a folder's place is nobody's business
-        self.vae: Any = _first(data, config)
+        self.vae: Any = first_autoencoder(data, config)
         self.perceptual = PerceptualDistance() if config.perceptual_weight else None
         self.discriminator = (
             PatchDiscriminator(2, config.discriminator_channels, in_channels=1, num_layers_d=2, norm="INSTANCE")
@@ -207,7 +207,7 @@ def _adversarial(discriminator: nn.Module, decoded: Tensor, image: Tensor) -> tu
     return fooled, ((real - 1).square().mean() + drawn.square().mean()) / 2
 
 
-def _first(data: TextDataConfig, config: AutoencoderConfig) -> TrainedAutoencoder:
+def first_autoencoder(data: TextDataConfig, config: AutoencoderConfig) -> TrainedAutoencoder:
     """New, or a repository's."""
     if config.pretrained_model_name_or_path:
         vae = TrainedAutoencoder.from_pretrained(config.pretrained_model_name_or_path, subfolder=config.subfolder or "")

@@ -28,6 +28,8 @@ def parse_config(*dataclass_types: type, argv: Sequence[str] | None = None) -> t
     known = [field.name for kind in dataclass_types for field in dataclasses.fields(kind) if field.init]
     file = _config_file(arguments)
     parser = HfArgumentParser(cast(Any, dataclass_types), allow_abbrev=False)
+    for action in parser._actions:
+        action.nargs = "*" if action.nargs == "+" else action.nargs  # a list may be empty
     parser.add_argument("--config", metavar="FILE", help="YAML file of settings; the command line overrides it")
     *configs, _, unknown = parser.parse_args_into_dataclasses(
         [*(_yaml_arguments(file, known) if file else []), *arguments],

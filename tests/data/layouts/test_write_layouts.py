@@ -13,11 +13,12 @@ import xlrd
 from data.layouts.small_cases import AFFINE, REGION_IDS, files_below, small_case
 
 from meddiffusers.data.case import Case
-from meddiffusers.data.layouts import write_brats, write_ibsr, write_ixi, write_oasis1
+from meddiffusers.data.layouts import write_brats, write_ibsr, write_ixi, write_oasis1, write_own
 from meddiffusers.data.layouts.folders import tissues
 from meddiffusers.data.scan import Scan
+from meddiffusers.data.sets.scans import load_scans
 
-WRITERS = [write_brats, write_ibsr, write_ixi, write_oasis1]
+WRITERS = [write_brats, write_ibsr, write_ixi, write_oasis1, write_own]
 Writer = Callable[..., Path]
 
 
@@ -66,6 +67,19 @@ def test_ixi(tmp_path: Path) -> None:
 def test_ibsr(tmp_path: Path) -> None:
     folder = write_ibsr([small_case(3)], tmp_path)
     assert files_below(folder) == [f"IBSR_03/IBSR_03_{name}.nii.gz" for name in ("ana", "segTRI_ana", "seg_ana")]
+
+
+def test_own_scans(tmp_path: Path) -> None:
+    cases = [small_case(3, ("t1", "t2"), sex="F", age=63.6), replace(small_case(12, ("flair",)), regions=None)]
+    folder = write_own(cases, tmp_path / "new")
+    names = ("labels", "t1", "t2")
+    files = ["scans.csv", *(f"subject-003/{name}.nii.gz" for name in names), "subject-012/flair.nii.gz"]
+    assert files_below(folder) == files
+    first, second, third = load_scans(folder, folder / "scans.csv", test_fraction=0)["train"]
+    assert (first["subject"], first["modality"], first["sex"], first["age"]) == ("subject-003", "t1", "F", 64)
+    assert second["modality"] == "t2" and first["labels"].shape == (6, 7, 5)
+    assert (third["modality"], third["sex"], third["labels"]) == ("flair", None, None)
+    np.testing.assert_array_equal(np.asanyarray(second["image"].dataobj), cases[0].images["t2"].array[0])
 
 
 def test_oasis1(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from meddiffusers.data.brain_phantom.contrasts import SEQUENCES
 from meddiffusers.data.brain_phantom.lesion_look import LESION_LABELS
 from meddiffusers.data.brain_phantom.lesions import KINDS
+from meddiffusers.data.brain_phantom.low_field import low_field
 from meddiffusers.data.brain_phantom.subject import BrainPhantom
 from meddiffusers.data.brain_phantom.warp import CENTRE
 from meddiffusers.data.case import Case
@@ -52,6 +53,13 @@ def ibsr_cases(n: int, seed: int = 0) -> Iterator[Case]:
     """Healthy heads with region labels as IBSR_18 has them: T1, coronal, 256×128×256 voxels of 0.9375×1.5×0.9375 mm."""
     for number, subject in _subjects(n, seed):
         yield replace(_case(subject, (256, 128, 256), (0.9375, 1.5, 0.9375), ("t1",), skull=True), number=number)
+
+
+def low_field_cases(n: int, seed: int = 0, sequences: Sequence[str] = ("t1", "t2", "flair")) -> Iterator[Case]:
+    """Healthy brains with region labels from a scanner of low field, one sequence each in turn: slices of 5 mm."""
+    for number, subject in _subjects(n, seed):
+        wanted = sequences[(number - 1) % len(sequences)]
+        yield replace(low_field(subject.volume((1.6, 1.6, 5.0), (wanted,)), subject.seed), number=number)
 
 
 def phantom_slices(

@@ -1,0 +1,82 @@
+"""What a picture costs beside its bare network passes, and a training step with what is cached beside one without."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from text_to_mr_quality import CONFIG, unseen
+from timing import medians_in_turn
+
+from meddiffusers.evaluation.results import Bar
+from meddiffusers.evaluation.text_to_mr_run import asked_of, prompts_of
+from meddiffusers.hub.load import load
+from meddiffusers.training.config import TrainingConfig
+from meddiffusers.training.parsing import parse_config
+from meddiffusers.training.randomness import BatchRandom
+from meddiffusers.training.text_data import TextDataConfig, pictures_of
+from meddiffusers.training.text_to_mr_model import TextToMRConfig
+from meddiffusers.training.text_to_mr_task import TextToMRTask
+
+STEPS, ROUNDS, BATCH = 20, 9, 16
+
+
+def cost(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
+    """The bars, ratios of times that are taken in turn in this process."""
+    data, config, _ = parse_config(TextDataConfig, TextToMRConfig, TrainingConfig, argv=["--config", CONFIG])
+    splits = unseen()
+    with torch.inference_mode():
+        whole, bare = _a_picture(load(checkpoint), prompts_of(load(checkpoint), asked_of(splits["test"].select([0]))))
+    few = {name: split.select(range(BATCH)) for name, split in splits.items()}
+    settings = {"pretrained_model_name_or_path": str(checkpoint), "captions_per_image": 1}
+    task = TextToMRTask(data, TextToMRConfig(**settings), few)
+    with_cache, without = _a_step(task, few["train"], seed)
+    bars = [
+        Bar(f"cost: a picture, {STEPS} steps, over its network passes", whole / bare, "<=", 1.05),
+        Bar("cost: times faster with cached latents and tokens", without / with_cache, ">=", 3),
+    ]
+    facts = {"seconds a picture": whole, "seconds a step, cached": with_cache, "seconds a step": without}
+    return bars, {"n": ROUNDS, "batch": BATCH, "prediction": config.prediction_type, **facts}
+
+
+def _a_picture(pipeline: Any, texts: list[str]) -> list[float]:
+    pipeline.set_progress_bar_config(disable=True)
+    tokens, mask = pipeline._conditions(texts, "", None, None, 1, True)
+    latents = pipeline.prepare_latents(1, None, None, None, None, None, torch.tensor([999]))
+
+    def whole() -> None:
+        pipeline(texts, num_inference_steps=STEPS)
+
+    def bare() -> None:
+        pipeline.encode_prompt(texts)
+        pipeline.encode_prompt([""])
+        for step in range(STEPS):
+            pipeline.unet(torch.cat([latents] * 2), step, encoder_hidden_states=tokens, encoder_attention_mask=mask)
+        pipeline.decode(latents)
+
+    return medians_in_turn(whole, bare, rounds=ROUNDS)
+
+
+def _a_step(task: TextToMRTask, rows: Any, seed: int) -> list[float]:
+    """Seconds of a forward and a backward pass of a batch, with what is cached and with what is computed each time."""
+    pipeline, images = task.pipeline, pictures_of(rows)
+    texts = prompts_of(pipeline, asked_of(rows))
+
+    def step(batch: dict[str, torch.Tensor]) -> None:
+        task.loss(task.modules, batch, BatchRandom(seed))["loss"].backward()
+        for module in task.modules.values():
+            module.zero_grad()
+
+    def with_cache() -> None:
+        step(task.collate([task.train_dataset.item(number, 0, 0) for number in range(BATCH)]))
+
+    def without() -> None:
+        with torch.no_grad():
+            moments = pipeline.vae.encode(2 * images - 1).latent_dist.parameters
+            tokens, mask = pipeline.encode_text(texts)
+            values, known = pipeline.quantity_encoder.read(texts)
+        values = torch.where(known, values, torch.nan)
+        step({"moments": moments, "tokens": tokens, "mask": mask, "values": values})
+
+    return medians_in_turn(with_cache, without, rounds=ROUNDS)

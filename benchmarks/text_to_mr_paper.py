@@ -1,0 +1,58 @@
+"""The paper's configurations are of the paper's size: latents of 64², 512 tokens of 768, and they train and draw.
+
+BiomedBERT itself is not here; a BERT of its shape with random weights stands in its place.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import set_seed
+from transformers import BertConfig, BertModel
+
+from meddiffusers.evaluation.results import Bar
+from meddiffusers.training.autoencoder_task import AutoencoderConfig, first_autoencoder
+from meddiffusers.training.config import TrainingConfig
+from meddiffusers.training.parsing import parse_config
+from meddiffusers.training.prompt_vocabulary import prompt_tokenizer
+from meddiffusers.training.text_data import TextDataConfig
+from meddiffusers.training.text_to_mr_model import TextToMRConfig, first_pipeline
+
+VAE, MODEL = "training/configs/autoencoder_paper.yaml", "training/configs/text_to_mr_paper.yaml"
+TOKENS, WIDTH, LATENT = 512, 768, 64
+
+
+def paper(_checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
+    """One training step of the denoiser on noise, and a picture in two steps."""
+    set_seed(seed)
+    data, autoencoder, _ = parse_config(TextDataConfig, AutoencoderConfig, TrainingConfig, argv=["--config", VAE])
+    vae: Any = first_autoencoder(data, autoencoder)
+    with tempfile.TemporaryDirectory() as folder:
+        vae.save_pretrained(Path(folder, "vae"))
+        BertModel(BertConfig(vocab_size=30522)).save_pretrained(Path(folder, "text", "text_encoder"))
+        prompt_tokenizer(["T1-weighted"]).save_pretrained(Path(folder, "text", "tokenizer"))
+        parts = ["--vae_name_or_path", f"{folder}/vae", "--text_encoder_name_or_path", f"{folder}/text"]
+        data, model, _ = parse_config(TextDataConfig, TextToMRConfig, TrainingConfig, argv=["--config", MODEL, *parts])
+        pipeline: Any = first_pipeline(data, model)
+    tokens, mask = torch.randn(1, TOKENS, WIDTH), torch.ones(1, TOKENS, dtype=torch.long)
+    latents, noise = torch.randn(2, 1, autoencoder.latent_channels, LATENT, LATENT)
+    start = time.perf_counter()
+    predicted = pipeline.unet(latents, 500, encoder_hidden_states=tokens, encoder_attention_mask=mask).sample
+    loss = (predicted - noise).square().mean()
+    loss.backward()
+    torch.optim.SGD(pipeline.unet.parameters(), lr=1e-5).step()
+    trained, start = time.perf_counter() - start, time.perf_counter()
+    picture = pipeline("T1-weighted", num_inference_steps=2, guidance_scale=1, output_type="pt").images
+    drawn = time.perf_counter() - start
+    shape = float(tuple(picture.shape) == (1, 1, 256, 256) and pipeline.unet.config["cross_attention_dim"] == WIDTH)
+    finite = float(loss.isfinite() and picture.isfinite().all())
+    counts = {name: sum(weight.numel() for weight in getattr(pipeline, name).parameters()) for name in ("vae", "unet")}
+    bars = [
+        Bar("paper: 256² pixels, 64² latents, tokens of 768", shape, "==", 1),
+        Bar("paper: a training step and two sampling steps are finite", finite, "==", 1),
+    ]
+    return bars, {"n": 1, "parameters": counts, "seconds of a training step": trained, "seconds of a picture": drawn}

@@ -1,0 +1,76 @@
+"""What the shipped model draws of prompts of unseen phantoms: likeness, memory, faithfulness, the swap of contrasts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+
+from meddiffusers import PictureReader
+from meddiffusers.data.prompts import write_prompt
+from meddiffusers.evaluation.faithfulness import MEDIAN, VENTRICLES
+from meddiffusers.evaluation.results import Bar
+from meddiffusers.evaluation.text_to_mr_report import evaluate_text_to_mr
+from meddiffusers.evaluation.text_to_mr_run import asked_of
+from meddiffusers.hub.load import load
+from meddiffusers.training.config import TrainingConfig
+from meddiffusers.training.parsing import parse_config
+from meddiffusers.training.text_data import TextDataConfig, load_text_data
+from meddiffusers.training.text_to_mr_model import TextToMRConfig
+
+CONFIG, READER = "training/configs/text_to_mr_brain.yaml", Path("runs/picture-reader-brain")
+DATASET, PICTURES = "phantom, unseen", Path("benchmarks/results/text_to_mr")
+
+
+def quality(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
+    """The bars; pictures go to a folder beside the results."""
+    pipeline: Any = load(checkpoint)
+    pipeline.set_progress_bar_config(disable=True)
+    data = unseen()
+    report = evaluate_text_to_mr(
+        pipeline, judge(), data["test"], data["train"], dataset=DATASET, seed=seed, num_inference_steps=20
+    )
+    report.save(PICTURES)
+    value = report.value
+    alone, beside = _padded(pipeline, data["test"], seed)
+    bars = [
+        Bar("text-to-MR: modality", value("modality"), ">=", 0.98),
+        Bar("text-to-MR: r of asked and read volume, lateral ventricles", value(f"volume r, {VENTRICLES}"), ">=", 0.9),
+        Bar("text-to-MR: the same, median of the regions over 200 mm³", value(MEDIAN), ">=", 0.7),
+        Bar("text-to-MR: swapped contrast, read right", value("swapped: modality"), ">=", 0.98),
+        Bar("text-to-MR: swapped contrast, Dice of the anatomy", value("swapped: Dice"), ">=", 0.8),
+        Bar("text-to-MR: a picture alone and beside longer prompts", float((alone - beside).abs().max()), "<=", 1e-4),
+    ]
+    figures = {metric.name: [metric.value, metric.low, metric.high] for metric in report.metrics}
+    return bars, {"n": len(set(data["test"]["subject"])), "pictures": len(data["test"]), "value, low, high": figures}
+
+
+def unseen() -> datasets.DatasetDict:
+    """The splits of the model's configuration."""
+    config = parse_config(TextDataConfig, TextToMRConfig, TrainingConfig, argv=["--config", CONFIG])[0]
+    return load_text_data(config)
+
+
+def judge() -> PictureReader:
+    """The reader, which must have been trained."""
+    if not READER.is_dir():
+        raise FileNotFoundError(
+            f"{READER} is not there. Train the reader first: accelerate launch training/train_picture_reader.py "
+            "--config training/configs/picture_reader_brain.yaml"
+        )
+    return PictureReader.from_pretrained(READER).eval()
+
+
+def _padded(pipeline: Any, rows: datasets.Dataset, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The picture of a short prompt, alone and in a batch with a long one."""
+    asked = asked_of(rows.select(range(32)))
+    long = write_prompt(max(asked, key=lambda facts: len(facts.volumes)), seed)
+    short = write_prompt(asked[0], seed, regions=2)
+
+    def picture(texts: list[str]) -> torch.Tensor:
+        generators = [torch.Generator().manual_seed(seed + number) for number in range(len(texts))]
+        return pipeline(texts, generator=generators, output_type="pt").images[0]
+
+    return picture([short]), picture([short, long])

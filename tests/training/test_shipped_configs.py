@@ -1,0 +1,40 @@
+"""Every configuration in training/configs is one that its script takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meddiffusers.training.attribute_vae_task import AttributeVAEConfig
+from meddiffusers.training.autoencoder_task import AutoencoderConfig
+from meddiffusers.training.classifier_task import ClassifierConfig
+from meddiffusers.training.config import TrainingConfig
+from meddiffusers.training.denoising_model import DenoisingModelConfig
+from meddiffusers.training.parsing import parse_config
+from meddiffusers.training.picture_reading_task import PictureReaderConfig
+from meddiffusers.training.prompt_encoder_task import PromptEncoderConfig
+from meddiffusers.training.segmentation_data import SegmentationDataConfig
+from meddiffusers.training.segmentation_model import SegmentationModelConfig
+from meddiffusers.training.text_data import TextDataConfig
+from meddiffusers.training.text_to_mr_model import TextToMRConfig
+
+CONFIGS = sorted((Path(__file__).parents[2] / "training" / "configs").glob("*.yaml"))
+KINDS: dict[str, tuple[Any, ...]] = {
+    "anomaly": (SegmentationDataConfig, ClassifierConfig),
+    "ar_vae": (AttributeVAEConfig,),
+    "autoencoder": (TextDataConfig, AutoencoderConfig),
+    "ddpm": (SegmentationDataConfig, DenoisingModelConfig),
+    "picture_reader": (TextDataConfig, PictureReaderConfig),
+    "prompt_encoder": (TextDataConfig, PromptEncoderConfig),
+    "segmentation": (SegmentationDataConfig, SegmentationModelConfig),
+    "text_to_mr": (TextDataConfig, TextToMRConfig),
+    "vae": (AttributeVAEConfig,),
+}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_its_script_takes_it(path: Path) -> None:
+    kinds = next(kinds for name, kinds in KINDS.items() if path.stem.startswith(f"{name}_"))
+    assert parse_config(*kinds, TrainingConfig, argv=["--config", str(path)])
