@@ -37,7 +37,8 @@ def test_the_card_gives_both_calls() -> None:
         'import meddiffusers\nfrom diffusers import DiffusionPipeline\n\npipe = DiffusionPipeline.from_pretrained("'
         in code
     )
-    assert '"tester/tiny", custom_pipeline="meddiffusers_attribute_vae_pipeline_v1", trust_remote_code=True' in code
+    arguments = ['"tester/tiny"', 'custom_pipeline="meddiffusers_attribute_vae_pipeline_v1"', "trust_remote_code=True"]
+    assert "".join(f"    {argument},\n" for argument in arguments) in code
     compile(code, "card", "exec")
 
 
