@@ -89,6 +89,17 @@ def test_the_loss_is_the_cross_entropy_of_noisy_pictures(diffusion: Path) -> Non
     assert late.std().item() == pytest.approx(1, abs=0.1)
 
 
+def test_no_picture_is_noisier_than_the_largest_time(diffusion: Path) -> None:
+    task, network = task_of(diffusion, largest_time=0.5), Recorder()
+    task.loss(
+        {"classifier": network}, task.collate([task.train_dataset[number] for number in range(64)]), BatchRandom(0)
+    )
+    _, times = network.seen
+    assert 400 < times.max() < 500
+    with pytest.raises(ValueError, match="largest_time is 0"):
+        ClassifierConfig(largest_time=0.0)
+
+
 @pytest.fixture(scope="module")
 def trained(diffusion: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
     settings = {"train_batch_size": 16, "max_train_steps": 80, "lr_scheduler": "cosine", "validation_steps": 80}

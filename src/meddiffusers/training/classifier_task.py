@@ -50,6 +50,9 @@ class ClassifierConfig:
     attention_head_dim: int | None = setting(None, "Channels of an attention head; one head if not given.")
     norm_num_groups: int = setting(16, "Groups of the normalisation.")
     pooling: Literal["attention", "mean"] = setting("mean", "attention: as in the paper, for pictures of one size.")
+    largest_time: float = setting(
+        1.0, "Part of the way to pure noise that it sees pictures on; guidance from the middle on needs half of it."
+    )
     sequence_dropout: float = setting(0.0, "Part of the pictures that a random number of sequences is left out of.")
     half_weights: bool = setting(False, "Round the trained weights to what half precision stores.")
 
@@ -62,6 +65,7 @@ _RANGES = {
     "layers_per_block": _COUNT,
     "attention_head_dim": _COUNT,
     "norm_num_groups": _COUNT,
+    "largest_time": Range(0, 1, open_low=True),
     "sequence_dropout": Range(0, 1),
 }
 
@@ -103,12 +107,13 @@ class ClassifierTask(SliceTask):
     def loss(
         self, modules: Mapping[str, nn.Module], batch: dict[str, Tensor], random: BatchRandom
     ) -> dict[str, Tensor]:
-        """Cross-entropy of the label by the noisy picture, times drawn evenly."""
+        """Cross-entropy of the label by the noisy picture, times drawn evenly up to the largest."""
         image, masks = mirrored(batch["image"], batch["masks"], random)
         image = without_some(image, self.config.sequence_dropout, random)
         low, high = self.diffusion.image_range
         x0 = low + (high - low) * image
-        timesteps = (spread_times(len(x0), 1, random) * self.noise.config.num_train_timesteps).long()
+        times = self.config.largest_time * spread_times(len(x0), 1, random)
+        timesteps = (times * self.noise.config.num_train_timesteps).long()
         x_t = self.noise.add_noise(x0, random.randn_like(x0), timesteps)
         logits, labels = modules["classifier"](x_t, timesteps).logits.float(), masks.flatten(1).any(dim=1).long()
         accuracy = (logits.argmax(dim=1) == labels).float().mean()
