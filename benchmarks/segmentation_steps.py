@@ -45,8 +45,7 @@ def steps(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
         pipeline.scheduler = kind.from_config(settings)
         for count in STEPS:
             number = SLICES if (name, count) == ("DDIM", 250) else FEWER.get(count, SLICES)
-            places = np.sort(by_size[np.linspace(0, SLICES - 1, number + 2)[1:-1].astype(int)])
-            places = np.arange(SLICES) if number == SLICES else places
+            places = _spread(by_size, number)
             began = time.perf_counter()
             results[name, count] = run_segmentation(
                 pipeline, rows.select(with_tumour[places]), num_inference_steps=count, ensemble_size=MEMBERS, seed=seed
@@ -85,6 +84,12 @@ def _figures(result: SegmentationResult, began: float) -> dict[str, float]:
 
 def _majority(result: SegmentationResult) -> np.ndarray:
     return (result.samples > 0).mean(axis=1) > 0.5
+
+
+def _spread(by_size: np.ndarray, number: int) -> np.ndarray:
+    """Places of so many of the slices, whose places by size are given: all of them, or some from small to large."""
+    between = np.linspace(0, len(by_size) - 1, number + 2)[1:-1].astype(int)
+    return np.arange(number) if number == len(by_size) else np.sort(by_size[between])
 
 
 def _lost(found: dict[tuple[str, int], dict[str, Any]], name: str) -> float:

@@ -43,13 +43,11 @@ def test_labels_of_a_mirrored_picture_are_those_of_the_other_side() -> None:
     task = task_of()
     assert task.reader.config["label_ids"] == [0, 10, 49] and task.reader.config["modalities"] == ["t1", "t2"]
     batch = task.collate(task.train_dataset.__getitems__(list(range(16))))
-    image, labels = task._changed(batch["image"], batch["labels"], BatchRandom(0))
-    turned = image[:, 0, 4:12, 3:12].argmax(dim=-1)
+    _, labels = task._changed(batch["image"], batch["labels"], BatchRandom(0))
     assert 0 < sum(not torch.equal(one, other) for one, other in zip(labels, batch["labels"], strict=True)) < 16
     for one, other in zip(labels, batch["labels"], strict=True):
         same, flipped = torch.equal(one, other), torch.equal(task.mirrored[one].flip(-1), other)
         assert same != flipped
-    assert turned.shape == (16, 8)
 
 
 def test_what_a_row_does_not_say_counts_for_nothing() -> None:

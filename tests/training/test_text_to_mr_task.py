@@ -145,6 +145,21 @@ def test_prompts_that_are_left_out_are_the_empty_text(repository: Path) -> None:
     torch.testing.assert_close(tokens[:, :real], empty[:, :real].expand(4, -1, -1), atol=2e-3, rtol=2e-3)
 
 
+def test_left_out_prompts_go_through_the_text_encoder_that_is_trained(repository: Path) -> None:
+    task, network = task_of(repository, rank=2, text_encoder_rank=2, prompt_dropout=1.0), Recorder()
+    with torch.no_grad():
+        for name, weight in task.pipeline.text_encoder.named_parameters():
+            if "lora_B" in name:
+                weight.normal_()
+    batch = task.collate([task.train_dataset[number] for number in range(4)])
+    task.loss({"unet": network, "text_encoder": task.pipeline.text_encoder}, batch, BatchRandom(0))
+    _, _, tokens, _ = network.calls[0]
+    adapted = task.pipeline.encode_text([""])[0]
+    assert not torch.allclose(adapted[0], task.empty, atol=1e-2)
+    torch.testing.assert_close(tokens[:, : adapted.shape[1]], adapted.expand(4, -1, -1), atol=1e-4, rtol=1e-4)
+    assert not any(weight.requires_grad for weight in task.pipeline.quantity_encoder.parameters())
+
+
 def test_a_short_training_learns_and_leaves_a_pipeline(repository: Path, tmp_path: Path) -> None:
     task = task_of(repository, **NEW, half_weights=True)
     batch = task.collate([task.train_dataset.item(number, 0, 0) for number in range(16)])

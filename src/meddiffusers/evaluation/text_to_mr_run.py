@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from meddiffusers.data.prompts import SliceFacts, write_prompt_within
-from meddiffusers.data.segmentation_slices import INTENSITY_SCALE
 from meddiffusers.data.text_slices import facts_of
+from meddiffusers.evaluation.generation_report import pictures_of
 
 BATCH = 16  # pictures that are drawn at once
 
@@ -47,7 +47,4 @@ def drawn(pipeline: Any, texts: Sequence[str], seed: int = 0, **settings: Any) -
 
 def real_pictures(rows: datasets.Dataset) -> np.ndarray:
     """(N, H, W) float32 in [0, 1]."""
-    return (
-        np.stack(rows.select_columns(["image"]).with_format("numpy")["image"])[:, 0].astype(np.float32)
-        / INTENSITY_SCALE
-    )
+    return pictures_of(rows)[:, 0]

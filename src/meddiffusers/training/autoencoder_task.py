@@ -1,7 +1,7 @@
 """The learning problem of an `AutoencoderKL`, whose latents a diffusion model works on, for the engine.
 
-Loss = |x − x̂| + w_p · perceptual + β · KL + w_a · (D(x̂) − 1)² for the autoencoder, (D(x) − 1)² + D(x̂)² for the
-discriminator D of patches, both in one step (Rombach et al. 2022, section 3.1; Mao et al. 2017 for the squares):
+Loss = |x − x̂| + w_p · perceptual + β · KL + w_a · (D(x̂) − 1)² for the autoencoder, ½ ((D(x) − 1)² + D(x̂)²) for
+the discriminator D of patches, both in one step (Rombach et al. 2022, section 3.1; Mao et al. 2017 for the squares):
 
 | symbol | setting |
 |---|---|
@@ -127,7 +127,7 @@ class AutoencoderTask:
     ) -> dict[str, Tensor]:
         """The terms above."""
         image = mirrored(batch["image"], batch["image"], random)[0]
-        decoded, divergence = modules["vae"](2 * image - 1, random.randn_like(self._latents_like(image)))
+        decoded, divergence = modules["vae"](2 * image - 1, random.randn(*self._latent_shape(image)).to(image))
         decoded = (decoded.float() + 1) / 2
         terms = {"error": (decoded - image).abs().mean(), "kl": divergence.mean() / image[0].numel()}
         total = terms["error"] + self.config.kl_weight * terms["kl"]
@@ -142,8 +142,7 @@ class AutoencoderTask:
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
         """Test pictures, and what comes back of them."""
         images = pictures_of(self.splits["test"].select(range(min(SHOWN, len(self.splits["test"])))))
-        vae = extract_model_from_parallel(modules["vae"])
-        rows = {"picture": images[:, 0].numpy(), "decoded": reconstructed(vae, images)[:, 0].numpy()}
+        rows = {"picture": images[:, 0].numpy(), "decoded": reconstructed(modules["vae"], images)[:, 0].numpy()}
         error = float(np.abs(rows["picture"] - rows["decoded"]).mean())
         return Validation({"error": error}, {"decoded": panel(rows, ranges=dict.fromkeys(rows, (0.0, 1.0)))})
 
@@ -180,13 +179,11 @@ class AutoencoderTask:
             seed=seed,
         )
 
-    def _latents_like(self, image: Tensor) -> Tensor:
-        """An empty tensor of the latents' shape."""
+    def _latent_shape(self, image: Tensor) -> tuple[int, int, int, int]:
+        """Of the latents of pictures (B, 1, H, W)."""
         config = self.vae.config
         factor = 2 ** (len(config["block_out_channels"]) - 1)
-        return image.new_empty(
-            len(image), config["latent_channels"], image.shape[2] // factor, image.shape[3] // factor
-        )
+        return len(image), config["latent_channels"], image.shape[2] // factor, image.shape[3] // factor
 
 
 @torch.no_grad()

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from meddiffusers.data.regions import MIRRORED, REGIONS
 from meddiffusers.data.segmentation_slices import INTENSITY_SCALE
-from meddiffusers.data.text_slices import facts_of
 from meddiffusers.evaluation.faithfulness import evaluate_faithfulness, read_pictures
 from meddiffusers.evaluation.panels import panel
 from meddiffusers.evaluation.report import Report
+from meddiffusers.evaluation.text_to_mr_run import asked_of
 from meddiffusers.models.picture_reader import BACKGROUND, NUMBERS, PictureReader
 from meddiffusers.training.fields import Range, check_fields, list_setting, setting
 from meddiffusers.training.losses import soft_dice_loss
@@ -61,7 +61,7 @@ class LabelledPictures:
         self.table = np.zeros(max(*REGIONS, *reader.config["label_ids"]) + 1, np.int64)
         for number, label in enumerate(reader.config["label_ids"]):
             self.table[label] = number
-        said = [facts_of(row) for row in rows.select_columns(["facts"])]
+        said = asked_of(rows)
         modalities = list(reader.config["modalities"])
         self.modalities = torch.tensor([modalities.index(facts.modality) for facts in said])
         sexes = {"M": 1.0, "F": 0.0, None: np.nan}
@@ -96,7 +96,7 @@ class PictureReadingTask:
         self.config = config
         self.splits = splits or load_text_data(data)
         self.dataset_name = Path(data.dataset_name).name
-        said = [facts_of(row) for row in self.splits["train"].select_columns(["facts"])]
+        said = asked_of(self.splits["train"])
         ids = sorted({label for facts in said for label in (*facts.volumes, *facts.mirrored().volumes)})
         count = len(config.block_out_channels)
         self.reader = PictureReader(
@@ -171,7 +171,7 @@ class PictureReadingTask:
     def evaluate(self, pipeline: PictureReader, seed: int = 0) -> Report:
         """What it reads of real test pictures, against what they show: the best that a generated picture can reach."""
         rows = self.splits["test"].select(range(min(EVALUATED, len(self.splits["test"]))))
-        asked = [facts_of(row) for row in rows.select_columns(["facts"])]
+        asked = asked_of(rows)
         reading = read_pictures(pipeline, pictures_of(rows)[:, 0].numpy())
         dataset = f"{self.dataset_name}, test subjects"
         return evaluate_faithfulness(asked, reading, rows["subject"], dataset=dataset, seed=seed)

@@ -16,23 +16,20 @@ from typing import Any
 import datasets
 import torch
 import torch.nn.functional as F
-from accelerate.utils import extract_model_from_parallel
 from torch import Tensor, nn
 from transformers import BertConfig, BertForMaskedLM, BertModel, BertTokenizer
 
 from meddiffusers.data.prompts import write_prompt
-from meddiffusers.data.regions import REGIONS
 from meddiffusers.data.text_slices import facts_of
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.results import Metric, run_facts
-from meddiffusers.models.quantity_encoder import AGE, SLICE, QuantityEncoder
+from meddiffusers.models.quantity_encoder import QuantityEncoder
 from meddiffusers.training.fields import Range, check_fields, setting
 from meddiffusers.training.prompt_vocabulary import prompt_tokenizer
 from meddiffusers.training.randomness import BatchRandom
 from meddiffusers.training.task import Validation
-from meddiffusers.training.text_data import TextDataConfig, load_text_data
+from meddiffusers.training.text_data import QUANTITIES, TextDataConfig, load_text_data
 
-QUANTITIES = [AGE, SLICE, *dict.fromkeys(REGIONS.values())]
 MASKED, KEPT, REPLACED = 0.15, 0.1, 0.1  # part of the tokens; of these, left as they are, or made any other
 UNSEEN = -100  # what cross-entropy passes over
 EVALUATED, BATCH = 512, 64
@@ -145,11 +142,11 @@ class PromptEncoderTask:
 
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
         """How well it guesses test prompts' masked words and reads their numbers."""
-        return Validation(_figures(self, extract_model_from_parallel(modules["model"])))
+        return Validation(_figures(self, modules["model"]))
 
     def build_pipeline(self, modules: Mapping[str, nn.Module]) -> tuple[BertModel, BertTokenizer]:
         """The encoder and its tokenizer."""
-        trained: Any = extract_model_from_parallel(modules["model"])
+        trained: Any = modules["model"]
         encoder = BertModel(trained.language.config)  # with the pooler, unused, that diffusers looks for
         encoder.load_state_dict(trained.language.bert.state_dict(), strict=False)
         return encoder.eval(), self.tokenizer

@@ -91,9 +91,7 @@ def cached(rows: datasets.Dataset, pipeline: Any, captions: int, seed: int = 0) 
     return CachedText(folder)
 
 
-def prompts_of(
-    row: dict[str, Any], number: int, tokenizer: Any, max_tokens: int, captions: int, seed: int
-) -> list[str]:
+def _prompts(row: dict[str, Any], number: int, tokenizer: Any, max_tokens: int, captions: int, seed: int) -> list[str]:
     """V·K prompts of a row, those of the mirrored picture last."""
     facts = facts_of(row)
     with warnings.catch_warnings():
@@ -114,7 +112,7 @@ def _write(folder: Path, rows: datasets.Dataset, pipeline: Any, captions: int, s
             part = rows.select(range(first, min(first + BATCH, len(rows))))
             moments.append(_moments(pipeline, pictures_of(part)))
             for number, row in enumerate(part.remove_columns(["image", "regions"]), first):
-                texts = prompts_of(row, number, pipeline.tokenizer, pipeline.max_tokens, captions, seed)
+                texts = _prompts(row, number, pipeline.tokenizer, pipeline.max_tokens, captions, seed)
                 states, lengths, read = _encoded(pipeline, texts)
                 file.write(states.tobytes())
                 prompts += texts

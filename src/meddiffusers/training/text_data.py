@@ -12,12 +12,17 @@ from torch import Tensor
 
 from meddiffusers.data.brain_phantom.contrasts import SEQUENCES
 from meddiffusers.data.brain_phantom.subject import FIELD_OF_VIEW
+from meddiffusers.data.regions import REGIONS
 from meddiffusers.data.segmentation_slices import INTENSITY_SCALE
 from meddiffusers.data.sets.scans import load_scans
 from meddiffusers.data.slices import Plane
 from meddiffusers.data.text_slices import phantom_text_slices, scan_text_slices
+from meddiffusers.evaluation import generation_report
+from meddiffusers.models.quantity_encoder import AGE, SLICE
 from meddiffusers.training.fields import Range, check_fields, list_setting, setting
 from meddiffusers.training.segmentation_data import PHANTOM
+
+QUANTITIES = [AGE, SLICE, *dict.fromkeys(REGIONS.values())]  # numbers that prompts speak of
 
 
 @dataclass
@@ -87,13 +92,13 @@ class TextImages:
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: list[int]) -> list[dict[str, Tensor]]:
-        return [{"image": image} for image in pictures_of(self.rows.select(indices))]
+        images = np.stack(self.rows[indices]["image"]).astype(np.float32) / INTENSITY_SCALE
+        return [{"image": image} for image in torch.from_numpy(images)]
 
 
 def pictures_of(rows: datasets.Dataset) -> Tensor:
     """(N, 1, H, W) float32 in [0, 1]."""
-    images = np.stack(rows.select_columns(["image"]).with_format("numpy")["image"])
-    return torch.from_numpy(images.astype(np.float32)) / INTENSITY_SCALE
+    return torch.from_numpy(generation_report.pictures_of(rows))
 
 
 def _phantoms(config: TextDataConfig) -> datasets.DatasetDict:

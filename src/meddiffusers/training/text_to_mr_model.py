@@ -9,15 +9,13 @@ from typing import Any, Literal
 from diffusers import AutoencoderKL, DDIMScheduler, FlowMatchEulerDiscreteScheduler, UNet2DConditionModel
 from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPTextModel, T5EncoderModel
 
-from meddiffusers.data.regions import REGIONS
 from meddiffusers.hub.load import load
-from meddiffusers.models.quantity_encoder import AGE, SLICE, QuantityEncoder
+from meddiffusers.models.quantity_encoder import QuantityEncoder
 from meddiffusers.pipelines.text_to_mr_pipeline import TextToMRPipeline
 from meddiffusers.training.fields import Range, check_fields, list_setting, setting
-from meddiffusers.training.text_data import TextDataConfig
+from meddiffusers.training.text_data import QUANTITIES, TextDataConfig
 from meddiffusers.training.unets import check_same
 
-QUANTITIES = [AGE, SLICE, *dict.fromkeys(REGIONS.values())]
 ENCODERS: dict[str, Any] = {
     "t5": T5EncoderModel,
     "clip": CLIPTextModel,

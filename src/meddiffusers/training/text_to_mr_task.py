@@ -54,6 +54,7 @@ class TextToMRTask:
         self.dataset_name = Path(data.dataset_name).name  # a folder's place is nobody's business
         self.train_dataset = cached(self.splits["train"], self.pipeline, config.captions_per_image)
         self.empty = self.pipeline.encode_text([""])[0][0].float()
+        self.empty_ids = self.pipeline.tokenizer("", return_tensors="pt").input_ids[0]
         if config.prediction_type != "flow":
             self.noise = DDPMScheduler.from_config(self.pipeline.scheduler.config)
         self._choose_weights()
@@ -138,7 +139,10 @@ class TextToMRTask:
 
     def _choose_weights(self) -> None:
         """What is trained: nothing of the autoencoder, and of the text encoder at most an adapter."""
-        for part in (self.pipeline.vae, self.pipeline.text_encoder):
+        fixed = [self.pipeline.vae, self.pipeline.text_encoder]
+        if self.adapts and self.pipeline.quantity_encoder is not None:
+            fixed.append(self.pipeline.quantity_encoder)
+        for part in fixed:
             part.requires_grad_(False)
         if self.config.rank:
             add_adapter(self.pipeline.unet, self.config.rank, self.config.lora_alpha)
@@ -154,16 +158,11 @@ class TextToMRTask:
         """Tokens (B, T, W) of text and numbers, and which are real; of some pictures those of the empty text."""
         mask, values = batch["mask"], batch["values"]
         left_out = (random.rand(len(mask)) < self.config.prompt_dropout).to(mask.device)
-        if "input_ids" in batch:
-            tokens = modules["text_encoder"](batch["input_ids"], attention_mask=mask).last_hidden_state
+        if "input_ids" in batch:  # an adapter changes what the empty text becomes, too
+            ids, mask = _replaced(batch["input_ids"], mask, self.empty_ids, left_out)
+            tokens = modules["text_encoder"](ids, attention_mask=mask).last_hidden_state
         else:
-            tokens = batch["tokens"]
-        nothing = torch.zeros_like(tokens[0])
-        count = min(len(self.empty), len(nothing))
-        nothing[:count] = self.empty[:count].to(nothing)
-        empty = (torch.arange(mask.shape[1], device=mask.device) < count).to(mask.dtype)
-        tokens = torch.where(left_out[:, None, None], nothing, tokens)
-        mask = torch.where(left_out[:, None], empty, mask)
+            tokens, mask = _replaced(batch["tokens"], mask, self.empty, left_out)
         if self.pipeline.quantity_encoder is None:
             return tokens, mask
         known = ~values.isnan() & ~left_out[:, None]
@@ -178,3 +177,11 @@ class TextToMRTask:
         pipeline = TextToMRPipeline.from_pipe(self.pipeline, **modules)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
+
+
+def _replaced(rows: Tensor, mask: Tensor, by: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows (B, T, …) and which of their places are real (B, T), those `where` (B,) replaced by the shorter (t, …)."""
+    padded = torch.zeros_like(rows[0])
+    padded[: len(by)] = by.to(padded)
+    real = (torch.arange(mask.shape[1], device=mask.device) < len(by)).to(mask.dtype)
+    return torch.where(where.view(-1, *(1,) * (rows.ndim - 1)), padded, rows), torch.where(where[:, None], real, mask)
