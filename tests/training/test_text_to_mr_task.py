@@ -107,6 +107,12 @@ def test_the_cache_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
         cached(rows, pipeline, captions=1)
 
 
+def test_prompts_that_were_shortened_are_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    cached(text_rows(6), small_text_to_mr(positions=30), captions=2)
+    told = [record.getMessage() for record in caplog.records if "left out the smallest" in record.getMessage()]
+    assert len(told) == 1 and int(told[0].split()[0]) > 1
+
+
 @pytest.mark.parametrize("kind", ["sample", "v_prediction", "flow"])
 def test_the_loss_is_the_squared_error(repository: Path, kind: str) -> None:
     task, network = task_of(repository, prompt_dropout=0.0), Recorder()

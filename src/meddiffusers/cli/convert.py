@@ -48,8 +48,7 @@ def guided_diffusion(
     from meddiffusers.convert.guided_diffusion_classifier import convert_classifier
     from meddiffusers.convert.weights import load_checkpoint
 
-    if output.exists() and any(output.iterdir()):
-        raise ValueError(f"{output} is not empty; expected a new folder.")
+    _check_new(output)
     if classifier and task != "anomaly":
         raise ValueError(f"Got --classifier for the task {task}; expected it with --task anomaly.")
     unet, scheduler = convert_guided_diffusion(
@@ -90,11 +89,15 @@ def autoencoder(
     """
     from meddiffusers.convert.compvis_autoencoder import convert_autoencoder
 
-    if output.exists() and any(output.iterdir()):
-        raise ValueError(f"{output} is not empty; expected a new folder.")
+    _check_new(output)
     vae: Any = convert_autoencoder(checkpoint, image_size)
     vae.save_pretrained(output)
     console.print(f"The autoencoder is {output}")
+
+
+def _check_new(output: Path) -> None:
+    if output.exists() and any(output.iterdir()):
+        raise ValueError(f"{output} is not empty; expected a new folder.")
 
 
 def _segmentation(unet: Any, scheduler: Any, label: str, settings: Mapping[str, Any]) -> Any:

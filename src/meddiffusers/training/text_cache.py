@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 import tempfile
 import warnings
@@ -34,6 +35,7 @@ from meddiffusers.training.text_data import pictures_of
 VIEWS = 2
 BATCH = 16  # pictures that the networks see at once
 ARRAYS = ("moments", "tokens", "ends", "values")
+logger = logging.getLogger(__name__)
 _VERSION = 1  # of what stands in the folder: raise it with every change that a cache must not outlive
 
 
@@ -86,7 +88,11 @@ def cached(rows: datasets.Dataset, pipeline: Any, captions: int, seed: int = 0) 
         if not folder.is_dir():
             folder.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as temporary:
-                _write(Path(temporary), rows, pipeline, captions, seed)
+                with warnings.catch_warnings(record=True) as shortened:
+                    warnings.filterwarnings("always", "A prompt of all")
+                    _write(Path(temporary), rows, pipeline, captions, seed)
+                if shortened:
+                    logger.warning("%d times, the first: %s", len(shortened), shortened[0].message)
                 shutil.move(temporary, folder)
     return CachedText(folder)
 
@@ -94,13 +100,11 @@ def cached(rows: datasets.Dataset, pipeline: Any, captions: int, seed: int = 0) 
 def _prompts(row: dict[str, Any], number: int, tokenizer: Any, max_tokens: int, captions: int, seed: int) -> list[str]:
     """V·K prompts of a row, those of the mirrored picture last."""
     facts = facts_of(row)
-    with warnings.catch_warnings():
-        warnings.simplefilter("once")  # which regions are left out is told of one row, not of thousands
-        return [
-            write_prompt_within(said, tokenizer, max_tokens, derive_seed(seed, number, view, caption))
-            for view, said in enumerate((facts, facts.mirrored()))
-            for caption in range(captions)
-        ]
+    return [
+        write_prompt_within(said, tokenizer, max_tokens, derive_seed(seed, number, view, caption))
+        for view, said in enumerate((facts, facts.mirrored()))
+        for caption in range(captions)
+    ]
 
 
 @torch.no_grad()
