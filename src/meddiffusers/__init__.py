@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from meddiffusers.pipelines.anomaly_detection_pipeline import AnomalyDetectionPipeline
     from meddiffusers.pipelines.attribute_vae_pipeline import AttributeVAEPipeline
     from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
+    from meddiffusers.pipelines.temporal_consistency_pipeline import TemporalConsistencyPipeline
     from meddiffusers.pipelines.text_to_mr_pipeline import TextToMRPipeline
     from meddiffusers.pipelines.unconditional_pipeline import UnconditionalPipeline
     from meddiffusers.schedulers.reversible_ddim_scheduler import ReversibleDDIMScheduler
+    from meddiffusers.schedulers.temporal_smoother import TemporalSmoother
 
 __version__ = "0.1.0.dev0"
 
@@ -38,6 +40,8 @@ PUBLIC = {
     "QuantityEncoder": "meddiffusers.models.quantity_encoder",
     "ReversibleDDIMScheduler": "meddiffusers.schedulers.reversible_ddim_scheduler",
     "SegmentationUNet": "meddiffusers.models.segmentation_unet",
+    "TemporalConsistencyPipeline": "meddiffusers.pipelines.temporal_consistency_pipeline",
+    "TemporalSmoother": "meddiffusers.schedulers.temporal_smoother",
     "TextToMRPipeline": "meddiffusers.pipelines.text_to_mr_pipeline",
     "UnconditionalPipeline": "meddiffusers.pipelines.unconditional_pipeline",
 }
@@ -53,6 +57,8 @@ __all__ = [
     "QuantityEncoder",
     "ReversibleDDIMScheduler",
     "SegmentationUNet",
+    "TemporalConsistencyPipeline",
+    "TemporalSmoother",
     "TextToMRPipeline",
     "UnconditionalPipeline",
     "__version__",

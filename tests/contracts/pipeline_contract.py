@@ -60,7 +60,9 @@ def other_class(pipeline: DiffusionPipeline) -> DiffusionPipeline:
     return Stranger(**pipeline.components)
 
 
-class PipelineContract:
+class ComponentsContract:
+    """What holds of any pipeline, whatever its call takes; `images` gives an array that the components decide."""
+
     def build(self) -> Any:
         raise NotImplementedError
 
@@ -173,7 +175,9 @@ class PipelineContract:
                 parameter.data.fill_(torch.nan)  # whatever is not read back from disk shows
         np.testing.assert_array_equal(self.images(pipeline), expected)
 
-    # Calls
+
+class PipelineContract(ComponentsContract):
+    """Of a pipeline that draws images."""
 
     def test_the_signature_is_conventional(self) -> None:
         signature = inspect.signature(self.build().__call__)

@@ -17,6 +17,7 @@ from meddiffusers.training.picture_reading_task import PictureReaderConfig
 from meddiffusers.training.prompt_encoder_task import PromptEncoderConfig
 from meddiffusers.training.segmentation_data import SegmentationDataConfig
 from meddiffusers.training.segmentation_model import SegmentationModelConfig
+from meddiffusers.training.temporal_consistency import ConsistencyConfig
 from meddiffusers.training.text_data import TextDataConfig
 from meddiffusers.training.text_to_mr_model import TextToMRConfig
 
@@ -29,6 +30,7 @@ KINDS: dict[str, tuple[Any, ...]] = {
     "picture_reader": (TextDataConfig, PictureReaderConfig),
     "prompt_encoder": (TextDataConfig, PromptEncoderConfig),
     "segmentation": (SegmentationDataConfig, SegmentationModelConfig),
+    "temporal_consistency": (ConsistencyConfig,),  # which trains nothing
     "text_to_mr": (TextDataConfig, TextToMRConfig),
     "vae": (AttributeVAEConfig,),
 }
@@ -36,5 +38,6 @@ KINDS: dict[str, tuple[Any, ...]] = {
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_its_script_takes_it(path: Path) -> None:
-    kinds = next(kinds for name, kinds in KINDS.items() if path.stem.startswith(f"{name}_"))
-    assert parse_config(*kinds, TrainingConfig, argv=["--config", str(path)])
+    kinds = next(kinds for name, kinds in KINDS.items() if f"{path.stem}_".startswith(f"{name}_"))
+    training = () if kinds == (ConsistencyConfig,) else (TrainingConfig,)
+    assert parse_config(*kinds, *training, argv=["--config", str(path)])

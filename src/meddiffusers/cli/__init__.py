@@ -16,6 +16,7 @@ from meddiffusers.cli.convert import convert
 from meddiffusers.cli.data import data
 from meddiffusers.cli.repositories import Repository, Revision, pipeline_of
 from meddiffusers.cli.segmentation import evaluate_segmentation, segment
+from meddiffusers.cli.temporal import evaluate_temporal, repair
 from meddiffusers.cli.text_to_mr import draw, evaluate_text_to_mr
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ evaluate.command("segmentation")(evaluate_segmentation)
 evaluate.command("anomaly")(evaluate_anomaly)
 app.command()(draw)
 evaluate.command("text-to-mr")(evaluate_text_to_mr)
+app.command()(repair)
+evaluate.command("temporal")(evaluate_temporal)
 
 
 @app.command()
@@ -64,9 +67,13 @@ def demo(
 def evaluate_attribute_model(
     repository: Repository,
     dataset: Annotated[
-        str, typer.Option("--data", help="'digits', a folder of images, or a data set of the Hub.")
+        str, typer.Option("--data", help="'digits', 'hearts', a folder of images, or a data set of the Hub.")
     ] = "digits",
-    measure: Annotated[str, typer.Option(help="What measures decoded images: 'digits', or 'none'.")] = "digits",
+    measure: Annotated[
+        str, typer.Option(help="What measures decoded images: 'digits', 'hearts', or 'none'.")
+    ] = "digits",
+    spacing: Annotated[float, typer.Option(help="Edge length of a pixel in mm, for what is measured in mm.")] = 1.0,
+    sequences: Annotated[int, typer.Option(help="Beats of phantoms that 'hearts' has to train on.")] = 100,
     image_column: Annotated[str, typer.Option(help="Column of the images.")] = "image",
     split_seed: Annotated[int, typer.Option(help="Seed of the split; the one the model was trained with.")] = 0,
     output: Annotated[
@@ -76,13 +83,20 @@ def evaluate_attribute_model(
 ) -> None:
     """Disentanglement, reconstruction, traversal and edit errors on held-out images."""
     from meddiffusers.data.attribute_images import AttributeImages, load_attribute_images
-    from meddiffusers.data.measures import MEASURES
+    from meddiffusers.data.measures import measure_named
     from meddiffusers.evaluation.attribute_report import evaluate_attributes
 
     pipeline = _attribute_pipeline(repository, revision)
     measured_by = None if measure == "none" else measure
     splits = load_attribute_images(
-        dataset, attributes=pipeline.attributes, measure=measured_by, image_column=image_column, seed=split_seed
+        dataset,
+        attributes=pipeline.attributes,
+        measure=measured_by,
+        image_column=image_column,
+        seed=split_seed,
+        size=pipeline.vae.image_size[0],
+        spacing=spacing,
+        sequences=sequences,
     )
     labels = pipeline.vae.config["likelihood"] == "categorical"
     images = AttributeImages(splits["test"], pipeline.attributes, image_column, labels)
@@ -90,7 +104,7 @@ def evaluate_attribute_model(
         pipeline,
         images.images,
         images.attributes,
-        MEASURES[measured_by] if measured_by else None,
+        measure_named(measured_by, spacing) if measured_by else None,
         dataset=f"{dataset}, held out",
     )
     rows = [(metric.name, f"{metric.value:.4g}", str(metric.n)) for metric in report.metrics]

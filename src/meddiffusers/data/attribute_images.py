@@ -12,7 +12,9 @@ import numpy as np
 import torch
 
 from meddiffusers.data.digits import digits, measured
-from meddiffusers.data.measures import MEASURES
+from meddiffusers.data.heart_frames import heart_frames
+from meddiffusers.data.heart_sequences import is_hearts
+from meddiffusers.data.measures import MEASURES, Measure, measure_named
 
 DIGITS = "digits"
 logger = logging.getLogger(__name__)
@@ -27,21 +29,27 @@ def load_attribute_images(
     seed: int = 0,
     test_fraction: float = 0.2,
     max_samples: int | None = None,
+    size: int = 128,
+    spacing: float = 1.0,
+    sequences: int | None = None,
 ) -> datasets.DatasetDict:
     """Splits train and test, with a column for the image and one for each attribute.
 
-    name: "digits" (5,000 of MNIST, measured), a folder of images (with `metadata.csv` for attributes, if any), or a
-        repository of the Hub. Without a test split, `test_fraction` of the images is held out by `seed`.
-    measure: a name of `MEASURES` that fills in attributes which are no columns yet.
+    name: "digits" (5,000 of MNIST, measured), "hearts" or a CAMUS folder (`heart_frames`, to which size, spacing and
+        sequences go), a folder of images (with `metadata.csv` for attributes, if any), or a repository of the Hub.
+        Without a test split, `test_fraction` of the images is held out by `seed`.
+    measure: a name of `MEASURES` that fills in attributes which are no columns yet; spacing: mm of a pixel.
     max_samples: keep the first so many training images.
 
     Raises:
         ValueError: no training split, a column or attribute that is not there, an unknown measure, or images of
             several sizes where they are to be measured.
     """
-    if measure is not None and measure not in MEASURES:
-        raise ValueError(f"measure={measure!r} is unknown. Expected one of {', '.join(MEASURES)}.")
-    data = digits(seed) if name == DIGITS else _load(name)
+    measured_by = measure_named(measure, spacing) if measure else None
+    if is_hearts(name):
+        data = heart_frames(name, size=size, spacing=spacing, sequences=sequences, seed=seed)
+    else:
+        data = digits(seed) if name == DIGITS else _load(name)
     if "train" not in data:
         raise ValueError(f"{name} has no split 'train'; it has {', '.join(data)}. Rename one.")
     if "test" not in data:
@@ -52,15 +60,15 @@ def load_attribute_images(
     if image_column not in columns:
         raise ValueError(f"{name} has no column {image_column!r}; it has {', '.join(columns)}. Set image_column.")
     missing = [attribute for attribute in attributes if attribute not in columns]
-    measurable = list(MEASURES[measure].units) if measure else []
+    measurable = list(measured_by.units) if measured_by else []
     if not set(missing) <= set(measurable):
         raise ValueError(
             f"{name} has no column for {', '.join(missing)}, and measure={measure!r} does not give them. "
             f"It has {', '.join(columns)}; measures are {', '.join(MEASURES)}."
         )
-    if measure is None or not missing:
+    if measured_by is None or not missing:
         return data
-    return datasets.DatasetDict({key: _filled(part, missing, measure, image_column) for key, part in data.items()})
+    return datasets.DatasetDict({key: _filled(part, missing, measured_by, image_column) for key, part in data.items()})
 
 
 class AttributeImages:
@@ -103,10 +111,10 @@ def _load(name: str) -> datasets.DatasetDict:
     return datasets.load_dataset(name)
 
 
-def _filled(split: datasets.Dataset, missing: Sequence[str], measure: str, image_column: str) -> datasets.Dataset:
+def _filled(split: datasets.Dataset, missing: Sequence[str], measure: Measure, image_column: str) -> datasets.Dataset:
     """The split with a measured column for each missing attribute."""
     _stacked([np.asarray(image) for image in split[image_column]])  # fails on several sizes in plainer words
-    names, function = list(MEASURES[measure].units), MEASURES[measure].function
+    names, function = list(measure.units), measure.function
     wanted = [names.index(name) for name in missing]
     return measured(split, lambda images: function(images)[:, wanted], missing, image_column)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from meddiffusers.data.digit_attributes import DIGIT_ATTRIBUTES, measure_digits
+from meddiffusers.pipelines.meddiffusers_heart_shapes_v1 import CARDIAC_ATTRIBUTES, measure_hearts
 
 
 @dataclass(frozen=True)
@@ -18,4 +20,17 @@ class Measure:
     units: Mapping[str, str]
 
 
-MEASURES = {"digits": Measure(measure_digits, DIGIT_ATTRIBUTES)}
+MEASURES = ("digits", "hearts")
+
+
+def measure_named(name: str, spacing: float = 1.0) -> Measure:
+    """The measurement of that name, of pixels of `spacing` mm where it is in mm.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name not in MEASURES:
+        raise ValueError(f"measure={name!r} is unknown. Expected one of {', '.join(MEASURES)}.")
+    if name == "hearts":
+        return Measure(partial(measure_hearts, spacing=spacing), CARDIAC_ATTRIBUTES)
+    return Measure(measure_digits, DIGIT_ATTRIBUTES)

@@ -32,7 +32,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from meddiffusers.data.attribute_images import AttributeImages, load_attribute_images
-from meddiffusers.data.measures import MEASURES
+from meddiffusers.data.measures import MEASURES, Measure, measure_named
 from meddiffusers.evaluation.attribute_report import evaluate_attributes
 from meddiffusers.evaluation.batched import BATCH
 from meddiffusers.evaluation.calibration import calibration_by_decoding, calibration_by_encoding
@@ -74,11 +74,15 @@ ARCHITECTURE = (
 class AttributeVAEConfig:
     """What to train, on what, with which loss."""
 
-    dataset_name: str = setting("digits", "'digits', a folder of images, or a data set of the Hub.")
+    dataset_name: str = setting(
+        "digits", "'digits', 'hearts' or a CAMUS folder, a folder of images, or a data set of the Hub."
+    )
     image_column: str = setting("image", "Column of the images.")
     attributes: list[str] = list_setting([], "Attributes; each gets a latent dimension. None: a plain VAE.")
     measure: str | None = setting(None, f"What measures attributes that are no columns: {', '.join(MEASURES)}.")
     split_seed: int = setting(0, "Seed of the split into training and held-out images.")
+    spacing: float = setting(1.0, "Edge length of a pixel in mm, for attributes that are measured in mm.")
+    heart_sequences: int | None = setting(None, "So many beats of hearts to train on, if hearts.")
     max_train_samples: int | None = setting(None, "Train on the first so many images only.")
 
     pretrained_model_name_or_path: str | None = setting(None, "Repository or folder to start from.")
@@ -121,6 +125,9 @@ class AttributeVAETask:
             image_column=config.image_column,
             seed=config.split_seed,
             max_samples=config.max_train_samples,
+            size=config.sample_size,
+            spacing=config.spacing,
+            sequences=config.heart_sequences,
         )
         self.train_dataset = self._images(self.data["train"])
         self.test_images = self._images(self.data["test"])
@@ -212,10 +219,10 @@ class AttributeVAETask:
         vae.register_to_config(latent_moments=latent_moments(pipeline, images[:ENCODED]))
         if not self.config.attributes:
             return pipeline
-        if self.config.measure is None:
+        if self._measure is None:
             calibration = calibration_by_encoding(pipeline, images[:ENCODED], attributes[:ENCODED], units={})
         else:
-            calibration = calibration_by_decoding(pipeline, images[:CALIBRATED], MEASURES[self.config.measure])
+            calibration = calibration_by_decoding(pipeline, images[:CALIBRATED], self._measure)
         vae.register_to_config(calibration=calibration)
         return pipeline
 
@@ -225,10 +232,13 @@ class AttributeVAETask:
 
     def evaluate(self, pipeline: AttributeVAEPipeline) -> Report:
         """Figures and pictures of the trained pipeline on the held-out images."""
-        measure = MEASURES[self.config.measure] if self.config.measure else None
         images, attributes = self.test_images.images, self.test_images.attributes
         dataset = f"{Path(self.config.dataset_name).name}, held out"  # a folder's place is nobody's business
-        return evaluate_attributes(pipeline, images, attributes, measure, dataset=dataset)
+        return evaluate_attributes(pipeline, images, attributes, self._measure, dataset=dataset)
+
+    @property
+    def _measure(self) -> Measure | None:
+        return measure_named(self.config.measure, self.config.spacing) if self.config.measure else None
 
     def _images(self, split: datasets.Dataset) -> AttributeImages:
         labels = self.config.likelihood == "categorical"

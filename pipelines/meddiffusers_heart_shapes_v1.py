@@ -1,5 +1,7 @@
 """Seven attributes of the left ventricle in label maps: 1 cavity, 2 wall, all else outside (Painchaud et al. 2022).
 
+A file of plain functions that published pipelines import from beside them; it is published with each.
+
 lv_area        area of the cavity                                                                        mm²
 lv_length      middle of the base to the apex, the farthest point of the cavity                          mm
 base_width     of the base, where the cavity meets neither wall nor itself                               mm
@@ -17,9 +19,14 @@ Base and apex are found between the pixels, so that a sequence's second differen
 
 from __future__ import annotations
 
+import shutil
+from os import PathLike
+from pathlib import Path
+
 import numpy as np
 from scipy import ndimage
 
+PUBLISHED_AS = "meddiffusers_heart_shapes_v1"  # file name in a repository; here the same, so that both find it
 CAVITY, WALL = 1, 2
 CARDIAC_ATTRIBUTES = {
     "lv_area": "mm²",
@@ -48,6 +55,8 @@ def measure_hearts(labels: np.ndarray, spacing: float | tuple[float, float] = 1.
         raise ValueError(
             f"Got label maps of shape {labels.shape} and spacing {spacing}; expected (N, H, W), and mm above 0."
         )
+    if not len(labels):
+        return np.empty((0, len(CARDIAC_ATTRIBUTES)))
     cavity, wall = labels == CAVITY, labels == WALL
     _, height, width = labels.shape
     y = (np.arange(height) + 0.5) * rows
@@ -71,6 +80,33 @@ def measure_hearts(labels: np.ndarray, spacing: float | tuple[float, float] = 1.
     measurable = (cavity.sum(axis=(1, 2)) >= LEAST) & (wall.sum(axis=(1, 2)) >= LEAST)
     values[~measurable] = np.nan
     return values
+
+
+def area_length_volumes(attributes: np.ndarray) -> np.ndarray:
+    """(N,) ml of the cavity by its area and length in one view, 8 A² / (3π L), of attributes (N, 7)."""
+    area, length = attributes[:, 0], attributes[:, 1]
+    return 8 * area**2 / (3 * np.pi * length) / 1000
+
+
+def ejection_fraction(volumes: np.ndarray) -> float:
+    """(largest − smallest) / largest of volumes (N,) over a beat; NaN where none is known."""
+    known = volumes[np.isfinite(volumes)]
+    return float(1 - known.min() / known.max()) if known.size else float("nan")
+
+
+def copy_shapes_beside(folder: str | PathLike[str]) -> None:
+    """Copies this file into a folder, where a published pipeline looks for it."""
+    shutil.copyfile(__file__, Path(folder, f"{PUBLISHED_AS}.py"))
+
+
+def upside_down(labels: np.ndarray) -> bool:
+    """Whether the bases in label maps (N, H, W) lie above the cavities' middles, as where the rows run upwards."""
+    cavity, wall = labels == CAVITY, labels == WALL
+    rows, columns = (np.arange(side, dtype=float) for side in labels.shape[1:])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        _, base = _base(cavity, ~(cavity | wall), rows, columns, (1.0, 1.0))
+        below = base[:, 0] - _centre(cavity, rows, columns)[:, 0]
+    return bool(np.isfinite(below).any() and np.nanmedian(below) < 0)
 
 
 def _base(

@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from meddiffusers.data.cardiac_attributes import CARDIAC_ATTRIBUTES, measure_hearts
 from meddiffusers.data.cardiac_phantom.phantom import CardiacPhantom
+from meddiffusers.pipelines.meddiffusers_heart_shapes_v1 import (
+    CARDIAC_ATTRIBUTES,
+    area_length_volumes,
+    ejection_fraction,
+    measure_hearts,
+    upside_down,
+)
 
 NAMES = [*CARDIAC_ATTRIBUTES]
 TOLERANCES = {"lv_length": 0.5, "base_width": 0.6, "orientation": 0.4, "epi_x": 0.15, "epi_y": 0.15}  # mm, degrees
@@ -82,3 +88,21 @@ def test_what_cannot_be_measured_is_refused() -> None:
         measure_hearts(np.zeros((8, 8)), 1.0)
     with pytest.raises(ValueError, match="mm above 0"):
         measure_hearts(np.zeros((1, 8, 8)), 0.0)
+
+
+def test_volume_and_ejection_fraction_are_those_that_were_asked_for() -> None:
+    phantom = CardiacPhantom(5, ejection_fraction=0.58)
+    phases = phantom.phases(41)
+    volumes = area_length_volumes(measure_hearts(phantom.labels(phases), 1.25))
+    np.testing.assert_allclose(volumes, phantom.truth(phases)["volume"], rtol=0.02)
+    assert ejection_fraction(volumes) == pytest.approx(0.58, abs=0.015)
+    volumes[3] = np.nan
+    assert ejection_fraction(volumes) == pytest.approx(0.58, abs=0.015)
+    assert np.isnan(ejection_fraction(np.full(3, np.nan)))
+
+
+def test_which_way_up() -> None:
+    labels, _ = hearts()
+    assert not upside_down(labels) and upside_down(labels[:, ::-1])
+    labels[:2] = 0  # frames without a heart say nothing
+    assert not upside_down(labels) and upside_down(labels[:, ::-1]) and not upside_down(labels[:1])

@@ -1,0 +1,24 @@
+"""The shipped repairer of heart sequences: quality beside smoothing, each kind of error, latents, measures, time.
+
+Each part writes its results, benchmarks/results/cardiac_PART.json, once it is done.
+
+    python benchmarks/cardiac.py [--only repair|kinds|latents|measures|speed]
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cardiac_kinds import kinds
+from cardiac_latents import latents
+from cardiac_measures import measures
+from cardiac_repair import repair
+from cardiac_speed import speed
+from parts import run_parts
+
+CHECKPOINT = Path("examples/checkpoints/ar-vae-cardiac")
+PARTS = {"repair": repair, "kinds": kinds, "latents": latents, "measures": measures, "speed": speed}
+
+
+if __name__ == "__main__":
+    run_parts("cardiac", __doc__, CHECKPOINT, PARTS)

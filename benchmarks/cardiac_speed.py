@@ -1,0 +1,39 @@
+"""Seconds of smoothing a beat's latents, and of the whole repair of a sequence."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from timing import seconds_of
+
+from meddiffusers.data.heart_sequences import FRAMES, HEARTS, heart_sequences
+from meddiffusers.evaluation.results import Bar
+from meddiffusers.hub.load import load
+from meddiffusers.training.temporal_consistency import broken
+
+SEQUENCES, RATE, ROUNDS = 20, 0.15, 200
+
+
+def speed(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
+    """The bars: medians, on this machine."""
+    pipeline: Any = load(checkpoint)
+    sequences = list(heart_sequences(HEARTS, "unseen", SEQUENCES))
+    segmented = broken(sequences, RATE, seed)
+    pairs = list(zip(sequences, segmented, strict=True))
+    whole = [seconds_of(lambda pair=pair: pipeline(pair[1], pair[0].spacing, cyclic=True)) for pair in pairs]
+    smoother, count = pipeline.smoother, pipeline.vae.config["latent_dim"]
+    signals = np.random.default_rng(seed).standard_normal((FRAMES, count)).cumsum(axis=0)
+    limits = np.full(count, 0.2)
+
+    def smooth() -> None:
+        smoother.smooth(signals, smoother.smallest_weights(signals, limits))
+
+    smoothing = statistics.median(seconds_of(smooth) for _ in range(ROUNDS))
+    bars = [
+        Bar("speed: ms to smooth 25 frames of 16 dimensions", 1000 * smoothing, "<=", 2),
+        Bar("speed: seconds to repair a sequence", statistics.median(whole), "<=", 1),
+    ]
+    return bars, {"n": SEQUENCES, "slowest, seconds": max(whole), "rounds": ROUNDS}
