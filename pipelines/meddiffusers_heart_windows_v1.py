@@ -76,11 +76,10 @@ def heart_window(labels: np.ndarray, spacing: tuple[float, float], size: int, ed
     Raises:
         ValueError: no frame has a heart.
     """
-    middles = [np.argwhere(np.isin(frame, (CAVITY, WALL))).mean(axis=0) for frame in labels if frame.any()]
-    middles = [middle for middle in middles if np.isfinite(middle).all()]
-    if not middles:
+    hearts = [heart for heart in np.isin(labels, (CAVITY, WALL)) if heart.any()]
+    if not hearts:
         raise ValueError("No frame has a cavity (label 1) or a wall (label 2); expected a segmented left ventricle.")
-    row, column = np.median(middles, axis=0)
+    row, column = np.median([np.argwhere(heart).mean(axis=0) for heart in hearts], axis=0)
     return HeartWindow(labels.shape[1:], spacing, (float(row), float(column)), size, edge)
 
 

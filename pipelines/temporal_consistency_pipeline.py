@@ -20,6 +20,9 @@ method "repair", the default, changes what is wrong and nothing else:
    steady, are misfits;
 3. their latents are those of the curve through the others that bends least, which keeps end diastole and end systole;
 4. the decoded shape takes over how far its neighbours' true borders lie from their decoded ones.
+
+Where more than half of the frames that look like hearts would be misfits, all of them are a little wrong: then latents
+are smoothed, with more and more weight until the result is steady, and every frame is decoded.
 """
 
 from __future__ import annotations
@@ -54,6 +57,8 @@ PUBLISHED_AS = "meddiffusers_temporal_consistency_pipeline_v1"  # `custom_pipeli
 METHODS = ("repair", "smooth")
 CAVITY, WALL, ATRIUM = 1, 2, 3
 ROUNDS = 4  # of looking again at what was repaired
+MOST = 0.5  # of the frames that look like hearts, to be drawn anew one by one
+WEIGHTS = tuple(2.0**power for power in range(-1, 9))  # of the second differences, tried where too few can be kept
 SHRINKING = 10  # steps from an invalid shape to the mean one
 
 
@@ -240,19 +245,30 @@ class TemporalConsistencyPipeline(DiffusionPipeline):
                 f"{int(misfits.sum())} of {len(frames)} frames do not show a left ventricle; expected at least two "
                 "that do. Segment them anew, or give single frames, each of which becomes the nearest valid shape."
             )
-        result = tidy
+        result, hearts = tidy, ~misfits
         for _ in range(ROUNDS):
             found = self.smoother.misfits(report.attributes, misfits | report.invalid, cyclic)
             if result is not tidy and (found == misfits).all():  # then some that are kept must follow the drawn ones
                 found = misfits | (np.convolve(report.inconsistent, [1, 1, 1], "same") > 0)
-            if (~found).sum() < 2:
-                break
+            if (found & hearts).sum() > MOST * hearts.sum():
+                return self._steadied(latents, report, window, cyclic), np.ones(len(frames), bool)
             misfits = found
             drawn = self._redrawn(tidy, latents, misfits, window, cyclic)
             report, result = self._updated(report, result, drawn, window.spacing, cyclic), drawn
             if not report.inconsistent.any() and not report.invalid.any():
                 break
         return result, misfits
+
+    def _steadied(self, latents: np.ndarray, report: HeartReport, window: HeartWindow, cyclic: bool) -> np.ndarray:
+        """All frames drawn anew, of latents that are smoothed no more than needed; invalid frames count for nothing."""
+        confidence = np.where(report.invalid, 0.0, 1.0)
+        for weight in WEIGHTS:
+            smoothed = self.smoother.smooth(latents, weight, confidence, order=2, cyclic=cyclic)
+            result = _labels(*self._fields(smoothed, window))
+            found = self.report(result, window.spacing, cyclic)
+            if not found.inconsistent.any() and not found.invalid.any():
+                break
+        return result
 
     def _smooth(
         self, frames: np.ndarray, window: HeartWindow, weight: float | None, attributes_only: bool

@@ -31,7 +31,7 @@ def test_discs_add_up_to_the_area() -> None:
     widths, lengths = disc_widths(labels, 0.5)
     assert widths.shape == (1, 20) and lengths[0] == pytest.approx(85, abs=0.5)
     assert (widths[0] * 85 / 20).sum() == pytest.approx((labels == 1).sum() * 0.25, rel=0.02)
-    assert (np.diff(widths[0]) < 0.6).all()  # from base to apex
+    assert (np.diff(widths[0]) < 1.2).all()  # from base to apex
 
 
 def test_a_phantom_in_two_views() -> None:

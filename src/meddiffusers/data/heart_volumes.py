@@ -19,6 +19,7 @@ from meddiffusers.pipelines.meddiffusers_heart_shapes_v1 import (
 )
 
 DISCS = 20
+WITHIN = (np.stack(np.meshgrid(*2 * [np.arange(4)], indexing="ij"), axis=-1).reshape(-1, 2) - 1.5) / 4  # of a pixel
 LENGTH, ORIENTATION = (list(CARDIAC_ATTRIBUTES).index(name) for name in ("lv_length", "orientation"))
 Spacing = float | tuple[float, float]
 
@@ -52,11 +53,12 @@ def disc_widths(labels: np.ndarray, spacing: Spacing) -> tuple[np.ndarray, np.nd
     lean = np.deg2rad(attributes[:, ORIENTATION])
     widths = np.full((len(labels), DISCS), np.nan)
     for number in np.flatnonzero(np.isfinite(lean)):
-        y, x = np.nonzero(labels[number] == CAVITY)
+        y, x = (np.repeat(place, len(WITHIN)) for place in np.nonzero(labels[number] == CAVITY))
+        y, x = (place + np.tile(WITHIN[:, axis], len(place) // len(WITHIN)) for axis, place in enumerate((y, x)))
         up = x * columns * np.sin(lean[number]) - y * rows * np.cos(lean[number])
         height = (up.max() - up.min()) / DISCS
         places = np.clip((up - up.min()) / height, 0, DISCS - 1e-6).astype(int)
-        widths[number] = np.bincount(places, minlength=DISCS) * rows * columns / height
+        widths[number] = np.bincount(places, minlength=DISCS) * rows * columns / len(WITHIN) / height
     return widths, attributes[:, LENGTH]
 
 

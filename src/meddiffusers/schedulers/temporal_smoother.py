@@ -18,6 +18,8 @@ consistency this is; of an attribute a in frames t = 0 … T − 1, scaled by it
 solution of (1 + w) s_t − w/2 (s_{t−1} + s_{t+1}) = z_t, with 1 + w/2 at the ends. Its modes are found once, so that
 any w costs a product of matrices, and the smallest w that meets a limit is found to all digits.
 
+`order=2` has the second differences in place of the first: noise goes, and a peak is flattened less.
+
 `filled` minimises Σ (s_{t−1} − 2 s_t + s_{t+1})² over the missing frames, all others kept as they are: a curve without
 the bend that e measures, which unlike the first differences above does not flatten a peak.
 
@@ -48,7 +50,7 @@ PAPER_LIMITS = {
     "epi_y": 0.0110,
 }
 LEAST_CONFIDENCE = 1e-3
-RUNS = (1, 2, 3)
+RUNS, LEAST_GAIN = (1, 2, 3), 0.05  # frames that are tried together; of the limit, for a frame to be left out
 GRID, HALVINGS = 32, 30  # of the search for a weight
 
 
@@ -161,11 +163,13 @@ class TemporalSmoother(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             if not trials:
                 break
             gains = [(left - self._left(attributes, trial, cyclic)) / (trial & ~missing).sum() for trial in trials]
+            if max(gains) < LEAST_GAIN:
+                break
             missing = trials[int(np.argmax(gains))]
             left = self._left(attributes, missing, cyclic)
         for t in np.flatnonzero(missing & ~certain):
             without = missing & (np.arange(len(missing)) != t)
-            if self._left(attributes, without, cyclic) == 0:
+            if self._left(attributes, without, cyclic) <= left:
                 missing = without
         return missing
 
@@ -186,17 +190,21 @@ class TemporalSmoother(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             raise ValueError(f"{int(missing.sum())} of {count} frames are missing; expected at least two that are not.")
         if not missing.any():
             return signals.copy()
-        rows = bends(np.eye(count))[1:-1]
-        if cyclic and count > 3:
-            seam = bends(np.eye(count), cyclic)[[0, -1]]
-            rows = np.concatenate([rows, seam, np.eye(1, count) - np.eye(1, count, count - 1)])
+        rows = _differences(count, 2, cyclic)
         result = signals.astype(float)
         result[missing] = np.linalg.lstsq(rows[:, missing], -rows[:, ~missing] @ signals[~missing], rcond=None)[0]
         return result
 
-    def smooth(self, signals: np.ndarray, weights: np.ndarray | float, confidence: np.ndarray | None = None) -> Any:
+    def smooth(
+        self,
+        signals: np.ndarray,
+        weights: np.ndarray | float,
+        confidence: np.ndarray | None = None,
+        order: int = 1,
+        cyclic: bool = False,
+    ) -> np.ndarray:
         """Smoothed signals (T, K), each by its own weight."""
-        back, decay, forth = _modes(len(signals), confidence)
+        back, decay, forth = _modes(confidence, _differences(len(signals), order, cyclic))
         weights = np.broadcast_to(np.asarray(weights, float), signals.shape[1:])
         return back @ ((forth @ signals) / (1 + np.outer(decay, weights)))
 
@@ -205,7 +213,7 @@ class TemporalSmoother(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
     ) -> np.ndarray:
         """(K,) the smallest weight by which each signal's |e| is at most its limit; `max_weight` where none does."""
         limits = np.asarray(limits, float)
-        back, decay, forth = _modes(len(signals), confidence)
+        back, decay, forth = _modes(confidence, _differences(len(signals), 1, False))
         bent = bends(back)
         amplitudes = forth @ signals
 
@@ -249,18 +257,30 @@ def bends(signals: np.ndarray, cyclic: bool = False) -> np.ndarray:
     return e
 
 
+def _differences(count: int, order: int, cyclic: bool) -> np.ndarray:
+    """(R, T): the first or second differences of T frames, across the seam of a cycle too, and of its two ends."""
+    rows = np.diff(np.eye(count), n=order, axis=0)
+    if not cyclic or count < 4:
+        return rows
+    ends = np.eye(1, count) - np.eye(1, count, count - 1)
+    return np.concatenate([rows, *([-2 * bends(np.eye(count), cyclic)[[0, -1]]] if order == 2 else []), ends])
+
+
 def _run(count: int, start: int, length: int) -> np.ndarray:
     """(T,) bool, true in so many frames from one on, and after the last from the first on."""
     return (np.arange(count) - start) % count < length
 
 
-def _modes(count: int, confidence: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _modes(confidence: np.ndarray | None, differences: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """B (T, T), λ (T,), F (T, T) with s(w) = B diag(1 / (1 + w λ)) F z.
 
-    With D the first differences, P = DᵀD / 2 and C = diag(c): (C + w P) s = C z, and C^−½ P C^−½ = U λ Uᵀ.
+    With D the `differences`, P = DᵀD / 2 and C = diag(c): (C + w P) s = C z, and C^−½ P C^−½ = U λ Uᵀ.
     """
-    c = np.ones(count) if confidence is None else np.clip(np.asarray(confidence, float), LEAST_CONFIDENCE, None)
-    differences = np.diff(np.eye(count), axis=0)
+    c = (
+        np.ones(differences.shape[1])
+        if confidence is None
+        else np.clip(np.asarray(confidence, float), LEAST_CONFIDENCE, None)
+    )
     scale = np.sqrt(c)
     decay, modes = np.linalg.eigh(differences.T @ differences / 2 / np.outer(scale, scale))
     return modes / scale[:, None], np.clip(decay, 0, None), (modes * scale[:, None]).T
