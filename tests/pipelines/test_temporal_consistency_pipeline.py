@@ -41,7 +41,7 @@ class TestTemporalConsistencyPipeline(ComponentsContract, PublishedContract):
         with seeded():
             vae = AttributeVAE(
                 in_channels=3,
-                sample_size=32,
+                sample_size=128,
                 block_out_channels=[4, 4],
                 hidden_dim=8,
                 latent_dim=8,
@@ -51,7 +51,7 @@ class TestTemporalConsistencyPipeline(ComponentsContract, PublishedContract):
         attributes = measure_hearts(beat(3), SPACING)
         latents = np.random.default_rng(0).standard_normal((FRAMES, 8))
         smoother = TemporalSmoother.fitted([attributes], list(CARDIAC_ATTRIBUTES), [latents])
-        return TemporalConsistencyPipeline(vae.eval(), smoother, spacing=5.0)
+        return TemporalConsistencyPipeline(vae.eval(), smoother)
 
     def arguments(self, batch_size: int) -> dict[str, Any]:
         return {"sequence": beat(4, 3 * batch_size), "spacing": SPACING, "method": "smooth"}
