@@ -6,7 +6,7 @@ heart shapes, whose first latent dimensions follow measured attributes, gives ea
 
 | symbol | here | shape |
 |---|---|---|
-| labels | 0 outside, 1 cavity, 2 wall, 3 left atrium, which is left alone | (T, H, W) |
+| labels | 0 outside, 1 cavity, 2 wall, 3 left atrium, which is carried along | (T, H, W) |
 | z | latents of the frames, as the VAE sees them in a window around the heart | (T, K) |
 | e / τ | `excess`: how an attribute bends over how it may | (T, A) |
 
@@ -38,7 +38,6 @@ import numpy as np
 import torch
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 from scipy import ndimage
 
@@ -59,6 +58,7 @@ CAVITY, WALL, ATRIUM = 1, 2, 3
 ROUNDS = 4  # of looking again at what was repaired
 MOST = 0.5  # of the frames that look like hearts, to be drawn anew one by one
 WEIGHTS = tuple(2.0**power for power in range(-1, 9))  # of the second differences, tried where too few can be kept
+FIT_STEPS, FIT_RATE, FIT_PRIOR = 80, 0.1, 1e-3  # of the shape nearest to a frame
 SHRINKING = 10  # steps from an invalid shape to the mean one
 
 
@@ -80,12 +80,12 @@ class HeartReport:
     @property
     def inconsistent(self) -> np.ndarray:
         """(T,) bool: frames in which an attribute bends too far, or cannot be measured."""
-        return ~(self.excess <= 1).all(axis=1)
+        return np.logical_not((self.excess <= 1).all(axis=1))
 
     @property
     def invalid(self) -> np.ndarray:
         """(T,) bool: frames that no heart looks like."""
-        return self.faults.any(axis=1)
+        return np.asarray(self.faults.any(axis=1))
 
 
 @dataclass
@@ -120,7 +120,7 @@ class TemporalConsistencyPipeline(DiffusionPipeline):
     vae: Any  # set by register_modules
     smoother: Any
 
-    def __init__(self, vae: ModelMixin, smoother: SchedulerMixin, spacing: float = 1.25) -> None:
+    def __init__(self, vae: ModelMixin, smoother: Any, spacing: float = 1.25) -> None:
         super().__init__()
         self.register_modules(vae=vae, smoother=smoother)
         self.register_to_config(spacing=float(spacing))
@@ -176,7 +176,7 @@ class TemporalConsistencyPipeline(DiffusionPipeline):
         else:
             hearts, redrawn = self._repair(upright, before, window, cyclic)
         self.maybe_free_model_hooks()
-        labels = _with_atrium(hearts, upright)
+        labels = _with_atrium(hearts, upright, redrawn)
         after = self._updated(before, upright, labels, edges, cyclic)
         changed = (labels != upright).any(axis=(1, 2))
         labels = np.ascontiguousarray(labels[:, ::-1] if flipped else labels)
@@ -287,10 +287,8 @@ class TemporalConsistencyPipeline(DiffusionPipeline):
     def _single(self, frames: np.ndarray, window: HeartWindow) -> tuple[np.ndarray, np.ndarray]:
         """Each frame by itself: as it is if valid, else tidied, else the VAE's idea of it, drawn towards its mean."""
         result = np.stack([tidied(frame) for frame in frames])
-        broken = heart_faults(result).any(axis=1)
-        latents = self._encode(window.cut(frames))
-        moments = self.vae.config["latent_moments"]
-        mean = np.asarray(moments["mean"] if moments else np.zeros(latents.shape[1]))
+        broken = np.asarray(heart_faults(result).any(axis=1))
+        latents, mean = self._nearest(window.cut(frames)), self._mean
         for number in np.flatnonzero(broken):
             for share in np.linspace(0, 1, SHRINKING + 1):
                 latent = (1 - share) * latents[number] + share * mean
@@ -300,6 +298,29 @@ class TemporalConsistencyPipeline(DiffusionPipeline):
         return result, broken
 
     # Steps of them
+
+    @property
+    def _mean(self) -> np.ndarray:
+        """(K,) of the latents of hearts."""
+        moments = self.vae.config["latent_moments"]
+        return np.asarray(moments["mean"] if moments else np.zeros(self.vae.config["latent_dim"]))
+
+    @torch.enable_grad()
+    def _nearest(self, labels: np.ndarray) -> np.ndarray:
+        """Latents (T, K) of the shapes that overlap most with label maps in the window, as no encoder of hearts tells
+        them of what is none."""
+        given = torch.from_numpy(np.stack([labels == label for label in (CAVITY, WALL)], axis=1))
+        given = given.to(self._execution_device, torch.float32)
+        mean = torch.from_numpy(self._mean).to(given)
+        latents = torch.from_numpy(self._encode(labels)).to(given).requires_grad_()
+        optimizer = torch.optim.Adam([latents], lr=FIT_RATE)
+        for _ in range(FIT_STEPS):
+            drawn = self.vae.decode(latents.to(self.vae.dtype)).sample.float().softmax(dim=1)[:, 1:]
+            overlap = 2 * (drawn * given).sum(dim=(2, 3)) / (drawn + given).sum(dim=(2, 3)).clamp_min(1)
+            loss = (1 - overlap).sum() + FIT_PRIOR * (latents - mean).square().sum()
+            latents.grad = torch.autograd.grad(loss, latents)[0]
+            optimizer.step()
+        return latents.detach().double().cpu().numpy()
 
     def _redrawn(
         self, frames: np.ndarray, latents: np.ndarray, misfits: np.ndarray, window: HeartWindow, cyclic: bool
@@ -331,7 +352,7 @@ class TemporalConsistencyPipeline(DiffusionPipeline):
         """Posterior means (T, K), float64, of label maps in the window (T, h, w)."""
         one_hot = torch.nn.functional.one_hot(torch.from_numpy(labels).long(), 3).permute(0, 3, 1, 2)
         mean = self.vae.encode(one_hot.to(self._execution_device, self.vae.dtype)).latent_dist.mode()
-        return mean.double().cpu().numpy()
+        return mean.detach().double().cpu().numpy()
 
     def _decoded(self, latents: np.ndarray) -> np.ndarray:
         """Probabilities of the labels (T, 3, h, w) in the window."""
@@ -403,8 +424,11 @@ def agreement(labels: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.min(dice, axis=0)
 
 
-def _with_atrium(hearts: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """Hearts alone with the left atrium of the frames where it is free."""
+def _with_atrium(hearts: np.ndarray, frames: np.ndarray, redrawn: np.ndarray) -> np.ndarray:
+    """Hearts with the left atrium of the frames where it is free; where drawn anew, with that of the nearest other."""
+    places, kept = np.arange(len(frames)), np.flatnonzero(~redrawn)
+    if kept.size:
+        frames = frames[kept[np.abs(places[:, None] - kept).argmin(axis=1)]]
     clean = _heart_only(hearts)
     return np.where((clean == 0) & (frames == ATRIUM), ATRIUM, clean).astype(np.uint8)
 

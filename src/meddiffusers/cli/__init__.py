@@ -49,11 +49,17 @@ def demo(
 ) -> None:
     """Read the shipped scans, run every shipped model once, and write a page of it."""
     from meddiffusers.demo.digits import digits_section
+    from meddiffusers.demo.hearts import hearts_section
     from meddiffusers.demo.page import write_page
     from meddiffusers.demo.scans import scans_section
     from meddiffusers.demo.segmentation import segmentation_section
 
-    sections = [scans_section(scans), segmentation_section(checkpoints, scans), digits_section(checkpoints)]
+    sections = [
+        scans_section(scans),
+        segmentation_section(checkpoints, scans),
+        hearts_section(checkpoints, scans),
+        digits_section(checkpoints),
+    ]
     for section in sections:
         console.print(f"{section.title} ({section.seconds:.1f} s)", style="bold")
         if section.table:

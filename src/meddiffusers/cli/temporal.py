@@ -82,7 +82,7 @@ def evaluate_temporal(
 
 def _figures(results: dict[str, Any]) -> list[tuple[str, ...]]:
     """A row for each sequence, and the biplane ejection fraction where both views were repaired."""
-    rows = [("sequence", "frames", "drawn anew", "tidied", "inconsistent", "invalid", "EF, %")]
+    rows: list[tuple[str, ...]] = [("sequence", "frames", "drawn anew", "tidied", "inconsistent", "invalid", "EF, %")]
     for name, result in results.items():
         before, after = result.before, result.after
         rows.append(

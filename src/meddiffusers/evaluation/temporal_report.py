@@ -86,8 +86,8 @@ def _agreement(each: RepairedSequence) -> tuple[float, float]:
     differing = np.flatnonzero((mask != truth).any(axis=(1, 2, 3)))
     distance = np.zeros(dice.shape)
     if len(differing):
-        pair = (torch.from_numpy(part[differing]) for part in (mask, truth))
-        found = compute_hausdorff_distance(*pair, include_background=True, spacing=list(each.spacing)).numpy()
+        one, other = (torch.from_numpy(part[differing]) for part in (mask, truth))
+        found = compute_hausdorff_distance(one, other, include_background=True, spacing=list(each.spacing)).numpy()
         diagonal = np.linalg.norm(np.multiply(each.labels.shape[1:], each.spacing))
         distance[differing] = np.where(np.isfinite(found), found, diagonal)
     return float(dice.mean()), float(distance.mean())

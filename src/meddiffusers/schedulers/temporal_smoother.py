@@ -54,7 +54,7 @@ RUNS, LEAST_GAIN = (1, 2, 3), 0.05  # frames that are tried together; of the lim
 GRID, HALVINGS = 32, 30  # of the search for a weight
 
 
-class TemporalSmoother(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
+class TemporalSmoother(SchedulerMixin, ConfigMixin):
     """Limits of consistency, and the smoothing that meets them. It has no weights: diffusers keeps it as a scheduler.
 
     Configuration:
@@ -70,7 +70,7 @@ class TemporalSmoother(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         ValueError: limits that are not above 0, ranges that are empty or of other attributes.
     """
 
-    config_name = "smoother_config.json"
+    config_name = "smoother_config.json"  # type: ignore[assignment]
 
     @register_to_config
     def __init__(
