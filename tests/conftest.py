@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["HF_HOME"] = str(_CACHE / "hf")
-os.environ["HF_MODULES_CACHE"] = str(_CACHE / "modules")
+# Code of repositories is copied there when it is run, so each process of the test run has a place of its own.
+os.environ["HF_MODULES_CACHE"] = str(_CACHE / "modules" / os.environ.get("PYTEST_XDIST_WORKER", "one"))
 
 pytest.register_assert_rewrite("contracts")

@@ -1,0 +1,42 @@
+"""Limits from references, and errors that depend on the seed alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from meddiffusers import AttributeVAEPipeline
+from meddiffusers.data.heart_sequences import heart_sequences
+from meddiffusers.hub.load import load
+from meddiffusers.training.temporal_consistency import ConsistencyConfig, broken, fitted_pipeline
+
+CHECKPOINT = Path(__file__).parents[2] / "examples" / "checkpoints" / "ar-vae-cardiac"
+
+
+def test_no_reference_exceeds_the_limits_and_one_meets_each() -> None:
+    vae: Any = AttributeVAEPipeline.from_pipe(load(CHECKPOINT))
+    references = list(heart_sequences("hearts", "reference", 6))
+    pipeline = fitted_pipeline(vae, references, 1.25)
+    excess = np.stack([pipeline.report(each.labels, each.spacing).excess for each in references])
+    np.testing.assert_allclose(excess.max(axis=(0, 1)), 1)
+    assert 0.9 < pipeline.smoother.config["agreement"] < 1 and len(pipeline.smoother.config["latent_limits"]) == 16
+    shipped = load(CHECKPOINT).smoother.config["limits"]
+    assert all(pipeline.smoother.config["limits"][name] <= 1.2 * limit for name, limit in shipped.items())
+
+
+def test_errors_depend_on_seed_and_number_alone() -> None:
+    sequences = list(heart_sequences("hearts", "test", 3))
+    first, again, other = broken(sequences, 0.2, 0), broken(sequences[:2], 0.2, 0), broken(sequences, 0.2, 1)
+    np.testing.assert_array_equal(first[:2], again)
+    assert not np.array_equal(first, other)
+    np.testing.assert_array_equal(broken(sequences, 0.0, 0), [each.labels for each in sequences])
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(ValueError, match=r"error_rate is 1\.5"):
+        ConsistencyConfig(error_rate=1.5)
+    with pytest.raises(ValueError, match="spacing is 0"):
+        ConsistencyConfig(spacing=0)
