@@ -59,6 +59,7 @@ ROUNDS = 4  # of looking again at what was repaired
 MOST = 0.5  # of the frames that look like hearts, to be drawn anew one by one
 WEIGHTS = tuple(2.0**power for power in range(-1, 9))  # of the second differences, tried where too few can be kept
 FIT_STEPS, FIT_RATE, FIT_PRIOR = 80, 0.1, 1e-3  # of the shape nearest to a frame
+BLUR, GAP = 0.7, 4  # pixels; of the distances to a border, and between heart and atrium
 SHRINKING = 10  # steps from an invalid shape to the mean one
 
 
@@ -404,12 +405,12 @@ def _labels(cavity: np.ndarray, heart: np.ndarray) -> np.ndarray:
 
 
 def _distance(masks: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
-    """(T, H, W) mm to the border, positive inside."""
+    """(T, H, W) mm to the border, positive inside, blurred by less than a pixel, lest drawn borders show its steps."""
     half = np.sqrt(spacing[0] * spacing[1]) / 2
 
     def of(mask: np.ndarray) -> np.ndarray:
         inside, outside = (ndimage.distance_transform_edt(part, spacing) for part in (mask, ~mask))
-        return np.where(mask, inside - half, half - outside).astype(np.float32)
+        return ndimage.gaussian_filter(np.where(mask, inside - half, half - outside), BLUR, output=np.float32)
 
     return np.stack([of(mask) for mask in masks])
 
@@ -430,7 +431,13 @@ def _with_atrium(hearts: np.ndarray, frames: np.ndarray, redrawn: np.ndarray) ->
     if kept.size:
         frames = frames[kept[np.abs(places[:, None] - kept).argmin(axis=1)]]
     clean = _heart_only(hearts)
-    return np.where((clean == 0) & (frames == ATRIUM), ATRIUM, clean).astype(np.uint8)
+    result = np.where((clean == 0) & (frames == ATRIUM), ATRIUM, clean).astype(np.uint8)
+    for number in np.flatnonzero(redrawn & (result == ATRIUM).any(axis=(1, 2))):  # the base has moved
+        frame = result[number]
+        joined = ndimage.binary_closing(frame > 0, iterations=GAP // 2)
+        near = ndimage.binary_dilation(frame == ATRIUM, iterations=GAP)
+        frame[joined & near & (frame == 0)] = ATRIUM
+    return result
 
 
 def _scan_of(sequence: Any) -> Any:

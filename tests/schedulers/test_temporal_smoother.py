@@ -128,6 +128,13 @@ def test_limits_are_the_largest_bends_of_the_references() -> None:
     assert largest == pytest.approx(1) and all(smoother.excess(reference).max() <= 1 + 1e-9 for reference in references)
 
 
+def test_a_cycle_of_fewer_frames_may_bend_more() -> None:
+    smoother, signals = fitted(), beat(3)
+    few = signals[::2]
+    assert smoother.excess(few).max() > 2 > 1.2 > smoother.excess(few, cyclic=True).max()
+    assert smoother.excess(signals, cyclic=True).max() == pytest.approx(smoother.excess(signals).max(), rel=0.01)
+
+
 def test_the_paper_limits_are_there_but_need_ranges() -> None:
     smoother = TemporalSmoother()
     assert smoother.config["limits"] == PAPER_LIMITS and smoother.config["limits"]["lv_area"] == 0.016

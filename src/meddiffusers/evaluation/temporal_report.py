@@ -86,7 +86,9 @@ def _agreement(each: RepairedSequence) -> tuple[float, float]:
     differing = np.flatnonzero((mask != truth).any(axis=(1, 2, 3)))
     distance = np.zeros(dice.shape)
     if len(differing):
-        one, other = (torch.from_numpy(part[differing]) for part in (mask, truth))
+        rows, columns = (np.flatnonzero((mask | truth).any(axis=axes)) for axes in ((0, 1, 3), (0, 1, 2)))
+        inner = slice(max(rows[0] - 1, 0), rows[-1] + 2), slice(max(columns[0] - 1, 0), columns[-1] + 2)
+        one, other = (torch.from_numpy(part[differing][:, :, *inner]) for part in (mask, truth))
         found = compute_hausdorff_distance(one, other, include_background=True, spacing=list(each.spacing)).numpy()
         diagonal = np.linalg.norm(np.multiply(each.labels.shape[1:], each.spacing))
         distance[differing] = np.where(np.isfinite(found), found, diagonal)

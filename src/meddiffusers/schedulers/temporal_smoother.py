@@ -62,6 +62,7 @@ class TemporalSmoother(SchedulerMixin, ConfigMixin):
         limits: τ of each; the paper's by default.
         ranges: [low, high] of each attribute in its own unit, by which it is scaled.
         latent_limits: the largest |e| of each latent dimension in reference sequences, in the latent's own unit.
+        frames: of a beat in those sequences. A cycle of fewer may bend more, as the square of its step.
         agreement: the least Dice of a reference frame and what the VAE makes of it.
         max_weight: the largest w that is tried.
         residual_weight: w of latent dimensions without an attribute, where the paper's way of smoothing is asked for.
@@ -79,6 +80,7 @@ class TemporalSmoother(SchedulerMixin, ConfigMixin):
         limits: Mapping[str, float] | None = None,
         ranges: Mapping[str, Sequence[float]] | None = None,
         latent_limits: Sequence[float] | None = None,
+        frames: int = 25,
         agreement: float = 0.0,
         max_weight: float = 128.0,
         residual_weight: float = 50.0,
@@ -130,6 +132,7 @@ class TemporalSmoother(SchedulerMixin, ConfigMixin):
             limits={name: float(limit) for name, limit in zip(names, largest, strict=True)},
             ranges={name: [float(low[i]), float(high[i])] for i, name in enumerate(names)},
             latent_limits=np.max(of_latents, axis=0).tolist() if of_latents else None,
+            frames=int(np.median([len(each) for each in long])),
             agreement=float(agreement),
             **settings,
         )
@@ -145,7 +148,8 @@ class TemporalSmoother(SchedulerMixin, ConfigMixin):
             raise ValueError("This smoother has no ranges of the attributes. Fit it: TemporalSmoother.fitted(…).")
         spans = np.array([high - low for low, high in (self.config["ranges"][name] for name in self.attributes)])
         limits = np.array([self.config["limits"][name] for name in self.attributes])
-        return np.abs(bends(attributes, cyclic)) / (spans * limits)
+        steps = (self.config["frames"] - 1) / max(len(attributes) - 1, 1) if cyclic else 1.0
+        return np.abs(bends(attributes, cyclic)) / (spans * limits * max(steps, 1.0) ** 2)
 
     def misfits(self, attributes: np.ndarray, suspected: np.ndarray, cyclic: bool = False) -> np.ndarray:
         """(T,) bool: the suspected frames, and as few others as let the rest be consistent.
