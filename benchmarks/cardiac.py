@@ -2,7 +2,7 @@
 
 Each part writes its results, benchmarks/results/cardiac_PART.json, once it is done.
 
-    python benchmarks/cardiac.py [--only repair|kinds|latents|measures|speed]
+    python benchmarks/cardiac.py [--only clean|rare|frequent|kinds|latents|measures|speed]
 """
 
 from __future__ import annotations
@@ -12,12 +12,20 @@ from pathlib import Path
 from cardiac_kinds import kinds
 from cardiac_latents import latents
 from cardiac_measures import measures
-from cardiac_repair import repair
+from cardiac_repair import clean, frequent, rare
 from cardiac_speed import speed
 from parts import run_parts
 
 CHECKPOINT = Path("examples/checkpoints/ar-vae-cardiac")
-PARTS = {"repair": repair, "kinds": kinds, "latents": latents, "measures": measures, "speed": speed}
+PARTS = {
+    "clean": clean,
+    "rare": rare,
+    "frequent": frequent,
+    "kinds": kinds,
+    "latents": latents,
+    "measures": measures,
+    "speed": speed,
+}
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ ROUNDS = 4  # of looking again at what was repaired
 MOST = 0.5  # of the frames that look like hearts, to be drawn anew one by one
 WEIGHTS = tuple(2.0**power for power in range(-1, 9))  # of the second differences, tried where too few can be kept
 FIT_STEPS, FIT_RATE, FIT_PRIOR = 80, 0.1, 1e-3  # of the shape nearest to a frame
-BLUR, GAP = 0.7, 4  # pixels; of the distances to a border, and between heart and atrium
+BLUR, GAP = 0.7, 4  # pixels; of how far borders lie apart, which has the steps of pixels; between heart and atrium
 SHRINKING = 10  # steps from an invalid shape to the mean one
 
 
@@ -343,7 +343,7 @@ class TemporalConsistencyPipeline(DiffusionPipeline):
             share = 0.5 if first == last else (t - first) / (last - first)
             fields = []
             for of_drawn, of_true in zip(drawn, true, strict=True):
-                moved = of_true - of_drawn[len(missing) :]
+                moved = ndimage.gaussian_filter(of_true - of_drawn[len(missing) :], (0, BLUR, BLUR))
                 low, high = (moved[np.searchsorted(used, each)] for each in (first, last))
                 fields.append(of_drawn[number] + (1 - share) * low + share * high)
             result[t] = tidied(_labels(*(field[None] for field in fields))[0])
@@ -405,12 +405,12 @@ def _labels(cavity: np.ndarray, heart: np.ndarray) -> np.ndarray:
 
 
 def _distance(masks: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
-    """(T, H, W) mm to the border, positive inside, blurred by less than a pixel, lest drawn borders show its steps."""
+    """(T, H, W) mm to the border, positive inside."""
     half = np.sqrt(spacing[0] * spacing[1]) / 2
 
     def of(mask: np.ndarray) -> np.ndarray:
         inside, outside = (ndimage.distance_transform_edt(part, spacing) for part in (mask, ~mask))
-        return ndimage.gaussian_filter(np.where(mask, inside - half, half - outside), BLUR, output=np.float32)
+        return np.where(mask, inside - half, half - outside).astype(np.float32)
 
     return np.stack([of(mask) for mask in masks])
 
