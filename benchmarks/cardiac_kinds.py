@@ -10,8 +10,8 @@ from meddiffusers.data.heart_sequences import HEARTS, heart_sequences
 from meddiffusers.evaluation.results import Bar
 from meddiffusers.evaluation.temporal_report import temporal_metrics
 from meddiffusers.evaluation.temporal_result import as_segmented, run_temporal
+from meddiffusers.evaluation.temporal_run import broken
 from meddiffusers.hub.load import load
-from meddiffusers.training.temporal_consistency import broken
 
 SEQUENCES, RATE = 40, 0.15
 FIGURES = (

@@ -11,15 +11,12 @@ from typing import Any
 
 from meddiffusers.data.heart_sequences import HEARTS, heart_sequences
 from meddiffusers.evaluation.results import Bar, Metric
-from meddiffusers.evaluation.temporal_baselines import run_gaussian, run_reconstruction
-from meddiffusers.evaluation.temporal_report import evaluate_temporal, temporal_metrics
-from meddiffusers.evaluation.temporal_result import as_segmented, run_temporal
+from meddiffusers.evaluation.temporal_report import temporal_metrics
+from meddiffusers.evaluation.temporal_result import run_temporal
+from meddiffusers.evaluation.temporal_run import INPUT, OURS, broken, run_methods
 from meddiffusers.hub.load import load
-from meddiffusers.training.temporal_consistency import broken
 
 SEQUENCES = 100
-PICTURES = Path("benchmarks/results/cardiac_repair")
-INPUT, OURS = "as segmented", "repair"
 
 
 def clean(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
@@ -33,26 +30,20 @@ def rare(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
 
 
 def frequent(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
-    """As the others, beside everything that the paper compares; with pictures."""
-    return _repair(checkpoint, seed, 0.15, whole=True)
+    """As the others."""
+    return _repair(checkpoint, seed, 0.15)
 
 
-def _repair(checkpoint: Path, seed: int, rate: float, whole: bool = False) -> tuple[list[Bar], dict[str, Any]]:
+def _repair(checkpoint: Path, seed: int, rate: float) -> tuple[list[Bar], dict[str, Any]]:
     pipeline: Any = load(checkpoint)
     sequences = list(heart_sequences(HEARTS, "unseen", SEQUENCES))
     segmented = broken(sequences, rate, seed)
-    results = {INPUT: as_segmented(pipeline, sequences, segmented)}
-    if whole:
-        results["reconstructed"] = run_reconstruction(pipeline, sequences, segmented)
-        alone: dict[str, Any] = {"method": "smooth", "attributes_only": True}
-        results["smooth, attributes only"] = run_temporal(pipeline, sequences, segmented, **alone)
-    results["Gaussian"] = run_gaussian(pipeline, sequences, segmented)
-    results["smooth"] = run_temporal(pipeline, sequences, segmented, method="smooth")
-    results[OURS] = run_temporal(pipeline, sequences, segmented)
+    alone: dict[str, Any] = {"method": "smooth", "attributes_only": True}
+    results = run_methods(pipeline, sequences, segmented) | {
+        "smooth, attributes only": run_temporal(pipeline, sequences, segmented, **alone)
+    }
     dataset = f"phantom, unseen, {rate:.0%} of frames spoilt"
     metrics = [each for name, of in results.items() for each in temporal_metrics(of, name, dataset, seed)]
-    if whole:
-        evaluate_temporal(results, dataset=dataset, seed=seed, shown=3).save(PICTURES)
     figures = {each.name: [each.value, each.low, each.high] for each in metrics}
     return _bars({each.name: each for each in metrics}, rate), {"n": SEQUENCES, "figures": figures}
 

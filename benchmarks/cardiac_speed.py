@@ -11,8 +11,8 @@ from timing import seconds_of
 
 from meddiffusers.data.heart_sequences import FRAMES, HEARTS, heart_sequences
 from meddiffusers.evaluation.results import Bar
+from meddiffusers.evaluation.temporal_run import broken
 from meddiffusers.hub.load import load
-from meddiffusers.training.temporal_consistency import broken
 
 SEQUENCES, RATE, ROUNDS = 20, 0.15, 200
 

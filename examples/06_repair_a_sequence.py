@@ -17,7 +17,7 @@ from meddiffusers.data.cardiac_phantom import CardiacPhantom, corrupted
 from meddiffusers.data.io import read
 from meddiffusers.evaluation.panels import panel
 from meddiffusers.evaluation.temporal_pictures import curves, film, frames_panel
-from meddiffusers.pipelines.temporal_consistency_pipeline import frames_of
+from meddiffusers.pipelines.meddiffusers_heart_scans_v1 import frames_of
 
 HERE = Path(__file__).parent
 output = Path(sys.argv[2] if len(sys.argv) > 2 else "runs/repaired")

@@ -17,10 +17,6 @@ phantoms, 1.01, 4.7 and .23; the paper has 4.15 for the width.
 
 from __future__ import annotations
 
-import shutil
-from os import PathLike
-from pathlib import Path
-
 import numpy as np
 from scipy import ndimage
 
@@ -54,11 +50,6 @@ def tidied(frame: np.ndarray) -> np.ndarray:
     result, around = frame.copy(), _around(frame)
     result[around] = _tidied(frame[around])
     return result
-
-
-def copy_validity_beside(folder: str | PathLike[str]) -> None:
-    """Copies this file into a folder, where a published pipeline looks for it."""
-    shutil.copyfile(__file__, Path(folder, f"{PUBLISHED_AS}.py"))
 
 
 def _around(frame: np.ndarray) -> tuple[slice, slice]:

@@ -5,10 +5,7 @@ A file that published pipelines import from beside them; it is published with ea
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
-from os import PathLike
-from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
@@ -81,8 +78,3 @@ def heart_window(labels: np.ndarray, spacing: tuple[float, float], size: int, ed
         raise ValueError("No frame has a cavity (label 1) or a wall (label 2); expected a segmented left ventricle.")
     row, column = np.median([np.argwhere(heart).mean(axis=0) for heart in hearts], axis=0)
     return HeartWindow(labels.shape[1:], spacing, (float(row), float(column)), size, edge)
-
-
-def copy_windows_beside(folder: str | PathLike[str]) -> None:
-    """Copies this file into a folder, where a published pipeline looks for it."""
-    shutil.copyfile(__file__, Path(folder, f"{PUBLISHED_AS}.py"))

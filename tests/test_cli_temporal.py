@@ -14,6 +14,7 @@ from meddiffusers.cli import app
 from meddiffusers.data.cardiac_phantom import corrupted
 from meddiffusers.data.io import read, write
 from meddiffusers.data.layouts.camus import write_camus
+from meddiffusers.evaluation import attribute_report
 
 REPOSITORY = Path(__file__).parents[1] / "examples" / "checkpoints" / "ar-vae-cardiac"
 
@@ -70,4 +71,13 @@ def test_evaluation_writes_every_method(tmp_path: Path) -> None:
     assert metrics["EF error [points], repair"]["value"] < metrics["EF error [points], as segmented"]["value"]
     assert metrics["anatomical errors, frames, repair"]["value"] == 0
     assert all(each["low"] <= each["value"] <= each["high"] for each in metrics.values())
-    assert PIL.Image.open(tmp_path / "pictures" / "0.png").width > 300
+    assert PIL.Image.open(tmp_path / "pictures" / "0.png").width > 300 and (tmp_path / "film.gif").is_file()
+
+
+def test_the_shapes_are_evaluated_by_their_attributes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attribute_report, "TRAVERSED", 2)
+    monkeypatch.setattr(attribute_report, "EDITED", 2)
+    options = ("--data", "hearts", "--measure", "hearts", "--spacing", 1.25, "--sequences", 20, "--output", tmp_path)
+    run("evaluate", "attributes", REPOSITORY, *options)
+    metrics = {each["name"]: each["value"] for each in json.loads((tmp_path / "metrics.json").read_text())["metrics"]}
+    assert metrics["SCC"] > 0.95 and metrics["traversal Spearman, lv_area"] > 0.99

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from meddiffusers import AttributeVAEPipeline
 from meddiffusers.data.heart_sequences import heart_sequences
+from meddiffusers.evaluation.temporal_run import evaluate_repair
 from meddiffusers.hub.card import Facts
 from meddiffusers.hub.load import load
 from meddiffusers.hub.publish import write_repository
 from meddiffusers.training.parsing import parse_config
-from meddiffusers.training.temporal_consistency import ConsistencyConfig, evaluate_repair, fitted_pipeline
+from meddiffusers.training.temporal_consistency import ConsistencyConfig, fitted_pipeline
 
 
 def main() -> None:
@@ -30,8 +31,9 @@ def main() -> None:
     pipeline = fitted_pipeline(vae, references, config.spacing)
     folder = Path(config.output_dir)
     pipeline.save_pretrained(folder)
-    report = evaluate_repair(pipeline, config)
-    print(f"Figures are in '{report.save(folder)}', pictures beside them.")
+    test = (config.dataset_name, config.test_split, config.test_sequences, config.error_rate, config.seed)
+    report = evaluate_repair(pipeline, *test, folder)
+    print(f"Figures are in '{folder / 'metrics.json'}', pictures and a film beside them.")
     if facts is not None:
         print(f"The repository is in '{write_repository(pipeline, report, facts, folder / 'repository')}'.")
 

@@ -11,6 +11,7 @@ from meddiffusers.data.attribute_images import AttributeImages, load_attribute_i
 from meddiffusers.data.cardiac_phantom import CardiacPhantom
 from meddiffusers.data.heart_frames import heart_frames
 from meddiffusers.data.heart_sequences import FIRST_SEED, heart_sequences, is_hearts
+from meddiffusers.data.io import read, write
 from meddiffusers.data.layouts.camus import write_camus
 from meddiffusers.pipelines.meddiffusers_heart_shapes_v1 import CARDIAC_ATTRIBUTES, measure_hearts
 
@@ -71,6 +72,16 @@ def test_frames_are_measured_where_they_lie() -> None:
     assert {*np.unique(images)} == {0, 1, 2} and np.isfinite(measured).all()
     middles = np.array([np.argwhere(image > 0).mean(axis=0) for image in images])
     assert 0.5 < middles.std() < 12 and np.abs(middles.mean(axis=0) - 55.5).max() < 6
+
+
+def test_a_label_map_that_is_mended_is_read_again(tmp_path: Path) -> None:
+    folder = write_camus([1, 2, 3], tmp_path / "set", frames=9)
+    before = heart_frames(str(folder), size=112, spacing=1.25)["train"].with_format("numpy")
+    for path in folder.rglob("*_gt.nii.gz"):
+        scan = read(path, modality="labels")
+        write(scan.like(np.where(scan.array == 2, 1, scan.array) * (scan.array != 3)), path)
+    after = heart_frames(str(folder), size=112, spacing=1.25)["train"].with_format("numpy")
+    assert (np.stack(before["image"]) == 2).any() and not (np.stack(after["image"]) == 2).any()
 
 
 def test_they_are_images_with_attributes(camus_folder: Path) -> None:

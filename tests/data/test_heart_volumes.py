@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from meddiffusers.data.cardiac_phantom import CardiacPhantom
-from meddiffusers.data.heart_volumes import biplane_volumes, disc_widths, key_frames, single_plane_volumes
+from meddiffusers.data.heart_volumes import biplane_volumes, disc_widths, key_frames
+from meddiffusers.pipelines.meddiffusers_heart_shapes_v1 import area_length_volumes, measure_hearts
 
 
 def half_ellipse(length: float, width: float, spacing: float = 0.5, wall: float = 10.0) -> np.ndarray:
@@ -23,7 +24,7 @@ def test_half_an_ellipsoid(length: float, a: float, b: float) -> None:
     views = half_ellipse(length, a), half_ellipse(length, b)
     assert biplane_volumes(views[0], 0.5, views[1], 0.5)[0] == pytest.approx(exact, rel=0.02)
     if a == b:
-        assert single_plane_volumes(views[0], 0.5)[0] == pytest.approx(exact, rel=0.02)
+        assert area_length_volumes(measure_hearts(views[0], 0.5))[0] == pytest.approx(exact, rel=0.02)
 
 
 def test_discs_add_up_to_the_area() -> None:

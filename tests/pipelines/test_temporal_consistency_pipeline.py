@@ -91,8 +91,7 @@ def test_a_wrong_frame_is_drawn_anew_and_no_other(pipe: Any, kind: str, frame: i
     broken = clean.copy()
     broken[frame] = spoilt(clean[frame], kind, SPACING, np.random.default_rng(1))[0]
     result = pipe(broken, SPACING, cyclic=True)
-    drawn = {*np.flatnonzero(result.redrawn)}
-    assert drawn in ({frame}, {24} if frame == 0 else {frame}) or (frame == 0 and drawn <= {0, 24})
+    assert np.flatnonzero(result.redrawn).tolist() == [frame]
     others = np.setdiff1d(np.arange(FRAMES), [frame])
     np.testing.assert_array_equal(result.labels[others], clean[others])
     assert dice(result.labels[frame], clean[frame]) > max(0.95, dice(broken[frame], clean[frame]))
@@ -189,8 +188,20 @@ def test_other_networks_are_refused(pipe: Any) -> None:
     other = AttributeVAE(sample_size=32, block_out_channels=[4])
     with pytest.raises(ValueError, match="expected a categorical one of three labels"):
         TemporalConsistencyPipeline(other, pipe.smoother)
+    with pytest.raises(ValueError, match="expected a square, and lv_area"):
+        TemporalConsistencyPipeline(
+            AttributeVAE(in_channels=3, sample_size=32, block_out_channels=[4], likelihood="categorical"), pipe.smoother
+        )
     with pytest.raises(ValueError, match="smoother limits a; expected lv_area"):
         TemporalConsistencyPipeline(pipe.vae, TemporalSmoother(["a"], {"a": 0.1}))
+
+
+def test_a_smoother_without_limits_of_latents_cannot_smooth_by_them(pipe: Any) -> None:
+    bare = TemporalSmoother.fitted([measure_hearts(beat(), SPACING)], list(CARDIAC_ATTRIBUTES))
+    other = TemporalConsistencyPipeline(pipe.vae, bare)
+    with pytest.raises(ValueError, match="no limits of latents"):
+        other(beat(), SPACING, method="smooth")
+    assert other(beat(), SPACING, method="smooth", weight=1.0).redrawn.all()
 
 
 def test_tensors_serve_too(pipe: Any) -> None:

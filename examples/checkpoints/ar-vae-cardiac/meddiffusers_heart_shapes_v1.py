@@ -19,10 +19,6 @@ Base and apex are found between the pixels, so that a sequence's second differen
 
 from __future__ import annotations
 
-import shutil
-from os import PathLike
-from pathlib import Path
-
 import numpy as np
 from scipy import ndimage
 
@@ -92,11 +88,6 @@ def ejection_fraction(volumes: np.ndarray) -> float:
     """(largest − smallest) / largest of volumes (N,) over a beat; NaN where none is known."""
     known = volumes[np.isfinite(volumes)]
     return float(1 - known.min() / known.max()) if known.size else float("nan")
-
-
-def copy_shapes_beside(folder: str | PathLike[str]) -> None:
-    """Copies this file into a folder, where a published pipeline looks for it."""
-    shutil.copyfile(__file__, Path(folder, f"{PUBLISHED_AS}.py"))
 
 
 def upside_down(labels: np.ndarray) -> bool:

@@ -41,20 +41,23 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from scipy import ndimage
 
+from .meddiffusers_heart_scans_v1 import checked_labels, frames_of, scan_of, spacing_of, voxels_of
 from .meddiffusers_heart_shapes_v1 import (
     CARDIAC_ATTRIBUTES,
+    CAVITY,
+    WALL,
     area_length_volumes,
-    copy_shapes_beside,
     ejection_fraction,
     measure_hearts,
     upside_down,
 )
-from .meddiffusers_heart_validity_v1 import copy_validity_beside, heart_faults, tidied
-from .meddiffusers_heart_windows_v1 import HeartWindow, copy_windows_beside, heart_window
+from .meddiffusers_heart_validity_v1 import heart_faults, tidied
+from .meddiffusers_heart_windows_v1 import HeartWindow, heart_window
 
 PUBLISHED_AS = "meddiffusers_temporal_consistency_pipeline_v1"  # `custom_pipeline` name of a published repository
+SHARED = tuple(f"meddiffusers_heart_{name}_v1.py" for name in ("scans", "shapes", "validity", "windows"))
 METHODS = ("repair", "smooth")
-CAVITY, WALL, ATRIUM = 1, 2, 3
+ATRIUM = 3
 ROUNDS = 4  # of looking again at what was repaired
 MOST = 0.5  # of the frames that look like hearts, to be drawn anew one by one
 WEIGHTS = tuple(2.0**power for power in range(-1, 9))  # of the second differences, tried where too few can be kept
@@ -114,7 +117,7 @@ class TemporalConsistencyPipeline(DiffusionPipeline):
     spacing: edge length in mm of the VAE's pixels.
 
     Raises:
-        ValueError: a VAE of something else, or a smoother with limits of other attributes.
+        ValueError: a VAE of something else or of other attributes, or a smoother with limits of others.
     """
 
     model_cpu_offload_seq = "vae"  # type: ignore[assignment]
@@ -130,6 +133,11 @@ class TemporalConsistencyPipeline(DiffusionPipeline):
             raise ValueError(
                 f"The VAE is {config['likelihood']} with {config['in_channels']} channels; expected a categorical one "
                 "of three labels: outside, cavity, wall."
+            )
+        if vae.image_size[0] != vae.image_size[1] or tuple(config["attributes"][: len(names)]) != names:
+            raise ValueError(
+                f"The VAE sees {vae.image_size} pixels and knows {', '.join(config['attributes']) or 'no attribute'}; "
+                f"expected a square, and {', '.join(names)} first."
             )
         if tuple(smoother.attributes) != names:
             raise ValueError(f"The smoother limits {', '.join(smoother.attributes)}; expected {', '.join(names)}.")
@@ -158,14 +166,14 @@ class TemporalConsistencyPipeline(DiffusionPipeline):
 
         Raises:
             ValueError: another number of axes, labels other than 0 to 3, no heart in any frame, fewer than two frames
-                of which a heart can be made out, or an unknown method.
+                of which a heart can be made out, an unknown method, or a smoother that is not fitted for it.
             ImportError: scans without meddiffusers.
         """
         if method not in METHODS:
             raise ValueError(f"method={method!r}; expected one of {', '.join(METHODS)}.")
-        scan = _scan_of(sequence)
-        frames = _checked(frames_of(scan) if scan is not None else sequence)
-        edges = _spacing_of(scan) if scan is not None else self._spacing(spacing)
+        scan = scan_of(sequence)
+        frames = checked_labels(frames_of(scan) if scan is not None else sequence)
+        edges = spacing_of(scan) if scan is not None else self._spacing(spacing)
         flipped = upside_down(frames)
         upright = frames[:, ::-1] if flipped else frames
         window = heart_window(upright, edges, self.vae.image_size[0], self.config["spacing"])
@@ -218,8 +226,8 @@ class TemporalConsistencyPipeline(DiffusionPipeline):
         """Write `model_index.json` and this file, so that the repository opens where the package is not installed."""
         super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
         shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
-        for copy in (copy_shapes_beside, copy_validity_beside, copy_windows_beside):
-            copy(save_directory)
+        for name in SHARED:  # which lie beside this file wherever it is run
+            shutil.copyfile(Path(__file__).with_name(name), Path(save_directory, name))
 
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> TemporalConsistencyPipeline:
@@ -279,6 +287,10 @@ class TemporalConsistencyPipeline(DiffusionPipeline):
         count = len(CARDIAC_ATTRIBUTES)
         weights = np.full(latents.shape[1], smoother.config["residual_weight"] if weight is None else weight)
         if weight is None:
+            if smoother.config["latent_limits"] is None:
+                raise ValueError(
+                    "This smoother has no limits of latents. Fit it with those of references, or give a weight."
+                )
             weights[:count] = smoother.smallest_weights(latents[:, :count], smoother.config["latent_limits"][:count])
         if attributes_only:
             weights[count:] = 0
@@ -289,10 +301,11 @@ class TemporalConsistencyPipeline(DiffusionPipeline):
         """Each frame by itself: as it is if valid, else tidied, else the VAE's idea of it, drawn towards its mean."""
         result = np.stack([tidied(frame) for frame in frames])
         broken = np.asarray(heart_faults(result).any(axis=1))
-        latents, mean = self._nearest(window.cut(frames)), self._mean
-        for number in np.flatnonzero(broken):
+        if not broken.any():
+            return result, broken
+        for number, nearest in zip(np.flatnonzero(broken), self._nearest(window.cut(frames[broken])), strict=True):
             for share in np.linspace(0, 1, SHRINKING + 1):
-                latent = (1 - share) * latents[number] + share * mean
+                latent = (1 - share) * nearest + share * self._mean
                 result[number] = _labels(*self._fields(latent[None], window))[0]
                 if not heart_faults(result[number][None]).any():
                     break
@@ -374,21 +387,6 @@ class TemporalConsistencyPipeline(DiffusionPipeline):
         return float(rows), float(columns)
 
 
-def _checked(sequence: Any) -> np.ndarray:
-    """Label maps (T, H, W) uint8."""
-    labels = np.asarray(sequence.cpu() if isinstance(sequence, torch.Tensor) else sequence)
-    labels = labels[None] if labels.ndim == 2 else labels
-    if labels.ndim != 3 or not labels.size:
-        raise ValueError(f"Got a sequence of shape {np.shape(sequence)}; expected label maps (T, H, W).")
-    found = np.unique(labels)
-    if not np.isin(found, (0, CAVITY, WALL, ATRIUM)).all():
-        raise ValueError(
-            f"Got the labels {', '.join(f'{label:g}' for label in found[:8])}; expected 0 outside, 1 cavity of the "
-            "left ventricle, 2 its wall, 3 left atrium. Map yours to these."
-        )
-    return labels.astype(np.uint8)
-
-
 def _heart_only(frames: np.ndarray) -> np.ndarray:
     """Cavity and wall, without the atrium."""
     return np.where(frames == ATRIUM, 0, frames)
@@ -438,43 +436,3 @@ def _with_atrium(hearts: np.ndarray, frames: np.ndarray, redrawn: np.ndarray) ->
         near = ndimage.binary_dilation(frame == ATRIUM, iterations=GAP)
         frame[joined & near & (frame == 0)] = ATRIUM
     return result
-
-
-def _scan_of(sequence: Any) -> Any:
-    """The scan that this is or names; None where it is an array."""
-    if isinstance(sequence, (str, PathLike)):
-        try:
-            from meddiffusers.data.io import read
-        except ImportError as error:
-            raise ImportError(
-                "Reading scans is the work of the package meddiffusers, which is not installed here. "
-                "Install it, or give arrays (T, H, W)."
-            ) from error
-        return read(sequence, modality="labels")
-    return sequence if hasattr(sequence, "affine") else None
-
-
-def _in_channels(scan: Any) -> bool:
-    """Whether the frames are the scan's channels, each one slice, rather than its last axis."""
-    return scan.array.shape[0] > 1
-
-
-def frames_of(scan: Any) -> np.ndarray:
-    """(T, rows along the second axis, columns along the first)."""
-    if _in_channels(scan):
-        if scan.array.shape[3] != 1:
-            raise ValueError(
-                f"Got {scan.array.shape[0]} channels of {scan.shape} voxels; expected frames of one slice."
-            )
-        return scan.array[:, :, :, 0].transpose(0, 2, 1)
-    return scan.array[0].transpose(2, 1, 0)
-
-
-def voxels_of(scan: Any, labels: np.ndarray) -> np.ndarray:
-    """The way back of `frames_of`, in the scan's type."""
-    voxels = labels.transpose(0, 2, 1)[..., None] if _in_channels(scan) else labels.transpose(2, 1, 0)[None]
-    return voxels.astype(scan.array.dtype)
-
-
-def _spacing_of(scan: Any) -> tuple[float, float]:
-    return scan.spacing[1], scan.spacing[0]

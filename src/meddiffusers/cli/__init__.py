@@ -230,8 +230,10 @@ def main() -> None:
 
 def _attribute_pipeline(repository: str, revision: str | None) -> AttributeVAEPipeline:
     from meddiffusers.pipelines.attribute_vae_pipeline import AttributeVAEPipeline
+    from meddiffusers.pipelines.temporal_consistency_pipeline import TemporalConsistencyPipeline
 
-    return pipeline_of(repository, revision, AttributeVAEPipeline)
+    pipeline = pipeline_of(repository, revision, (AttributeVAEPipeline, TemporalConsistencyPipeline))
+    return AttributeVAEPipeline.from_pipe(pipeline)
 
 
 if __name__ == "__main__":

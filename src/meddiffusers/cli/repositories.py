@@ -11,14 +11,13 @@ Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the
 Kind = TypeVar("Kind")
 
 
-def pipeline_of(repository: str, revision: str | None, kind: type[Kind]) -> Kind:
-    """The repository's pipeline; ValueError where it is of another kind."""
+def pipeline_of(repository: str, revision: str | None, kind: type[Kind] | tuple[type[Kind], ...]) -> Kind:
+    """The repository's pipeline; ValueError where it is of another kind than this, or one of these."""
     from meddiffusers.hub.load import load
 
     pipeline = load(repository, revision=revision)
     if not isinstance(pipeline, kind):
-        article = "an" if kind.__name__[0] in "AEIOU" else "a"
-        raise ValueError(
-            f"{repository} holds a {type(pipeline).__name__}; this command takes {article} {kind.__name__}."
-        )
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        names = [f"{'an' if each.__name__[0] in 'AEIOU' else 'a'} {each.__name__}" for each in kinds]
+        raise ValueError(f"{repository} holds a {type(pipeline).__name__}; this command takes {' or '.join(names)}.")
     return pipeline

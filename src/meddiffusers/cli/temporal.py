@@ -25,7 +25,8 @@ def repair(
     from meddiffusers.data.io import read, write
     from meddiffusers.data.modalities import LABELS
     from meddiffusers.evaluation.temporal_pictures import curves, film, frames_panel
-    from meddiffusers.pipelines.temporal_consistency_pipeline import TemporalConsistencyPipeline, frames_of
+    from meddiffusers.pipelines.meddiffusers_heart_scans_v1 import frames_of
+    from meddiffusers.pipelines.temporal_consistency_pipeline import TemporalConsistencyPipeline
 
     pipeline: Any = pipeline_of(repository, revision, TemporalConsistencyPipeline)
     paths = sorted(sequence.glob(LABELLED)) if sequence.is_dir() else [sequence]
@@ -64,25 +65,27 @@ def evaluate_temporal(
     revision: Revision = None,
 ) -> None:
     """Errors put into true label maps, and what is left of them: beside smoothing, the paper's method among it."""
+    from meddiffusers.evaluation.temporal_run import evaluate_repair
     from meddiffusers.pipelines.temporal_consistency_pipeline import TemporalConsistencyPipeline
-    from meddiffusers.training.temporal_consistency import ConsistencyConfig, evaluate_repair
 
     pipeline: Any = pipeline_of(repository, revision, TemporalConsistencyPipeline)
-    config = ConsistencyConfig(
-        dataset_name=dataset, test_split=split, test_sequences=sequences, error_rate=error_rate, seed=seed
-    )
-    report = evaluate_repair(pipeline, config)
+    folder = output or Path("runs", "evaluation", Path(repository).name)
+    folder.mkdir(parents=True, exist_ok=True)
+    report = evaluate_repair(pipeline, dataset, split, sequences, error_rate, seed, folder)
     rows = [
         (each.name, f"{each.value:.4g}", f"{each.low:.4g} – {each.high:.4g}", str(each.n)) for each in report.metrics
     ]
     console.print(table(("metric", "value", "95 %", "N"), *rows))
-    folder = output or Path("runs", "evaluation", Path(repository).name)
-    console.print(f"Figures are in {report.save(folder)}, pictures beside them.")
+    console.print(f"Figures are in {folder / 'metrics.json'}, pictures and a film beside them.")
 
 
 def _figures(results: dict[str, Any]) -> list[tuple[str, ...]]:
-    """A row for each sequence, and the biplane ejection fraction where both views were repaired."""
-    rows: list[tuple[str, ...]] = [("sequence", "frames", "drawn anew", "tidied", "inconsistent", "invalid", "EF, %")]
+    """A row for each sequence."""
+    from meddiffusers.data.heart_volumes import key_frames
+    from meddiffusers.pipelines.meddiffusers_heart_shapes_v1 import area_length_volumes
+
+    title = ("sequence", "frames", "drawn anew", "tidied", "inconsistent", "invalid", "ED, ES", "EF, %")
+    rows: list[tuple[str, ...]] = [title]
     for name, result in results.items():
         before, after = result.before, result.after
         rows.append(
@@ -93,6 +96,7 @@ def _figures(results: dict[str, Any]) -> list[tuple[str, ...]]:
                 ", ".join(map(str, result.tidied.nonzero()[0])) or "none",
                 f"{before.inconsistent.sum()} → {after.inconsistent.sum()}",
                 f"{before.invalid.sum()} → {after.invalid.sum()}",
+                "{}, {}".format(*key_frames(area_length_volumes(after.attributes))),
                 f"{100 * before.ejection_fraction:.1f} → {100 * after.ejection_fraction:.1f}",
             )
         )
@@ -102,13 +106,13 @@ def _figures(results: dict[str, Any]) -> list[tuple[str, ...]]:
 def _biplane(scans: dict[str, Any], results: dict[str, Any]) -> tuple[float, float] | None:
     """Ejection fractions before and after, in percent, where there are both views with as many frames."""
     from meddiffusers.data.heart_volumes import biplane_volumes
+    from meddiffusers.pipelines.meddiffusers_heart_scans_v1 import frames_of, spacing_of
     from meddiffusers.pipelines.meddiffusers_heart_shapes_v1 import ejection_fraction
-    from meddiffusers.pipelines.temporal_consistency_pipeline import frames_of
 
     views = {view: name for view in ("4CH", "2CH") for name in results if f"_{view}_" in name}
     if len(views) < 2 or len({len(results[name].redrawn) for name in views.values()}) > 1:
         return None
-    edges = [(scans[name].spacing[1], scans[name].spacing[0]) for name in views.values()]
+    edges = [spacing_of(scans[name]) for name in views.values()]
     found = []
     for of in (scans, {name: result.labels for name, result in results.items()}):
         four, two = (frames_of(of[name]) for name in views.values())

@@ -16,6 +16,7 @@ from meddiffusers.data.cardiac_phantom.phantom import SHAPE, SPACING
 from meddiffusers.data.io import read
 from meddiffusers.data.modalities import LABELS
 from meddiffusers.data.sets.camus import camus
+from meddiffusers.pipelines.meddiffusers_heart_scans_v1 import frames_of, spacing_of
 from meddiffusers.pipelines.meddiffusers_heart_shapes_v1 import upside_down
 
 HEARTS = "hearts"
@@ -81,10 +82,10 @@ def _phantoms(split: str, count: int | None, frames: int) -> Iterator[HeartSeque
 
 def _of_row(row: dict[str, Any]) -> HeartSequence:
     scan = read(row["labels"], modality=LABELS)
-    labels = scan.array[0].transpose(2, 1, 0).astype(np.uint8)
+    labels = frames_of(scan).astype(np.uint8)
     return HeartSequence(
         labels=np.ascontiguousarray(labels[:, ::-1] if upside_down(labels) else labels),
-        spacing=(scan.spacing[1], scan.spacing[0]),
+        spacing=spacing_of(scan),
         subject=row["subject"],
         view=row["view"],
         cyclic={row["ed_frame"], row["es_frame"]} != {0, len(labels) - 1},  # else it is half of a beat

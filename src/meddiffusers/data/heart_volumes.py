@@ -14,7 +14,6 @@ import numpy as np
 from meddiffusers.pipelines.meddiffusers_heart_shapes_v1 import (
     CARDIAC_ATTRIBUTES,
     CAVITY,
-    area_length_volumes,
     measure_hearts,
 )
 
@@ -22,11 +21,6 @@ DISCS = 20
 WITHIN = (np.stack(np.meshgrid(*2 * [np.arange(4)], indexing="ij"), axis=-1).reshape(-1, 2) - 1.5) / 4  # of a pixel
 LENGTH, ORIENTATION = (list(CARDIAC_ATTRIBUTES).index(name) for name in ("lv_length", "orientation"))
 Spacing = float | tuple[float, float]
-
-
-def single_plane_volumes(labels: np.ndarray, spacing: Spacing) -> np.ndarray:
-    """(T,) ml of label maps (T, H, W); NaN where there is too little to measure."""
-    return area_length_volumes(measure_hearts(labels, spacing))
 
 
 def biplane_volumes(four: np.ndarray, four_spacing: Spacing, two: np.ndarray, two_spacing: Spacing) -> np.ndarray:

@@ -18,11 +18,15 @@ from meddiffusers.demo.outlines import outlined
 from meddiffusers.demo.page import Section
 from meddiffusers.evaluation.panels import panel
 from meddiffusers.evaluation.temporal_pictures import curves, frames_panel
+from meddiffusers.evaluation.temporal_report import dice
 from meddiffusers.hub.load import load
 
 REPOSITORY = "ar-vae-cardiac"
 SEED, ERRORS, RATE, FRAMES = 300_041, 3, 0.2, 25
 REAL = "heart_cine.dcm"
+# Corners of the region that holds the left ventricle's cavity in every frame, (row, column), set by eye.
+REGION = ((160, 112), (140, 109), (112, 113), (97, 121), (95, 130), (106, 141), (132, 148), (160, 147))
+WALL_MM, BLUR = 10.0, 1.5
 
 
 def hearts_section(checkpoints: Path, scans: Path) -> Section:
@@ -36,7 +40,8 @@ def hearts_section(checkpoints: Path, scans: Path) -> Section:
     pictures, spacing = real_heart(scans / REAL)
     segmented = threshold_segmentation(pictures, spacing)
     real = pipeline(segmented, spacing, cyclic=True)
-    dice = {name: _dice(labels, truth) for name, labels in (("before", broken), ("after", repaired.labels))}
+    sequences = {"before": broken, "after": repaired.labels}
+    overlap = {name: float(dice(labels, truth).mean()) for name, labels in sequences.items()}
     return Section(
         key="hearts",
         title="A beating heart, made steady",
@@ -66,7 +71,7 @@ def hearts_section(checkpoints: Path, scans: Path) -> Section:
             _row("phantom", repaired),
             _row("real, by a threshold", real),
         ],
-        metrics={f"Dice, phantom, {name}": value for name, value in dice.items()},
+        metrics={f"Dice, phantom, {name}": value for name, value in overlap.items()},
         seconds=time.perf_counter() - start,
     )
 
@@ -76,11 +81,6 @@ def real_heart(path: Path) -> tuple[np.ndarray, tuple[float, float]]:
     scan = read(path)
     frames = scan.array[..., 0].swapaxes(1, 2)
     return np.rot90(frames, axes=(1, 2)).copy(), (scan.spacing[0], scan.spacing[1])
-
-
-# Corners of the region that holds the left ventricle's cavity in every frame, (row, column), set by eye.
-REGION = ((160, 112), (140, 109), (112, 113), (97, 121), (95, 130), (106, 141), (132, 148), (160, 147))
-WALL_MM, BLUR = 10.0, 1.5
 
 
 def threshold_segmentation(pictures: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
@@ -117,9 +117,3 @@ def _row(name: str, result: Any) -> list[str]:
         f"{before.invalid.sum()} → {after.invalid.sum()}",
         f"{100 * before.ejection_fraction:.1f} → {100 * after.ejection_fraction:.1f}",
     ]
-
-
-def _dice(labels: np.ndarray, truth: np.ndarray) -> float:
-    """Mean of cavity and wall."""
-    pairs = ((labels == label, truth == label) for label in (1, 2))
-    return float(np.mean([2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in pairs]))

@@ -53,13 +53,12 @@ def temporal_metrics(sequences: Sequence[RepairedSequence], name: str, dataset: 
     """The figures of one method, each with its 95 % interval."""
     subjects = [each.subject for each in sequences]
     error = np.array([100 * (each.report.ejection_fraction - each.truth.ejection_fraction) for each in sequences])
-    agreement = np.array([_agreement(each) for each in sequences])
     values = {
         "inconsistent sequences": np.array([float(each.report.inconsistent.any()) for each in sequences]),
         "mean error / τ": np.array([np.nanmean(each.report.excess) for each in sequences]),
         "anatomical errors, frames": np.array([each.report.invalid.mean() for each in sequences]),
-        "Dice": agreement[:, 0],
-        "Hausdorff distance [mm]": agreement[:, 1],
+        "Dice": np.array([dice(each.labels, each.reference).mean() for each in sequences]),
+        "Hausdorff distance [mm]": np.array([_distance(each) for each in sequences]),
         "EF error [points]": np.abs(error),
         "EF bias [points]": error,
         "frames drawn anew": np.array([each.redrawn.mean() for each in sequences]),
@@ -78,18 +77,28 @@ def temporal_metrics(sequences: Sequence[RepairedSequence], name: str, dataset: 
     ]
 
 
-def _agreement(each: RepairedSequence) -> tuple[float, float]:
-    """Mean Dice and Hausdorff distance of a sequence's frames and labels."""
-    mask, truth = (np.stack([labels == label for label in LABELS], axis=1) for labels in (each.labels, each.reference))
+def dice(labels: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """(T, 2) of cavity and wall in label maps (T, H, W)."""
+    mask, truth = _masks(labels), _masks(reference)
     both = (mask & truth).sum(axis=(2, 3))
-    dice = 2 * both / np.maximum(mask.sum(axis=(2, 3)) + truth.sum(axis=(2, 3)), 1)
+    return 2 * both / np.maximum(mask.sum(axis=(2, 3)) + truth.sum(axis=(2, 3)), 1)
+
+
+def _masks(labels: np.ndarray) -> np.ndarray:
+    return np.stack([labels == label for label in LABELS], axis=1)
+
+
+def _distance(each: RepairedSequence) -> float:
+    """Mean Hausdorff distance of a sequence's frames and labels, mm; the diagonal where one of the two is empty."""
+    mask, truth = _masks(each.labels), _masks(each.reference)
     differing = np.flatnonzero((mask != truth).any(axis=(1, 2, 3)))
-    distance = np.zeros(dice.shape)
-    if len(differing):
-        rows, columns = (np.flatnonzero((mask | truth).any(axis=axes)) for axes in ((0, 1, 3), (0, 1, 2)))
-        inner = slice(max(rows[0] - 1, 0), rows[-1] + 2), slice(max(columns[0] - 1, 0), columns[-1] + 2)
-        one, other = (torch.from_numpy(part[differing][:, :, *inner]) for part in (mask, truth))
-        found = compute_hausdorff_distance(one, other, include_background=True, spacing=list(each.spacing)).numpy()
-        diagonal = np.linalg.norm(np.multiply(each.labels.shape[1:], each.spacing))
-        distance[differing] = np.where(np.isfinite(found), found, diagonal)
-    return float(dice.mean()), float(distance.mean())
+    if not len(differing):
+        return 0.0
+    rows, columns = (np.flatnonzero((mask | truth).any(axis=axes)) for axes in ((0, 1, 3), (0, 1, 2)))
+    inner = slice(max(rows[0] - 1, 0), rows[-1] + 2), slice(max(columns[0] - 1, 0), columns[-1] + 2)
+    one, other = (torch.from_numpy(part[differing][:, :, *inner]) for part in (mask, truth))
+    found = compute_hausdorff_distance(one, other, include_background=True, spacing=list(each.spacing)).numpy()
+    diagonal = np.linalg.norm(np.multiply(each.labels.shape[1:], each.spacing))
+    distance = np.zeros((len(mask), len(LABELS)))
+    distance[differing] = np.where(np.isfinite(found), found, diagonal)
+    return float(distance.mean())

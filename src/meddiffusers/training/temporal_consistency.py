@@ -1,4 +1,4 @@
-"""From a VAE of hearts to a repairer of their sequences: limits learnt from reference sequences, and what it is worth.
+"""From a VAE of hearts to a repairer of their sequences, by limits that are learnt from reference sequences.
 
 Nothing is trained by gradients: the limits are the largest |e| that any reference sequence shows (Painchaud et al.,
 IEEE TMI 2022), and the least agreement of a reference frame with what the VAE makes of it.
@@ -12,12 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from meddiffusers.data.cardiac_phantom import corrupted
-from meddiffusers.data.heart_sequences import HEARTS, HeartSequence, heart_sequences
-from meddiffusers.evaluation.report import Report
-from meddiffusers.evaluation.temporal_baselines import run_gaussian, run_reconstruction
-from meddiffusers.evaluation.temporal_report import evaluate_temporal
-from meddiffusers.evaluation.temporal_result import as_segmented, run_temporal
+from meddiffusers.data.heart_sequences import HEARTS, HeartSequence
 from meddiffusers.pipelines.attribute_vae_pipeline import AttributeVAEPipeline
 from meddiffusers.pipelines.meddiffusers_heart_shapes_v1 import CARDIAC_ATTRIBUTES, measure_hearts
 from meddiffusers.pipelines.meddiffusers_heart_windows_v1 import heart_window
@@ -44,6 +39,11 @@ class ConsistencyConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, {"spacing": Range(0, open_low=True), "error_rate": Range(0, 1)})
+        if not self.pretrained_model_name_or_path or not self.output_dir:
+            raise ValueError(
+                "pretrained_model_name_or_path or output_dir is not set; expected the VAE's repository, which "
+                "training/train_attribute_vae.py makes, and a folder to write."
+            )
 
 
 def fitted_pipeline(
@@ -61,29 +61,3 @@ def fitted_pipeline(
         agreements.append(agreement(rebuilt, seen).min())
     smoother = TemporalSmoother.fitted(attributes, list(CARDIAC_ATTRIBUTES), latents, float(np.min(agreements)))
     return TemporalConsistencyPipeline(vae.vae, smoother, spacing)
-
-
-def evaluate_repair(pipeline: TemporalConsistencyPipeline, config: ConsistencyConfig) -> Report:
-    """Test sequences with errors put in: as they are, by the baselines, by the paper's method, and repaired."""
-    split = heart_sequences(config.dataset_name, config.test_split, config.test_sequences)
-    sequences = list(split)
-    segmented = broken(sequences, config.error_rate, config.seed)
-    results = {
-        "as segmented": as_segmented(pipeline, sequences, segmented),
-        "reconstructed": run_reconstruction(pipeline, sequences, segmented),
-        "Gaussian": run_gaussian(pipeline, sequences, segmented),
-        "smooth": run_temporal(pipeline, sequences, segmented, method="smooth"),
-        "repair": run_temporal(pipeline, sequences, segmented),
-    }
-    dataset = f"{'phantom' if config.dataset_name == HEARTS else 'CAMUS'}, {config.error_rate:.0%} of frames spoilt"
-    return evaluate_temporal(results, dataset=dataset, seed=config.seed)
-
-
-def broken(
-    sequences: Sequence[HeartSequence], rate: float, seed: int, kinds: Sequence[str] | None = None
-) -> list[np.ndarray]:
-    """Label maps of each sequence with errors put in, which depend on (seed, its number) alone."""
-    return [
-        corrupted(sequence.labels, sequence.spacing[0], seed * 1_000_003 + number, rate, kinds)[0]
-        for number, sequence in enumerate(sequences)
-    ]
