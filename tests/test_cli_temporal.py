@@ -45,6 +45,12 @@ def test_a_patient_is_repaired_in_both_views(patient: Path, tmp_path: Path) -> N
         before, after = read(patient / f"{stem}.nii.gz"), read(tmp_path / "out" / f"{stem}_repaired.nii.gz")
         assert after.shape == before.shape and not np.array_equal(after.array, before.array)
         np.testing.assert_allclose(after.affine, before.affine)
+        facts = json.loads((tmp_path / "out" / f"{stem}.json").read_text())
+        changed = {*facts["drawn anew"], *facts["tidied"]}
+        assert {each["frame"] for each in facts["before"]["invalid"]} <= changed
+        assert all(each["of the limit"] > 1 and each["attribute"] for each in facts["before"]["inconsistent"])
+        assert facts["before"]["inconsistent"] and facts["after"]["inconsistent"] == facts["after"]["invalid"] == []
+        assert len(facts["after"]["attributes"]["lv_area [mm²]"]) == 25 and 0 < facts["after"]["ejection fraction"] < 1
         for picture in (f"{stem}_frames.png", f"{stem}_curves.png"):
             assert PIL.Image.open(tmp_path / "out" / picture).width > 300
         with PIL.Image.open(tmp_path / "out" / f"{stem}.gif") as film:

@@ -24,7 +24,9 @@ def repair(
     """Repair a segmented left ventricle over time: labels 1 cavity, 2 wall, 3 left atrium."""
     from meddiffusers.data.io import read, write
     from meddiffusers.data.modalities import LABELS
+    from meddiffusers.evaluation.results import write_json
     from meddiffusers.evaluation.temporal_pictures import curves, film, frames_panel
+    from meddiffusers.evaluation.temporal_result import repair_facts
     from meddiffusers.pipelines.meddiffusers_heart_scans_v1 import frames_of
     from meddiffusers.pipelines.temporal_consistency_pipeline import TemporalConsistencyPipeline
 
@@ -39,6 +41,7 @@ def repair(
     for name, result in results.items():
         rows = {"as segmented": frames_of(scans[name]), "repaired": frames_of(result.labels)}
         write(result.labels, output / f"{name}_repaired.nii.gz")
+        write_json(output / f"{name}.json", repair_facts(result))
         frames_panel(rows, result.redrawn).save(output / f"{name}_frames.png")
         curves({"as segmented": result.before.attributes, "repaired": result.after.attributes}).save(
             output / f"{name}_curves.png"
@@ -47,7 +50,7 @@ def repair(
     console.print(table(*_figures(results)))
     if (fractions := _biplane(scans, results)) is not None:
         console.print("Ejection fraction of both views, Simpson's discs: {:.1f} → {:.1f} %".format(*fractions))
-    console.print(f"Label maps, pictures and films are in {output}")
+    console.print(f"Label maps, reports, pictures and films are in {output}")
 
 
 def evaluate_temporal(

@@ -51,7 +51,7 @@ PAPER_LIMITS = {
 }
 LEAST_CONFIDENCE = 1e-3
 RUNS, LEAST_GAIN = (1, 2, 3), 0.05  # frames that are tried together; of the limit, for a frame to be left out
-GRID, HALVINGS = 32, 30  # of the search for a weight
+GRID, PARTS, ROUNDS = 32, 16, 7  # of the search for a weight: at first, and how often each interval is divided
 
 
 class TemporalSmoother(SchedulerMixin, ConfigMixin):
@@ -233,10 +233,13 @@ class TemporalSmoother(SchedulerMixin, ConfigMixin):
         first = np.where(met.any(axis=0), met.argmax(axis=0), len(grid) - 1)
         high, low = grid[first], grid[np.maximum(first - 1, 0)]
         searched = (first > 0) & met.any(axis=0)
-        for _ in range(HALVINGS if searched.any() else 0):
-            middle = (low + high) / 2
-            over = exceeds(middle[None])[0]
-            low, high = np.where(over, middle, low), np.where(over, high, middle)
+        shares, columns = np.linspace(0, 1, PARTS + 1)[:, None], np.arange(len(low))
+        for _ in range(ROUNDS if searched.any() else 0):
+            edges = low + (high - low) * shares
+            over = exceeds(edges[1:])
+            over[-1] = False  # as is known
+            part = over.argmin(axis=0)
+            low, high = edges[part, columns], edges[part + 1, columns]
         return np.where(searched, high, grid[first])
 
     def to_json_string(self) -> str:
