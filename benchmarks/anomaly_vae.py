@@ -23,6 +23,7 @@ from meddiffusers.data.segmentation_slices import INTENSITY_SCALE
 from meddiffusers.evaluation.anomaly_baselines import of_map
 from meddiffusers.evaluation.anomaly_result import AnomalyResult
 from meddiffusers.evaluation.results import write_json
+from meddiffusers.pipelines.meddiffusers_anomaly_maps_v1 import SMOOTHING
 from meddiffusers.training.augmentation import mirrored
 from meddiffusers.training.config import TrainingConfig
 from meddiffusers.training.denoising_model import DenoisingModelConfig
@@ -105,4 +106,4 @@ def run_vae(vae: AutoencoderKL, rows: datasets.Dataset, like: AnomalyResult, dra
     decoded = torch.cat([vae.decode(vae.encode(2 * part - 1).latent_dist.mean).sample for part in images.split(BATCH)])
     rebuilt = ((decoded + 1) / 2).clamp(0, 1)
     maps = (images - rebuilt).abs().mean(dim=1).numpy()
-    return of_map(like, maps, rebuilt[:, drawn].numpy())
+    return of_map(like, maps, rebuilt[:, drawn].numpy(), SMOOTHING)

@@ -1,7 +1,9 @@
 """Find anomalies by asking a diffusion model how the same picture would look if it were healthy.
 
 Wolleb et al. 2022, "Diffusion models for medical anomaly detection". The picture is noised by deterministic DDIM and
-denoised again, now with the score of a label added to the model's own; what changed is the anomaly.
+denoised again, now with the score of a label added to the model's own; what changed is the anomaly. Or, without a way
+there and back, the picture is noised a little, some times over, and what is made of it if it is called healthy is
+compared with what is made of it if it is not (the mask of Couairon et al. 2023, "DiffEdit").
 
 | symbol | here | shape |
 |---|---|---|
@@ -9,17 +11,21 @@ denoised again, now with the score of a label added to the model's own; what cha
 | L | `strength`, the part of the way to pure noise | |
 | x̂_0 | `counterfactual` | (N, C, H, W) |
 | s | `guidance_scale` | |
-| a | `anomaly_map`, the mean of |x_0 − x̂_0| over the channels that there are | (N, H, W) |
+| a | `anomaly_map`, a mean over the channels that there are | (N, H, W) |
 
     x_L = DDIM-inversion of x_0;    x̂_0 = DDIM of x_L with the guided output
     method "classifier":       ε̂ = ε − σ_t s (H W / 256²) ∇ log p(target | x_t)      (their algorithm 1)
     method "classifier_free":  D̂ = D(x_t) + s (D(x_t, target) − D(x_t))               (Ho and Salimans 2022)
     method "none":             ε̂ = ε: what the model cannot reconstruct is the anomaly
 
+    map_from "change":         a = |x_0 − x̂_0|
+    map_from "contrast":       a = E |D(x_t, another label) − D(x_t, target)|, over noises and the times of `TIMES`
+
 The same evidence is spread over as many more pixels as there are, so each pixel's part of the gradient falls as
 1/(H W); the factor makes s mean what it does in the paper, whose pictures have 256² pixels, for every size. It does not
 depend on the number of steps, being part of ε̂. Where the classifier is sure that x_t is healthy the gradient vanishes,
-and the picture returns as it was.
+and the picture returns as it was. In a contrast all that the label says nothing of cancels, the model's own errors
+above all, which a change shows; it takes a model that knows labels.
 """
 
 from __future__ import annotations
@@ -42,9 +48,9 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
+from .meddiffusers_anomaly_maps_v1 import SMOOTHING, otsu, slice_scores, smoothed
 from .meddiffusers_slices_v1 import (
     checked_pictures,
-    copy_beside,
     cut_subject,
     in_order,
     is_subject,
@@ -58,9 +64,11 @@ PUBLISHED_AS = "meddiffusers_anomaly_detection_pipeline_v1"  # `custom_pipeline`
 OUTPUT_TYPES = ("np", "pt", "pil")
 METHODS = ("classifier", "classifier_free", "none")
 ENCODINGS = ("inversion", "noise")
+MAPS = ("change", "contrast")
+SHARED = ("meddiffusers_anomaly_maps_v1.py", "meddiffusers_slices_v1.py")
+SCALES = {"classifier": 100.0, "classifier_free": 3.0, "none": 0.0}  # s by default
 PAPER_PIXELS = 256**2  # of the pictures whose gradient scale s is
-TOP = 0.01  # part of the pixels, those of the largest map, that a slice's score is the mean of
-BINS = 256  # of Otsu's histogram
+TIMES = (0.2, 0.25, 0.3)  # of a contrast, as parts of the way to pure noise: lesions fade, anatomy is still seen
 
 
 @dataclass
@@ -69,7 +77,7 @@ class AnomalyDetectionPipelineOutput(BaseOutput):
 
     counterfactual: the pictures as they would be, in [0, 1]: an array (N, H, W, C), a tensor (N, C, H, W), or for each
         picture a list of 8-bit PIL images, one for each sequence.
-    anomaly_map: (N, H, W), in [0, 1].
+    anomaly_map: (N, H, W), in the unit of the intensities, at least 0.
     mask: (N, H, W) uint8, 1 where the map exceeds the threshold (PIL: mode "L", 255 there).
     score: (N,), the mean of the map over the hundredth of the pixels where it is largest.
     threshold: of the mask.
@@ -155,13 +163,16 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
     def __call__(
         self,
         image: Any,
-        guidance_scale: float = 100.0,
+        guidance_scale: float | None = None,
         strength: float = 0.5,
         num_inference_steps: int = 50,
         target: str = "healthy",
         method: str | None = None,
         encoding: str = "inversion",
         inversion_rounds: int = 1,
+        map_from: str | None = None,
+        num_noises: int = 4,
+        smoothing: float | None = None,
         batch_size: int = 32,
         generator: torch.Generator | list[torch.Generator] | None = None,
         threshold: float | None = None,
@@ -173,15 +184,21 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
         """Look for anomalies in pictures, or in a subject's scans.
 
         image: what `checked_pictures` takes; or scans, for which the package meddiffusers must be installed.
-        guidance_scale: s; of "classifier" about 100, of "classifier_free" about 3.
+        guidance_scale: s; by default 100 of "classifier", 3 of "classifier_free".
         strength: L, in (0, 1].
         num_inference_steps: to the noise, and as many back.
         target: label of what the counterfactual is to be.
-        method: "classifier", "classifier_free" or "none"; by default the first where there is a classifier.
+        method: "classifier", "classifier_free" or "none"; by default "classifier_free" where the unet knows labels,
+            "classifier" where there is one.
         encoding: "inversion", which draws nothing; or "noise": x_L is drawn, as Wyatt et al. 2022 do (AnoDDPM).
         inversion_rounds: network passes for each step to the noise; more bring the picture back more exactly.
+        map_from: "change" or "contrast"; by default the second where the unet knows labels.
+        num_noises: of a contrast, at each of its times.
+        smoothing: σ in pixels of a Gaussian that the map is smoothed by; by default 0 of a change, and of a contrast
+            `SMOOTHING`.
         batch_size: pictures that the networks see at once.
-        generator: of the noise, where it is drawn: one for all, or a list of one for each picture.
+        generator: of all noise that is drawn: one for all, or a list of one for each picture. Without one the noise of
+            a contrast is always the same.
         threshold: of the mask; by default Otsu's, of all pixels of the call that are not black.
         output_type: "np", "pt" or "pil"; scans come back as scans.
         callback_on_step_end: called as `f(pipeline, step, timestep, tensors)` after each step back from the noise.
@@ -190,8 +207,9 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
             ValueError: input that does not fit, before any work, with what to do.
             ImportError: scans without meddiffusers.
         """
-        method = method or self._method()
+        method, map_from = method or self._method(), map_from or self._map()
         self._check_call(method, target, encoding, inversion_rounds, batch_size, output_type)
+        self._check_map(map_from, target, num_noises, smoothing)
         self._check_callback(callback_on_step_end_tensor_inputs)
         subject = self._cut(image) if is_subject(image) else None
         pictures = self.preprocess(image) if subject is None else torch.from_numpy(subject.pictures)
@@ -200,9 +218,9 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
         self._interrupt = False
         self.scheduler.set_timesteps(num_inference_steps, device=x_0.device, strength=strength)
         told = self._told(target)
-        predict = self._predictor(method, target, guidance_scale, told)
-        passes = num_inference_steps * (2 if noise is None else 1)
-        done = []
+        predict = self._predictor(method, target, SCALES[method] if guidance_scale is None else guidance_scale, told)
+        passes = num_inference_steps * (2 if noise is None else 1) + (map_from == "contrast")
+        done, changes = [], []
         with self.progress_bar(total=passes * len(x_0.split(batch_size))) as bar:
             for first in range(0, len(x_0), batch_size):
                 part = slice(first, first + batch_size)
@@ -219,12 +237,44 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
                         tensors = dict.fromkeys(callback_on_step_end_tensor_inputs, x)
                         x = callback_on_step_end(self, number, timestep, tensors).get("latents", x)
                     bar.update()
-                done.append(x)
+                done.append(self._from_model(x))
+                if map_from == "contrast":
+                    own = generator[part] if isinstance(generator, list) else generator
+                    changes.append(self.contrast(x_0[part], target, num_noises, own))
+                    bar.update()
+                else:
+                    changes.append((pictures[part] - done[-1]).abs())
         self.maybe_free_model_hooks()
-        counterfactual = self._from_model(torch.cat(done))
-        output = self._postprocess(pictures, counterfactual, threshold, "np" if subject is not None else output_type)
+        changed = smoothed(_mean_of_present(torch.cat(changes), pictures), self._smoothing(map_from, smoothing))
+        kind = "np" if subject is not None else output_type
+        output = self._postprocess(pictures, torch.cat(done), changed, threshold, kind)
         output = output if subject is None else self._restore(subject, output)
         return output if return_dict else output.to_tuple()
+
+    def contrast(
+        self,
+        x_0: torch.Tensor,
+        target: str,
+        num_noises: int = 4,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+    ) -> torch.Tensor:
+        """How differently pictures (N, C, H, W) in `image_range` are denoised as `target` and as anything else.
+
+        Returns (N, C, H, W) on the CPU, in the unit of intensities in [0, 1]; of several other labels their mean.
+        """
+        labels = self._labels("classifier_free")
+        others = [number for name, number in labels.items() if name != target]
+        generator = generator or torch.Generator().manual_seed(0)
+        total = torch.zeros_like(x_0, dtype=torch.float32)
+        for share in TIMES:
+            timestep = torch.tensor(round(share * self.scheduler.config["num_train_timesteps"]) - 1, device=x_0.device)
+            for _ in range(num_noises):
+                noise = self.prepare_latents(len(x_0), x_0.shape[2:], generator)
+                x_t = self.scheduler.add_noise(x_0, noise, timestep.expand(len(x_0)))
+                healthy = self._denoised(x_t, timestep, labels[target])
+                total += sum((self._denoised(x_t, timestep, other) - healthy).abs() for other in others) / len(others)
+        low, high = self.image_range
+        return (total / (len(TIMES) * num_noises * (high - low))).cpu()
 
     def preprocess(self, image: Any) -> torch.Tensor:
         """Images as checked (N, C, H, W) floats in [0, 1]; takes and raises what `checked_pictures` does."""
@@ -243,6 +293,9 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
         labels = () if label is None else (torch.full((len(latents),), label, device=latents.device),)
         return self.unet(latents, timestep, *labels).sample[:, : latents.shape[1]]
 
+    def _denoised(self, x_t: torch.Tensor, timestep: torch.Tensor, label: int) -> torch.Tensor:
+        return self.scheduler.denoised(self.predict(x_t, timestep, label), timestep, x_t).float()
+
     def to_json_string(self) -> str:
         """`model_index.json`, without the folder the pipeline happened to be loaded from."""
         config = json.loads(super().to_json_string())
@@ -253,7 +306,8 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
         """Write `model_index.json` and this file, so that the repository opens where the package is not installed."""
         super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
         shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
-        copy_beside(save_directory)
+        for name in SHARED:  # which lie beside this file wherever it is run
+            shutil.copyfile(Path(__file__).with_name(name), Path(save_directory, name))
 
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> AnomalyDetectionPipeline:
@@ -280,6 +334,18 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
         if method != "none" and target not in known:
             raise ValueError(f"target={target!r}; expected one of {', '.join(known) or '(none: it knows no labels)'}.")
 
+    def _check_map(self, map_from: str, target: str, num_noises: int, smoothing: float | None) -> None:
+        if map_from not in MAPS:
+            raise ValueError(f"map_from={map_from!r}; expected one of {', '.join(MAPS)}.")
+        if num_noises < 1 or (smoothing or 0) < 0:
+            raise ValueError(f"num_noises={num_noises} and smoothing={smoothing}; expected at least 1 and 0.")
+        known = self._labels("classifier_free")
+        if map_from == "contrast" and target not in known:
+            raise ValueError(
+                f"map_from='contrast' and target={target!r}; expected one of the labels that the unet knows: "
+                f"{', '.join(known) or '(none). Take map_from=' + repr('change')}."
+            )
+
     def _check_callback(self, tensors: Sequence[str]) -> None:
         unknown = set(tensors) - set(self._callback_tensor_inputs)
         if unknown:
@@ -294,9 +360,16 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
 
     def _method(self) -> str:
         """The one that the components allow."""
-        if self.classifier is not None:
-            return "classifier"
-        return "classifier_free" if self._labels("classifier_free") else "none"
+        if self._labels("classifier_free"):
+            return "classifier_free"
+        return "none" if self.classifier is None else "classifier"
+
+    def _map(self) -> str:
+        """What the unet allows."""
+        return "contrast" if self._labels("classifier_free") else "change"
+
+    def _smoothing(self, map_from: str, given: float | None) -> float:
+        return SMOOTHING * (map_from == "contrast") if given is None else given
 
     def _to_model(self, pictures: torch.Tensor) -> torch.Tensor:
         low, high = self.image_range
@@ -344,18 +417,19 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
         return by_classifier if method == "classifier" else classifier_free
 
     def _postprocess(
-        self, pictures: torch.Tensor, counterfactual: torch.Tensor, threshold: float | None, output_type: str
+        self,
+        pictures: torch.Tensor,
+        counterfactual: torch.Tensor,
+        anomaly: torch.Tensor,
+        threshold: float | None,
+        output_type: str,
     ) -> AnomalyDetectionPipelineOutput:
-        present = pictures.amax(dim=(2, 3)) > 0  # (N, C): a sequence that is missing is black
-        changed = (pictures - counterfactual).abs() * present[:, :, None, None]
-        anomaly = changed.sum(dim=1) / present.sum(dim=1).clamp_min(1)[:, None, None]
-        highest = anomaly.flatten(1).topk(max(1, round(TOP * anomaly[0].numel())), dim=1).values
         threshold = otsu(anomaly[(pictures > 0).any(dim=1)]) if threshold is None else float(threshold)
         found: dict[str, Any] = {
             "counterfactual": counterfactual,
             "anomaly_map": anomaly,
             "mask": (anomaly > threshold).byte(),
-            "score": highest.mean(dim=1),
+            "score": slice_scores(anomaly),
         }
         if output_type != "pt":
             found = {name: tensor.numpy() for name, tensor in found.items()}
@@ -381,14 +455,7 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
         )
 
 
-def otsu(values: torch.Tensor) -> float:
-    """The threshold that leaves the least variance within the two classes it makes (Otsu 1979); 0 of no values."""
-    low, high = (float(end) for end in values.aminmax()) if values.numel() else (0.0, 0.0)
-    if low == high:
-        return high
-    counts = torch.histc(values.float(), BINS, low, high).double()
-    centres = low + (high - low) * (torch.arange(BINS, dtype=torch.float64) + 0.5) / BINS
-    below, total = counts.cumsum(0), (counts * centres).cumsum(0)
-    above = below[-1] - below
-    between = below * above * (total / below.clamp_min(1) - (total[-1] - total) / above.clamp_min(1)).square()
-    return low + (high - low) * (int(between.argmax()) + 1) / BINS
+def _mean_of_present(changes: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
+    """(N, H, W) of (N, C, H, W): the mean over the channels that are not missing, which are black."""
+    present = pictures.amax(dim=(2, 3)) > 0
+    return (changes * present[:, :, None, None]).sum(dim=1) / present.sum(dim=1).clamp_min(1)[:, None, None]

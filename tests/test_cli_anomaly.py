@@ -67,7 +67,7 @@ def test_evaluate_measures_pixels_and_slices_beside_baselines(
     found = {metric["name"]: metric for metric in content["metrics"]}
     assert found["AUROC"]["n"] == 4 and found["AUROC of slices"]["n"] == 5 and "AUROC of slices" in result.output
     baselines = content["details"]["baselines"]
-    assert baselines["intensity"]["AUROC"] == 1.0 and baselines["intensity"]["best Dice"] == 1.0
+    assert baselines["intensity"]["AUROC"] > 0.99 and baselines["intensity"]["best Dice"] > 0.9
     assert 0 < baselines["unguided"]["AUROC"] < 1 and set(baselines["unguided"]) == set(found)
     assert (tmp_path / "out" / "pictures" / "0.png").is_file()
     pipeline_of(spacing=2.0).save_pretrained(tmp_path / "other")

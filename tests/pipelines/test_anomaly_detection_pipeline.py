@@ -22,7 +22,8 @@ from small_segmentation import NETWORK, pictures
 from torch import Tensor
 
 from meddiffusers import AnomalyDetectionPipeline, DenoisingUNet, NoisyClassifier, ReversibleDDIMScheduler
-from meddiffusers.pipelines.anomaly_detection_pipeline import otsu
+from meddiffusers.pipelines.anomaly_detection_pipeline import TIMES
+from meddiffusers.pipelines.meddiffusers_anomaly_maps_v1 import otsu, smoothed
 
 LABELS = ["healthy", "diseased"]
 
@@ -40,16 +41,21 @@ class TestAnomalyDetectionPipeline(PipelineContract, DenoisingContract, Publishe
     """With noise that is drawn; without, nothing depends on a generator."""
 
     def build(self) -> Any:
-        pipeline = small()
+        pipeline = small(labels=False)
         pipeline.set_progress_bar_config(disable=False)
         return pipeline
 
     def arguments(self, batch_size: int) -> dict[str, Any]:
         image = pictures(1, 4, 8, 8).expand(batch_size, -1, -1, -1)
-        return {"image": image, "num_inference_steps": 2, "encoding": "noise", "guidance_scale": 1e4}
+        return {
+            "image": image,
+            "num_inference_steps": 2,
+            "encoding": "noise",
+            "guidance_scale": 1e4,
+        }
 
     def test_output_types_agree(self) -> None:
-        pipeline, call = small(), self.arguments(2)
+        pipeline, call = small(labels=False), self.arguments(2)
         array, tensor, pil = (
             pipeline(**call, generator=generator(0), output_type=kind, threshold=0.3) for kind in ("np", "pt", "pil")
         )
@@ -130,19 +136,19 @@ def drawn(label: int, count: int = 4) -> Tensor:
 
 
 ONE = 256**2 / 16**2  # the scale at which the classifier's gradient counts once
-CALL: dict[str, Any] = {"num_inference_steps": 100, "inversion_rounds": 3, "output_type": "pt"}
+CALL: dict[str, Any] = {"num_inference_steps": 100, "inversion_rounds": 3, "output_type": "pt", "map_from": "change"}
 
 
 class TestKnownPictures:
     def test_by_bayes_both_ways_of_guidance_are_one(self) -> None:
-        one = known()(drawn(1), guidance_scale=ONE, **CALL)
-        other = known(classifier=False)(drawn(1), guidance_scale=1, **CALL)
+        one = known()(drawn(1), method="classifier", guidance_scale=ONE, **CALL)
+        other = known()(drawn(1), method="classifier_free", guidance_scale=1, **CALL)
         torch.testing.assert_close(one.counterfactual, other.counterfactual, rtol=0, atol=1e-3)
 
     @pytest.mark.parametrize("scale", [ONE, 2 * ONE])
     def test_of_the_diseased_the_lesion_is_taken_away_and_nothing_else(self, scale: float) -> None:
         picture = drawn(1)
-        output = known()(picture, guidance_scale=scale, **CALL)
+        output = known()(picture, method="classifier", guidance_scale=scale, **CALL)
         expected = picture - (MEANS[1] - MEANS[0]) / 2
         torch.testing.assert_close(output.counterfactual, expected, rtol=0, atol=0.02)
         np.testing.assert_array_equal(output.mask, np.broadcast_to(LESION, (4, 16, 16)))
@@ -150,7 +156,7 @@ class TestKnownPictures:
 
     def test_the_healthy_come_back_as_they_were(self) -> None:
         both = torch.cat([drawn(0), drawn(1)])
-        output = known()(both, guidance_scale=ONE, **CALL)
+        output = known()(both, method="classifier", guidance_scale=ONE, **CALL)
         torch.testing.assert_close(output.counterfactual[:4], both[:4], rtol=0, atol=5e-3)
         assert output.score[:4].max() < 0.02 < 0.15 < output.score[4:].min()
 
@@ -167,6 +173,19 @@ class TestKnownPictures:
             for rounds in (1, 2, 4)
         ]
         assert errors[0] > 2 * errors[1] > 4 * errors[2]
+
+    @pytest.mark.parametrize("label", [0, 1])
+    def test_a_contrast_is_what_the_label_changes(self, label: int) -> None:
+        """E[x_0 | x_t, y] = m_y + k (x_t − a m_y): the difference is that of the means times 1 − a k, whatever x_t."""
+        pipeline = known()
+        output = pipeline(drawn(label), map_from="contrast", smoothing=0, num_inference_steps=1, output_type="pt")
+        left = []
+        for share in TIMES:
+            a, sigma = scales(round(1000 * share) - 1)
+            left.append(sigma**2 / (a**2 * STD**2 + sigma**2))
+        expected = (MEANS[1] - MEANS[0])[0].abs() / 2 * sum(left) / len(TIMES)
+        torch.testing.assert_close(output.anomaly_map, expected.expand(4, -1, -1), rtol=0, atol=1e-4)
+        np.testing.assert_array_equal(output.mask[0], LESION)
 
     def test_the_scale_means_the_same_for_pictures_of_every_size(self) -> None:
         """Of a fourfold picture the gradient in each pixel is a quarter where as much is known from it."""
@@ -186,20 +205,40 @@ class TestKnownPictures:
 def test_a_missing_sequence_does_not_count() -> None:
     pipeline, image = small(), pictures(2, 4, 8, 8)
     given = {"t1": image[:, 0], "flair": image[:, 3]}
-    output = pipeline(given, num_inference_steps=2, output_type="pt", guidance_scale=1e4)
+    output = pipeline(given, num_inference_steps=2, output_type="pt", map_from="change")
     changed = (torch.stack([image[:, 0], image[:, 3]], dim=1) - output.counterfactual[:, [0, 3]]).abs()
     torch.testing.assert_close(output.anomaly_map, changed.mean(dim=1))
+    missing = {**given, "t2": torch.zeros(2, 8, 8)}
+    one, other = (pipeline(each, num_inference_steps=1, output_type="pt").anomaly_map for each in (given, missing))
+    torch.testing.assert_close(one, other)
 
 
 def test_the_result_does_not_depend_on_the_batch_size() -> None:
-    call = {"image": pictures(3, 4, 8, 8), "num_inference_steps": 2, "guidance_scale": 1e4}
-    one, other = (small()(**call, batch_size=size).anomaly_map for size in (1, 3))
-    np.testing.assert_allclose(one, other, atol=1e-5)
+    call = {"image": pictures(3, 4, 8, 8), "num_inference_steps": 2, "method": "classifier", "guidance_scale": 1e4}
+    for map_from in ("change", "contrast"):
+        given = [{"batch_size": size, "generator": [generator(seed) for seed in range(3)]} for size in (1, 3)]
+        one, other = (small()(**call, map_from=map_from, **each).anomaly_map for each in given)
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_without_a_generator_a_contrast_is_always_the_same() -> None:
+    call = {"image": pictures(2, 4, 8, 8), "num_inference_steps": 1, "output_type": "pt"}
+    one, again, other = (small()(**call, generator=each).anomaly_map for each in (None, None, generator(1)))
+    assert torch.equal(one, again) and not torch.allclose(one, other)
+
+
+def test_smoothing_is_a_gaussian() -> None:
+    point = torch.zeros(1, 41, 41)
+    point[0, 20, 20] = 1
+    steps = torch.arange(41.0) - 20
+    expected = torch.exp(-(steps[:, None] ** 2 + steps**2) / (2 * 2.0**2)) / (2 * torch.pi * 2.0**2)
+    torch.testing.assert_close(smoothed(point, 2.0)[0], expected, rtol=0, atol=1e-4)
+    assert smoothed(point, 0) is point
 
 
 def test_the_components_choose_the_method() -> None:
-    assert small()._method() == "classifier"
-    assert small(classifier=False)._method() == "classifier_free"
+    assert (small()._method(), small()._map()) == ("classifier_free", "contrast")
+    assert (small(labels=False)._method(), small(labels=False)._map()) == ("classifier", "change")
     assert small(labels=False, classifier=False)._method() == "none"
 
 
@@ -220,6 +259,9 @@ def test_a_plain_unet_serves() -> None:
         ({"target": "cured"}, "target='cured'; expected one of healthy, diseased"),
         ({"inversion_rounds": 0}, "inversion_rounds=0 and batch_size=32; expected at least 1 of each"),
         ({"batch_size": 0}, "inversion_rounds=1 and batch_size=0"),
+        ({"map_from": "magic"}, "map_from='magic'; expected one of change, contrast"),
+        ({"num_noises": 0}, "num_noises=0 and smoothing=None; expected at least 1 and 0"),
+        ({"smoothing": -1.0}, "num_noises=4 and smoothing=-1.0"),
         ({"strength": 0.0}, "strength=0.0; expected more than 0 and at most 1"),
         ({"num_inference_steps": 501}, "num_inference_steps=501; expected 1 to 500"),
         ({"encoding": "noise", "generator": [generator(0)]}, "Got 1 generators for 2 pictures. Give one for each"),
@@ -237,6 +279,10 @@ def test_a_method_that_the_components_do_not_allow_is_refused() -> None:
         small(classifier=False)(pictures(), method="classifier")
     with pytest.raises(ValueError, match=r"target='healthy'; expected one of \(none: it knows no labels\)"):
         small(labels=False)(pictures(), method="classifier_free")
+    with pytest.raises(
+        ValueError, match=r"map_from='contrast' and target='healthy'; .*: \(none\). Take map_from='chan"
+    ):
+        small(labels=False)(pictures(), map_from="contrast")
 
 
 def test_parts_that_do_not_fit_are_refused() -> None:

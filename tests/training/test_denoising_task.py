@@ -96,6 +96,15 @@ def test_labels_say_what_is_marked_but_for_some() -> None:
     assert task.pipeline.unet.id2label == {0: "healthy", 1: "diseased"}
 
 
+def test_times_in_focus() -> None:
+    task, network = task_of(focus_share=1.0, focus_times=[0.2, 0.3]), Recorder()
+    task.loss({"unet": network}, batch_of(task, 64), BatchRandom(0))
+    times = network.calls[0][1]
+    assert 200 <= times.min() < 220 and 280 < times.max() < 300
+    with pytest.raises(ValueError, match=r"focus_times is \[0.3, 0.2\]; expected two numbers that rise"):
+        task_of(focus_times=[0.3, 0.2])
+
+
 def test_sequences_are_left_out() -> None:
     task, network = task_of(sequence_dropout=1.0), Recorder()
     task.noise.alphas_cumprod[:] = 1 - 1e-8  # no noise to speak of

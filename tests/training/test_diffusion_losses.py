@@ -11,7 +11,7 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from meddiffusers.training.diffusion_losses import denoising_target, min_snr_weights, variational_bound
+from meddiffusers.training.diffusion_losses import denoising_target, focused, min_snr_weights, variational_bound
 
 KINDS = ("epsilon", "sample", "v_prediction")
 TIMES = torch.tensor([0, 1, 2, 50, 400, 999])
@@ -79,6 +79,18 @@ def test_weights_are_the_clipped_snr_in_terms_of_the_image(
     weighted = min_snr_weights(scheduler, TIMES, gamma) * (output - target).square().flatten(1).mean(dim=1)
     expected = snr.clamp(max=gamma) * (clean - exact).square().flatten(1).mean(dim=1)
     torch.testing.assert_close(weighted, expected, rtol=1e-3, atol=0)
+
+
+def test_most_times_lie_in_focus() -> None:
+    even = (torch.arange(10_000) + 0.5) / 10_000
+    times = focused(even, 0.1, 0.4, 0.8)
+    within = (times >= 0.1) & (times < 0.4)
+    assert within.float().mean().item() == pytest.approx(0.8 + 0.2 * 0.3, abs=1e-3)
+    for part, low, high in ((times[even < 0.8], 0.1, 0.4), (times[even >= 0.8], 0.0, 1.0)):  # each uniform there
+        expected = low + (high - low) * (torch.arange(len(part)) + 0.5) / len(part)
+        torch.testing.assert_close(part.sort().values, expected, rtol=0, atol=1e-3)
+    torch.testing.assert_close(focused(even, 0.1, 0.4, 0.0), even)
+    assert focused(even, 0.1, 0.4, 1.0).max() <= 0.4
 
 
 def test_weights_where_the_snr_is_known() -> None:

@@ -18,6 +18,10 @@ Method = Annotated[
     Literal["classifier", "classifier_free", "none"] | None,
     typer.Option(help="What leads to a healthy picture; by default what the repository has."),
 ]
+MapFrom = Annotated[
+    Literal["change", "contrast"] | None,
+    typer.Option(help="What the map shows; by default what the model knows labels for, 'contrast', or else 'change'."),
+]
 Scale = Annotated[float | None, typer.Option(help="Guidance scale; by default the pipeline's.")]
 Strength = Annotated[float, typer.Option(min=0, max=1, help="How far towards noise a picture goes.")]
 Steps = Annotated[int, typer.Option(min=1, help="Steps to the noise, and as many back.")]
@@ -29,6 +33,7 @@ def detect(
     output: Annotated[Path, typer.Argument(help="Folder for map, mask, counterfactual and a picture.")],
     sequence: Annotated[str | None, typer.Option(help="What a single scan is, where its name does not tell.")] = None,
     method: Method = None,
+    map_from: MapFrom = None,
     guidance_scale: Scale = None,
     strength: Strength = 0.5,
     num_inference_steps: Steps = 50,
@@ -42,7 +47,7 @@ def detect(
 
     pipeline = anomaly_pipeline(repository, revision)
     scan = read_subject({sequence: subject} if sequence else subject, pipeline.sequences)
-    settings = _given(guidance_scale=guidance_scale, method=method)
+    settings = _given(guidance_scale=guidance_scale, method=method, map_from=map_from)
     result: Any = pipeline(
         scan, strength=strength, num_inference_steps=num_inference_steps, threshold=threshold, **settings
     )
@@ -64,6 +69,7 @@ def evaluate_anomaly(
     image_column: Annotated[str, typer.Option(help="Column of the images.")] = "image",
     mask_column: Annotated[str, typer.Option(help="Column of the masks.")] = "mask",
     method: Method = None,
+    map_from: MapFrom = None,
     guidance_scale: Scale = None,
     strength: Strength = 0.5,
     num_inference_steps: Steps = 50,
@@ -84,7 +90,8 @@ def evaluate_anomaly(
     rows = held_out_for(pipeline, data, ["lesion"], image_column=image_column, mask_column=mask_column)
     rows = rows.select(range(min(max_samples or len(rows), len(rows))))
     steps = {"strength": strength, "num_inference_steps": num_inference_steps}
-    result = run_anomaly(pipeline, rows, seed, **steps, **_given(guidance_scale=guidance_scale, method=method))
+    chosen = _given(guidance_scale=guidance_scale, method=method, map_from=map_from)
+    result = run_anomaly(pipeline, rows, seed, **steps, **chosen)
     name = f"{Path(data).name}, held out"
     report = evaluate_anomaly(result, dataset=name, seed=seed)
     others = {"intensity": run_threshold(result), "unguided": run_unguided(pipeline, rows, seed, **steps)}

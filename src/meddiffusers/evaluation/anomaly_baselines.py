@@ -10,16 +10,17 @@ import numpy as np
 import torch
 
 from meddiffusers.evaluation.anomaly_result import AnomalyResult, run_anomaly
-from meddiffusers.pipelines.anomaly_detection_pipeline import TOP, AnomalyDetectionPipeline, otsu
+from meddiffusers.pipelines.anomaly_detection_pipeline import AnomalyDetectionPipeline
+from meddiffusers.pipelines.meddiffusers_anomaly_maps_v1 import SMOOTHING, otsu, slice_scores, smoothed
 
 
-def run_threshold(result: AnomalyResult) -> AnomalyResult:
-    """The intensity itself as the map, of the slices and the sequence that `result` draws: FLAIR if there is one.
+def run_threshold(result: AnomalyResult, smoothing: float = SMOOTHING) -> AnomalyResult:
+    """The intensity itself, smoothed, as the map, of the slices and the sequence that `result` draws: FLAIR if it can.
 
     Lesions are bright there, and a threshold on it is what radiology has used for long (Meissen et al. 2022, "On the
     pitfalls of using the residual error as anomaly score").
     """
-    return of_map(result, np.where(result.head, result.images, 0))
+    return of_map(result, np.where(result.head, result.images, 0), smoothing=smoothing)
 
 
 def run_unguided(
@@ -29,17 +30,19 @@ def run_unguided(
 
     Its noise is Gaussian here, as the model was trained with; `settings` go to the pipeline.
     """
-    return run_anomaly(pipeline, rows, seed, method="none", encoding="noise", **settings)
+    way = {"method": "none", "encoding": "noise", "map_from": "change", "smoothing": SMOOTHING}
+    return run_anomaly(pipeline, rows, seed, **way, **settings)
 
 
-def of_map(result: AnomalyResult, maps: np.ndarray, counterfactuals: np.ndarray | None = None) -> AnomalyResult:
+def of_map(
+    result: AnomalyResult, maps: np.ndarray, counterfactuals: np.ndarray | None = None, smoothing: float = 0.0
+) -> AnomalyResult:
     """Another detector's maps (N, H, W) of the same slices; masks by Otsu, scores by the highest values, as ours."""
-    values = torch.from_numpy(maps.astype(np.float32))
-    highest = values.flatten(1).topk(max(1, round(TOP * values[0].numel())), dim=1).values
+    values = smoothed(torch.from_numpy(maps.astype(np.float32)), smoothing)
     return replace(
         result,
         maps=values.numpy(),
-        masks=maps > otsu(values[torch.from_numpy(result.head)]),
-        scores=highest.mean(dim=1).numpy(),
+        masks=values.numpy() > otsu(values[torch.from_numpy(result.head)]),
+        scores=slice_scores(values).numpy(),
         counterfactuals=result.images if counterfactuals is None else counterfactuals,
     )

@@ -162,6 +162,10 @@ class ReversibleDDIMScheduler(DDIMScheduler):
         factors = {"epsilon": -sigma, "sample": sigma**2 / a, "v_prediction": -sigma / a}
         return model_output + factors[self.config["prediction_type"]] * gradient
 
+    def denoised(self, model_output: Tensor, timestep: int | Tensor, sample: Tensor) -> Tensor:
+        """x̂, what the output says that x_0 is; of any time, on the grid or not."""
+        return self._split(model_output, timestep, sample)[0]
+
     def to_json_string(self) -> str:
         """The configuration as JSON, without the folder it happened to be loaded from."""
         config = json.loads(super().to_json_string())

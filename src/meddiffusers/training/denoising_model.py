@@ -10,7 +10,7 @@ from diffusers import UNet2DModel
 from meddiffusers.hub.load import load
 from meddiffusers.models.denoising_unet import DenoisingUNet
 from meddiffusers.pipelines.unconditional_pipeline import UnconditionalPipeline
-from meddiffusers.training.fields import Range, check_fields, setting
+from meddiffusers.training.fields import Range, check_fields, list_setting, setting
 from meddiffusers.training.segmentation_data import SegmentationDataConfig
 from meddiffusers.training.unets import UNET_RANGES, UNetConfig, check_same, noise_scheduler
 
@@ -27,16 +27,21 @@ class DenoisingModelConfig(UNetConfig):
     label_dropout: float | None = setting(
         None, "Tell the network which pictures are healthy, but for this part of them; it is never told if not given."
     )
+    focus_share: float = setting(0.0, "Part of the pictures that are noised to a time within focus_times.")
+    focus_times: list[float] = list_setting([0.12, 0.42], "Parts of the way to pure noise, the first the smaller.")
     half_weights: bool = setting(False, "Round the trained weights to what half precision stores.")
     sequence_dropout: float = setting(0.0, "Part of the pictures that a random number of sequences is left out of.")
 
     def __post_init__(self) -> None:
         check_fields(self, _RANGES)
+        if len(self.focus_times) != 2 or not 0 <= self.focus_times[0] < self.focus_times[1] <= 1:
+            raise ValueError(f"focus_times is {self.focus_times}; expected two numbers that rise, within 0 and 1.")
 
 
 _RANGES = UNET_RANGES | {
     "snr_gamma": Range(0, open_low=True),
     "label_dropout": Range(0, 1),
+    "focus_share": Range(0, 1),
     "sequence_dropout": Range(0, 1),
 }
 

@@ -17,7 +17,7 @@ from meddiffusers.evaluation.report import Report
 from meddiffusers.pipelines.unconditional_pipeline import UnconditionalPipeline
 from meddiffusers.training.augmentation import mirrored, without_some
 from meddiffusers.training.denoising_model import DenoisingModelConfig, first_pipeline
-from meddiffusers.training.diffusion_losses import spread_times, squared_error_and_bound
+from meddiffusers.training.diffusion_losses import focused, spread_times, squared_error_and_bound
 from meddiffusers.training.randomness import BatchRandom
 from meddiffusers.training.segmentation_data import SegmentationDataConfig
 from meddiffusers.training.slice_task import SliceTask
@@ -62,7 +62,8 @@ class DenoisingTask(SliceTask):
         image = without_some(image, self.config.sequence_dropout, random)
         low, high = self.pipeline.image_range
         x0 = low + (high - low) * image
-        timesteps = (spread_times(len(x0), 1, random) * self.noise.config.num_train_timesteps).long()
+        times = focused(spread_times(len(x0), 1, random), *self.config.focus_times, self.config.focus_share)
+        timesteps = (times * self.noise.config.num_train_timesteps).long()
         noise = random.randn_like(x0)
         x_t = self.noise.add_noise(x0, noise, timesteps)
         predicted = modules["unet"](x_t, timesteps, self._labels(masks, random)).sample.float()

@@ -30,6 +30,15 @@ def spread_times(batch: int, draws: int, random: BatchRandom) -> Tensor:
     return ((first + apart) % 1).clamp_max(1 - 1e-6).flatten()
 
 
+def focused(times: Tensor, low: float, high: float, share: float) -> Tensor:
+    """Uniform numbers on [0, 1) as others there, of which `share` lie between `low` and `high` beside those by chance.
+
+    Early times are nearly the picture and late ones nearly noise; what a label changes is learnt between them.
+    """
+    within = low + (high - low) * times / max(share, 1e-9)
+    return torch.where(times < share, within, (times - share) / max(1 - share, 1e-9)).clamp_max(1 - 1e-6)
+
+
 def denoising_target(scheduler: Any, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
     """What the network is to predict, of the shape of x0 (B, …); ValueError for an unknown prediction type."""
     kind = scheduler.config.prediction_type
