@@ -14,10 +14,11 @@ from meddiffusers.evaluation.anomaly_report import anomaly_metrics
 from meddiffusers.evaluation.anomaly_result import run_anomaly
 from meddiffusers.evaluation.results import Bar
 from meddiffusers.hub.load import load
+from meddiffusers.pipelines.anomaly_detection_pipeline import TIMES
 
-SLICES = 24
+SLICES = 16
 FEW, MANY, TABLE = 50, 500, (5, 10, 20, 50, 500)
-ROUNDS = 7
+ROUNDS, NOISES = 7, 4
 
 
 def cost(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
@@ -28,13 +29,13 @@ def cost(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     table = []
     for steps in TABLE:
         began = time.perf_counter()
-        result = run_anomaly(pipeline, rows, seed, num_inference_steps=steps)
+        result = run_anomaly(pipeline, rows, seed, num_inference_steps=steps, map_from="change")
         seconds = (time.perf_counter() - began) / SLICES
         found = {metric.name: metric.value for metric in anomaly_metrics(result, DATASET, seed)}
         table.append({"steps": steps, "AUROC": found["AUROC"], "best Dice": found["best Dice"], "seconds": seconds})
         print(table[-1], flush=True)
     of = {row["steps"]: row for row in table}
-    whole, bare = _a_slice(pipeline, seed)
+    whole, bare, default, passes = _a_slice(pipeline, seed)
     bars = [
         Bar(
             f"cost: AUROC lost by {FEW} + {FEW} instead of {MANY} + {MANY}",
@@ -44,18 +45,19 @@ def cost(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
         ),
         Bar(f"cost: times faster with {FEW} + {FEW}", of[MANY]["seconds"] / of[FEW]["seconds"], ">=", 8),
         Bar(f"cost: a slice, {FEW} + {FEW} steps, over its network and gradient passes", whole / bare, "<=", 1.05),
+        Bar("cost: a slice by labels and its contrast, over its network passes", default / passes, "<=", 1.05),
     ]
     return bars, {"n": len(set(rows["subject"])), "table": table, "slices": SLICES, "seconds a slice": whole}
 
 
 @torch.inference_mode()
 def _a_slice(pipeline: Any, seed: int) -> list[float]:
-    """Seconds of a call and of its bare passes, taken in turn, the median of each."""
+    """Seconds of calls and of their bare passes, guided by the classifier and by labels, in turn; medians."""
     size = pipeline.unet.config["sample_size"]
     picture = torch.rand(1, len(pipeline.sequences), size, size, generator=torch.Generator().manual_seed(seed))
 
     def whole() -> None:
-        pipeline(picture, num_inference_steps=FEW)
+        pipeline(picture, method="classifier", map_from="change", num_inference_steps=FEW)
 
     def bare() -> None:
         for step in range(FEW):
@@ -64,4 +66,11 @@ def _a_slice(pipeline: Any, seed: int) -> list[float]:
             pipeline.unet(picture, step)
             pipeline.classifier.gradient(picture, step, 0)
 
-    return medians_in_turn(whole, bare, rounds=ROUNDS)
+    def default() -> None:
+        pipeline(picture, num_inference_steps=FEW, num_noises=NOISES)
+
+    def passes() -> None:
+        for step in range(3 * FEW + 2 * len(TIMES) * NOISES):
+            pipeline.unet(picture, step)
+
+    return medians_in_turn(whole, bare, default, passes, rounds=ROUNDS)

@@ -36,6 +36,7 @@ from meddiffusers.training.task import Validation
 from meddiffusers.training.unets import check_same, round_to_half
 
 VALIDATED = 32  # test pictures of a validation
+EVALUATED = 256  # of the figures at the end
 
 
 @dataclass
@@ -122,7 +123,8 @@ class ClassifierTask(SliceTask):
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
         """What the guided diffusion model makes of test pictures."""
         rows = self.splits["test"].select(range(min(VALIDATED, len(self.splits["test"]))))
-        result = run_anomaly(self._with(modules["classifier"]), rows, num_inference_steps=20)
+        pipeline = self._with(modules["classifier"])
+        result = run_anomaly(pipeline, rows, method="classifier", map_from="change", num_inference_steps=20)
         dice = evaluate_anomaly(result, dataset=self.dataset_name).value("best Dice")
         return Validation({"best_dice": dice}, {"anomalies": slices_panel(result)})
 
@@ -138,7 +140,8 @@ class ClassifierTask(SliceTask):
 
     def evaluate(self, pipeline: AnomalyDetectionPipeline, seed: int = 0) -> Report:
         """Figures and pictures of the pipeline on the test pictures."""
-        result = run_anomaly(pipeline, self.splits["test"], seed=seed)
+        rows = self.splits["test"].select(range(min(EVALUATED, len(self.splits["test"]))))
+        result = run_anomaly(pipeline, rows, seed=seed, num_inference_steps=20)
         return evaluate_anomaly(result, dataset=f"{self.dataset_name}, test subjects", seed=seed)
 
     def _with(self, classifier: nn.Module) -> AnomalyDetectionPipeline:
