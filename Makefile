@@ -24,6 +24,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/attributes.py
 	$(BIN)/python benchmarks/scans.py
 	$(BIN)/python benchmarks/segmentation.py
+	$(BIN)/python benchmarks/anomaly.py
 	$(BIN)/python benchmarks/cardiac.py
 
 bench-all: bench

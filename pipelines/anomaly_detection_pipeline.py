@@ -68,7 +68,7 @@ MAPS = ("change", "contrast")
 SHARED = ("meddiffusers_anomaly_maps_v1.py", "meddiffusers_slices_v1.py")
 SCALES = {"classifier": 100.0, "classifier_free": 3.0, "none": 0.0}  # s by default
 PAPER_PIXELS = 256**2  # of the pictures whose gradient scale s is
-TIMES = (0.2, 0.25, 0.3)  # of a contrast, as parts of the way to pure noise: lesions fade, anatomy is still seen
+TIMES = (0.15, 0.2, 0.25)  # of a contrast, as parts of the way to pure noise: lesions fade, anatomy is still seen
 
 
 @dataclass
@@ -79,7 +79,7 @@ class AnomalyDetectionPipelineOutput(BaseOutput):
         picture a list of 8-bit PIL images, one for each sequence.
     anomaly_map: (N, H, W), in the unit of the intensities, at least 0.
     mask: (N, H, W) uint8, 1 where the map exceeds the threshold (PIL: mode "L", 255 there).
-    score: (N,), the mean of the map over the hundredth of the pixels where it is largest.
+    score: (N,), by how much the hundredth of the pixels where the map is largest exceeds the head's mean.
     threshold: of the mask.
 
     For scans, counterfactual, map and mask are each a `Scan` on the voxels of the subject's files, and `score` is that
@@ -194,8 +194,8 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
         inversion_rounds: network passes for each step to the noise; more bring the picture back more exactly.
         map_from: "change" or "contrast"; by default the second where the unet knows labels.
         num_noises: of a contrast, at each of its times.
-        smoothing: σ in pixels of a Gaussian that the map is smoothed by; by default 0 of a change, and of a contrast
-            `SMOOTHING`.
+        smoothing: σ of a Gaussian that the map is smoothed by, as a part of its height; by default 0 of a change, and
+            `SMOOTHING` of a contrast.
         batch_size: pictures that the networks see at once.
         generator: of all noise that is drawn: one for all, or a list of one for each picture. Without one the noise of
             a contrast is always the same.
@@ -424,12 +424,13 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
         threshold: float | None,
         output_type: str,
     ) -> AnomalyDetectionPipelineOutput:
-        threshold = otsu(anomaly[(pictures > 0).any(dim=1)]) if threshold is None else float(threshold)
+        head = (pictures > 0).any(dim=1)
+        threshold = otsu(anomaly[head]) if threshold is None else float(threshold)
         found: dict[str, Any] = {
             "counterfactual": counterfactual,
             "anomaly_map": anomaly,
             "mask": (anomaly > threshold).byte(),
-            "score": slice_scores(anomaly),
+            "score": slice_scores(anomaly, head),
         }
         if output_type != "pt":
             found = {name: tensor.numpy() for name, tensor in found.items()}

@@ -5,6 +5,7 @@ A file of plain functions that a published pipeline imports from beside it; it i
 | here | shape |
 |---|---|
 | maps | (N, H, W) float32, the higher the more anomalous |
+| head | (N, H, W) bool, the pixels that are not black in every sequence |
 """
 
 from __future__ import annotations
@@ -14,20 +15,25 @@ from scipy import ndimage
 
 PUBLISHED_AS = "meddiffusers_anomaly_maps_v1"  # file name in a repository; here the same, so that both find it
 TOP = 0.01  # part of the pixels, those of the largest map, that a slice's score is the mean of
-SMOOTHING = 2.0  # pixels, σ of the Gaussian that makes a map of single pixels' noise one of places
+SMOOTHING = 1 / 32  # σ over height of the Gaussian that makes a map of single pixels' noise one of places
 BINS = 256  # of Otsu's histogram
 
 
-def smoothed(maps: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Maps under a Gaussian of `sigma` pixels; as they are if 0."""
-    if not sigma:
+def smoothed(maps: torch.Tensor, part: float) -> torch.Tensor:
+    """Maps under a Gaussian whose σ is this part of their height; as they are if 0."""
+    if not part:
         return maps
+    sigma = part * maps.shape[1]
     return torch.from_numpy(ndimage.gaussian_filter(maps.cpu().numpy(), (0, sigma, sigma)))
 
 
-def slice_scores(maps: torch.Tensor) -> torch.Tensor:
-    """(N,): the mean of each map over the hundredth of its pixels where it is largest."""
-    return maps.flatten(1).topk(max(1, round(TOP * maps[0].numel())), dim=1).values.mean(dim=1)
+def slice_scores(maps: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
+    """(N,): by how much the hundredth of its pixels where a map is largest exceeds the head, bool (N, H, W); means.
+
+    Maps of some slices are higher everywhere, as those of an uneven brain; what is sick stands out.
+    """
+    highest = maps.flatten(1).topk(max(1, round(TOP * maps[0].numel())), dim=1).values.mean(dim=1)
+    return highest - (maps * head).sum(dim=(1, 2)) / head.sum(dim=(1, 2)).clamp_min(1)
 
 
 def otsu(values: torch.Tensor) -> float:

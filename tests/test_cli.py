@@ -14,13 +14,20 @@ import PIL.Image
 import pytest
 import torch
 import yaml
+from contracts.pipeline_contract import seeded
 from diffusers import DDIMScheduler
 from hub_fixtures import FACTS, REPORT, stock_pipeline
-from small_segmentation import pipeline_of, small_unet
+from small_segmentation import NETWORK, pipeline_of, small_unet
 from typer.main import get_command
 from typer.testing import CliRunner, Result
 
-from meddiffusers import AttributeVAE, AttributeVAEPipeline
+from meddiffusers import (
+    AnomalyDetectionPipeline,
+    AttributeVAE,
+    AttributeVAEPipeline,
+    DenoisingUNet,
+    ReversibleDDIMScheduler,
+)
 from meddiffusers.cli import app, main
 from meddiffusers.data.digit_attributes import DIGIT_ATTRIBUTES, measure_digits
 from meddiffusers.data.digits import digits
@@ -73,6 +80,10 @@ def checkpoints(pipeline: AttributeVAEPipeline, tmp_path_factory: pytest.TempPat
     REPORT.save(folder / "ar-vae-mnist")
     labels = ("background", "necrosis", "oedema", "enhancing")
     pipeline_of(small_unet(mask_channels=4), labels=labels, spacing=26.0).save_pretrained(folder / "seg-ddpm-brain")
+    with seeded():
+        unet = DenoisingUNet(in_channels=4, sample_size=8, network=NETWORK, id2label=["healthy", "diseased"]).eval()
+    detector = AnomalyDetectionPipeline(unet, ReversibleDDIMScheduler(), spacing=26.0)
+    detector.save_pretrained(folder / "anomaly-ddim-brain")
     shutil.copytree(SHIPPED / "ar-vae-cardiac", folder / "ar-vae-cardiac")  # no small one knows hearts
     return folder
 
@@ -177,6 +188,7 @@ def test_demo_asks_and_measures(pipeline: AttributeVAEPipeline, checkpoints: Pat
     assert sum(name.startswith("ar_vae_digits") for name in names) == 3
     assert sum(name.startswith("scans") for name in names) == 4
     assert sum(name.startswith("segmentation") for name in names) == 3
+    assert sum(name.startswith("anomalies") for name in names) == 2
     assert "tumour_1_t1ce  256 × 256 × 25" in output
     assert f"The page is {tmp_path / 'index.html'}" in output
 

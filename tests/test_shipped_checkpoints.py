@@ -12,6 +12,8 @@ from meddiffusers import PUBLIC
 from meddiffusers.data.brain_phantom.subject import BrainPhantom
 from meddiffusers.data.digits import digits
 from meddiffusers.data.scan import stacked
+from meddiffusers.data.segmentation_slices import INTENSITY_SCALE, stored
+from meddiffusers.data.slices import slices
 from meddiffusers.evaluation.report import Report
 from meddiffusers.hub.card import card_faults
 from meddiffusers.hub.faults import identifier_faults, repository_faults, weight_faults
@@ -34,7 +36,9 @@ def published_sources() -> dict[str, str]:
 
 
 def test_there_is_one() -> None:
-    assert {"ar-vae-mnist", "seg-ddpm-brain"} <= {folder.name for folder in SHIPPED}
+    assert {"anomaly-ddim-brain", "ar-vae-cardiac", "ar-vae-mnist", "seg-ddpm-brain"} <= {
+        folder.name for folder in SHIPPED
+    }
 
 
 @pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
@@ -72,3 +76,25 @@ def test_the_segmentation_model_finds_a_plain_tumour_and_nothing_where_there_is_
             assert 2 * np.count_nonzero(mask & truth) / (mask.sum() + truth.sum()) > 0.8
         else:
             assert not mask.any()
+
+
+def test_the_anomaly_model_finds_plain_tumours_without_outlines_to_learn_from() -> None:
+    pipeline = load(ROOT / "examples" / "checkpoints" / "anomaly-ddim-brain")
+    pipeline.set_progress_bar_config(disable=True)
+    scores: dict[str | None, list[float]] = {"tumour": [], None: []}
+    inside, outside = [], []
+    for seed in (0, 1, 4):
+        for lesion in scores:
+            brain = BrainPhantom(seed, lesion=lesion, difficulty=0.2)
+            height = float(np.median(brain.lesion_heights())) if lesion else 15.0
+            case = brain.slice(height, pipeline.unet.config["sample_size"], pipeline.sequences)
+            picture = stored(np.concatenate([slices(image).array[0] for image in case.images.values()]))
+            found = pipeline(torch.from_numpy(picture.astype(np.float32) / INTENSITY_SCALE), num_inference_steps=1)
+            scores[lesion] += found.score.tolist()
+            if lesion:
+                truth, head = slices(case.lesions).array[0, 0] > 0, picture.max(axis=0) > 0
+                inside.append(found.anomaly_map[0][truth])
+                outside.append(found.anomaly_map[0][head & ~truth])
+    auroc = (np.concatenate(inside)[:, None] > np.concatenate(outside)).mean()
+    assert auroc > 0.95
+    assert min(scores["tumour"]) > 2 * max(scores[None])

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from meddiffusers import AnomalyDetectionPipeline, DenoisingUNet, NoisyClassifier, ReversibleDDIMScheduler
 from meddiffusers.pipelines.anomaly_detection_pipeline import TIMES
-from meddiffusers.pipelines.meddiffusers_anomaly_maps_v1 import otsu, smoothed
+from meddiffusers.pipelines.meddiffusers_anomaly_maps_v1 import otsu, slice_scores, smoothed
 
 LABELS = ["healthy", "diseased"]
 
@@ -232,7 +232,7 @@ def test_smoothing_is_a_gaussian() -> None:
     point[0, 20, 20] = 1
     steps = torch.arange(41.0) - 20
     expected = torch.exp(-(steps[:, None] ** 2 + steps**2) / (2 * 2.0**2)) / (2 * torch.pi * 2.0**2)
-    torch.testing.assert_close(smoothed(point, 2.0)[0], expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(smoothed(point, 2.0 / 41)[0], expected, rtol=0, atol=1e-4)
     assert smoothed(point, 0) is point
 
 
@@ -332,3 +332,10 @@ def test_a_network_that_must_be_told_a_label_is_told_the_target(monkeypatch: pyt
         told.clear()
         pipeline(pictures(1, 4, 8, 8), method=method, target=target, num_inference_steps=2)
         assert told == [LABELS.index(target)] * 4  # to the noise and back
+
+
+def test_a_score_is_how_far_the_highest_stands_out_of_the_head() -> None:
+    maps, head = torch.full((2, 20, 20), 0.2), torch.zeros(2, 20, 20, dtype=torch.bool)
+    head[:, :10] = True
+    maps[1, :2, :2] = 1.0  # a hundredth of the pixels
+    torch.testing.assert_close(slice_scores(maps, head), torch.tensor([0.0, 1.0 - (0.2 + 4 * 0.8 / 200)]))

@@ -48,6 +48,7 @@ def demo(
     scans: Annotated[Path, typer.Option(help="Folder of the shipped scans.")] = Path("examples/scans"),
 ) -> None:
     """Read the shipped scans, run every shipped model once, and write a page of it."""
+    from meddiffusers.demo.anomaly import anomaly_section
     from meddiffusers.demo.digits import digits_section
     from meddiffusers.demo.hearts import hearts_section
     from meddiffusers.demo.page import write_page
@@ -57,6 +58,7 @@ def demo(
     sections = [
         scans_section(scans),
         segmentation_section(checkpoints, scans),
+        anomaly_section(checkpoints, scans),
         hearts_section(checkpoints, scans),
         digits_section(checkpoints),
     ]

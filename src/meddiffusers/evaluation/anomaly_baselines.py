@@ -38,11 +38,12 @@ def of_map(
     result: AnomalyResult, maps: np.ndarray, counterfactuals: np.ndarray | None = None, smoothing: float = 0.0
 ) -> AnomalyResult:
     """Another detector's maps (N, H, W) of the same slices; masks by Otsu, scores by the highest values, as ours."""
+    head = torch.from_numpy(result.head)
     values = smoothed(torch.from_numpy(maps.astype(np.float32)), smoothing)
     return replace(
         result,
         maps=values.numpy(),
-        masks=values.numpy() > otsu(values[torch.from_numpy(result.head)]),
-        scores=slice_scores(values).numpy(),
+        masks=values.numpy() > otsu(values[head]),
+        scores=slice_scores(values, head).numpy(),
         counterfactuals=result.images if counterfactuals is None else counterfactuals,
     )

@@ -62,7 +62,8 @@ class DenoisingTask(SliceTask):
         image = without_some(image, self.config.sequence_dropout, random)
         low, high = self.pipeline.image_range
         x0 = low + (high - low) * image
-        times = focused(spread_times(len(x0), 1, random), *self.config.focus_times, self.config.focus_share)
+        first, last = self.config.focus_times
+        times = focused(spread_times(len(x0), 1, random), first, last, self.config.focus_share)
         timesteps = (times * self.noise.config.num_train_timesteps).long()
         noise = random.randn_like(x0)
         x_t = self.noise.add_noise(x0, noise, timesteps)
