@@ -84,7 +84,12 @@ def slices_panel(result: AnomalyResult) -> PIL.Image.Image:
     }
     highest = float(np.percentile(result.maps[result.head], 99.5))
     ranges = dict.fromkeys(rows, (0.0, 1.0)) | {"anomaly map": (0.0, highest)}
-    return panel(rows, {"picture": [result.lesions[number].replace("_", " ") for number in chosen]}, ranges=ranges)
+    return panel(
+        rows,
+        tile=1.2,
+        titles={"picture": [result.lesions[number].replace("_", " ") for number in chosen]},
+        ranges=ranges,
+    )
 
 
 def _groups(result: AnomalyResult) -> dict[str, np.ndarray]:
