@@ -1,4 +1,9 @@
-"""What more training is worth: figures of the tumours by the minutes that the network was trained to know labels."""
+"""What more training is worth: figures of the tumours by the minutes that the network was trained to know labels.
+
+It reads what training/train_ddpm.py leaves behind with the configurations ddpm_brain.yaml and ddpm_brain_labels.yaml.
+
+    python benchmarks/anomaly_curve.py
+"""
 
 from __future__ import annotations
 
@@ -6,8 +11,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from anomaly import CHECKPOINT
 from anomaly_quality import DATASET, TUMOURS, rows_with_tumour
 from matplotlib.figure import Figure
+from parts import run_parts
 
 from meddiffusers import AnomalyDetectionPipeline, DenoisingUNet
 from meddiffusers.evaluation.anomaly_report import anomaly_metrics
@@ -49,3 +56,7 @@ def _figure(table: list[dict[str, Any]]) -> Figure:
         axis.set(xlabel="minutes of training in focus, two CPU cores", ylabel=name)
     figure.tight_layout()
     return figure
+
+
+if __name__ == "__main__":
+    run_parts("anomaly", __doc__, CHECKPOINT, {"curve": curve})

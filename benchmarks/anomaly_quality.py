@@ -16,7 +16,7 @@ from meddiffusers.evaluation.results import Bar, Metric
 from meddiffusers.hub.load import load
 from meddiffusers.training.segmentation_data import held_out_for
 
-DATASET, MINUTES = "phantom, hard, unseen", 10.0
+DATASET, MINUTES = "phantom, hard, unseen", 20.0
 SLICES = 240  # of 120 subjects
 STEPS = 10  # of the counterfactual, which the map by contrast does not depend on
 TUMOURS = ("AUROC, tumour", "best Dice, tumour")

@@ -225,6 +225,18 @@ def test_without_a_generator_a_contrast_is_always_the_same() -> None:
     call = {"image": pictures(2, 4, 8, 8), "num_inference_steps": 1, "output_type": "pt"}
     one, again, other = (small()(**call, generator=each).anomaly_map for each in (None, None, generator(1)))
     assert torch.equal(one, again) and not torch.allclose(one, other)
+    torch.testing.assert_close(small()(**call, batch_size=1).anomaly_map, one)
+    turned = small()(**{**call, "image": call["image"].flip(0)}).anomaly_map
+    torch.testing.assert_close(turned.flip(0), one)
+
+
+def test_a_contrast_takes_two_labels() -> None:
+    with seeded():
+        unet = DenoisingUNet(in_channels=4, sample_size=8, network=NETWORK, id2label=["healthy"]).eval()
+    pipeline = AnomalyDetectionPipeline(unet, ReversibleDDIMScheduler())
+    assert pipeline._map() == "change"
+    with pytest.raises(ValueError, match="expected one of two or more labels that the unet knows, which are: healthy"):
+        pipeline(pictures(), map_from="contrast")
 
 
 def test_smoothing_is_a_gaussian() -> None:
@@ -280,7 +292,7 @@ def test_a_method_that_the_components_do_not_allow_is_refused() -> None:
     with pytest.raises(ValueError, match=r"target='healthy'; expected one of \(none: it knows no labels\)"):
         small(labels=False)(pictures(), method="classifier_free")
     with pytest.raises(
-        ValueError, match=r"map_from='contrast' and target='healthy'; .*: \(none\). Take map_from='chan"
+        ValueError, match=r"map_from='contrast' and target='healthy'; .* are: \(none\). Take such a target"
     ):
         small(labels=False)(pictures(), map_from="contrast")
 

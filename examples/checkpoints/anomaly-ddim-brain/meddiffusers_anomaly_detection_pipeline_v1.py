@@ -48,7 +48,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
-from .meddiffusers_anomaly_maps_v1 import SMOOTHING, otsu, slice_scores, smoothed
+from .meddiffusers_anomaly_maps_v1 import SMOOTHING, mean_of_present, otsu, slice_scores, smoothed
 from .meddiffusers_slices_v1 import (
     checked_pictures,
     cut_subject,
@@ -198,7 +198,7 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
             `SMOOTHING` of a contrast.
         batch_size: pictures that the networks see at once.
         generator: of all noise that is drawn: one for all, or a list of one for each picture. Without one the noise of
-            a contrast is always the same.
+            a contrast is always the same, and that of every picture.
         threshold: of the mask; by default Otsu's, of all pixels of the call that are not black.
         output_type: "np", "pt" or "pil"; scans come back as scans.
         callback_on_step_end: called as `f(pipeline, step, timestep, tensors)` after each step back from the noise.
@@ -229,14 +229,7 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
                     if noise is None
                     else self._noised(x_0, noise)[part]
                 )
-                for number, timestep in enumerate(self.scheduler.timesteps):
-                    if self.interrupt:
-                        continue
-                    x = self.scheduler.step(predict(x, timestep), timestep, x).prev_sample
-                    if callback_on_step_end is not None:
-                        tensors = dict.fromkeys(callback_on_step_end_tensor_inputs, x)
-                        x = callback_on_step_end(self, number, timestep, tensors).get("latents", x)
-                    bar.update()
+                x = self._led_back(x, predict, callback_on_step_end, callback_on_step_end_tensor_inputs, bar)
                 done.append(self._from_model(x))
                 if map_from == "contrast":
                     own = generator[part] if isinstance(generator, list) else generator
@@ -245,7 +238,7 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
                 else:
                     changes.append((pictures[part] - done[-1]).abs())
         self.maybe_free_model_hooks()
-        changed = smoothed(_mean_of_present(torch.cat(changes), pictures), self._smoothing(map_from, smoothing))
+        changed = smoothed(mean_of_present(torch.cat(changes), pictures), self._smoothing(map_from, smoothing))
         kind = "np" if subject is not None else output_type
         output = self._postprocess(pictures, torch.cat(done), changed, threshold, kind)
         output = output if subject is None else self._restore(subject, output)
@@ -264,7 +257,7 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
         """
         labels = self._labels("classifier_free")
         others = [number for name, number in labels.items() if name != target]
-        generator = generator or torch.Generator().manual_seed(0)
+        generator = generator or [torch.Generator().manual_seed(0) for _ in x_0]  # whichever batch a picture is in
         total = torch.zeros_like(x_0, dtype=torch.float32)
         for share in TIMES:
             timestep = torch.tensor(round(share * self.scheduler.config["num_train_timesteps"]) - 1, device=x_0.device)
@@ -340,10 +333,10 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
         if num_noises < 1 or (smoothing or 0) < 0:
             raise ValueError(f"num_noises={num_noises} and smoothing={smoothing}; expected at least 1 and 0.")
         known = self._labels("classifier_free")
-        if map_from == "contrast" and target not in known:
+        if map_from == "contrast" and (target not in known or len(known) < 2):
             raise ValueError(
-                f"map_from='contrast' and target={target!r}; expected one of the labels that the unet knows: "
-                f"{', '.join(known) or '(none). Take map_from=' + repr('change')}."
+                f"map_from='contrast' and target={target!r}; expected one of two or more labels that the unet knows, "
+                f"which are: {', '.join(known) or '(none)'}. Take such a target, or map_from='change'."
             )
 
     def _check_callback(self, tensors: Sequence[str]) -> None:
@@ -366,7 +359,7 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
 
     def _map(self) -> str:
         """What the unet allows."""
-        return "contrast" if self._labels("classifier_free") else "change"
+        return "contrast" if len(self._labels("classifier_free")) > 1 else "change"
 
     def _smoothing(self, map_from: str, given: float | None) -> float:
         return SMOOTHING * (map_from == "contrast") if given is None else given
@@ -390,6 +383,24 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
             for _ in range(rounds):
                 guess = self.scheduler.invert_step(self.predict(guess, timestep, told), timestep, x, guess).next_sample
             x = guess
+            bar.update()
+        return x
+
+    def _led_back(
+        self,
+        x: torch.Tensor,
+        predict: Callable[[torch.Tensor, Any], torch.Tensor],
+        callback: Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]] | None,
+        names: Sequence[str],
+        bar: Any,
+    ) -> torch.Tensor:
+        """x̂_0 of x_L."""
+        for number, timestep in enumerate(self.scheduler.timesteps):
+            if self.interrupt:
+                continue
+            x = self.scheduler.step(predict(x, timestep), timestep, x).prev_sample
+            if callback is not None:
+                x = callback(self, number, timestep, dict.fromkeys(names, x)).get("latents", x)
             bar.update()
         return x
 
@@ -454,9 +465,3 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
             score=output.score,
             threshold=output.threshold,
         )
-
-
-def _mean_of_present(changes: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
-    """(N, H, W) of (N, C, H, W): the mean over the channels that are not missing, which are black."""
-    present = pictures.amax(dim=(2, 3)) > 0
-    return (changes * present[:, :, None, None]).sum(dim=1) / present.sum(dim=1).clamp_min(1)[:, None, None]

@@ -4,6 +4,7 @@ A file of plain functions that a published pipeline imports from beside it; it i
 
 | here | shape |
 |---|---|
+| changes, pictures | (N, C, H, W) |
 | maps | (N, H, W) float32, the higher the more anomalous |
 | head | (N, H, W) bool, the pixels that are not black in every sequence |
 """
@@ -17,6 +18,12 @@ PUBLISHED_AS = "meddiffusers_anomaly_maps_v1"  # file name in a repository; here
 TOP = 0.01  # part of the pixels, those of the largest map, that a slice's score is the mean of
 SMOOTHING = 1 / 32  # σ over height of the Gaussian that makes a map of single pixels' noise one of places
 BINS = 256  # of Otsu's histogram
+
+
+def mean_of_present(changes: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
+    """(N, H, W) of (N, C, H, W): the mean over the channels that are not missing, which are black."""
+    present = pictures.amax(dim=(2, 3)) > 0
+    return (changes * present[:, :, None, None]).sum(dim=1) / present.sum(dim=1).clamp_min(1)[:, None, None]
 
 
 def smoothed(maps: torch.Tensor, part: float) -> torch.Tensor:
