@@ -15,6 +15,8 @@ from meddiffusers.training.randomness import BatchRandom
 
 TURN, SCALE, SHIFT = math.radians(15), 0.15, 0.08  # radians; part of the size; part of the field of view
 GAIN, GAMMA, NOISE = 0.5, 0.5, 0.04  # largest changes: of the log of the gain and the exponent; σ of the noise
+WEAKENED, BRIGHTER, SHADED, GRAINY = 0.4, 0.2, 0.35, 0.12  # largest changes of a poor scanner's pictures
+SHADES = 4  # knots a side of the shade
 
 
 def moved(image: Tensor, labels: Tensor, random: BatchRandom) -> tuple[Tensor, Tensor]:
@@ -39,6 +41,19 @@ def recoloured(image: Tensor, random: BatchRandom) -> Tensor:
     gain, gamma, noise = (GAIN * drawn[:, :, 0]).exp(), (GAMMA * drawn[:, :, 1]).exp(), NOISE * drawn[:, :, 2].abs()
     bright = gain * image.clamp_min(1e-6) ** gamma + noise * random.randn_like(image)
     return torch.where(image > 0, bright.clamp(0, 1), image)
+
+
+def poorly_scanned(image: Tensor, random: BatchRandom) -> Tensor:
+    """Pictures (B, 1, H, W) in [0, 1] with less contrast, another gain, a smooth shade and Rician noise; 0 stays 0."""
+    count, inside = len(image), image > 0
+    weak, gain, dark, grain = random.rand(count, 4, 1, 1, 1).to(image).unbind(dim=1)
+    level = image.sum(dim=(1, 2, 3), keepdim=True) / inside.sum(dim=(1, 2, 3), keepdim=True).clamp_min(1)
+    knots = random.randn(count, 1, SHADES, SHADES).to(image)
+    shade = F.interpolate(knots, image.shape[2:], mode="bicubic", align_corners=True)
+    signal = level + (1 - WEAKENED * weak) * (image - level)
+    signal = signal * (SHADED * dark * shade + BRIGHTER * (2 * gain - 1)).exp()
+    real, imaginary = (GRAINY * grain * level * random.randn_like(image) for _ in range(2))
+    return torch.where(inside, torch.hypot(signal + real, imaginary).clamp(0, 1), image)
 
 
 def without_some(image: Tensor, probability: float, random: BatchRandom) -> Tensor:

@@ -2,7 +2,7 @@
 
 Loss = cross-entropy and (1 − Dice) of the regions + cross-entropy of the modality + squared error of slice and age, in
 hundreds, + cross-entropy of the sex. What a row does not say counts for nothing. Pictures are mirrored with their
-labels, blurred and noised a little, as generated ones may be.
+labels, and blurred, noised and shaded, as generated ones and those of poorer scanners may be.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from meddiffusers.evaluation.panels import panel
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.text_to_mr_run import asked_of
 from meddiffusers.models.picture_reader import BACKGROUND, NUMBERS, PictureReader
+from meddiffusers.training.augmentation import poorly_scanned
 from meddiffusers.training.fields import Range, check_fields, list_setting, setting
 from meddiffusers.training.losses import soft_dice_loss
 from meddiffusers.training.randomness import BatchRandom
@@ -32,7 +33,7 @@ from meddiffusers.training.task import Validation
 from meddiffusers.training.text_data import TextDataConfig, load_text_data, pictures_of
 from meddiffusers.training.unets import round_to_half
 
-BLUR, NOISE = 0.5, 0.03  # part of the pictures that are blurred; largest σ of the noise
+BLUR, POOR = 0.5, 0.5  # parts of the pictures that are blurred, and that look like a poorer scanner's
 SHOWN, EVALUATED = 8, 768
 
 
@@ -178,9 +179,8 @@ class PictureReadingTask:
 
     def _changed(self, image: Tensor, labels: Tensor, random: BatchRandom) -> tuple[Tensor, Tensor]:
         count = len(image)
-        turned, blurred = (random.rand(count, 1, 1, 1).to(image.device) < part for part in (0.5, BLUR))
+        turned, blurred, poor = (random.rand(count, 1, 1, 1).to(image.device) < part for part in (0.5, BLUR, POOR))
         image = torch.where(turned, image.flip(-1), image)
         labels = torch.where(turned[:, 0], self.mirrored.to(labels.device)[labels].flip(-1), labels)
         image = torch.where(blurred, F.avg_pool2d(image, 3, 1, 1, count_include_pad=False), image)
-        noise = NOISE * random.rand(count, 1, 1, 1).to(image.device) * random.randn_like(image)
-        return torch.where(image > 0, (image + noise).clamp(0, 1), image), labels
+        return torch.where(poor, poorly_scanned(image, random), image), labels

@@ -115,21 +115,25 @@ def _write(folder: Path, rows: datasets.Dataset, pipeline: Any, captions: int, s
         for first in tqdm(range(0, len(rows), BATCH), desc="Latents and tokens", leave=False):
             part = rows.select(range(first, min(first + BATCH, len(rows))))
             moments.append(_moments(pipeline, pictures_of(part)))
-            for number, row in enumerate(part.remove_columns(["image", "regions"]), first):
-                texts = _prompts(row, number, pipeline.tokenizer, pipeline.max_tokens, captions, seed)
-                states, lengths, read = _encoded(pipeline, texts)
-                file.write(states.tobytes())
-                prompts += texts
-                values.append(read.reshape(VIEWS, captions, -1))
-                for length in lengths:
-                    ends.append(total := total + length)
+            texts = [
+                text
+                for number, row in enumerate(part.select_columns(["facts"]), first)
+                for text in _prompts(row, number, pipeline.tokenizer, pipeline.max_tokens, captions, seed)
+            ]
+            states, lengths, read = _encoded(pipeline, texts)
+            file.write(states.tobytes())
+            prompts += texts
+            values.append(read.reshape(len(part), VIEWS, captions, -1))
+            for length in lengths:
+                ends.append(total := total + length)
     width = pipeline.text_encoder.config.hidden_size
     tokens = np.lib.format.open_memmap(folder / "tokens.npy", "w+", np.float16, (total, width))
     tokens[:] = np.memmap(raw, np.float16, "r", shape=(total, width))
     tokens.flush()
     raw.unlink()
     (folder / "prompts.json").write_text(json.dumps(prompts), encoding="utf-8")
-    for name, array in {"moments": np.concatenate(moments), "ends": np.array(ends), "values": np.stack(values)}.items():
+    arrays = {"moments": np.concatenate(moments), "ends": np.array(ends), "values": np.concatenate(values)}
+    for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
 
 
@@ -141,7 +145,7 @@ def _moments(pipeline: Any, images: Tensor) -> np.ndarray:
 
 
 def _encoded(pipeline: Any, texts: list[str]) -> tuple[np.ndarray, list[int], np.ndarray]:
-    """Real tokens (Σ T, W) of texts, how many of each, and their numbers (V·K, Q)."""
+    """Real tokens (Σ T, W) of texts, how many of each, and their numbers (texts, Q)."""
     states, mask = pipeline.encode_text(texts)
     real = torch.cat([one[shown.bool()] for one, shown in zip(states, mask, strict=True)])
     values = np.empty((len(texts), 0), np.float32)

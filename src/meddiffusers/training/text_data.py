@@ -39,7 +39,8 @@ class TextDataConfig:
     spacing: float | None = setting(None, "Edge length of a pixel in mm, to which scans are brought.")
     max_train_samples: int | None = setting(None, "Train on the first so many pictures only.")
     preprocessing_num_workers: int | None = setting(None, "Processes that prepare the data set.")
-    phantom_slices: int = setting(2500, "Training slices of phantoms, one of each subject.")
+    phantom_slices: int = setting(2500, "Training slices of phantoms.")
+    phantom_slices_per_subject: int = setting(1, "Training slices of each subject, who is dear to draw.")
     phantom_test_slices: int = setting(256, "Test slices of phantoms, one of each subject.")
     phantom_seed: int = setting(0, "Seed of the training subjects; the next one is that of the test subjects.")
     phantom_modalities: list[str] = list_setting(["t1", "t2", "flair"], "In each of which a phantom slice is drawn.")
@@ -62,6 +63,7 @@ _RANGES = {
     "max_train_samples": _COUNT,
     "preprocessing_num_workers": _COUNT,
     "phantom_slices": _COUNT,
+    "phantom_slices_per_subject": _COUNT,
     "phantom_test_slices": _COUNT,
     "phantom_seed": Range(0),
 }
@@ -107,10 +109,10 @@ def _phantoms(config: TextDataConfig) -> datasets.DatasetDict:
         "sequences": tuple(config.phantom_modalities),
         "num_proc": config.preprocessing_num_workers,
     }
-    counts = {"train": config.phantom_slices, "test": config.phantom_test_slices}
-    seeds = {"train": config.phantom_seed, "test": config.phantom_seed + 1}
+    per_subject = config.phantom_slices_per_subject
     return datasets.DatasetDict(
-        {name: phantom_text_slices(count, seeds[name], **settings) for name, count in counts.items()}
+        train=phantom_text_slices(config.phantom_slices, config.phantom_seed, per_subject=per_subject, **settings),
+        test=phantom_text_slices(config.phantom_test_slices, config.phantom_seed + 1, **settings),
     )
 
 

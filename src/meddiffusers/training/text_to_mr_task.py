@@ -12,6 +12,7 @@ from typing import Any
 
 import datasets
 import torch
+from accelerate import PartialState
 from diffusers import DDPMScheduler
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
@@ -49,6 +50,7 @@ class TextToMRTask:
     ) -> None:
         self.config = config
         self.pipeline = first_pipeline(data, config)
+        self.pipeline.to(PartialState().device)  # where the engine takes what is trained; the fixed parts go along
         self.pipeline.set_progress_bar_config(disable=True)
         self.splits = splits or load_text_data(data)
         self.dataset_name = Path(data.dataset_name).name  # a folder's place is nobody's business
