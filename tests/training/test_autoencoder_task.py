@@ -72,6 +72,22 @@ def test_a_short_training_leaves_an_autoencoder_with_its_scale(tmp_path: Path) -
     assert AutoencoderTask(DATA, AutoencoderConfig(pretrained_model_name_or_path=str(tmp_path)), task.splits)
 
 
+def test_a_frozen_encoder_makes_the_latents_that_it_made(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="pretrained_model_name_or_path"):
+        AutoencoderConfig(freeze_encoder=True)
+    first = task_of()
+    first.vae.register_to_config(scaling_factor=0.5)
+    first.vae.save_pretrained(tmp_path / "first")
+    task = task_of(pretrained_model_name_or_path=str(tmp_path / "first"), freeze_encoder=True)
+    images = pictures_of(task.splits["test"])
+    before = (reconstructed(task.vae, images) - images).abs().mean()
+    run(task, tmp_path / "second", max_train_steps=40)
+    vae = AutoencoderKL.from_pretrained(tmp_path / "second")
+    assert torch.equal(vae.encode(images).latent_dist.parameters, first.vae.encode(images).latent_dist.parameters)
+    assert vae.config["scaling_factor"] == 0.5
+    assert (reconstructed(vae, images) - images).abs().mean() < 0.7 * before
+
+
 def test_pictures_alike_are_at_no_perceptual_distance() -> None:
     task = task_of(perceptual_weight=1.0)
     images = pictures_of(task.splits["test"])

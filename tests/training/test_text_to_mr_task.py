@@ -72,6 +72,18 @@ class Recorder(nn.Module):
         return SimpleNamespace(sample=0.3 * sample)
 
 
+def test_a_better_decoder_takes_the_place_of_the_repositorys(repository: Path, tmp_path: Path) -> None:
+    vae = load(repository).vae
+    vae.decoder.conv_out.bias.data += 1
+    vae.save_pretrained(tmp_path / "better")
+    task = task_of(repository, vae_name_or_path=str(tmp_path / "better"), vae_subfolder=None)
+    torch.testing.assert_close(task.pipeline.vae.decoder.conv_out.bias, vae.decoder.conv_out.bias)
+    vae.register_to_config(scaling_factor=2 * vae.config["scaling_factor"])
+    vae.save_pretrained(tmp_path / "other")
+    with pytest.raises(ValueError, match="scaling_factor"):
+        task_of(repository, vae_name_or_path=str(tmp_path / "other"), vae_subfolder=None)
+
+
 def test_the_cache_holds_what_the_networks_make() -> None:
     pipeline, rows = small_text_to_mr(positions=512), text_rows(20)
     found = cached(rows, pipeline, captions=2)

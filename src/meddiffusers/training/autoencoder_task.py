@@ -9,7 +9,8 @@ the discriminator D of patches, both in one step (Rombach et al. 2022, section 3
 | β | `kl_weight`, of the divergence summed over a latent picture, over the number of pixels |
 | w_a | `adversarial_weight`; 0: no discriminator |
 
-What the latents' standard deviation is, measured on training pictures, is stored as `scaling_factor`.
+What the latents' standard deviation is, measured on training pictures, is stored as `scaling_factor`. With
+`freeze_encoder` latents and their factor stay as they are, so that a diffusion model of them serves on.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class AutoencoderConfig:
 
     pretrained_model_name_or_path: str | None = setting(None, "Folder or repository of an AutoencoderKL to start from.")
     subfolder: str | None = setting(None, "Where in it the autoencoder is, such as vae.")
+    freeze_encoder: bool = setting(False, "Train its decoder alone, with latents as they are.")
     latent_channels: int = setting(4, "Channels of a latent picture.")
     block_out_channels: list[int] = list_setting([32, 64, 128], "Channels of the levels, each half the size.")
     layers_per_block: int = setting(1, "Residual blocks of a level.")
@@ -62,6 +64,11 @@ class AutoencoderConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, _RANGES)
+        if self.freeze_encoder and not self.pretrained_model_name_or_path:
+            raise ValueError(
+                "freeze_encoder without pretrained_model_name_or_path: a new encoder has learnt nothing yet. Name the "
+                "autoencoder to go on with."
+            )
 
 
 _COUNT, _WEIGHT = Range(1), Range(0)
@@ -79,8 +86,10 @@ _RANGES = {
 class TrainedAutoencoder(AutoencoderKL):
     """Its forward pass does all that training needs, so that processes exchange the gradients of all weights."""
 
-    encode: Any  # of diffusers, whose decorators hide them from type checkers
+    encode: Any  # of diffusers, where type checkers do not see them
     decode: Any
+    encoder: Any
+    quant_conv: Any
 
     def forward(self, sample: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Decoded pictures and the divergence (B,), of pictures in [-1, 1] and unit noise of the latents' shape."""
@@ -106,6 +115,9 @@ class AutoencoderTask:
         self.train_dataset = TextImages(self.splits["train"])
         self.dataset_name = Path(data.dataset_name).name  # a folder's place is nobody's business
         self.vae: Any = first_autoencoder(data, config)
+        if config.freeze_encoder:
+            for part in filter(None, (self.vae.encoder, self.vae.quant_conv)):
+                part.requires_grad_(False)
         self.perceptual = PerceptualDistance() if config.perceptual_weight else None
         self.discriminator = (
             PatchDiscriminator(2, config.discriminator_channels, in_channels=1, num_layers_d=2, norm="INSTANCE")
@@ -155,6 +167,8 @@ class AutoencoderTask:
         vae = AutoencoderKL.from_config(trained.config)
         vae.load_state_dict(trained.state_dict())
         vae = vae.to(trained.device).eval()
+        if self.config.freeze_encoder:
+            return vae
         chosen = torch.linspace(0, len(self.splits["train"]) - 1, min(MEASURED, len(self.splits["train"]))).long()
         images = pictures_of(self.splits["train"].select(chosen.tolist()))
         latents = torch.cat(

@@ -33,7 +33,7 @@ class TextToMRConfig:
     lora_alpha: int | None = setting(None, "Scale of the adapter, over its rank; the rank itself if not given.")
     text_encoder_rank: int | None = setting(None, "Rank of the adapter's part for the text encoder; none if not given.")
 
-    vae_name_or_path: str | None = setting(None, "Folder or repository of the AutoencoderKL.")
+    vae_name_or_path: str | None = setting(None, "Folder or repository of the AutoencoderKL, or of a better decoder.")
     vae_subfolder: str | None = setting(None, "Where in it the autoencoder is, such as vae.")
     text_encoder_name_or_path: str | None = setting(
         None, "Repository of a BERT, CLIP or T5, or a folder with the folders text_encoder and tokenizer."
@@ -104,12 +104,16 @@ def first_pipeline(data: TextDataConfig, config: TextToMRConfig) -> TextToMRPipe
             f"{config.text_encoder_name_or_path!r}; a new model needs both. Train them by "
             "training/train_autoencoder.py and training/train_prompt_encoder.py, or name repositories that hold them."
         )
-    vae = AutoencoderKL.from_pretrained(config.vae_name_or_path, subfolder=config.vae_subfolder or "").eval()
+    vae = _autoencoder(config)
     text_encoder, tokenizer = _text_encoder(config.text_encoder_name_or_path, config.max_tokens)
     width = text_encoder.config.hidden_size
     unet = UNet2DConditionModel(**_denoiser(config, vae, data.resolution), cross_attention_dim=width)
     quantities = QuantityEncoder(QUANTITIES, cross_attention_dim=width) if config.quantities else None
     return TextToMRPipeline(vae, text_encoder, tokenizer, unet, _scheduler(config), quantities, spacing=data.spacing)
+
+
+def _autoencoder(config: TextToMRConfig) -> Any:
+    return AutoencoderKL.from_pretrained(config.vae_name_or_path, subfolder=config.vae_subfolder or "").eval()
 
 
 def _denoiser(config: TextToMRConfig, vae: Any, resolution: int) -> dict[str, Any]:
@@ -158,4 +162,13 @@ def _repository(data: TextDataConfig, config: TextToMRConfig) -> TextToMRPipelin
         raise ValueError(f"{name} holds a {type(pipeline).__name__}; expected a TextToMRPipeline.")
     size = pipeline.vae_scale_factor * pipeline.unet.config["sample_size"]
     check_same(name, {"spacing": pipeline.config["spacing"], "resolution": size}, data)
+    if config.vae_name_or_path:
+        vae = _autoencoder(config)
+        if vae.config["scaling_factor"] != pipeline.vae.config["scaling_factor"]:
+            raise ValueError(
+                f"{config.vae_name_or_path} has scaling_factor={vae.config['scaling_factor']} and that of {name} "
+                f"{pipeline.vae.config['scaling_factor']}: its latents are others, which the denoiser has not learnt. "
+                "Take an autoencoder of which --freeze_encoder kept the latents."
+            )
+        pipeline.register_modules(vae=vae)
     return pipeline
