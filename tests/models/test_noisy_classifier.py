@@ -53,6 +53,8 @@ def test_the_gradient_is_that_of_the_log_probability(frozen: bool) -> None:
     x, times = torch.randn(3, 2, 8, 8, dtype=torch.float64), torch.tensor([0, 400, 999])
     with torch.no_grad():
         gradient = model.gradient(x, times, 1)
+    with torch.inference_mode():
+        torch.testing.assert_close(model.gradient(x + 0, times + 0, 1), gradient)
 
     def log_probability(sample: Tensor) -> Tensor:
         return model(sample, times).logits.log_softmax(dim=1)[:, 1].detach()

@@ -98,6 +98,14 @@ def test_a_wrong_frame_is_drawn_anew_and_no_other(pipe: Any, kind: str, frame: i
     assert not result.after.inconsistent.any() and not result.after.invalid.any()
 
 
+def test_inference_mode_changes_nothing(pipe: Any) -> None:
+    broken = beat()
+    broken[9] = spoilt(broken[9], "jump", SPACING, np.random.default_rng(1))[0]
+    with torch.inference_mode():
+        within = pipe(broken, SPACING, cyclic=True)
+    np.testing.assert_array_equal(within.labels, pipe(broken, SPACING, cyclic=True).labels)
+
+
 def test_end_diastole_and_end_systole_are_kept(pipe: Any) -> None:
     clean = beat(300_600)
     broken, errors = corrupted(clean, SPACING, 5, 0.25)

@@ -319,6 +319,7 @@ class TemporalConsistencyPipeline(DiffusionPipeline):
         moments = self.vae.config["latent_moments"]
         return np.asarray(moments["mean"] if moments else np.zeros(self.vae.config["latent_dim"]))
 
+    @torch.inference_mode(False)  # within that of a caller, too
     @torch.enable_grad()
     def _nearest(self, labels: np.ndarray) -> np.ndarray:
         """Latents (T, K) of the shapes that overlap most with label maps in the window, as no encoder of hearts tells

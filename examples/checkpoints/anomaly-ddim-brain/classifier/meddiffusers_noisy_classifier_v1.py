@@ -150,10 +150,11 @@ class NoisyClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return NoisyClassifierOutput(logits=logits) if return_dict else (logits,)
 
     def gradient(self, sample: Tensor, timestep: Tensor | float | int, label: int) -> Tensor:
-        """∇ log p(label given x_t) in x_t, (B, C, H, W)."""
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(_kept, lambda tensor: tensor):
-            x = sample.detach().requires_grad_()
-            log_probability = self(x, timestep).logits.float().log_softmax(dim=1)[:, label].sum()
+        """∇ log p(label given x_t) in x_t, (B, C, H, W); within `torch.inference_mode`, too."""
+        kept = torch.autograd.graph.saved_tensors_hooks(_kept, lambda tensor: tensor)
+        with torch.inference_mode(False), torch.enable_grad(), kept:
+            x, times = sample.detach().clone().requires_grad_(), torch.as_tensor(timestep).clone()
+            log_probability = self(x, times).logits.float().log_softmax(dim=1)[:, label].sum()
             return torch.autograd.grad(log_probability, x)[0]
 
     def to_json_string(self) -> str:
