@@ -24,7 +24,7 @@ from meddiffusers.evaluation.results import Bar
 from meddiffusers.hub.load import load
 
 BEFORE, RUN = Path("runs/ddpm-brain"), Path("runs/ddpm-brain-labels")  # of training/configs/ddpm_brain(_labels).yaml
-SLICES = 40
+SLICES = 20
 PICTURE = Path("benchmarks/results/anomaly_curve.png")
 
 

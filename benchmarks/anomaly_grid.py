@@ -59,6 +59,8 @@ def _figure(table: list[dict[str, Any]]) -> Figure:
                 scales, values = zip(*((each["s"], each[name]) for each in chosen), strict=True)
                 axis.plot(scales, values, marker="o", label=f"L = {strength:g} T")
             axis.set(xscale="log", xlabel="guidance scale s", ylabel=f"{name}, tumours", title=method.replace("_", "-"))
+            axis.set_xticks(SCALES[method], labels=map(str, SCALES[method]))
+            axis.set_xticks([], minor=True)
             axis.legend(fontsize=7)
     figure.tight_layout()
     return figure
