@@ -12,7 +12,20 @@ from scipy import ndimage
 from torch import Tensor
 
 from meddiffusers.training import BatchRandom
-from meddiffusers.training.augmentation import GAIN, GAMMA, NOISE, SCALE, SHIFT, TURN, moved, recoloured, without_some
+from meddiffusers.training.augmentation import (
+    BRIGHTER,
+    GAIN,
+    GAMMA,
+    NOISE,
+    SCALE,
+    SHIFT,
+    TURN,
+    WEAKENED,
+    moved,
+    poorly_scanned,
+    recoloured,
+    without_some,
+)
 
 SIZE = 40
 
@@ -166,3 +179,31 @@ def test_processes_together_do_what_one_does(change: Callable[[Tensor, BatchRand
     assert torch.equal(torch.cat(parts), whole)
     assert torch.equal(change(image, BatchRandom(9)), whole)
     assert not torch.equal(change(image, BatchRandom(10)), whole)
+
+
+def disc() -> Tensor:
+    """(1, 1, H, W): 0.6 within a circle, 0.3 around it, 0 outside the head."""
+    y, x = torch.meshgrid(*[torch.linspace(-1, 1, SIZE)] * 2, indexing="ij")
+    radius = (x**2 + y**2).sqrt()
+    return (0.3 * (radius < 0.9) + 0.3 * (radius < 0.4))[None, None]
+
+
+def test_a_poor_scanner_weakens_the_contrast_about_the_mean_and_changes_the_gain() -> None:
+    image = disc()
+    level, inside = image[image > 0].mean(), image > 0
+    unchanged = poorly_scanned(image, Fixed(0.0, _1=0.5))
+    torch.testing.assert_close(unchanged, image)
+    weak = poorly_scanned(image, Fixed(0.0, _0=1.0, _1=0.5))[inside]
+    torch.testing.assert_close(weak, (level + (1 - WEAKENED) * (image - level))[inside])
+    bright = poorly_scanned(image, Fixed(0.0, _1=1.0))
+    torch.testing.assert_close(bright, image * math.exp(BRIGHTER))
+
+
+def test_poor_scans_of_pictures_differ_and_nothing_comes_outside_the_head() -> None:
+    images = disc().repeat(6, 1, 1, 1)
+    poor = poorly_scanned(images, BatchRandom(0))
+    assert (poor[images == 0] == 0).all() and poor.min() >= 0 and poor.max() <= 1
+    assert poor.flatten(1).std(dim=0).max() > 0.02
+    for one in poor:
+        assert np.corrcoef(one.flatten(), images[0].flatten())[0, 1] > 0.8
+    assert (poorly_scanned(torch.zeros(1, 1, SIZE, SIZE), BatchRandom(0)) == 0).all()
