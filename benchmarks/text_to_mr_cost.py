@@ -31,6 +31,7 @@ def cost(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     few = {name: split.select(range(BATCH)) for name, split in splits.items()}
     settings = {"pretrained_model_name_or_path": str(checkpoint), "captions_per_image": 1}
     task = TextToMRTask(data, TextToMRConfig(**settings), few)
+    task.pipeline.to("cpu")  # where the batches below are, also on a machine with a GPU
     with_cache, without = _a_step(task, few["train"], seed)
     bars = [
         Bar(f"cost: a picture, {STEPS} steps, over its network passes", whole / bare, "<=", 1.05),
