@@ -16,6 +16,20 @@ def medians_in_turn(*runs: Callable[[], None], rounds: int) -> list[float]:
     return [statistics.median(own) for own in times]
 
 
+def ratio_in_turn(one: Callable[[], None], other: Callable[[], None], rounds: int) -> tuple[float, float]:
+    """How many times as long the first takes, the median over rounds of both; and its own median in seconds.
+
+    Each round starts with another of the two, so that neither always finds the machine as the other leaves it.
+    """
+    ratios, times = [], []
+    for number in range(rounds):
+        pair = (one, other) if number % 2 == 0 else (other, one)
+        seconds = dict(zip(pair, map(seconds_of, pair), strict=True))
+        ratios.append(seconds[one] / seconds[other])
+        times.append(seconds[one])
+    return statistics.median(ratios), statistics.median(times)
+
+
 def seconds_of(run: Callable[[], None]) -> float:
     """Of one call."""
     start = time.perf_counter()

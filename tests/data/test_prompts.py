@@ -15,6 +15,7 @@ from meddiffusers.data.prompts import (
     mirrored_prompt,
     read_prompt,
     slice_facts,
+    varied,
     write_prompt,
     write_prompt_within,
 )
@@ -58,6 +59,16 @@ def test_regions_may_be_chosen() -> None:
     facts = SliceFacts("flair", volumes={10: 700, 48: 720, 14: 90, 16: 5000})
     assert read_prompt(write_prompt(facts, 1, regions=2)).volumes == {16: 5000, 49: 720}
     assert read_prompt(write_prompt(facts, 1, regions=[14, 48, 53])).volumes == {14: 90, 49: 720}
+
+
+def test_varied_facts_name_all_regions_or_some_of_the_largest() -> None:
+    facts = SliceFacts("t1", "F", 63, volumes={10: 700, 48: 720, 14: 90, 16: 5000})
+    told = [varied(facts, seed) for seed in range(400)]
+    assert told == [varied(facts, seed) for seed in range(400)]
+    assert all(each == facts.with_largest(len(each.volumes)) for each in told)
+    assert {len(each.volumes) for each in told} == {0, 1, 2, 3, 4}
+    assert 0.5 < sum(each == facts for each in told) / len(told) < 0.7  # a half, and a fifth of the other
+    assert len({write_prompt(each, seed).split()[0] for seed, each in enumerate(told) if each == facts}) > 1
 
 
 @pytest.mark.parametrize(

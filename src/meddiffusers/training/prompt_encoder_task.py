@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import BertConfig, BertForMaskedLM, BertModel, BertTokenizer
 
-from meddiffusers.data.prompts import write_prompt
+from meddiffusers.data.prompts import varied, write_prompt
 from meddiffusers.data.text_slices import facts_of
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.results import Metric, run_facts
@@ -73,7 +73,8 @@ class Prompts:
         return len(self.facts)
 
     def __getitem__(self, index: int) -> str:
-        return write_prompt(self.facts[index], seed=global_random.getrandbits(31))  # the engine seeds it
+        seed = global_random.getrandbits(31)  # the engine seeds it
+        return write_prompt(varied(self.facts[index], seed), seed)
 
 
 class PromptModel(nn.Module):
@@ -113,6 +114,8 @@ class PromptEncoderTask:
             num_attention_heads=config.num_attention_heads,
             intermediate_size=config.intermediate_size,
             max_position_embeddings=config.max_tokens,
+            hidden_dropout_prob=0.0,  # no prompt comes twice
+            attention_probs_dropout_prob=0.0,
         )
         self.model = PromptModel(bert, len(QUANTITIES))
 

@@ -27,7 +27,7 @@ from accelerate import PartialState
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from meddiffusers.data.prompts import write_prompt_within
+from meddiffusers.data.prompts import varied, write_prompt_within
 from meddiffusers.data.text_slices import facts_of
 from meddiffusers.training.randomness import derive_seed
 from meddiffusers.training.text_data import pictures_of
@@ -36,7 +36,7 @@ VIEWS = 2
 BATCH = 16  # pictures that the networks see at once
 ARRAYS = ("moments", "tokens", "ends", "values")
 logger = logging.getLogger(__name__)
-_VERSION = 1  # of what stands in the folder: raise it with every change that a cache must not outlive
+_VERSION = 2  # of what stands in the folder: raise it with every change that a cache must not outlive
 
 
 class CachedText:
@@ -99,12 +99,12 @@ def cached(rows: datasets.Dataset, pipeline: Any, captions: int, seed: int = 0) 
 
 def _prompts(row: dict[str, Any], number: int, tokenizer: Any, max_tokens: int, captions: int, seed: int) -> list[str]:
     """V·K prompts of a row, those of the mirrored picture last."""
-    facts = facts_of(row)
-    return [
-        write_prompt_within(said, tokenizer, max_tokens, derive_seed(seed, number, view, caption))
-        for view, said in enumerate((facts, facts.mirrored()))
-        for caption in range(captions)
-    ]
+    facts, prompts = facts_of(row), []
+    for view, said in enumerate((facts, facts.mirrored())):
+        for caption in range(captions):
+            own = derive_seed(seed, number, view, caption)
+            prompts.append(write_prompt_within(varied(said, own), tokenizer, max_tokens, own))
+    return prompts
 
 
 @torch.no_grad()
