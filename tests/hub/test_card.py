@@ -179,7 +179,7 @@ def test_facts_are_read(tmp_path: Path) -> None:
         ({"limitations": ""}, r"missing \['limitations'\], unknown nothing"),
         (
             {"licence": ..., "license": "mit"},
-            r"missing \['licence'\], unknown \['license'\]. Expected the fields \['cit",
+            r"missing \['licence'\], unknown \['license'\]. Expected the fields \['base_model', 'cit",
         ),
         ({"colour": "red"}, r"facts\.yaml: missing nothing, unknown \['colour'\]"),
     ],

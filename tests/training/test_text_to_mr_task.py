@@ -15,7 +15,6 @@ from small_text_to_mr import small_text_to_mr, text_rows
 from torch import Tensor, nn
 
 from meddiffusers import TextToMRPipeline
-from meddiffusers.data.prompts import mirrored_prompt
 from meddiffusers.evaluation.text_to_mr_run import drawn
 from meddiffusers.hub.load import load
 from meddiffusers.training import BatchRandom

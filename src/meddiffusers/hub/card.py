@@ -39,7 +39,10 @@ _HOLES = re.compile(r"\[More Information Needed\]|\{\{|\}\}|\bTODO\b|\bTBD\b|\bn
 
 @dataclass(frozen=True)
 class Facts:
-    """What a card says that is not measured; the fields of `model_cards/*.yaml`."""
+    """What a card says that is not measured; the fields of `model_cards/*.yaml`.
+
+    base_model: the repository that an adapter belongs to, where an adapter alone is published.
+    """
 
     name: str
     repo_id: str
@@ -59,6 +62,7 @@ class Facts:
     citation: str
     tags: Sequence[str] = ()
     datasets: Sequence[str] = ()
+    base_model: str = ""
 
     @classmethod
     def read(cls, path: Path) -> Facts:
@@ -69,7 +73,7 @@ class Facts:
         """
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         fields = set(cls.__dataclass_fields__)
-        required = fields - {"tags", "datasets"}
+        required = fields - {"tags", "datasets", "base_model"}
         missing = required - {name for name, value in content.items() if value}
         unknown = content.keys() - fields
         if missing or unknown:
@@ -93,7 +97,8 @@ def write_card(facts: Facts, report: Report) -> ModelCard:
         license=facts.licence,
         library_name="diffusers",
         pipeline_tag=facts.pipeline_tag,
-        tags=["meddiffusers", "medical-imaging", *facts.tags],
+        tags=["meddiffusers", "medical-imaging", *(["lora"] if facts.base_model else []), *facts.tags],
+        base_model=facts.base_model or None,
         datasets=list(facts.datasets) or None,
         eval_results=[
             EvalResult(

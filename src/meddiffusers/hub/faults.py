@@ -15,6 +15,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+ADAPTER = "pytorch_lora_weights.safetensors"  # as diffusers names it
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 PICKLE_STARTS = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 TEXTS = {".json", ".jsonl", ".md", ".yaml", ".yml", ".txt", ".csv", ".tsv", ".html"}
@@ -47,6 +48,16 @@ def repository_faults(folder: Path) -> list[str]:
     for name, (library, class_name) in _components(index).items():
         faults += _component_faults(folder, name, library, class_name)
     return faults
+
+
+def adapter_faults(folder: Path) -> list[str]:
+    """Faults of a LoRA adapter that is a repository by itself: weights that are none of an adapter."""
+    try:
+        with safe_open(folder / ADAPTER, framework="pt") as weights:
+            foreign = [name for name in weights.keys() if "lora" not in name]  # noqa: SIM118  it is no mapping
+    except (SafetensorError, OSError):
+        return []  # damaged, which `weight_faults` says
+    return [f"{ADAPTER} holds {foreign[0]}, … beside an adapter. Write it by save_lora_weights."] if foreign else []
 
 
 def weight_faults(folder: Path, within: str = ".") -> list[str]:

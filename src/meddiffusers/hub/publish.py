@@ -18,7 +18,14 @@ from huggingface_hub import HfApi, ModelCard
 
 from meddiffusers.evaluation.report import Report
 from meddiffusers.hub.card import Facts, card_faults, write_card
-from meddiffusers.hub.faults import RepositoryError, identifier_faults, repository_faults, weight_faults
+from meddiffusers.hub.faults import (
+    ADAPTER,
+    RepositoryError,
+    adapter_faults,
+    identifier_faults,
+    repository_faults,
+    weight_faults,
+)
 
 # What a folder may hold besides the repository: the rest of a training run.
 _NOT_PUBLISHED = ("checkpoint-*", "repository", "validation", "logs", "log.jsonl", ".*", "__pycache__")
@@ -37,6 +44,24 @@ def write_repository(pipeline: DiffusionPipeline, report: Report, facts: Facts, 
         write_card(facts, report).save(staged / "README.md")
         _raise_faults(staged)
         _forget_local_paths(staged)
+        _replace(folder, staged)
+    return folder
+
+
+def write_adapter(weights: Path, report: Report, facts: Facts, folder: Path) -> Path:
+    """Write the repository of a LoRA adapter alone, whose base is `facts.base_model`, in the place of what was there.
+
+    weights: a file as `save_lora_weights` writes it.
+
+    Raises:
+        RepositoryError: weights that are none of an adapter, or a card with holes. Nothing is written then.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _staging(folder.parent) as staged:
+        shutil.copyfile(weights, staged / ADAPTER)
+        report.save(staged)
+        write_card(facts, report).save(staged / "README.md")
+        _raise_faults(staged)
         _replace(folder, staged)
     return folder
 
@@ -145,7 +170,9 @@ def _raise_faults(folder: Path) -> None:
     readme = folder / "README.md"
     text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
     card = card_faults(text, folder) if text else ["There is no card (README.md). Pass card= or write the repository."]
-    faults = [*repository_faults(folder), *weight_faults(folder), *identifier_faults(folder)]
+    alone = (folder / ADAPTER).is_file() and not (folder / "model_index.json").is_file()
+    faults = [*(adapter_faults if alone else repository_faults)(folder)]
+    faults += [*weight_faults(folder), *identifier_faults(folder)]
     faults += [f"Card: {fault}" for fault in card]
     if faults:
         raise RepositoryError("The repository", list(dict.fromkeys(faults)))

@@ -12,11 +12,10 @@ from accelerate import PartialState
 
 from meddiffusers.evaluation.report import Report
 from meddiffusers.hub.card import Facts
-from meddiffusers.hub.publish import publish, write_repository
+from meddiffusers.hub.faults import ADAPTER
+from meddiffusers.hub.publish import publish, write_adapter, write_repository
 from meddiffusers.training.config import TrainingConfig
 from meddiffusers.training.engine import TrainingResult
-
-ADAPTER = "pytorch_lora_weights.safetensors"  # as diffusers names it
 
 
 @dataclass
@@ -39,8 +38,8 @@ def finish(
 ) -> None:
     """Evaluates the pipeline on the main process, and writes or publishes the repository if there are facts.
 
-    Where an adapter was trained, the repository holds it, for `load_lora_weights`, beside the whole pipeline with the
-    adapter fused into its weights, for `from_pretrained`.
+    Where an adapter was trained, the repository holds it alone, if the facts name its `base_model`; else beside the
+    whole pipeline with the adapter fused into its weights.
     """
     if not PartialState().is_main_process:
         return
@@ -49,13 +48,20 @@ def finish(
     print(f"Figures are in '{report.save(result.output_dir)}', pictures beside them.")
     if facts is None:
         return
-    adapter = result.output_dir / ADAPTER
-    if adapter.is_file():
-        result.pipeline.fuse_lora()
-        result.pipeline.unload_lora_weights()
-    repository = write_repository(result.pipeline, report, facts, result.output_dir / "repository")
-    if adapter.is_file():
-        shutil.copyfile(adapter, repository / ADAPTER)
+    repository = _written(result, report, facts)
     print(f"The repository is in '{repository}'.")
     if training.push_to_hub and training.hub_model_id:
         print(publish(repository, training.hub_model_id, private=training.hub_private_repo))
+
+
+def _written(result: TrainingResult, report: Report, facts: Facts) -> Path:
+    adapter, folder = result.output_dir / ADAPTER, result.output_dir / "repository"
+    if not adapter.is_file():
+        return write_repository(result.pipeline, report, facts, folder)
+    if facts.base_model:
+        return write_adapter(adapter, report, facts, folder)
+    result.pipeline.fuse_lora()
+    result.pipeline.unload_lora_weights()
+    write_repository(result.pipeline, report, facts, folder)
+    shutil.copyfile(adapter, folder / ADAPTER)
+    return folder
