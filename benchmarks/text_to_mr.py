@@ -1,7 +1,7 @@
 """The shipped text-to-MR model: prompts, what it draws, steps, cost, its adapter, the paper's networks.
 
-The judge is `runs/picture-reader-brain`, which training/train_picture_reader.py makes. Each part writes its results,
-benchmarks/results/text_to_mr_PART.json, once it is done.
+The judge is `examples/checkpoints/picture-reader-brain`, made by training/train_picture_reader.py. Each part writes its
+results, benchmarks/results/text_to_mr_PART.json, once it is done.
 
     python benchmarks/text_to_mr.py [--only prompts|quality|steps|cost|lora|paper]
 """

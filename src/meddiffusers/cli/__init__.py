@@ -54,11 +54,13 @@ def demo(
     from meddiffusers.demo.page import write_page
     from meddiffusers.demo.scans import scans_section
     from meddiffusers.demo.segmentation import segmentation_section
+    from meddiffusers.demo.text_to_mr import text_to_mr_section
 
     sections = [
         scans_section(scans),
         segmentation_section(checkpoints, scans),
         anomaly_section(checkpoints, scans),
+        text_to_mr_section(checkpoints),
         hearts_section(checkpoints, scans),
         digits_section(checkpoints),
     ]

@@ -53,7 +53,7 @@ def draw(
 
 def evaluate_text_to_mr(
     repository: Repository,
-    reader: Annotated[Path, typer.Option(help="Folder of the PictureReader that judges, see train_picture_reader.py.")],
+    reader: Annotated[str, typer.Option(help="Folder or repository of the PictureReader that judges.")],
     data: Annotated[str, typer.Argument(help="'phantom', or a folder of scans.")] = "phantom",
     data_table: Annotated[str | None, typer.Option("--table", help="Of the folder: a row for each scan.")] = None,
     labels_column: Annotated[str | None, typer.Option(help="Column of label maps.")] = None,
