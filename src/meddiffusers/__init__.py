@@ -14,6 +14,8 @@ from meddiffusers.registration import register
 if TYPE_CHECKING:
     from meddiffusers.models.attribute_vae import AttributeVAE
     from meddiffusers.models.denoising_unet import DenoisingUNet
+    from meddiffusers.models.monai_autoencoder import MonaiAutoencoderKL
+    from meddiffusers.models.monai_unet import MonaiUNet
     from meddiffusers.models.noisy_classifier import NoisyClassifier
     from meddiffusers.models.picture_reader import PictureReader
     from meddiffusers.models.quantity_encoder import QuantityEncoder
@@ -35,6 +37,8 @@ PUBLIC = {
     "AttributeVAEPipeline": "meddiffusers.pipelines.attribute_vae_pipeline",
     "ConditionalSegmentationPipeline": "meddiffusers.pipelines.conditional_segmentation_pipeline",
     "DenoisingUNet": "meddiffusers.models.denoising_unet",
+    "MonaiAutoencoderKL": "meddiffusers.models.monai_autoencoder",
+    "MonaiUNet": "meddiffusers.models.monai_unet",
     "NoisyClassifier": "meddiffusers.models.noisy_classifier",
     "PictureReader": "meddiffusers.models.picture_reader",
     "QuantityEncoder": "meddiffusers.models.quantity_encoder",
@@ -52,6 +56,8 @@ __all__ = [
     "AttributeVAEPipeline",
     "ConditionalSegmentationPipeline",
     "DenoisingUNet",
+    "MonaiAutoencoderKL",
+    "MonaiUNet",
     "NoisyClassifier",
     "PictureReader",
     "QuantityEncoder",

@@ -54,6 +54,12 @@ def assert_near(output: Any, expected: Any, dtype: torch.dtype) -> None:
         assert deviation <= CLOSE[dtype] * reference.abs().max()
 
 
+def takes_an_adapter(module: nn.Module) -> bool:
+    """peft 0.21 merges an adapter of a 1×1×1 convolution wrongly."""
+    pointwise = isinstance(module, nn.Conv3d) and set(module.kernel_size) == {1}
+    return isinstance(module, LORA_TARGETS) and not pointwise
+
+
 def differs(output: Any, other: Any) -> bool:
     return any(not torch.equal(a, b) for a, b in zip(tensors(output), tensors(other), strict=True))
 
@@ -254,16 +260,18 @@ class ModelContract:
             with pytest.raises(ValueError, match="does not support gradient checkpointing"):
                 model.enable_gradient_checkpointing()
             return
-        expected = self.gradients(model.train())
-        expected = {name: gradient.clone() for name, gradient in expected.items() if gradient is not None}
-        model.enable_gradient_checkpointing()
+        found = []
+        for enable in (model.disable_gradient_checkpointing, model.enable_gradient_checkpointing):
+            enable()
+            gradients = self.gradients(model.train())
+            found.append({name: gradient.clone() for name, gradient in gradients.items() if gradient is not None})
         assert model.is_gradient_checkpointing
-        torch.testing.assert_close(self.gradients(model), expected)
+        torch.testing.assert_close(found[1], found[0])
 
     def test_lora(self) -> None:
         model = self.build().requires_grad_(False)  # as an adapter leaves it: frozen weights may have another kernel
         expected = self.output(model)
-        targets = [name for name, module in model.named_modules() if isinstance(module, LORA_TARGETS)]
+        targets = [name for name, module in model.named_modules() if takes_an_adapter(module)]
         adapter = peft.LoraConfig(r=2, target_modules=targets, init_lora_weights=False)
         adapted = peft.get_peft_model(model, adapter)
         output = self.output(adapted)

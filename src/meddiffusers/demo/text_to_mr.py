@@ -84,9 +84,9 @@ def _person(pipeline: Any) -> SliceFacts:
     return facts_of(rows[0])
 
 
-def _with_ventricles(facts: SliceFacts, mm3: float) -> SliceFacts:
+def _with_ventricles(facts: SliceFacts, mm3: int) -> SliceFacts:
     """Half of the volume on each side, and all else as it is."""
-    return replace(facts, volumes={**facts.volumes, **dict.fromkeys(BODIES, mm3 / 2)})
+    return replace(facts, volumes={**facts.volumes, **dict.fromkeys(BODIES, mm3 // 2)})
 
 
 def _drawn(pipeline: Any, asked: Sequence[SliceFacts], seeds: Sequence[int]) -> np.ndarray:
