@@ -13,6 +13,7 @@ from meddiffusers.registration import register
 
 if TYPE_CHECKING:
     from meddiffusers.models.attribute_vae import AttributeVAE
+    from meddiffusers.models.conditioned_unet import ConditionedUNet
     from meddiffusers.models.denoising_unet import DenoisingUNet
     from meddiffusers.models.monai_autoencoder import MonaiAutoencoderKL
     from meddiffusers.models.monai_unet import MonaiUNet
@@ -36,6 +37,7 @@ PUBLIC = {
     "AttributeVAE": "meddiffusers.models.attribute_vae",
     "AttributeVAEPipeline": "meddiffusers.pipelines.attribute_vae_pipeline",
     "ConditionalSegmentationPipeline": "meddiffusers.pipelines.conditional_segmentation_pipeline",
+    "ConditionedUNet": "meddiffusers.models.conditioned_unet",
     "DenoisingUNet": "meddiffusers.models.denoising_unet",
     "MonaiAutoencoderKL": "meddiffusers.models.monai_autoencoder",
     "MonaiUNet": "meddiffusers.models.monai_unet",
@@ -55,6 +57,7 @@ __all__ = [
     "AttributeVAE",
     "AttributeVAEPipeline",
     "ConditionalSegmentationPipeline",
+    "ConditionedUNet",
     "DenoisingUNet",
     "MonaiAutoencoderKL",
     "MonaiUNet",

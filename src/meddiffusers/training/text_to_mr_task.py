@@ -157,7 +157,7 @@ class TextToMRTask:
     def _told(
         self, modules: Mapping[str, nn.Module], batch: dict[str, Tensor], random: BatchRandom
     ) -> tuple[Tensor, Tensor]:
-        """Tokens (B, T, W) of text and numbers, and which are real; of some pictures the text's, or the empty text's."""
+        """Tokens (B, T, W) of text and numbers, and which are real; of some pictures those of the text or of none."""
         mask, values = batch["mask"], batch["values"]
         left_out = (random.rand(len(mask)) < self.config.prompt_dropout).to(mask.device)
         if "input_ids" in batch:  # an adapter changes what the empty text becomes, too
@@ -167,7 +167,9 @@ class TextToMRTask:
             tokens, mask = _replaced(batch["tokens"], mask, self.empty, left_out)
         if self.pipeline.quantity_encoder is None:
             return tokens, mask
-        alone = (random.rand(len(mask)) < self.config.prompt_dropout).to(mask.device)  # text whose numbers are but words
+        alone = (random.rand(len(mask)) < self.config.prompt_dropout).to(
+            mask.device
+        )  # text whose numbers are but words
         known = ~values.isnan() & ~(left_out | alone)[:, None]
         encoder = modules.get("quantity_encoder", self.pipeline.quantity_encoder)
         numbers = encoder(values.nan_to_num(), known).tokens
