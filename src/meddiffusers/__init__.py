@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from meddiffusers.pipelines.anomaly_detection_pipeline import AnomalyDetectionPipeline
     from meddiffusers.pipelines.attribute_vae_pipeline import AttributeVAEPipeline
     from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
+    from meddiffusers.pipelines.latent_diffusion_pipeline import LatentDiffusionPipeline
     from meddiffusers.pipelines.temporal_consistency_pipeline import TemporalConsistencyPipeline
     from meddiffusers.pipelines.text_to_mr_pipeline import TextToMRPipeline
     from meddiffusers.pipelines.unconditional_pipeline import UnconditionalPipeline
@@ -39,6 +40,7 @@ PUBLIC = {
     "ConditionalSegmentationPipeline": "meddiffusers.pipelines.conditional_segmentation_pipeline",
     "ConditionedUNet": "meddiffusers.models.conditioned_unet",
     "DenoisingUNet": "meddiffusers.models.denoising_unet",
+    "LatentDiffusionPipeline": "meddiffusers.pipelines.latent_diffusion_pipeline",
     "MonaiAutoencoderKL": "meddiffusers.models.monai_autoencoder",
     "MonaiUNet": "meddiffusers.models.monai_unet",
     "NoisyClassifier": "meddiffusers.models.noisy_classifier",
@@ -59,6 +61,7 @@ __all__ = [
     "ConditionalSegmentationPipeline",
     "ConditionedUNet",
     "DenoisingUNet",
+    "LatentDiffusionPipeline",
     "MonaiAutoencoderKL",
     "MonaiUNet",
     "NoisyClassifier",

@@ -34,11 +34,9 @@ class TestConditionedUNet(ModelContract, PublishedContract):
 
     def test_the_gradient_reaches_every_parameter(self) -> None:
         """But for those that weigh tokens against each other, of which there is but one."""
-        idle = [
-            name for name, gradient in self.gradients(self.build()).items() if gradient is None or not gradient.any()
-        ]
-        assert idle and all(part in name for name in idle for part in ["transformer_blocks"])
-        assert all(any(part in name for part in ("attn2.to_q", "attn2.to_k", "norm2", "norm3")) for name in idle)
+        gradients = self.gradients(self.build())
+        idle = [name for name, gradient in gradients.items() if gradient is None or not gradient.any()]
+        assert all(any(part in name for part in ("attn2.to_q", "attn2.to_k", "norm2")) for name in idle)
 
 
 class TestConditionedUNetOfMasks(ModelContract, PublishedContract):
