@@ -52,11 +52,12 @@ class LatentDiffusionPipelineOutput(BaseOutput):
 class LatentDiffusionPipeline(UNetLoraMixin, DiffusionPipeline):
     """New pictures or volumes.
 
-    vae: a `MonaiAutoencoderKL`, or diffusers' `AutoencoderKL`, of intensities in [-1, 1].
+    vae: a `MonaiAutoencoderKL`, or diffusers' `AutoencoderKL`.
     unet: a `ConditionedUNet`.
     scheduler: any scheduler of diffusers with `set_timesteps(num_inference_steps)`.
     sequences: names of the autoencoder's channels, in their order.
     spacing: edge length in mm of the voxels; None if unknown.
+    image_range: what the intensities 0 and 1 are to the autoencoder.
 
     Raises:
         ValueError: parts that do not fit together, with what to change.
@@ -76,12 +77,17 @@ class LatentDiffusionPipeline(UNetLoraMixin, DiffusionPipeline):
         scheduler: SchedulerMixin,
         sequences: Mapping[Any, str] | list[str] | tuple[str, ...] | None = None,
         spacing: float | None = None,
+        image_range: Mapping[Any, float] | list[float] | tuple[float, float] = (-1.0, 1.0),
     ) -> None:
         super().__init__()
         self.register_modules(vae=vae, unet=unet, scheduler=scheduler)
         count = vae.config["out_channels"]
         names = [f"channel {number}" for number in range(count)] if sequences is None else sequences
-        self.register_to_config(sequences=numbered(names), spacing=None if spacing is None else float(spacing))
+        self.register_to_config(
+            sequences=numbered(names),
+            spacing=None if spacing is None else float(spacing),
+            image_range={number: float(end) for number, end in numbered(image_range).items()},
+        )
         channels = {"vae": vae.config["latent_channels"], "unet": unet.config["latent_channels"]}
         dims = {"vae": vae.config.get("spatial_dims", 2), "unet": unet.config["spatial_dims"]}
         if len(set(channels.values())) > 1 or len(set(dims.values())) > 1 or len(self.sequences) != count:
@@ -100,6 +106,11 @@ class LatentDiffusionPipeline(UNetLoraMixin, DiffusionPipeline):
     def sequences(self) -> tuple[str, ...]:
         """Names of the channels, in their order."""
         return in_order(self.config["sequences"])
+
+    @property
+    def image_range(self) -> tuple[float, float]:
+        """What the intensities 0 and 1 are to the autoencoder."""
+        return self.config["image_range"]["0"], self.config["image_range"]["1"]
 
     @property
     def vae_scale_factor(self) -> int:
@@ -210,13 +221,16 @@ class LatentDiffusionPipeline(UNetLoraMixin, DiffusionPipeline):
 
     def encode(self, pictures: torch.Tensor) -> torch.Tensor:
         """Latents of pictures or volumes (N, C, …) in [0, 1]."""
-        found = self.vae.encode((2 * pictures - 1).to(self._execution_device, self.vae.dtype)).latent_dist
+        low, high = self.image_range
+        scaled = low + (high - low) * pictures
+        found = self.vae.encode(scaled.to(self._execution_device, self.vae.dtype)).latent_dist
         return (found.mode() * self.vae.config["scaling_factor"]).to(self.unet.dtype)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Pictures or volumes (N, C, …) in [0, 1] of latents."""
         z = (latents / self.vae.config["scaling_factor"]).to(self.vae.dtype)
-        return ((self.vae.decode(z).sample.float() + 1) / 2).clamp(0, 1)
+        low, high = self.image_range
+        return ((self.vae.decode(z).sample.float() - low) / (high - low)).clamp(0, 1)
 
     # Saving
 

@@ -95,6 +95,31 @@ def autoencoder(
     console.print(f"The autoencoder is {output}")
 
 
+@convert.command("monai-bundle")
+def monai_bundle(
+    folder: Annotated[Path, typer.Argument(help="The bundle, with the folders configs and models.")],
+    output: Annotated[Path, typer.Option(help="Folder of the repository to write.")],
+    scaling_factor: Annotated[
+        float | None, typer.Option(help="By which latents were multiplied in training, if the bundle does not say.")
+    ] = None,
+    covariates: Annotated[
+        str, typer.Option(help="Names of the network's additional channels, in their order, with commas between.")
+    ] = "",
+    spacing: Annotated[float | None, typer.Option(help="Edge length of a voxel in mm.")] = None,
+) -> None:
+    """A latent diffusion model of MONAI's zoo, with weights of today's or of GenerativeModels' names, as a pipeline.
+
+    Covariates are numbers from 0 to 1, as bundles take them: their ranges stand in unet/config.json, to be set.
+    """
+    from meddiffusers.convert.monai_bundle import convert_bundle
+
+    _check_new(output)
+    names = [name.strip() for name in covariates.split(",") if name.strip()]
+    ranges = {name: [0.0, 1.0] for name in names} or None
+    convert_bundle(folder, scaling_factor=scaling_factor, covariates=ranges, spacing=spacing).save_pretrained(output)
+    console.print(f"The repository is {output}")
+
+
 def _check_new(output: Path) -> None:
     if output.exists() and any(output.iterdir()):
         raise ValueError(f"{output} is not empty; expected a new folder.")
