@@ -1,4 +1,4 @@
-"""convert.monai_bundle against outputs recorded with GenerativeModels' code and MONAI's own loading; what it refuses."""
+"""convert.monai_bundle against outputs recorded with GenerativeModels' code and MONAI's loading; what it refuses."""
 
 from __future__ import annotations
 

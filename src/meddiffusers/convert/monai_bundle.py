@@ -84,8 +84,8 @@ def unet_of(
     if len(covariates or {}) != told or described.get("cross_attention_dim", told or None) not in (told, None):
         raise ValueError(
             f"The network has {told} channels beside the latents' {channels} and tokens of "
-            f"{described.get('cross_attention_dim')}; got {len(covariates or {})} covariates. Name as many as channels; a "
-            "network of other tokens (text, say) cannot be converted."
+            f"{described.get('cross_attention_dim')}; got {len(covariates or {})} covariates. Name as many as channels "
+            "(a network of other tokens, of text, cannot be converted)."
         )
     network = {name: value for name, value in described.items() if name not in DERIVED}
     unet = ConditionedUNet(
