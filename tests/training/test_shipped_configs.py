@@ -20,6 +20,7 @@ from meddiffusers.training.segmentation_model import SegmentationModelConfig
 from meddiffusers.training.temporal_consistency import ConsistencyConfig
 from meddiffusers.training.text_data import TextDataConfig
 from meddiffusers.training.text_to_mr_model import TextToMRConfig
+from meddiffusers.training.volume_data import VolumeDataConfig
 
 CONFIGS = sorted((Path(__file__).parents[2] / "training" / "configs").glob("*.yaml"))
 KINDS: dict[str, tuple[Any, ...]] = {
@@ -33,6 +34,7 @@ KINDS: dict[str, tuple[Any, ...]] = {
     "temporal_consistency": (ConsistencyConfig,),  # which trains nothing
     "text_to_mr": (TextDataConfig, TextToMRConfig),
     "vae": (AttributeVAEConfig,),
+    "volume_autoencoder": (VolumeDataConfig, AutoencoderConfig),
 }
 
 

@@ -1,9 +1,9 @@
-"""Training data of a model of whole volumes: one kind of row, here of brain phantoms.
+"""Training data of a model of whole volumes: one kind of row, of brain phantoms or of anyone's scans.
 
 image    (C, X, Y, Z) int16   round(`INTENSITY_SCALE` × intensity), with intensities within [0, 1]; RAS
-regions  (X, Y, Z) int16      FreeSurfer's label ids of `data.regions`, 0 elsewhere
+regions  (X, Y, Z) int16      FreeSurfer's label ids of `data.regions`, 0 elsewhere; of phantoms alone
 subject  string               whose brain it is
-age (years), sex ("F", "M"), brain_volume_ml, ventricular_volume_ml: covariates, as they were measured on the anatomy
+and covariates: of phantoms age (years), sex ("F", "M"), brain_volume_ml, ventricular_volume_ml; of scans the table's
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ import torch
 
 from meddiffusers.data.brain_phantom.population import VERSION
 from meddiffusers.data.brain_phantom.subject import EXTENT, BrainPhantom
-from meddiffusers.data.segmentation_slices import stored
+from meddiffusers.data.io import read
+from meddiffusers.data.scan import stacked
+from meddiffusers.data.segmentation_slices import INTENSITY_SCALE, stored
+from meddiffusers.data.transforms import Preparation
 
 COVARIATES = ("age", "sex", "brain_volume_ml", "ventricular_volume_ml")
 WRITTEN_AT_ONCE = 16  # rows: at 2 mm about 50 MB of memory
@@ -77,3 +80,61 @@ def _rows(
             }
     finally:
         torch.set_num_threads(threads)
+
+
+def scan_volumes(
+    scans: datasets.Dataset,
+    *,
+    spacing: float,
+    size: tuple[int, int, int],
+    sequences: Sequence[str],
+    covariates: Sequence[str] = (),
+    num_proc: int | None = None,
+) -> datasets.Dataset:
+    """Scans as `load_scans` gives them on voxels of `spacing` mm, cut or padded about the middle of the foreground.
+
+    sequences: columns of scans of one channel each, on one grid; covariates: columns that are taken as they are.
+
+    Raises:
+        ValueError: columns that are not there, and what `Preparation` refuses, with the row's number.
+    """
+    if missing := [name for name in (*sequences, *covariates) if name not in scans.column_names]:
+        raise ValueError(
+            f"The scans have no column {', '.join(missing)}; they have {', '.join(scans.column_names)}. Name those "
+            "that there are."
+        )
+    kept = {name: scans.features[name] for name in covariates}
+    features = datasets.Features(
+        image=datasets.Array4D((len(sequences), *size), "int16"), subject=datasets.Value("string"), **kept
+    )
+    settings = {"spacing": spacing, "size": size, "sequences": tuple(sequences), "covariates": tuple(covariates)}
+    return scans.map(
+        _row_of_scan,
+        with_indices=True,
+        fn_kwargs={**settings, "version": _VERSION},
+        remove_columns=scans.column_names,
+        features=features,
+        writer_batch_size=WRITTEN_AT_ONCE,
+        num_proc=num_proc,
+    )
+
+
+def _row_of_scan(
+    row: dict[str, Any],
+    index: int,
+    spacing: float,
+    size: tuple[int, int, int],
+    sequences: tuple[str, ...],
+    covariates: tuple[str, ...],
+    version: int,
+) -> dict[str, Any]:
+    try:
+        scan = stacked([read(row[name], modality=name) for name in sequences])
+        image = Preparation(spacing=spacing, size=size)(scan).image
+    except ValueError as error:
+        raise ValueError(f"Row {index}: {error}") from None
+    return {
+        "image": np.rint(image.array * INTENSITY_SCALE).astype(np.int16),
+        "subject": str(row.get("subject") or index),
+        **{name: row[name] for name in covariates},
+    }

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import datasets
 import numpy as np
@@ -111,16 +111,22 @@ class AutoencoderTask:
         splits: Mapping[str, datasets.Dataset] | None = None,
     ) -> None:
         self.config = config
-        self.splits = splits or load_text_data(data)
+        self.splits = splits or self._load(data)
         self.train_dataset = TextImages(self.splits["train"])
         self.dataset_name = Path(data.dataset_name).name  # a folder's place is nobody's business
-        self.vae: Any = first_autoencoder(data, config)
+        self.vae: Any = self._first(data, config)
         if config.freeze_encoder:
             for part in filter(None, (self.vae.encoder, self.vae.quant_conv)):
                 part.requires_grad_(False)
         self.perceptual = PerceptualDistance() if config.perceptual_weight else None
         self.discriminator = (
-            PatchDiscriminator(2, config.discriminator_channels, in_channels=1, num_layers_d=2, norm="INSTANCE")
+            PatchDiscriminator(
+                self.dims,
+                config.discriminator_channels,
+                in_channels=self.vae.config["in_channels"],
+                num_layers_d=2,
+                norm="INSTANCE",
+            )
             if config.adversarial_weight
             else None
         )
@@ -131,20 +137,22 @@ class AutoencoderTask:
         return {"vae": self.vae} | ({"discriminator": self.discriminator} if self.discriminator else {})
 
     def collate(self, items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Pictures (B, 1, H, W) in [0, 1]."""
+        """Pictures (B, 1, H, W), or volumes (B, C, X, Y, Z), in [0, 1]."""
         return {"image": torch.stack([item["image"] for item in items])}
 
     def loss(
         self, modules: Mapping[str, nn.Module], batch: dict[str, Tensor], random: BatchRandom
     ) -> dict[str, Tensor]:
         """The terms above."""
-        image = mirrored(batch["image"], batch["image"], random)[0]
+        image = self._mirrored(batch["image"], random)
         decoded, divergence = modules["vae"](2 * image - 1, random.randn(*self._latent_shape(image)).to(image))
         decoded = (decoded.float() + 1) / 2
         terms = {"error": (decoded - image).abs().mean(), "kl": divergence.mean() / image[0].numel()}
         total = terms["error"] + self.config.kl_weight * terms["kl"]
         if self.perceptual is not None:
-            terms["perceptual"] = self.perceptual.to(image.device)(decoded, image)
+            seen = self._seen(decoded, image, random)
+            distance = self.perceptual.to(image.device)
+            terms["perceptual"] = torch.stack([distance(*pair) for pair in seen]).mean()
             total = total + self.config.perceptual_weight * terms["perceptual"]
         if "discriminator" in modules:
             fooled, terms["discriminator"] = _adversarial(modules["discriminator"], decoded, image)
@@ -154,7 +162,8 @@ class AutoencoderTask:
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
         """Test pictures, and what comes back of them."""
         images = pictures_of(self.splits["test"].select(range(min(SHOWN, len(self.splits["test"])))))
-        rows = {"picture": images[:, 0].numpy(), "decoded": reconstructed(modules["vae"], images)[:, 0].numpy()}
+        decoded = reconstructed(modules["vae"], images)
+        rows = {"picture": self._flat(images), "decoded": self._flat(decoded)}
         error = float(np.abs(rows["picture"] - rows["decoded"]).mean())
         return Validation({"error": error}, {"decoded": panel(rows, ranges=dict.fromkeys(rows, (0.0, 1.0)))})
 
@@ -164,7 +173,7 @@ class AutoencoderTask:
         trained: Any = modules["vae"]
         if self.config.half_weights:
             round_to_half(trained)
-        vae = AutoencoderKL.from_config(trained.config)
+        vae = self.published.from_config(trained.config)
         vae.load_state_dict(trained.state_dict())
         vae = vae.to(trained.device).eval()
         if self.config.freeze_encoder:
@@ -178,31 +187,53 @@ class AutoencoderTask:
         return vae
 
     def save(self, pipeline: Any, folder: Path) -> None:
-        """As `AutoencoderKL.from_pretrained` reads it."""
+        """As the `from_pretrained` of its class reads it."""
         pipeline.save_pretrained(folder)
 
-    def evaluate(self, pipeline: AutoencoderKL, seed: int = 0) -> Report:
+    def evaluate(self, pipeline: Any, seed: int = 0) -> Report:
         """Figures and pictures of test pictures that went through it."""
         rows = self.splits["test"].select(range(min(EVALUATED, len(self.splits["test"]))))
         images = pictures_of(rows)
         return evaluate_autoencoder(
-            images[:, 0].numpy(),
-            reconstructed(pipeline, images)[:, 0].numpy(),
-            rows["subject"],
+            self._flat(images),
+            self._flat(reconstructed(pipeline, images)),
+            np.repeat(rows["subject"], len(self._flat(images[:1]))).tolist(),
             dataset=f"{self.dataset_name}, test subjects",
             seed=seed,
         )
 
-    def _latent_shape(self, image: Tensor) -> tuple[int, int, int, int]:
-        """Of the latents of pictures (B, 1, H, W)."""
+    # What is otherwise for volumes
+
+    dims: ClassVar[int] = 2
+    published: ClassVar[Any] = AutoencoderKL
+
+    def _load(self, data: Any) -> datasets.DatasetDict:
+        return load_text_data(data)
+
+    def _first(self, data: Any, config: AutoencoderConfig) -> Any:
+        return first_autoencoder(data, config)
+
+    def _mirrored(self, image: Tensor, random: BatchRandom) -> Tensor:
+        return mirrored(image, image, random)[0]
+
+    def _seen(self, decoded: Tensor, image: Tensor, random: BatchRandom) -> list[tuple[Tensor, Tensor]]:
+        """Pairs of pictures (B, 1, H, W) that are compared by their looks."""
+        return [(decoded, image)]
+
+    def _flat(self, images: Tensor) -> np.ndarray:
+        """As pictures (N, H, W) to measure and to look at."""
+        return images[:, 0].numpy()
+
+    def _latent_shape(self, image: Tensor) -> tuple[int, ...]:
+        """Of the latents of pictures."""
         config = self.vae.config
-        factor = 2 ** (len(config["block_out_channels"]) - 1)
-        return len(image), config["latent_channels"], image.shape[2] // factor, image.shape[3] // factor
+        factor = 2 ** (len(config.get("channels") or config["block_out_channels"]) - 1)
+        return len(image), config["latent_channels"], *(side // factor for side in image.shape[2:])
 
 
 @torch.no_grad()
 def reconstructed(vae: Any, images: Tensor) -> Tensor:
-    """What comes back of pictures (N, 1, H, W) in [0, 1], from the means of their latents."""
+    """What comes back of pictures or volumes (N, C, …) in [0, 1], from the means of their latents."""
     parts = [
         vae.decode(vae.encode((2 * part - 1).to(vae.device)).latent_dist.mean).sample for part in images.split(BATCH)
     ]

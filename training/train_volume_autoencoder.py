@@ -1,0 +1,33 @@
+"""Train the autoencoder whose latents a diffusion model of volumes works on.
+
+    accelerate launch training/train_volume_autoencoder.py --config training/configs/volume_autoencoder_brain.yaml
+    accelerate launch training/train_volume_autoencoder.py --config training/configs/volume_autoencoder_brain.yaml \\
+        --dataset_name FOLDER --table TABLE.csv --sequences image --covariates age sex --output_dir runs/mine
+
+Every line of the YAML file is also an option of the command line, which wins. The output folder opens with
+`MonaiAutoencoderKL.from_pretrained`, its `scaling_factor` measured; it holds `metrics.json` and pictures.
+"""
+
+from __future__ import annotations
+
+from accelerate.utils import set_seed
+
+from meddiffusers.training.autoencoder_task import AutoencoderConfig
+from meddiffusers.training.config import TrainingConfig
+from meddiffusers.training.engine import train
+from meddiffusers.training.parsing import parse_config
+from meddiffusers.training.publishing import finish
+from meddiffusers.training.volume_autoencoder_task import VolumeAutoencoderTask
+from meddiffusers.training.volume_data import VolumeDataConfig
+
+
+def main() -> None:
+    """Train, and evaluate."""
+    data, model, training = parse_config(VolumeDataConfig, AutoencoderConfig, TrainingConfig)
+    set_seed(training.seed)  # the network's first weights
+    task = VolumeAutoencoderTask(data, model)
+    finish(train(task, training), task.evaluate, training, facts=None)
+
+
+if __name__ == "__main__":
+    main()
