@@ -21,6 +21,7 @@ from meddiffusers.training.temporal_consistency import ConsistencyConfig
 from meddiffusers.training.text_data import TextDataConfig
 from meddiffusers.training.text_to_mr_model import TextToMRConfig
 from meddiffusers.training.volume_data import VolumeDataConfig
+from meddiffusers.training.volume_diffusion_model import VolumeDiffusionConfig
 
 CONFIGS = sorted((Path(__file__).parents[2] / "training" / "configs").glob("*.yaml"))
 KINDS: dict[str, tuple[Any, ...]] = {
@@ -35,6 +36,7 @@ KINDS: dict[str, tuple[Any, ...]] = {
     "text_to_mr": (TextDataConfig, TextToMRConfig),
     "vae": (AttributeVAEConfig,),
     "volume_autoencoder": (VolumeDataConfig, AutoencoderConfig),
+    "volume_diffusion": (VolumeDataConfig, VolumeDiffusionConfig),
 }
 
 

@@ -79,7 +79,7 @@ def cached(rows: datasets.Dataset, pipeline: Any, captions: int, seed: int = 0) 
     Raises:
         ValueError: a prompt whose first sentence alone is too long for the text encoder.
     """
-    weights = [_digest(part) for part in (pipeline.vae, pipeline.text_encoder)]
+    weights = [digest(part) for part in (pipeline.vae, pipeline.text_encoder)]
     names = getattr(pipeline.quantity_encoder, "id2label", {})
     key = [_VERSION, rows._fingerprint, captions, seed, pipeline.max_tokens, *weights, *names.values()]
     name = hashlib.blake2b("-".join(map(str, key)).encode(), digest_size=8).hexdigest()
@@ -155,7 +155,7 @@ def _encoded(pipeline: Any, texts: list[str]) -> tuple[np.ndarray, list[int], np
     return real.cpu().to(torch.float16).numpy(), mask.sum(dim=1).tolist(), values
 
 
-def _digest(module: nn.Module) -> str:
+def digest(module: nn.Module) -> str:
     """Of all weights."""
     hashed = hashlib.blake2b(digest_size=8)
     for name, tensor in module.state_dict().items():

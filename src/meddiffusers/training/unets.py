@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,10 +86,10 @@ def noise_scheduler(prediction_type: str, variance_type: str) -> DDIMScheduler |
     return DDIMScheduler(**settings)
 
 
-def add_adapter(unet: Any, rank: int, alpha: int | None) -> None:
+def add_adapter(unet: Any, rank: int, alpha: int | None, layers: Sequence[str] = ADAPTED) -> None:
     """Adds a LoRA adapter to a model, the only thing left to train; its scale is alpha / rank, 1 if not given."""
     unet.requires_grad_(False)
-    unet.add_adapter(LoraConfig(r=rank, lora_alpha=alpha or rank, target_modules=list(ADAPTED)))
+    unet.add_adapter(LoraConfig(r=rank, lora_alpha=alpha or rank, target_modules=list(layers)))
 
 
 def save_adapter(pipeline: Any, folder: Path) -> None:

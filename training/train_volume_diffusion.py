@@ -1,0 +1,39 @@
+"""Train a latent diffusion model of volumes that is told covariates, or fine-tune one by a LoRA adapter.
+
+    accelerate launch training/train_volume_diffusion.py --config training/configs/volume_diffusion_brain.yaml
+    accelerate launch training/train_volume_diffusion.py --config training/configs/volume_diffusion_brain.yaml \\
+        --dataset_name FOLDER --table TABLE.csv --sequences image --covariates age sex --output_dir runs/mine
+
+Every line of the YAML file is also an option of the command line, which wins. Covariates are columns of the table, each
+a number or a word; their ranges are stored with the model. The output folder opens with
+`DiffusionPipeline.from_pretrained`, or, with `--rank`, with `pipe.load_lora_weights`; it holds `metrics.json` and
+pictures. `--card FACTS.yaml` also writes a whole repository with its model card, which `--push_to_hub --hub_model_id
+me/name` publishes.
+"""
+
+from __future__ import annotations
+
+from accelerate.utils import set_seed
+
+from meddiffusers.training.config import TrainingConfig
+from meddiffusers.training.engine import train
+from meddiffusers.training.parsing import parse_config
+from meddiffusers.training.publishing import CardConfig, finish
+from meddiffusers.training.volume_data import VolumeDataConfig
+from meddiffusers.training.volume_diffusion_model import VolumeDiffusionConfig
+from meddiffusers.training.volume_diffusion_task import VolumeDiffusionTask
+
+
+def main() -> None:
+    """Train, evaluate, and write or publish the repository if asked to."""
+    data, model, training, publishing = parse_config(
+        VolumeDataConfig, VolumeDiffusionConfig, TrainingConfig, CardConfig
+    )
+    facts = publishing.facts(training)
+    set_seed(training.seed)  # the network's first weights
+    task = VolumeDiffusionTask(data, model)
+    finish(train(task, training), task.evaluate, training, facts)
+
+
+if __name__ == "__main__":
+    main()
