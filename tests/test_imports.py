@@ -21,11 +21,11 @@ PUBLISHABLE = (PACKAGE / "models", PACKAGE / "schedulers", ROOT / "pipelines")
 SOURCES = (PACKAGE, ROOT / "pipelines", ROOT / "training")
 
 # Each layer imports itself and the ranks that follow, not what stands beside it.
-RANKS = (("cli",), ("demo",), ("training", "convert"), ("hub",), ("evaluation",), ("data",), ("types",))
+RANKS = (("cli",), ("demo",), ("training", "convert", "generation"), ("hub",), ("evaluation",), ("data",), ("types",))
 RANK = {layer: rank for rank, layers in enumerate(RANKS) for layer in layers}
 DIRECTION = " → ".join(" | ".join(layers) for layers in RANKS)
 PARTS = ("models", "schedulers", "pipelines")
-USERS_OF_PARTS = ("cli", "demo", "training", "convert", "hub", "evaluation", *PARTS)
+USERS_OF_PARTS = ("cli", "demo", "training", "convert", "generation", "hub", "evaluation", *PARTS)
 ROOTS = ("", "registration")  # the package itself, and what makes diffusers find its classes
 PUBLISHABLE_MAY_IMPORT = sys.stdlib_module_names | {
     "numpy", "scipy", "torch", "diffusers", "transformers", "peft", "PIL", "monai",

@@ -14,6 +14,7 @@ from meddiffusers.cli.anomaly import detect, evaluate_anomaly
 from meddiffusers.cli.console import console, errors, table
 from meddiffusers.cli.convert import convert
 from meddiffusers.cli.data import data
+from meddiffusers.cli.generation import generate
 from meddiffusers.cli.repositories import Repository, Revision, pipeline_of
 from meddiffusers.cli.segmentation import evaluate_segmentation, segment
 from meddiffusers.cli.temporal import evaluate_temporal, repair
@@ -34,6 +35,7 @@ app.command()(detect)
 evaluate.command("segmentation")(evaluate_segmentation)
 evaluate.command("anomaly")(evaluate_anomaly)
 app.command()(draw)
+app.command()(generate)
 evaluate.command("text-to-mr")(evaluate_text_to_mr)
 app.command()(repair)
 evaluate.command("temporal")(evaluate_temporal)

@@ -1,0 +1,95 @@
+"""`meddiffusers generate`: whole data sets of drawn volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from meddiffusers.cli.console import console
+from meddiffusers.cli.repositories import Repository, Revision, pipeline_of
+
+
+def generate(
+    repository: Repository,
+    out: Annotated[Path, typer.Option(help="Folder of the data set, new or begun before.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="How many.")] = 100,
+    covariates: Annotated[
+        Path | None, typer.Option(help="Table (.csv, .xlsx) whose joint distribution the covariates are drawn from.")
+    ] = None,
+    as_rows: Annotated[bool, typer.Option(help="Take the table's rows one after the other instead.")] = False,
+    known: Annotated[
+        str, typer.Option(help="Training data to look for copies of: 'phantom', a folder of scans, or 'none'.")
+    ] = "none",
+    num_inference_steps: Annotated[int, typer.Option(min=1, help="Of the scheduler.")] = 50,
+    guidance_scale: Annotated[float, typer.Option(min=1, help="Towards the covariates; 1: none.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="With a sample's number it decides all of it.")] = 0,
+    shard_size: Annotated[int, typer.Option(min=1, help="Samples of a file.")] = 100,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples that are drawn at once.")] = 4,
+    push_to_hub: Annotated[str | None, typer.Option(help="Data set to publish to, 'owner/name', in pieces.")] = None,
+    revision: Revision = None,
+) -> None:
+    """Draw a data set: NIfTI in Parquet shards, a card, copies and failures marked. The same command goes on with it.
+
+    Under `accelerate launch -m meddiffusers.cli generate …` the work is split over processes and machines.
+    """
+    from meddiffusers.generation.bulk import Order, generate
+
+    pipeline = _latent_diffusion(repository, revision)
+    settings: dict[str, Any] = {"num_inference_steps": num_inference_steps}
+    if guidance_scale != 1:
+        settings["guidance_scale"] = guidance_scale
+    order = Order(Path(repository).name, n, seed, shard_size, batch_size, settings)
+    names = list(pipeline.unet.config["covariates"] or {})
+    source = None if covariates is None else _source(covariates, as_rows, names)
+    gate = None if known == "none" else _gate(known, pipeline)
+    console.print(f"The data set is in {out}, its card is {generate(pipeline, order, out, source, gate)}")
+    if push_to_hub:
+        from huggingface_hub import HfApi
+
+        api = HfApi()
+        api.create_repo(push_to_hub, repo_type="dataset", exist_ok=True)
+        api.upload_large_folder(repo_id=push_to_hub, repo_type="dataset", folder_path=out)
+        console.print(f"Published: {push_to_hub}")
+
+
+def _latent_diffusion(repository: str, revision: str | None) -> Any:
+    from accelerate import PartialState
+
+    from meddiffusers.pipelines.latent_diffusion_pipeline import LatentDiffusionPipeline
+
+    pipeline: Any = pipeline_of(repository, revision, LatentDiffusionPipeline)
+    pipeline.to(PartialState().device)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _source(table: Path, as_rows: bool, names: Sequence[str]) -> Any:
+    from meddiffusers.data.sets.tables import read_table
+    from meddiffusers.generation.covariates import JointDistribution, TableRows
+
+    if not names:
+        raise ValueError("The model is told no covariates; leave --covariates out.")
+    rows = [{name: row.get(name) for name in names} for row in read_table(table)]
+    if not any(value is not None for row in rows for value in row.values()):
+        raise ValueError(f"{table} says nothing of {', '.join(names)}. Give a table with columns of these names.")
+    filled = [name for name in names if any(row[name] is not None for row in rows)]
+    return TableRows(rows) if as_rows else JointDistribution.fit(rows, filled)
+
+
+def _gate(known: str, pipeline: Any) -> Any:
+    from meddiffusers.data.segmentation_slices import INTENSITY_SCALE
+    from meddiffusers.generation.gate import Gate
+    from meddiffusers.training.volume_data import VolumeDataConfig, load_volume_data
+
+    config = VolumeDataConfig(
+        dataset_name=known,
+        sequences=list(pipeline.sequences),
+        covariates=[],
+        spacing=pipeline.config["spacing"],
+        size=[pipeline.vae_scale_factor * side for side in pipeline.unet.config["sample_size"]],
+    )
+    rows = load_volume_data(config)["train"].with_format("numpy")
+    return Gate.of((row["image"].astype("float32") / INTENSITY_SCALE for row in rows), axis=1)

@@ -1,0 +1,200 @@
+"""A data set of drawn volumes or pictures: split over processes, resumable, each a function of (seed, number)."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from accelerate import PartialState
+from tqdm.auto import tqdm
+
+from meddiffusers.evaluation.results import hardware, write_json, write_text
+from meddiffusers.generation.covariates import CovariateSource
+from meddiffusers.generation.gate import Gate
+from meddiffusers.generation.shards import Shards
+
+PLAN, CARD = "generation.json", "README.md"
+PATIENCE, PAUSE = 3600.0, 1.0  # seconds that the first process waits for a shard of another's, and looks again
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be made.
+
+    repository: whose model; n: how many; settings: of the pipeline's call.
+    shard_size, batch_size: samples of a file, and of a call; the samples do not change with the number of processes.
+    """
+
+    repository: str
+    n: int
+    seed: int = 0
+    shard_size: int = 100
+    batch_size: int = 4
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def plan(self, source: CovariateSource | None) -> dict[str, Any]:
+        """What the folder says of itself."""
+        told = None if source is None else source.describe()
+        return {
+            "repository": self.repository,
+            "samples": self.n,
+            "seed": self.seed,
+            "shard_size": self.shard_size,
+            "batch_size": self.batch_size,
+            "settings": dict(self.settings),
+            "covariates": told,
+        }
+
+
+def generate(pipeline: Any, order: Order, folder: Path, source: CovariateSource | None, gate: Gate | None) -> Path:
+    """Makes what is missing of the data set in `folder`, and writes its card at the end; returns the card's path.
+
+    Every process of a launch calls it; the first also waits for the others' shards. A sample has the covariates that
+    `source` draws for its number and noise of a generator of its own; samples that the gate flags stay, and are marked.
+
+    Raises:
+        ValueError: the folder holds a data set of another order.
+        TimeoutError: no other process has finished a shard for an hour.
+    """
+    state = PartialState()
+    shards = Shards(folder, order.n, order.shard_size)
+    with state.main_process_first():
+        _check_plan(folder, order.plan(source))
+    features = _features(pipeline, source, gate)
+    bar = tqdm(total=order.n, initial=shards.finished(), disable=not state.is_main_process, unit="sample")
+    for shard in shards.missing(state.process_index, state.num_processes):
+        rows = _made(pipeline, order, shards.samples(shard), source, gate)
+        shards.write(shard, rows, features)
+        bar.update(shards.finished() - bar.n)
+    if not state.is_main_process:
+        return folder / CARD
+    _wait(shards, bar)
+    bar.close()
+    return _card(folder, shards, order.plan(source), gate)
+
+
+def _made(
+    pipeline: Any, order: Order, numbers: Sequence[int], source: CovariateSource | None, gate: Gate | None
+) -> list[dict[str, Any]]:
+    """Rows of the samples of these numbers."""
+    rows = []
+    for first in range(0, len(numbers), order.batch_size):
+        part = numbers[first : first + order.batch_size]
+        told = [source.draw(order.seed, number) if source else {} for number in part]
+        generators = [_generator(order.seed, number) for number in part]
+        given: dict[str, Any] = {"covariates": told} if source else {"batch_size": len(part)}
+        images = pipeline(**given, generator=generators, output_type="nifti", **order.settings).images
+        for number, covariates, image in zip(part, told, images, strict=True):
+            looked = gate.look_at(_array(image)) if gate else {}
+            packed = gzip.compress(image.to_bytes(), mtime=0)  # without the time, which would change the bytes
+            stored = {"bytes": packed, "path": f"{number:07d}.nii.gz"}
+            rows.append({"image": stored, "number": number, **covariates, **looked})
+    return rows
+
+
+def _generator(seed: int, number: int) -> torch.Generator:
+    """Of a sample's noise; its covariates come of other numbers."""
+    return torch.Generator().manual_seed(int(np.random.default_rng([seed, number, 1]).integers(2**63)))
+
+
+def _array(image: Any) -> np.ndarray:
+    """(C, …) of a NIfTI image of the pipeline, without the axis of a single slice."""
+    array = np.asarray(image.dataobj, np.float32)
+    array = array[None] if array.ndim == 3 else np.moveaxis(array, -1, 0)
+    return array[..., 0] if array.shape[-1] == 1 else array
+
+
+def _features(pipeline: Any, source: CovariateSource | None, gate: Gate | None) -> datasets.Features:
+    """Columns: the picture, its number, covariates, what the gate found. The same for all shards."""
+    ranges = (pipeline.unet.config["covariates"] or {}) if source else {}
+    kinds = {name: "string" if isinstance(ends[0], str) else "float64" for name, ends in ranges.items()}
+    if gate:
+        kinds |= {"foreground": "float64", "nearest": "float64", "faults": "string"}
+    told = {name: datasets.Value(kind) for name, kind in kinds.items()}
+    return datasets.Features(image=datasets.Nifti(), number=datasets.Value("int64"), **told)
+
+
+def _check_plan(folder: Path, plan: Mapping[str, Any]) -> None:
+    path = folder / PLAN
+    folder.mkdir(parents=True, exist_ok=True)
+    ordered = json.loads(json.dumps(plan))
+    if not path.is_file():
+        if any(folder.iterdir()):
+            raise ValueError(f"{folder} holds something else; expected a new folder, or one that was begun here.")
+        write_json(path, ordered)
+    elif (found := json.loads(path.read_text(encoding="utf-8"))) != ordered:
+        differing = [name for name in ordered if found.get(name) != ordered[name]]
+        raise ValueError(
+            f"{folder} was begun with another {', '.join(differing)}. Give what {PLAN} there says, or another folder."
+        )
+
+
+def _wait(shards: Shards, bar: Any) -> None:
+    """Until the other processes' shards are there."""
+    since = time.monotonic()
+    while (finished := shards.finished()) < shards.count:
+        if finished > bar.n:
+            since = time.monotonic()
+            bar.update(finished - bar.n)
+        elif time.monotonic() - since > PATIENCE:
+            missing = len(list(shards.missing()))
+            raise TimeoutError(f"{missing} shards are missing, and none has come for an hour. Start it again.")
+        time.sleep(PAUSE)
+    bar.update(finished - bar.n)
+
+
+def _card(folder: Path, shards: Shards, plan: Mapping[str, Any], gate: Gate | None) -> Path:
+    """The data set's README, with what was found of the samples."""
+    rows = list(shards.rows())
+    lines = [
+        "---",
+        "license: apache-2.0",
+        "tags: [synthetic, medical-imaging, meddiffusers]",
+        "configs:",
+        "- config_name: default",
+        "  data_files: data/*.parquet",
+        "---",
+        "",
+        "# Synthetic volumes",
+        "",
+        f"{len(rows)} samples that the model `{plan['repository']}` has drawn, seed {plan['seed']}, on {hardware()}. "
+        "For research and teaching; not for diagnosis or treatment, and not a medical device.",
+        "",
+        "```python",
+        "from datasets import load_dataset",
+        "",
+        'data = load_dataset("path/to/this/folder", split="train")',
+        'data[0]["image"]  # a nibabel image',
+        "```",
+        "",
+        f"Every sample follows from its number and the seed; `{PLAN}` is the order, and how covariates were drawn.",
+        "",
+    ]
+    if gate is not None:
+        flagged = [row for row in rows if row["faults"]]
+        distances = [row["nearest"] for row in rows if not math.isnan(row["nearest"])]
+        lines += [
+            "## Quality and memory",
+            "",
+            f"- {len(flagged)} of {len(rows)} samples are marked in the column `faults`; filter them.",
+            f"- copies: {sum('copy' in row['faults'] for row in rows)}, nearer to a known volume than any two known "
+            f"volumes are to each other ({gate.limit:.4f} RMS).",
+            f"- distance to the nearest known volume: median {np.median(distances):.4f}, least {min(distances):.4f}."
+            if distances
+            else "- no sample is finite.",
+            "",
+            "A distance at coarse resolution finds copies, not every trace of a person. If the model was trained on "
+            "patients, ask who may have its samples.",
+            "",
+        ]
+    write_text(folder / CARD, "\n".join(lines))
+    return folder / CARD
