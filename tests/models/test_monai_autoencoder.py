@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import pytest
@@ -12,7 +11,8 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from meddiffusers import MonaiAutoencoderKL
-from meddiffusers.models.monai_autoencoder import DiagonalGaussian, _cuts, _ramp
+from meddiffusers.models import monai_autoencoder
+from meddiffusers.models.monai_autoencoder import DiagonalGaussian
 
 NETWORK: dict[str, Any] = {
     "num_res_blocks": [1, 1],
@@ -72,36 +72,53 @@ def test_the_distribution_is_normal() -> None:
     torch.testing.assert_close(found.sample(torch.Generator().manual_seed(3)), mean + deviation * noise)
 
 
-@pytest.mark.parametrize("length", range(1, 40))
-@pytest.mark.parametrize(("size", "overlap"), [(8, 2), (8, 0), (5, 4), (3, 1)])
-def test_tiles_cover_the_length_and_their_weights_never_vanish(length: int, size: int, overlap: int) -> None:
-    cuts = _cuts(length, size, overlap)
-    weights = torch.zeros(2 * length)
-    for part in cuts:
-        assert part.stop - part.start == min(size, length)
-        weights[2 * part.start : 2 * part.stop] += _ramp(part, length, 2, overlap)
-    assert weights.min() > 0.2 and cuts[0].start == 0 and cuts[-1].stop == length
-    assert all(one.stop - other.start >= overlap for one, other in itertools.pairwise(cuts))
-
-
+@pytest.mark.parametrize("limit", [1, 30, 200, 900, 4000])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"spatial_dims": 2, "in_channels": 2, "out_channels": 2},
+        {"channels": [4, 8, 12], "num_res_blocks": [2, 1, 1], "attention_levels": [False, True, False]},
+        {"with_decoder_nonlocal_attn": True, "with_encoder_nonlocal_attn": True},
+        {"use_convtranspose": True},
+    ],
+    ids=["volumes", "pictures", "three levels", "attention", "transposed"],
+)
 @torch.no_grad()
-def test_tiles_of_a_network_without_context_are_its_decoding() -> None:
-    """Where each latent decodes by itself, tiles and their fading must not show at all."""
-    model = build(tile_size=5, tile_overlap=2)
-    model.post_quant_conv = torch.nn.Identity()
-    model.decoder = torch.nn.Sequential(torch.nn.Upsample(scale_factor=2), torch.nn.Conv3d(2, 1, 1))
-    z = torch.randn(2, 2, 12, 7, 4)
-    torch.testing.assert_close(model.decode(z).sample, model.decoder(z), rtol=1e-5, atol=1e-6)
+def test_slabs_decode_to_what_the_whole_does(config: dict[str, Any], limit: int) -> None:
+    config = {"attention_levels": [False, False], **config}
+    plain = build(**config, slab_voxels=None)
+    for weight in plain.parameters():
+        torch.nn.init.normal_(weight, mean=0.1, std=0.4)
+    slabs = MonaiAutoencoderKL.from_config(plain.config, slab_voxels=limit).eval()
+    slabs.load_state_dict(plain.state_dict())
+    z = torch.randn(2, 2, *((7, 6, 4)[: plain.config["spatial_dims"]]))
+    before = z.clone()
+    expected = plain.decode(z).sample
+    torch.testing.assert_close(slabs.decode(z).sample, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
+    assert torch.equal(z, before)
 
 
-@torch.no_grad()
-def test_small_latents_are_decoded_whole() -> None:
-    tiled, plain, z = build(tile_size=6), build(), torch.randn(1, 2, 6, 4, 6)
-    assert torch.equal(tiled.decode(z).sample, plain.decode(z).sample)
-    large = torch.randn(1, 2, 10, 4, 6)
-    assert tiled.decode(large).sample.shape == plain.decode(large).sample.shape == (1, 1, 20, 8, 12)
+def test_with_gradients_it_decodes_the_whole() -> None:
+    model, z = build(slab_voxels=1), torch.randn(1, 2, 4, 4, 4, requires_grad=True)
+    model.decode(z).sample.sum().backward()
+    assert z.grad is not None and z.grad.any()
 
 
-def test_an_overlap_that_leaves_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="tile_size=4 and tile_overlap=4: expected an overlap"):
-        build(tile_size=4, tile_overlap=4)
+def test_never_more_than_two_maps_of_full_size_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the largest feature map, 8 channels on 32 × 8 × 8 voxels, there are two, a third of slabs, and no more."""
+    model, alive = build(slab_voxels=256, channels=[8, 8]), []
+    convolved = monai_autoencoder._convolved
+
+    def counted(slabs: Any, conv: Any, prepared: Any, onto: Any = None) -> Any:
+        def watched(slab: torch.Tensor) -> torch.Tensor:
+            kept = [*slabs, *(onto or ())]
+            alive.append(sum(each.numel() for each in kept))
+            return prepared(slab)
+
+        return convolved(slabs, conv, watched, onto)
+
+    monkeypatch.setattr(monai_autoencoder, "_convolved", counted)
+    with torch.no_grad():
+        model.decode(torch.randn(1, 2, 16, 4, 4))
+    assert max(alive) <= 2 * 8 * 32 * 8 * 8

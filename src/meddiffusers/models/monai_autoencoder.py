@@ -1,4 +1,4 @@
-"""Autoencoder of pictures and volumes: MONAI's `AutoencoderKL` as a model of diffusers, decoded in tiles where large.
+"""Autoencoder of pictures and volumes: MONAI's `AutoencoderKL` as a model of diffusers, decoded slab by slab if large.
 
 | symbol | here | shape |
 |---|---|---|
@@ -6,22 +6,28 @@
 | μ, σ | `encode(x).latent_dist.mean`, `.std` | (B, `latent_channels`, …), each side 2^(levels − 1) times shorter |
 | z | latents | the same |
 
-Names and values of the weights are MONAI's own, and so are encoding and undivided decoding to the last bit (Pinaya et
-al. 2022, "Brain imaging generation with latent diffusion models"). Latents times `scaling_factor` have unit variance.
+Names and values of the weights are MONAI's own, and so are encoding and decoding (Pinaya et al. 2022, "Brain imaging
+generation with latent diffusion models"). Latents times `scaling_factor` have unit variance.
+
+Large volumes are decoded in slabs, with the very result of decoding them whole, up to rounding: a convolution of three
+planes needs of its neighbours one plane on each side, and the statistics of a group normalisation are summed up over
+all slabs before any is normalised. A slab is let go of as soon as the next layer has used it. So there are no seams,
+and never more than two feature maps of full size at once.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.loaders.peft import PeftAdapterMixin
 from diffusers.models.autoencoders.vae import DecoderOutput
@@ -29,10 +35,11 @@ from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.torch_utils import randn_tensor
 from monai.networks.nets import AutoencoderKL
-from torch import Tensor
+from monai.networks.nets.autoencoderkl import AEKLResBlock
+from torch import Tensor, nn
 
 PUBLISHED_AS = "meddiffusers_monai_autoencoder_v1"  # library name in model_index.json and file name in a repository
-OWN = ("self", "__class__", "scaling_factor", "tile_size", "tile_overlap")  # what MONAI's network does not take
+OWN = ("self", "__class__", "scaling_factor", "slab_voxels")  # what MONAI's network does not take
 
 
 @dataclass
@@ -61,11 +68,8 @@ class MonaiAutoencoderKL(AutoencoderKL, ModelMixin, ConfigMixin, PeftAdapterMixi
 
     Configuration: the arguments of MONAI's `AutoencoderKL`, with its names and meanings, and
         scaling_factor: one over the latents' standard deviation.
-        tile_size: latents with a longer side are decoded in overlapping tiles of at most this side; None: never.
-        tile_overlap: latents that neighbouring tiles share; across these one fades into the other.
-
-    Raises:
-        ValueError: an overlap that leaves nothing of a tile.
+        slab_voxels: feature maps of more voxels than this are computed in slabs of about so many, where no gradients
+            are wanted; None: never.
     """
 
     _supports_gradient_checkpointing = True
@@ -90,17 +94,11 @@ class MonaiAutoencoderKL(AutoencoderKL, ModelMixin, ConfigMixin, PeftAdapterMixi
         use_combined_linear: bool = False,
         use_flash_attention: bool = False,
         scaling_factor: float = 1.0,
-        tile_size: int | None = None,
-        tile_overlap: int = 4,
+        slab_voxels: int | None = 500_000,
     ) -> None:
         settings = {name: value for name, value in locals().items() if name not in OWN}
         AutoencoderKL.__init__(self, **settings)
         self.__module__ = PUBLISHED_AS  # what diffusers writes as this component's library
-        if tile_size is not None and not 0 <= tile_overlap < tile_size:
-            raise ValueError(
-                f"tile_size={tile_size} and tile_overlap={tile_overlap}: expected an overlap of 0 or more, and smaller "
-                "than a tile."
-            )
 
     @property
     def gradient_checkpointing(self) -> bool:
@@ -123,9 +121,11 @@ class MonaiAutoencoderKL(AutoencoderKL, ModelMixin, ConfigMixin, PeftAdapterMixi
 
     def decode(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:  # type: ignore[override]
         """What unscaled latents show."""
-        size = self.config["tile_size"]
-        whole = size is None or max(z.shape[2:]) <= size
-        decoded = AutoencoderKL.decode(self, z) if whole else self._decode_tiles(z, size)
+        limit = self.config["slab_voxels"]
+        if limit is None or torch.is_grad_enabled():
+            decoded = AutoencoderKL.decode(self, z)
+        else:
+            decoded = _decoded_in_slabs(self.decoder.blocks, self.post_quant_conv(z), limit)
         return DecoderOutput(sample=decoded) if return_dict else (decoded,)
 
     def forward(  # type: ignore[override]
@@ -139,23 +139,6 @@ class MonaiAutoencoderKL(AutoencoderKL, ModelMixin, ConfigMixin, PeftAdapterMixi
         found = self.encode(sample, return_dict=False)[0]
         return self.decode(found.sample(generator) if sample_posterior else found.mode(), return_dict)
 
-    def _decode_tiles(self, z: Tensor, size: int) -> Tensor:
-        """Every tile decoded by itself, faded into its neighbours and put in its place."""
-        overlap, factor = self.config["tile_overlap"], self.scale_factor
-        cuts = [_cuts(length, size, overlap) for length in z.shape[2:]]
-        shape = (len(z), self.config["out_channels"], *(factor * length for length in z.shape[2:]))
-        total, weights = z.new_zeros(shape), z.new_zeros(1, 1, *shape[2:])
-        for tile in itertools.product(*cuts):
-            source: Any = (..., *tile)
-            weight = z.new_ones(())
-            for axis, (part, length) in enumerate(zip(tile, z.shape[2:], strict=True)):
-                ramp = _ramp(part, length, factor, overlap).to(z)
-                weight = weight * ramp.view(-1, *(1,) * (len(tile) - 1 - axis))
-            place: Any = (..., *(slice(factor * part.start, factor * part.stop) for part in tile))
-            total[place] += weight * AutoencoderKL.decode(self, z[source])
-            weights[place] += weight
-        return total.div_(weights)
-
     def to_json_string(self) -> str:
         """The configuration as JSON, without the folder it happened to be loaded from."""
         config = json.loads(super().to_json_string())
@@ -168,22 +151,92 @@ class MonaiAutoencoderKL(AutoencoderKL, ModelMixin, ConfigMixin, PeftAdapterMixi
         shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
 
 
-def _cuts(length: int, size: int, overlap: int) -> list[slice]:
-    """As few parts of at most `size` as share `overlap` or more, spread evenly over the length."""
-    if length <= size:
-        return [slice(0, length)]
-    count = -(-(length - overlap) // (size - overlap))
-    starts = [round(number * (length - size) / (count - 1)) for number in range(count)]
-    return [slice(start, start + size) for start in starts]
+# A feature map (B, C, D, …) as slabs along its third axis, from which the first is taken when it is used
 
 
-def _ramp(part: slice, length: int, factor: int, overlap: int) -> Tensor:
-    """Weight of a tile along one axis, in voxels: 1, rising and falling over the overlap where a neighbour lies."""
-    ramp = torch.ones(factor * (part.stop - part.start))
-    width = factor * overlap
-    slope = (torch.arange(width) + 0.5) / max(width, 1)
-    if part.start > 0:
-        ramp[:width] *= slope
-    if part.stop < length:
-        ramp[len(ramp) - width :] *= slope.flip(0)
-    return ramp
+def _decoded_in_slabs(blocks: Any, x: Tensor, limit: int) -> Tensor:
+    """The blocks of MONAI's decoder one after the other, from where there are more than `limit` voxels on in slabs."""
+    slabs: deque[Tensor] | None = None
+    for block in blocks:
+        grown = 2 if hasattr(block, "upsample_non_trainable") or hasattr(block, "deconv") else 1
+        size = slabs[0].shape[3:] if slabs else x.shape[3:]
+        plane = len(x) * grown ** (1 + len(size)) * size.numel()  # voxels that come of one plane
+        if slabs is None and plane * x.shape[2] <= limit:
+            x = block(x)
+            continue
+        planes = max(1, limit // plane)
+        slabs = _cut(deque([x]) if slabs is None else slabs, planes)
+        x = x[:, :, :0]  # its batch is still asked for
+        slabs = _through(block, slabs, planes)
+    return x if slabs is None else torch.cat([*slabs], dim=2)
+
+
+def _through(block: nn.Module, slabs: deque[Tensor], planes: int) -> deque[Tensor]:
+    """A block of the decoder."""
+    if isinstance(block, AEKLResBlock):
+        return _residual(block, slabs)
+    if isinstance(block, nn.GroupNorm):
+        scale, shift = _affine(slabs, block)
+        return deque(slabs.popleft().mul_(scale).add_(shift) for _ in range(len(slabs)))
+    if hasattr(block, "upsample_non_trainable"):
+        return _convolved(slabs, block.postconv.conv, block.upsample_non_trainable)
+    if hasattr(block, "conv"):
+        return _convolved(slabs, block.conv, lambda slab: slab)
+    return _cut(deque([block(torch.cat([*slabs], dim=2))]), planes)  # attention sees all at once
+
+
+def _residual(block: AEKLResBlock, slabs: deque[Tensor]) -> deque[Tensor]:
+    kept: deque[Tensor] = deque()
+    scale, shift = _affine(slabs, block.norm1)
+
+    def first(slab: Tensor) -> Tensor:
+        kept.append(block.nin_shortcut(slab))
+        return F.silu(slab * scale + shift, inplace=True)
+
+    hidden = _convolved(slabs, block.conv1.conv, first)
+    gain, offset = _affine(hidden, block.norm2)
+    return _convolved(hidden, block.conv2.conv, lambda slab: F.silu(slab.mul_(gain).add_(offset), inplace=True), kept)
+
+
+def _convolved(
+    slabs: deque[Tensor], conv: Any, prepared: Callable[[Tensor], Tensor], onto: deque[Tensor] | None = None
+) -> deque[Tensor]:
+    """`prepared` slabs through a convolution of 3 planes, added to `onto` if that is given."""
+    out: deque[Tensor] = deque()
+    convolve = F.conv3d if conv.weight.ndim == 5 else F.conv2d
+    padding = (0, *conv.padding[1:])
+    here = prepared(slabs.popleft())
+    before = torch.zeros_like(here[:, :, :1])
+    while True:
+        after = prepared(slabs.popleft()) if slabs else None
+        edge = torch.zeros_like(here[:, :, :1]) if after is None else after[:, :, :1]
+        found = convolve(torch.cat([before, here, edge], dim=2), conv.weight, conv.bias, padding=padding)
+        out.append(found if onto is None else onto.popleft().add_(found))
+        if after is None:
+            return out
+        before, here = here[:, :, -1:].clone(), after
+
+
+def _affine(slabs: deque[Tensor], norm: nn.GroupNorm) -> tuple[Tensor, Tensor]:
+    """What a group normalisation of all slabs together multiplies by and adds, each (B, C, 1, …)."""
+    count, groups = len(slabs[0]), norm.num_groups
+    parts = [torch.var_mean(slab.reshape(count, groups, -1).float(), dim=2, correction=0) for slab in slabs]
+    variances, means = (torch.stack([part[n] for part in parts]) for n in range(2))
+    sizes = torch.tensor([slab.shape[2] for slab in slabs], device=means.device, dtype=means.dtype)
+    shares = (sizes / sizes.sum()).view(-1, 1, 1)
+    mean = (shares * means).sum(dim=0)
+    variance = (shares * (variances + (means - mean).square())).sum(dim=0)
+    channels = norm.num_channels // groups
+    scale = (variance + norm.eps).rsqrt().repeat_interleave(channels, dim=1) * norm.weight.float()
+    shift = norm.bias.float() - mean.repeat_interleave(channels, dim=1) * scale
+    shape = (count, norm.num_channels, *(1,) * (slabs[0].ndim - 2))
+    return scale.view(shape).to(slabs[0].dtype), shift.view(shape).to(slabs[0].dtype)
+
+
+def _cut(slabs: deque[Tensor], planes: int) -> deque[Tensor]:
+    """Slabs of at most so many planes; those that are thinner stay as they are."""
+    out: deque[Tensor] = deque()
+    while slabs:
+        slab = slabs.popleft()
+        out.extend([slab] if slab.shape[2] <= planes else [part.clone() for part in slab.split(planes, dim=2)])
+    return out
