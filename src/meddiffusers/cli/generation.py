@@ -35,6 +35,8 @@ def generate(
 
     Under `accelerate launch -m meddiffusers.cli generate …` the work is split over processes and machines.
     """
+    from accelerate import PartialState
+
     from meddiffusers.generation.bulk import Order, generate
 
     pipeline = _latent_diffusion(repository, revision)
@@ -45,14 +47,17 @@ def generate(
     names = list(pipeline.unet.config["covariates"] or {})
     source = None if covariates is None else _source(covariates, as_rows, names)
     gate = None if known == "none" else _gate(known, pipeline)
-    console.print(f"The data set is in {out}, its card is {generate(pipeline, order, out, source, gate)}")
+    card = generate(pipeline, order, out, source, gate)
+    if not PartialState().is_main_process:
+        return
+    console.print(f"The data set is in {out}, its card is {card}")
     if push_to_hub:
         from huggingface_hub import HfApi
 
         api = HfApi()
         api.create_repo(push_to_hub, repo_type="dataset", exist_ok=True)
-        api.upload_large_folder(repo_id=push_to_hub, repo_type="dataset", folder_path=out)
-        console.print(f"Published: {push_to_hub}")
+        commit = api.upload_folder(repo_id=push_to_hub, repo_type="dataset", folder_path=out)  # in pieces, if large
+        console.print(f"Published: {commit.commit_url}")
 
 
 def _latent_diffusion(repository: str, revision: str | None) -> Any:

@@ -110,8 +110,8 @@ def _scores(values: Sequence[Any], margin: Any) -> np.ndarray:
     if isinstance(margin, Mapping):
         ends = np.cumsum([0.0, *margin.values()])
         middles = dict(zip(margin, (ends[:-1] + ends[1:]) / 2, strict=True))
-        return norm.ppf([middles[str(value)] for value in values])
-    return norm.ppf((rankdata(np.asarray(values, float)) - 0.5) / len(values))
+        return np.asarray(norm.ppf([middles[str(value)] for value in values]))
+    return np.asarray(norm.ppf((rankdata(np.asarray(values, float)) - 0.5) / len(values)))
 
 
 def _at(margin: Any, part: float) -> Any:

@@ -171,7 +171,7 @@ def _decoded_in_slabs(blocks: Any, x: Tensor, limit: int) -> Tensor:
     return x if slabs is None else torch.cat([*slabs], dim=2)
 
 
-def _through(block: nn.Module, slabs: deque[Tensor], planes: int) -> deque[Tensor]:
+def _through(block: Any, slabs: deque[Tensor], planes: int) -> deque[Tensor]:
     """A block of the decoder."""
     if isinstance(block, AEKLResBlock):
         return _residual(block, slabs)

@@ -130,9 +130,9 @@ class VolumeDiffusionTask:
         """How like held-out volumes those of their covariates are in their middle slices, and whether any is known."""
         rows = self.splits["test"].select(range(min(EVALUATED, len(self.splits["test"]))))
         images = drawn_volumes(pipeline, self.told_of("test")[: len(rows)], seed)
-        real, known = (pictures_of(part).numpy() for part in (rows, self.splits["train"]))
+        real, known = (self._flat(pictures_of(part).numpy()) for part in (rows, self.splits["train"]))
         dataset = f"{self.dataset_name}, test subjects"
-        return evaluate_generation(*map(self._flat, (images, real, known)), PLANES, dataset=dataset, seed=seed)
+        return evaluate_generation(self._flat(images), real, known, PLANES, dataset=dataset, seed=seed)
 
     def _told(self, covariates: Tensor, random: BatchRandom) -> dict[str, Tensor]:
         """What the network is told: of some volumes nothing, of others not all."""
