@@ -1,0 +1,52 @@
+"""Measures of volumes: slices cut as the reader knows them, and labels counted where they lie."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from meddiffusers.data.brain_phantom.subject import BrainPhantom
+from meddiffusers.data.segmentation_slices import INTENSITY_SCALE, stored
+from meddiffusers.data.slices import slices
+from meddiffusers.evaluation.volume_reading import axial_pictures, read_volumes
+
+
+def test_slices_of_a_volume_are_those_that_phantoms_are_cut_into() -> None:
+    brain, size = BrainPhantom(5), 52
+    volume = stored(brain.volume((4.0, 4.0, 20.0), ("t1",)).images["t1"].array)[0] / INTENSITY_SCALE
+    pictures = axial_pictures(volume.astype(np.float32), 4.0, size)
+    assert pictures.shape == (8, 1, size, size)
+    heights = brain.volume((4.0, 4.0, 20.0), ("t1",)).images["t1"].affine[2, 3] + 20.0 * np.arange(8)
+    for number in (3, 4):
+        case = brain.slice(float(heights[number]), size, ("t1",), thickness=20.0)
+        expected = stored(slices(case.images["t1"]).array[0]).astype(np.float32)[0] / INTENSITY_SCALE
+        both = np.corrcoef(pictures[number, 0].numpy().ravel(), expected.ravel())[0, 1]
+        turned = np.corrcoef(pictures[number, 0].numpy()[:, ::-1].ravel(), expected.ravel())[0, 1]
+        assert both > 0.97 and both > turned + 0.01
+
+
+class Reader:
+    """Reads bright pixels as the left ventricle, dim ones as cortex, and ages from the brightness."""
+
+    config = {"label_ids": [0, 3, 4]}
+    device, dtype = torch.device("cpu"), torch.float32
+
+    def __call__(self, pictures: torch.Tensor) -> Any:
+        logits = torch.cat([pictures < 0.01, (pictures >= 0.01) & (pictures < 0.8), pictures >= 0.8], dim=1).float()
+        age = 100 * pictures.amax(dim=(1, 2, 3))
+        numbers = torch.stack([0 * age, age, age - 50], dim=1)
+        return type("Output", (), {"logits": logits, "numbers": numbers})
+
+
+def test_labels_are_counted_in_ml() -> None:
+    volume = np.zeros((40, 48, 10), np.float32)
+    volume[10:30, 12:36, 2:8] = 0.5
+    volume[10:30, 12:24, 2:8] = 1.0
+    spacing = 208 / 96  # so that nothing is resampled
+    found = read_volumes(Reader(), np.stack([volume, 0 * volume]), spacing)  # type: ignore[arg-type]
+    ml = spacing**3 / 1000
+    assert found["ventricular_volume_ml"] == pytest.approx([20 * 12 * 6 * ml, 0])
+    assert found["age"][0] == pytest.approx(100) and np.isnan(found["age"][1]) and found["male"][0] > 0
