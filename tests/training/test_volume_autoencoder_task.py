@@ -15,7 +15,7 @@ from meddiffusers import MonaiAutoencoderKL
 from meddiffusers.training import BatchRandom
 from meddiffusers.training.autoencoder_task import AutoencoderConfig, reconstructed
 from meddiffusers.training.text_data import pictures_of
-from meddiffusers.training.volume_autoencoder_task import VolumeAutoencoderTask, middle_slices
+from meddiffusers.training.volume_autoencoder_task import VolumeAutoencoderTask
 from meddiffusers.training.volume_data import VolumeDataConfig
 
 SMALL: dict[str, Any] = {"block_out_channels": [8, 16], "latent_channels": 2, "norm_num_groups": 4}
@@ -75,16 +75,6 @@ def test_a_short_training_leaves_an_autoencoder_with_its_scale(tmp_path: Path) -
     two = VolumeDataConfig(size=list(SIZE), covariates=["age", "sex"], sequences=["t1", "t2"])
     with pytest.raises(ValueError, match="is for 1 channels in 3 dimensions; expected 2 in 3"):
         VolumeAutoencoderTask(two, again, task.splits)
-
-
-def test_middle_slices_are_upright() -> None:
-    volume = np.zeros((1, 4, 6, 2))
-    volume[0, 2, 5, 1] = 1  # in the middle from left to right, in front, above
-    sagittal, coronal, axial = middle_slices(volume)
-    assert sagittal.shape == (6, 6)
-    assert np.argwhere(sagittal).tolist() == [[2, 5]]  # the upper row of the two, far right
-    assert np.argwhere(axial).tolist() == [[0, 3]]
-    assert not coronal.any()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from meddiffusers.evaluation.volume_slices import plane_slices
 from meddiffusers.models.monai_autoencoder import MonaiAutoencoderKL
 from meddiffusers.training.autoencoder_task import AutoencoderConfig, AutoencoderTask
 from meddiffusers.training.randomness import BatchRandom
@@ -82,19 +83,8 @@ class VolumeAutoencoderTask(AutoencoderTask):
 
     def _flat(self, images: Tensor) -> np.ndarray:
         """The middle slices of the three planes of each volume's first channel, upright and padded to one size."""
-        return middle_slices(images[:, 0].numpy())
-
-
-def middle_slices(volumes: np.ndarray) -> np.ndarray:
-    """(3·N, S, S) of volumes (N, X, Y, Z): of each the sagittal, the coronal and the axial slice through its middle."""
-    size = max(volumes.shape[1:])
-    flat = np.zeros((3 * len(volumes), size, size), volumes.dtype)
-    for number, volume in enumerate(volumes):
-        for axis in range(3):
-            cut = np.take(volume, volume.shape[axis] // 2, axis=axis).T[::-1]
-            top, left = ((size - side) // 2 for side in cut.shape)
-            flat[3 * number + axis, top : top + cut.shape[0], left : left + cut.shape[1]] = cut
-    return flat
+        cuts = plane_slices(images[:, 0].numpy())
+        return cuts.reshape(-1, *cuts.shape[2:])
 
 
 def _other(sides: torch.Size, axis: int) -> list[int]:

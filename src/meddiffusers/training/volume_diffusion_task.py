@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from meddiffusers.evaluation.generation_report import evaluate_generation
 from meddiffusers.evaluation.panels import panel
 from meddiffusers.evaluation.report import Report
+from meddiffusers.evaluation.volume_slices import PLANES, plane_slices
 from meddiffusers.models.conditioned_unet import UNKNOWN
 from meddiffusers.pipelines.latent_diffusion_pipeline import LatentDiffusionPipeline
 from meddiffusers.training.diffusion_losses import spread_times, squared_error_and_bound
@@ -24,12 +25,11 @@ from meddiffusers.training.randomness import BatchRandom
 from meddiffusers.training.task import Validation
 from meddiffusers.training.text_data import pictures_of
 from meddiffusers.training.unets import add_adapter, round_to_half, save_adapter
-from meddiffusers.training.volume_autoencoder_task import LEFT_RIGHT, middle_slices
+from meddiffusers.training.volume_autoencoder_task import LEFT_RIGHT
 from meddiffusers.training.volume_data import VolumeDataConfig, load_volume_data
 from meddiffusers.training.volume_diffusion_model import VolumeDiffusionConfig, first_pipeline
 
 SHOWN, EVALUATED, BATCH = 4, 64, 4
-PLANES = ("sagittal", "coronal", "axial")
 ADAPTED = ("to_q", "to_k", "to_v", "out_proj", "conv1.conv", "conv2.conv")  # layers of MONAI's network
 
 
@@ -143,8 +143,7 @@ class VolumeDiffusionTask:
 
     def _flat(self, volumes: np.ndarray) -> np.ndarray:
         """(N, 3, S, S) the middle slices of the planes, of the first channel of volumes (N, C, X, Y, Z)."""
-        flat = middle_slices(volumes[:, 0])
-        return flat.reshape(-1, len(PLANES), *flat.shape[1:])
+        return plane_slices(volumes[:, 0])
 
     def _with(self, unet: nn.Module) -> LatentDiffusionPipeline:
         pipeline = LatentDiffusionPipeline.from_pipe(self.pipeline, unet=unet)
