@@ -1,0 +1,91 @@
+"""Data sets in bulk: two processes beside one, and a run that is killed at random beside one that is not.
+
+The model is small and untrained: what is measured is how samples are made and written, not what they show.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler
+
+from meddiffusers import ConditionedUNet, LatentDiffusionPipeline, MonaiAutoencoderKL
+from meddiffusers.evaluation.results import Bar
+
+SAMPLES, SHARD, STEPS, KILLS = 48, 4, 20, 10
+
+
+def bulk(_checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
+    """The bars: times faster with two processes; files that differ after ten deaths."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        _pipeline(seed).save_pretrained(folder / "model")
+        seconds = {count: _timed(folder, f"by-{count}", count) for count in (1, 2)}
+        print(seconds, flush=True)
+        deaths = _killed(folder, "killed", random.Random(seed), seconds[1])
+        undisturbed, killed = (_files(folder / name) for name in ("by-1", "killed"))
+        differing = sum(killed.get(name) != content for name, content in undisturbed.items())
+        differing += len(killed.keys() - undisturbed.keys())
+    bars = [
+        Bar("bulk: times faster with two processes on two cores", seconds[1] / seconds[2], ">=", 1.7),
+        Bar("bulk: times it was killed", deaths, ">=", KILLS),
+        Bar("bulk: files that differ from those of an undisturbed run", differing, "==", 0),
+    ]
+    return bars, {"n": SAMPLES, "seconds": seconds}
+
+
+def _pipeline(seed: int) -> LatentDiffusionPipeline:
+    """Volumes of 40 × 48 × 40 voxels."""
+    torch.manual_seed(seed)
+    vae = MonaiAutoencoderKL(channels=[8, 16, 32], attention_levels=[False] * 3, latent_channels=3, norm_num_groups=8)
+    network = {"channels": [32, 64], "num_res_blocks": 1, "attention_levels": [False, True], "num_head_channels": 32}
+    unet = ConditionedUNet(
+        latent_channels=3,
+        sample_size=[10, 12, 10],
+        covariates={"age": [20, 90]},
+        network={**network, "norm_num_groups": 8},
+    )
+    scheduler = DDIMScheduler(clip_sample=False, timestep_spacing="trailing", prediction_type="v_prediction")
+    return LatentDiffusionPipeline(vae.eval(), unet.eval(), scheduler, spacing=4.0)
+
+
+def _command(folder: Path, name: str, processes: int) -> list[str]:
+    arguments = ["generate", str(folder / "model"), "--out", str(folder / name), "--n", str(SAMPLES)]
+    arguments += ["--shard-size", str(SHARD), "--num-inference-steps", str(STEPS)]
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
+    return [sys.executable, *launch, "--num_cpu_threads_per_process", "1", "-m", "meddiffusers.cli", *arguments]
+
+
+def _timed(folder: Path, name: str, processes: int) -> float:
+    began = time.perf_counter()
+    subprocess.run(_command(folder, name, processes), check=True, capture_output=True)
+    return time.perf_counter() - began
+
+
+def _killed(folder: Path, name: str, drawn: random.Random, seconds: float) -> int:
+    """Started again and again and killed at random moments, `KILLS` times, then left alone; how often it was killed."""
+    deaths = 0
+    while deaths < KILLS:
+        process = subprocess.Popen(_command(folder, name, 1), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(timeout=drawn.uniform(0.3, 0.6) * seconds)
+            return deaths  # it was done before it could be killed often enough
+        except subprocess.TimeoutExpired:
+            subprocess.run(["pkill", "-KILL", "-P", str(process.pid)], check=False)
+            process.kill()
+            process.wait()
+            deaths += 1
+    _timed(folder, name, 1)
+    return deaths
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}

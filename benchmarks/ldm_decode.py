@@ -1,0 +1,86 @@
+"""Decoding a brain of 160 × 224 × 160 voxels: in slabs, by MONAI as a whole, and by MONAI's sliding windows."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.inferers import SlidingWindowInferer
+from monai.networks.nets import AutoencoderKL
+
+from meddiffusers import MonaiAutoencoderKL
+from meddiffusers.evaluation.panels import panel
+from meddiffusers.evaluation.results import Bar
+
+BRAIN: dict[str, Any] = {  # of Pinaya et al. 2022, as the zoo's bundle has it
+    "spatial_dims": 3,
+    "channels": [64, 128, 128, 128],
+    "num_res_blocks": [2, 2, 2, 2],
+    "attention_levels": [False] * 4,
+    "latent_channels": 3,
+    "norm_num_groups": 32,
+    "with_encoder_nonlocal_attn": False,
+    "with_decoder_nonlocal_attn": False,
+}
+LATENTS, WINDOW, OVERLAP = (1, 3, 20, 28, 20), (12, 16, 12), 0.25
+PICTURE = Path("benchmarks/results/ldm_decode.png")
+WAYS = ("slabs", "whole", "windows")
+
+
+def decode(_checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
+    """The bars: peak memory, each way in a process of its own; time in turn; the largest difference to the whole."""
+    gigabytes = {way: _peak(way, seed) for way in WAYS}
+    print(gigabytes, flush=True)
+    ways = _ways(seed)
+    found, seconds = {}, {}
+    for name in WAYS:
+        began = time.perf_counter()
+        found[name] = ways[name]()
+        seconds[name] = time.perf_counter() - began
+        print(name, seconds[name], flush=True)
+    span = float(found["whole"].max() - found["whole"].min())
+    apart = {name: float((found[name] - found["whole"]).abs().max()) / span for name in ("slabs", "windows")}
+    middle = {name: volume[0, 0, :, :, volume.shape[-1] // 2].T.numpy() for name, volume in found.items()}
+    errors = {f"{name} − whole, × 100": abs(middle[name] - middle["whole"]) * 100 / span for name in apart}
+    rows = {name: [picture] for name, picture in {**middle, **errors}.items()}
+    panel(rows, tile=2.0, ranges=dict.fromkeys(errors, (0.0, 1.0))).save(PICTURE)
+    bars = [
+        Bar("decode: peak memory in slabs, GB", gigabytes["slabs"], "<=", 4),
+        Bar("decode: time in slabs, over MONAI's whole", seconds["slabs"] / seconds["whole"], "<=", 1.3),
+        Bar("decode: largest difference to the whole, of the range", apart["slabs"], "<=", 0.01),
+    ]
+    return bars, {"n": 1, "peak GB": gigabytes, "seconds": seconds, "largest difference": apart}
+
+
+@torch.inference_mode()
+def _ways(seed: int) -> dict[str, Callable[[], torch.Tensor]]:
+    """The same random weights and latents, decoded each way."""
+    torch.manual_seed(seed)
+    ours: Any = MonaiAutoencoderKL(**BRAIN).eval()
+    peer = AutoencoderKL(**BRAIN).eval()
+    peer.load_state_dict(ours.state_dict())
+    z = torch.randn(LATENTS)
+    windows = SlidingWindowInferer(WINDOW, sw_batch_size=1, overlap=OVERLAP, mode="gaussian")
+    calls: dict[str, Callable[[], Any]] = {
+        "slabs": lambda: ours.decode(z).sample,
+        "whole": lambda: peer.decode(z),
+        "windows": lambda: windows(z, peer.decode),
+    }
+    return {name: torch.inference_mode()(call) for name, call in calls.items()}
+
+
+def _peak(way: str, seed: int) -> float:
+    """GB that a process which decodes this way, and nothing else, had at most."""
+    done = subprocess.run([sys.executable, __file__, way, str(seed)], check=True, capture_output=True, text=True)
+    return float(done.stdout.split()[-1])
+
+
+if __name__ == "__main__":
+    _ways(int(sys.argv[2]))[sys.argv[1]]()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
