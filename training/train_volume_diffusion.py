@@ -17,17 +17,17 @@ from accelerate.utils import set_seed
 
 from meddiffusers.training.config import TrainingConfig
 from meddiffusers.training.engine import train
+from meddiffusers.training.latent_diffusion_model import LatentDiffusionConfig
 from meddiffusers.training.parsing import parse_config
 from meddiffusers.training.publishing import CardConfig, finish
 from meddiffusers.training.volume_data import VolumeDataConfig
-from meddiffusers.training.volume_diffusion_model import VolumeDiffusionConfig
 from meddiffusers.training.volume_diffusion_task import VolumeDiffusionTask
 
 
 def main() -> None:
     """Train, evaluate, and write or publish the repository if asked to."""
     data, model, training, publishing = parse_config(
-        VolumeDataConfig, VolumeDiffusionConfig, TrainingConfig, CardConfig
+        VolumeDataConfig, LatentDiffusionConfig, TrainingConfig, CardConfig
     )
     facts = publishing.facts(training)
     set_seed(training.seed)  # the network's first weights

@@ -112,6 +112,14 @@ def test_channels_of_label_maps(voxels: bool) -> None:
                 assert told[n, 1 + place, row, column] == pytest.approx((block == label).float().mean())
 
 
+@torch.no_grad()
+def test_a_map_of_nothing_known_is_no_map() -> None:
+    model = build(mask_labels={1: "x"}, mask_factor=2)
+    masks = torch.stack([torch.zeros(8, 8, 8), torch.full((8, 8, 8), -1.0)])
+    x, _, _ = seen(model, sample=torch.zeros(2, 2, 4, 4, 4), timestep=3, masks=masks)
+    assert (x[0, 2] == 1).all() and (x[1, 2:] == 0).all()
+
+
 def test_covariates_are_scaled_by_their_ranges() -> None:
     model = build(covariates=RANGES)
     rows = [{"age": 50, "sex": "M", "ventricular_volume_ml": 35}, {"sex": "F"}, {"age": math.nan, "sex": None}]

@@ -12,6 +12,7 @@ from meddiffusers.training.autoencoder_task import AutoencoderConfig
 from meddiffusers.training.classifier_task import ClassifierConfig
 from meddiffusers.training.config import TrainingConfig
 from meddiffusers.training.denoising_model import DenoisingModelConfig
+from meddiffusers.training.latent_diffusion_model import LatentDiffusionConfig
 from meddiffusers.training.parsing import parse_config
 from meddiffusers.training.picture_reading_task import PictureReaderConfig
 from meddiffusers.training.prompt_encoder_task import PromptEncoderConfig
@@ -21,7 +22,6 @@ from meddiffusers.training.temporal_consistency import ConsistencyConfig
 from meddiffusers.training.text_data import TextDataConfig
 from meddiffusers.training.text_to_mr_model import TextToMRConfig
 from meddiffusers.training.volume_data import VolumeDataConfig
-from meddiffusers.training.volume_diffusion_model import VolumeDiffusionConfig
 
 CONFIGS = sorted((Path(__file__).parents[2] / "training" / "configs").glob("*.yaml"))
 KINDS: dict[str, tuple[Any, ...]] = {
@@ -35,8 +35,10 @@ KINDS: dict[str, tuple[Any, ...]] = {
     "temporal_consistency": (ConsistencyConfig,),  # which trains nothing
     "text_to_mr": (TextDataConfig, TextToMRConfig),
     "vae": (AttributeVAEConfig,),
+    "mask_diffusion": (SegmentationDataConfig, LatentDiffusionConfig),
+    "slice_autoencoder": (SegmentationDataConfig, AutoencoderConfig),
     "volume_autoencoder": (VolumeDataConfig, AutoencoderConfig),
-    "volume_diffusion": (VolumeDataConfig, VolumeDiffusionConfig),
+    "volume_diffusion": (VolumeDataConfig, LatentDiffusionConfig),
 }
 
 

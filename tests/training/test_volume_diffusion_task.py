@@ -18,9 +18,9 @@ from meddiffusers import LatentDiffusionPipeline
 from meddiffusers.hub.load import load
 from meddiffusers.training import BatchRandom
 from meddiffusers.training.latent_cache import cached_latents
+from meddiffusers.training.latent_diffusion_model import LatentDiffusionConfig, covariate_ranges
 from meddiffusers.training.text_data import pictures_of
 from meddiffusers.training.volume_data import VolumeDataConfig
-from meddiffusers.training.volume_diffusion_model import VolumeDiffusionConfig, covariate_ranges
 from meddiffusers.training.volume_diffusion_task import VolumeDiffusionTask, drawn_volumes
 
 DATA = VolumeDataConfig(size=list(SIZE), covariates=["age", "sex"])
@@ -43,7 +43,7 @@ def task_of(vae: str | None, **config: Any) -> VolumeDiffusionTask:
     start = {} if vae is None else {"vae_name_or_path": vae, **SMALL}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return VolumeDiffusionTask(DATA, VolumeDiffusionConfig(**{**start, **config}), splits)
+        return VolumeDiffusionTask(DATA, LatentDiffusionConfig(**{**start, **config}), splits)
 
 
 @torch.no_grad()
@@ -93,7 +93,7 @@ def test_the_loss_is_the_squared_error(vae: str, kind: str) -> None:
 
 def test_covariates_are_left_out_together_and_one_by_one(vae: str) -> None:
     task = task_of(vae, condition_dropout=0.25)
-    told = task._told(torch.rand(4000, 2), BatchRandom(0))["covariates"]
+    told = task.told({"covariates": torch.rand(4000, 2)}, BatchRandom(0))["covariates"]
     out = told == -1
     part = 1 - 0.75**2
     assert out.float().mean().item() == pytest.approx(part, abs=0.03)
@@ -129,7 +129,7 @@ def test_a_short_training_learns_and_leaves_a_pipeline(vae: str, tmp_path: Path)
     other = VolumeDataConfig(size=list(SIZE), covariates=["age"])
     with pytest.raises(ValueError, match="has covariates"):
         VolumeDiffusionTask(
-            other, VolumeDiffusionConfig(pretrained_model_name_or_path=str(tmp_path / "run")), task.splits
+            other, LatentDiffusionConfig(pretrained_model_name_or_path=str(tmp_path / "run")), task.splits
         )
 
 
@@ -156,7 +156,7 @@ def test_an_adapter_is_trained_alone_and_loads(tmp_path: Path) -> None:
 )
 def test_settings_that_contradict_each_other_are_refused(config: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        VolumeDiffusionConfig(**config)
+        LatentDiffusionConfig(**config)
 
 
 def test_a_new_model_needs_an_autoencoder() -> None:

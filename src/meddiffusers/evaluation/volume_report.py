@@ -97,6 +97,7 @@ def _alike(name: str, volumes: np.ndarray, dataset: str, seed: int) -> Metric:
     pairs = [random.choice(len(volumes), 2, replace=False) for _ in range(PAIRS)]
     one, other = (torch.from_numpy(volumes[[pair[n] for pair in pairs]])[:, None] for n in range(2))
     metric = MultiScaleSSIMMetric(spatial_dims=3, data_range=1.0, kernel_size=7, weights=SCALES)
-    values = torch.cat([metric(a[None], b[None]).flatten() for a, b in zip(one, other, strict=True)]).numpy()
+    each: list[Any] = [metric(a[None], b[None]) for a, b in zip(one, other, strict=True)]
+    values = torch.cat([value.flatten() for value in each]).numpy()
     low, high = bootstrap_mean_interval(values, [str(number) for number in range(PAIRS)], seed)
     return Metric(name, float(values.mean()), dataset, PAIRS, low, high, "95 %, pairs")

@@ -6,7 +6,7 @@
 | t | `timestep` | one for all, or (B,) |
 | u | `covariates`, from 0 to 1 over their ranges, `UNKNOWN` where nothing is said | (B, K) |
 | y | `class_labels`, ids 0 … L − 1 of `id2label`, L where unknown | (B,) |
-| m | `masks`, label maps of the decoded picture or volume | (B, f·h, f·w) or (B, f·d, f·h, f·w) |
+| m | `masks`, label maps of the decoded picture or volume, `UNKNOWN` throughout where there is none | (B, f·h, f·w) … |
 
 Covariates enter twice, as constant channels beside z_t and as the one token of the cross-attention (Pinaya et al. 2022,
 "Brain imaging generation with latent diffusion models", section 2.2). A label map enters as channels on the grid of
@@ -179,7 +179,8 @@ class ConditionedUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
             blocks = blocks.permute(0, 1, *within, *coarse).flatten(1, 1 + dims)
         else:
             blocks = blocks.mean(dim=within)
-        return torch.cat([torch.ones_like(blocks[:, :1]), blocks], dim=1)
+        known = (masks.flatten(1) != UNKNOWN).any(dim=1).view(-1, *(1,) * (dims + 1))
+        return torch.cat([torch.ones_like(blocks[:, :1]), blocks], dim=1) * known
 
     def to_json_string(self) -> str:
         """The configuration as JSON, without the folder it happened to be loaded from."""

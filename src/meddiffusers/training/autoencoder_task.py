@@ -249,20 +249,20 @@ def _adversarial(discriminator: nn.Module, decoded: Tensor, image: Tensor) -> tu
     return fooled, ((real - 1).square().mean() + drawn.square().mean()) / 2
 
 
-def first_autoencoder(data: TextDataConfig, config: AutoencoderConfig) -> TrainedAutoencoder:
-    """New, or a repository's."""
+def first_autoencoder(data: Any, config: AutoencoderConfig, channels: int = 1) -> TrainedAutoencoder:
+    """New, or a repository's, for pictures of so many channels and `data.resolution` pixels."""
     if config.pretrained_model_name_or_path:
         vae = TrainedAutoencoder.from_pretrained(config.pretrained_model_name_or_path, subfolder=config.subfolder or "")
-        if vae.config["in_channels"] != 1:
+        if vae.config["in_channels"] != channels:
             raise ValueError(
                 f"{config.pretrained_model_name_or_path} is for pictures of {vae.config['in_channels']} channels; "
-                "expected 1."
+                f"expected {channels}."
             )
         return vae
     levels = len(config.block_out_channels)
     return TrainedAutoencoder(
-        in_channels=1,
-        out_channels=1,
+        in_channels=channels,
+        out_channels=channels,
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,
         block_out_channels=tuple(config.block_out_channels),

@@ -9,8 +9,6 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-from accelerate import PartialState
-from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
 from meddiffusers.evaluation.generation_report import evaluate_generation
@@ -19,18 +17,16 @@ from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.volume_slices import PLANES, plane_slices
 from meddiffusers.models.conditioned_unet import UNKNOWN
 from meddiffusers.pipelines.latent_diffusion_pipeline import LatentDiffusionPipeline
-from meddiffusers.training.diffusion_losses import spread_times, squared_error_and_bound
 from meddiffusers.training.latent_cache import cached_latents
+from meddiffusers.training.latent_diffusion_model import LatentDiffusionConfig, of_volumes
+from meddiffusers.training.latent_diffusion_task import LatentDiffusionTask
 from meddiffusers.training.randomness import BatchRandom
 from meddiffusers.training.task import Validation
 from meddiffusers.training.text_data import pictures_of
-from meddiffusers.training.unets import add_adapter, round_to_half, save_adapter
 from meddiffusers.training.volume_autoencoder_task import LEFT_RIGHT
 from meddiffusers.training.volume_data import VolumeDataConfig, load_volume_data
-from meddiffusers.training.volume_diffusion_model import VolumeDiffusionConfig, first_pipeline
 
 SHOWN, EVALUATED, BATCH = 4, 64, 4
-ADAPTED = ("to_q", "to_k", "to_v", "out_proj", "conv1.conv", "conv2.conv")  # layers of MONAI's network
 
 
 class CachedVolumes:
@@ -48,36 +44,24 @@ class CachedVolumes:
         return {"moments": moments, "covariates": self.covariates[index]}
 
 
-class VolumeDiffusionTask:
+class VolumeDiffusionTask(LatentDiffusionTask):
     """Builds the model and its data, unless these are given as `splits`.
 
     Raises:
-        ValueError: as `first_pipeline` and `load_volume_data` do, and for covariates outside a repository's ranges.
+        ValueError: as `of_volumes` and `load_volume_data` do, and for covariates outside a repository's ranges.
     """
 
     def __init__(
         self,
         data: VolumeDataConfig,
-        config: VolumeDiffusionConfig,
+        config: LatentDiffusionConfig,
         splits: Mapping[str, datasets.Dataset] | None = None,
     ) -> None:
-        self.config, self.data = config, data
         self.splits = splits or load_volume_data(data)
-        self.pipeline = first_pipeline(data, config, self.splits["train"])
-        self.pipeline.to(PartialState().device)  # where the engine takes what is trained; the fixed part goes along
-        self.pipeline.vae.requires_grad_(False)
-        if config.rank:
-            add_adapter(self.pipeline.unet, config.rank, config.lora_alpha, ADAPTED)
+        super().__init__(of_volumes(data, config, self.splits["train"]), config)
         self.dataset_name = Path(data.dataset_name).name  # a folder's place is nobody's business
         moments = cached_latents(self.splits["train"], self.pipeline.vae, LEFT_RIGHT)
         self.train_dataset = CachedVolumes(moments, self.pipeline.unet.scaled(self.told_of("train")))
-        if config.prediction_type != "flow":
-            self.noise = DDPMScheduler.from_config(self.pipeline.scheduler.config)
-
-    @property
-    def modules(self) -> Mapping[str, Any]:
-        """The denoiser."""
-        return {"unet": self.pipeline.unet}
 
     def told_of(self, split: str) -> list[dict[str, Any]]:
         """Covariates of a split's volumes, in their own units."""
@@ -85,46 +69,20 @@ class VolumeDiffusionTask:
         rows = self.splits[split].select_columns(names) if names else [{}] * len(self.splits[split])
         return [dict(row) for row in rows]
 
-    def collate(self, items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Moments (B, 2c, …) and covariates (B, K)."""
-        return {name: torch.stack([item[name] for item in items]) for name in ("moments", "covariates")}
-
-    def loss(
-        self, modules: Mapping[str, nn.Module], batch: dict[str, Tensor], random: BatchRandom
-    ) -> dict[str, Tensor]:
-        """The squared error of what the network predicts of noisy latents and most of their covariates."""
-        mean, deviation = batch["moments"].chunk(2, dim=1)
-        x0 = (mean + deviation * random.randn_like(mean)) * self.pipeline.vae.config["scaling_factor"]
-        noise, times = random.randn_like(x0), spread_times(len(x0), 1, random).to(x0.device)
-        told = self._told(batch["covariates"], random)
-        if self.config.prediction_type == "flow":
-            share = times.view(-1, *(1,) * (x0.ndim - 1))
-            predicted = modules["unet"](torch.lerp(x0, noise, share), 1000 * times, **told).sample.float()
-            return {"loss": (predicted - (noise - x0)).square().mean()}
-        timesteps = (times * self.noise.config.num_train_timesteps).long()
-        x_t = self.noise.add_noise(x0, noise, timesteps)
-        predicted = modules["unet"](x_t, timesteps, **told).sample.float()
-        return squared_error_and_bound(self.noise, predicted, x0, noise, x_t, timesteps, self.config.snr_gamma)
+    def told(self, batch: dict[str, Tensor], random: BatchRandom) -> dict[str, Tensor]:
+        """Covariates (B, K): of some volumes none, of others not all."""
+        covariates = batch["covariates"]
+        if not covariates.shape[1]:
+            return {}
+        drawn = torch.minimum(random.rand(len(covariates), 1), random.rand(*covariates.shape)).to(covariates.device)
+        return {"covariates": torch.where(drawn < self.config.condition_dropout, UNKNOWN, covariates)}
 
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
         """Volumes of test covariates beside those whose covariates they are, the same noise each time."""
-        images = self._flat(drawn_volumes(self._with(modules["unet"]), self.told_of("test")[:SHOWN]))
+        images = self._flat(drawn_volumes(self.with_unet(modules["unet"]), self.told_of("test")[:SHOWN]))
         real = self._flat(pictures_of(self.splits["test"].select(range(min(SHOWN, len(self.splits["test"]))))).numpy())
         rows = {f"{kind} {name}": of[:, n] for n, name in enumerate(PLANES) for kind, of in _kinds(images, real)}
         return Validation({}, {"drawn": panel(rows, ranges=dict.fromkeys(rows, (0.0, 1.0)))})
-
-    def build_pipeline(self, modules: Mapping[str, nn.Module]) -> LatentDiffusionPipeline:
-        """The pipeline around what was trained, whose weights are rounded if they are to be stored so."""
-        if self.config.half_weights:
-            round_to_half(modules["unet"])
-        return self._with(modules["unet"])
-
-    def save(self, pipeline: LatentDiffusionPipeline, folder: Path) -> None:
-        """The whole pipeline, or the adapter alone where one was trained."""
-        if self.config.rank:
-            save_adapter(pipeline, folder)
-        else:
-            pipeline.save_pretrained(folder)
 
     def evaluate(self, pipeline: LatentDiffusionPipeline, seed: int = 0) -> Report:
         """How like held-out volumes those of their covariates are in their middle slices, and whether any is known."""
@@ -134,21 +92,9 @@ class VolumeDiffusionTask:
         dataset = f"{self.dataset_name}, test subjects"
         return evaluate_generation(self._flat(images), real, known, PLANES, dataset=dataset, seed=seed)
 
-    def _told(self, covariates: Tensor, random: BatchRandom) -> dict[str, Tensor]:
-        """What the network is told: of some volumes nothing, of others not all."""
-        if not covariates.shape[1]:
-            return {}
-        drawn = torch.minimum(random.rand(len(covariates), 1), random.rand(*covariates.shape)).to(covariates.device)
-        return {"covariates": torch.where(drawn < self.config.condition_dropout, UNKNOWN, covariates)}
-
     def _flat(self, volumes: np.ndarray) -> np.ndarray:
         """(N, 3, S, S) the middle slices of the planes, of the first channel of volumes (N, C, X, Y, Z)."""
         return plane_slices(volumes[:, 0])
-
-    def _with(self, unet: nn.Module) -> LatentDiffusionPipeline:
-        pipeline = LatentDiffusionPipeline.from_pipe(self.pipeline, unet=unet)
-        pipeline.set_progress_bar_config(disable=True)
-        return pipeline
 
 
 def drawn_volumes(pipeline: Any, told: list[dict[str, Any]], seed: int = 0, **settings: Any) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The parts of a latent diffusion model of volumes before training: from settings, or of a repository to go on with."""
+"""The parts of a latent diffusion model before training: from settings, or of a repository to go on with."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from typing import Any, Literal
 
 import datasets
 import numpy as np
-from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import AutoencoderKL, DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
+from meddiffusers.data.brain_phantom.subject import FIELD_OF_VIEW
 from meddiffusers.hub.load import load
 from meddiffusers.models.conditioned_unet import ConditionedUNet
 from meddiffusers.models.monai_autoencoder import MonaiAutoencoderKL
 from meddiffusers.pipelines.latent_diffusion_pipeline import LatentDiffusionPipeline
 from meddiffusers.training.fields import Range, check_fields, list_setting, setting
+from meddiffusers.training.segmentation_data import PHANTOM, SegmentationDataConfig
 from meddiffusers.training.unets import check_same
 from meddiffusers.training.volume_data import VolumeDataConfig
 
 
 @dataclass
-class VolumeDiffusionConfig:
+class LatentDiffusionConfig:
     """Which parts, and how the denoiser learns."""
 
     pretrained_model_name_or_path: str | None = setting(None, "Repository or folder to go on with.")
@@ -29,7 +31,7 @@ class VolumeDiffusionConfig:
     rank: int | None = setting(None, "Train a LoRA adapter of this rank, and nothing else.")
     lora_alpha: int | None = setting(None, "Scale of the adapter, over its rank; the rank itself if not given.")
 
-    vae_name_or_path: str | None = setting(None, "Folder or repository of the MonaiAutoencoderKL.")
+    vae_name_or_path: str | None = setting(None, "Folder or repository of the autoencoder.")
     vae_subfolder: str | None = setting(None, "Where in it the autoencoder is, such as vae.")
     block_out_channels: list[int] = list_setting([64, 128, 192], "Channels of the denoiser's levels.")
     layers_per_block: int = setting(1, "Residual blocks of a level.")
@@ -41,7 +43,7 @@ class VolumeDiffusionConfig:
         "v_prediction", "What the network predicts; flow: flow matching (Lipman et al. 2023), noise minus latents."
     )
     snr_gamma: float | None = setting(None, "γ of min-SNR weights; unweighted if not given.")
-    condition_dropout: float = setting(0.1, "Part of the volumes whose covariates are left out, and of each of them.")
+    condition_dropout: float = setting(0.1, "Part of what the network is told that is left out.")
     half_weights: bool = setting(False, "Round the trained weights to what half precision stores.")
 
     def __post_init__(self) -> None:
@@ -69,40 +71,57 @@ _RANGES = {
 }
 
 
-def first_pipeline(
-    data: VolumeDataConfig, config: VolumeDiffusionConfig, train: datasets.Dataset
+def of_volumes(
+    data: VolumeDataConfig, config: LatentDiffusionConfig, train: datasets.Dataset
 ) -> LatentDiffusionPipeline:
-    """The pipeline before training; the ranges of its covariates are those of the training rows.
+    """The pipeline of volumes before training; the ranges of its covariates are those of the training rows.
 
     Raises:
         ValueError: no autoencoder to begin with; a repository of another kind, or for other volumes.
     """
     if config.pretrained_model_name_or_path:
-        return _repository(data, config)
-    if not config.vae_name_or_path:
-        raise ValueError(
-            "vae_name_or_path is not set; a new model needs an autoencoder. Train it by "
-            "training/train_volume_autoencoder.py, or name a repository that holds one."
-        )
-    vae = MonaiAutoencoderKL.from_pretrained(config.vae_name_or_path, subfolder=config.vae_subfolder or "").eval()
-    levels = range(len(config.block_out_channels))
-    attends = [level in config.attention_levels for level in levels]
+        pipeline = _repository(config)
+        size = [pipeline.vae_scale_factor * side for side in pipeline.unet.config["sample_size"]]
+        covariates = list(pipeline.unet.config["covariates"] or {})
+        _check(pipeline, config, {"size": size, "covariates": covariates}, data)
+        return pipeline
+    vae = MonaiAutoencoderKL.from_pretrained(_vae_name(config), subfolder=config.vae_subfolder or "").eval()
     unet = ConditionedUNet(
         spatial_dims=3,
         latent_channels=vae.config["latent_channels"],
         sample_size=[side // vae.scale_factor for side in data.size],
         covariates=covariate_ranges(train, data.covariates) or None,
-        network={
-            "channels": config.block_out_channels,
-            "num_res_blocks": config.layers_per_block,
-            "attention_levels": attends,
-            "num_head_channels": [config.attention_head_dim if attending else 0 for attending in attends],
-            "norm_num_groups": config.norm_num_groups,
-            "include_fc": True,
-            "use_flash_attention": True,
-        },
+        network=_network(config),
     )
-    return LatentDiffusionPipeline(vae, unet, _scheduler(config), sequences=tuple(data.sequences), spacing=data.spacing)
+    return LatentDiffusionPipeline(vae, unet, _scheduler(config), tuple(data.sequences), data.spacing)
+
+
+def of_masks(data: SegmentationDataConfig, config: LatentDiffusionConfig) -> LatentDiffusionPipeline:
+    """The pipeline of pictures that are told label maps, before training.
+
+    Raises:
+        ValueError: no autoencoder to begin with; a repository of another kind, or for other pictures.
+    """
+    labels = {str(number): name for number, name in enumerate(data.classes, 1)}
+    if config.pretrained_model_name_or_path:
+        pipeline = _repository(config)
+        size = pipeline.vae_scale_factor * pipeline.unet.config["sample_size"][0]
+        theirs = {"resolution": size, "classes": list(pipeline.unet.mask_labels.values())}
+        _check(pipeline, config, theirs, data)
+        return pipeline
+    vae: Any = AutoencoderKL.from_pretrained(_vae_name(config), subfolder=config.vae_subfolder or "").eval()
+    factor = 2 ** (len(vae.config["block_out_channels"]) - 1)
+    unet = ConditionedUNet(
+        spatial_dims=2,
+        latent_channels=vae.config["latent_channels"],
+        sample_size=[data.resolution // factor] * 2,
+        mask_labels=labels,
+        mask_factor=factor,
+        mask_voxels=True,
+        network=_network(config),
+    )
+    spacing = data.spacing or (FIELD_OF_VIEW / data.resolution if data.dataset_name == PHANTOM else None)
+    return LatentDiffusionPipeline(vae, unet, _scheduler(config), tuple(data.sequences), spacing)
 
 
 def covariate_ranges(rows: datasets.Dataset, names: Sequence[str]) -> dict[str, list[Any]]:
@@ -127,7 +146,7 @@ def covariate_ranges(rows: datasets.Dataset, names: Sequence[str]) -> dict[str, 
     return ranges
 
 
-def _scheduler(config: VolumeDiffusionConfig) -> DDIMScheduler | FlowMatchEulerDiscreteScheduler:
+def _scheduler(config: LatentDiffusionConfig) -> DDIMScheduler | FlowMatchEulerDiscreteScheduler:
     if config.prediction_type == "flow":
         return FlowMatchEulerDiscreteScheduler()
     return DDIMScheduler(
@@ -140,17 +159,39 @@ def _scheduler(config: VolumeDiffusionConfig) -> DDIMScheduler | FlowMatchEulerD
     )
 
 
-def _repository(data: VolumeDataConfig, config: VolumeDiffusionConfig) -> LatentDiffusionPipeline:
+def _network(config: LatentDiffusionConfig) -> dict[str, Any]:
+    """Settings of MONAI's U-Net."""
+    attends = [level in config.attention_levels for level in range(len(config.block_out_channels))]
+    return {
+        "channels": config.block_out_channels,
+        "num_res_blocks": config.layers_per_block,
+        "attention_levels": attends,
+        "num_head_channels": [config.attention_head_dim if attending else 0 for attending in attends],
+        "norm_num_groups": config.norm_num_groups,
+        "include_fc": True,
+        "use_flash_attention": True,
+    }
+
+
+def _vae_name(config: LatentDiffusionConfig) -> str:
+    if not config.vae_name_or_path:
+        raise ValueError(
+            "vae_name_or_path is not set; a new model needs an autoencoder. Train it by "
+            "training/train_volume_autoencoder.py or train_slice_autoencoder.py, or name a repository that holds one."
+        )
+    return config.vae_name_or_path
+
+
+def _repository(config: LatentDiffusionConfig) -> LatentDiffusionPipeline:
     name = config.pretrained_model_name_or_path or ""
     pipeline = load(name, revision=config.revision)
     if not isinstance(pipeline, LatentDiffusionPipeline):
         raise ValueError(f"{name} holds a {type(pipeline).__name__}; expected a LatentDiffusionPipeline.")
-    size = [pipeline.vae_scale_factor * side for side in pipeline.unet.config["sample_size"]]
-    theirs = {
-        "sequences": list(pipeline.sequences),
-        "spacing": pipeline.config["spacing"],
-        "size": size,
-        "covariates": list(pipeline.unet.config["covariates"] or {}),
-    }
-    check_same(name, theirs, data)
     return pipeline
+
+
+def _check(pipeline: LatentDiffusionPipeline, config: LatentDiffusionConfig, theirs: dict[str, Any], data: Any) -> None:
+    """ValueError where a repository was made for other data than those that are configured."""
+    shared = {"sequences": list(pipeline.sequences), "spacing": pipeline.config["spacing"]}
+    given = shared if data.spacing is not None else {"sequences": shared["sequences"]}
+    check_same(config.pretrained_model_name_or_path or "", {**given, **theirs}, data)

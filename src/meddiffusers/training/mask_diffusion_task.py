@@ -1,0 +1,105 @@
+"""The learning problem of a latent diffusion model of slices that is told label maps, for the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from meddiffusers.evaluation.generation_report import evaluate_generation, pictures_of
+from meddiffusers.evaluation.panels import panel
+from meddiffusers.evaluation.report import Report
+from meddiffusers.models.conditioned_unet import UNKNOWN
+from meddiffusers.pipelines.latent_diffusion_pipeline import LatentDiffusionPipeline
+from meddiffusers.training.latent_cache import cached_latents
+from meddiffusers.training.latent_diffusion_model import LatentDiffusionConfig, of_masks
+from meddiffusers.training.latent_diffusion_task import LatentDiffusionTask
+from meddiffusers.training.randomness import BatchRandom
+from meddiffusers.training.segmentation_data import SegmentationDataConfig, load_segmentation_data
+from meddiffusers.training.task import Validation
+
+LEFT_RIGHT = 3  # the axis of (B, C, H, W)
+SHOWN, EVALUATED, BATCH = 8, 256, 16
+
+
+class CachedSlices:
+    """A map-style data set: "moments" (2c, h, w) of a slice or its mirror image, and one rater's "masks" (H, W)."""
+
+    def __init__(self, moments: np.ndarray, rows: datasets.Dataset) -> None:
+        self.moments, self.masks = moments, rows.select_columns(["masks"]).with_format("numpy")
+
+    def __len__(self) -> int:
+        return len(self.moments)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        masks = np.asarray(self.masks[index]["masks"])
+        view, rater = np.random.randint((self.moments.shape[1], len(masks)))  # the engine seeds it
+        mask = masks[rater, :, ::-1] if view else masks[rater]
+        moments = torch.from_numpy(self.moments[index, view].astype(np.float32))
+        return {"moments": moments, "masks": torch.from_numpy(mask.astype(np.int64))}
+
+
+class MaskDiffusionTask(LatentDiffusionTask):
+    """Builds the model and its data, unless these are given as `splits`.
+
+    Raises:
+        ValueError: as `of_masks` and `load_segmentation_data` do.
+    """
+
+    def __init__(
+        self,
+        data: SegmentationDataConfig,
+        config: LatentDiffusionConfig,
+        splits: Mapping[str, datasets.Dataset] | None = None,
+    ) -> None:
+        self.splits = splits or load_segmentation_data(data)
+        super().__init__(of_masks(data, config), config)
+        self.dataset_name = Path(data.dataset_name).name  # a folder's place is nobody's business
+        moments = cached_latents(self.splits["train"], self.pipeline.vae, LEFT_RIGHT)
+        self.train_dataset = CachedSlices(moments, self.splits["train"])
+
+    def told(self, batch: dict[str, Tensor], random: BatchRandom) -> dict[str, Tensor]:
+        """Label maps (B, H, W), of some slices none."""
+        masks = batch["masks"]
+        left_out = (random.rand(len(masks), 1, 1) < self.config.condition_dropout).to(masks.device)
+        return {"masks": torch.where(left_out, int(UNKNOWN), masks)}
+
+    def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
+        """Slices of test masks beside those whose masks they are, the same noise each time."""
+        rows = self._tests(SHOWN)
+        images, real, masks = drawn_slices(self.with_unet(modules["unet"]), rows), pictures_of(rows), first_masks(rows)
+        shown: dict[str, np.ndarray] = {"mask": masks / max(masks.max(), 1)}
+        for number, name in enumerate(self.pipeline.sequences):
+            shown |= {f"drawn {name}": images[:, number], f"held-out {name}": real[:, number]}
+        return Validation({}, {"drawn": panel(shown, ranges=dict.fromkeys(shown, (0.0, 1.0)))})
+
+    def evaluate(self, pipeline: LatentDiffusionPipeline, seed: int = 0) -> Report:
+        """How like held-out slices those of their masks are, and whether any is a training slice."""
+        rows = self._tests(EVALUATED)
+        images, real, known = drawn_slices(pipeline, rows, seed), pictures_of(rows), pictures_of(self.splits["train"])
+        dataset = f"{self.dataset_name}, test subjects"
+        return evaluate_generation(images, real, known, pipeline.sequences, dataset=dataset, seed=seed)
+
+    def _tests(self, count: int) -> datasets.Dataset:
+        return self.splits["test"].select(range(min(count, len(self.splits["test"]))))
+
+
+def first_masks(rows: datasets.Dataset) -> np.ndarray:
+    """(N, H, W) label maps of the first rater."""
+    return np.stack([np.asarray(masks)[0] for masks in rows.with_format("numpy")["masks"]])
+
+
+def drawn_slices(pipeline: Any, rows: datasets.Dataset, seed: int = 0, **settings: Any) -> np.ndarray:
+    """Slices (N, C, H, W) in [0, 1] of rows' masks, each from a generator of its own, which its number gives."""
+    masks, parts = torch.from_numpy(first_masks(rows).astype(np.int64)), []
+    for first in range(0, len(masks), BATCH):
+        part = masks[first : first + BATCH]
+        generators = [torch.Generator().manual_seed(seed * 1_000_003 + first + number) for number in range(len(part))]
+        output = pipeline(mask=part, generator=generators, output_type="pt", **settings)
+        parts.append(output.images.cpu().numpy())
+    return np.concatenate(parts)

@@ -1,0 +1,35 @@
+"""The learning problem of `autoencoder_task`, of slices with several sequences, which one latent picture holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import datasets
+import numpy as np
+from torch import Tensor
+
+from meddiffusers.training.autoencoder_task import AutoencoderConfig, AutoencoderTask, first_autoencoder
+from meddiffusers.training.randomness import BatchRandom
+from meddiffusers.training.segmentation_data import SegmentationDataConfig, load_segmentation_data
+
+
+class SliceAutoencoderTask(AutoencoderTask):
+    """Builds the networks and their data, unless these are given as `splits`.
+
+    Raises:
+        ValueError: a repository whose autoencoder has another number of channels than there are sequences.
+    """
+
+    def _load(self, data: SegmentationDataConfig) -> datasets.DatasetDict:
+        return load_segmentation_data(data)
+
+    def _first(self, data: SegmentationDataConfig, config: AutoencoderConfig) -> Any:
+        return first_autoencoder(data, config, len(data.sequences))
+
+    def _seen(self, decoded: Tensor, image: Tensor, random: BatchRandom) -> list[tuple[Tensor, Tensor]]:
+        """Every sequence as a picture of its own."""
+        return [(decoded.flatten(0, 1)[:, None], image.flatten(0, 1)[:, None])]
+
+    def _flat(self, images: Tensor) -> np.ndarray:
+        """(N·C, H, W), the sequences of a slice one after the other."""
+        return images.flatten(0, 1).numpy()

@@ -1,0 +1,126 @@
+"""Latent diffusion of slices of label maps: what is told and learnt, and the autoencoder of several sequences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from short_run import run
+from small_latent_diffusion import of_pictures
+
+from meddiffusers import LatentDiffusionPipeline
+from meddiffusers.data.segmentation_slices import INTENSITY_SCALE, row_features
+from meddiffusers.hub.load import load
+from meddiffusers.training import BatchRandom
+from meddiffusers.training.autoencoder_task import AutoencoderConfig, reconstructed
+from meddiffusers.training.latent_diffusion_model import LatentDiffusionConfig
+from meddiffusers.training.mask_diffusion_task import MaskDiffusionTask, drawn_slices
+from meddiffusers.training.segmentation_data import SegmentationDataConfig
+from meddiffusers.training.slice_autoencoder_task import SliceAutoencoderTask
+from meddiffusers.training.text_data import pictures_of
+
+DATA = SegmentationDataConfig(resolution=16, sequences=["t1", "flair"], classes=["core", "rim"], spacing=2.0)
+SMALL: dict[str, Any] = {
+    "block_out_channels": [8, 16],
+    "attention_levels": [1],
+    "attention_head_dim": 8,
+    "norm_num_groups": 4,
+}
+
+
+def squares(count: int, seed: int = 0) -> datasets.Dataset:
+    """Two sequences with a square somewhere, whose left half is the core; two raters, of whom one is wider."""
+    rng, rows = np.random.default_rng(seed), []
+    for index in range(count):
+        top, left = rng.integers(2, 8, 2)
+        masks = np.zeros((2, 16, 16), np.uint8)
+        masks[:, top : top + 6, left : left + 3], masks[:, top : top + 6, left + 3 : left + 6] = 1, 2
+        masks[1, top - 1, left : left + 6] = 2
+        image = 0.3 + 0.5 * np.stack([masks[0] == 1, masks[0] == 2])
+        rows.append(
+            {
+                "image": np.rint(INTENSITY_SCALE * image).astype(np.int16),
+                "masks": masks,
+                "subject": f"{seed}-{index}",
+            }
+        )
+    return datasets.Dataset.from_list(rows, features=datasets.Features(row_features(2, 2, (16, 16))))
+
+
+@pytest.fixture
+def vae(tmp_path: Path) -> str:
+    of_pictures().vae.save_pretrained(tmp_path / "vae")
+    return str(tmp_path / "vae")
+
+
+def task_of(vae: str | None, **config: Any) -> MaskDiffusionTask:
+    splits = {"train": squares(24), "test": squares(6, seed=1)}
+    start = {} if vae is None else {"vae_name_or_path": vae, **SMALL}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return MaskDiffusionTask(DATA, LatentDiffusionConfig(**{**start, **config}), splits)
+
+
+def test_mirrored_latents_come_with_mirrored_masks_of_any_rater(vae: str) -> None:
+    task = task_of(vae)
+    masks = np.asarray(task.splits["train"].with_format("numpy")[5]["masks"])
+    seen = set()
+    for seed in range(40):
+        np.random.seed(seed)
+        item = task.train_dataset[5]
+        for view, turned in enumerate((masks, masks[:, :, ::-1])):
+            if np.array_equal(item["moments"].numpy(), task.train_dataset.moments[5, view].astype(np.float32)):
+                rater = next(r for r in range(2) if np.array_equal(item["masks"].numpy(), turned[r]))
+                seen.add((view, rater))
+    assert seen == {(0, 0), (0, 1), (1, 0), (1, 1)}
+
+
+def test_masks_are_left_out_whole(vae: str) -> None:
+    task = task_of(vae, condition_dropout=0.25)
+    masks = torch.randint(0, 3, (2000, 4, 4))
+    told = task.told({"masks": masks}, BatchRandom(0))["masks"]
+    out = (told == -1).flatten(1).all(dim=1)
+    assert out.float().mean().item() == pytest.approx(0.25, abs=0.03)
+    assert torch.equal(told[~out], masks[~out])
+
+
+def test_a_short_training_learns_and_leaves_a_pipeline(vae: str, tmp_path: Path) -> None:
+    task = task_of(vae, half_weights=True)
+    assert task.pipeline.unet.mask_labels == {1: "core", 2: "rim"}
+    batch = task.collate([task.train_dataset[number] for number in range(16)])
+    with torch.no_grad():
+        before = task.loss(task.modules, batch, BatchRandom(0))["loss"]
+    settings = {"max_train_steps": 250, "train_batch_size": 8, "validation_steps": 250, "learning_rate": 5e-3}
+    result = run(task, tmp_path / "run", **settings)
+    with torch.no_grad():
+        assert task.loss(result.modules, batch, BatchRandom(0))["loss"] < 0.95 * before
+    pipeline = load(tmp_path / "run")
+    assert isinstance(pipeline, LatentDiffusionPipeline) and pipeline.sequences == ("t1", "flair")
+    assert list((tmp_path / "run" / "validation").iterdir())
+    assert drawn_slices(pipeline, task.splits["test"], num_inference_steps=2).shape == (6, 2, 16, 16)
+    assert task_of(None, pretrained_model_name_or_path=str(tmp_path / "run"))
+    with pytest.raises(ValueError, match="has classes"):
+        other = SegmentationDataConfig(resolution=16, sequences=["t1", "flair"], classes=["tumour"], spacing=2.0)
+        start = LatentDiffusionConfig(pretrained_model_name_or_path=str(tmp_path / "run"))
+        MaskDiffusionTask(other, start, task.splits)
+
+
+def test_an_autoencoder_of_several_sequences(tmp_path: Path) -> None:
+    small = {"block_out_channels": [8, 16], "latent_channels": 2, "norm_num_groups": 4, "perceptual_weight": 0.1}
+    splits = {"train": squares(24), "test": squares(6, seed=1)}
+    task = SliceAutoencoderTask(DATA, AutoencoderConfig(**small), splits)
+    images = pictures_of(splits["test"])
+    before = (reconstructed(task.vae, images) - images).abs().mean()
+    run(task, tmp_path, max_train_steps=40)
+    vae = AutoencoderKL.from_pretrained(tmp_path)
+    assert (reconstructed(vae, images) - images).abs().mean() < 0.5 * before
+    one = SegmentationDataConfig(resolution=16, sequences=["t1"], classes=["core", "rim"])
+    with pytest.raises(ValueError, match="is for pictures of 2 channels; expected 1"):
+        SliceAutoencoderTask(one, AutoencoderConfig(pretrained_model_name_or_path=str(tmp_path)), splits)
+    report = task.evaluate(vae)
+    assert report.value("mean absolute error") > 0

@@ -1,0 +1,32 @@
+"""Train the autoencoder of slices with several sequences, whose latents a diffusion model works on.
+
+    accelerate launch training/train_slice_autoencoder.py --config training/configs/slice_autoencoder_brain.yaml
+
+Every line of the YAML file is also an option of the command line, which wins. Data are those of train_segmentation.py:
+phantoms, BraTS 2020, or a folder of images. The output folder opens with `AutoencoderKL.from_pretrained`, its
+`scaling_factor` measured; it holds `metrics.json` and pictures.
+"""
+
+from __future__ import annotations
+
+from accelerate.utils import set_seed
+
+from meddiffusers.training.autoencoder_task import AutoencoderConfig
+from meddiffusers.training.config import TrainingConfig
+from meddiffusers.training.engine import train
+from meddiffusers.training.parsing import parse_config
+from meddiffusers.training.publishing import finish
+from meddiffusers.training.segmentation_data import SegmentationDataConfig
+from meddiffusers.training.slice_autoencoder_task import SliceAutoencoderTask
+
+
+def main() -> None:
+    """Train, and evaluate."""
+    data, model, training = parse_config(SegmentationDataConfig, AutoencoderConfig, TrainingConfig)
+    set_seed(training.seed)  # the network's first weights
+    task = SliceAutoencoderTask(data, model)
+    finish(train(task, training), task.evaluate, training, facts=None)
+
+
+if __name__ == "__main__":
+    main()
