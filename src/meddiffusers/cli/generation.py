@@ -25,6 +25,7 @@ def generate(
     ] = "none",
     num_inference_steps: Annotated[int, typer.Option(min=1, help="Of the scheduler.")] = 50,
     guidance_scale: Annotated[float, typer.Option(min=1, help="Towards the covariates; 1: none.")] = 1.0,
+    extrapolate: Annotated[bool, typer.Option(help="Take covariates outside the range that the model learnt.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="With a sample's number it decides all of it.")] = 0,
     shard_size: Annotated[int, typer.Option(min=1, help="Samples of a file.")] = 100,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples that are drawn at once.")] = 4,
@@ -43,6 +44,8 @@ def generate(
     settings: dict[str, Any] = {"num_inference_steps": num_inference_steps}
     if guidance_scale != 1:
         settings["guidance_scale"] = guidance_scale
+    if extrapolate:
+        settings["extrapolate"] = True
     order = Order(Path(repository).name, n, seed, shard_size, batch_size, settings)
     names = list(pipeline.unet.config["covariates"] or {})
     source = None if covariates is None else _source(covariates, as_rows, names)

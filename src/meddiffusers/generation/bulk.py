@@ -62,9 +62,12 @@ def generate(pipeline: Any, order: Order, folder: Path, source: CovariateSource 
     `source` draws for its number and noise of a generator of its own; samples that the gate flags stay, and are marked.
 
     Raises:
-        ValueError: the folder holds a data set of another order.
+        ValueError: before any work, covariates that the model has not learnt, or a folder with another order's data.
         TimeoutError: no other process has finished a shard for an hour.
     """
+    if source:
+        extrapolate = bool(order.settings.get("extrapolate"))
+        pipeline.unet.scaled([source.draw(order.seed, number) for number in range(order.n)], extrapolate)
     state = PartialState()
     shards = Shards(folder, order.n, order.shard_size)
     with state.main_process_first():

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -82,10 +83,15 @@ class JointDistribution:
 
     def draw(self, seed: int, index: int) -> dict[str, Any]:
         """Covariates of number `index`."""
-        values, vectors = np.linalg.eigh(self.correlation)
-        normal = np.random.default_rng([seed, index]).standard_normal(len(values))
-        uniform = norm.cdf(vectors @ (np.sqrt(values.clip(0)) * normal))
+        normal = np.random.default_rng([seed, index]).standard_normal(len(self.correlation))
+        uniform = norm.cdf(self._root @ normal)
         return {name: _at(margin, part) for (name, margin), part in zip(self.margins.items(), uniform, strict=True)}
+
+    @cached_property
+    def _root(self) -> np.ndarray:
+        """A with A Aᵀ = R."""
+        values, vectors = np.linalg.eigh(self.correlation)
+        return vectors * np.sqrt(values.clip(0))
 
     def describe(self) -> dict[str, Any]:
         """Margins and correlations."""

@@ -157,16 +157,17 @@ class MonaiAutoencoderKL(AutoencoderKL, ModelMixin, ConfigMixin, PeftAdapterMixi
 def _decoded_in_slabs(blocks: Any, x: Tensor, limit: int) -> Tensor:
     """The blocks of MONAI's decoder one after the other, from where there are more than `limit` voxels on in slabs."""
     slabs: deque[Tensor] | None = None
+    count = len(x)
     for block in blocks:
         grown = 2 if hasattr(block, "upsample_non_trainable") or hasattr(block, "deconv") else 1
         size = slabs[0].shape[3:] if slabs else x.shape[3:]
-        plane = len(x) * grown ** (1 + len(size)) * size.numel()  # voxels that come of one plane
+        plane = count * grown ** (1 + len(size)) * size.numel()  # voxels that come of one plane
         if slabs is None and plane * x.shape[2] <= limit:
             x = block(x)
             continue
         planes = max(1, limit // plane)
         slabs = _cut(deque([x]) if slabs is None else slabs, planes)
-        x = x[:, :, :0]  # its batch is still asked for
+        x = x.new_empty(0)  # which the slabs are now
         slabs = _through(block, slabs, planes)
     return x if slabs is None else torch.cat([*slabs], dim=2)
 
