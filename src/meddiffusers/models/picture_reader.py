@@ -35,11 +35,15 @@ BACKGROUND = 0
 
 @dataclass
 class PictureReaderOutput(BaseOutput):
-    """`logits` (B, L, H, W), `modality_logits` (B, M), `numbers` (B, 3)."""
+    """`logits` (B, L, H, W), `modality_logits` (B, M), `numbers` (B, 3).
+
+    Accelerate makes it anew of a dictionary where it trains in half precision, which an output of several fields takes
+    only if those behind the first have defaults.
+    """
 
     logits: Tensor
-    modality_logits: Tensor
-    numbers: Tensor
+    modality_logits: Tensor = None  # type: ignore[assignment]
+    numbers: Tensor = None  # type: ignore[assignment]
 
 
 class PictureReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
