@@ -8,19 +8,24 @@ import numpy as np
 import pytest
 import torch
 
-from meddiffusers import PUBLIC
+from meddiffusers import PUBLIC, PictureReader
 from meddiffusers.data.brain_phantom.subject import BrainPhantom
 from meddiffusers.data.digits import digits
+from meddiffusers.data.prompts import SliceFacts, write_prompt
+from meddiffusers.data.regions import LATERAL_VENTRICLES
 from meddiffusers.data.scan import stacked
 from meddiffusers.data.segmentation_slices import INTENSITY_SCALE, stored
 from meddiffusers.data.slices import slices
+from meddiffusers.evaluation.faithfulness import read_pictures
 from meddiffusers.evaluation.report import Report
+from meddiffusers.evaluation.text_to_mr_run import drawn
 from meddiffusers.hub.card import card_faults
-from meddiffusers.hub.faults import identifier_faults, repository_faults, weight_faults
+from meddiffusers.hub.faults import adapter_faults, identifier_faults, repository_faults, weight_faults
 from meddiffusers.hub.load import load
 
 ROOT = Path(__file__).parents[1]
-SHIPPED = sorted(path.parent for path in (ROOT / "examples" / "checkpoints").glob("*/model_index.json"))
+CHECKPOINTS = ROOT / "examples" / "checkpoints"
+SHIPPED = sorted(path.parent for path in CHECKPOINTS.glob("*/model_index.json"))
 
 
 def published_sources() -> dict[str, str]:
@@ -36,7 +41,7 @@ def published_sources() -> dict[str, str]:
 
 
 def test_there_is_one() -> None:
-    assert {"anomaly-ddim-brain", "ar-vae-cardiac", "ar-vae-mnist", "seg-ddpm-brain"} <= {
+    assert {"anomaly-ddim-brain", "ar-vae-cardiac", "ar-vae-mnist", "seg-ddpm-brain", "text-to-mr-brain"} <= {
         folder.name for folder in SHIPPED
     }
 
@@ -54,6 +59,36 @@ def test_the_code_it_carries_is_the_code_of_this_package(folder: Path) -> None:
     assert carried
     for file in carried:
         assert file.read_text(encoding="utf-8") == sources[file.name], f"copy the source over {file}"
+
+
+def test_the_adapter_is_sound_and_changes_what_its_base_draws() -> None:
+    folder = CHECKPOINTS / "lora-lowfield"
+    assert adapter_faults(folder) + weight_faults(folder) + identifier_faults(folder) == []
+    assert card_faults((folder / "README.md").read_text(encoding="utf-8"), folder) == []
+    pipeline = load(CHECKPOINTS / "text-to-mr-brain")
+    pipeline.set_progress_bar_config(disable=True)
+    plain = drawn(pipeline, ["Axial T1-weighted image of the brain."], num_inference_steps=2)
+    pipeline.load_lora_weights(folder)
+    assert abs(drawn(pipeline, ["Axial T1-weighted image of the brain."], num_inference_steps=2) - plain).max() > 0.05
+
+
+def test_the_text_model_draws_the_contrast_and_the_ventricles_that_are_asked_for() -> None:
+    pipeline = load(CHECKPOINTS / "text-to-mr-brain")
+    pipeline.set_progress_bar_config(disable=True)
+    reader = PictureReader.from_pretrained(CHECKPOINTS / "picture-reader-brain").eval()
+    assert (CHECKPOINTS / "picture-reader-brain" / "meddiffusers_picture_reader_v1.py").read_text() == (
+        ROOT / "src" / "meddiffusers" / "models" / "picture_reader.py"
+    ).read_text()
+    volumes = {2: 4600, 41: 4600, 3: 5200, 42: 5200}
+    asked = [
+        SliceFacts(name, "F", 60, number=85, voxel=(2.167, 2.167, 1.0), volumes={**volumes, 4: half, 43: half})
+        for name in ("t1", "t2", "flair")
+        for half in (150, 1200)
+    ]
+    read = read_pictures(reader, drawn(pipeline, [write_prompt(facts) for facts in asked], num_inference_steps=10))
+    assert read.modalities == [facts.modality for facts in asked]
+    found = np.isin(read.labels, LATERAL_VENTRICLES).sum(axis=(1, 2))
+    assert (found[1::2] > 2 * found[::2]).all()
 
 
 def test_the_digits_model_gives_the_figure_of_its_card() -> None:

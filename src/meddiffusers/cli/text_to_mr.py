@@ -69,6 +69,7 @@ def evaluate_text_to_mr(
     revision: Revision = None,
 ) -> None:
     """Likeness, memory, and whether pictures show what was asked for, on prompts of held-out slices."""
+    from meddiffusers.data.brain_phantom.contrasts import SEQUENCES
     from meddiffusers.evaluation.text_to_mr_report import evaluate_text_to_mr
     from meddiffusers.models.picture_reader import PictureReader
     from meddiffusers.training.text_data import TextDataConfig, load_text_data
@@ -82,7 +83,7 @@ def evaluate_text_to_mr(
         modality=modality,
         resolution=pipeline.vae_scale_factor * pipeline.unet.config["sample_size"],
         spacing=pipeline.config["spacing"],
-        phantom_modalities=list(judge.config["modalities"]),
+        phantom_modalities=[name for name in SEQUENCES if name in judge.config["modalities"]],  # as training has them
     )
     splits = load_text_data(config)
     rows = splits["test"].select(range(min(max_samples, len(splits["test"]))))

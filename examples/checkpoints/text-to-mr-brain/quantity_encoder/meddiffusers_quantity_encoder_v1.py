@@ -1,0 +1,126 @@
+"""Numbers that a prompt speaks of as tokens of their own, since text encoders hardly tell 500 mm³ from 5000.
+
+| symbol | here | shape |
+|---|---|---|
+| q | a quantity of `id2label`: "age" in years, "slice", or a region, whose volume is in mm³ | Q of them |
+| x_q | `values`; what `known` says is not known counts for nothing | (B, Q) |
+| u_q | log(1 + x_q) / log(1 + largest), in [0, 1] | (B, Q) |
+| e_q | embedding of q + MLP(u_q, sin 2ᵏπu_q, cos 2ᵏπu_q), 0 where x_q is not known | (B, Q, W) |
+
+The tokens stand beside those of the text in a denoiser's cross-attention.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.loaders.peft import PeftAdapterMixin
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils import BaseOutput
+from torch import Tensor, nn
+
+PUBLISHED_AS = "meddiffusers_quantity_encoder_v1"  # library name in model_index.json and file name in a repository
+AGE, SLICE = "age", "slice"
+LARGEST = {AGE: 120.0, SLICE: 512.0}
+LARGEST_VOLUME = 100_000.0  # mm³
+NUMBER = r"(\d+(?:\.\d+)?)"
+PATTERNS = {
+    AGE: rf"\b{NUMBER}[ -]years?[ -]old|\baged? {NUMBER}|\bof {NUMBER} years",
+    SLICE: rf"\bslice (?:number )?{NUMBER}",
+}
+MM3 = rf"{NUMBER} ?mm(?:³|\^?3)"
+
+
+@dataclass
+class QuantityEncoderOutput(BaseOutput):
+    """`tokens` (B, Q, W)."""
+
+    tokens: Tensor
+
+
+class QuantityEncoder(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc]
+    """Tokens of numbers.
+
+    Configuration:
+        id2label: names of the quantities by id: "age", "slice", and regions as prompts name them.
+        cross_attention_dim: W, the width of the text encoder's tokens.
+        hidden_dim: of the perceptron.
+        frequencies: of the sines and cosines, from half a period over the range on.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        id2label: Mapping[Any, str] | Sequence[str] = (AGE, SLICE),
+        cross_attention_dim: int = 768,
+        hidden_dim: int = 128,
+        frequencies: int = 6,
+    ) -> None:
+        super().__init__()
+        self.__module__ = PUBLISHED_AS  # what diffusers writes as this component's library
+        self.embedding = nn.Embedding(len(id2label), cross_attention_dim)
+        self.perceptron = nn.Sequential(
+            nn.Linear(1 + 2 * frequencies, hidden_dim), nn.SiLU(), nn.Linear(hidden_dim, cross_attention_dim)
+        )
+
+    @property
+    def id2label(self) -> dict[int, str]:
+        """Names of the quantities by id."""
+        names = self.config["id2label"]
+        numbered = names if isinstance(names, Mapping) else dict(enumerate(names))
+        return {int(number): name for number, name in numbered.items()}
+
+    def forward(self, values: Tensor, known: Tensor, return_dict: bool = True) -> QuantityEncoderOutput | tuple[Tensor]:
+        """Tokens of `values` (B, Q) float, in their units, where `known` (B, Q) bool; zeros elsewhere."""
+        u = self.scaled(values, known)
+        phase = u[..., None] * math.pi * 2 ** torch.arange(self.config["frequencies"], device=u.device)
+        seen = torch.cat([u[..., None], phase.sin(), phase.cos()], dim=-1).to(self.dtype)
+        ids = torch.arange(u.shape[1], device=u.device)
+        tokens = (self.embedding(ids) + self.perceptron(seen)) * known[..., None]
+        return QuantityEncoderOutput(tokens=tokens) if return_dict else (tokens,)
+
+    def scaled(self, values: Tensor, known: Tensor) -> Tensor:
+        """u (B, Q) of `values` (B, Q); 0 where they are not known."""
+        values = torch.where(known, values, 0).float()  # half precision ends before the largest volumes do
+        largest = values.new_tensor([LARGEST.get(name, LARGEST_VOLUME) for name in self.id2label.values()])
+        return values.clamp_min(0).log1p() / largest.log1p()
+
+    def read(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Values and whether they are known, (B, Q) each, that texts speak of as `meddiffusers.data.prompts` does."""
+        ids = {name.lower(): number for number, name in self.id2label.items()}
+        regions = "|".join(re.escape(name) for name in sorted(set(ids) - {*PATTERNS}, key=len, reverse=True))
+        region = re.compile(
+            rf"({regions})(?: of volume| with| measuring|:| \(| of)? ?\(?{MM3}|{MM3} of (?:the )?({regions})", re.I
+        )
+        values = torch.zeros(len(texts), len(ids))
+        known = torch.zeros(len(texts), len(ids), dtype=torch.bool)
+        for row, text in enumerate(texts):
+            said = {
+                name: next(filter(None, m.groups())) for name, p in PATTERNS.items() if (m := re.search(p, text, re.I))
+            }
+            if regions:
+                said |= {(m[1] or m[4]).lower(): m[2] or m[3] for m in region.finditer(text)}
+            for name in said.keys() & ids.keys():
+                values[row, ids[name]], known[row, ids[name]] = float(said[name]), True
+        return values, known
+
+    def to_json_string(self) -> str:
+        """The configuration as JSON, without the folder it happened to be loaded from."""
+        config = json.loads(super().to_json_string())
+        config.pop("_name_or_path", None)
+        return json.dumps(config, indent=2, sort_keys=True) + "\n"
+
+    def save_config(self, save_directory: str | PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
+        """Write the configuration and this file, so that the repository opens where the package is not installed."""
+        super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
+        shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
