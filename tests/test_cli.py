@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -84,7 +83,8 @@ def checkpoints(pipeline: AttributeVAEPipeline, tmp_path_factory: pytest.TempPat
         unet = DenoisingUNet(in_channels=4, sample_size=8, network=NETWORK, id2label=["healthy", "diseased"]).eval()
     detector = AnomalyDetectionPipeline(unet, ReversibleDDIMScheduler(), spacing=26.0)
     detector.save_pretrained(folder / "anomaly-ddim-brain")
-    shutil.copytree(SHIPPED / "ar-vae-cardiac", folder / "ar-vae-cardiac")  # no small one knows hearts
+    for name in ("ar-vae-cardiac", "text-to-mr-brain", "picture-reader-brain", "lora-lowfield"):
+        (folder / name).symlink_to(SHIPPED / name)  # no small one knows hearts, or draws what another can read
     return folder
 
 
@@ -189,6 +189,7 @@ def test_demo_asks_and_measures(pipeline: AttributeVAEPipeline, checkpoints: Pat
     assert sum(name.startswith("scans") for name in names) == 4
     assert sum(name.startswith("segmentation") for name in names) == 3
     assert sum(name.startswith("anomalies") for name in names) == 2
+    assert sum(name.startswith("text-to-mr") for name in names) == 3
     assert "tumour_1_t1ce  256 × 256 × 25" in output
     assert f"The page is {tmp_path / 'index.html'}" in output
 
