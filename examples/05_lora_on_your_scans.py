@@ -18,8 +18,12 @@ from meddiffusers.evaluation.panels import panel
 
 HERE = Path(__file__).parent
 base = HERE / "checkpoints" / "text-to-mr-brain"
-output = Path(sys.argv[3] if len(sys.argv) > 3 else "runs/lora-example")
-folder, table = map(Path, sys.argv[1:3]) if len(sys.argv) > 2 else (output / "scans", output / "scans" / "scans.csv")
+output = Path(sys.argv[3] if len(sys.argv) > 3 else "runs/lora-example").resolve()
+folder, table = (
+    (Path(path).resolve() for path in sys.argv[1:3])
+    if len(sys.argv) > 2
+    else (output / "scans", output / "scans" / "scans.csv")
+)
 
 if not folder.exists():
     subprocess.run(["meddiffusers", "data", "phantom", str(folder), "--layout", "low-field", "--n", "20"], check=True)
