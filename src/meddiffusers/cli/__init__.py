@@ -196,7 +196,10 @@ def card_write(
     from meddiffusers.hub.publish import write_repository
 
     report, *others = [Report.read(run) for run in runs]
-    pipeline = load(runs[0], dtype=getattr(torch, dtype))
+    kept = (
+        {"text_encoder": torch.float32} if (runs[0] / "text_encoder").is_dir() else {}
+    )  # transformers runs it as stored
+    pipeline = load(runs[0], dtype={**kept, "default": getattr(torch, dtype)})
     written = write_repository(pipeline, report.with_spread(others), Facts.read(facts), output)
     console.print(f"The repository is {written}")
 
