@@ -1,4 +1,4 @@
-"""The shipped adapter for a scanner of low field, made with twenty scans: what it gains there, what it costs in faith.
+"""The shipped adapter for a scanner of low field, made with nineteen scans: what it gains and what it costs.
 
 The command on its card trains it; the test subjects are others.
 """

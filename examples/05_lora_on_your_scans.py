@@ -2,7 +2,8 @@
 
 python examples/05_lora_on_your_scans.py [FOLDER TABLE.csv] [OUTPUT_FOLDER]
 
-Without a folder, twenty phantom scans of a low-field scanner are made and learnt. The table has a row for each scan:
+Without a folder, twenty phantom scans of a low-field scanner are made and, but for some that are held out, learnt. The
+table has a row for each scan:
 file_name, subject, modality, and, where they are known, sex, age and labels_file_name (FreeSurfer's regions).
 """
 

@@ -61,7 +61,7 @@ def text_to_mr_section(checkpoints: Path) -> Section:
             "The same prompt with lateral ventricles of another volume": panel(
                 {"drawn": pictures}, {"drawn": asked}, ranges={"drawn": (0.0, 1.0)}
             ),
-            "Above the model, below it with an adapter that has learnt twenty scans of a simulated low-field scanner": (
+            "Above the model, below with an adapter that has learnt nineteen scans of a simulated low-field scanner": (
                 _panel({"model": contrasts[MODALITIES[person.modality]], "with adapter": adapted})
             ),
         },

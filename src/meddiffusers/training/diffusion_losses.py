@@ -12,6 +12,7 @@ With ᾱ_t of the scheduler, x_t = √ᾱ_t x_0 + √(1−ᾱ_t) ε and SNR(t) =
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -116,3 +117,24 @@ def _clean(scheduler: Any, output: Tensor, x_t: Tensor, product: Tensor) -> Tens
     if kind == "v_prediction":
         return product.sqrt() * x_t - (1 - product).sqrt() * output
     return (x_t - (1 - product).sqrt() * output) / product.sqrt()
+
+
+def denoising_loss(
+    scheduler: Any | None,
+    predicted: Callable[[Tensor, Tensor], Tensor],
+    x0: Tensor,
+    random: BatchRandom,
+    snr_gamma: float | None = None,
+) -> dict[str, Tensor]:
+    """The loss of what a network predicts of x0 (B, …) with noise of random times, `predicted(x_t, times)`.
+
+    scheduler: None for flow matching, whose times go from 0 to 1000 (Lipman et al. 2023).
+    """
+    noise, times = random.randn_like(x0), spread_times(len(x0), 1, random).to(x0.device)
+    if scheduler is None:
+        share = times.view(-1, *(1,) * (x0.ndim - 1))
+        found = predicted(torch.lerp(x0, noise, share), 1000 * times)
+        return {"loss": (found - (noise - x0)).square().mean()}
+    timesteps = (times * scheduler.config.num_train_timesteps).long()
+    x_t = scheduler.add_noise(x0, noise, timesteps)
+    return squared_error_and_bound(scheduler, predicted(x_t, timesteps), x0, noise, x_t, timesteps, snr_gamma)

@@ -12,7 +12,7 @@ from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
 from meddiffusers.pipelines.latent_diffusion_pipeline import LatentDiffusionPipeline
-from meddiffusers.training.diffusion_losses import spread_times, squared_error_and_bound
+from meddiffusers.training.diffusion_losses import denoising_loss
 from meddiffusers.training.latent_diffusion_model import LatentDiffusionConfig
 from meddiffusers.training.randomness import BatchRandom
 from meddiffusers.training.unets import add_adapter, round_to_half, save_adapter
@@ -29,8 +29,8 @@ class LatentDiffusionTask:
         self.pipeline.vae.requires_grad_(False)
         if config.rank:
             add_adapter(self.pipeline.unet, config.rank, config.lora_alpha, ADAPTED)
-        if config.prediction_type != "flow":
-            self.noise = DDPMScheduler.from_config(self.pipeline.scheduler.config)
+        flow = config.prediction_type == "flow"
+        self.noise = None if flow else DDPMScheduler.from_config(self.pipeline.scheduler.config)
 
     @property
     def modules(self) -> Mapping[str, Any]:
@@ -51,16 +51,11 @@ class LatentDiffusionTask:
         """The squared error of what the network predicts of noisy latents."""
         mean, deviation = batch["moments"].chunk(2, dim=1)
         x0 = (mean + deviation * random.randn_like(mean)) * self.pipeline.vae.config["scaling_factor"]
-        noise, times = random.randn_like(x0), spread_times(len(x0), 1, random).to(x0.device)
-        told = self.told(batch, random)
-        if self.config.prediction_type == "flow":
-            share = times.view(-1, *(1,) * (x0.ndim - 1))
-            predicted = modules["unet"](torch.lerp(x0, noise, share), 1000 * times, **told).sample.float()
-            return {"loss": (predicted - (noise - x0)).square().mean()}
-        timesteps = (times * self.noise.config.num_train_timesteps).long()
-        x_t = self.noise.add_noise(x0, noise, timesteps)
-        predicted = modules["unet"](x_t, timesteps, **told).sample.float()
-        return squared_error_and_bound(self.noise, predicted, x0, noise, x_t, timesteps, self.config.snr_gamma)
+
+        def predicted(x: Tensor, times: Tensor) -> Tensor:
+            return modules["unet"](x, times, **self.told(batch, random)).sample.float()
+
+        return denoising_loss(self.noise, predicted, x0, random, self.config.snr_gamma)
 
     def build_pipeline(self, modules: Mapping[str, nn.Module]) -> LatentDiffusionPipeline:
         """The pipeline around what was trained, whose weights are rounded if they are to be stored so."""

@@ -24,7 +24,7 @@ from meddiffusers.evaluation.panels import panel
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.text_to_mr_run import asked_of, drawn, prompts_of, real_pictures
 from meddiffusers.pipelines.text_to_mr_pipeline import TextToMRPipeline
-from meddiffusers.training.diffusion_losses import spread_times, squared_error_and_bound
+from meddiffusers.training.diffusion_losses import denoising_loss
 from meddiffusers.training.randomness import BatchRandom
 from meddiffusers.training.task import Validation
 from meddiffusers.training.text_cache import cached
@@ -57,8 +57,8 @@ class TextToMRTask:
         self.train_dataset = cached(self.splits["train"], self.pipeline, config.captions_per_image)
         self.empty = self.pipeline.encode_text([""])[0][0].float()
         self.empty_ids = self.pipeline.tokenizer("", return_tensors="pt").input_ids[0]
-        if config.prediction_type != "flow":
-            self.noise = DDPMScheduler.from_config(self.pipeline.scheduler.config)
+        flow = config.prediction_type == "flow"
+        self.noise = None if flow else DDPMScheduler.from_config(self.pipeline.scheduler.config)
         self._choose_weights()
 
     @property
@@ -93,16 +93,11 @@ class TextToMRTask:
         mean, log_variance = batch["moments"].chunk(2, dim=1)
         deviation = (0.5 * log_variance.clamp(-30, 20)).exp()
         x0 = (mean + deviation * random.randn_like(mean)) * self.pipeline.vae.config["scaling_factor"]
-        noise, times = random.randn_like(x0), spread_times(len(x0), 1, random).to(x0.device)
-        told = self._told(modules, batch, random)
-        if self.config.prediction_type == "flow":
-            share = times[:, None, None, None]
-            predicted = self._predicted(modules["unet"], torch.lerp(x0, noise, share), 1000 * times, *told)
-            return {"loss": (predicted - (noise - x0)).square().mean()}
-        timesteps = (times * self.noise.config.num_train_timesteps).long()
-        x_t = self.noise.add_noise(x0, noise, timesteps)
-        predicted = self._predicted(modules["unet"], x_t, timesteps, *told)
-        return squared_error_and_bound(self.noise, predicted, x0, noise, x_t, timesteps, self.config.snr_gamma)
+
+        def predicted(x: Tensor, times: Tensor) -> Tensor:
+            return self._predicted(modules["unet"], x, times, *self._told(modules, batch, random))
+
+        return denoising_loss(self.noise, predicted, x0, random, self.config.snr_gamma)
 
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
         """Pictures of test prompts beside those that the prompts were written of, the same noise each time."""
