@@ -21,6 +21,7 @@ from meddiffusers.training.augmentation import (
     SHIFT,
     TURN,
     WEAKENED,
+    cropped,
     moved,
     poorly_scanned,
     recoloured,
@@ -207,3 +208,14 @@ def test_poor_scans_of_pictures_differ_and_nothing_comes_outside_the_head() -> N
     for one in poor:
         assert np.corrcoef(one.flatten(), images[0].flatten())[0, 1] > 0.8
     assert (poorly_scanned(torch.zeros(1, 1, SIZE, SIZE), BatchRandom(0)) == 0).all()
+
+
+def test_cubes_are_cut_from_everywhere_and_short_axes_stay_whole() -> None:
+    volumes = torch.arange(6 * 9 * 4).view(1, 1, 6, 9, 4).expand(400, -1, -1, -1, -1)
+    cubes = cropped(volumes, 5, BatchRandom(0))
+    assert cubes.shape == (400, 1, 5, 5, 4)
+    corners = set(cubes[:, 0, 0, 0, 0].tolist())
+    assert corners == {36 * x + 4 * y for x in range(2) for y in range(5)}
+    for cube in cubes[:20, 0]:
+        x, y = divmod(int(cube[0, 0, 0]), 36)
+        assert torch.equal(cube, volumes[0, 0, x : x + 5, y // 4 : y // 4 + 5])

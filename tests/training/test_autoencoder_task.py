@@ -56,6 +56,18 @@ def test_each_network_of_the_two_has_gradients_of_its_own_loss() -> None:
     assert any(not torch.allclose(one, other, atol=1e-7) for one, other in zip(both["vae"], apart, strict=True))
 
 
+def test_squares_alone_are_seen_if_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, shapes = task_of(patch_size=8), []
+    forward = task.vae.forward
+    monkeypatch.setattr(
+        task.vae, "forward", lambda x, noise: shapes.append((x.shape, noise.shape)) or forward(x, noise)
+    )
+    losses_of(task)
+    assert shapes == [((4, 1, 8, 8), (4, 2, 4, 4))]
+    with pytest.raises(ValueError, match="patch_size=9; expected a multiple of 2"):
+        task_of(patch_size=9)
+
+
 def test_a_short_training_leaves_an_autoencoder_with_its_scale(tmp_path: Path) -> None:
     task = task_of(adversarial_weight=0.01, perceptual_weight=0.1, half_weights=True)
     images = pictures_of(task.splits["test"])

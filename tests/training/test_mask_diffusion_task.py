@@ -15,11 +15,12 @@ from small_latent_diffusion import of_pictures
 
 from meddiffusers import LatentDiffusionPipeline
 from meddiffusers.data.segmentation_slices import INTENSITY_SCALE, row_features
+from meddiffusers.evaluation.latent_diffusion_run import drawn_slices, first_masks
 from meddiffusers.hub.load import load
 from meddiffusers.training import BatchRandom
 from meddiffusers.training.autoencoder_task import AutoencoderConfig, reconstructed
 from meddiffusers.training.latent_diffusion_model import LatentDiffusionConfig
-from meddiffusers.training.mask_diffusion_task import MaskDiffusionTask, drawn_slices
+from meddiffusers.training.mask_diffusion_task import MaskDiffusionTask
 from meddiffusers.training.segmentation_data import SegmentationDataConfig
 from meddiffusers.training.slice_autoencoder_task import SliceAutoencoderTask
 from meddiffusers.training.text_data import pictures_of
@@ -102,7 +103,7 @@ def test_a_short_training_learns_and_leaves_a_pipeline(vae: str, tmp_path: Path)
     pipeline = load(tmp_path / "run")
     assert isinstance(pipeline, LatentDiffusionPipeline) and pipeline.sequences == ("t1", "flair")
     assert list((tmp_path / "run" / "validation").iterdir())
-    assert drawn_slices(pipeline, task.splits["test"], num_inference_steps=2).shape == (6, 2, 16, 16)
+    assert drawn_slices(pipeline, first_masks(task.splits["test"]), num_inference_steps=2).shape == (6, 2, 16, 16)
     assert task_of(None, pretrained_model_name_or_path=str(tmp_path / "run"))
     with pytest.raises(ValueError, match="has classes"):
         other = SegmentationDataConfig(resolution=16, sequences=["t1", "flair"], classes=["tumour"], spacing=2.0)

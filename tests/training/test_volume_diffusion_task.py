@@ -15,13 +15,14 @@ from small_latent_diffusion import of_volumes
 from small_volumes import SIZE, volume_rows
 
 from meddiffusers import LatentDiffusionPipeline
+from meddiffusers.evaluation.latent_diffusion_run import drawn_volumes
 from meddiffusers.hub.load import load
 from meddiffusers.training import BatchRandom
 from meddiffusers.training.latent_cache import cached_latents
 from meddiffusers.training.latent_diffusion_model import LatentDiffusionConfig, covariate_ranges
 from meddiffusers.training.text_data import pictures_of
 from meddiffusers.training.volume_data import VolumeDataConfig
-from meddiffusers.training.volume_diffusion_task import VolumeDiffusionTask, drawn_volumes
+from meddiffusers.training.volume_diffusion_task import VolumeDiffusionTask
 
 DATA = VolumeDataConfig(size=list(SIZE), covariates=["age", "sex"])
 SMALL: dict[str, Any] = {

@@ -15,6 +15,7 @@ from meddiffusers.cli.console import console, errors, table
 from meddiffusers.cli.convert import convert
 from meddiffusers.cli.data import data
 from meddiffusers.cli.generation import generate
+from meddiffusers.cli.latent_diffusion import evaluate_ldm
 from meddiffusers.cli.repositories import Repository, Revision, pipeline_of
 from meddiffusers.cli.segmentation import evaluate_segmentation, segment
 from meddiffusers.cli.temporal import evaluate_temporal, repair
@@ -36,6 +37,7 @@ evaluate.command("segmentation")(evaluate_segmentation)
 evaluate.command("anomaly")(evaluate_anomaly)
 app.command()(draw)
 app.command()(generate)
+evaluate.command("ldm")(evaluate_ldm)
 evaluate.command("text-to-mr")(evaluate_text_to_mr)
 app.command()(repair)
 evaluate.command("temporal")(evaluate_temporal)

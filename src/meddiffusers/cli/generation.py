@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from meddiffusers.cli.console import console
-from meddiffusers.cli.repositories import Repository, Revision, pipeline_of
+from meddiffusers.cli.latent_diffusion import latent_diffusion_pipeline, volumes_like
+from meddiffusers.cli.repositories import Repository, Revision
 
 
 def generate(
@@ -40,7 +41,7 @@ def generate(
 
     from meddiffusers.generation.bulk import Order, generate
 
-    pipeline = _latent_diffusion(repository, revision)
+    pipeline = latent_diffusion_pipeline(repository, revision)
     settings: dict[str, Any] = {"num_inference_steps": num_inference_steps}
     if guidance_scale != 1:
         settings["guidance_scale"] = guidance_scale
@@ -63,17 +64,6 @@ def generate(
         console.print(f"Published: {commit.commit_url}")
 
 
-def _latent_diffusion(repository: str, revision: str | None) -> Any:
-    from accelerate import PartialState
-
-    from meddiffusers.pipelines.latent_diffusion_pipeline import LatentDiffusionPipeline
-
-    pipeline: Any = pipeline_of(repository, revision, LatentDiffusionPipeline)
-    pipeline.to(PartialState().device)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
 def _source(table: Path, as_rows: bool, names: Sequence[str]) -> Any:
     from meddiffusers.data.sets.tables import read_table
     from meddiffusers.generation.covariates import JointDistribution, TableRows
@@ -90,14 +80,7 @@ def _source(table: Path, as_rows: bool, names: Sequence[str]) -> Any:
 def _gate(known: str, pipeline: Any) -> Any:
     from meddiffusers.data.segmentation_slices import INTENSITY_SCALE
     from meddiffusers.generation.gate import Gate
-    from meddiffusers.training.volume_data import VolumeDataConfig, load_volume_data
+    from meddiffusers.training.volume_data import load_volume_data
 
-    config = VolumeDataConfig(
-        dataset_name=known,
-        sequences=list(pipeline.sequences),
-        covariates=[],
-        spacing=pipeline.config["spacing"],
-        size=[pipeline.vae_scale_factor * side for side in pipeline.unet.config["sample_size"]],
-    )
-    rows = load_volume_data(config)["train"].with_format("numpy")
+    rows = load_volume_data(volumes_like(pipeline, known))["train"].with_format("numpy")
     return Gate.of((row["image"].astype("float32") / INTENSITY_SCALE for row in rows), axis=1)

@@ -71,3 +71,14 @@ def mirrored(image: Tensor, labels: Tensor, random: BatchRandom) -> tuple[Tensor
     """
     turned = (random.rand(len(image), 1, 1, 1) < 0.5).to(image.device)
     return torch.where(turned, image.flip(-1), image), torch.where(turned, labels.flip(-1), labels)
+
+
+def cropped(image: Tensor, side: int, random: BatchRandom) -> Tensor:
+    """Of each picture or volume (B, C, …) a square or cube of `side`, at random; a shorter axis stays whole."""
+    sides = image.shape[2:]
+    starts = (random.rand(len(image), len(sides)) * torch.tensor([max(each - side, 0) + 1 for each in sides])).long()
+    parts = [
+        each[(slice(None), *(slice(start, start + side) for start in corner))]
+        for each, corner in zip(image, starts.tolist(), strict=True)
+    ]
+    return torch.stack(parts)

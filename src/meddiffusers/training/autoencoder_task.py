@@ -32,7 +32,7 @@ from torch.func import functional_call
 from meddiffusers.evaluation.autoencoder_report import evaluate_autoencoder
 from meddiffusers.evaluation.panels import panel
 from meddiffusers.evaluation.report import Report
-from meddiffusers.training.augmentation import mirrored
+from meddiffusers.training.augmentation import cropped, mirrored
 from meddiffusers.training.fields import Range, check_fields, list_setting, setting
 from meddiffusers.training.perceptual import PerceptualDistance
 from meddiffusers.training.randomness import BatchRandom
@@ -56,6 +56,9 @@ class AutoencoderConfig:
     layers_per_block: int = setting(1, "Residual blocks of a level.")
     norm_num_groups: int = setting(16, "Groups of the normalisation.")
     mid_block_attention: bool = setting(False, "Attention in the middle.")
+    patch_size: int | None = setting(
+        None, "Learn from squares or cubes of this side, cut at random; else from the whole."
+    )
     kl_weight: float = setting(1e-6, "β, of the divergence of the latents from a normal distribution.")
     perceptual_weight: float = setting(0.1, "Of the difference of an image network's features.")
     adversarial_weight: float = setting(0.0, "Of a discriminator of patches; 0: none.")
@@ -77,6 +80,7 @@ _RANGES = {
     "layers_per_block": _COUNT,
     "norm_num_groups": _COUNT,
     "discriminator_channels": _COUNT,
+    "patch_size": _COUNT,
     "kl_weight": _WEIGHT,
     "perceptual_weight": _WEIGHT,
     "adversarial_weight": _WEIGHT,
@@ -115,6 +119,10 @@ class AutoencoderTask:
         self.train_dataset = TextImages(self.splits["train"])
         self.dataset_name = Path(data.dataset_name).name  # a folder's place is nobody's business
         self.vae: Any = self._first(data, config)
+        if (config.patch_size or 0) % self._factor:
+            raise ValueError(
+                f"patch_size={config.patch_size}; expected a multiple of {self._factor}, a latent's pixels."
+            )
         if config.freeze_encoder:
             for part in filter(None, (self.vae.encoder, self.vae.quant_conv)):
                 part.requires_grad_(False)
@@ -145,6 +153,8 @@ class AutoencoderTask:
     ) -> dict[str, Tensor]:
         """The terms above."""
         image = self._mirrored(batch["image"], random)
+        if self.config.patch_size:
+            image = cropped(image, self.config.patch_size, random)
         decoded, divergence = modules["vae"](2 * image - 1, random.randn(*self._latent_shape(image)).to(image))
         decoded = (decoded.float() + 1) / 2
         terms = {"error": (decoded - image).abs().mean(), "kl": divergence.mean() / image[0].numel()}
@@ -226,9 +236,13 @@ class AutoencoderTask:
 
     def _latent_shape(self, image: Tensor) -> tuple[int, ...]:
         """Of the latents of pictures."""
+        return len(image), self.vae.config["latent_channels"], *(side // self._factor for side in image.shape[2:])
+
+    @property
+    def _factor(self) -> int:
+        """Pixels of a side for each of a latent."""
         config = self.vae.config
-        factor = 2 ** (len(config.get("channels") or config["block_out_channels"]) - 1)
-        return len(image), config["latent_channels"], *(side // factor for side in image.shape[2:])
+        return 2 ** (len(config.get("channels") or config["block_out_channels"]) - 1)
 
 
 @torch.no_grad()

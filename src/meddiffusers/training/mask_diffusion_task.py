@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from meddiffusers.evaluation.generation_report import evaluate_generation, pictures_of
+from meddiffusers.evaluation.latent_diffusion_run import drawn_slices, first_masks
 from meddiffusers.evaluation.panels import panel
 from meddiffusers.evaluation.report import Report
 from meddiffusers.models.conditioned_unet import UNKNOWN
@@ -24,7 +24,7 @@ from meddiffusers.training.segmentation_data import SegmentationDataConfig, load
 from meddiffusers.training.task import Validation
 
 LEFT_RIGHT = 3  # the axis of (B, C, H, W)
-SHOWN, EVALUATED, BATCH = 8, 256, 16
+SHOWN, EVALUATED = 8, 256
 
 
 class CachedSlices:
@@ -72,7 +72,8 @@ class MaskDiffusionTask(LatentDiffusionTask):
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
         """Slices of test masks beside those whose masks they are, the same noise each time."""
         rows = self._tests(SHOWN)
-        images, real, masks = drawn_slices(self.with_unet(modules["unet"]), rows), pictures_of(rows), first_masks(rows)
+        masks, real = first_masks(rows), pictures_of(rows)
+        images = drawn_slices(self.with_unet(modules["unet"]), masks)
         shown: dict[str, np.ndarray] = {"mask": masks / max(masks.max(), 1)}
         for number, name in enumerate(self.pipeline.sequences):
             shown |= {f"drawn {name}": images[:, number], f"held-out {name}": real[:, number]}
@@ -81,25 +82,13 @@ class MaskDiffusionTask(LatentDiffusionTask):
     def evaluate(self, pipeline: LatentDiffusionPipeline, seed: int = 0) -> Report:
         """How like held-out slices those of their masks are, and whether any is a training slice."""
         rows = self._tests(EVALUATED)
-        images, real, known = drawn_slices(pipeline, rows, seed), pictures_of(rows), pictures_of(self.splits["train"])
+        images, real, known = (
+            drawn_slices(pipeline, first_masks(rows), seed),
+            pictures_of(rows),
+            pictures_of(self.splits["train"]),
+        )
         dataset = f"{self.dataset_name}, test subjects"
         return evaluate_generation(images, real, known, pipeline.sequences, dataset=dataset, seed=seed)
 
     def _tests(self, count: int) -> datasets.Dataset:
         return self.splits["test"].select(range(min(count, len(self.splits["test"]))))
-
-
-def first_masks(rows: datasets.Dataset) -> np.ndarray:
-    """(N, H, W) label maps of the first rater."""
-    return np.stack([np.asarray(masks)[0] for masks in rows.with_format("numpy")["masks"]])
-
-
-def drawn_slices(pipeline: Any, rows: datasets.Dataset, seed: int = 0, **settings: Any) -> np.ndarray:
-    """Slices (N, C, H, W) in [0, 1] of rows' masks, each from a generator of its own, which its number gives."""
-    masks, parts = torch.from_numpy(first_masks(rows).astype(np.int64)), []
-    for first in range(0, len(masks), BATCH):
-        part = masks[first : first + BATCH]
-        generators = [torch.Generator().manual_seed(seed * 1_000_003 + first + number) for number in range(len(part))]
-        output = pipeline(mask=part, generator=generators, output_type="pt", **settings)
-        parts.append(output.images.cpu().numpy())
-    return np.concatenate(parts)

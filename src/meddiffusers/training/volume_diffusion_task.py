@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from meddiffusers.evaluation.generation_report import evaluate_generation
+from meddiffusers.evaluation.latent_diffusion_run import covariates_of, drawn_volumes
 from meddiffusers.evaluation.panels import panel
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.volume_slices import PLANES, plane_slices
@@ -26,7 +26,7 @@ from meddiffusers.training.text_data import pictures_of
 from meddiffusers.training.volume_autoencoder_task import LEFT_RIGHT
 from meddiffusers.training.volume_data import VolumeDataConfig, load_volume_data
 
-SHOWN, EVALUATED, BATCH = 4, 64, 4
+SHOWN, EVALUATED = 4, 64
 
 
 class CachedVolumes:
@@ -61,13 +61,9 @@ class VolumeDiffusionTask(LatentDiffusionTask):
         super().__init__(of_volumes(data, config, self.splits["train"]), config)
         self.dataset_name = Path(data.dataset_name).name  # a folder's place is nobody's business
         moments = cached_latents(self.splits["train"], self.pipeline.vae, LEFT_RIGHT)
-        self.train_dataset = CachedVolumes(moments, self.pipeline.unet.scaled(self.told_of("train")))
-
-    def told_of(self, split: str) -> list[dict[str, Any]]:
-        """Covariates of a split's volumes, in their own units."""
-        names = list(self.pipeline.unet.config["covariates"] or {})
-        rows = self.splits[split].select_columns(names) if names else [{}] * len(self.splits[split])
-        return [dict(row) for row in rows]
+        self.train_dataset = CachedVolumes(
+            moments, self.pipeline.unet.scaled(covariates_of(self.pipeline, self.splits["train"]))
+        )
 
     def told(self, batch: dict[str, Tensor], random: BatchRandom) -> dict[str, Tensor]:
         """Covariates (B, K): of some volumes none, of others not all."""
@@ -79,34 +75,27 @@ class VolumeDiffusionTask(LatentDiffusionTask):
 
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
         """Volumes of test covariates beside those whose covariates they are, the same noise each time."""
-        images = self._flat(drawn_volumes(self.with_unet(modules["unet"]), self.told_of("test")[:SHOWN]))
-        real = self._flat(pictures_of(self.splits["test"].select(range(min(SHOWN, len(self.splits["test"]))))).numpy())
+        tests = self._tests(SHOWN)
+        told = covariates_of(self.pipeline, tests)
+        images = self._flat(drawn_volumes(self.with_unet(modules["unet"]), told))
+        real = self._flat(pictures_of(tests).numpy())
         rows = {f"{kind} {name}": of[:, n] for n, name in enumerate(PLANES) for kind, of in _kinds(images, real)}
         return Validation({}, {"drawn": panel(rows, ranges=dict.fromkeys(rows, (0.0, 1.0)))})
 
     def evaluate(self, pipeline: LatentDiffusionPipeline, seed: int = 0) -> Report:
         """How like held-out volumes those of their covariates are in their middle slices, and whether any is known."""
-        rows = self.splits["test"].select(range(min(EVALUATED, len(self.splits["test"]))))
-        images = drawn_volumes(pipeline, self.told_of("test")[: len(rows)], seed)
+        rows = self._tests(EVALUATED)
+        images = drawn_volumes(pipeline, covariates_of(pipeline, rows), seed)
         real, known = (self._flat(pictures_of(part).numpy()) for part in (rows, self.splits["train"]))
         dataset = f"{self.dataset_name}, test subjects"
         return evaluate_generation(self._flat(images), real, known, PLANES, dataset=dataset, seed=seed)
 
+    def _tests(self, count: int) -> datasets.Dataset:
+        return self.splits["test"].select(range(min(count, len(self.splits["test"]))))
+
     def _flat(self, volumes: np.ndarray) -> np.ndarray:
         """(N, 3, S, S) the middle slices of the planes, of the first channel of volumes (N, C, X, Y, Z)."""
         return plane_slices(volumes[:, 0])
-
-
-def drawn_volumes(pipeline: Any, told: list[dict[str, Any]], seed: int = 0, **settings: Any) -> np.ndarray:
-    """Volumes (N, C, X, Y, Z) in [0, 1] of covariates, each from a generator of its own, which its number gives."""
-    parts = []
-    for first in range(0, len(told), BATCH):
-        rows = told[first : first + BATCH]
-        generators = [torch.Generator().manual_seed(seed * 1_000_003 + first + number) for number in range(len(rows))]
-        given: dict[str, Any] = {"covariates": rows} if any(rows) else {"batch_size": len(rows)}
-        output = pipeline(generator=generators, extrapolate=True, output_type="pt", **given, **settings)
-        parts.append(output.images.cpu().numpy())
-    return np.concatenate(parts)
 
 
 def _kinds(images: np.ndarray, real: np.ndarray) -> list[tuple[str, np.ndarray]]:

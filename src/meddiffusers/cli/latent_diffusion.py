@@ -1,0 +1,151 @@
+"""`meddiffusers evaluate ldm`: how good a latent diffusion model of volumes, or of slices of label maps, is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from meddiffusers.cli.console import console, table
+from meddiffusers.cli.repositories import Repository, Revision, pipeline_of
+
+if TYPE_CHECKING:
+    from meddiffusers.evaluation.report import Report
+    from meddiffusers.training.volume_data import VolumeDataConfig
+
+
+def evaluate_ldm(
+    repository: Repository,
+    data: Annotated[str, typer.Argument(help="'phantom', or a folder of scans.")] = "phantom",
+    data_table: Annotated[
+        Path | None, typer.Option("--table", help="Of the folder: a row for each volume, with its covariates.")
+    ] = None,
+    reader: Annotated[
+        str | None, typer.Option(help="Of volumes: folder or repository of the PictureReader that measures them.")
+    ] = None,
+    segmenter: Annotated[
+        str | None, typer.Option(help="Of label maps: repository of the segmentation model that looks for them.")
+    ] = None,
+    num_inference_steps: Annotated[int, typer.Option(min=1, help="Of the scheduler.")] = 50,
+    guidance_scale: Annotated[float, typer.Option(min=1, help="Towards what is asked for; 1: none.")] = 1.0,
+    max_samples: Annotated[int, typer.Option(min=2, help="Held-out volumes or slices, at most.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Of the noise and the intervals.")] = 0,
+    lora: Annotated[str | None, typer.Option(help="Folder or repository of a LoRA adapter.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for metrics.json and pictures; by default runs/evaluation/NAME.")
+    ] = None,
+    revision: Revision = None,
+) -> None:
+    """Likeness, diversity, memory, and whether what is drawn is what was asked for, on held-out subjects."""
+    pipeline = latent_diffusion_pipeline(repository, revision)
+    if lora:
+        pipeline.load_lora_weights(lora)
+    maps = bool(pipeline.unet.mask_labels)
+    if maps and segmenter is None:
+        raise ValueError(f"{repository} draws of label maps; --segmenter REPOSITORY says what looks for them.")
+    if not maps and pipeline.unet.config["spatial_dims"] != 3:
+        raise ValueError(f"{repository} draws pictures of no label maps; this measures volumes, and slices of maps.")
+    settings = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
+    report = (
+        _of_masks(pipeline, data, segmenter or "", max_samples, seed, settings)
+        if maps
+        else _of_volumes(pipeline, data, data_table, reader, max_samples, seed, settings)
+    )
+    figures = [[each.name, f"{each.value:.4g}", f"{each.low:.4g} – {each.high:.4g}"] for each in report.metrics]
+    console.print(table(("metric", "value", "interval"), *figures))
+    folder = output or Path("runs", "evaluation", Path(repository).name)
+    console.print(f"Figures are in {report.save(folder)}, pictures beside them.")
+
+
+def latent_diffusion_pipeline(repository: str, revision: str | None) -> Any:
+    """The repository's pipeline on this process's device, without a progress bar."""
+    from accelerate import PartialState
+
+    from meddiffusers.pipelines.latent_diffusion_pipeline import LatentDiffusionPipeline
+
+    pipeline: Any = pipeline_of(repository, revision, LatentDiffusionPipeline)
+    pipeline.to(PartialState().device)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def volumes_like(pipeline: Any, data: str, data_table: Path | None = None) -> VolumeDataConfig:
+    """A data set's volumes on the voxels that the pipeline draws, with the covariates that it takes."""
+    from meddiffusers.training.volume_data import VolumeDataConfig
+
+    return VolumeDataConfig(
+        dataset_name=data,
+        table=str(data_table) if data_table else None,
+        sequences=list(pipeline.sequences),
+        covariates=list(pipeline.unet.config["covariates"] or {}),
+        spacing=pipeline.config["spacing"],
+        size=[pipeline.vae_scale_factor * side for side in pipeline.unet.config["sample_size"]],
+    )
+
+
+def _of_volumes(
+    pipeline: Any,
+    data: str,
+    data_table: Path | None,
+    reader: str | None,
+    max_samples: int,
+    seed: int,
+    settings: dict[str, Any],
+) -> Report:
+    from meddiffusers.evaluation.generation_report import pictures_of
+    from meddiffusers.evaluation.latent_diffusion_run import covariates_of, drawn_volumes
+    from meddiffusers.evaluation.volume_report import evaluate_volumes
+    from meddiffusers.models.picture_reader import PictureReader
+    from meddiffusers.training.volume_data import load_volume_data
+
+    splits = load_volume_data(volumes_like(pipeline, data, data_table))
+    rows = splits["test"].select(range(min(max_samples, len(splits["test"]))))
+    told = covariates_of(pipeline, rows)
+    if settings["guidance_scale"] == 1 or not any(told):
+        settings = {"num_inference_steps": settings["num_inference_steps"]}
+    return evaluate_volumes(
+        drawn_volumes(pipeline, told, seed, **settings)[:, 0],
+        pictures_of(rows)[:, 0],
+        pictures_of(splits["train"])[:, 0],
+        told,
+        PictureReader.from_pretrained(reader).eval() if reader else None,
+        spacing=pipeline.config["spacing"],
+        dataset=f"{Path(data).name}, held out",
+        seed=seed,
+    )
+
+
+def _of_masks(
+    pipeline: Any, data: str, segmenter: str, max_samples: int, seed: int, settings: dict[str, Any]
+) -> Report:
+    from meddiffusers.evaluation.generation_report import pictures_of
+    from meddiffusers.evaluation.latent_diffusion_run import drawn_slices, first_masks
+    from meddiffusers.evaluation.mask_report import evaluate_masks
+    from meddiffusers.hub.load import load
+    from meddiffusers.training.segmentation_data import SegmentationDataConfig, load_segmentation_data
+
+    judge: Any = load(segmenter)
+    judge.set_progress_bar_config(disable=True)
+    splits = load_segmentation_data(
+        SegmentationDataConfig(
+            dataset_name=data,
+            sequences=list(pipeline.sequences),
+            classes=list(pipeline.unet.mask_labels.values()),
+            resolution=pipeline.vae_scale_factor * pipeline.unet.config["sample_size"][0],
+            spacing=pipeline.config["spacing"],
+        )
+    )
+    rows = splits["test"].select(range(min(max_samples, len(splits["test"]))))
+    masks = first_masks(rows)
+    return evaluate_masks(
+        drawn_slices(pipeline, masks, seed, **settings),
+        pictures_of(rows),
+        pictures_of(splits["train"]),
+        masks,
+        list(rows["subject"]),
+        judge,
+        sequences=pipeline.sequences,
+        dataset=f"{Path(data).name}, held out",
+        seed=seed,
+    )

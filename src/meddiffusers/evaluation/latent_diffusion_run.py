@@ -1,0 +1,50 @@
+"""A latent diffusion pipeline on held-out rows: volumes of their covariates, slices of their label maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+
+VOLUMES_AT_ONCE, SLICES_AT_ONCE = 4, 16
+
+
+def covariates_of(pipeline: Any, rows: datasets.Dataset) -> list[dict[str, Any]]:
+    """What the pipeline can be told of rows as `data.volumes` has them, in their own units."""
+    names = list(pipeline.unet.config["covariates"] or {})
+    return [dict(row) for row in (rows.select_columns(names) if names else [{}] * len(rows))]
+
+
+def drawn_volumes(pipeline: Any, told: Sequence[Mapping[str, Any]], seed: int = 0, **settings: Any) -> np.ndarray:
+    """Volumes (N, C, X, Y, Z) in [0, 1] of covariates, each from a generator of its own, which its number gives."""
+    parts = []
+    for first in range(0, len(told), VOLUMES_AT_ONCE):
+        rows = told[first : first + VOLUMES_AT_ONCE]
+        given: dict[str, Any] = {"covariates": rows} if any(rows) else {"batch_size": len(rows)}
+        output = pipeline(
+            generator=_generators(seed, first, len(rows)), extrapolate=True, output_type="pt", **given, **settings
+        )
+        parts.append(output.images.cpu().numpy())
+    return np.concatenate(parts)
+
+
+def first_masks(rows: datasets.Dataset) -> np.ndarray:
+    """(N, H, W) label maps of the first rater, of rows as `data.segmentation_slices` has them."""
+    return np.stack([np.asarray(masks)[0] for masks in rows.with_format("numpy")["masks"]])
+
+
+def drawn_slices(pipeline: Any, masks: np.ndarray, seed: int = 0, **settings: Any) -> np.ndarray:
+    """Slices (N, C, H, W) in [0, 1] of label maps, each from a generator of its own, which its number gives."""
+    maps, parts = torch.from_numpy(masks.astype(np.int64)), []
+    for first in range(0, len(maps), SLICES_AT_ONCE):
+        part = maps[first : first + SLICES_AT_ONCE]
+        output = pipeline(mask=part, generator=_generators(seed, first, len(part)), output_type="pt", **settings)
+        parts.append(output.images.cpu().numpy())
+    return np.concatenate(parts)
+
+
+def _generators(seed: int, first: int, count: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed * 1_000_003 + first + number) for number in range(count)]
