@@ -12,6 +12,7 @@ from small_text_to_mr import small_text_to_mr, text_rows
 
 from meddiffusers import PictureReader
 from meddiffusers.data.prompts import read_prompt
+from meddiffusers.evaluation.faithfulness import read_pictures
 from meddiffusers.evaluation.text_to_mr_report import anatomy_dice, evaluate_text_to_mr
 from meddiffusers.evaluation.text_to_mr_run import asked_of, drawn, in_modality, prompts_of, real_pictures
 
@@ -82,6 +83,19 @@ def test_a_painter_that_heeds_no_modality_is_found_out() -> None:
     report = evaluate_text_to_mr(Deaf(), judge(), rows_of(COUNT, 1), rows_of(24, 2), dataset="made up")
     assert report.value("modality") == 0.5 and report.value("modality, real pictures") == 1
     assert report.value("swapped: modality") < 0.6 and report.value("swapped: Dice") == 1
+
+
+def test_real_pictures_of_one_slice_say_how_alike_a_swap_can_be_read() -> None:
+    rows = rows_of(COUNT, 1)
+    pairs = rows.map(
+        lambda row, index: {"subject": str(index // 2), "facts": {**row["facts"], "number": 7}},
+        with_indices=True,
+        features=rows.features,
+    )
+    report = evaluate_text_to_mr(Painter(), judge(), pairs, rows_of(24, 2), dataset="made up")
+    (ceiling,) = (metric for metric in report.metrics if metric.name == "swapped: Dice, real pictures")
+    labels = read_pictures(judge(), real_pictures(pairs)).labels
+    assert ceiling.n == COUNT // 2 and ceiling.value == pytest.approx(anatomy_dice(labels[::2], labels[1::2]).mean())
 
 
 def test_dice_is_of_what_either_has() -> None:

@@ -7,6 +7,7 @@
 | the same, "real pictures" | what it finds in the held-out pictures: no model can do better |
 | swapped: modality | pictures of the same prompts and noise in another modality, read as of that modality |
 | swapped: Dice | regions of such a picture against those of the first, mean of white and grey matter and ventricles |
+| the same, "real pictures" | of held-out pictures of one slice in two modalities: no model can do better |
 | spread | RMS difference of two pictures of one prompt, and of two held-out pictures |
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import combinations
 from typing import Any
 
 import datasets
@@ -61,15 +63,16 @@ def evaluate_text_to_mr(
     like = evaluate_generation(
         images[:, None], real[:, None], real_pictures(known)[:, None], ["MR"], dataset=dataset, seed=seed
     )
+    reading_real = read_pictures(reader, real)
     faithful, ceiling = (
-        evaluate_faithfulness(asked, read, subjects, dataset=dataset, seed=seed)
-        for read in (reading, read_pictures(reader, real))
+        evaluate_faithfulness(asked, read, subjects, dataset=dataset, seed=seed) for read in (reading, reading_real)
     )
     metrics = [*like.metrics, *faithful.metrics]
     metrics += [replace(metric, name=f"{metric.name}, real pictures") for metric in ceiling.metrics]
     metrics += _swap_metrics(
         {name: read_pictures(reader, of) for name, of in swapped.items()}, reading, asked, subjects, mean
     )
+    metrics += _ceiling_of_swaps(reading_real, asked, subjects, mean)
     metrics.append(mean("spread of a prompt's pictures", _apart(images, again), subjects))
     metrics.append(mean("spread of held-out pictures", _apart(real, np.roll(real, 1, axis=0)), subjects))
     title = "Held-out pictures, drawn ones of their prompts, and the same prompts and noise in each modality"
@@ -115,6 +118,26 @@ def _swap_metrics(
         mean("swapped: modality", np.array(right, float), whose),
         mean("swapped: Dice", np.array(dice), whose),
     ]
+
+
+def _ceiling_of_swaps(
+    reading: Reading, asked: Sequence[SliceFacts], subjects: Sequence[str], mean: Callable[..., Metric]
+) -> list[Metric]:
+    """Of pairs of real pictures that show one slice in two modalities; none where there are no such pairs."""
+    slices: dict[tuple[str, int | None], list[int]] = {}
+    for number, (facts, subject) in enumerate(zip(asked, subjects, strict=True)):
+        slices.setdefault((subject, facts.number), []).append(number)
+    pairs = [
+        pair
+        for same in slices.values()
+        for pair in combinations(same, 2)
+        if asked[pair[0]].modality != asked[pair[1]].modality
+    ]
+    if not pairs:
+        return []
+    one, other = (reading.labels[list(side)] for side in zip(*pairs, strict=True))
+    dice = anatomy_dice(one, other)
+    return [mean("swapped: Dice, real pictures", dice, [subjects[pair[0]] for pair in pairs])]
 
 
 def _apart(one: np.ndarray, other: np.ndarray) -> np.ndarray:
