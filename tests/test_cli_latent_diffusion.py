@@ -54,7 +54,7 @@ def test_volumes_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     printed = run("evaluate", "ldm", tmp_path / "brains", "mine", *settings).output
     assert "MS-SSIM of pairs" in printed
     found = figures(out)
-    assert {"kernel distance", "age r", "age r, held-out volumes", "sex"} <= set(found)
+    assert {"kernel distance", "age r", "age r, held-out volumes", "sex, read right"} <= set(found)
     assert list((out / "pictures").iterdir())
 
 

@@ -11,7 +11,7 @@ import torch
 from meddiffusers.data.brain_phantom.subject import BrainPhantom
 from meddiffusers.data.segmentation_slices import INTENSITY_SCALE, stored
 from meddiffusers.data.slices import slices
-from meddiffusers.evaluation.volume_reading import axial_pictures, read_volumes
+from meddiffusers.evaluation.volume_reading import CovariateReading, axial_pictures, read_regions
 
 
 def test_slices_of_a_volume_are_those_that_phantoms_are_cut_into() -> None:
@@ -29,24 +29,37 @@ def test_slices_of_a_volume_are_those_that_phantoms_are_cut_into() -> None:
 
 
 class Reader:
-    """Reads bright pixels as the left ventricle, dim ones as cortex, and ages from the brightness."""
+    """Reads bright pixels as the left ventricle, dim ones as cortex."""
 
     config = {"label_ids": [0, 3, 4]}
     device, dtype = torch.device("cpu"), torch.float32
 
     def __call__(self, pictures: torch.Tensor) -> Any:
         logits = torch.cat([pictures < 0.01, (pictures >= 0.01) & (pictures < 0.8), pictures >= 0.8], dim=1).float()
-        age = 100 * pictures.amax(dim=(1, 2, 3))
-        numbers = torch.stack([0 * age, age, age - 50], dim=1)
-        return type("Output", (), {"logits": logits, "numbers": numbers})
+        return type("Output", (), {"logits": logits})
 
 
 def test_labels_are_counted_in_ml() -> None:
     volume = np.zeros((40, 48, 10), np.float32)
     volume[10:30, 12:36, 2:8] = 0.5
     volume[10:30, 12:24, 2:8] = 1.0
+    volume[10:12, 12:36, 2:8] = 0.1  # the darkest become 0
     spacing = 208 / 96  # so that nothing is resampled
-    found = read_volumes(Reader(), np.stack([volume, 0 * volume]), spacing)  # type: ignore[arg-type]
+    regions = read_regions(Reader(), np.stack([volume, 0 * volume]), spacing)  # type: ignore[arg-type]
     ml = spacing**3 / 1000
-    assert found["ventricular_volume_ml"] == pytest.approx([20 * 12 * 6 * ml, 0])
-    assert found["age"][0] == pytest.approx(100) and np.isnan(found["age"][1]) and found["male"][0] > 0
+    assert regions[4] == pytest.approx([18 * 12 * 6 * ml, 0]) and regions[3] == pytest.approx([18 * 12 * 6 * ml, 0])
+    assert CovariateReading("ventricular_volume_ml", regions, [])(regions) == pytest.approx(regions[4])
+    assert CovariateReading("brain_volume_ml", regions, [])(regions) == pytest.approx(regions[3])
+
+
+def test_what_cannot_be_counted_is_learnt_from_known_volumes() -> None:
+    rng = np.random.default_rng(0)
+    regions = {label: rng.uniform(5, 50, 300) for label in (0, 3, 4, 14)}
+    age = 20 + regions[4] + 10 * np.log1p(regions[14])
+    words = np.where(regions[3] > 27, "M", "F")
+    known, unseen = ({label: ml[part] for label, ml in regions.items()} for part in (slice(200), slice(200, None)))
+    read = CovariateReading("age", known, age[:200].tolist())(unseen)
+    np.testing.assert_allclose(read, age[200:], atol=0.5)
+    assert (CovariateReading("sex", known, words[:200].tolist())(unseen) == words[200:]).mean() > 0.9
+    counted = CovariateReading("ventricular_volume_ml", known, [])(unseen)
+    np.testing.assert_allclose(counted, unseen[4] + unseen[14])

@@ -109,6 +109,7 @@ def _of_volumes(
         pictures_of(rows)[:, 0],
         pictures_of(splits["train"])[:, 0],
         told,
+        covariates_of(pipeline, splits["train"]),
         PictureReader.from_pretrained(reader).eval() if reader else None,
         spacing=pipeline.config["spacing"],
         dataset=f"{Path(data).name}, held out",

@@ -1,55 +1,79 @@
-"""What a drawn brain measures: a `PictureReader` looks at its axial slices, and its own errors are in the figures.
+"""What a drawn brain measures: a `PictureReader` finds its regions on axial slices; its own errors are in the figures.
 
-| figure | of |
+| covariate | measured |
 |---|---|
-| ventricular_volume_ml | voxels read as lateral ventricles |
+| ventricular_volume_ml | voxels read as ventricles, lateral, third and fourth |
 | brain_volume_ml | voxels read as any region but fluid |
-| age | mean over the slices within `AGE_HEIGHTS` of the middle |
-| sex | the same, of the logit: "M" where it is above 0 |
+| another number | ridge regression on the regions' volumes, fitted to known volumes that were read alike |
+| another word | logistic regression on the same |
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from tqdm.auto import tqdm
 
 from meddiffusers.data.brain_phantom.subject import FIELD_OF_VIEW
-from meddiffusers.data.regions import LATERAL_VENTRICLES
+from meddiffusers.data.regions import CEREBROSPINAL_FLUID, VENTRICLES
 from meddiffusers.data.segmentation_slices import INTENSITY_SCALE, stored
-from meddiffusers.models.picture_reader import NUMBERS, PictureReader
+from meddiffusers.models.picture_reader import PictureReader
 
-FLUID = (0, 14, 15, 24, *LATERAL_VENTRICLES)  # third and fourth ventricle and fluid about the brain; 0 is outside
-AGE_HEIGHTS = 30.0  # mm above and below the middle
+NOT_BRAIN = (0, CEREBROSPINAL_FLUID, *VENTRICLES)  # 0 is outside
+COUNTED = ("ventricular_volume_ml", "brain_volume_ml")
+PENALTIES = tuple(10.0**power for power in range(-2, 5))  # of the ridge regression, which chooses by cross-validation
 BATCH = 32
 
 
 @torch.inference_mode()
-def read_volumes(reader: PictureReader, volumes: np.ndarray, spacing: float, size: int = 96) -> dict[str, np.ndarray]:
-    """Measures (N,) by name of T1-weighted volumes (N, X, Y, Z) in [0, 1], RAS, on voxels of `spacing` mm.
+def read_regions(reader: PictureReader, volumes: np.ndarray, spacing: float, size: int = 96) -> dict[int, np.ndarray]:
+    """Volume in ml (N,) of every label that the reader knows, of T1-weighted volumes (N, X, Y, Z) in [0, 1], RAS.
 
-    size: pixels of a side that the reader was trained on, over `FIELD_OF_VIEW`.
+    spacing: mm of a voxel. size: pixels of a side that the reader was trained on, over `FIELD_OF_VIEW`.
     """
-    found: dict[str, list[float]] = {"ventricular_volume_ml": [], "brain_volume_ml": [], "age": [], "male": []}
-    ids = np.array(reader.config["label_ids"])
-    edge = FIELD_OF_VIEW / size
-    ml = edge * edge * spacing / 1000
-    for volume in volumes:
+    ids = [int(label) for label in reader.config["label_ids"]]
+    ml = (FIELD_OF_VIEW / size) ** 2 * spacing / 1000
+    counts = np.zeros((len(volumes), len(ids)))
+    for number, volume in enumerate(tqdm(volumes, desc="Reading", leave=False)):
         pictures = axial_pictures(volume, spacing, size)
-        parts = [reader(part.to(reader.device, reader.dtype)) for part in pictures.split(BATCH)]
-        labels = ids[torch.cat([part.logits.argmax(dim=1) for part in parts]).cpu().numpy()]
-        shown = pictures.flatten(1).any(dim=1).numpy()  # nothing is read of a black slice
-        labels[~shown] = 0
-        numbers = torch.cat([part.numbers for part in parts]).float().cpu().numpy()
-        heights = (np.arange(len(numbers)) - (len(numbers) - 1) / 2) * spacing
-        middle = shown & (np.abs(heights) <= AGE_HEIGHTS)
-        names = list(NUMBERS)
-        found["ventricular_volume_ml"].append(float(np.isin(labels, LATERAL_VENTRICLES).sum() * ml))
-        found["brain_volume_ml"].append(float((~np.isin(labels, FLUID)).sum() * ml))
-        for name in ("age", "male"):
-            values = numbers[middle, names.index(name)]
-            found[name].append(float(values.mean()) if len(values) else float("nan"))
-    return {name: np.array(values) for name, values in found.items()}
+        shown = pictures[pictures.flatten(1).any(dim=1)]  # nothing is read of a black slice
+        for part in shown.split(BATCH):
+            labels = reader(part.to(reader.device, reader.dtype)).logits.argmax(dim=1)
+            counts[number] += np.bincount(labels.flatten().cpu().numpy(), minlength=len(ids))
+    return {label: counts[:, place] * ml for place, label in enumerate(ids)}
+
+
+class CovariateReading:
+    """Measures a covariate of volumes by their regions.
+
+    name: of the covariate. regions, values: of known volumes, to learn from what cannot be counted.
+    """
+
+    def __init__(self, name: str, regions: dict[int, np.ndarray], values: Sequence[Any]) -> None:
+        self.name, self.estimator = name, None
+        if name not in COUNTED:
+            last = LogisticRegression() if isinstance(values[0], str) else RidgeCV(PENALTIES)
+            self.estimator = make_pipeline(StandardScaler(), last).fit(_features(regions), list(values))
+
+    def __call__(self, regions: dict[int, np.ndarray]) -> np.ndarray:
+        """(N,), in the covariate's own units, or words."""
+        if self.estimator is not None:
+            return self.estimator.predict(_features(regions))
+        counted = VENTRICLES if self.name == COUNTED[0] else set(regions) - set(NOT_BRAIN)
+        return np.sum([regions[label] for label in counted if label in regions], axis=0)
+
+
+def _features(regions: dict[int, np.ndarray]) -> np.ndarray:
+    """Volumes and their logarithms, (N, 2·L)."""
+    ml = np.stack([volumes for label, volumes in sorted(regions.items()) if label], axis=1)
+    return np.concatenate([ml, np.log1p(ml)], axis=1)
 
 
 def axial_pictures(volume: np.ndarray, spacing: float, size: int) -> torch.Tensor:

@@ -3,8 +3,9 @@
 | figure | of |
 |---|---|
 | those of `generation_report` | the middle slices of the three planes, and whether any is of a training volume |
-| covariate: r, error | asked against measured value, of `volume_reading`; "sex": part that is read right |
+| covariate: r, error, or "read right" | asked against measured value, of `volume_reading` |
 | the same, "held-out volumes" | of real ones: no model can do better |
+| the same, "from the other covariates" | guessed of these alone: what goes with them anyhow |
 | MS-SSIM of pairs | how alike two drawn volumes are, and two held-out ones (Pinaya et al. 2022, table 1) |
 """
 
@@ -16,26 +17,30 @@ from typing import Any
 import numpy as np
 import torch
 from monai.metrics.regression import MultiScaleSSIMMetric
+from sklearn.feature_extraction import DictVectorizer
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
 
 from meddiffusers.evaluation.bootstrap import OVER_SUBJECTS, bootstrap_interval, bootstrap_mean_interval
 from meddiffusers.evaluation.generation_report import evaluate_generation
 from meddiffusers.evaluation.panels import panel
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.results import Metric
-from meddiffusers.evaluation.volume_reading import read_volumes
+from meddiffusers.evaluation.volume_reading import COUNTED, CovariateReading, read_regions
 from meddiffusers.evaluation.volume_slices import PLANES, plane_slices
 from meddiffusers.models.picture_reader import PictureReader
 
-MEASURED = ("ventricular_volume_ml", "brain_volume_ml", "age")
-PAIRS, SHOWN = 100, 6
+PAIRS, SHOWN, LEARNT_FROM = 100, 6, 300
 SCALES = (0.3, 0.4, 0.3)  # weights of MS-SSIM's scales, of which there are fewer than of photographs
+Told = Sequence[Mapping[str, Any]]
 
 
 def evaluate_volumes(
     images: np.ndarray,
     held_out: np.ndarray,
     known: np.ndarray,
-    told: Sequence[Mapping[str, Any]],
+    told: Told,
+    known_told: Told,
     reader: PictureReader | None,
     *,
     spacing: float,
@@ -44,15 +49,17 @@ def evaluate_volumes(
 ) -> Report:
     """Of drawn volumes (N, X, Y, Z) of the covariates of `held_out` (N, …), in [0, 1]; `known` are training volumes.
 
-    told: the covariates, in their own units. reader: the judge of T1-weighted slices; None: nothing is measured.
+    told, known_told: the covariates of `held_out` and of `known`, in their own units; a covariate that some of them
+    lack is not measured. reader: the judge of T1-weighted slices; None: nothing is measured.
     """
     like = evaluate_generation(
         plane_slices(images), plane_slices(held_out), plane_slices(known), PLANES, dataset=dataset, seed=seed
     )
     metrics = list(like.metrics)
     if reader is not None:
-        for name, volumes in (("", images), (", held-out volumes", held_out)):
-            metrics += _obeyed(read_volumes(reader, volumes, spacing), told, name, dataset, seed)
+        learnt = known_told[:LEARNT_FROM]
+        regions = [read_regions(reader, of, spacing) for of in (known[:LEARNT_FROM], images, held_out)]
+        metrics += _covariates(regions, told, learnt, dataset, seed)
     for name, volumes in (("drawn", images), ("held-out", held_out)):
         metrics.append(_alike(f"MS-SSIM of pairs, {name}", volumes, dataset, seed))
     rows = {
@@ -63,32 +70,53 @@ def evaluate_volumes(
     return Report(metrics, like.run, like.details, pictures)
 
 
+def _covariates(
+    regions: Sequence[dict[int, np.ndarray]], told: Told, learnt: Told, dataset: str, seed: int
+) -> list[Metric]:
+    """Of the regions of known, drawn and held-out volumes; `learnt` are the covariates of the known ones."""
+    known, drawn, held_out = regions
+    names = [name for name in told[0] if all(row.get(name) is not None for row in (*told, *learnt))]
+    told, learnt = ([{name: row[name] for name in names} for row in rows] for rows in (told, learnt))
+    metrics = []
+    for name in names:
+        reading, asked = CovariateReading(name, known, [row[name] for row in learnt]), [row[name] for row in told]
+        found = {"": reading(drawn), ", held-out volumes": reading(held_out)}
+        if name not in COUNTED and not isinstance(asked[0], str):
+            found[", from the other covariates"] = _from_the_others(name, learnt, told)
+        for note, measured in found.items():
+            metrics += _obeyed(name, asked, measured, note, dataset, seed)
+    return metrics
+
+
 def _shown(images: np.ndarray, held_out: np.ndarray) -> list[tuple[str, np.ndarray]]:
     return [("drawn", plane_slices(images[:SHOWN])), ("held-out", plane_slices(held_out[:SHOWN]))]
 
 
-def _obeyed(
-    measured: Mapping[str, np.ndarray], told: Sequence[Mapping[str, Any]], note: str, dataset: str, seed: int
-) -> list[Metric]:
-    """Figures of each covariate that is both asked for and measured."""
-    subjects, metrics = [str(number) for number in range(len(told))], []
-    for name in MEASURED:
-        if any(row.get(name) is None for row in told):
-            continue
-        asked, found = np.array([float(row[name]) for row in told]), measured[name]
-        for figure, statistic in (
-            ("r", lambda rows, a=asked, f=found: float(np.corrcoef(a[rows], f[rows])[0, 1])),
-            ("error", lambda rows, a=asked, f=found: float(np.abs(a[rows] - f[rows]).mean())),
-        ):
-            everything = np.arange(len(asked))
-            low, high = bootstrap_interval(statistic, subjects, seed)
-            value = statistic(everything)
-            metrics.append(Metric(f"{name} {figure}{note}", value, dataset, len(asked), low, high, OVER_SUBJECTS))
-    if all(row.get("sex") is not None for row in told):
-        right = np.array([row["sex"] == "M" for row in told]) == (measured["male"] > 0)
-        low, high = bootstrap_mean_interval(right.astype(float), subjects, seed)
-        metrics.append(Metric(f"sex{note}", float(right.mean()), dataset, len(right), low, high, OVER_SUBJECTS))
+def _obeyed(name: str, asked: Sequence[Any], measured: np.ndarray, note: str, dataset: str, seed: int) -> list[Metric]:
+    """Asked against measured values: r and mean error of numbers, of words the part that is read right."""
+    subjects, count = [str(number) for number in range(len(asked))], len(asked)
+    if isinstance(asked[0], str):
+        right = (measured == np.array(asked)).astype(float)
+        low, high = bootstrap_mean_interval(right, subjects, seed)
+        return [Metric(f"{name}, read right{note}", float(right.mean()), dataset, count, low, high, OVER_SUBJECTS)]
+    numbers, metrics = np.array(asked, float), []
+    for figure, statistic in (
+        ("r", lambda rows: float(np.corrcoef(numbers[rows], measured[rows])[0, 1])),
+        ("error", lambda rows: float(np.abs(numbers[rows] - measured[rows]).mean())),
+    ):
+        low, high = bootstrap_interval(statistic, subjects, seed)
+        value = statistic(np.arange(count))
+        metrics.append(Metric(f"{name} {figure}{note}", value, dataset, count, low, high, OVER_SUBJECTS))
     return metrics
+
+
+def _from_the_others(name: str, known: Told, told: Told) -> np.ndarray:
+    """(N,) what linear regression on the other covariates says of one."""
+    others = [[{key: row[key] for key in row if key != name} for row in rows] for rows in (known, told)]
+    if not others[0][0]:
+        return np.full(len(told), np.mean([row[name] for row in known]))
+    estimator = make_pipeline(DictVectorizer(sparse=False), LinearRegression())
+    return estimator.fit(others[0], [row[name] for row in known]).predict(others[1])
 
 
 def _alike(name: str, volumes: np.ndarray, dataset: str, seed: int) -> Metric:
