@@ -12,6 +12,7 @@ from meddiffusers.cli.repositories import Repository, Revision, pipeline_of
 
 if TYPE_CHECKING:
     from meddiffusers.evaluation.report import Report
+    from meddiffusers.training.segmentation_data import SegmentationDataConfig
     from meddiffusers.training.volume_data import VolumeDataConfig
 
 
@@ -84,6 +85,22 @@ def volumes_like(pipeline: Any, data: str, data_table: Path | None = None) -> Vo
     )
 
 
+def slices_like(pipeline: Any, data: str) -> SegmentationDataConfig:
+    """A data set's slices and label maps as the pipeline takes them; of phantoms as many as it was trained on."""
+    from meddiffusers.training.segmentation_data import SegmentationDataConfig
+
+    return SegmentationDataConfig(
+        dataset_name=data,
+        sequences=list(pipeline.sequences),
+        classes=list(pipeline.unet.mask_labels.values()),
+        resolution=pipeline.vae_scale_factor * pipeline.unet.config["sample_size"][0],
+        spacing=pipeline.config["spacing"],
+        phantom_slices=4000,
+        phantom_test_slices=480,
+        phantom_test_difficulty=[0.0, 1.0],
+    )
+
+
 def _of_volumes(
     pipeline: Any,
     data: str,
@@ -124,19 +141,11 @@ def _of_masks(
     from meddiffusers.evaluation.latent_diffusion_run import drawn_slices, first_masks
     from meddiffusers.evaluation.mask_report import evaluate_masks
     from meddiffusers.hub.load import load
-    from meddiffusers.training.segmentation_data import SegmentationDataConfig, load_segmentation_data
+    from meddiffusers.training.segmentation_data import load_segmentation_data
 
     judge: Any = load(segmenter)
     judge.set_progress_bar_config(disable=True)
-    splits = load_segmentation_data(
-        SegmentationDataConfig(
-            dataset_name=data,
-            sequences=list(pipeline.sequences),
-            classes=list(pipeline.unet.mask_labels.values()),
-            resolution=pipeline.vae_scale_factor * pipeline.unet.config["sample_size"][0],
-            spacing=pipeline.config["spacing"],
-        )
-    )
+    splits = load_segmentation_data(slices_like(pipeline, data))
     rows = splits["test"].select(range(min(max_samples, len(splits["test"]))))
     masks = first_masks(rows)
     return evaluate_masks(

@@ -4,6 +4,7 @@
 |---|---|
 | kernel distance | features of drawn and of held-out pictures, those of all sequences side by side |
 | kernel distance, held-out halves | one half of the held-out pictures against the other: no difference |
+| Fréchet distance | the same features, drawn against held-out; of few pictures too large (`frechet_distance`) |
 | nearest training picture | RMS difference to it over all pixels and sequences, of drawn and of held-out pictures |
 
 A model that remembers draws pictures that lie nearer to training pictures than unseen real ones do. Copies are looked
@@ -21,6 +22,7 @@ import torch
 import torch.nn.functional as F
 
 from meddiffusers.data.segmentation_slices import INTENSITY_SCALE
+from meddiffusers.evaluation.frechet_distance import frechet_distance
 from meddiffusers.evaluation.image_features import NAME, EfficientNetLite0
 from meddiffusers.evaluation.kernel_distance import KernelDistance, kernel_distance
 from meddiffusers.evaluation.panels import panel
@@ -72,6 +74,13 @@ def evaluate_generation(
         _kernel("kernel distance", kernel_distance(of_real, of_drawn, seed=seed), dataset),
         _kernel(
             "kernel distance, held-out halves", kernel_distance(of_real[:half], of_real[half:], seed=seed), dataset
+        ),
+        Metric.single(
+            "Fréchet distance",
+            frechet_distance(of_real, of_drawn),
+            dataset,
+            len(images),
+            f"{NAME}; {len(held_out)} real",
         ),
         _spread("nearest training picture, drawn", own[0], dataset),
         _spread("nearest training picture, held-out", others[0], dataset),

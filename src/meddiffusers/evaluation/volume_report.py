@@ -119,13 +119,17 @@ def _from_the_others(name: str, known: Told, told: Told) -> np.ndarray:
     return estimator.fit(others[0], [row[name] for row in known]).predict(others[1])
 
 
-def _alike(name: str, volumes: np.ndarray, dataset: str, seed: int) -> Metric:
-    """MS-SSIM of random pairs of volumes."""
+def diversity(volumes: np.ndarray, seed: int = 0) -> np.ndarray:
+    """(PAIRS,) MS-SSIM of random pairs of volumes (N, X, Y, Z) in [0, 1]."""
     random = np.random.default_rng(seed)
     pairs = [random.choice(len(volumes), 2, replace=False) for _ in range(PAIRS)]
-    one, other = (torch.from_numpy(volumes[[pair[n] for pair in pairs]])[:, None] for n in range(2))
     metric = MultiScaleSSIMMetric(spatial_dims=3, data_range=1.0, kernel_size=7, weights=SCALES)
+    one, other = (torch.from_numpy(volumes[[pair[n] for pair in pairs]])[:, None] for n in range(2))
     each: list[Any] = [metric(a[None], b[None]) for a, b in zip(one, other, strict=True)]
-    values = torch.cat([value.flatten() for value in each]).numpy()
+    return torch.cat([value.flatten() for value in each]).numpy()
+
+
+def _alike(name: str, volumes: np.ndarray, dataset: str, seed: int) -> Metric:
+    values = diversity(volumes, seed)
     low, high = bootstrap_mean_interval(values, [str(number) for number in range(PAIRS)], seed)
     return Metric(name, float(values.mean()), dataset, PAIRS, low, high, "95 %, pairs")
