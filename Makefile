@@ -26,6 +26,8 @@ bench: $(READY)
 	$(BIN)/python benchmarks/segmentation.py
 	$(BIN)/python benchmarks/anomaly.py
 	$(BIN)/python benchmarks/cardiac.py
+	$(BIN)/python benchmarks/text_to_mr.py
+	$(BIN)/python benchmarks/ldm.py
 
 bench-all: bench
 	$(BIN)/python benchmarks/attribute_training.py

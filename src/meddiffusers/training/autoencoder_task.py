@@ -40,7 +40,6 @@ from meddiffusers.training.task import Validation
 from meddiffusers.training.text_data import TextDataConfig, TextImages, load_text_data, pictures_of
 from meddiffusers.training.unets import round_to_half
 
-MEASURED = 512  # pictures whose latents give the scaling factor
 SHOWN, EVALUATED, BATCH = 8, 256, 32
 
 
@@ -188,7 +187,7 @@ class AutoencoderTask:
         vae = vae.to(trained.device).eval()
         if self.config.freeze_encoder:
             return vae
-        chosen = torch.linspace(0, len(self.splits["train"]) - 1, min(MEASURED, len(self.splits["train"]))).long()
+        chosen = torch.linspace(0, len(self.splits["train"]) - 1, min(self.measured, len(self.splits["train"]))).long()
         images = pictures_of(self.splits["train"].select(chosen.tolist()))
         latents = torch.cat(
             [vae.encode((2 * part - 1).to(vae.device)).latent_dist.mean for part in images.split(BATCH)]
@@ -216,6 +215,7 @@ class AutoencoderTask:
 
     dims: ClassVar[int] = 2
     published: ClassVar[Any] = AutoencoderKL
+    measured: ClassVar[int] = 512  # training pictures whose latents give the scaling factor
 
     def _load(self, data: Any) -> datasets.DatasetDict:
         return load_text_data(data)

@@ -39,6 +39,7 @@ class VolumeAutoencoderTask(AutoencoderTask):
 
     dims: ClassVar[int] = 3
     published: ClassVar[Any] = MonaiAutoencoderKL
+    measured: ClassVar[int] = 64
 
     def _load(self, data: VolumeDataConfig) -> datasets.DatasetDict:
         return load_volume_data(data)
