@@ -116,7 +116,8 @@ class LatentDiffusionPipeline(UNetLoraMixin, DiffusionPipeline):
     def vae_scale_factor(self) -> int:
         """Voxels of a side for each of a latent."""
         config = self.vae.config
-        return 2 ** (len(config.get("channels") or config["block_out_channels"]) - 1)
+        levels = len(config.get("channels") or config["block_out_channels"])
+        return config.get("patch_size", 1) * 2 ** (levels - 1)
 
     @property
     def interrupt(self) -> bool:

@@ -44,6 +44,38 @@ class TestMonaiAutoencoderKLOfPictures(TestMonaiAutoencoderKL):
         return {"sample": torch.randn(batch_size, 2, 8, 8)}
 
 
+class TestMonaiAutoencoderKLOfPatches(TestMonaiAutoencoderKL):
+    config = {**NETWORK, "spatial_dims": 3, "patch_size": 2}
+
+    def inputs(self, batch_size: int) -> dict[str, Tensor]:
+        return {"sample": torch.randn(batch_size, 1, 8, 12, 8)}
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 6), (2, 3, 4, 6, 8)])
+def test_patches_are_channels_and_back(shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape)
+    folded = monai_autoencoder._folded(x, 2)
+    assert folded.shape == (2, 3 * 2 ** (len(shape) - 2), *(side // 2 for side in shape[2:]))
+    if len(shape) == 4:
+        assert torch.equal(folded, torch.nn.functional.pixel_unshuffle(x, 2))
+    corner = x[(..., *[slice(None, None, 2)] * (len(shape) - 2))]
+    assert torch.equal(folded[:, :: 2 ** (len(shape) - 2)], corner)
+    assert torch.equal(monai_autoencoder._unfolded(folded, 2), x)
+
+
+@torch.no_grad()
+def test_patches_reach_monais_network_and_slabs_change_nothing() -> None:
+    model = build(patch_size=2)
+    assert model.scale_factor == 4 and model.encoder.blocks[0].conv.in_channels == 8
+    x = torch.randn(1, 1, 16, 8, 8)
+    found = model.encode(x).latent_dist.mean
+    assert found.shape == (1, 2, 4, 2, 2)
+    whole = model.decode(found).sample
+    assert whole.shape == x.shape
+    model.register_to_config(slab_voxels=64)
+    torch.testing.assert_close(model.decode(found).sample, whole)
+
+
 def build(**config: Any) -> MonaiAutoencoderKL:
     torch.manual_seed(0)
     return MonaiAutoencoderKL(**{**NETWORK, **config}).eval()

@@ -57,15 +57,15 @@ def test_each_network_of_the_two_has_gradients_of_its_own_loss() -> None:
 
 
 def test_squares_alone_are_seen_if_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    task, shapes = task_of(patch_size=8), []
+    task, shapes = task_of(crop_size=8), []
     forward = task.vae.forward
     monkeypatch.setattr(
         task.vae, "forward", lambda x, noise: shapes.append((x.shape, noise.shape)) or forward(x, noise)
     )
     losses_of(task)
     assert shapes == [((4, 1, 8, 8), (4, 2, 4, 4))]
-    with pytest.raises(ValueError, match="patch_size=9; expected a multiple of 2"):
-        task_of(patch_size=9)
+    with pytest.raises(ValueError, match="crop_size=9; expected a multiple of 2"):
+        task_of(crop_size=9)
 
 
 def test_a_short_training_leaves_an_autoencoder_with_its_scale(tmp_path: Path) -> None:

@@ -3,11 +3,12 @@
 | symbol | here | shape |
 |---|---|---|
 | x | `sample` | (B, C, H, W) or (B, C, D, H, W), as `spatial_dims` says |
-| μ, σ | `encode(x).latent_dist.mean`, `.std` | (B, `latent_channels`, …), each side 2^(levels − 1) times shorter |
+| μ, σ | `encode(x).latent_dist.mean`, `.std` | (B, `latent_channels`, …), each side `scale_factor` times shorter |
 | z | latents | the same |
 
 Names and values of the weights are MONAI's own, and so are encoding and decoding (Pinaya et al. 2022, "Brain imaging
-generation with latent diffusion models"). Latents times `scaling_factor` have unit variance.
+generation with latent diffusion models"). Latents times `scaling_factor` have unit variance. With `patch_size` above 1
+the network sees the voxels of a patch as channels: layers of full size are what costs most.
 
 Large volumes are decoded in slabs, with the very result of decoding them whole, up to rounding: a convolution of three
 planes needs of its neighbours one plane on each side, and the statistics of a group normalisation are summed up over
@@ -39,7 +40,7 @@ from monai.networks.nets.autoencoderkl import AEKLResBlock
 from torch import Tensor, nn
 
 PUBLISHED_AS = "meddiffusers_monai_autoencoder_v1"  # library name in model_index.json and file name in a repository
-OWN = ("self", "__class__", "scaling_factor", "slab_voxels")  # what MONAI's network does not take
+OWN = ("self", "__class__", "patch_size", "scaling_factor", "slab_voxels")  # what MONAI's network does not take
 
 
 @dataclass
@@ -67,6 +68,7 @@ class MonaiAutoencoderKL(AutoencoderKL, ModelMixin, ConfigMixin, PeftAdapterMixi
     """Autoencoder in two or three dimensions.
 
     Configuration: the arguments of MONAI's `AutoencoderKL`, with its names and meanings, and
+        patch_size: voxels of a side that are channels to the network; C stays the number outside.
         scaling_factor: one over the latents' standard deviation.
         slab_voxels: feature maps of more voxels than this are computed in slabs of about so many, where no gradients
             are wanted; None: never.
@@ -93,11 +95,15 @@ class MonaiAutoencoderKL(AutoencoderKL, ModelMixin, ConfigMixin, PeftAdapterMixi
         include_fc: bool = True,
         use_combined_linear: bool = False,
         use_flash_attention: bool = False,
+        patch_size: int = 1,
         scaling_factor: float = 1.0,
         slab_voxels: int | None = 500_000,
     ) -> None:
         settings = {name: value for name, value in locals().items() if name not in OWN}
-        AutoencoderKL.__init__(self, **settings)
+        patch = patch_size**spatial_dims
+        AutoencoderKL.__init__(
+            self, **{**settings, "in_channels": in_channels * patch, "out_channels": out_channels * patch}
+        )
         self.__module__ = PUBLISHED_AS  # what diffusers writes as this component's library
 
     @property
@@ -112,11 +118,11 @@ class MonaiAutoencoderKL(AutoencoderKL, ModelMixin, ConfigMixin, PeftAdapterMixi
     @property
     def scale_factor(self) -> int:
         """Voxels of a side for each of a latent."""
-        return 2 ** (len(self.config["channels"]) - 1)
+        return self.config["patch_size"] * 2 ** (len(self.config["channels"]) - 1)
 
     def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple[DiagonalGaussian]:  # type: ignore[override]
         """The latents' distribution, unscaled."""
-        found = DiagonalGaussian(*AutoencoderKL.encode(self, x))
+        found = DiagonalGaussian(*AutoencoderKL.encode(self, _folded(x, self.config["patch_size"])))
         return AutoencoderKLOutput(latent_dist=found) if return_dict else (found,)
 
     def decode(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:  # type: ignore[override]
@@ -126,6 +132,7 @@ class MonaiAutoencoderKL(AutoencoderKL, ModelMixin, ConfigMixin, PeftAdapterMixi
             decoded = AutoencoderKL.decode(self, z)
         else:
             decoded = _decoded_in_slabs(self.decoder.blocks, self.post_quant_conv(z), limit)
+        decoded = _unfolded(decoded, self.config["patch_size"])
         return DecoderOutput(sample=decoded) if return_dict else (decoded,)
 
     def forward(  # type: ignore[override]
@@ -149,6 +156,28 @@ class MonaiAutoencoderKL(AutoencoderKL, ModelMixin, ConfigMixin, PeftAdapterMixi
         """Write the configuration and this file, so that the repository opens where the package is not installed."""
         super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
         shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
+
+
+def _folded(x: Tensor, side: int) -> Tensor:
+    """Patches of `side` as channels: (B, C·side², h, w) of (B, C, H, W), and so in three dimensions."""
+    if side == 1:
+        return x
+    dims = x.ndim - 2
+    for axis in range(2, 2 + 2 * dims, 2):  # (B, C, h, side, w, side, …)
+        x = x.unflatten(axis, (-1, side))
+    return x.permute(0, 1, *range(3, 3 + 2 * dims, 2), *range(2, 2 + 2 * dims, 2)).flatten(1, 1 + dims)
+
+
+def _unfolded(x: Tensor, side: int) -> Tensor:
+    """The inverse of `_folded`."""
+    if side == 1:
+        return x
+    dims = x.ndim - 2
+    x = x.unflatten(1, (-1, *[side] * dims))  # (B, C, side, …, h, …)
+    x = x.permute(0, 1, *(axis for n in range(dims) for axis in (2 + dims + n, 2 + n)))
+    for axis in range(2, 2 + dims):
+        x = x.flatten(axis, axis + 1)
+    return x
 
 
 # A feature map (B, C, D, …) as slabs along its third axis, from which the first is taken when it is used

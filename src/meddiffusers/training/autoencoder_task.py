@@ -55,7 +55,8 @@ class AutoencoderConfig:
     layers_per_block: int = setting(1, "Residual blocks of a level.")
     norm_num_groups: int = setting(16, "Groups of the normalisation.")
     mid_block_attention: bool = setting(False, "Attention in the middle.")
-    patch_size: int | None = setting(
+    patch_size: int = setting(1, "Of volumes: voxels of a side that are channels to the network, which is then faster.")
+    crop_size: int | None = setting(
         None, "Learn from squares or cubes of this side, cut at random; else from the whole."
     )
     kl_weight: float = setting(1e-6, "β, of the divergence of the latents from a normal distribution.")
@@ -80,6 +81,7 @@ _RANGES = {
     "norm_num_groups": _COUNT,
     "discriminator_channels": _COUNT,
     "patch_size": _COUNT,
+    "crop_size": _COUNT,
     "kl_weight": _WEIGHT,
     "perceptual_weight": _WEIGHT,
     "adversarial_weight": _WEIGHT,
@@ -118,10 +120,8 @@ class AutoencoderTask:
         self.train_dataset = TextImages(self.splits["train"])
         self.dataset_name = Path(data.dataset_name).name  # a folder's place is nobody's business
         self.vae: Any = self._first(data, config)
-        if (config.patch_size or 0) % self._factor:
-            raise ValueError(
-                f"patch_size={config.patch_size}; expected a multiple of {self._factor}, a latent's pixels."
-            )
+        if (config.crop_size or 0) % self._factor:
+            raise ValueError(f"crop_size={config.crop_size}; expected a multiple of {self._factor}, a latent's pixels.")
         if config.freeze_encoder:
             for part in filter(None, (self.vae.encoder, self.vae.quant_conv)):
                 part.requires_grad_(False)
@@ -152,8 +152,8 @@ class AutoencoderTask:
     ) -> dict[str, Tensor]:
         """The terms above."""
         image = self._mirrored(batch["image"], random)
-        if self.config.patch_size:
-            image = cropped(image, self.config.patch_size, random)
+        if self.config.crop_size:
+            image = cropped(image, self.config.crop_size, random)
         decoded, divergence = modules["vae"](2 * image - 1, random.randn(*self._latent_shape(image)).to(image))
         decoded = (decoded.float() + 1) / 2
         terms = {"error": (decoded - image).abs().mean(), "kl": divergence.mean() / image[0].numel()}
@@ -242,7 +242,8 @@ class AutoencoderTask:
     def _factor(self) -> int:
         """Pixels of a side for each of a latent."""
         config = self.vae.config
-        return 2 ** (len(config.get("channels") or config["block_out_channels"]) - 1)
+        levels = len(config.get("channels") or config["block_out_channels"])
+        return config.get("patch_size", 1) * 2 ** (levels - 1)
 
 
 @torch.no_grad()
@@ -273,6 +274,8 @@ def first_autoencoder(data: Any, config: AutoencoderConfig, channels: int = 1) -
                 f"expected {channels}."
             )
         return vae
+    if config.patch_size != 1:
+        raise ValueError(f"patch_size={config.patch_size}; the autoencoder of pictures has none. Leave it out.")
     levels = len(config.block_out_channels)
     return TrainedAutoencoder(
         in_channels=channels,

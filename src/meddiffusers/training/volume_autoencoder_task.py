@@ -62,6 +62,7 @@ class VolumeAutoencoderTask(AutoencoderTask):
             attention_levels=[False] * len(config.block_out_channels),
             latent_channels=config.latent_channels,
             norm_num_groups=config.norm_num_groups,
+            patch_size=config.patch_size,
             with_encoder_nonlocal_attn=config.mid_block_attention,
             with_decoder_nonlocal_attn=config.mid_block_attention,
         )
