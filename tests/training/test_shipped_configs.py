@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from meddiffusers import ConditionedUNet
 from meddiffusers.training.attribute_vae_task import AttributeVAEConfig
 from meddiffusers.training.autoencoder_task import AutoencoderConfig
 from meddiffusers.training.classifier_task import ClassifierConfig
 from meddiffusers.training.config import TrainingConfig
 from meddiffusers.training.denoising_model import DenoisingModelConfig
-from meddiffusers.training.latent_diffusion_model import LatentDiffusionConfig
+from meddiffusers.training.latent_diffusion_model import LatentDiffusionConfig, network_settings
 from meddiffusers.training.parsing import parse_config
 from meddiffusers.training.picture_reading_task import PictureReaderConfig
 from meddiffusers.training.prompt_encoder_task import PromptEncoderConfig
@@ -35,7 +37,7 @@ KINDS: dict[str, tuple[Any, ...]] = {
     "temporal_consistency": (ConsistencyConfig,),  # which trains nothing
     "text_to_mr": (TextDataConfig, TextToMRConfig),
     "vae": (AttributeVAEConfig,),
-    "mask_diffusion": (SegmentationDataConfig, LatentDiffusionConfig),
+    "slice_diffusion": (SegmentationDataConfig, LatentDiffusionConfig),
     "slice_autoencoder": (SegmentationDataConfig, AutoencoderConfig),
     "volume_autoencoder": (VolumeDataConfig, AutoencoderConfig),
     "volume_diffusion": (VolumeDataConfig, LatentDiffusionConfig),
@@ -47,3 +49,24 @@ def test_its_script_takes_it(path: Path) -> None:
     kinds = next(kinds for name, kinds in KINDS.items() if f"{path.stem}_".startswith(f"{name}_"))
     training = () if kinds == (ConsistencyConfig,) else (TrainingConfig,)
     assert parse_config(*kinds, *training, argv=["--config", str(path)])
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "dims", "millions"),
+    [
+        ("slice_diffusion_256", SegmentationDataConfig, 2, 274),  # of LDM-256, Rombach et al. 2022, table 12
+        ("volume_diffusion_paper", VolumeDataConfig, 3, 553),  # of Pinaya et al. 2022, as MONAI's bundle has it
+    ],
+)
+def test_the_papers_denoisers_have_their_size(name: str, data: Any, dims: int, millions: int) -> None:
+    path = CONFIGS[0].with_name(f"{name}.yaml")
+    settings, config, _ = parse_config(data, LatentDiffusionConfig, TrainingConfig, argv=["--config", str(path)])
+    with torch.device("meta"):
+        unet = ConditionedUNet(
+            spatial_dims=dims,
+            latent_channels=3,
+            sample_size=[64] * dims,
+            covariates={covariate: [0, 1] for covariate in settings.covariates} if dims == 3 else None,
+            network=network_settings(config),
+        )
+    assert round(unet.num_parameters() / 1e6) == millions

@@ -1,4 +1,4 @@
-"""A latent diffusion pipeline on held-out rows: volumes of their covariates, slices of their label maps."""
+"""A latent diffusion pipeline on held-out rows: volumes of their covariates, slices of their label maps or labels."""
 
 from __future__ import annotations
 
@@ -37,13 +37,25 @@ def first_masks(rows: datasets.Dataset) -> np.ndarray:
 
 
 def drawn_slices(pipeline: Any, masks: np.ndarray, seed: int = 0, **settings: Any) -> np.ndarray:
-    """Slices (N, C, H, W) in [0, 1] of label maps, each from a generator of its own, which its number gives."""
-    maps, parts = torch.from_numpy(masks.astype(np.int64)), []
-    for first in range(0, len(maps), SLICES_AT_ONCE):
-        part = maps[first : first + SLICES_AT_ONCE]
-        output = pipeline(mask=part, generator=_generators(seed, first, len(part)), output_type="pt", **settings)
+    """Slices (N, C, H, W) in [0, 1], each from a generator of its own, which its number gives.
+
+    masks: (N, H, W), of which the pipeline is told all, whether there is any foreground, or nothing, as it takes it.
+    """
+    parts = []
+    for first in range(0, len(masks), SLICES_AT_ONCE):
+        part = masks[first : first + SLICES_AT_ONCE]
+        given = _told_of(pipeline, part)
+        output = pipeline(generator=_generators(seed, first, len(part)), output_type="pt", **given, **settings)
         parts.append(output.images.cpu().numpy())
     return np.concatenate(parts)
+
+
+def _told_of(pipeline: Any, masks: np.ndarray) -> dict[str, Any]:
+    if pipeline.unet.mask_labels:
+        return {"mask": torch.from_numpy(masks.astype(np.int64))}
+    if names := pipeline.unet.id2label:
+        return {"label": [names[int(mask.any())] for mask in masks]}
+    return {"batch_size": len(masks)}
 
 
 def _generators(seed: int, first: int, count: int) -> list[torch.Generator]:

@@ -16,6 +16,7 @@ from meddiffusers.hub.load import load
 from meddiffusers.models.conditioned_unet import ConditionedUNet
 from meddiffusers.models.monai_autoencoder import MonaiAutoencoderKL
 from meddiffusers.pipelines.latent_diffusion_pipeline import LatentDiffusionPipeline
+from meddiffusers.training.denoising_model import DISEASED, HEALTHY
 from meddiffusers.training.fields import Range, check_fields, list_setting, setting
 from meddiffusers.training.segmentation_data import PHANTOM, SegmentationDataConfig
 from meddiffusers.training.unets import check_same
@@ -36,9 +37,13 @@ class LatentDiffusionConfig:
     block_out_channels: list[int] = list_setting([64, 128, 192], "Channels of the denoiser's levels.")
     layers_per_block: int = setting(1, "Residual blocks of a level.")
     attention_levels: list[int] = list_setting([1, 2], "Levels that attend, to themselves and to what they are told.")
-    attention_head_dim: int = setting(32, "Channels of an attention head.")
+    attention_head_dim: int | None = setting(32, "Channels of an attention head; none: one head has all.")
+    resblock_updown: bool = setting(False, "Whether residual blocks change the size between levels.")
     norm_num_groups: int = setting(16, "Groups of the normalisation.")
 
+    conditioning: Literal["mask", "label", "none"] = setting(
+        "mask", "Of slices: told label maps, whether there is any foreground, or nothing. Volumes have covariates."
+    )
     prediction_type: Literal["epsilon", "sample", "v_prediction", "flow"] = setting(
         "v_prediction", "What the network predicts; flow: flow matching (Lipman et al. 2023), noise minus latents."
     )
@@ -91,13 +96,13 @@ def of_volumes(
         latent_channels=vae.config["latent_channels"],
         sample_size=[side // vae.scale_factor for side in data.size],
         covariates=covariate_ranges(train, data.covariates) or None,
-        network=_network(config),
+        network=network_settings(config),
     )
     return LatentDiffusionPipeline(vae, unet, _scheduler(config), tuple(data.sequences), data.spacing)
 
 
-def of_masks(data: SegmentationDataConfig, config: LatentDiffusionConfig) -> LatentDiffusionPipeline:
-    """The pipeline of pictures that are told label maps, before training.
+def of_slices(data: SegmentationDataConfig, config: LatentDiffusionConfig) -> LatentDiffusionPipeline:
+    """The pipeline of slices that are told label maps, labels or nothing, before training.
 
     Raises:
         ValueError: no autoencoder to begin with; a repository of another kind, or for other pictures.
@@ -106,7 +111,9 @@ def of_masks(data: SegmentationDataConfig, config: LatentDiffusionConfig) -> Lat
     if config.pretrained_model_name_or_path:
         pipeline = _repository(config)
         size = pipeline.vae_scale_factor * pipeline.unet.config["sample_size"][0]
-        theirs = {"resolution": size, "classes": list(pipeline.unet.mask_labels.values())}
+        theirs = {"resolution": size}
+        if pipeline.unet.mask_labels:
+            theirs["classes"] = list(pipeline.unet.mask_labels.values())
         _check(pipeline, config, theirs, data)
         return pipeline
     vae: Any = AutoencoderKL.from_pretrained(_vae_name(config), subfolder=config.vae_subfolder or "").eval()
@@ -115,10 +122,11 @@ def of_masks(data: SegmentationDataConfig, config: LatentDiffusionConfig) -> Lat
         spatial_dims=2,
         latent_channels=vae.config["latent_channels"],
         sample_size=[data.resolution // factor] * 2,
-        mask_labels=labels,
+        id2label={0: HEALTHY, 1: DISEASED} if config.conditioning == "label" else None,
+        mask_labels=labels if config.conditioning == "mask" else None,
         mask_factor=factor,
         mask_voxels=True,
-        network=_network(config),
+        network=network_settings(config),
     )
     spacing = data.spacing or (FIELD_OF_VIEW / data.resolution if data.dataset_name == PHANTOM else None)
     return LatentDiffusionPipeline(vae, unet, _scheduler(config), tuple(data.sequences), spacing)
@@ -159,14 +167,18 @@ def _scheduler(config: LatentDiffusionConfig) -> DDIMScheduler | FlowMatchEulerD
     )
 
 
-def _network(config: LatentDiffusionConfig) -> dict[str, Any]:
+def network_settings(config: LatentDiffusionConfig) -> dict[str, Any]:
     """Settings of MONAI's U-Net."""
     attends = [level in config.attention_levels for level in range(len(config.block_out_channels))]
     return {
         "channels": config.block_out_channels,
         "num_res_blocks": config.layers_per_block,
         "attention_levels": attends,
-        "num_head_channels": [config.attention_head_dim if attending else 0 for attending in attends],
+        "num_head_channels": [
+            (config.attention_head_dim or channels) if attending else 0
+            for attending, channels in zip(attends, config.block_out_channels, strict=True)
+        ],
+        "resblock_updown": config.resblock_updown,
         "norm_num_groups": config.norm_num_groups,
         "include_fc": True,
         "use_flash_attention": True,

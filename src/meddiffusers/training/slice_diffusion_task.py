@@ -1,9 +1,10 @@
-"""The learning problem of a latent diffusion model of slices that is told label maps, for the engine."""
+"""The learning problem of a latent diffusion model of slices, told label maps, labels or nothing, for the engine."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -17,7 +18,7 @@ from meddiffusers.evaluation.report import Report
 from meddiffusers.models.conditioned_unet import UNKNOWN
 from meddiffusers.pipelines.latent_diffusion_pipeline import LatentDiffusionPipeline
 from meddiffusers.training.latent_cache import cached_latents
-from meddiffusers.training.latent_diffusion_model import LatentDiffusionConfig, of_masks
+from meddiffusers.training.latent_diffusion_model import LatentDiffusionConfig, of_slices
 from meddiffusers.training.latent_diffusion_task import LatentDiffusionTask
 from meddiffusers.training.randomness import BatchRandom
 from meddiffusers.training.segmentation_data import SegmentationDataConfig, load_segmentation_data
@@ -44,11 +45,13 @@ class CachedSlices:
         return {"moments": moments, "masks": torch.from_numpy(mask.astype(np.int64))}
 
 
-class MaskDiffusionTask(LatentDiffusionTask):
+class SliceDiffusionTask(LatentDiffusionTask):
     """Builds the model and its data, unless these are given as `splits`.
 
+    What the network is told is what it takes: label maps, or whether a slice has any foreground, or nothing.
+
     Raises:
-        ValueError: as `of_masks` and `load_segmentation_data` do.
+        ValueError: as `of_slices` and `load_segmentation_data` do.
     """
 
     def __init__(
@@ -58,19 +61,23 @@ class MaskDiffusionTask(LatentDiffusionTask):
         splits: Mapping[str, datasets.Dataset] | None = None,
     ) -> None:
         self.splits = splits or load_segmentation_data(data)
-        super().__init__(of_masks(data, config), config)
+        super().__init__(of_slices(data, config), config)
         self.dataset_name = Path(data.dataset_name).name  # a folder's place is nobody's business
         moments = cached_latents(self.splits["train"], self.pipeline.vae, LEFT_RIGHT)
         self.train_dataset = CachedSlices(moments, self.splits["train"])
 
     def told(self, batch: dict[str, Tensor], random: BatchRandom) -> dict[str, Tensor]:
-        """Label maps (B, H, W), of some slices none."""
-        masks = batch["masks"]
-        left_out = (random.rand(len(masks), 1, 1) < self.config.condition_dropout).to(masks.device)
-        return {"masks": torch.where(left_out, int(UNKNOWN), masks)}
+        """Label maps (B, H, W) or labels (B,), of some slices none."""
+        masks, unet = batch["masks"], self.pipeline.unet
+        if not unet.mask_labels and not unet.id2label:
+            return {}
+        left_out = (random.rand(len(masks)) < self.config.condition_dropout).to(masks.device)
+        if unet.mask_labels:
+            return {"masks": torch.where(left_out[:, None, None], int(UNKNOWN), masks)}
+        return {"class_labels": torch.where(left_out, len(unet.id2label), masks.flatten(1).any(dim=1).long())}
 
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
-        """Slices of test masks beside those whose masks they are, the same noise each time."""
+        """Slices of what is known of test slices beside these, the same noise each time."""
         rows = self._tests(SHOWN)
         masks, real = first_masks(rows), pictures_of(rows)
         images = drawn_slices(self.with_unet(modules["unet"]), masks)
@@ -80,13 +87,10 @@ class MaskDiffusionTask(LatentDiffusionTask):
         return Validation({}, {"drawn": panel(shown, ranges=dict.fromkeys(shown, (0.0, 1.0)))})
 
     def evaluate(self, pipeline: LatentDiffusionPipeline, seed: int = 0) -> Report:
-        """How like held-out slices those of their masks are, and whether any is a training slice."""
+        """How like held-out slices those of their masks or labels are, and whether any is a training slice."""
         rows = self._tests(EVALUATED)
-        images, real, known = (
-            drawn_slices(pipeline, first_masks(rows), seed),
-            pictures_of(rows),
-            pictures_of(self.splits["train"]),
-        )
+        images: Any = drawn_slices(pipeline, first_masks(rows), seed)
+        real, known = (pictures_of(part) for part in (rows, self.splits["train"]))
         dataset = f"{self.dataset_name}, test subjects"
         return evaluate_generation(images, real, known, pipeline.sequences, dataset=dataset, seed=seed)
 

@@ -1,4 +1,4 @@
-"""Latent diffusion of slices of label maps: what is told and learnt, and the autoencoder of several sequences."""
+"""Latent diffusion of slices: what is told and learnt, and the autoencoder of several sequences."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from meddiffusers.hub.load import load
 from meddiffusers.training import BatchRandom
 from meddiffusers.training.autoencoder_task import AutoencoderConfig, reconstructed
 from meddiffusers.training.latent_diffusion_model import LatentDiffusionConfig
-from meddiffusers.training.mask_diffusion_task import MaskDiffusionTask
 from meddiffusers.training.segmentation_data import SegmentationDataConfig
 from meddiffusers.training.slice_autoencoder_task import SliceAutoencoderTask
+from meddiffusers.training.slice_diffusion_task import SliceDiffusionTask
 from meddiffusers.training.text_data import pictures_of
 
 DATA = SegmentationDataConfig(resolution=16, sequences=["t1", "flair"], classes=["core", "rim"], spacing=2.0)
@@ -59,12 +59,12 @@ def vae(tmp_path: Path) -> str:
     return str(tmp_path / "vae")
 
 
-def task_of(vae: str | None, **config: Any) -> MaskDiffusionTask:
+def task_of(vae: str | None, **config: Any) -> SliceDiffusionTask:
     splits = {"train": squares(24), "test": squares(6, seed=1)}
     start = {} if vae is None else {"vae_name_or_path": vae, **SMALL}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return MaskDiffusionTask(DATA, LatentDiffusionConfig(**{**start, **config}), splits)
+        return SliceDiffusionTask(DATA, LatentDiffusionConfig(**{**start, **config}), splits)
 
 
 def test_mirrored_latents_come_with_mirrored_masks_of_any_rater(vae: str) -> None:
@@ -90,6 +90,28 @@ def test_masks_are_left_out_whole(vae: str) -> None:
     assert torch.equal(told[~out], masks[~out])
 
 
+def test_labels_say_whether_there_is_foreground(vae: str) -> None:
+    task = task_of(vae, conditioning="label", condition_dropout=0.25)
+    assert task.pipeline.unet.id2label == {0: "healthy", 1: "diseased"} and not task.pipeline.unet.mask_labels
+    masks = torch.zeros(2000, 4, 4, dtype=torch.long)
+    masks[::2, 1, 2] = 2
+    told = task.told({"masks": masks}, BatchRandom(0))["class_labels"]
+    assert (told == 2).float().mean().item() == pytest.approx(0.25, abs=0.03)
+    assert set(told[::2].tolist()) == {1, 2} and set(told[1::2].tolist()) == {0, 2}
+    some = first_masks(task.splits["test"])
+    assert drawn_slices(task.with_unet(task.pipeline.unet), some, num_inference_steps=1).shape == (6, 2, 16, 16)
+
+
+def test_a_model_may_be_told_nothing(vae: str) -> None:
+    task = task_of(vae, conditioning="none", attention_head_dim=None, resblock_updown=True)
+    assert task.told({"masks": torch.ones(2, 4, 4)}, BatchRandom(0)) == {}
+    batch = task.collate([task.train_dataset[number] for number in range(4)])
+    assert task.loss(task.modules, batch, BatchRandom(0))["loss"].isfinite()
+    assert task.pipeline.unet.config["network"]["num_head_channels"] == [0, 16]
+    some = first_masks(task.splits["test"])
+    assert drawn_slices(task.with_unet(task.pipeline.unet), some, num_inference_steps=1).shape == (6, 2, 16, 16)
+
+
 def test_a_short_training_learns_and_leaves_a_pipeline(vae: str, tmp_path: Path) -> None:
     task = task_of(vae, half_weights=True)
     assert task.pipeline.unet.mask_labels == {1: "core", 2: "rim"}
@@ -108,7 +130,7 @@ def test_a_short_training_learns_and_leaves_a_pipeline(vae: str, tmp_path: Path)
     with pytest.raises(ValueError, match="has classes"):
         other = SegmentationDataConfig(resolution=16, sequences=["t1", "flair"], classes=["tumour"], spacing=2.0)
         start = LatentDiffusionConfig(pretrained_model_name_or_path=str(tmp_path / "run"))
-        MaskDiffusionTask(other, start, task.splits)
+        SliceDiffusionTask(other, start, task.splits)
 
 
 def test_an_autoencoder_of_several_sequences(tmp_path: Path) -> None:

@@ -1,0 +1,38 @@
+"""Train a latent diffusion model of slices, told label maps, labels or nothing, or fine-tune one by a LoRA adapter.
+
+    accelerate launch training/train_slice_diffusion.py --config training/configs/slice_diffusion_masks.yaml
+
+Every line of the YAML file is also an option of the command line, which wins. `--conditioning label` tells whether a
+slice has any foreground, `none` nothing; `slice_diffusion_256.yaml` is LDM-256 of Rombach et al. 2022. The data are of
+the kinds of train_segmentation.py: phantoms, BraTS 2020, a folder of images and masks. The output folder opens with
+`DiffusionPipeline.from_pretrained`, or, with `--rank`, with `pipe.load_lora_weights`; it holds `metrics.json` and
+pictures. `--card FACTS.yaml` also writes a whole repository with its model card, which
+`--push_to_hub --hub_model_id me/name` publishes.
+"""
+
+from __future__ import annotations
+
+from accelerate.utils import set_seed
+
+from meddiffusers.training.config import TrainingConfig
+from meddiffusers.training.engine import train
+from meddiffusers.training.latent_diffusion_model import LatentDiffusionConfig
+from meddiffusers.training.parsing import parse_config
+from meddiffusers.training.publishing import CardConfig, finish
+from meddiffusers.training.segmentation_data import SegmentationDataConfig
+from meddiffusers.training.slice_diffusion_task import SliceDiffusionTask
+
+
+def main() -> None:
+    """Train, evaluate, and write or publish the repository if asked to."""
+    data, model, training, publishing = parse_config(
+        SegmentationDataConfig, LatentDiffusionConfig, TrainingConfig, CardConfig
+    )
+    facts = publishing.facts(training)
+    set_seed(training.seed)  # the network's first weights
+    task = SliceDiffusionTask(data, model)
+    finish(train(task, training), task.evaluate, training, facts)
+
+
+if __name__ == "__main__":
+    main()
