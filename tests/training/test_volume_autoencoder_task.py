@@ -59,6 +59,17 @@ def test_volumes_are_mirrored_from_left_to_right() -> None:
     assert all(a != b for a, b in zip(same, flipped, strict=True)) and 8 < sum(same) < 24
 
 
+def test_a_frozen_encoder_keeps_its_latents(tmp_path: Path) -> None:
+    first = task_of()
+    first.save(first.build_pipeline(first.modules), tmp_path / "first")
+    task = task_of(pretrained_model_name_or_path=str(tmp_path / "first"), freeze_encoder=True)
+    result = run(task, tmp_path / "second", max_train_steps=3, train_batch_size=2)
+    volumes = pictures_of(task.splits["test"])
+    one, other = (vae.encode(volumes).latent_dist for vae in (first.vae, result.pipeline))
+    assert torch.equal(one.mean, other.mean) and torch.equal(one.std, other.std)
+    assert not torch.equal(first.vae.decode(one.mean).sample, result.pipeline.decode(one.mean).sample)
+
+
 def test_a_short_training_leaves_an_autoencoder_with_its_scale(tmp_path: Path) -> None:
     task = task_of(perceptual_weight=0.1, half_weights=True)
     volumes = pictures_of(task.splits["test"])

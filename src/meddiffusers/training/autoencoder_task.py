@@ -93,8 +93,6 @@ class TrainedAutoencoder(AutoencoderKL):
 
     encode: Any  # of diffusers, where type checkers do not see them
     decode: Any
-    encoder: Any
-    quant_conv: Any
 
     def forward(self, sample: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Decoded pictures and the divergence (B,), of pictures in [-1, 1] and unit noise of the latents' shape."""
@@ -123,8 +121,8 @@ class AutoencoderTask:
         if (config.crop_size or 0) % self._factor:
             raise ValueError(f"crop_size={config.crop_size}; expected a multiple of {self._factor}, a latent's pixels.")
         if config.freeze_encoder:
-            for part in filter(None, (self.vae.encoder, self.vae.quant_conv)):
-                part.requires_grad_(False)
+            for name, part in self.vae.named_children():
+                part.requires_grad_(not name.startswith(("encoder", "quant_conv")))  # what makes latents of pictures
         self.perceptual = PerceptualDistance() if config.perceptual_weight else None
         self.discriminator = (
             PatchDiscriminator(

@@ -27,7 +27,7 @@ class VolumeDataConfig:
     max_train_samples: int | None = setting(None, "Train on the first so many volumes only.")
     preprocessing_num_workers: int | None = setting(None, "Processes that prepare the data set.")
     phantom_volumes: int = setting(1000, "Training volumes of phantoms.")
-    phantom_test_volumes: int = setting(100, "Test volumes of phantoms.")
+    phantom_test_volumes: int = setting(200, "Test volumes of phantoms.")
     phantom_seed: int = setting(0, "Seed of the training brains; the next one is that of the test brains.")
 
     def __post_init__(self) -> None:
