@@ -29,7 +29,7 @@ from meddiffusers.training.parsing import parse_config
 from meddiffusers.training.text_data import TextDataConfig, load_text_data
 from meddiffusers.training.text_to_mr_model import TextToMRConfig
 
-CONFIG, TEST_SCANS, PICTURES = "training/configs/text_to_mr_lora.yaml", 24, 192
+CONFIG, TEST_SCANS, PICTURES = "training/configs/text_to_mr_lora.yaml", 24, 128
 FOLDER, SEED = Path("examples/checkpoints/lora-lowfield"), 3000  # of the test subjects
 
 

@@ -21,7 +21,7 @@ from meddiffusers.training.text_data import TextDataConfig, load_text_data
 from meddiffusers.training.text_to_mr_model import TextToMRConfig
 
 CONFIG, READER = "training/configs/text_to_mr_brain.yaml", Path("examples/checkpoints/picture-reader-brain")
-DATASET, COUNT, PICTURES = "phantom, unseen", 240, Path("benchmarks/results/text_to_mr")
+DATASET, COUNT, PICTURES = "phantom, unseen", 144, Path("benchmarks/results/text_to_mr")
 
 
 def quality(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:

@@ -17,7 +17,7 @@ from meddiffusers.evaluation.text_to_mr_run import asked_of, drawn, prompts_of, 
 from meddiffusers.hub.load import load
 
 SCHEDULERS = {"DDIM": DDIMScheduler, "DPM-Solver++": DPMSolverMultistepScheduler, "UniPC": UniPCMultistepScheduler}
-STEPS, MANY, PICTURES = (5, 10, 20, 50), 200, 96
+STEPS, MANY, PICTURES = (5, 10, 20), 200, 64
 
 
 def steps(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
