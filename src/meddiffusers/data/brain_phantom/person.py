@@ -61,12 +61,6 @@ def random_person(
     )
 
 
-def likely_person(age: float, sex: str) -> Person:
-    """A person of an age, years, and a sex, with the volumes that lie in the middle of those of such people."""
-    brain, ventricles = _usual(age, sex, 0.0, 0.0)
-    return Person(age, sex, float(np.clip(brain, *BRAIN_ML)), float(np.clip(ventricles, *VENTRICLES_ML)))
-
-
 def _usual(age: float, sex: str, size: float, width: float) -> tuple[float, float]:
     """Brain and ventricular volume, ml, so many standard deviations from the middle."""
     male = sex == "M"
