@@ -91,7 +91,7 @@ def _dice_metrics(
         counted = np.flatnonzero(~np.isnan(dice))
         if not len(counted):
             continue
-        low, high = bootstrap_mean_interval(dice[counted], [subjects[number] for number in counted], seed)
+        low, high = bootstrap_mean_interval(dice[counted], [subjects[number] for number in counted.tolist()], seed)
         metrics.append(
             Metric(f"Dice, {name}{note}", float(dice[counted].mean()), dataset, len(counted), low, high, OVER_SUBJECTS)
         )
