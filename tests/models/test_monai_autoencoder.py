@@ -63,6 +63,11 @@ def test_patches_are_channels_and_back(shape: tuple[int, ...]) -> None:
     assert torch.equal(monai_autoencoder._unfolded(folded, 2), x)
 
 
+def test_sides_that_no_patches_fill_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"sides of \(8, 7, 8\); expected multiples of 2"):
+        build(patch_size=2).encode(torch.randn(1, 1, 8, 7, 8))
+
+
 @torch.no_grad()
 def test_patches_reach_monais_network_and_slabs_change_nothing() -> None:
     model = build(patch_size=2)

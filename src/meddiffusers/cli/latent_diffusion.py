@@ -119,8 +119,6 @@ def _of_volumes(
     splits = load_volume_data(volumes_like(pipeline, data, data_table))
     rows = splits["test"].select(range(min(max_samples, len(splits["test"]))))
     told = covariates_of(pipeline, rows)
-    if settings["guidance_scale"] == 1 or not any(told):
-        settings = {"num_inference_steps": settings["num_inference_steps"]}
     return evaluate_volumes(
         drawn_volumes(pipeline, told, seed, **settings)[:, 0],
         pictures_of(rows)[:, 0],

@@ -162,6 +162,10 @@ def _folded(x: Tensor, side: int) -> Tensor:
     """Patches of `side` as channels: (B, C·side², h, w) of (B, C, H, W), and so in three dimensions."""
     if side == 1:
         return x
+    if any(length % side for length in x.shape[2:]):
+        raise ValueError(
+            f"Got sides of {tuple(x.shape[2:])}; expected multiples of {side}, the side of a patch. Pad them."
+        )
     dims = x.ndim - 2
     for axis in range(2, 2 + 2 * dims, 2):  # (B, C, h, side, w, side, …)
         x = x.unflatten(axis, (-1, side))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
@@ -89,7 +88,7 @@ class SliceDiffusionTask(LatentDiffusionTask):
     def evaluate(self, pipeline: LatentDiffusionPipeline, seed: int = 0) -> Report:
         """How like held-out slices those of their masks or labels are, and whether any is a training slice."""
         rows = self._tests(EVALUATED)
-        images: Any = drawn_slices(pipeline, first_masks(rows), seed)
+        images = drawn_slices(pipeline, first_masks(rows), seed)
         real, known = (pictures_of(part) for part in (rows, self.splits["train"]))
         dataset = f"{self.dataset_name}, test subjects"
         return evaluate_generation(images, real, known, pipeline.sequences, dataset=dataset, seed=seed)
