@@ -15,7 +15,7 @@ from accelerate.utils import set_seed
 from transformers import BertConfig, BertModel
 
 from meddiffusers.evaluation.results import Bar
-from meddiffusers.training.autoencoder_task import AutoencoderConfig, first_autoencoder
+from meddiffusers.training.autoencoder_model import AutoencoderConfig, first_autoencoder
 from meddiffusers.training.config import TrainingConfig
 from meddiffusers.training.parsing import parse_config
 from meddiffusers.training.prompt_vocabulary import prompt_tokenizer
@@ -30,7 +30,7 @@ def paper(_checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     """One training step of the denoiser on noise, and a picture in two steps."""
     set_seed(seed)
     data, autoencoder, _ = parse_config(TextDataConfig, AutoencoderConfig, TrainingConfig, argv=["--config", VAE])
-    vae: Any = first_autoencoder(data, autoencoder)
+    vae: Any = first_autoencoder(autoencoder, resolution=data.resolution)
     with tempfile.TemporaryDirectory() as folder:
         vae.save_pretrained(Path(folder, "vae"))
         BertModel(BertConfig(vocab_size=30522)).save_pretrained(Path(folder, "text", "text_encoder"))

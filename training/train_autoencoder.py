@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from accelerate.utils import set_seed
 
-from meddiffusers.training.autoencoder_task import AutoencoderConfig, AutoencoderTask
+from meddiffusers.training.autoencoder_model import AutoencoderConfig
+from meddiffusers.training.autoencoder_task import AutoencoderTask
 from meddiffusers.training.config import TrainingConfig
 from meddiffusers.training.engine import train
 from meddiffusers.training.parsing import parse_config

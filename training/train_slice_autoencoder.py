@@ -3,15 +3,16 @@
     accelerate launch training/train_slice_autoencoder.py --config training/configs/slice_autoencoder_brain.yaml
 
 Every line of the YAML file is also an option of the command line, which wins. Data are those of train_segmentation.py:
-phantoms, BraTS 2020, or a folder of images. The output folder opens with `AutoencoderKL.from_pretrained`, its
-`scaling_factor` measured; it holds `metrics.json` and pictures.
+phantoms, BraTS 2020, or a folder of images. The output folder opens with `AutoencoderKL.from_pretrained`, or
+with `MonaiAutoencoderKL.from_pretrained` where `patch_size` is above 1, its `scaling_factor` measured; it holds
+`metrics.json` and pictures.
 """
 
 from __future__ import annotations
 
 from accelerate.utils import set_seed
 
-from meddiffusers.training.autoencoder_task import AutoencoderConfig
+from meddiffusers.training.autoencoder_model import AutoencoderConfig
 from meddiffusers.training.config import TrainingConfig
 from meddiffusers.training.engine import train
 from meddiffusers.training.parsing import parse_config

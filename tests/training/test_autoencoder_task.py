@@ -12,7 +12,8 @@ from short_run import run
 from small_text_to_mr import text_rows
 
 from meddiffusers.training import BatchRandom
-from meddiffusers.training.autoencoder_task import AutoencoderConfig, AutoencoderTask, reconstructed
+from meddiffusers.training.autoencoder_model import AutoencoderConfig
+from meddiffusers.training.autoencoder_task import AutoencoderTask, reconstructed
 from meddiffusers.training.text_data import TextDataConfig, pictures_of
 
 SMALL: dict[str, Any] = {"block_out_channels": [8, 16], "latent_channels": 2, "norm_num_groups": 4}
@@ -113,5 +114,5 @@ def test_pictures_alike_are_at_no_perceptual_distance() -> None:
 
 def test_an_autoencoder_of_colours_is_refused(tmp_path: Path) -> None:
     AutoencoderKL(block_out_channels=(8,), norm_num_groups=4).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="pictures of 3 channels"):
+    with pytest.raises(ValueError, match="is for 3 channels; expected 1"):
         AutoencoderTask(DATA, AutoencoderConfig(pretrained_model_name_or_path=str(tmp_path)), {"train": text_rows(2)})

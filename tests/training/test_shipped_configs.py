@@ -10,7 +10,7 @@ import torch
 
 from meddiffusers import ConditionedUNet
 from meddiffusers.training.attribute_vae_task import AttributeVAEConfig
-from meddiffusers.training.autoencoder_task import AutoencoderConfig
+from meddiffusers.training.autoencoder_model import AutoencoderConfig
 from meddiffusers.training.classifier_task import ClassifierConfig
 from meddiffusers.training.config import TrainingConfig
 from meddiffusers.training.denoising_model import DenoisingModelConfig

@@ -13,12 +13,13 @@ from diffusers import AutoencoderKL
 from short_run import run
 from small_latent_diffusion import of_pictures
 
-from meddiffusers import LatentDiffusionPipeline
+from meddiffusers import LatentDiffusionPipeline, MonaiAutoencoderKL
 from meddiffusers.data.segmentation_slices import INTENSITY_SCALE, row_features
 from meddiffusers.evaluation.latent_diffusion_run import drawn_slices, first_masks
 from meddiffusers.hub.load import load
 from meddiffusers.training import BatchRandom
-from meddiffusers.training.autoencoder_task import AutoencoderConfig, reconstructed
+from meddiffusers.training.autoencoder_model import AutoencoderConfig, load_autoencoder
+from meddiffusers.training.autoencoder_task import reconstructed
 from meddiffusers.training.latent_diffusion_model import LatentDiffusionConfig
 from meddiffusers.training.segmentation_data import SegmentationDataConfig
 from meddiffusers.training.slice_autoencoder_task import SliceAutoencoderTask
@@ -133,17 +134,24 @@ def test_a_short_training_learns_and_leaves_a_pipeline(vae: str, tmp_path: Path)
         SliceDiffusionTask(other, start, task.splits)
 
 
-def test_an_autoencoder_of_several_sequences(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("patch", "kind"), [(1, AutoencoderKL), (2, MonaiAutoencoderKL)])
+def test_an_autoencoder_of_several_sequences(tmp_path: Path, patch: int, kind: Any) -> None:
     small = {"block_out_channels": [8, 16], "latent_channels": 2, "norm_num_groups": 4, "perceptual_weight": 0.1}
+    small["patch_size"] = patch
     splits = {"train": squares(24), "test": squares(6, seed=1)}
     task = SliceAutoencoderTask(DATA, AutoencoderConfig(**small), splits)
     images = pictures_of(splits["test"])
     before = (reconstructed(task.vae, images) - images).abs().mean()
     run(task, tmp_path, max_train_steps=40)
-    vae = AutoencoderKL.from_pretrained(tmp_path)
+    vae = kind.from_pretrained(tmp_path)
     assert (reconstructed(vae, images) - images).abs().mean() < 0.5 * before
+    told = task_of(str(tmp_path))  # a model of its latents
+    assert type(told.pipeline.vae) is kind and told.pipeline.vae_scale_factor == 2 * patch
+    assert drawn_slices(told.pipeline, first_masks(splits["test"]), num_inference_steps=1).shape == (6, 2, 16, 16)
     one = SegmentationDataConfig(resolution=16, sequences=["t1"], classes=["core", "rim"])
-    with pytest.raises(ValueError, match="is for pictures of 2 channels; expected 1"):
+    with pytest.raises(ValueError, match="is for 2 channels; expected 1"):
         SliceAutoencoderTask(one, AutoencoderConfig(pretrained_model_name_or_path=str(tmp_path)), splits)
+    with pytest.raises(ValueError, match="is an autoencoder in 2 dimensions; expected 3"):
+        load_autoencoder(str(tmp_path), None, dims=3)
     report = task.evaluate(vae)
     assert report.value("mean absolute error") > 0

@@ -13,7 +13,8 @@ from small_volumes import SIZE, volume_rows
 
 from meddiffusers import MonaiAutoencoderKL
 from meddiffusers.training import BatchRandom
-from meddiffusers.training.autoencoder_task import AutoencoderConfig, reconstructed
+from meddiffusers.training.autoencoder_model import AutoencoderConfig
+from meddiffusers.training.autoencoder_task import reconstructed
 from meddiffusers.training.text_data import pictures_of
 from meddiffusers.training.volume_autoencoder_task import VolumeAutoencoderTask
 from meddiffusers.training.volume_data import VolumeDataConfig
@@ -84,7 +85,7 @@ def test_a_short_training_leaves_an_autoencoder_with_its_scale(tmp_path: Path) -
     again = AutoencoderConfig(pretrained_model_name_or_path=str(tmp_path))
     assert VolumeAutoencoderTask(DATA, again, task.splits)
     two = VolumeDataConfig(size=list(SIZE), covariates=["age", "sex"], sequences=["t1", "t2"])
-    with pytest.raises(ValueError, match="is for 1 channels in 3 dimensions; expected 2 in 3"):
+    with pytest.raises(ValueError, match="is for 1 channels; expected 2"):
         VolumeAutoencoderTask(two, again, task.splits)
 
 

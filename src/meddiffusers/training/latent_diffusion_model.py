@@ -9,13 +9,13 @@ from typing import Any, Literal
 
 import datasets
 import numpy as np
-from diffusers import AutoencoderKL, DDIMScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
 from meddiffusers.data.brain_phantom.subject import FIELD_OF_VIEW
 from meddiffusers.hub.load import load
 from meddiffusers.models.conditioned_unet import ConditionedUNet
-from meddiffusers.models.monai_autoencoder import MonaiAutoencoderKL
 from meddiffusers.pipelines.latent_diffusion_pipeline import LatentDiffusionPipeline
+from meddiffusers.training.autoencoder_model import latent_factor, load_autoencoder
 from meddiffusers.training.denoising_model import DISEASED, HEALTHY
 from meddiffusers.training.fields import Range, check_fields, list_setting, setting
 from meddiffusers.training.segmentation_data import PHANTOM, SegmentationDataConfig
@@ -90,11 +90,11 @@ def of_volumes(
         covariates = list(pipeline.unet.config["covariates"] or {})
         _check(pipeline, config, {"size": size, "covariates": covariates}, data)
         return pipeline
-    vae = MonaiAutoencoderKL.from_pretrained(_vae_name(config), subfolder=config.vae_subfolder or "").eval()
+    vae = load_autoencoder(_vae_name(config), config.vae_subfolder, dims=3).eval()
     unet = ConditionedUNet(
         spatial_dims=3,
         latent_channels=vae.config["latent_channels"],
-        sample_size=[side // vae.scale_factor for side in data.size],
+        sample_size=[side // latent_factor(vae) for side in data.size],
         covariates=covariate_ranges(train, data.covariates) or None,
         network=network_settings(config),
     )
@@ -116,8 +116,8 @@ def of_slices(data: SegmentationDataConfig, config: LatentDiffusionConfig) -> La
             theirs["classes"] = list(pipeline.unet.mask_labels.values())
         _check(pipeline, config, theirs, data)
         return pipeline
-    vae: Any = AutoencoderKL.from_pretrained(_vae_name(config), subfolder=config.vae_subfolder or "").eval()
-    factor = 2 ** (len(vae.config["block_out_channels"]) - 1)
+    vae = load_autoencoder(_vae_name(config), config.vae_subfolder, dims=2).eval()
+    factor = latent_factor(vae)
     unet = ConditionedUNet(
         spatial_dims=2,
         latent_channels=vae.config["latent_channels"],

@@ -8,7 +8,8 @@ import datasets
 import numpy as np
 from torch import Tensor
 
-from meddiffusers.training.autoencoder_task import AutoencoderConfig, AutoencoderTask, first_autoencoder
+from meddiffusers.training.autoencoder_model import AutoencoderConfig, first_autoencoder
+from meddiffusers.training.autoencoder_task import AutoencoderTask
 from meddiffusers.training.randomness import BatchRandom
 from meddiffusers.training.segmentation_data import SegmentationDataConfig, load_segmentation_data
 
@@ -24,7 +25,7 @@ class SliceAutoencoderTask(AutoencoderTask):
         return load_segmentation_data(data)
 
     def _first(self, data: SegmentationDataConfig, config: AutoencoderConfig) -> Any:
-        return first_autoencoder(data, config, len(data.sequences))
+        return first_autoencoder(config, len(data.sequences), resolution=data.resolution)
 
     def _seen(self, decoded: Tensor, image: Tensor, random: BatchRandom) -> list[tuple[Tensor, Tensor]]:
         """Every sequence as a picture of its own."""
