@@ -59,3 +59,14 @@ def test_a_repository_of_another_architecture_is_refused() -> None:
         ValueError, match=r"latent_dim 16 \(here 8\), attributes \['area', .*\] \(here \[\]\)\. Configure"
     ):
         AttributeVAETask(config)
+
+
+def test_weights_are_rounded_before_attributes_are_calibrated() -> None:
+    config = AttributeVAEConfig(
+        attributes=["area"], measure="digits", max_train_samples=64, block_out_channels=[4, 8], half_weights=True
+    )
+    task = AttributeVAETask(config)
+    pipeline = task.build_pipeline(task.modules)
+    for weight in pipeline.vae.parameters():
+        assert torch.equal(weight, weight.half().float())
+    assert pipeline.vae.config["calibration"]["area"]["values"]

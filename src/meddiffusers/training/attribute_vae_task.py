@@ -53,6 +53,7 @@ from meddiffusers.training.losses import (
 )
 from meddiffusers.training.randomness import BatchRandom
 from meddiffusers.training.task import Validation
+from meddiffusers.training.unets import round_to_half
 
 SHARPENING, PICTURE_NOISE = 2.0, 0.3  # of pictures that the consistency loss reads; noise in units of intensity
 CALIBRATED = 128  # training images whose decoded sweeps give the calibration
@@ -105,6 +106,7 @@ class AttributeVAEConfig:
         [], "Attributes that consistency draws from; all alike if not given."
     )
     max_shift: int = setting(0, "Training images are moved by up to so many pixels, where attributes allow it.")
+    half_weights: bool = setting(False, "Round the trained weights to what half precision stores.")
 
 
 class AttributeVAETask:
@@ -213,6 +215,8 @@ class AttributeVAETask:
     def build_pipeline(self, modules: Mapping[str, nn.Module]) -> AttributeVAEPipeline:
         """The pipeline, its attributes calibrated to their own units on training images."""
         vae = cast(AttributeVAE, modules["vae"])
+        if self.config.half_weights:
+            round_to_half(vae)
         pipeline = AttributeVAEPipeline(vae)
         some = np.random.default_rng(0).permutation(len(self.train_dataset))
         images, attributes = self.train_dataset.images[some], self.train_dataset.attributes[some]
