@@ -10,6 +10,7 @@ from diffusers import AutoencoderKL, DDIMScheduler
 
 from meddiffusers import ConditionedUNet, LatentDiffusionPipeline, MonaiAutoencoderKL
 
+MASK_LABELS = {"1": "core", "4": "rim"}
 RANGES = {"age": [20, 80], "sex": ["F", "M"]}
 NETWORK: dict[str, Any] = {
     "num_res_blocks": [1, 1],
@@ -36,7 +37,7 @@ def of_volumes(**config: Any) -> LatentDiffusionPipeline:
     return _pipeline(vae, unet, **config)
 
 
-def of_pictures(**config: Any) -> LatentDiffusionPipeline:
+def of_pictures(mask_labels: dict[str, str] | None = MASK_LABELS, **config: Any) -> LatentDiffusionPipeline:
     """Pictures of 8² pixels in two sequences, latents of 4²."""
     with seeded():
         vae = AutoencoderKL(
@@ -54,7 +55,7 @@ def of_pictures(**config: Any) -> LatentDiffusionPipeline:
             latent_channels=2,
             sample_size=[4, 4],
             id2label=["well", "ill"],
-            mask_labels={"1": "core", "4": "rim"},
+            mask_labels=mask_labels,
             mask_factor=2,
             network=NETWORK,
         ).eval()

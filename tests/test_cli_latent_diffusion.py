@@ -94,3 +94,6 @@ def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
     of_pictures().save_pretrained(tmp_path / "tumours")
     result = CliRunner().invoke(app, ["evaluate", "ldm", str(tmp_path / "tumours")])
     assert "--segmenter REPOSITORY says what looks for them" in str(result.exception)
+    of_pictures(mask_labels=None).save_pretrained(tmp_path / "classes")
+    result = CliRunner().invoke(app, ["evaluate", "ldm", str(tmp_path / "classes")])
+    assert "draws pictures of no label maps; this measures volumes, and slices of maps" in str(result.exception)
