@@ -19,7 +19,7 @@ from diffusers import DDIMScheduler
 from meddiffusers import ConditionedUNet, LatentDiffusionPipeline, MonaiAutoencoderKL
 from meddiffusers.evaluation.results import Bar
 
-SAMPLES, SHARD, STEPS, KILLS = 48, 4, 20, 10
+SAMPLES, SHARD, STEPS, KILLS = 48, 2, 20, 10
 
 
 def bulk(_checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
@@ -28,8 +28,13 @@ def bulk(_checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
         folder = Path(temporary)
         _pipeline(seed).save_pretrained(folder / "model")
         seconds = {count: _timed(folder, f"by-{count}", count) for count in (1, 2)}
-        print(seconds, flush=True)
-        deaths = _killed(folder, "killed", random.Random(seed), seconds[1])
+        first = _timed(folder, "first", 1, samples=SHARD)
+        shard = (seconds[1] - first) / (SAMPLES / SHARD - 1)
+        print(seconds, first, shard, flush=True)
+        drawn = random.Random(seed)
+        lives = [drawn.uniform(0.5 * first, first + 2 * shard) for _ in range(KILLS)]
+        deaths = sum(_died(folder, "killed", life) for life in lives)
+        _timed(folder, "killed", 1)
         undisturbed, killed = (_files(folder / name) for name in ("by-1", "killed"))
         differing = sum(killed.get(name) != content for name, content in undisturbed.items())
         differing += len(killed.keys() - undisturbed.keys())
@@ -38,7 +43,7 @@ def bulk(_checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
         Bar("bulk: times it was killed", deaths, ">=", KILLS),
         Bar("bulk: files that differ from those of an undisturbed run", differing, "==", 0),
     ]
-    return bars, {"n": SAMPLES, "seconds": seconds}
+    return bars, {"n": SAMPLES, "seconds": seconds, "seconds of lives": lives}
 
 
 def _pipeline(seed: int) -> LatentDiffusionPipeline:
@@ -56,34 +61,30 @@ def _pipeline(seed: int) -> LatentDiffusionPipeline:
     return LatentDiffusionPipeline(vae.eval(), unet.eval(), scheduler, spacing=4.0)
 
 
-def _command(folder: Path, name: str, processes: int) -> list[str]:
-    arguments = ["generate", str(folder / "model"), "--out", str(folder / name), "--n", str(SAMPLES)]
+def _command(folder: Path, name: str, processes: int, samples: int = SAMPLES) -> list[str]:
+    arguments = ["generate", str(folder / "model"), "--out", str(folder / name), "--n", str(samples)]
     arguments += ["--shard-size", str(SHARD), "--num-inference-steps", str(STEPS)]
     launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
     return [sys.executable, *launch, "--num_cpu_threads_per_process", "1", "-m", "meddiffusers.cli", *arguments]
 
 
-def _timed(folder: Path, name: str, processes: int) -> float:
+def _timed(folder: Path, name: str, processes: int, samples: int = SAMPLES) -> float:
     began = time.perf_counter()
-    subprocess.run(_command(folder, name, processes), check=True, capture_output=True)
+    subprocess.run(_command(folder, name, processes, samples), check=True, capture_output=True)
     return time.perf_counter() - began
 
 
-def _killed(folder: Path, name: str, drawn: random.Random, seconds: float) -> int:
-    """Started again and again and killed at random moments, `KILLS` times, then left alone; how often it was killed."""
-    deaths = 0
-    while deaths < KILLS:
-        process = subprocess.Popen(_command(folder, name, 1), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            process.wait(timeout=drawn.uniform(0.3, 0.6) * seconds)
-            return deaths  # it was done before it could be killed often enough
-        except subprocess.TimeoutExpired:
-            subprocess.run(["pkill", "-KILL", "-P", str(process.pid)], check=False)
-            process.kill()
-            process.wait()
-            deaths += 1
-    _timed(folder, name, 1)
-    return deaths
+def _died(folder: Path, name: str, life: float) -> bool:
+    """Whether a run that was started, to go on with what there is, had to be killed after so many seconds."""
+    process = subprocess.Popen(_command(folder, name, 1), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        process.wait(timeout=life)
+        return False
+    except subprocess.TimeoutExpired:
+        subprocess.run(["pkill", "-KILL", "-P", str(process.pid)], check=False)
+        process.kill()
+        process.wait()
+        return True
 
 
 def _files(folder: Path) -> dict[str, bytes]:

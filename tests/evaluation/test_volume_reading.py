@@ -11,7 +11,7 @@ import torch
 from meddiffusers.data.brain_phantom.subject import BrainPhantom
 from meddiffusers.data.segmentation_slices import INTENSITY_SCALE, stored
 from meddiffusers.data.slices import slices
-from meddiffusers.evaluation.volume_reading import CovariateReading, axial_pictures, read_regions
+from meddiffusers.evaluation.volume_reading import CovariateReading, VolumeReading, axial_pictures, read_volumes
 
 
 def test_slices_of_a_volume_are_those_that_phantoms_are_cut_into() -> None:
@@ -45,11 +45,18 @@ def test_labels_are_counted_in_ml() -> None:
     volume[10:30, 12:24, 2:8] = 1.0
     volume[10:12, 12:36, 2:8] = 0.1  # the darkest become 0
     spacing = 208 / 96  # so that nothing is resampled
-    regions = read_regions(Reader(), np.stack([volume, 0 * volume]), spacing)  # type: ignore[arg-type]
+    read = read_volumes(Reader(), np.stack([volume, 0 * volume]), spacing)  # type: ignore[arg-type]
     ml = spacing**3 / 1000
-    assert regions[4] == pytest.approx([18 * 12 * 6 * ml, 0]) and regions[3] == pytest.approx([18 * 12 * 6 * ml, 0])
-    assert CovariateReading("ventricular_volume_ml", regions, [])(regions) == pytest.approx(regions[4])
-    assert CovariateReading("brain_volume_ml", regions, [])(regions) == pytest.approx(regions[3])
+    for label in (3, 4):
+        assert read.regions[label] == pytest.approx([18 * 12 * 6 * ml, 0])
+    assert CovariateReading("ventricular_volume_ml", read, [])(read) == pytest.approx(read.regions[4])
+
+
+def test_what_is_bright_has_the_volume_of_the_brain() -> None:
+    brains = [BrainPhantom(5, brain_volume_ml=ml) for ml in (1150.0, 1400.0)]
+    images = [stored(brain.volume(2.0, ("t1",)).images["t1"].array)[0] / INTENSITY_SCALE for brain in brains]
+    read = read_volumes(Reader(), np.stack(images).astype(np.float32), 2.0)  # type: ignore[arg-type]
+    assert CovariateReading("brain_volume_ml", read, [])(read) == pytest.approx([1150, 1400], rel=0.03)
 
 
 def test_what_cannot_be_counted_is_learnt_from_known_volumes() -> None:
@@ -57,9 +64,12 @@ def test_what_cannot_be_counted_is_learnt_from_known_volumes() -> None:
     regions = {label: rng.uniform(5, 50, 300) for label in (0, 3, 4, 14)}
     age = 20 + regions[4] + 10 * np.log1p(regions[14])
     words = np.where(regions[3] > 27, "M", "F")
-    known, unseen = ({label: ml[part] for label, ml in regions.items()} for part in (slice(200), slice(200, None)))
+    known, unseen = (
+        VolumeReading({label: ml[part] for label, ml in regions.items()}, np.zeros(1))
+        for part in (slice(200), slice(200, None))
+    )
     read = CovariateReading("age", known, age[:200].tolist())(unseen)
     np.testing.assert_allclose(read, age[200:], atol=0.5)
     assert (CovariateReading("sex", known, words[:200].tolist())(unseen) == words[200:]).mean() > 0.9
     counted = CovariateReading("ventricular_volume_ml", known, [])(unseen)
-    np.testing.assert_allclose(counted, unseen[4] + unseen[14])
+    np.testing.assert_allclose(counted, unseen.regions[4] + unseen.regions[14])

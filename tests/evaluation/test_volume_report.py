@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from meddiffusers.evaluation import volume_report
+from meddiffusers.evaluation.volume_reading import VolumeReading
 from meddiffusers.evaluation.volume_report import evaluate_volumes
 from meddiffusers.evaluation.volume_slices import plane_slices
 
@@ -42,10 +43,11 @@ def test_a_model_that_obeys_has_high_figures(obeys: bool, monkeypatch: pytest.Mo
     )
     drawn = balls(sizes if obeys else rng.permutation(sizes))
 
-    def read(reader: Any, volumes: np.ndarray, spacing: float) -> dict[int, np.ndarray]:
-        return {3: np.cbrt((volumes > 0).sum(axis=(1, 2, 3)) * 3 / 4 / np.pi), 4: np.zeros(len(volumes))}
+    def read(reader: Any, volumes: np.ndarray, spacing: float) -> VolumeReading:
+        radius = np.cbrt((volumes > 0).sum(axis=(1, 2, 3)) * 3 / 4 / np.pi)
+        return VolumeReading({3: radius, 4: np.zeros(len(volumes))}, radius)
 
-    monkeypatch.setattr(volume_report, "read_regions", read)
+    monkeypatch.setattr(volume_report, "read_volumes", read)
     judge: Any = object()
     report = evaluate_volumes(
         drawn, balls(sizes), balls(known_sizes), told, known_told, judge, spacing=2.0, dataset="balls"

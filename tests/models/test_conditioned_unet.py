@@ -86,6 +86,16 @@ def test_covariates_are_channels_and_a_token() -> None:
 
 
 @torch.no_grad()
+def test_waves_of_covariates_are_told_beside_them_where_they_are_known() -> None:
+    model, told = build(covariates=RANGES, covariate_waves=2), torch.tensor([[0.25, -1.0, 1.0]])
+    x, context, _ = seen(model, sample=torch.zeros(1, 2, 4, 4, 4), timestep=3, covariates=told)
+    half = 0.5**0.5
+    expected = torch.tensor([[0.25, -1, 1, half, 0, half, 1, 0, 0, 0, 0, -1, 1, 0, 0]])
+    torch.testing.assert_close(context, expected[:, None], atol=1e-6, rtol=0)
+    torch.testing.assert_close(x[:, 2:, 0, 0, 0], expected, atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
 def test_what_is_left_out_is_unknown() -> None:
     model = build(covariates=RANGES, id2label=["a", "b"], mask_labels={1: "x"}, mask_factor=2)
     x, context, labels = seen(model, sample=torch.zeros(2, 2, 4, 4, 4), timestep=3)

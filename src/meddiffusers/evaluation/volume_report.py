@@ -26,7 +26,7 @@ from meddiffusers.evaluation.generation_report import evaluate_generation
 from meddiffusers.evaluation.panels import panel
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.results import Metric
-from meddiffusers.evaluation.volume_reading import COUNTED, CovariateReading, read_regions
+from meddiffusers.evaluation.volume_reading import COUNTED, CovariateReading, VolumeReading, read_volumes
 from meddiffusers.evaluation.volume_slices import PLANES, plane_slices
 from meddiffusers.models.picture_reader import PictureReader
 
@@ -58,8 +58,8 @@ def evaluate_volumes(
     metrics = list(like.metrics)
     if reader is not None:
         learnt = known_told[:LEARNT_FROM]
-        regions = [read_regions(reader, of, spacing) for of in (known[:LEARNT_FROM], images, held_out)]
-        metrics += _covariates(regions, told, learnt, dataset, seed)
+        read = [read_volumes(reader, of, spacing) for of in (known[:LEARNT_FROM], images, held_out)]
+        metrics += _covariates(read, told, learnt, dataset, seed)
     for name, volumes in (("drawn", images), ("held-out", held_out)):
         metrics.append(_alike(f"MS-SSIM of pairs, {name}", volumes, dataset, seed))
     rows = {
@@ -70,11 +70,9 @@ def evaluate_volumes(
     return Report(metrics, like.run, like.details, pictures)
 
 
-def _covariates(
-    regions: Sequence[dict[int, np.ndarray]], told: Told, learnt: Told, dataset: str, seed: int
-) -> list[Metric]:
-    """Of the regions of known, drawn and held-out volumes; `learnt` are the covariates of the known ones."""
-    known, drawn, held_out = regions
+def _covariates(read: Sequence[VolumeReading], told: Told, learnt: Told, dataset: str, seed: int) -> list[Metric]:
+    """Of known, drawn and held-out volumes; `learnt` are the covariates of the known ones."""
+    known, drawn, held_out = read
     names = [name for name in told[0] if all(row.get(name) is not None for row in (*told, *learnt))]
     told, learnt = ([{name: row[name] for name in names} for row in rows] for rows in (told, learnt))
     metrics = []
@@ -119,7 +117,7 @@ def _from_the_others(name: str, known: Told, told: Told) -> np.ndarray:
     return estimator.fit(others[0], [row[name] for row in known]).predict(others[1])
 
 
-def diversity(volumes: np.ndarray, seed: int = 0) -> np.ndarray:
+def _diversity(volumes: np.ndarray, seed: int = 0) -> np.ndarray:
     """(PAIRS,) MS-SSIM of random pairs of volumes (N, X, Y, Z) in [0, 1]."""
     random = np.random.default_rng(seed)
     pairs = [random.choice(len(volumes), 2, replace=False) for _ in range(PAIRS)]
@@ -130,6 +128,6 @@ def diversity(volumes: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def _alike(name: str, volumes: np.ndarray, dataset: str, seed: int) -> Metric:
-    values = diversity(volumes, seed)
+    values = _diversity(volumes, seed)
     low, high = bootstrap_mean_interval(values, [str(number) for number in range(PAIRS)], seed)
     return Metric(name, float(values.mean()), dataset, PAIRS, low, high, "95 %, pairs")

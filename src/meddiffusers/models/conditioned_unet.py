@@ -9,10 +9,11 @@
 | m | `masks`, label maps of the decoded picture or volume, `UNKNOWN` throughout where there is none | (B, f·h, f·w) … |
 
 Covariates enter twice, as constant channels beside z_t and as the one token of the cross-attention (Pinaya et al. 2022,
-"Brain imaging generation with latent diffusion models", section 2.2). A label map enters as channels on the grid of
-z_t: 1 where there is one, and of each label its part of the f×f×f voxels of a latent, or each of these voxels. What is
-left out at random in training can be left out later, and guided to (Ho and Salimans 2022, "Classifier-free diffusion
-guidance").
+"Brain imaging generation with latent diffusion models", section 2.2). There u is all that is told. With W waves, cos
+πku and sin πku, k = 1 … W, are told beside it, 0 where u is unknown: so small differences are seen, and what is unknown
+does not look like a small number. A label map enters as channels on the grid of z_t: 1 where there is one, and of each
+label its part of the f×f×f voxels of a latent, or each of these voxels. What is left out at random in training can be
+left out later, and guided to (Ho and Salimans 2022, "Classifier-free diffusion guidance").
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class ConditionedUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
         sample_size: sides of the latents that the model was trained on; others that its levels can halve work too.
         covariates: ranges in their own units, `{"age": [18, 95], "sex": ["F", "M"]}`, of a number its lowest and
             highest value, of a word all that it may be; None: it takes none.
+        covariate_waves: W.
         id2label: names of the classes by id, or None: it knows none.
         mask_labels: names of the label maps' ids, such as `{1: "oedema"}`; 0 is all else. None: it takes no maps.
         mask_factor: f, voxels of a side for each latent.
@@ -70,6 +72,7 @@ class ConditionedUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
         latent_channels: int = 3,
         sample_size: Sequence[int] = (10, 12, 10),
         covariates: Mapping[str, Sequence[Any]] | None = None,
+        covariate_waves: int = 0,
         id2label: Mapping[Any, str] | Sequence[str] | None = None,
         mask_labels: Mapping[Any, str] | None = None,
         mask_factor: int = 8,
@@ -85,7 +88,7 @@ class ConditionedUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
                 f"{', '.join(sorted(clashing)) or 'nothing'} of what follows from the other settings; expected as many "
                 "sides as dimensions, and none of these."
             )
-        known = len(covariates or {})
+        known = len(covariates or {}) * (1 + 2 * covariate_waves)
         self.unet = DiffusionModelUNet(
             spatial_dims=spatial_dims,
             in_channels=latent_channels + known + self.mask_channels,
@@ -134,7 +137,7 @@ class ConditionedUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
         if ranges := self.config["covariates"]:
             if covariates is None:
                 covariates = torch.full((count, len(ranges)), UNKNOWN, device=sample.device)
-            told = covariates.to(sample)
+            told = self._with_waves(covariates.to(sample))
             parts.append(told.view(*told.shape, *(1,) * len(size)).expand(-1, -1, *size))
             token = told[:, None]
         if self.mask_labels:
@@ -167,6 +170,13 @@ class ConditionedUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
         if foreign := [name for name, value in given.items() if value is not None and not known[name]]:
             taken = [name for name, value in known.items() if value]
             raise ValueError(f"Got {', '.join(foreign)}; this model takes {', '.join(taken) or 'no conditions'}.")
+
+    def _with_waves(self, covariates: Tensor) -> Tensor:
+        """u (B, K) and its waves, (B, K·(1 + 2W))."""
+        factors = torch.arange(1, self.config["covariate_waves"] + 1).to(covariates)
+        angles = math.pi * covariates[:, :, None] * factors
+        waves = torch.cat([angles.cos(), angles.sin()], dim=2) * (covariates != UNKNOWN)[:, :, None]
+        return torch.cat([covariates, waves.flatten(1)], dim=1)
 
     def _channels(self, masks: Tensor) -> Tensor:
         """Label maps (N, …) as channels (N, M, …) on the latents' grid."""

@@ -41,6 +41,7 @@ class LatentDiffusionConfig:
     resblock_updown: bool = setting(False, "Whether residual blocks change the size between levels.")
     norm_num_groups: int = setting(16, "Groups of the normalisation.")
 
+    covariate_waves: int = setting(2, "Of volumes: waves of each covariate that the denoiser is told beside it.")
     conditioning: Literal["mask", "label", "none"] = setting(
         "mask", "Of slices: told label maps, whether there is any foreground, or nothing. Volumes have covariates."
     )
@@ -71,6 +72,7 @@ _RANGES = {
     "layers_per_block": _COUNT,
     "attention_head_dim": _COUNT,
     "norm_num_groups": _COUNT,
+    "covariate_waves": Range(0),
     "snr_gamma": Range(0, open_low=True),
     "condition_dropout": Range(0, 1),
 }
@@ -96,6 +98,7 @@ def of_volumes(
         latent_channels=vae.config["latent_channels"],
         sample_size=[side // latent_factor(vae) for side in data.size],
         covariates=covariate_ranges(train, data.covariates) or None,
+        covariate_waves=config.covariate_waves,
         network=network_settings(config),
     )
     return LatentDiffusionPipeline(vae, unet, _scheduler(config), tuple(data.sequences), data.spacing)
