@@ -123,7 +123,7 @@ def test_a_bundle_becomes_a_repository(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     pipeline: Any = DiffusionPipeline.from_pretrained(tmp_path / "out")
     assert pipeline.vae.config["scaling_factor"] == 0.5 and pipeline.config["spacing"] == 2
-    assert pipeline.unet.config["covariates"] == {"sex": [0, 1], "age": [0, 1]}
+    assert list(pipeline.unet.covariates.items()) == [("sex", [0, 1]), ("age", [0, 1])]
     assert pipeline.unet.config["sample_size"] == [4, 6, 4]
     assert pipeline.scheduler.config["beta_end"] == 0.0205
     latents = torch.randn(1, 3, 4, 6, 4, generator=torch.Generator().manual_seed(0))

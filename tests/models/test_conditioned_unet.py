@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,7 +27,12 @@ class TestConditionedUNet(ModelContract, PublishedContract):
     """Volumes of covariates, as Pinaya et al. condition them."""
 
     model_class = ConditionedUNet
-    config = {"latent_channels": 2, "sample_size": [4, 6, 4], "covariates": RANGES, "network": NETWORK}
+    config = {
+        "latent_channels": 2,
+        "sample_size": [4, 6, 4],
+        "covariates": [[name, ends] for name, ends in RANGES.items()],
+        "network": NETWORK,
+    }
 
     def inputs(self, batch_size: int) -> dict[str, Tensor]:
         noisy, told = torch.randn(batch_size, 2, 4, 6, 4), torch.rand(batch_size, 3)
@@ -136,6 +142,18 @@ def test_covariates_are_scaled_by_their_ranges() -> None:
     expected = torch.tensor([[0.5, 1.0, 0.5], [-1, 0, -1], [-1, -1, -1]])
     assert torch.equal(model.scaled(rows), expected)
     assert model.scaled([]).shape == (0, 3)
+
+
+def test_what_is_saved_keeps_the_order_of_covariates_and_labels(tmp_path: Path) -> None:
+    names = {"weight": [40, 120], "sex": ["M", "F"], "age": [20, 80]}
+    model = build(covariates=names, mask_labels={"10": "rim", "2": "core"})
+    model.save_pretrained(tmp_path)
+    again = ConditionedUNet.from_pretrained(tmp_path)
+    assert list(again.covariates.items()) == list(names.items())
+    rows = [{"weight": 60, "sex": "F", "age": 35}]
+    assert torch.equal(again.scaled(rows), model.scaled(rows))
+    assert again.scaled(rows).tolist() == [[0.25, 1.0, 0.25]]
+    assert list(again.mask_labels) == list(model.mask_labels) == [2, 10]
 
 
 def test_a_number_outside_its_range_is_refused_or_warned_of() -> None:

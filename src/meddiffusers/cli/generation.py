@@ -48,7 +48,7 @@ def generate(
     if extrapolate:
         settings["extrapolate"] = True
     order = Order(Path(repository).name, n, seed, shard_size, batch_size, settings)
-    names = list(pipeline.unet.config["covariates"] or {})
+    names = list(pipeline.unet.covariates)
     source = None if covariates is None else _source(covariates, as_rows, names)
     gate = None if known == "none" else _gate(known, pipeline)
     card = generate(pipeline, order, out, source, gate)

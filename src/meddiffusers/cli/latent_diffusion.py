@@ -79,7 +79,7 @@ def volumes_like(pipeline: Any, data: str, data_table: Path | None = None) -> Vo
         dataset_name=data,
         table=str(data_table) if data_table else None,
         sequences=list(pipeline.sequences),
-        covariates=list(pipeline.unet.config["covariates"] or {}),
+        covariates=list(pipeline.unet.covariates),
         spacing=pipeline.config["spacing"],
         size=[pipeline.vae_scale_factor * side for side in pipeline.unet.config["sample_size"]],
     )

@@ -14,7 +14,7 @@ VOLUMES_AT_ONCE, SLICES_AT_ONCE = 4, 16
 
 def covariates_of(pipeline: Any, rows: datasets.Dataset) -> list[dict[str, Any]]:
     """What the pipeline can be told of rows as `data.volumes` has them, in their own units."""
-    names = list(pipeline.unet.config["covariates"] or {})
+    names = list(pipeline.unet.covariates)
     return [dict(row) for row in (rows.select_columns(names) if names else [{}] * len(rows))]
 
 

@@ -118,7 +118,7 @@ def _array(image: Any) -> np.ndarray:
 
 def _features(pipeline: Any, source: CovariateSource | None, gate: Gate | None) -> datasets.Features:
     """Columns: the picture, its number, covariates, what the gate found. The same for all shards."""
-    ranges = (pipeline.unet.config["covariates"] or {}) if source else {}
+    ranges = pipeline.unet.covariates if source else {}
     kinds = {name: "string" if isinstance(ends[0], str) else "float64" for name, ends in ranges.items()}
     if gate:
         kinds |= {"foreground": "float64", "nearest": "float64", "faults": "string"}

@@ -50,7 +50,8 @@ class ConditionedUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
         latent_channels: c.
         sample_size: sides of the latents that the model was trained on; others that its levels can halve work too.
         covariates: ranges in their own units, `{"age": [18, 95], "sex": ["F", "M"]}`, of a number its lowest and
-            highest value, of a word all that it may be; None: it takes none.
+            highest value, of a word all that it may be; None: it takes none. Kept as pairs: JSON forgets the order of
+            names, which is that of the channels.
         covariate_waves: W.
         id2label: names of the classes by id, or None: it knows none.
         mask_labels: names of the label maps' ids, such as `{1: "oedema"}`; 0 is all else. None: it takes no maps.
@@ -71,7 +72,7 @@ class ConditionedUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
         spatial_dims: int = 3,
         latent_channels: int = 3,
         sample_size: Sequence[int] = (10, 12, 10),
-        covariates: Mapping[str, Sequence[Any]] | None = None,
+        covariates: Mapping[str, Sequence[Any]] | Sequence[tuple[str, Sequence[Any]]] | None = None,
         covariate_waves: int = 0,
         id2label: Mapping[Any, str] | Sequence[str] | None = None,
         mask_labels: Mapping[Any, str] | None = None,
@@ -88,7 +89,9 @@ class ConditionedUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
                 f"{', '.join(sorted(clashing)) or 'nothing'} of what follows from the other settings; expected as many "
                 "sides as dimensions, and none of these."
             )
-        known = len(covariates or {}) * (1 + 2 * covariate_waves)
+        ranges = dict(covariates or {})
+        self.register_to_config(covariates=[[name, list(ends)] for name, ends in ranges.items()] or None)
+        known = len(ranges) * (1 + 2 * covariate_waves)
         self.unet = DiffusionModelUNet(
             spatial_dims=spatial_dims,
             in_channels=latent_channels + known + self.mask_channels,
@@ -100,6 +103,11 @@ class ConditionedUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
         )
 
     @property
+    def covariates(self) -> dict[str, list[Any]]:
+        """Ranges by name, in the order of the channels."""
+        return {name: list(ends) for name, ends in self.config["covariates"] or []}
+
+    @property
     def id2label(self) -> dict[int, str]:
         """Names of the classes by id; empty where it knows none."""
         names = self.config["id2label"] or {}
@@ -108,8 +116,8 @@ class ConditionedUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
 
     @property
     def mask_labels(self) -> dict[int, str]:
-        """Names of the label maps' ids; empty where it takes none."""
-        return {int(label): name for label, name in (self.config["mask_labels"] or {}).items()}
+        """Names of the label maps' ids, in the order of the ids; empty where it takes none."""
+        return {int(label): name for label, name in sorted((self.config["mask_labels"] or {}).items(), key=_number)}
 
     @property
     def mask_channels(self) -> int:
@@ -134,9 +142,9 @@ class ConditionedUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
         self._check(covariates, class_labels, masks)
         count, size = len(sample), sample.shape[2:]
         parts, token = [sample], None
-        if ranges := self.config["covariates"]:
+        if self.covariates:
             if covariates is None:
-                covariates = torch.full((count, len(ranges)), UNKNOWN, device=sample.device)
+                covariates = torch.full((count, len(self.covariates)), UNKNOWN, device=sample.device)
             told = self._with_waves(covariates.to(sample))
             parts.append(told.view(*told.shape, *(1,) * len(size)).expand(-1, -1, *size))
             token = told[:, None]
@@ -158,7 +166,7 @@ class ConditionedUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
         Raises:
             ValueError: a name or word that is not known, or a number outside its range.
         """
-        ranges = self.config["covariates"] or {}
+        ranges = self.covariates
         if unknown := sorted({name for row in rows for name in row if name not in ranges}):
             raise ValueError(f"Got the covariates {', '.join(unknown)}; the model knows {', '.join(ranges) or 'none'}.")
         values = [[_scaled(name, row.get(name), ends, extrapolate) for name, ends in ranges.items()] for row in rows]
@@ -166,7 +174,7 @@ class ConditionedUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
 
     def _check(self, covariates: Tensor | None, class_labels: Tensor | None, masks: Tensor | None) -> None:
         given = {"covariates": covariates, "class_labels": class_labels, "masks": masks}
-        known = {"covariates": self.config["covariates"], "class_labels": self.id2label, "masks": self.mask_labels}
+        known = {"covariates": self.covariates, "class_labels": self.id2label, "masks": self.mask_labels}
         if foreign := [name for name, value in given.items() if value is not None and not known[name]]:
             taken = [name for name, value in known.items() if value]
             raise ValueError(f"Got {', '.join(foreign)}; this model takes {', '.join(taken) or 'no conditions'}.")
@@ -202,6 +210,10 @@ class ConditionedUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
         """Write the configuration and this file, so that the repository opens where the package is not installed."""
         super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
         shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
+
+
+def _number(label: tuple[Any, str]) -> int:
+    return int(label[0])
 
 
 def _scaled(name: str, value: Any, ends: Sequence[Any], extrapolate: bool) -> float:

@@ -89,7 +89,7 @@ def of_volumes(
     if config.pretrained_model_name_or_path:
         pipeline = _repository(config)
         size = [pipeline.vae_scale_factor * side for side in pipeline.unet.config["sample_size"]]
-        covariates = list(pipeline.unet.config["covariates"] or {})
+        covariates = list(pipeline.unet.covariates)
         _check(pipeline, config, {"size": size, "covariates": covariates}, data)
         return pipeline
     vae = load_autoencoder(_vae_name(config), config.vae_subfolder, dims=3).eval()
