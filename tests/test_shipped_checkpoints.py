@@ -17,8 +17,10 @@ from meddiffusers.data.scan import stacked
 from meddiffusers.data.segmentation_slices import INTENSITY_SCALE, stored
 from meddiffusers.data.slices import slices
 from meddiffusers.evaluation.faithfulness import read_pictures
+from meddiffusers.evaluation.latent_diffusion_run import drawn_volumes
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.text_to_mr_run import drawn
+from meddiffusers.evaluation.volume_reading import CovariateReading, read_volumes
 from meddiffusers.hub.card import card_faults
 from meddiffusers.hub.faults import adapter_faults, identifier_faults, repository_faults, weight_faults
 from meddiffusers.hub.load import load
@@ -42,7 +44,7 @@ def published_sources() -> dict[str, str]:
 
 def test_there_is_one() -> None:
     expected = {"anomaly-ddim-brain", "ar-vae-cardiac", "ar-vae-mnist", "seg-ddpm-brain", "text-to-mr-brain"}
-    assert expected <= {folder.name for folder in SHIPPED}
+    assert expected | {"ldm-brain-3d"} <= {folder.name for folder in SHIPPED}
 
 
 @pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
@@ -88,6 +90,18 @@ def test_the_text_model_draws_the_contrast_and_the_ventricles_that_are_asked_for
     assert read.modalities == [facts.modality for facts in asked]
     found = np.isin(read.labels, LATERAL_VENTRICLES).sum(axis=(1, 2))
     assert (found[1::2] > 1.1 * found[::2]).all()  # one volume changed alone is followed, though not all the way
+
+
+def test_the_model_of_volumes_draws_the_ventricles_that_are_asked_for() -> None:
+    pipeline = load(CHECKPOINTS / "ldm-brain-3d")
+    pipeline.set_progress_bar_config(disable=True)
+    reader = PictureReader.from_pretrained(CHECKPOINTS / "picture-reader-brain").eval()
+    asked = [15.0, 45.0]
+    person = {"age": 60.0, "sex": "F", "brain_volume_ml": 1220.0}
+    told = [{**person, "ventricular_volume_ml": ml} for ml in asked]
+    read = read_volumes(reader, drawn_volumes(pipeline, told, num_inference_steps=20)[:, 0], 2.0)
+    assert CovariateReading("ventricular_volume_ml", read, ())(read) == pytest.approx(asked, abs=10)
+    assert read.tissue == pytest.approx([1220, 1220], rel=0.1)
 
 
 def test_the_digits_model_gives_the_figure_of_its_card() -> None:

@@ -53,6 +53,7 @@ def demo(
 ) -> None:
     """Read the shipped scans, run every shipped model once, and write a page of it."""
     from meddiffusers.demo.anomaly import anomaly_section
+    from meddiffusers.demo.brains import brains_section
     from meddiffusers.demo.digits import digits_section
     from meddiffusers.demo.hearts import hearts_section
     from meddiffusers.demo.page import write_page
@@ -65,6 +66,7 @@ def demo(
         segmentation_section(checkpoints, scans),
         anomaly_section(checkpoints, scans),
         text_to_mr_section(checkpoints),
+        brains_section(checkpoints),
         hearts_section(checkpoints, scans),
         digits_section(checkpoints),
     ]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from meddiffusers.data.brain_phantom.person import BRAIN_ML, VENTRICLES_ML, Person, random_person
+from meddiffusers.data.brain_phantom.person import BRAIN_ML, VENTRICLES_ML, Person, likely_person, random_person
 
 
 def test_volumes_go_with_age_and_sex() -> None:
@@ -26,6 +26,14 @@ def test_what_is_given_is_kept_and_the_rest_does_not_change_with_it() -> None:
     given = random_person(np.random.default_rng(3), age=30, sex="F", brain_volume_ml=1200, ventricular_volume_ml=20)
     assert given == Person(30, "F", 1200, 20)
     assert random_person(np.random.default_rng(3), age=free.age) == free
+
+
+def test_the_likely_person_lies_in_the_middle() -> None:
+    rng = np.random.default_rng(1)
+    people = [random_person(rng, age=60, sex="F") for _ in range(1000)]
+    middle = likely_person(60, "F")
+    for name in ("brain_volume_ml", "ventricular_volume_ml"):
+        assert getattr(middle, name) == pytest.approx(np.median([getattr(each, name) for each in people]), rel=0.03)
 
 
 @pytest.mark.parametrize(

@@ -52,12 +52,23 @@ def random_person(
     )
     age = float(drawn_age) if age is None else float(age)
     sex = str(drawn_sex) if sex is None else sex
-    male = sex == "M"
-    brain = 1240 + 140 * male - 2.5 * max(age - 45, 0) + 75 * size
-    ventricles = 14 * (1 + 0.15 * male) * 2 ** ((age - 20) / 42) * np.exp(0.28 * width)
+    brain, ventricles = _usual(age, sex, size, width)
     return Person(
         age,
         sex,
         float(np.clip(brain, *BRAIN_ML)) if brain_volume_ml is None else float(brain_volume_ml),
         float(np.clip(ventricles, *VENTRICLES_ML)) if ventricular_volume_ml is None else float(ventricular_volume_ml),
     )
+
+
+def likely_person(age: float, sex: str) -> Person:
+    """A person of an age, years, and a sex, with the volumes that lie in the middle of those of such people."""
+    brain, ventricles = _usual(age, sex, 0.0, 0.0)
+    return Person(age, sex, float(np.clip(brain, *BRAIN_ML)), float(np.clip(ventricles, *VENTRICLES_ML)))
+
+
+def _usual(age: float, sex: str, size: float, width: float) -> tuple[float, float]:
+    """Brain and ventricular volume, ml, so many standard deviations from the middle."""
+    male = sex == "M"
+    brain = 1240 + 140 * male - 2.5 * max(age - 45, 0) + 75 * size
+    return brain, 14 * (1 + 0.15 * male) * 2 ** ((age - 20) / 42) * np.exp(0.28 * width)

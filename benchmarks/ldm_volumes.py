@@ -1,0 +1,82 @@
+"""The shipped model of volumes on the covariates of unseen phantoms, beside its autoencoder fed with random latents.
+
+Figures of the model are those of its card, which `meddiffusers evaluate ldm` measured; random latents are drawn here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from meddiffusers.cli.latent_diffusion import volumes_like
+from meddiffusers.evaluation.generation_report import pictures_of
+from meddiffusers.evaluation.latent_diffusion_run import covariates_of
+from meddiffusers.evaluation.report import Report
+from meddiffusers.evaluation.results import Bar
+from meddiffusers.evaluation.volume_report import evaluate_volumes
+from meddiffusers.hub.load import load
+from meddiffusers.training.latent_cache import cached_latents
+from meddiffusers.training.volume_data import load_volume_data
+
+REPOSITORY, PICTURES = "ldm-brain-3d", Path("benchmarks/results/ldm_random_latents")
+LEFT_RIGHT, BATCH = 2, 4
+
+
+def volumes(checkpoints: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
+    """The bars of covariates and likeness; pictures of the baseline go to a folder beside the results."""
+    report = Report.read(checkpoints / REPOSITORY)
+    baseline = _of_random_latents(checkpoints, report.metrics[0].n, seed)
+    baseline.save(PICTURES)
+    value = report.value
+    (halves,) = (metric for metric in report.metrics if metric.name == "kernel distance, held-out halves")
+    allowed = 2 * max(halves.value, 0) + halves.high - halves.value
+    apart = [
+        abs(of.value("MS-SSIM of pairs, drawn") - value("MS-SSIM of pairs, held-out")) for of in (report, baseline)
+    ]
+    bars = [
+        Bar("volumes: r of asked and read ventricles", value("ventricular_volume_ml r"), ">=", 0.9),
+        Bar("volumes: error of the ventricles, ml", value("ventricular_volume_ml error"), "<=", 5),
+        Bar("volumes: r of asked and read brain volume", value("brain_volume_ml r"), ">=", 0.85),
+        Bar("volumes: r of asked age and that learnt from regions", value("age r"), ">=", 0.7),
+        Bar(
+            "volumes: kernel distance; twice that of halves, and its interval", value("kernel distance"), "<=", allowed
+        ),
+        Bar(
+            "volumes: Fréchet distance over that of random latents",
+            value("Fréchet distance") / baseline.value("Fréchet distance"),
+            "<=",
+            1,
+        ),
+        Bar("volumes: MS-SSIM's distance from real pairs', over that of random latents", apart[0] / apart[1], "<=", 1),
+    ]
+    figures = {
+        name: {metric.name: [metric.value, metric.low, metric.high] for metric in of.metrics}
+        for name, of in (("drawn", report), ("random latents", baseline))
+    }
+    return bars, {"n": report.metrics[0].n, "value, low, high": figures}
+
+
+@torch.inference_mode()
+def _of_random_latents(checkpoints: Path, count: int, seed: int) -> Report:
+    """Of latents drawn from the normal distribution that each place and channel has in training."""
+    pipeline: Any = load(checkpoints / REPOSITORY)
+    splits = load_volume_data(volumes_like(pipeline, "phantom"))
+    rows = splits["test"].select(range(count))
+    moments = cached_latents(splits["train"], pipeline.vae, LEFT_RIGHT)
+    means = torch.from_numpy(np.array(moments[:, 0, : moments.shape[2] // 2], np.float32))
+    noise = torch.randn(count, *means.shape[1:], generator=torch.Generator().manual_seed(seed))
+    z = (means.mean(dim=0) + means.std(dim=0) * noise) * pipeline.vae.config["scaling_factor"]
+    return evaluate_volumes(
+        np.concatenate([pipeline.decode(part).cpu().numpy()[:, 0] for part in z.split(BATCH)]),
+        pictures_of(rows)[:, 0],
+        pictures_of(splits["train"])[:, 0],
+        covariates_of(pipeline, rows),
+        covariates_of(pipeline, splits["train"]),
+        None,
+        spacing=pipeline.config["spacing"],
+        dataset="phantom, held out",
+        seed=seed,
+    )
