@@ -107,7 +107,8 @@ def _page(facts: dict[str, Any]) -> str:
         "",
         "Written by `benchmarks/ldm.py --only plan`. Counted: floating-point operations of 50 steps and a decoding,",
         "and the bytes of a sample that was written. Assumed: GPUs reach a quarter of their dense bf16 peak, at the",
-        "prices of the benchmark; no GPU was at hand to measure it. More GPUs make it faster, not dearer: samples are",
+        "prices of the benchmark; no GPU was at hand to measure it, and so small a model as the shipped one reaches",
+        "less: there the reading and writing of samples decides. More GPUs make it faster, not dearer: samples are",
         "independent, and `accelerate launch -m meddiffusers.cli generate REPO --n 100000 …` splits them.",
         "",
         *(
