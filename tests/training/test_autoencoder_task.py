@@ -116,3 +116,8 @@ def test_an_autoencoder_of_colours_is_refused(tmp_path: Path) -> None:
     AutoencoderKL(block_out_channels=(8,), norm_num_groups=4).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="is for 3 channels; expected 1"):
         AutoencoderTask(DATA, AutoencoderConfig(pretrained_model_name_or_path=str(tmp_path)), {"train": text_rows(2)})
+
+
+def test_patches_that_no_model_of_these_pictures_takes_are_refused() -> None:
+    with pytest.raises(ValueError, match="patch_size=2; the models of these pictures take"):
+        task_of(patch_size=2)

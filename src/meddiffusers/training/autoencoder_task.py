@@ -45,7 +45,7 @@ class AutoencoderTask:
     """Builds the networks and their data, unless these are given as `splits`.
 
     Raises:
-        ValueError: a repository whose autoencoder is not of pictures with one channel.
+        ValueError: a repository whose autoencoder is not of pictures with one channel; patches.
     """
 
     def __init__(
@@ -158,6 +158,11 @@ class AutoencoderTask:
         return load_text_data(data)
 
     def _first(self, data: Any, config: AutoencoderConfig) -> Any:
+        if config.patch_size != 1:
+            raise ValueError(
+                f"patch_size={config.patch_size}; the models of these pictures take diffusers' AutoencoderKL, which "
+                "has none. Leave it out."
+            )
         return first_autoencoder(config, resolution=data.resolution)
 
     def _mirrored(self, image: Tensor, random: BatchRandom) -> Tensor:
