@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
-from meddiffusers.evaluation.generation_report import evaluate_generation, nearest
+from meddiffusers.evaluation.generation_report import DECODED, evaluate_generation, nearest
 
 SEQUENCES = ("one", "other")
 NEAR = "drawn pictures nearer to a training picture than 99 % of held-out ones"
@@ -54,3 +55,12 @@ class TestReport:
         assert report.value(NEAR) == 1
         assert report.value("nearest training picture, drawn") < 1e-3
         assert report.value("nearest training picture, held-out") > 0.01
+
+    def test_what_the_autoencoder_keeps_is_told_beside_it(self) -> None:
+        smooth = gaussian_filter(HELD_OUT, (0, 0, 6, 6))
+        report = evaluate_generation(smooth, HELD_OUT, KNOWN, SEQUENCES, dataset="blobs", decoded=smooth)
+        for figure in ("kernel distance{}", "nearest training picture{}"):
+            drawn = figure.format("" if "kernel" in figure else ", drawn")
+            assert report.value(figure.format(f", {DECODED}")) == pytest.approx(report.value(drawn))
+        assert report.value(NEAR.replace("drawn pictures", DECODED)) == report.value(NEAR)
+        assert report.value(f"kernel distance, {DECODED}") > 5 * abs(report.value("kernel distance, held-out halves"))

@@ -11,9 +11,10 @@ from diffusers import AutoencoderKL
 from short_run import run
 from small_text_to_mr import text_rows
 
+from meddiffusers.evaluation.autoencoder_report import reconstructed
 from meddiffusers.training import BatchRandom
 from meddiffusers.training.autoencoder_model import AutoencoderConfig
-from meddiffusers.training.autoencoder_task import AutoencoderTask, reconstructed
+from meddiffusers.training.autoencoder_task import AutoencoderTask
 from meddiffusers.training.text_data import TextDataConfig, pictures_of
 
 SMALL: dict[str, Any] = {"block_out_channels": [8, 16], "latent_channels": 2, "norm_num_groups": 4}

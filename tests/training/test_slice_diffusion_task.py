@@ -15,11 +15,11 @@ from small_latent_diffusion import of_pictures
 
 from meddiffusers import LatentDiffusionPipeline, MonaiAutoencoderKL
 from meddiffusers.data.segmentation_slices import INTENSITY_SCALE, row_features
+from meddiffusers.evaluation.autoencoder_report import reconstructed
 from meddiffusers.evaluation.latent_diffusion_run import drawn_slices, first_masks
 from meddiffusers.hub.load import load
 from meddiffusers.training import BatchRandom
 from meddiffusers.training.autoencoder_model import AutoencoderConfig, load_autoencoder
-from meddiffusers.training.autoencoder_task import reconstructed
 from meddiffusers.training.latent_diffusion_model import LatentDiffusionConfig
 from meddiffusers.training.segmentation_data import SegmentationDataConfig
 from meddiffusers.training.slice_autoencoder_task import SliceAutoencoderTask

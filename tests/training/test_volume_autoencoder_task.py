@@ -12,9 +12,9 @@ from short_run import run
 from small_volumes import SIZE, volume_rows
 
 from meddiffusers import MonaiAutoencoderKL
+from meddiffusers.evaluation.autoencoder_report import reconstructed
 from meddiffusers.training import BatchRandom
 from meddiffusers.training.autoencoder_model import AutoencoderConfig
-from meddiffusers.training.autoencoder_task import reconstructed
 from meddiffusers.training.text_data import pictures_of
 from meddiffusers.training.volume_autoencoder_task import VolumeAutoencoderTask
 from meddiffusers.training.volume_data import VolumeDataConfig

@@ -110,6 +110,9 @@ def _of_volumes(
     seed: int,
     settings: dict[str, Any],
 ) -> Report:
+    import torch
+
+    from meddiffusers.evaluation.autoencoder_report import reconstructed
     from meddiffusers.evaluation.generation_report import pictures_of
     from meddiffusers.evaluation.latent_diffusion_run import covariates_of, drawn_volumes
     from meddiffusers.evaluation.volume_report import evaluate_volumes
@@ -118,16 +121,17 @@ def _of_volumes(
 
     splits = load_volume_data(volumes_like(pipeline, data, data_table))
     rows = splits["test"].select(range(min(max_samples, len(splits["test"]))))
-    told = covariates_of(pipeline, rows)
+    told, held_out = covariates_of(pipeline, rows), pictures_of(rows)
     return evaluate_volumes(
         drawn_volumes(pipeline, told, seed, **settings)[:, 0],
-        pictures_of(rows)[:, 0],
+        held_out[:, 0],
         pictures_of(splits["train"])[:, 0],
         told,
         covariates_of(pipeline, splits["train"]),
         PictureReader.from_pretrained(reader).eval() if reader else None,
         spacing=pipeline.config["spacing"],
         dataset=f"{Path(data).name}, held out",
+        decoded=reconstructed(pipeline.vae, torch.from_numpy(held_out)).numpy()[:, 0],
         seed=seed,
     )
 
@@ -135,6 +139,9 @@ def _of_volumes(
 def _of_masks(
     pipeline: Any, data: str, segmenter: str, max_samples: int, seed: int, settings: dict[str, Any]
 ) -> Report:
+    import torch
+
+    from meddiffusers.evaluation.autoencoder_report import reconstructed
     from meddiffusers.evaluation.generation_report import pictures_of
     from meddiffusers.evaluation.latent_diffusion_run import drawn_slices, first_masks
     from meddiffusers.evaluation.mask_report import evaluate_masks
@@ -145,15 +152,16 @@ def _of_masks(
     judge.set_progress_bar_config(disable=True)
     splits = load_segmentation_data(slices_like(pipeline, data))
     rows = splits["test"].select(range(min(max_samples, len(splits["test"]))))
-    masks = first_masks(rows)
+    masks, held_out = first_masks(rows), pictures_of(rows)
     return evaluate_masks(
         drawn_slices(pipeline, masks, seed, **settings),
-        pictures_of(rows),
+        held_out,
         pictures_of(splits["train"]),
         masks,
         list(rows["subject"]),
         judge,
         sequences=pipeline.sequences,
         dataset=f"{Path(data).name}, held out",
+        decoded=reconstructed(pipeline.vae, torch.from_numpy(held_out)).numpy(),
         seed=seed,
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from meddiffusers.evaluation.bootstrap import bootstrap_mean_interval
@@ -14,7 +16,7 @@ from meddiffusers.evaluation.panels import panel
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.results import Metric, run_facts
 
-SHOWN = 8
+SHOWN, BATCH = 8, 16
 
 
 def evaluate_autoencoder(
@@ -53,3 +55,13 @@ def evaluate_autoencoder(
     }
     pictures = {"Pictures, and what comes back of them": panel(rows, ranges=dict.fromkeys(rows, (0.0, 1.0)))}
     return Report(metrics, run_facts(seed), {}, pictures)
+
+
+@torch.no_grad()
+def reconstructed(vae: Any, images: torch.Tensor) -> torch.Tensor:
+    """What comes back of pictures or volumes (N, C, …) in [0, 1], from the means of their latents."""
+    parts = [
+        vae.decode(vae.encode((2 * part - 1).to(vae.device, vae.dtype)).latent_dist.mean).sample.float().cpu()
+        for part in images.split(BATCH)
+    ]
+    return ((torch.cat(parts) + 1) / 2).clamp(0, 1)

@@ -6,6 +6,7 @@
 | kernel distance, held-out halves | one half of the held-out pictures against the other: no difference |
 | Fréchet distance | the same features, drawn against held-out; of few pictures too large (`frechet_distance`) |
 | nearest training picture | RMS difference to it over all pixels and sequences, of drawn and of held-out pictures |
+| the same, "held-out pictures through the autoencoder" | what a model of its latents can reach: smooth, no copies |
 
 A model that remembers draws pictures that lie nearer to training pictures than unseen real ones do. Copies are looked
 for among the training pictures and their mirror images, at `COARSE`² pixels.
@@ -33,6 +34,7 @@ BATCH = 16  # pictures that are drawn at once
 COARSE = 32  # pixels of a side at which pictures are compared with training pictures
 SUSPICIOUS = 1.0  # percentile of the held-out pictures' distances below which a drawn one is shown as near
 SHOWN = 8
+DECODED = "held-out pictures through the autoencoder"
 
 
 def drawn(pipeline: Any, count: int, seed: int = 0, **settings: Any) -> np.ndarray:
@@ -59,50 +61,33 @@ def evaluate_generation(
     sequences: Sequence[str],
     *,
     dataset: str,
+    decoded: np.ndarray | None = None,
     seed: int = 0,
 ) -> Report:
     """Figures and pictures of drawn images beside held-out and known (training) ones, all (N, C, H, W) in [0, 1].
 
     Slices of one subject should follow each other in `held_out`, so that its halves have different subjects.
+    decoded: what an autoencoder makes of `held_out`; no model of its latents can be expected to do better.
     """
     features = EfficientNetLite0()
     of_drawn, of_real = (_features(features, pictures) for pictures in (images, held_out))
     half = len(of_real) // 2
-    own, others = nearest(images, known), nearest(held_out, known)
-    limit = float(np.percentile(others[0], SUSPICIOUS))
+    compared = {"": (of_real, of_drawn), ", held-out halves": (of_real[:half], of_real[half:])}
+    near = {"drawn": nearest(images, known), "held-out": nearest(held_out, known)}
+    if decoded is not None:
+        compared[f", {DECODED}"] = of_real, _features(features, decoded)
+        near[DECODED] = nearest(decoded, known)
+    own, limit = near["drawn"], float(np.percentile(near["held-out"][0], SUSPICIOUS))
     metrics = [
-        _kernel("kernel distance", kernel_distance(of_real, of_drawn, seed=seed), dataset),
-        _kernel(
-            "kernel distance, held-out halves", kernel_distance(of_real[:half], of_real[half:], seed=seed), dataset
-        ),
-        Metric.single(
-            "Fréchet distance",
-            frechet_distance(of_real, of_drawn),
-            dataset,
-            len(images),
-            f"{NAME}; {len(held_out)} real",
-        ),
-        _spread("nearest training picture, drawn", own[0], dataset),
-        _spread("nearest training picture, held-out", others[0], dataset),
-        Metric.single(
-            "drawn pictures nearer to a training picture than 99 % of held-out ones",
-            float((own[0] < limit).mean()),
-            dataset,
-            len(images),
-            "0.01 is what held-out pictures have",
-        ),
+        _kernel(f"kernel distance{note}", kernel_distance(*pair, seed=seed), dataset) for note, pair in compared.items()
     ]
-    closest = np.argsort(own[0], kind="stable")[:SHOWN]
-    pairs = {"drawn": images[closest, 0], "nearest known": known[own[1][closest], 0]}
-    titles = {"drawn": [f"RMS {own[0][number]:.3f}" for number in closest]}
-    shown = {"drawn": images, "held-out": held_out}
-    rows = {f"{kind} {name}": of[:SHOWN, c] for c, name in enumerate(sequences) for kind, of in shown.items()}
-    pictures = {
-        "Pictures drawn from noise, and held-out ones": panel(rows, ranges=dict.fromkeys(rows, (0.0, 1.0))),
-        f"The drawn pictures that lie nearest to a training picture, and that picture ({sequences[0]})": panel(
-            pairs, titles, ranges=dict.fromkeys(pairs, (0.0, 1.0))
-        ),
-    }
+    distance = frechet_distance(of_real, of_drawn)
+    metrics.append(Metric.single("Fréchet distance", distance, dataset, len(images), f"{NAME}; {len(held_out)} real"))
+    metrics += [_spread(f"nearest training picture, {name}", found[0], dataset) for name, found in near.items()]
+    metrics.append(_nearer("drawn pictures", own[0], limit, dataset))
+    if decoded is not None:
+        metrics.append(_nearer(DECODED, near[DECODED][0], limit, dataset))
+    pictures = _pictures(images, held_out, known, own, sequences)
     return Report(metrics, run_facts(seed), {"suspicious below": limit, "features": NAME}, pictures)
 
 
@@ -118,6 +103,27 @@ def _coarse(pictures: np.ndarray) -> torch.Tensor:
     return F.interpolate(torch.from_numpy(pictures), (COARSE, COARSE), mode="bilinear", antialias=True)
 
 
+def _pictures(
+    images: np.ndarray,
+    held_out: np.ndarray,
+    known: np.ndarray,
+    own: tuple[np.ndarray, np.ndarray],
+    sequences: Sequence[str],
+) -> dict[str, Any]:
+    """Panels by their titles; `own` says how near to which known picture each drawn one is."""
+    closest = np.argsort(own[0], kind="stable")[:SHOWN]
+    pairs = {"drawn": images[closest, 0], "nearest known": known[own[1][closest], 0]}
+    titles = {"drawn": [f"RMS {own[0][number]:.3f}" for number in closest]}
+    shown = {"drawn": images, "held-out": held_out}
+    rows = {f"{kind} {name}": of[:SHOWN, c] for c, name in enumerate(sequences) for kind, of in shown.items()}
+    return {
+        "Pictures drawn from noise, and held-out ones": panel(rows, ranges=dict.fromkeys(rows, (0.0, 1.0))),
+        f"The drawn pictures that lie nearest to a training picture, and that picture ({sequences[0]})": panel(
+            pairs, titles, ranges=dict.fromkeys(pairs, (0.0, 1.0))
+        ),
+    }
+
+
 def _features(network: EfficientNetLite0, pictures: np.ndarray) -> np.ndarray:
     """(N, C·1280), the sequences of a picture side by side."""
     channels = [network(pictures[:, channel]).cpu().numpy() for channel in range(pictures.shape[1])]
@@ -127,6 +133,12 @@ def _features(network: EfficientNetLite0, pictures: np.ndarray) -> np.ndarray:
 def _kernel(name: str, found: KernelDistance, dataset: str) -> Metric:
     note = f"{NAME}; {found.generated} against {found.real}"
     return Metric(name, found.value, dataset, found.generated, found.low, found.high, "95 %, random halves", note)
+
+
+def _nearer(name: str, distances: np.ndarray, limit: float, dataset: str) -> Metric:
+    title = f"{name} nearer to a training picture than 99 % of held-out ones"
+    note = "0.01 is what held-out pictures have"
+    return Metric.single(title, float((distances < limit).mean()), dataset, len(distances), note)
 
 
 def _spread(name: str, distances: np.ndarray, dataset: str) -> Metric:

@@ -37,10 +37,12 @@ def evaluate_masks(
     *,
     sequences: Sequence[str],
     dataset: str,
+    decoded: np.ndarray | None = None,
     seed: int = 0,
 ) -> Report:
     """Of slices (N, C, H, W) in [0, 1] drawn of `masks` (N, H, W), the maps of `held_out`; `known` are training slices.
 
+    decoded: what the autoencoder makes of `held_out`.
     segmenter: a `ConditionalSegmentationPipeline` of these sequences and labels, which has not seen the drawn slices.
 
     Raises:
@@ -51,7 +53,7 @@ def evaluate_masks(
             f"The segmenter sees {', '.join(segmenter.sequences)}; the drawn slices are {', '.join(sequences)}. Give "
             "one of these sequences."
         )
-    like = evaluate_generation(images, held_out, known, sequences, dataset=dataset, seed=seed)
+    like = evaluate_generation(images, held_out, known, sequences, dataset=dataset, decoded=decoded, seed=seed)
     found = {"": _segmented(segmenter, images, seed), ", held-out slices": _segmented(segmenter, held_out, seed)}
     metrics = list(like.metrics)
     for note, labels in found.items():

@@ -45,15 +45,23 @@ def evaluate_volumes(
     *,
     spacing: float,
     dataset: str,
+    decoded: np.ndarray | None = None,
     seed: int = 0,
 ) -> Report:
     """Of drawn volumes (N, X, Y, Z) of the covariates of `held_out` (N, …), in [0, 1]; `known` are training volumes.
 
+    decoded: what the autoencoder makes of `held_out`.
     told, known_told: the covariates of `held_out` and of `known`, in their own units; a covariate that some of them
     lack is not measured. reader: the judge of T1-weighted slices; None: nothing is measured.
     """
     like = evaluate_generation(
-        plane_slices(images), plane_slices(held_out), plane_slices(known), PLANES, dataset=dataset, seed=seed
+        plane_slices(images),
+        plane_slices(held_out),
+        plane_slices(known),
+        PLANES,
+        dataset=dataset,
+        decoded=None if decoded is None else plane_slices(decoded),
+        seed=seed,
     )
     metrics = list(like.metrics)
     if reader is not None:

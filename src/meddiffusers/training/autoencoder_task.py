@@ -27,7 +27,7 @@ from monai.networks.nets import PatchDiscriminator
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from meddiffusers.evaluation.autoencoder_report import evaluate_autoencoder
+from meddiffusers.evaluation.autoencoder_report import evaluate_autoencoder, reconstructed
 from meddiffusers.evaluation.panels import panel
 from meddiffusers.evaluation.report import Report
 from meddiffusers.training.augmentation import cropped, mirrored
@@ -179,15 +179,6 @@ class AutoencoderTask:
     def _latent_shape(self, image: Tensor) -> tuple[int, ...]:
         """Of the latents of pictures."""
         return len(image), self.vae.config["latent_channels"], *(side // self.factor for side in image.shape[2:])
-
-
-@torch.no_grad()
-def reconstructed(vae: Any, images: Tensor) -> Tensor:
-    """What comes back of pictures or volumes (N, C, …) in [0, 1], from the means of their latents."""
-    parts = [
-        vae.decode(vae.encode((2 * part - 1).to(vae.device)).latent_dist.mean).sample for part in images.split(BATCH)
-    ]
-    return ((torch.cat(parts).float().cpu() + 1) / 2).clamp(0, 1)
 
 
 def _adversarial(discriminator: nn.Module, decoded: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
