@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from meddiffusers.cli.console import console
-from meddiffusers.cli.latent_diffusion import latent_diffusion_pipeline, volumes_like
+from meddiffusers.cli.latent_diffusion import latent_diffusion_pipeline, slices_like, volumes_like
 from meddiffusers.cli.repositories import Repository, Revision
 
 
@@ -21,11 +22,15 @@ def generate(
         Path | None, typer.Option(help="Table (.csv, .xlsx) whose joint distribution the covariates are drawn from.")
     ] = None,
     as_rows: Annotated[bool, typer.Option(help="Take the table's rows one after the other instead.")] = False,
+    masks: Annotated[
+        str | None,
+        typer.Option(help="Label maps to draw of: 'phantom', a folder of training data, or one of NIfTI label maps."),
+    ] = None,
     known: Annotated[
         str, typer.Option(help="Training data to look for copies of: 'phantom', a folder of scans, or 'none'.")
     ] = "none",
     num_inference_steps: Annotated[int, typer.Option(min=1, help="Of the scheduler.")] = 50,
-    guidance_scale: Annotated[float, typer.Option(min=1, help="Towards the covariates; 1: none.")] = 1.0,
+    guidance_scale: Annotated[float, typer.Option(min=1, help="Towards what it is told; 1: none.")] = 1.0,
     extrapolate: Annotated[bool, typer.Option(help="Take covariates outside the range that the model learnt.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="With a sample's number it decides all of it.")] = 0,
     shard_size: Annotated[int, typer.Option(min=1, help="Samples of a file.")] = 100,
@@ -34,6 +39,8 @@ def generate(
     revision: Revision = None,
 ) -> None:
     """Draw a data set: NIfTI in Parquet shards, a card, copies and failures marked. The same command goes on with it.
+
+    Of label maps each picture comes with its map.
 
     Under `accelerate launch -m meddiffusers.cli generate …` the work is split over processes and machines.
     """
@@ -51,7 +58,7 @@ def generate(
     names = list(pipeline.unet.covariates)
     source = None if covariates is None else _source(covariates, as_rows, names)
     gate = None if known == "none" else _gate(known, pipeline)
-    card = generate(pipeline, order, out, source, gate)
+    card = generate(pipeline, order, out, source, gate, None if masks is None else _masks(masks, pipeline, n))
     if not PartialState().is_main_process:
         return
     console.print(f"The data set is in {out}, its card is {card}")
@@ -77,10 +84,30 @@ def _source(table: Path, as_rows: bool, names: Sequence[str]) -> Any:
     return TableRows(rows) if as_rows else JointDistribution.fit(rows, filled)
 
 
+def _masks(data: str, pipeline: Any, count: int) -> Any:
+    from meddiffusers.evaluation.latent_diffusion_run import first_masks
+    from meddiffusers.generation.label_maps import ENDS, LabelMaps, size_of
+    from meddiffusers.training.segmentation_data import to_train_on
+
+    if not pipeline.unet.mask_labels:
+        raise ValueError("The model is told no label maps; leave --masks out.")
+    if Path(data).is_dir() and any(path.name.endswith(ENDS) for path in Path(data).iterdir()):
+        return LabelMaps.read(Path(data), size_of(pipeline), pipeline.config["spacing"])
+    config = replace(slices_like(pipeline, data), phantom_slices=count)
+    return LabelMaps(first_masks(to_train_on(config))[:count])
+
+
 def _gate(known: str, pipeline: Any) -> Any:
     from meddiffusers.data.segmentation_slices import INTENSITY_SCALE
     from meddiffusers.generation.gate import Gate
+    from meddiffusers.training.segmentation_data import to_train_on
     from meddiffusers.training.volume_data import load_volume_data
 
-    rows = load_volume_data(volumes_like(pipeline, known))["train"].with_format("numpy")
-    return Gate.of((row["image"].astype("float32") / INTENSITY_SCALE for row in rows), axis=1)
+    pictures = pipeline.unet.config["spatial_dims"] == 2
+    rows = (
+        to_train_on(slices_like(pipeline, known))
+        if pictures
+        else load_volume_data(volumes_like(pipeline, known))["train"]
+    )
+    images = (row["image"].astype("float32") / INTENSITY_SCALE for row in rows.with_format("numpy"))
+    return Gate.of((image.swapaxes(1, 2) if pictures else image for image in images), axis=1)  # as NIfTI has the axes

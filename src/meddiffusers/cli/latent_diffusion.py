@@ -87,12 +87,12 @@ def volumes_like(pipeline: Any, data: str, data_table: Path | None = None) -> Vo
 
 def slices_like(pipeline: Any, data: str) -> SegmentationDataConfig:
     """A data set's slices and label maps as the pipeline takes them; of phantoms as many as it was trained on."""
-    from meddiffusers.training.segmentation_data import SegmentationDataConfig
+    from meddiffusers.training.segmentation_data import SegmentationDataConfig, named
 
     return SegmentationDataConfig(
-        dataset_name=data,
+        **named(data),
         sequences=list(pipeline.sequences),
-        classes=list(pipeline.unet.mask_labels.values()),
+        classes=list(pipeline.unet.mask_labels.values()) or ["tumour"],
         resolution=pipeline.vae_scale_factor * pipeline.unet.config["sample_size"][0],
         spacing=pipeline.config["spacing"],
         phantom_slices=4000,

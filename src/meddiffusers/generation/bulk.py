@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from meddiffusers.evaluation.results import hardware, write_json, write_text
 from meddiffusers.generation.covariates import CovariateSource
 from meddiffusers.generation.gate import Gate
+from meddiffusers.generation.label_maps import LabelMaps, label_image
 from meddiffusers.generation.shards import Shards
 
 PLAN, CARD = "generation.json", "README.md"
@@ -41,7 +42,7 @@ class Order:
     batch_size: int = 4
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def plan(self, source: CovariateSource | None) -> dict[str, Any]:
+    def plan(self, source: CovariateSource | None, masks: LabelMaps | None) -> dict[str, Any]:
         """What the folder says of itself."""
         told = None if source is None else source.describe()
         return {
@@ -52,56 +53,80 @@ class Order:
             "batch_size": self.batch_size,
             "settings": dict(self.settings),
             "covariates": told,
+            **({"masks": masks.describe()} if masks else {}),
         }
 
 
-def generate(pipeline: Any, order: Order, folder: Path, source: CovariateSource | None, gate: Gate | None) -> Path:
+def generate(
+    pipeline: Any,
+    order: Order,
+    folder: Path,
+    source: CovariateSource | None = None,
+    gate: Gate | None = None,
+    masks: LabelMaps | None = None,
+) -> Path:
     """Makes what is missing of the data set in `folder`, and writes its card at the end; returns the card's path.
 
     Every process of a launch calls it; the first also waits for the others' shards. A sample has the covariates that
-    `source` draws for its number and noise of a generator of its own; samples that the gate flags stay, and are marked.
+    `source` draws for its number, the label map of that number, which is written beside it, and noise of a generator of
+    its own; samples that the gate flags stay, and are marked.
 
     Raises:
-        ValueError: before any work, covariates that the model has not learnt, or a folder with another order's data.
+        ValueError: before any work, covariates or label maps that the model has not learnt, or a folder with another
+            order's data.
         TimeoutError: no other process has finished a shard for an hour.
     """
     if source:
         extrapolate = bool(order.settings.get("extrapolate"))
         pipeline.unet.scaled([source.draw(order.seed, number) for number in range(order.n)], extrapolate)
+    if masks:
+        masks.check(pipeline)
     state = PartialState()
     shards = Shards(folder, order.n, order.shard_size)
     with state.main_process_first():
-        _check_plan(folder, order.plan(source))
-    features = _features(pipeline, source, gate)
+        _check_plan(folder, order.plan(source, masks))
+    features = _features(pipeline, source, gate, masks)
     bar = tqdm(total=order.n, initial=shards.finished(), disable=not state.is_main_process, unit="sample")
     for shard in shards.missing(state.process_index, state.num_processes):
-        rows = _made(pipeline, order, shards.samples(shard), source, gate)
+        rows = _made(pipeline, order, shards.samples(shard), source, gate, masks)
         shards.write(shard, rows, features)
         bar.update(shards.finished() - bar.n)
     if not state.is_main_process:
         return folder / CARD
     _wait(shards, bar)
     bar.close()
-    return _card(folder, shards, order.plan(source), gate)
+    return _card(folder, shards, order.plan(source, masks), gate, pipeline.unet.mask_labels if masks else {})
 
 
 def _made(
-    pipeline: Any, order: Order, numbers: Sequence[int], source: CovariateSource | None, gate: Gate | None
+    pipeline: Any,
+    order: Order,
+    numbers: Sequence[int],
+    source: CovariateSource | None,
+    gate: Gate | None,
+    masks: LabelMaps | None,
 ) -> list[dict[str, Any]]:
     """Rows of the samples of these numbers."""
     rows = []
     for first in range(0, len(numbers), order.batch_size):
         part = numbers[first : first + order.batch_size]
         told = [source.draw(order.seed, number) if source else {} for number in part]
+        maps = [masks.draw(number) for number in part] if masks else []
+        given = {"covariates": told} if source else {}
+        given |= {"mask": np.stack(maps).astype(np.int64)} if maps else {}
         generators = [_generator(order.seed, number) for number in part]
-        given: dict[str, Any] = {"covariates": told} if source else {"batch_size": len(part)}
-        images = pipeline(**given, generator=generators, output_type="nifti", **order.settings).images
-        for number, covariates, image in zip(part, told, images, strict=True):
-            looked = gate.look_at(_array(image)) if gate else {}
-            packed = gzip.compress(image.to_bytes(), mtime=0)  # without the time, which would change the bytes
-            stored = {"bytes": packed, "path": f"{number:07d}.nii.gz"}
-            rows.append({"image": stored, "number": number, **covariates, **looked})
+        images = pipeline(len(part), **given, generator=generators, output_type="nifti", **order.settings).images
+        for place, (number, image) in enumerate(zip(part, images, strict=True)):
+            row = {"image": _packed(image, number), "number": number, **told[place]}
+            if maps:
+                row["mask"] = _packed(label_image(maps[place], image.affine), number)
+            rows.append(row | (gate.look_at(_array(image)) if gate else {}))
     return rows
+
+
+def _packed(image: Any, number: int) -> dict[str, Any]:
+    """As `datasets.Nifti` stores it, without the time, which would change the bytes."""
+    return {"bytes": gzip.compress(image.to_bytes(), mtime=0), "path": f"{number:07d}.nii.gz"}
 
 
 def _generator(seed: int, number: int) -> torch.Generator:
@@ -116,14 +141,17 @@ def _array(image: Any) -> np.ndarray:
     return array[..., 0] if array.shape[-1] == 1 else array
 
 
-def _features(pipeline: Any, source: CovariateSource | None, gate: Gate | None) -> datasets.Features:
-    """Columns: the picture, its number, covariates, what the gate found. The same for all shards."""
+def _features(
+    pipeline: Any, source: CovariateSource | None, gate: Gate | None, masks: LabelMaps | None
+) -> datasets.Features:
+    """Columns: the picture, its number, label map, covariates, what the gate found. The same for all shards."""
     ranges = pipeline.unet.covariates if source else {}
     kinds = {name: "string" if isinstance(ends[0], str) else "float64" for name, ends in ranges.items()}
     if gate:
         kinds |= {"foreground": "float64", "nearest": "float64", "faults": "string"}
     told = {name: datasets.Value(kind) for name, kind in kinds.items()}
-    return datasets.Features(image=datasets.Nifti(), number=datasets.Value("int64"), **told)
+    scans = dict.fromkeys(("image", "mask") if masks else ("image",), datasets.Nifti())
+    return datasets.Features(**scans, number=datasets.Value("int64"), **told)
 
 
 def _check_plan(folder: Path, plan: Mapping[str, Any]) -> None:
@@ -135,7 +163,7 @@ def _check_plan(folder: Path, plan: Mapping[str, Any]) -> None:
             raise ValueError(f"{folder} holds something else; expected a new folder, or one that was begun here.")
         write_json(path, ordered)
     elif (found := json.loads(path.read_text(encoding="utf-8"))) != ordered:
-        differing = [name for name in ordered if found.get(name) != ordered[name]]
+        differing = [name for name in {**found, **ordered} if found.get(name) != ordered.get(name)]
         raise ValueError(
             f"{folder} was begun with another {', '.join(differing)}. Give what {PLAN} there says, or another folder."
         )
@@ -155,7 +183,7 @@ def _wait(shards: Shards, bar: Any) -> None:
     bar.update(finished - bar.n)
 
 
-def _card(folder: Path, shards: Shards, plan: Mapping[str, Any], gate: Gate | None) -> Path:
+def _card(folder: Path, shards: Shards, plan: Mapping[str, Any], gate: Gate | None, labels: Mapping[int, str]) -> Path:
     """The data set's README, with what was found of the samples."""
     rows = list(shards.rows())
     lines = [
@@ -167,7 +195,7 @@ def _card(folder: Path, shards: Shards, plan: Mapping[str, Any], gate: Gate | No
         "  data_files: data/*.parquet",
         "---",
         "",
-        "# Synthetic volumes",
+        "# Synthetic scans",
         "",
         f"{len(rows)} samples that the model `{plan['repository']}` has drawn, seed {plan['seed']}, on {hardware()}. "
         "For research and teaching; not for diagnosis or treatment, and not a medical device.",
@@ -182,6 +210,9 @@ def _card(folder: Path, shards: Shards, plan: Mapping[str, Any], gate: Gate | No
         f"Every sample follows from its number and the seed; `{PLAN}` is the order, and how covariates were drawn.",
         "",
     ]
+    if labels:
+        named = ", ".join(f"{label} is {name}" for label, name in labels.items())
+        lines += [f"Each was drawn of the label map beside it in the column `mask`: {named}, 0 all else.", ""]
     if gate is not None:
         flagged = [row for row in rows if row["faults"]]
         distances = [row["nearest"] for row in rows if not math.isnan(row["nearest"])]

@@ -62,8 +62,8 @@ class Shards:
             data.to_parquet(staged)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """What is said of each sample that is there, without its picture."""
+        """What is said of each sample that is there, without its picture and map."""
         for shard in range(self.number):
             if self.path(shard).is_file():
-                names = [name for name in parquet.read_schema(self.path(shard)).names if name != "image"]
+                names = [name for name in parquet.read_schema(self.path(shard)).names if name not in ("image", "mask")]
                 yield from parquet.read_table(self.path(shard), columns=names).to_pylist()

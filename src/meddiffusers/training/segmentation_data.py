@@ -109,15 +109,17 @@ def load_segmentation_data(config: SegmentationDataConfig) -> datasets.DatasetDi
         ValueError: BraTS without a folder or a spacing, a set without one of the two splits, and as the readers do.
     """
     if config.dataset_name == PHANTOM:
-        train = phantom_segmentation(config.phantom_slices, config.phantom_seed, **_phantom_settings(config))
-        data = datasets.DatasetDict(train=train, test=held_out(config))
-    else:
-        data = _read(config)
-    if "train" not in data:
-        raise ValueError(f"{config.dataset_name} has the splits {', '.join(data)}; expected train, and one to test on.")
-    if config.max_train_samples:
-        data["train"] = data["train"].select(range(min(config.max_train_samples, len(data["train"]))))
-    return datasets.DatasetDict(train=data["train"], test=_test_split(data, config))
+        return datasets.DatasetDict(train=to_train_on(config), test=held_out(config))
+    data = _read(config)
+    return datasets.DatasetDict(train=_train_split(data, config), test=_test_split(data, config))
+
+
+def to_train_on(config: SegmentationDataConfig) -> datasets.Dataset:
+    """The training split alone. Raises as `load_segmentation_data`."""
+    if config.dataset_name != PHANTOM:
+        return _train_split(_read(config), config)
+    rows = phantom_segmentation(config.phantom_slices, config.phantom_seed, **_phantom_settings(config))
+    return _first(rows, config)
 
 
 def held_out(config: SegmentationDataConfig) -> datasets.Dataset:
@@ -127,6 +129,13 @@ def held_out(config: SegmentationDataConfig) -> datasets.Dataset:
         low, high = config.phantom_test_difficulty
         return phantom_segmentation(config.phantom_test_slices, seed, difficulty=(low, high), **settings)
     return _test_split(_read(config), config)
+
+
+def named(data: str) -> dict[str, Any]:
+    """Settings that say where data are, of "phantom", a BraTS 2020 folder, or a set of images and masks."""
+    if any(Path(data).glob("**/BraTS20_*_flair.nii*")):
+        return {"dataset_name": BRATS, "train_data_dir": data}
+    return {"dataset_name": data}
 
 
 def held_out_for(
@@ -142,11 +151,9 @@ def held_out_for(
 
     Raises as `load_segmentation_data`.
     """
-    brats = any(Path(data).glob("**/BraTS20_*_flair.nii*"))
     return held_out(
         SegmentationDataConfig(
-            dataset_name=BRATS if brats else data,
-            train_data_dir=data if brats else None,
+            **named(data),
             image_column=image_column,
             mask_column=mask_column,
             sequences=list(pipeline.sequences),
@@ -183,6 +190,16 @@ def _read(config: SegmentationDataConfig) -> datasets.DatasetDict:
         classes=config.classes,
         num_proc=workers,
     )
+
+
+def _train_split(data: datasets.DatasetDict, config: SegmentationDataConfig) -> datasets.Dataset:
+    if "train" not in data:
+        raise ValueError(f"{config.dataset_name} has the splits {', '.join(data)}; expected train, and one to test on.")
+    return _first(data["train"], config)
+
+
+def _first(rows: datasets.Dataset, config: SegmentationDataConfig) -> datasets.Dataset:
+    return rows.select(range(min(config.max_train_samples or len(rows), len(rows))))
 
 
 def _test_split(data: datasets.DatasetDict, config: SegmentationDataConfig) -> datasets.Dataset:
