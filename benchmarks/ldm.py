@@ -1,8 +1,8 @@
-"""Latent diffusion: the shipped model of volumes, decoding at full size, a bundle of MONAI's zoo, data sets in bulk.
+"""Latent diffusion: the shipped models, decoding at full size, a bundle of MONAI's zoo, data sets in bulk.
 
 Each part writes its results, benchmarks/results/ldm_PART.json, once it is done.
 
-    python benchmarks/ldm.py [--only volumes|plan|decode|bundle|bulk]
+    python benchmarks/ldm.py [--only volumes|masks|plan|decode|bundle|bulk]
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from pathlib import Path
 from ldm_bulk import bulk
 from ldm_bundle import bundle
 from ldm_decode import decode
+from ldm_masks import masks
 from ldm_plan import plan
 from ldm_volumes import volumes
 from parts import run_parts
 
 CHECKPOINTS = Path("examples/checkpoints")
-PARTS = {"volumes": volumes, "plan": plan, "decode": decode, "bundle": bundle, "bulk": bulk}
+PARTS = {"volumes": volumes, "masks": masks, "plan": plan, "decode": decode, "bundle": bundle, "bulk": bulk}
 
 
 if __name__ == "__main__":

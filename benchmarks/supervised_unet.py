@@ -43,8 +43,14 @@ BATCH, PATCH = 32, 2
 class SupervisedTask(SegmentationTask):
     """Cross-entropy and Dice to the mask of a rater drawn at random, as the shipped model's image network guesses."""
 
-    def __init__(self, data: SegmentationDataConfig, config: SegmentationModelConfig, channels: list[int]) -> None:
-        super().__init__(data, config)
+    def __init__(
+        self,
+        data: SegmentationDataConfig,
+        config: SegmentationModelConfig,
+        channels: list[int],
+        splits: Mapping[str, datasets.Dataset] | None = None,
+    ) -> None:
+        super().__init__(data, config, splits)
         count = len(channels)
         labels = 1 + len(data.classes)
         self.unet = UNet2DModel(
@@ -80,14 +86,14 @@ def trained_baseline() -> tuple[UNet2DModel, dict[str, float]]:
     done = RUN / "facts.json"
     if not done.is_file():
         facts = {name: _seconds_a_step(name) for name in ("shipped", "U-Net")}
-        steps = round(_configured()[2].max_train_steps * facts["shipped"] / facts["U-Net"])
+        steps = round(configured()[2].max_train_steps * facts["shipped"] / facts["U-Net"])
         result = _train("U-Net", RUN, max_train_steps=steps, resume_from_checkpoint="latest")
         facts = {f"seconds a step, {name}": seconds for name, seconds in facts.items()}
         write_json(done, {**facts, "steps": result.step, "minutes": result.seconds / 60})
     return UNet2DModel.from_pretrained(RUN).eval(), json.loads(done.read_text())
 
 
-def _configured() -> tuple[SegmentationDataConfig, SegmentationModelConfig, TrainingConfig]:
+def configured() -> tuple[SegmentationDataConfig, SegmentationModelConfig, TrainingConfig]:
     return parse_config(SegmentationDataConfig, SegmentationModelConfig, TrainingConfig, argv=["--config", CONFIG])
 
 
@@ -98,7 +104,7 @@ def _seconds_a_step(name: str) -> float:
 
 def _train(name: str, folder: Path, **settings: Any) -> TrainingResult:
     """By the configuration of the shipped model."""
-    data, model, training = _configured()
+    data, model, training = configured()
     set_seed(training.seed)
     task = SupervisedTask(data, model, CHANNELS) if name == "U-Net" else SegmentationTask(data, model)
     return train(task, replace(training, output_dir=str(folder), validation_steps=None, **settings))

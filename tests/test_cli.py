@@ -83,7 +83,7 @@ def checkpoints(pipeline: AttributeVAEPipeline, tmp_path_factory: pytest.TempPat
         unet = DenoisingUNet(in_channels=4, sample_size=8, network=NETWORK, id2label=["healthy", "diseased"]).eval()
     detector = AnomalyDetectionPipeline(unet, ReversibleDDIMScheduler(), spacing=26.0)
     detector.save_pretrained(folder / "anomaly-ddim-brain")
-    whole = ("ar-vae-cardiac", "text-to-mr-brain", "ldm-brain-3d", "picture-reader-brain")
+    whole = ("ar-vae-cardiac", "text-to-mr-brain", "ldm-brain-3d", "ldm-brain-mask-2d", "picture-reader-brain")
     for name in (*whole, "lora-lowfield"):
         (folder / name).symlink_to(SHIPPED / name)  # no small one knows hearts, or draws what another can read
     return folder

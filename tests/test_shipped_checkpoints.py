@@ -17,7 +17,7 @@ from meddiffusers.data.scan import stacked
 from meddiffusers.data.segmentation_slices import INTENSITY_SCALE, stored
 from meddiffusers.data.slices import slices
 from meddiffusers.evaluation.faithfulness import read_pictures
-from meddiffusers.evaluation.latent_diffusion_run import drawn_volumes
+from meddiffusers.evaluation.latent_diffusion_run import drawn_slices, drawn_volumes
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.text_to_mr_run import drawn
 from meddiffusers.evaluation.volume_reading import CovariateReading, read_volumes
@@ -44,7 +44,7 @@ def published_sources() -> dict[str, str]:
 
 def test_there_is_one() -> None:
     expected = {"anomaly-ddim-brain", "ar-vae-cardiac", "ar-vae-mnist", "seg-ddpm-brain", "text-to-mr-brain"}
-    assert expected | {"ldm-brain-3d"} <= {folder.name for folder in SHIPPED}
+    assert expected | {"ldm-brain-3d", "ldm-brain-mask-2d"} <= {folder.name for folder in SHIPPED}
 
 
 @pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
@@ -102,6 +102,21 @@ def test_the_model_of_volumes_draws_the_ventricles_that_are_asked_for() -> None:
     read = read_volumes(reader, drawn_volumes(pipeline, told, num_inference_steps=20)[:, 0], 2.0)
     assert CovariateReading("ventricular_volume_ml", read, ())(read) == pytest.approx(asked, abs=10)
     assert read.tissue == pytest.approx([1220, 1220], rel=0.1)
+
+
+def test_the_model_of_label_maps_draws_the_tumour_where_it_is_asked_for() -> None:
+    pipeline, segmenter = load(CHECKPOINTS / "ldm-brain-mask-2d"), load(CHECKPOINTS / "seg-ddpm-brain")
+    for each in (pipeline, segmenter):
+        each.set_progress_bar_config(disable=True)
+    left = np.zeros((96, 96), np.int64)
+    left[40:58, 28:44], left[45:53, 32:40] = 2, 3
+    masks = np.stack([left, left[:, ::-1], np.zeros_like(left)])
+    images = torch.from_numpy(drawn_slices(pipeline, masks, num_inference_steps=20))
+    found = segmenter(images, generator=torch.Generator().manual_seed(0)).mask > 0
+    for mask, other in ((0, 1), (1, 0)):
+        assert 2 * (found[mask] & (masks[mask] > 0)).sum() > 0.6 * (found[mask].sum() + (masks[mask] > 0).sum())
+        assert not (found[mask] & (masks[other] > 0)).sum() > 20
+    assert found[2].sum() < 20
 
 
 def test_the_digits_model_gives_the_figure_of_its_card() -> None:

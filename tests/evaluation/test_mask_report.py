@@ -47,8 +47,9 @@ def test_dice_is_of_the_map_that_was_asked_for() -> None:
     known = slices(50, 1)[0]
     subjects = [str(number // 2) for number in range(40)]
     report = evaluate_masks(
-        drawn, held_out, known, masks, subjects, Threshold(), sequences=SEQUENCES, dataset="squares"
+        drawn, held_out, known, masks, subjects, Threshold(), sequences=SEQUENCES, spacing=None, dataset="squares"
     )
+    assert not any("cm²" in metric.name for metric in report.metrics)
     for name in ("whole", "core", "rim"):
         assert report.value(f"Dice, {name}") == pytest.approx(29 / 39)
         assert report.value(f"Dice, {name}, held-out slices") == 1
@@ -58,7 +59,18 @@ def test_dice_is_of_the_map_that_was_asked_for() -> None:
     assert len(report.pictures) == 3
 
 
+def test_maps_of_less_than_a_square_centimetre_are_told_apart() -> None:
+    images, masks = slices(40, 0)
+    masks[1:11, 8:] = 0  # parts of these are asked for, and wholes drawn
+    given = evaluate_masks(
+        images, images, images, masks, ["a"] * 40, Threshold(), sequences=SEQUENCES, spacing=1.7, dataset="squares"
+    )
+    assert given.value("Dice, whole, of 1 cm² or more") == 1 > given.value("Dice, whole")  # 36 pixels are 104 mm²
+
+
 def test_a_segmenter_of_other_sequences_is_refused() -> None:
     images, masks = slices(4, 0)
     with pytest.raises(ValueError, match="The segmenter sees t1, flair; the drawn slices are t2, flair"):
-        evaluate_masks(images, images, images, masks, "abcd", Threshold(), sequences=("t2", "flair"), dataset="")
+        evaluate_masks(
+            images, images, images, masks, "abcd", Threshold(), sequences=("t2", "flair"), spacing=None, dataset=""
+        )

@@ -56,6 +56,7 @@ def demo(
     from meddiffusers.demo.brains import brains_section
     from meddiffusers.demo.digits import digits_section
     from meddiffusers.demo.hearts import hearts_section
+    from meddiffusers.demo.labelled import labelled_section
     from meddiffusers.demo.page import write_page
     from meddiffusers.demo.scans import scans_section
     from meddiffusers.demo.segmentation import segmentation_section
@@ -67,6 +68,7 @@ def demo(
         anomaly_section(checkpoints, scans),
         text_to_mr_section(checkpoints),
         brains_section(checkpoints),
+        labelled_section(checkpoints),
         hearts_section(checkpoints, scans),
         digits_section(checkpoints),
     ]

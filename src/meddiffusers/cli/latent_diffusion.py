@@ -161,6 +161,7 @@ def _of_masks(
         list(rows["subject"]),
         judge,
         sequences=pipeline.sequences,
+        spacing=pipeline.config["spacing"],
         dataset=f"{Path(data).name}, held out",
         decoded=reconstructed(pipeline.vae, torch.from_numpy(held_out)).numpy(),
         seed=seed,

@@ -4,6 +4,7 @@
 |---|---|
 | those of `generation_report` | how like held-out slices the drawn ones are, and whether any is a training slice |
 | Dice, whole and by label | what a segmenter finds in the drawn slices, against the map that was asked for |
+| Dice, whole, of 1 cm² or more | the same, of maps with so much of any label: of a few pixels a segmenter sees little |
 | the same, "held-out slices" | what it finds in the slices that the maps are of: its own errors |
 
 Dice is the mean over the slices whose map, or what is found, has any of the label.
@@ -25,6 +26,7 @@ from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.results import Metric
 
 SHOWN, BATCH = 8, 32
+LARGE = 100.0  # mm²
 
 
 def evaluate_masks(
@@ -36,13 +38,14 @@ def evaluate_masks(
     segmenter: Any,
     *,
     sequences: Sequence[str],
+    spacing: float | None,
     dataset: str,
     decoded: np.ndarray | None = None,
     seed: int = 0,
 ) -> Report:
     """Of slices (N, C, H, W) in [0, 1] drawn of `masks` (N, H, W), the maps of `held_out`; `known` are training slices.
 
-    decoded: what the autoencoder makes of `held_out`.
+    spacing: mm of a pixel, None if not known. decoded: what the autoencoder makes of `held_out`.
     segmenter: a `ConditionalSegmentationPipeline` of these sequences and labels, which has not seen the drawn slices.
 
     Raises:
@@ -57,7 +60,7 @@ def evaluate_masks(
     found = {"": _segmented(segmenter, images, seed), ", held-out slices": _segmented(segmenter, held_out, seed)}
     metrics = list(like.metrics)
     for note, labels in found.items():
-        metrics += _dice_metrics(labels, masks, subjects, segmenter.id2label, note, dataset, seed)
+        metrics += _dice_metrics(labels, masks, subjects, segmenter.id2label, spacing, note, dataset, seed)
     chosen = np.flatnonzero(masks.any(axis=(1, 2)))[:SHOWN]
     top = max(int(masks.max()), 1)
     rows = {"asked": masks[chosen] / top}
@@ -79,14 +82,19 @@ def _dice_metrics(
     masks: np.ndarray,
     subjects: Sequence[str],
     id2label: dict[int, str],
+    spacing: float | None,
     note: str,
     dataset: str,
     seed: int,
 ) -> list[Metric]:
-    spacing = (1.0, 1.0)  # Dice has no unit
-    parts = {"whole": overlap((found > 0).astype(np.uint8), (masks > 0).astype(np.uint8), [1], spacing).dice[:, 0]}
+    edges = (1.0, 1.0)  # Dice has no unit
+    whole = overlap((found > 0).astype(np.uint8), (masks > 0).astype(np.uint8), [1], edges).dice[:, 0]
+    parts = {"whole": whole}
+    if spacing is not None:
+        area = (masks > 0).sum(axis=(1, 2)) * spacing**2
+        parts["whole, of 1 cm² or more"] = np.where(area >= LARGE, whole, np.nan)
     labels = [label for label in id2label if label]
-    by_label = overlap(found, masks.astype(found.dtype), labels, spacing).dice
+    by_label = overlap(found, masks.astype(found.dtype), labels, edges).dice
     parts |= {id2label[label]: by_label[:, number] for number, label in enumerate(labels)}
     metrics = []
     for name, dice in parts.items():

@@ -1,0 +1,86 @@
+"""The shipped model of slices of label maps: whether the maps are found again, and what segmenters learn of its slices.
+
+Whether maps are found is read from its card, which `meddiffusers evaluate ldm` measured with the shipped segmentation
+model. Small U-Nets learn here, one of phantoms, the others of slices drawn of the very same maps, with guidance and
+without, and are tested on slices of unseen phantoms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from accelerate.utils import set_seed
+from supervised_unet import BATCH, SupervisedTask, configured, logits
+
+from meddiffusers.cli.latent_diffusion import slices_like
+from meddiffusers.data.segmentation_slices import INTENSITY_SCALE, row_features
+from meddiffusers.evaluation.generation_report import pictures_of
+from meddiffusers.evaluation.latent_diffusion_run import drawn_slices, first_masks
+from meddiffusers.evaluation.overlap import overlap
+from meddiffusers.evaluation.report import Report
+from meddiffusers.evaluation.results import Bar
+from meddiffusers.hub.load import load
+from meddiffusers.training.engine import train
+from meddiffusers.training.segmentation_data import load_segmentation_data
+
+REPOSITORY = "ldm-brain-mask-2d"
+PAIRS, STEPS, CHANNELS = 1000, 1000, [16, 32, 64]
+LARGE = ", of 1 cm² or more"
+
+
+def masks(checkpoints: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
+    """The bars."""
+    report = Report.read(checkpoints / REPOSITORY)
+    pipeline: Any = load(checkpoints / REPOSITORY)
+    pipeline.set_progress_bar_config(disable=True)
+    splits = load_segmentation_data(slices_like(pipeline, "phantom"))
+    known = splits["train"].select(range(PAIRS))
+    maps, whose = first_masks(known), list(known["subject"])
+    sources = {"phantoms": pictures_of(known)}
+    for name, scale in (("drawn", 1.0), ("drawn with guidance 2", 2.0)):
+        sources[name] = drawn_slices(pipeline, maps, seed + 1, num_inference_steps=20, guidance_scale=scale)
+    dice = {name: _learnt(_rows(of, maps, whose), splits["test"], pipeline, seed) for name, of in sources.items()}
+    bars = [
+        Bar("maps: Dice of the map asked for and the one found", report.value("Dice, whole"), ">=", 0.8),
+        Bar(f"maps: the same{LARGE}", report.value(f"Dice, whole{LARGE}"), ">=", 0.8),
+        Bar(
+            "maps: Dice of a segmenter of drawn slices over one of phantoms",
+            dice["drawn"] / dice["phantoms"],
+            ">=",
+            0.9,
+        ),
+    ]
+    figures = {metric.name: [metric.value, metric.low, metric.high] for metric in report.metrics}
+    return bars, {"n": report.metrics[0].n, "value, low, high": figures, "trained on": dice, "pairs": PAIRS}
+
+
+def _rows(images: np.ndarray, maps: np.ndarray, subjects: list[str]) -> datasets.Dataset:
+    """Rows as `data.segmentation_slices` has them, with one rater."""
+    table = {
+        "image": list(np.rint(images * INTENSITY_SCALE).astype(np.int16)),
+        "masks": list(maps[:, None].astype(np.uint8)),
+        "subject": subjects,
+    }
+    size = images.shape[2], images.shape[3]
+    return datasets.Dataset.from_dict(table, features=datasets.Features(row_features(images.shape[1], 1, size)))
+
+
+def _learnt(rows: datasets.Dataset, tests: datasets.Dataset, pipeline: Any, seed: int) -> float:
+    """Dice of whole tumours in test slices, of a U-Net that learnt from rows."""
+    data = slices_like(pipeline, "phantom")
+    _, model, training = configured()
+    set_seed(seed)
+    task = SupervisedTask(data, model, CHANNELS, {"train": rows, "test": tests})
+    folder = f"runs/ldm-masks-{rows._fingerprint}"
+    unet = train(task, replace(training, output_dir=folder, max_train_steps=STEPS, validation_steps=None)).pipeline
+    with torch.inference_mode():
+        images = torch.from_numpy(pictures_of(tests))
+        found = torch.cat([logits(unet, part).argmax(dim=1) for part in images.split(BATCH)]).numpy()
+    maps = first_masks(tests)
+    dice = overlap((found > 0).astype(np.uint8), (maps > 0).astype(np.uint8), [1], (1.0, 1.0)).dice[:, 0]
+    return float(dice[maps.any(axis=(1, 2))].mean())
