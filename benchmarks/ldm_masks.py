@@ -76,8 +76,9 @@ def _learnt(rows: datasets.Dataset, tests: datasets.Dataset, pipeline: Any, seed
     _, model, training = configured()
     set_seed(seed)
     task = SupervisedTask(data, model, CHANNELS, {"train": rows, "test": tests})
-    folder = f"runs/ldm-masks-{rows._fingerprint}"
-    unet = train(task, replace(training, output_dir=folder, max_train_steps=STEPS, validation_steps=None)).pipeline
+    folder = f"runs/ldm-masks-{rows._fingerprint}-{STEPS}"
+    settings: dict[str, Any] = {"max_train_steps": STEPS, "validation_steps": None, "resume_from_checkpoint": "latest"}
+    unet = train(task, replace(training, output_dir=folder, **settings)).pipeline
     with torch.inference_mode():
         images = torch.from_numpy(pictures_of(tests))
         found = torch.cat([logits(unet, part).argmax(dim=1) for part in images.split(BATCH)]).numpy()

@@ -34,7 +34,8 @@ def labelled_section(checkpoints: Path) -> Section:
     masks = np.stack(list(maps.values()))
     images = drawn_slices(pipeline, masks)
     found = segmenter(torch.from_numpy(images), generator=torch.Generator().manual_seed(0)).mask
-    dice = overlap((found > 0).astype(np.uint8), (masks > 0).astype(np.uint8), [1], (1.0, 1.0)).dice[:, 0]
+    whole = overlap((found > 0).astype(np.uint8), (masks > 0).astype(np.uint8), [1], (1.0, 1.0)).dice[:, 0]
+    dice = np.where(masks.any(axis=(1, 2)), whole, np.nan)  # of no tumour there is none
     figures = ["–" if np.isnan(each) else f"{each:.2f}" for each in dice]
     top = max(pipeline.unet.mask_labels)
     rows = {"asked": masks / top}
@@ -65,6 +66,6 @@ def _maps(size: int) -> dict[str, np.ndarray]:
         "mirrored": tumour[:, ::-1].copy(),
         "moved": np.roll(tumour, size // 12, axis=0),
         "more oedema": grown,
-        "core alone": np.where(tumour == OEDEMA, 0, tumour),
+        "oedema alone": np.where(tumour > 0, OEDEMA, 0),
         "none": np.zeros_like(tumour),
     }
