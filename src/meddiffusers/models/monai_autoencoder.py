@@ -97,7 +97,7 @@ class MonaiAutoencoderKL(AutoencoderKL, ModelMixin, ConfigMixin, PeftAdapterMixi
         use_flash_attention: bool = False,
         patch_size: int = 1,
         scaling_factor: float = 1.0,
-        slab_voxels: int | None = 100_000,
+        slab_voxels: int | None = 200_000,
     ) -> None:
         settings = {name: value for name, value in locals().items() if name not in OWN}
         patch = patch_size**spatial_dims
