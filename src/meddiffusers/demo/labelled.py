@@ -58,6 +58,7 @@ def _maps(size: int) -> dict[str, np.ndarray]:
     """A phantom's tumour in a slice of so many pixels, and what becomes of it."""
     phantom = BrainPhantom(PHANTOM_SEED, lesion="tumour", difficulty=DIFFICULTY)
     case = phantom.slice(float(np.median(phantom.lesion_heights())), size, ("t1",))
+    assert case.lesions is not None  # as the phantom has a tumour
     labels = slices(case.lesions).array[0, 0].astype(np.int64)
     tumour = np.where(labels == 4, 3, labels)  # enhancing tumour, which is the model's third label
     grown = np.where((tumour == 0) & binary_dilation(tumour > 0, iterations=4), OEDEMA, tumour)

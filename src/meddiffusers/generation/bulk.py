@@ -112,7 +112,7 @@ def _made(
         part = numbers[first : first + order.batch_size]
         told = [source.draw(order.seed, number) if source else {} for number in part]
         maps = [masks.draw(number) for number in part] if masks else []
-        given = {"covariates": told} if source else {}
+        given: dict[str, Any] = {"covariates": told} if source else {}
         given |= {"mask": np.stack(maps).astype(np.int64)} if maps else {}
         generators = [_generator(order.seed, number) for number in part]
         images = pipeline(len(part), **given, generator=generators, output_type="nifti", **order.settings).images
