@@ -5,6 +5,7 @@ The model is small and untrained: what is measured is how samples are made and w
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from meddiffusers import ConditionedUNet, LatentDiffusionPipeline, MonaiAutoenco
 from meddiffusers.evaluation.results import Bar
 
 SAMPLES, SHARD, STEPS, KILLS = 600, 2, 20, 10  # so many that starting a process does not count
+
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}  # of each process
 
 
 def bulk(_checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
@@ -64,19 +67,21 @@ def _pipeline(seed: int) -> LatentDiffusionPipeline:
 def _command(folder: Path, name: str, processes: int, samples: int = SAMPLES) -> list[str]:
     arguments = ["generate", str(folder / "model"), "--out", str(folder / name), "--n", str(samples)]
     arguments += ["--shard-size", str(SHARD), "--num-inference-steps", str(STEPS)]
-    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
-    return [sys.executable, *launch, "--num_cpu_threads_per_process", "1", "-m", "meddiffusers.cli", *arguments]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m", "--"]
+    return [sys.executable, *launch, "meddiffusers.cli", *arguments]
 
 
 def _timed(folder: Path, name: str, processes: int, samples: int = SAMPLES) -> float:
     began = time.perf_counter()
-    subprocess.run(_command(folder, name, processes, samples), check=True, capture_output=True)
+    subprocess.run(_command(folder, name, processes, samples), check=True, capture_output=True, env=ONE_THREAD)
     return time.perf_counter() - began
 
 
 def _died(folder: Path, name: str, life: float) -> bool:
     """Whether a run that was started, to go on with what there is, had to be killed after so many seconds."""
-    process = subprocess.Popen(_command(folder, name, 1), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        _command(folder, name, 1), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ONE_THREAD
+    )
     try:
         process.wait(timeout=life)
         return False

@@ -67,8 +67,10 @@ def test_rows_of_a_table_one_by_one(repository: Path, table: Path, tmp_path: Pat
 def test_processes_share_the_work(repository: Path, tmp_path: Path) -> None:
     run("generate", repository, "--out", tmp_path / "one", "--n", 6, *FEW)
     arguments = ["generate", repository, "--out", tmp_path / "two", "--n", 6, *FEW]
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m"]
-    subprocess.run([*launch, "meddiffusers.cli", *map(str, arguments)], check=True, timeout=120, capture_output=True)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "--"]
+    command = [*launch, "meddiffusers.cli", *map(str, arguments)]
+    done = subprocess.run(command, check=True, timeout=120, capture_output=True, text=True)
+    assert done.stdout.count("The data set is in") == 1  # of the first; processes that work alone say it each
     for path in sorted((tmp_path / "one").rglob("*.parquet")):
         assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
 

@@ -42,7 +42,8 @@ def generate(
 
     Of label maps each picture comes with its map.
 
-    Under `accelerate launch -m meddiffusers.cli generate …` the work is split over processes and machines.
+    Under `accelerate launch -m meddiffusers.cli generate …` the work is split over GPUs and machines, on CPUs under
+    `torchrun --nproc_per_node 2 -m -- meddiffusers.cli generate …`.
     """
     from accelerate import PartialState
 

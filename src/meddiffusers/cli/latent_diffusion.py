@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,12 +62,14 @@ def evaluate_ldm(
 
 def latent_diffusion_pipeline(repository: str, revision: str | None) -> Any:
     """The repository's pipeline on this process's device, without a progress bar."""
+    import torch
     from accelerate import PartialState
 
     from meddiffusers.pipelines.latent_diffusion_pipeline import LatentDiffusionPipeline
 
     pipeline: Any = pipeline_of(repository, revision, LatentDiffusionPipeline)
-    pipeline.to(PartialState().device)
+    on_cpus = "LOCAL_RANK" in os.environ and not torch.accelerator.is_available()  # under torchrun; accelerate asks
+    pipeline.to(PartialState(cpu=on_cpus).device)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
