@@ -37,11 +37,11 @@ def decode(_checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     """The bars: peak memory, each way in a process of its own; time in turn; the largest difference to the whole."""
     gigabytes = {way: _peak(way, seed) for way in WAYS}
     print(gigabytes, flush=True)
-    ways = _ways(seed)
     found, seconds = {}, {}
     for name in WAYS:
+        decoding = _way(name, seed)
         began = time.perf_counter()
-        found[name] = ways[name]()
+        found[name] = decoding()
         seconds[name] = time.perf_counter() - began
         print(name, seconds[name], flush=True)
     span = float(found["whole"].max() - found["whole"].min())
@@ -59,20 +59,18 @@ def decode(_checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
 
 
 @torch.inference_mode()
-def _ways(seed: int) -> dict[str, Callable[[], torch.Tensor]]:
-    """The same random weights and latents, decoded each way."""
+def _way(name: str, seed: int) -> Callable[[], torch.Tensor]:
+    """The same random latents, decoded by the same random weights, one way."""
     torch.manual_seed(seed)
     ours: Any = MonaiAutoencoderKL(**BRAIN).eval()
-    peer = AutoencoderKL(**BRAIN).eval()
-    peer.load_state_dict(ours.state_dict())
     z = torch.randn(LATENTS)
+    if name == "slabs":
+        return torch.inference_mode()(lambda: ours.decode(z).sample)
+    peer: Any = AutoencoderKL(**BRAIN).eval()
+    peer.load_state_dict(ours.state_dict())
     windows = SlidingWindowInferer(WINDOW, sw_batch_size=1, overlap=OVERLAP, mode="gaussian")
-    calls: dict[str, Callable[[], Any]] = {
-        "slabs": lambda: ours.decode(z).sample,
-        "whole": lambda: peer.decode(z),
-        "windows": lambda: windows(z, peer.decode),
-    }
-    return {name: torch.inference_mode()(call) for name, call in calls.items()}
+    calls = {"whole": lambda: peer.decode(z), "windows": lambda: windows(z, peer.decode)}
+    return torch.inference_mode()(calls[name])
 
 
 def _peak(way: str, seed: int) -> float:
@@ -82,5 +80,5 @@ def _peak(way: str, seed: int) -> float:
 
 
 if __name__ == "__main__":
-    _ways(int(sys.argv[2]))[sys.argv[1]]()
+    _way(sys.argv[1], int(sys.argv[2]))()
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)

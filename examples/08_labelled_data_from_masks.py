@@ -8,34 +8,33 @@ The maps here are a phantom's tumour, moved and mirrored; any map of the model's
 import sys
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 
 import meddiffusers  # noqa: F401  lets diffusers find the pipeline
 from meddiffusers.data.brain_phantom.subject import BrainPhantom
+from meddiffusers.data.segmentation_slices import label_ids
 from meddiffusers.data.slices import slices
 from meddiffusers.evaluation.panels import panel
+from meddiffusers.generation.label_maps import label_image, size_of
 
 output = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/labelled")
 output.mkdir(parents=True, exist_ok=True)
 
 pipe = DiffusionPipeline.from_pretrained(Path(__file__).parent / "checkpoints" / "ldm-brain-mask-2d")
-size = pipe.vae_scale_factor * pipe.unet.config["sample_size"][0]
 print("Labels:", pipe.unet.mask_labels, "sequences:", pipe.sequences)
 
 phantom = BrainPhantom(7, lesion="tumour", difficulty=0.2)
-case = phantom.slice(float(np.median(phantom.lesion_heights())), size, ("t1",))
-labels = slices(case.lesions).array[0, 0].astype(np.int64)
-tumour = np.where(labels == 4, 3, labels)  # as in BraTS, enhancing tumour is 4 there
+case = phantom.slice(float(np.median(phantom.lesion_heights())), size_of(pipe)[0], ("t1",))
+tumour = label_ids(slices(case.lesions).array[0, 0], list(pipe.unet.mask_labels.values()))  # BraTS's ids are 1, 2, 4
 masks = np.stack([tumour, tumour[:, ::-1], np.roll(tumour, 8, axis=0), np.zeros_like(tumour)])
 
 generators = [torch.Generator().manual_seed(number) for number in range(len(masks))]
 images = pipe(mask=masks, generator=generators, output_type="nifti").images
 for number, (image, mask) in enumerate(zip(images, masks, strict=True)):
     image.to_filename(output / f"image-{number}.nii.gz")
-    nibabel.Nifti1Image(mask.T[:, :, None].astype(np.uint8), image.affine).to_filename(output / f"mask-{number}.nii.gz")
+    label_image(mask, image.affine).to_filename(output / f"mask-{number}.nii.gz")
 
 rows = {"mask": masks / max(pipe.unet.mask_labels)}
 for number, name in enumerate(pipe.sequences):

@@ -155,3 +155,24 @@ def test_an_autoencoder_of_several_sequences(tmp_path: Path, patch: int, kind: A
         load_autoencoder(str(tmp_path), None, dims=3)
     report = task.evaluate(vae)
     assert report.value("mean absolute error") > 0
+
+
+def test_looks_are_compared_within_a_sequence_and_each_has_its_turn() -> None:
+    small = {"block_out_channels": [8, 16], "latent_channels": 2, "norm_num_groups": 4, "perceptual_weight": 0.1}
+    splits = {"train": squares(8), "test": squares(2, seed=1)}
+    task = SliceAutoencoderTask(DATA, AutoencoderConfig(**small), splits)
+    batch = {"image": pictures_of(splits["train"])}
+
+    def perceptual(kept: list[int], seed: int = 0) -> float:
+        """Of an autoencoder that gives these sequences back, and nothing of others."""
+
+        def vae(x: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            back = torch.full_like(x, -1)
+            back[:, kept] = x[:, kept]
+            return back, torch.zeros(len(x))
+
+        return float(task.loss({"vae": vae}, batch, BatchRandom(seed))["perceptual"])  # type: ignore[dict-item]
+
+    assert perceptual([0, 1]) < 1e-6
+    one, other, neither = perceptual([0]), perceptual([1]), perceptual([])
+    assert one > 0.01 and other > 0.01 and one + other == pytest.approx(neither, rel=1e-4)

@@ -76,6 +76,7 @@ def latent_diffusion_pipeline(repository: str, revision: str | None) -> Any:
 
 def volumes_like(pipeline: Any, data: str, data_table: Path | None = None) -> VolumeDataConfig:
     """A data set's volumes on the voxels that the pipeline draws, with the covariates that it takes."""
+    from meddiffusers.generation.label_maps import size_of
     from meddiffusers.training.volume_data import VolumeDataConfig
 
     return VolumeDataConfig(
@@ -84,19 +85,20 @@ def volumes_like(pipeline: Any, data: str, data_table: Path | None = None) -> Vo
         sequences=list(pipeline.sequences),
         covariates=list(pipeline.unet.covariates),
         spacing=pipeline.config["spacing"],
-        size=[pipeline.vae_scale_factor * side for side in pipeline.unet.config["sample_size"]],
+        size=list(size_of(pipeline)),
     )
 
 
 def slices_like(pipeline: Any, data: str) -> SegmentationDataConfig:
     """A data set's slices and label maps as the pipeline takes them; of phantoms as many as it was trained on."""
-    from meddiffusers.training.segmentation_data import SegmentationDataConfig, named
+    from meddiffusers.generation.label_maps import size_of
+    from meddiffusers.training.segmentation_data import SegmentationDataConfig, whereabouts
 
     return SegmentationDataConfig(
-        **named(data),
+        **whereabouts(data),
         sequences=list(pipeline.sequences),
         classes=list(pipeline.unet.mask_labels.values()) or ["tumour"],
-        resolution=pipeline.vae_scale_factor * pipeline.unet.config["sample_size"][0],
+        resolution=size_of(pipeline)[0],
         spacing=pipeline.config["spacing"],
         phantom_slices=4000,
         phantom_test_slices=480,

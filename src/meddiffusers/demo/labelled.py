@@ -11,16 +11,17 @@ import torch
 from scipy.ndimage import binary_dilation
 
 from meddiffusers.data.brain_phantom.subject import BrainPhantom
+from meddiffusers.data.segmentation_slices import label_ids
 from meddiffusers.data.slices import slices
 from meddiffusers.demo.page import Section
 from meddiffusers.evaluation.latent_diffusion_run import drawn_slices
 from meddiffusers.evaluation.overlap import overlap
 from meddiffusers.evaluation.panels import panel
+from meddiffusers.generation.label_maps import size_of
 from meddiffusers.hub.load import load
 
 REPOSITORY, SEGMENTER = "ldm-brain-mask-2d", "seg-ddpm-brain"
 PHANTOM_SEED, DIFFICULTY = 7, 0.2
-OEDEMA = 2
 
 
 def labelled_section(checkpoints: Path) -> Section:
@@ -30,7 +31,7 @@ def labelled_section(checkpoints: Path) -> Section:
     segmenter: Any = load(checkpoints / SEGMENTER)
     for each in (pipeline, segmenter):
         each.set_progress_bar_config(disable=True)
-    maps = _maps(pipeline.vae_scale_factor * pipeline.unet.config["sample_size"][0])
+    maps = _maps(size_of(pipeline)[0], list(pipeline.unet.mask_labels.values()))
     masks = np.stack(list(maps.values()))
     images = drawn_slices(pipeline, masks)
     found = segmenter(torch.from_numpy(images), generator=torch.Generator().manual_seed(0)).mask
@@ -54,19 +55,19 @@ def labelled_section(checkpoints: Path) -> Section:
     )
 
 
-def _maps(size: int) -> dict[str, np.ndarray]:
+def _maps(size: int, classes: list[str]) -> dict[str, np.ndarray]:
     """A phantom's tumour in a slice of so many pixels, and what becomes of it."""
     phantom = BrainPhantom(PHANTOM_SEED, lesion="tumour", difficulty=DIFFICULTY)
     case = phantom.slice(float(np.median(phantom.lesion_heights())), size, ("t1",))
     assert case.lesions is not None  # as the phantom has a tumour
-    labels = slices(case.lesions).array[0, 0].astype(np.int64)
-    tumour = np.where(labels == 4, 3, labels)  # enhancing tumour, which is the model's third label
-    grown = np.where((tumour == 0) & binary_dilation(tumour > 0, iterations=4), OEDEMA, tumour)
+    tumour = label_ids(slices(case.lesions).array[0, 0], classes)
+    oedema = 1 + classes.index("oedema")
+    grown = np.where((tumour == 0) & binary_dilation(tumour > 0, iterations=4), oedema, tumour)
     return {
         "a tumour": tumour,
         "mirrored": tumour[:, ::-1].copy(),
         "moved": np.roll(tumour, size // 12, axis=0),
         "more oedema": grown,
-        "oedema alone": np.where(tumour > 0, OEDEMA, 0),
+        "oedema alone": np.where(tumour > 0, oedema, 0),
         "none": np.zeros_like(tumour),
     }

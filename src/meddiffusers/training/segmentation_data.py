@@ -131,7 +131,7 @@ def held_out(config: SegmentationDataConfig) -> datasets.Dataset:
     return _test_split(_read(config), config)
 
 
-def named(data: str) -> dict[str, Any]:
+def whereabouts(data: str) -> dict[str, Any]:
     """Settings that say where data are, of "phantom", a BraTS 2020 folder, or a set of images and masks."""
     if any(Path(data).glob("**/BraTS20_*_flair.nii*")):
         return {"dataset_name": BRATS, "train_data_dir": data}
@@ -153,7 +153,7 @@ def held_out_for(
     """
     return held_out(
         SegmentationDataConfig(
-            **named(data),
+            **whereabouts(data),
             image_column=image_column,
             mask_column=mask_column,
             sequences=list(pipeline.sequences),
