@@ -35,8 +35,8 @@ WAYS = ("slabs", "whole", "windows")
 
 def decode(_checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     """The bars: peak memory, each way in a process of its own; time in turn; the largest difference to the whole."""
-    gigabytes = {way: _peak(way, seed) for way in WAYS}
-    print(gigabytes, flush=True)
+    peaks = {way: _peak(way, seed) for way in WAYS}
+    print(peaks, flush=True)
     found, seconds = {}, {}
     for name in WAYS:
         decoding = _way(name, seed)
@@ -51,11 +51,11 @@ def decode(_checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     rows = {name: [picture] for name, picture in {**middle, **errors}.items()}
     panel(rows, tile=2.0, ranges=dict.fromkeys(errors, (0.0, 1.0))).save(PICTURE)
     bars = [
-        Bar("decode: peak memory in slabs, GB", gigabytes["slabs"], "<=", 4),
+        Bar("decode: peak memory in slabs, GiB", peaks["slabs"], "<=", 4),
         Bar("decode: time in slabs, over MONAI's whole", seconds["slabs"] / seconds["whole"], "<=", 1.3),
         Bar("decode: largest difference to the whole, of the range", apart["slabs"], "<=", 0.01),
     ]
-    return bars, {"n": 1, "peak GB": gigabytes, "seconds": seconds, "largest difference": apart}
+    return bars, {"n": 1, "peak GiB": peaks, "seconds": seconds, "largest difference": apart}
 
 
 @torch.inference_mode()
@@ -74,11 +74,11 @@ def _way(name: str, seed: int) -> Callable[[], torch.Tensor]:
 
 
 def _peak(way: str, seed: int) -> float:
-    """GB that a process which decodes this way, and nothing else, had at most."""
+    """GiB that a process which decodes this way, and nothing else, had at most."""
     done = subprocess.run([sys.executable, __file__, way, str(seed)], check=True, capture_output=True, text=True)
     return float(done.stdout.split()[-1])
 
 
 if __name__ == "__main__":
     _way(sys.argv[1], int(sys.argv[2]))()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)

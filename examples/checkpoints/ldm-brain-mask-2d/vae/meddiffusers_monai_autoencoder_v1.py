@@ -225,7 +225,7 @@ def _residual(block: AEKLResBlock, slabs: deque[Tensor]) -> deque[Tensor]:
 
     def first(slab: Tensor) -> Tensor:
         kept.append(block.nin_shortcut(slab))
-        return F.silu(slab * scale + shift, inplace=True)
+        return F.silu(torch.addcmul(shift, slab, scale), inplace=True)
 
     hidden = _convolved(slabs, block.conv1.conv, first)
     gain, offset = _affine(hidden, block.norm2)
@@ -240,15 +240,14 @@ def _convolved(
     convolve = F.conv3d if conv.weight.ndim == 5 else F.conv2d
     padding = (0, *conv.padding[1:])
     here = prepared(slabs.popleft())
-    before = torch.zeros_like(here[:, :, :1])
-    while True:
-        after = prepared(slabs.popleft()) if slabs else None
-        edge = torch.zeros_like(here[:, :, :1]) if after is None else after[:, :, :1]
-        found = convolve(torch.cat([before, here, edge], dim=2), conv.weight, conv.bias, padding=padding)
+    before = edge = torch.zeros_like(here[:, :, :1])
+    for _ in range(1 + len(slabs)):
+        after = prepared(slabs.popleft()) if slabs else edge
+        joined = torch.cat([before, here, after[:, :, :1]], dim=2)
+        before, here = here[:, :, -1:].clone(), after  # which lets the slab go before the convolution takes its memory
+        found = convolve(joined, conv.weight, conv.bias, padding=padding)
         out.append(found if onto is None else onto.popleft().add_(found))
-        if after is None:
-            return out
-        before, here = here[:, :, -1:].clone(), after
+    return out
 
 
 def _affine(slabs: deque[Tensor], norm: nn.GroupNorm) -> tuple[Tensor, Tensor]:
