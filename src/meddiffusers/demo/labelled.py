@@ -59,7 +59,8 @@ def _maps(size: int, classes: list[str]) -> dict[str, np.ndarray]:
     """A phantom's tumour in a slice of so many pixels, and what becomes of it."""
     phantom = BrainPhantom(PHANTOM_SEED, lesion="tumour", difficulty=DIFFICULTY)
     case = phantom.slice(float(np.median(phantom.lesion_heights())), size, ("t1",))
-    assert case.lesions is not None  # as the phantom has a tumour
+    if case.lesions is None:
+        raise ValueError(f"Phantom {PHANTOM_SEED} has no tumour; expected one to draw around.")
     tumour = label_ids(slices(case.lesions).array[0, 0], classes)
     oedema = 1 + classes.index("oedema")
     grown = np.where((tumour == 0) & binary_dilation(tumour > 0, iterations=4), oedema, tumour)
