@@ -10,8 +10,8 @@ import torch
 from anomaly_quality import DATASET, rows_with_tumour
 from timing import ratio_in_turn
 
-from meddiffusers.evaluation.anomaly_report import anomaly_metrics
-from meddiffusers.evaluation.anomaly_result import run_anomaly
+from meddiffusers.evaluation.anomaly.report import anomaly_metrics
+from meddiffusers.evaluation.anomaly.result import run_anomaly
 from meddiffusers.evaluation.results import Bar
 from meddiffusers.hub.load import load
 from meddiffusers.pipelines.anomaly_detection_pipeline import TIMES

@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from parts import run_parts
 
 from meddiffusers import AnomalyDetectionPipeline, DenoisingUNet
-from meddiffusers.evaluation.anomaly_report import anomaly_metrics
-from meddiffusers.evaluation.anomaly_result import run_anomaly
-from meddiffusers.evaluation.panels import DPI, to_image
+from meddiffusers.evaluation.anomaly.report import anomaly_metrics
+from meddiffusers.evaluation.anomaly.result import run_anomaly
+from meddiffusers.evaluation.figures.panels import DPI, to_image
 from meddiffusers.evaluation.results import Bar
 from meddiffusers.hub.load import load
 

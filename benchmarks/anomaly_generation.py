@@ -9,13 +9,14 @@ from anomaly_quality import DATASET
 from diffusers import DDIMScheduler
 
 from meddiffusers import UnconditionalPipeline
-from meddiffusers.evaluation.generation_report import drawn, evaluate_generation, pictures_of
+from meddiffusers.datasets.labelled_config import SegmentationDataConfig, load_segmentation_data
+from meddiffusers.datasets.rows import pictures_of
+from meddiffusers.evaluation.generation.fidelity import drawn, evaluate_generation
 from meddiffusers.evaluation.results import Bar
 from meddiffusers.hub.load import load
-from meddiffusers.training.config import TrainingConfig
-from meddiffusers.training.denoising_model import DenoisingModelConfig
-from meddiffusers.training.parsing import parse_config
-from meddiffusers.training.segmentation_data import SegmentationDataConfig, load_segmentation_data
+from meddiffusers.training.engine.config import TrainingConfig
+from meddiffusers.training.engine.parsing import parse_config
+from meddiffusers.training.tasks.image_diffusion.model import DenoisingModelConfig
 
 CONFIG, COUNT = "training/configs/ddpm_brain.yaml", 256
 PICTURES = Path("benchmarks/results/anomaly_generation")

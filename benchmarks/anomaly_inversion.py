@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from meddiffusers import ReversibleDDIMScheduler
-from meddiffusers.evaluation.generation_report import pictures_of
+from meddiffusers.datasets.labelled_config import held_out_for
+from meddiffusers.datasets.rows import pictures_of
 from meddiffusers.evaluation.results import Bar
 from meddiffusers.hub.load import load
-from meddiffusers.training.segmentation_data import held_out_for
 
 PICTURES, STEPS, ROUNDS = 16, 50, (1, 2, 3, 5, 8)
 MEAN, STD = 0.3, 0.5  # of the known pictures, independent Gaussian pixels

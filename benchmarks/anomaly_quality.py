@@ -9,12 +9,12 @@ import datasets
 import numpy as np
 from anomaly_vae import run_vae, trained_vae
 
-from meddiffusers.evaluation.anomaly_baselines import run_threshold, run_unguided
-from meddiffusers.evaluation.anomaly_report import anomaly_metrics
-from meddiffusers.evaluation.anomaly_result import AnomalyResult, drawn_channel, run_anomaly
+from meddiffusers.datasets.labelled_config import held_out_for
+from meddiffusers.evaluation.anomaly.baselines import run_threshold, run_unguided
+from meddiffusers.evaluation.anomaly.report import anomaly_metrics
+from meddiffusers.evaluation.anomaly.result import AnomalyResult, drawn_channel, run_anomaly
 from meddiffusers.evaluation.results import Bar, Metric
 from meddiffusers.hub.load import load
-from meddiffusers.training.segmentation_data import held_out_for
 
 DATASET, MINUTES = "phantom, hard, unseen", 20.0
 SLICES = 240  # of 120 subjects

@@ -19,20 +19,20 @@ from accelerate.utils import extract_model_from_parallel, set_seed
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from meddiffusers.data.segmentation_slices import INTENSITY_SCALE
-from meddiffusers.evaluation.anomaly_baselines import of_map
-from meddiffusers.evaluation.anomaly_result import AnomalyResult
-from meddiffusers.evaluation.results import write_json
+from meddiffusers.datasets.labelled_config import SegmentationDataConfig, load_segmentation_data
+from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE
+from meddiffusers.evaluation.anomaly.baselines import of_map
+from meddiffusers.evaluation.anomaly.result import AnomalyResult
 from meddiffusers.pipelines.meddiffusers_anomaly_maps_v1 import SMOOTHING
-from meddiffusers.training.augmentation import mirrored
-from meddiffusers.training.config import TrainingConfig
-from meddiffusers.training.denoising_model import DenoisingModelConfig
-from meddiffusers.training.engine import train
-from meddiffusers.training.parsing import parse_config
-from meddiffusers.training.randomness import BatchRandom
-from meddiffusers.training.segmentation_data import SegmentationDataConfig, load_segmentation_data
-from meddiffusers.training.slice_task import SliceTask
-from meddiffusers.training.task import Validation
+from meddiffusers.training.engine.config import TrainingConfig
+from meddiffusers.training.engine.loop import train
+from meddiffusers.training.engine.parsing import parse_config
+from meddiffusers.training.engine.randomness import BatchRandom
+from meddiffusers.training.engine.task import Validation
+from meddiffusers.training.losses.augmentation import mirrored
+from meddiffusers.training.tasks.image_diffusion.model import DenoisingModelConfig
+from meddiffusers.training.tasks.labelled_slices import SliceTask
+from meddiffusers.utils.atomic import write_json
 
 CONFIG, RUN = "training/configs/ddpm_brain.yaml", Path("runs/anomaly-vae")
 CHANNELS, LATENT = (32, 64, 96, 128), 8  # a latent picture of 12 × 12 pixels, which holds a brain but few lesions

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from meddiffusers.data.digit_attributes import DIGIT_ATTRIBUTES
+from meddiffusers.datasets.digit_attributes import DIGIT_ATTRIBUTES
 from meddiffusers.evaluation.results import Bar
 
 MINUTES = 10  # of training, on two cores

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from attribute_bars import MINUTES, attribute_bars
 
-from meddiffusers.cli import evaluate_attribute_model
+from meddiffusers.cli.attributes import evaluate_attribute_model
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.results import Bar, write_results
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from meddiffusers.data.cardiac_phantom import ERROR_KINDS
-from meddiffusers.data.heart_sequences import HEARTS, heart_sequences
+from meddiffusers.data.phantoms.cardiac import ERROR_KINDS
+from meddiffusers.datasets.cardiac_sequences import HEARTS, heart_sequences
+from meddiffusers.evaluation.cardiac.report import temporal_metrics
+from meddiffusers.evaluation.cardiac.result import as_segmented, run_temporal
+from meddiffusers.evaluation.cardiac.run import broken
 from meddiffusers.evaluation.results import Bar
-from meddiffusers.evaluation.temporal_report import temporal_metrics
-from meddiffusers.evaluation.temporal_result import as_segmented, run_temporal
-from meddiffusers.evaluation.temporal_run import broken
 from meddiffusers.hub.load import load
 
 SEQUENCES, RATE = 40, 0.15

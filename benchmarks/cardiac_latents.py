@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from meddiffusers import AttributeVAEPipeline
-from meddiffusers.data.attribute_images import AttributeImages, load_attribute_images
-from meddiffusers.data.measures import measure_named
-from meddiffusers.evaluation.attribute_report import evaluate_attributes
+from meddiffusers.datasets.attribute_images import AttributeImages, load_attribute_images
+from meddiffusers.datasets.attribute_measures import measure_named
+from meddiffusers.evaluation.attributes.report import evaluate_attributes
 from meddiffusers.evaluation.results import Bar
 from meddiffusers.hub.load import load
 

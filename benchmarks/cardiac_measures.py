@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from meddiffusers.data.cardiac_phantom import CardiacPhantom
-from meddiffusers.data.cardiac_phantom.phantom import SPACING
+from meddiffusers.data.phantoms.cardiac import CardiacPhantom
+from meddiffusers.data.phantoms.cardiac.phantom import SPACING
 from meddiffusers.evaluation.results import Bar
 from meddiffusers.pipelines.meddiffusers_heart_shapes_v1 import CARDIAC_ATTRIBUTES, measure_hearts
 from meddiffusers.pipelines.meddiffusers_heart_validity_v1 import heart_faults

@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from meddiffusers.data.heart_sequences import HEARTS, heart_sequences
+from meddiffusers.datasets.cardiac_sequences import HEARTS, heart_sequences
+from meddiffusers.evaluation.cardiac.report import temporal_metrics
+from meddiffusers.evaluation.cardiac.result import run_temporal
+from meddiffusers.evaluation.cardiac.run import INPUT, OURS, broken, run_methods
 from meddiffusers.evaluation.results import Bar, Metric
-from meddiffusers.evaluation.temporal_report import temporal_metrics
-from meddiffusers.evaluation.temporal_result import run_temporal
-from meddiffusers.evaluation.temporal_run import INPUT, OURS, broken, run_methods
 from meddiffusers.hub.load import load
 
 SEQUENCES = 100

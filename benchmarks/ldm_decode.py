@@ -15,7 +15,7 @@ from monai.inferers import SlidingWindowInferer
 from monai.networks.nets import AutoencoderKL
 
 from meddiffusers import MonaiAutoencoderKL
-from meddiffusers.evaluation.panels import panel
+from meddiffusers.evaluation.figures.panels import panel
 from meddiffusers.evaluation.results import Bar
 
 BRAIN: dict[str, Any] = {  # of Pinaya et al. 2022, as the zoo's bundle has it

@@ -18,15 +18,15 @@ from accelerate.utils import set_seed
 from supervised_unet import BATCH, SupervisedTask, configured, logits
 
 from meddiffusers.cli.latent_diffusion import slices_like
-from meddiffusers.data.segmentation_slices import INTENSITY_SCALE, row_features
-from meddiffusers.evaluation.generation_report import pictures_of
-from meddiffusers.evaluation.latent_diffusion_run import drawn_slices, first_masks
-from meddiffusers.evaluation.overlap import overlap
+from meddiffusers.datasets.labelled_config import load_segmentation_data
+from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, row_features
+from meddiffusers.datasets.rows import pictures_of
+from meddiffusers.evaluation.generation.run import drawn_slices, first_masks
+from meddiffusers.evaluation.metrics.overlap import overlap
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.results import Bar
 from meddiffusers.hub.load import load
-from meddiffusers.training.engine import train
-from meddiffusers.training.segmentation_data import load_segmentation_data
+from meddiffusers.training.engine.loop import train
 
 REPOSITORY = "ldm-brain-mask-2d"
 PAIRS, STEPS, CHANNELS = 1000, 1000, [16, 32, 64]

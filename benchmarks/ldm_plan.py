@@ -18,10 +18,11 @@ from ldm_decode import BRAIN, LATENTS
 from torch.utils.flop_counter import FlopCounterMode
 
 from meddiffusers import ConditionedUNet, MonaiAutoencoderKL
-from meddiffusers.evaluation.results import Bar, hardware, write_text
+from meddiffusers.evaluation.results import Bar, hardware
 from meddiffusers.generation.bulk import Order, generate
 from meddiffusers.generation.covariates import TableRows
 from meddiffusers.hub.load import load
+from meddiffusers.utils.atomic import write_text
 
 REPOSITORY, PAGE = "ldm-brain-3d", Path("docs/bulk_generation.md")
 VOLUMES, STEPS, MEASURED = 100_000, 50, 8

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 
 from meddiffusers.cli.latent_diffusion import volumes_like
-from meddiffusers.evaluation.generation_report import pictures_of
-from meddiffusers.evaluation.latent_diffusion_run import covariates_of
+from meddiffusers.datasets.rows import pictures_of
+from meddiffusers.datasets.volume_config import load_volume_data
+from meddiffusers.evaluation.generation.run import covariates_of
+from meddiffusers.evaluation.generation.volumes import evaluate_volumes
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.results import Bar
-from meddiffusers.evaluation.volume_report import evaluate_volumes
 from meddiffusers.hub.load import load
-from meddiffusers.training.latent_cache import cached_latents
-from meddiffusers.training.volume_data import load_volume_data
+from meddiffusers.training.tasks.latent_diffusion.cache import cached_latents
 
 REPOSITORY, PICTURES = "ldm-brain-3d", Path("benchmarks/results/ldm_random_latents")
 LEFT_RIGHT, BATCH = 2, 4

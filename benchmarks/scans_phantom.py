@@ -15,9 +15,9 @@ from unittest.mock import patch
 
 import datasets
 
-from meddiffusers.data.brain_phantom.subject import BrainPhantom
-from meddiffusers.data.brain_phantom.template import template
 from meddiffusers.data.case import Case
+from meddiffusers.data.phantoms.brain.phantom import BrainPhantom
+from meddiffusers.data.phantoms.brain.template import template
 from meddiffusers.data.regions import CEREBROSPINAL_FLUID, REGIONS, VENTRICLES
 from meddiffusers.evaluation.results import Bar
 
@@ -26,8 +26,8 @@ SLICES, CHECKED = 1000, 40  # of the data set that is timed, and of those made b
 # In an interpreter and a cache of its own; prints wall-clock seconds and a fingerprint of all examples.
 BUILD = """
 import hashlib, sys, time
-from meddiffusers.data.brain_phantom.population import phantom_slices
-from meddiffusers.data.brain_phantom.template import template
+from meddiffusers.data.phantoms.brain.population import phantom_slices
+from meddiffusers.data.phantoms.brain.template import template
 template()
 start = time.perf_counter()
 examples = phantom_slices({count}, seed={seed}, num_proc={workers})

@@ -14,13 +14,13 @@ import datasets
 import nibabel
 import numpy as np
 
-from meddiffusers.data.brain_phantom.population import brats_cases
 from meddiffusers.data.io import read
 from meddiffusers.data.layouts import write_brats
+from meddiffusers.data.phantoms.brain.population import brats_cases
+from meddiffusers.data.preprocessing.slices import slices
+from meddiffusers.data.preprocessing.transforms import Preparation
 from meddiffusers.data.scan import stacked
-from meddiffusers.data.sets import brats2020
-from meddiffusers.data.slices import slices
-from meddiffusers.data.transforms import Preparation
+from meddiffusers.datasets.public import brats2020
 from meddiffusers.evaluation.results import Bar
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

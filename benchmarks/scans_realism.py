@@ -18,14 +18,14 @@ import numpy as np
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
-from meddiffusers.data.brain_phantom.subject import FIELD_OF_VIEW, BrainPhantom
-from meddiffusers.data.brain_phantom.warp import CENTRE
 from meddiffusers.data.io import read
+from meddiffusers.data.phantoms.brain.phantom import FIELD_OF_VIEW, BrainPhantom
+from meddiffusers.data.phantoms.brain.warp import CENTRE
+from meddiffusers.data.preprocessing.slices import slices
 from meddiffusers.data.scan import Scan
-from meddiffusers.data.slices import slices
-from meddiffusers.evaluation import image_features
-from meddiffusers.evaluation.kernel_distance import kernel_distance
-from meddiffusers.evaluation.realism import Source, appearance, normalised, realism_figure
+from meddiffusers.evaluation.metrics import image_features
+from meddiffusers.evaluation.metrics.kid import kernel_distance
+from meddiffusers.evaluation.metrics.realism import Source, appearance, normalised, realism_figure
 
 SIZE, COUNT = 128, 64
 SPACING = FIELD_OF_VIEW / SIZE  # mm

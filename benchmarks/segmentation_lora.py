@@ -15,16 +15,16 @@ from accelerate.utils import set_seed
 from scipy.ndimage import zoom
 from segmentation_quality import test_config
 
-from meddiffusers.data.segmentation_slices import INTENSITY_SCALE, phantom_segmentation
+from meddiffusers.datasets.labelled_config import PHANTOM_HEIGHTS, held_out
+from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, phantom_segmentation
 from meddiffusers.evaluation.results import Bar
-from meddiffusers.evaluation.segmentation_run import run_segmentation
-from meddiffusers.evaluation.segmentation_scores import score
+from meddiffusers.evaluation.segmentation.run import run_segmentation
+from meddiffusers.evaluation.segmentation.scores import score
 from meddiffusers.hub.load import load
-from meddiffusers.training.config import TrainingConfig
-from meddiffusers.training.engine import train
-from meddiffusers.training.segmentation_data import PHANTOM_HEIGHTS, held_out
-from meddiffusers.training.segmentation_model import SegmentationModelConfig
-from meddiffusers.training.segmentation_task import SegmentationTask
+from meddiffusers.training.engine.config import TrainingConfig
+from meddiffusers.training.engine.loop import train
+from meddiffusers.training.tasks.segmentation.model import SegmentationModelConfig
+from meddiffusers.training.tasks.segmentation.task import SegmentationTask
 
 SUBJECTS, SLICES_OF_EACH, SEED_OF_SUBJECTS = 10, 8, 1000
 EXPONENTS, NOISE = {"t1": 2.0, "t1ce": 0.5, "flair": 2.0}, 0.06

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from accelerate.utils import set_seed
 
+from meddiffusers.datasets.labelled_config import SegmentationDataConfig
 from meddiffusers.evaluation.results import Bar
-from meddiffusers.training.config import TrainingConfig
-from meddiffusers.training.mask_denoising import MaskDenoising
-from meddiffusers.training.parsing import parse_config
-from meddiffusers.training.randomness import BatchRandom
-from meddiffusers.training.segmentation_data import SegmentationDataConfig
-from meddiffusers.training.segmentation_model import SegmentationModelConfig, first_pipeline
+from meddiffusers.training.engine.config import TrainingConfig
+from meddiffusers.training.engine.parsing import parse_config
+from meddiffusers.training.engine.randomness import BatchRandom
+from meddiffusers.training.tasks.segmentation.loss import MaskDenoising
+from meddiffusers.training.tasks.segmentation.model import SegmentationModelConfig, first_pipeline
 
 CONFIG = "training/configs/segmentation_paper.yaml"
 REFERENCE = 113_674_370  # parameters of the reference's network in the same configuration

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from supervised_unet import run_supervised, trained_baseline
 
+from meddiffusers.datasets.labelled_config import SegmentationDataConfig, held_out
 from meddiffusers.evaluation.results import Bar
-from meddiffusers.evaluation.segmentation_report import segmentation_metrics
-from meddiffusers.evaluation.segmentation_result import SegmentationResult
-from meddiffusers.evaluation.segmentation_run import run_segmentation
+from meddiffusers.evaluation.segmentation.report import segmentation_metrics
+from meddiffusers.evaluation.segmentation.result import SegmentationResult
+from meddiffusers.evaluation.segmentation.run import run_segmentation
 from meddiffusers.hub.load import load
-from meddiffusers.training.segmentation_data import SegmentationDataConfig, held_out
 
 DATASET = "phantom, hard, unseen"
 MEMBERS = 5

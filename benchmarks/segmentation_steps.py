@@ -15,13 +15,13 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from segmentation_quality import test_config
 from supervised_unet import run_supervised, trained_baseline
 
-from meddiffusers.evaluation.overlap import overlap
+from meddiffusers.datasets.labelled_config import held_out
+from meddiffusers.evaluation.metrics.overlap import overlap
 from meddiffusers.evaluation.results import Bar
-from meddiffusers.evaluation.segmentation_result import SegmentationResult
-from meddiffusers.evaluation.segmentation_run import run_segmentation
-from meddiffusers.evaluation.segmentation_scores import score
+from meddiffusers.evaluation.segmentation.result import SegmentationResult
+from meddiffusers.evaluation.segmentation.run import run_segmentation
+from meddiffusers.evaluation.segmentation.scores import score
 from meddiffusers.hub.load import load
-from meddiffusers.training.segmentation_data import held_out
 
 STEPS = (1, 2, 5, 10, 20, 50, 250, 1000)
 SCHEDULERS = {"DDPM": DDPMScheduler, "DDIM": DDIMScheduler, "DPM-Solver++": DPMSolverMultistepScheduler}

@@ -20,18 +20,18 @@ from accelerate.utils import extract_model_from_parallel, set_seed
 from diffusers import UNet2DModel
 from torch import Tensor, nn
 
-from meddiffusers.data.segmentation_slices import INTENSITY_SCALE
-from meddiffusers.evaluation.results import write_json
-from meddiffusers.evaluation.segmentation_result import SegmentationResult
-from meddiffusers.training.config import TrainingConfig
-from meddiffusers.training.engine import TrainingResult, train
-from meddiffusers.training.mask_denoising import label_loss
-from meddiffusers.training.parsing import parse_config
-from meddiffusers.training.randomness import BatchRandom
-from meddiffusers.training.segmentation_data import SegmentationDataConfig
-from meddiffusers.training.segmentation_model import SegmentationModelConfig
-from meddiffusers.training.segmentation_task import SegmentationTask
-from meddiffusers.training.task import Validation
+from meddiffusers.datasets.labelled_config import SegmentationDataConfig
+from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE
+from meddiffusers.evaluation.segmentation.result import SegmentationResult
+from meddiffusers.training.engine.config import TrainingConfig
+from meddiffusers.training.engine.loop import TrainingResult, train
+from meddiffusers.training.engine.parsing import parse_config
+from meddiffusers.training.engine.randomness import BatchRandom
+from meddiffusers.training.engine.task import Validation
+from meddiffusers.training.tasks.segmentation.loss import label_loss
+from meddiffusers.training.tasks.segmentation.model import SegmentationModelConfig
+from meddiffusers.training.tasks.segmentation.task import SegmentationTask
+from meddiffusers.utils.atomic import write_json
 
 CONFIG = "training/configs/segmentation_brain.yaml"
 RUN = Path("runs/segmentation-unet")

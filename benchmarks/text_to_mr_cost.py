@@ -9,15 +9,15 @@ import torch
 from text_to_mr_quality import CONFIG, unseen
 from timing import medians_in_turn
 
+from meddiffusers.datasets.captioned_config import TextDataConfig, pictures_of
 from meddiffusers.evaluation.results import Bar
-from meddiffusers.evaluation.text_to_mr_run import asked_of, prompts_of
+from meddiffusers.evaluation.text_to_mr.run import asked_of, prompts_of
 from meddiffusers.hub.load import load
-from meddiffusers.training.config import TrainingConfig
-from meddiffusers.training.parsing import parse_config
-from meddiffusers.training.randomness import BatchRandom
-from meddiffusers.training.text_data import TextDataConfig, pictures_of
-from meddiffusers.training.text_to_mr_model import TextToMRConfig
-from meddiffusers.training.text_to_mr_task import TextToMRTask
+from meddiffusers.training.engine.config import TrainingConfig
+from meddiffusers.training.engine.parsing import parse_config
+from meddiffusers.training.engine.randomness import BatchRandom
+from meddiffusers.training.tasks.text_to_mr.model import TextToMRConfig
+from meddiffusers.training.tasks.text_to_mr.task import TextToMRTask
 
 STEPS, ROUNDS, BATCH = 20, 9, 16
 

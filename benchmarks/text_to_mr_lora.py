@@ -14,21 +14,21 @@ import datasets
 import numpy as np
 from text_to_mr_quality import judge
 
-from meddiffusers.data.brain_phantom.population import low_field_cases
 from meddiffusers.data.layouts import write_own
 from meddiffusers.data.layouts.own import TABLE
-from meddiffusers.evaluation.faithfulness import MEDIAN, evaluate_faithfulness, read_pictures
-from meddiffusers.evaluation.image_features import EfficientNetLite0
-from meddiffusers.evaluation.kernel_distance import kernel_distance
+from meddiffusers.data.phantoms.brain.population import low_field_cases
+from meddiffusers.datasets.captioned_config import TextDataConfig, load_text_data
+from meddiffusers.evaluation.metrics.image_features import EfficientNetLite0
+from meddiffusers.evaluation.metrics.kid import kernel_distance
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.results import Bar
-from meddiffusers.evaluation.text_to_mr_run import asked_of, drawn, prompts_of, real_pictures
-from meddiffusers.hub.faults import ADAPTER
+from meddiffusers.evaluation.text_to_mr.prompt_fidelity import MEDIAN, evaluate_faithfulness, read_pictures
+from meddiffusers.evaluation.text_to_mr.run import asked_of, drawn, prompts_of, real_pictures
+from meddiffusers.hub.checks import ADAPTER
 from meddiffusers.hub.load import load
-from meddiffusers.training.config import TrainingConfig
-from meddiffusers.training.parsing import parse_config
-from meddiffusers.training.text_data import TextDataConfig, load_text_data
-from meddiffusers.training.text_to_mr_model import TextToMRConfig
+from meddiffusers.training.engine.config import TrainingConfig
+from meddiffusers.training.engine.parsing import parse_config
+from meddiffusers.training.tasks.text_to_mr.model import TextToMRConfig
 
 CONFIG, TEST_SCANS, PICTURES = "training/configs/text_to_mr_lora.yaml", 24, 128
 FOLDER, SEED = Path("examples/checkpoints/lora-lowfield"), 3000  # of the test subjects

@@ -14,13 +14,13 @@ import torch
 from accelerate.utils import set_seed
 from transformers import BertConfig, BertModel
 
+from meddiffusers.datasets.captioned_config import TextDataConfig
 from meddiffusers.evaluation.results import Bar
-from meddiffusers.training.autoencoder_model import AutoencoderConfig, first_autoencoder
-from meddiffusers.training.config import TrainingConfig
-from meddiffusers.training.parsing import parse_config
-from meddiffusers.training.prompt_vocabulary import prompt_tokenizer
-from meddiffusers.training.text_data import TextDataConfig
-from meddiffusers.training.text_to_mr_model import TextToMRConfig, first_pipeline
+from meddiffusers.training.engine.config import TrainingConfig
+from meddiffusers.training.engine.parsing import parse_config
+from meddiffusers.training.tasks.autoencoder.model import AutoencoderConfig, first_autoencoder
+from meddiffusers.training.tasks.text_to_mr.model import TextToMRConfig, first_pipeline
+from meddiffusers.training.tasks.text_to_mr.vocabulary import prompt_tokenizer
 
 VAE, MODEL = "training/configs/autoencoder_paper.yaml", "training/configs/text_to_mr_paper.yaml"
 TOKENS, WIDTH, LATENT = 512, 768, 64

@@ -10,15 +10,15 @@ import torch
 
 from meddiffusers import PictureReader, TextToMRPipeline
 from meddiffusers.data.prompts import write_prompt
-from meddiffusers.evaluation.faithfulness import MEDIAN, VENTRICLES, evaluate_faithfulness, read_pictures
+from meddiffusers.datasets.captioned_config import TextDataConfig, load_text_data
 from meddiffusers.evaluation.results import Bar
-from meddiffusers.evaluation.text_to_mr_report import evaluate_text_to_mr
-from meddiffusers.evaluation.text_to_mr_run import asked_of, drawn, prompts_of
+from meddiffusers.evaluation.text_to_mr.prompt_fidelity import MEDIAN, VENTRICLES, evaluate_faithfulness, read_pictures
+from meddiffusers.evaluation.text_to_mr.report import evaluate_text_to_mr
+from meddiffusers.evaluation.text_to_mr.run import asked_of, drawn, prompts_of
 from meddiffusers.hub.load import load
-from meddiffusers.training.config import TrainingConfig
-from meddiffusers.training.parsing import parse_config
-from meddiffusers.training.text_data import TextDataConfig, load_text_data
-from meddiffusers.training.text_to_mr_model import TextToMRConfig
+from meddiffusers.training.engine.config import TrainingConfig
+from meddiffusers.training.engine.parsing import parse_config
+from meddiffusers.training.tasks.text_to_mr.model import TextToMRConfig
 
 CONFIG, READER = "training/configs/text_to_mr_brain.yaml", Path("examples/checkpoints/picture-reader-brain")
 DATASET, COUNT, PICTURES = "phantom, unseen", 144, Path("benchmarks/results/text_to_mr")

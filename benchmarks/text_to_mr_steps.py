@@ -9,11 +9,11 @@ from typing import Any
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 from text_to_mr_quality import judge, unseen
 
-from meddiffusers.evaluation.faithfulness import MEDIAN, evaluate_faithfulness, read_pictures
-from meddiffusers.evaluation.image_features import EfficientNetLite0
-from meddiffusers.evaluation.kernel_distance import kernel_distance
+from meddiffusers.evaluation.metrics.image_features import EfficientNetLite0
+from meddiffusers.evaluation.metrics.kid import kernel_distance
 from meddiffusers.evaluation.results import Bar
-from meddiffusers.evaluation.text_to_mr_run import asked_of, drawn, prompts_of, real_pictures
+from meddiffusers.evaluation.text_to_mr.prompt_fidelity import MEDIAN, evaluate_faithfulness, read_pictures
+from meddiffusers.evaluation.text_to_mr.run import asked_of, drawn, prompts_of, real_pictures
 from meddiffusers.hub.load import load
 
 SCHEDULERS = {"DDIM": DDIMScheduler, "DPM-Solver++": DPMSolverMultistepScheduler, "UniPC": UniPCMultistepScheduler}

@@ -12,9 +12,9 @@ from pathlib import Path
 from diffusers import DiffusionPipeline
 
 import meddiffusers  # noqa: F401  (lets diffusers find the classes)
-from meddiffusers.data.digit_attributes import DIGIT_ATTRIBUTES, measure_digits
-from meddiffusers.data.digits import digits
-from meddiffusers.evaluation.panels import panel
+from meddiffusers.datasets.digit_attributes import DIGIT_ATTRIBUTES, measure_digits
+from meddiffusers.datasets.digits import digits
+from meddiffusers.evaluation.figures.panels import panel
 
 CHECKPOINT = Path(__file__).parent / "checkpoints" / "ar-vae-mnist"
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from meddiffusers.data.io import read, write
+from meddiffusers.data.preprocessing.slices import slices
+from meddiffusers.data.preprocessing.transforms import Preparation
 from meddiffusers.data.scan import Scan
-from meddiffusers.data.slices import slices
-from meddiffusers.data.transforms import Preparation
-from meddiffusers.evaluation.panels import panel
+from meddiffusers.evaluation.figures.panels import panel
 
 SCANS = Path(__file__).parent / "scans"
 OUTPUT = Path("runs", "scans")

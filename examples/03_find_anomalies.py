@@ -12,10 +12,10 @@ from pathlib import Path
 from diffusers import DiffusionPipeline
 
 import meddiffusers  # noqa: F401  lets diffusers find the pipeline
-from meddiffusers.data.brain_phantom.subject import BrainPhantom
 from meddiffusers.data.io import write
 from meddiffusers.data.io.png_panel import write_panel
-from meddiffusers.data.subject import read_subject
+from meddiffusers.data.phantoms.brain.phantom import BrainPhantom
+from meddiffusers.data.preprocessing.subject import read_subject
 
 HERE = Path(__file__).parent
 output = Path(sys.argv[2] if len(sys.argv) > 2 else "runs/anomalies")

@@ -15,7 +15,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 import meddiffusers  # noqa: F401  lets diffusers find the pipeline
-from meddiffusers.evaluation.panels import panel
+from meddiffusers.evaluation.figures.panels import panel
 
 HERE = Path(__file__).parent
 base = HERE / "checkpoints" / "text-to-mr-brain"

@@ -13,10 +13,10 @@ import numpy as np
 from diffusers import DiffusionPipeline
 
 from meddiffusers import AttributeVAEPipeline
-from meddiffusers.data.cardiac_phantom import CardiacPhantom, corrupted
 from meddiffusers.data.io import read
-from meddiffusers.evaluation.panels import panel
-from meddiffusers.evaluation.temporal_pictures import curves, film, frames_panel
+from meddiffusers.data.phantoms.cardiac import CardiacPhantom, corrupted
+from meddiffusers.evaluation.cardiac.figures import curves, film, frames_panel
+from meddiffusers.evaluation.figures.panels import panel
 from meddiffusers.pipelines.meddiffusers_heart_scans_v1 import frames_of
 
 HERE = Path(__file__).parent

@@ -12,8 +12,8 @@ import torch
 from diffusers import DiffusionPipeline
 
 import meddiffusers  # noqa: F401  lets diffusers find the pipeline
-from meddiffusers.evaluation.panels import panel
-from meddiffusers.evaluation.volume_slices import PLANES, plane_slices
+from meddiffusers.evaluation.figures.orthogonal_slices import PLANES, plane_slices
+from meddiffusers.evaluation.figures.panels import panel
 
 model = Path(__file__).parent / "checkpoints" / "ldm-brain-3d"
 output = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/brains")

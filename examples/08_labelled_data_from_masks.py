@@ -13,10 +13,10 @@ import torch
 from diffusers import DiffusionPipeline
 
 import meddiffusers  # noqa: F401  lets diffusers find the pipeline
-from meddiffusers.data.brain_phantom.subject import BrainPhantom
-from meddiffusers.data.segmentation_slices import label_ids
-from meddiffusers.data.slices import slices
-from meddiffusers.evaluation.panels import panel
+from meddiffusers.data.phantoms.brain.phantom import BrainPhantom
+from meddiffusers.data.preprocessing.slices import slices
+from meddiffusers.datasets.labelled_slices import label_ids
+from meddiffusers.evaluation.figures.panels import panel
 from meddiffusers.generation.label_maps import label_image, size_of
 
 output = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/labelled")

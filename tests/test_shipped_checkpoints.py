@@ -9,20 +9,20 @@ import pytest
 import torch
 
 from meddiffusers import PUBLIC, PictureReader
-from meddiffusers.data.brain_phantom.subject import BrainPhantom
-from meddiffusers.data.digits import digits
+from meddiffusers.data.phantoms.brain.phantom import BrainPhantom
+from meddiffusers.data.preprocessing.slices import slices
 from meddiffusers.data.prompts import SliceFacts, write_prompt
 from meddiffusers.data.regions import LATERAL_VENTRICLES
 from meddiffusers.data.scan import stacked
-from meddiffusers.data.segmentation_slices import INTENSITY_SCALE, stored
-from meddiffusers.data.slices import slices
-from meddiffusers.evaluation.faithfulness import read_pictures
-from meddiffusers.evaluation.latent_diffusion_run import drawn_slices, drawn_volumes
+from meddiffusers.datasets.digits import digits
+from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, stored
+from meddiffusers.evaluation.generation.run import drawn_slices, drawn_volumes
+from meddiffusers.evaluation.generation.volume_attributes import CovariateReading, read_volumes
 from meddiffusers.evaluation.report import Report
-from meddiffusers.evaluation.text_to_mr_run import drawn
-from meddiffusers.evaluation.volume_reading import CovariateReading, read_volumes
+from meddiffusers.evaluation.text_to_mr.prompt_fidelity import read_pictures
+from meddiffusers.evaluation.text_to_mr.run import drawn
 from meddiffusers.hub.card import card_faults
-from meddiffusers.hub.faults import adapter_faults, identifier_faults, repository_faults, weight_faults
+from meddiffusers.hub.checks import adapter_faults, identifier_faults, repository_faults, weight_faults
 from meddiffusers.hub.load import load
 
 ROOT = Path(__file__).parents[1]

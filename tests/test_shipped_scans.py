@@ -14,7 +14,7 @@ import SimpleITK
 from pydicom.data import get_testdata_file
 
 from meddiffusers.data.io import read, write
-from meddiffusers.data.transforms import Preparation
+from meddiffusers.data.preprocessing.transforms import Preparation
 
 SCANS = Path(__file__).parents[1] / "examples" / "scans"
 DICOM = sorted(SCANS.rglob("*.dcm"))

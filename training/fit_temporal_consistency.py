@@ -13,13 +13,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from meddiffusers import AttributeVAEPipeline
-from meddiffusers.data.heart_sequences import heart_sequences
-from meddiffusers.evaluation.temporal_run import evaluate_repair
+from meddiffusers.datasets.cardiac_sequences import heart_sequences
+from meddiffusers.evaluation.cardiac.run import evaluate_repair
 from meddiffusers.hub.card import Facts
 from meddiffusers.hub.load import load
 from meddiffusers.hub.publish import write_repository
-from meddiffusers.training.parsing import parse_config
-from meddiffusers.training.temporal_consistency import ConsistencyConfig, fitted_pipeline
+from meddiffusers.training.engine.parsing import parse_config
+from meddiffusers.training.tasks.cardiac.consistency import ConsistencyConfig, fitted_pipeline
 
 
 def main() -> None:

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from accelerate.utils import set_seed
 
-from meddiffusers.training.attribute_vae_task import AttributeVAEConfig, AttributeVAETask
-from meddiffusers.training.config import TrainingConfig
-from meddiffusers.training.engine import train
-from meddiffusers.training.parsing import parse_config
-from meddiffusers.training.publishing import CardConfig, finish
+from meddiffusers.training.engine.config import TrainingConfig
+from meddiffusers.training.engine.loop import train
+from meddiffusers.training.engine.parsing import parse_config
+from meddiffusers.training.engine.publishing import CardConfig, finish
+from meddiffusers.training.tasks.attribute_vae.task import AttributeVAEConfig, AttributeVAETask
 
 
 def main() -> None:

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from accelerate.utils import set_seed
 
-from meddiffusers.training.classifier_task import ClassifierConfig, ClassifierTask
-from meddiffusers.training.config import TrainingConfig
-from meddiffusers.training.engine import train
-from meddiffusers.training.parsing import parse_config
-from meddiffusers.training.publishing import CardConfig, finish
-from meddiffusers.training.segmentation_data import SegmentationDataConfig
+from meddiffusers.datasets.labelled_config import SegmentationDataConfig
+from meddiffusers.training.engine.config import TrainingConfig
+from meddiffusers.training.engine.loop import train
+from meddiffusers.training.engine.parsing import parse_config
+from meddiffusers.training.engine.publishing import CardConfig, finish
+from meddiffusers.training.tasks.image_diffusion.classifier import ClassifierConfig, ClassifierTask
 
 
 def main() -> None:

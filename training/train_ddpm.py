@@ -15,13 +15,13 @@ from __future__ import annotations
 
 from accelerate.utils import set_seed
 
-from meddiffusers.training.config import TrainingConfig
-from meddiffusers.training.denoising_model import DenoisingModelConfig
-from meddiffusers.training.denoising_task import DenoisingTask
-from meddiffusers.training.engine import train
-from meddiffusers.training.parsing import parse_config
-from meddiffusers.training.publishing import CardConfig, finish
-from meddiffusers.training.segmentation_data import SegmentationDataConfig
+from meddiffusers.datasets.labelled_config import SegmentationDataConfig
+from meddiffusers.training.engine.config import TrainingConfig
+from meddiffusers.training.engine.loop import train
+from meddiffusers.training.engine.parsing import parse_config
+from meddiffusers.training.engine.publishing import CardConfig, finish
+from meddiffusers.training.tasks.image_diffusion.model import DenoisingModelConfig
+from meddiffusers.training.tasks.image_diffusion.task import DenoisingTask
 
 
 def main() -> None:

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from accelerate.utils import set_seed
 
-from meddiffusers.training.config import TrainingConfig
-from meddiffusers.training.engine import train
-from meddiffusers.training.parsing import parse_config
-from meddiffusers.training.prompt_encoder_task import PromptEncoderConfig, PromptEncoderTask
-from meddiffusers.training.publishing import finish
-from meddiffusers.training.text_data import TextDataConfig
+from meddiffusers.datasets.captioned_config import TextDataConfig
+from meddiffusers.training.engine.config import TrainingConfig
+from meddiffusers.training.engine.loop import train
+from meddiffusers.training.engine.parsing import parse_config
+from meddiffusers.training.engine.publishing import finish
+from meddiffusers.training.tasks.text_to_mr.prompt_encoder import PromptEncoderConfig, PromptEncoderTask
 
 
 def main() -> None:

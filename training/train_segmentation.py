@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from accelerate.utils import set_seed
 
-from meddiffusers.training.config import TrainingConfig
-from meddiffusers.training.engine import train
-from meddiffusers.training.parsing import parse_config
-from meddiffusers.training.publishing import CardConfig, finish
-from meddiffusers.training.segmentation_data import SegmentationDataConfig
-from meddiffusers.training.segmentation_model import SegmentationModelConfig
-from meddiffusers.training.segmentation_task import SegmentationTask
+from meddiffusers.datasets.labelled_config import SegmentationDataConfig
+from meddiffusers.training.engine.config import TrainingConfig
+from meddiffusers.training.engine.loop import train
+from meddiffusers.training.engine.parsing import parse_config
+from meddiffusers.training.engine.publishing import CardConfig, finish
+from meddiffusers.training.tasks.segmentation.model import SegmentationModelConfig
+from meddiffusers.training.tasks.segmentation.task import SegmentationTask
 
 
 def main() -> None:

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from accelerate.utils import set_seed
 
-from meddiffusers.training.autoencoder_model import AutoencoderConfig
-from meddiffusers.training.config import TrainingConfig
-from meddiffusers.training.engine import train
-from meddiffusers.training.parsing import parse_config
-from meddiffusers.training.publishing import finish
-from meddiffusers.training.segmentation_data import SegmentationDataConfig
-from meddiffusers.training.slice_autoencoder_task import SliceAutoencoderTask
+from meddiffusers.datasets.labelled_config import SegmentationDataConfig
+from meddiffusers.training.engine.config import TrainingConfig
+from meddiffusers.training.engine.loop import train
+from meddiffusers.training.engine.parsing import parse_config
+from meddiffusers.training.engine.publishing import finish
+from meddiffusers.training.tasks.autoencoder.model import AutoencoderConfig
+from meddiffusers.training.tasks.autoencoder.slices import SliceAutoencoderTask
 
 
 def main() -> None:

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 from accelerate.utils import set_seed
 
-from meddiffusers.training.config import TrainingConfig
-from meddiffusers.training.engine import train
-from meddiffusers.training.parsing import parse_config
-from meddiffusers.training.publishing import CardConfig, finish
-from meddiffusers.training.text_data import TextDataConfig
-from meddiffusers.training.text_to_mr_model import TextToMRConfig
-from meddiffusers.training.text_to_mr_task import TextToMRTask
+from meddiffusers.datasets.captioned_config import TextDataConfig
+from meddiffusers.training.engine.config import TrainingConfig
+from meddiffusers.training.engine.loop import train
+from meddiffusers.training.engine.parsing import parse_config
+from meddiffusers.training.engine.publishing import CardConfig, finish
+from meddiffusers.training.tasks.text_to_mr.model import TextToMRConfig
+from meddiffusers.training.tasks.text_to_mr.task import TextToMRTask
 
 
 def main() -> None:

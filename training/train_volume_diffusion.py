@@ -15,13 +15,13 @@ from __future__ import annotations
 
 from accelerate.utils import set_seed
 
-from meddiffusers.training.config import TrainingConfig
-from meddiffusers.training.engine import train
-from meddiffusers.training.latent_diffusion_model import LatentDiffusionConfig
-from meddiffusers.training.parsing import parse_config
-from meddiffusers.training.publishing import CardConfig, finish
-from meddiffusers.training.volume_data import VolumeDataConfig
-from meddiffusers.training.volume_diffusion_task import VolumeDiffusionTask
+from meddiffusers.datasets.volume_config import VolumeDataConfig
+from meddiffusers.training.engine.config import TrainingConfig
+from meddiffusers.training.engine.loop import train
+from meddiffusers.training.engine.parsing import parse_config
+from meddiffusers.training.engine.publishing import CardConfig, finish
+from meddiffusers.training.tasks.latent_diffusion.model import LatentDiffusionConfig
+from meddiffusers.training.tasks.latent_diffusion.volumes import VolumeDiffusionTask
 
 
 def main() -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from compvis_autoencoder_reference import NETWORKS, inputs, recorded
 from diffusers import AutoencoderKL
-from guided_diffusion_reference import draw
+from helpers.compvis_autoencoder_reference import NETWORKS, inputs, recorded
+from helpers.guided_diffusion_reference import draw
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 

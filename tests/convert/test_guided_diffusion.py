@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import UNet2DModel
-from guided_diffusion_reference import DEFAULTS, INEXPRESSIBLE, NETWORKS, PAPER, SIZE, draw, inputs, recorded
+from helpers.guided_diffusion_reference import DEFAULTS, INEXPRESSIBLE, NETWORKS, PAPER, SIZE, draw, inputs, recorded
 from safetensors.torch import save_file
 
 from meddiffusers.convert.guided_diffusion import convert_guided_diffusion, convert_unet, scheduler_for

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from guided_diffusion_reference import CLASSIFIERS, DEFAULTS, SIZE, draw, inputs, recorded
+from helpers.guided_diffusion_reference import CLASSIFIERS, DEFAULTS, SIZE, draw, inputs, recorded
 
 from meddiffusers.convert.guided_diffusion_classifier import convert_classifier
 

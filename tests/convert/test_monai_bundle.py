@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DiffusionPipeline
-from guided_diffusion_reference import draw
+from helpers.guided_diffusion_reference import draw
+from helpers.monai_bundle_reference import UNETS, autoencoder_settings, inputs, recorded, unet_settings
 from monai.networks.nets import AutoencoderKL, DiffusionModelUNet
-from monai_bundle_reference import UNETS, autoencoder_settings, inputs, recorded, unet_settings
 from typer.testing import CliRunner
 
 from meddiffusers import ConditionedUNet, MonaiAutoencoderKL

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from meddiffusers.evaluation.results import Bar, Metric, write_json, write_results
+from meddiffusers.evaluation.results import Bar, Metric, write_results
+from meddiffusers.utils.atomic import write_json
 
 
 @pytest.mark.parametrize(

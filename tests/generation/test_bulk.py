@@ -10,14 +10,14 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from small_latent_diffusion import RANGES, of_volumes
-from small_volumes import volume_rows
+from helpers.small_latent_diffusion import RANGES, of_volumes
+from helpers.small_volumes import volume_rows
 
+from meddiffusers.datasets.captioned_config import pictures_of
 from meddiffusers.generation.bulk import CARD, PLAN, Order, generate
 from meddiffusers.generation.covariates import JointDistribution, TableRows
-from meddiffusers.generation.gate import Gate
+from meddiffusers.generation.quality_filter import Gate
 from meddiffusers.generation.shards import Shards
-from meddiffusers.training.text_data import pictures_of
 
 ROWS = volume_rows(20)
 GATE = Gate.of(pictures_of(ROWS).numpy(), axis=1)

@@ -10,11 +10,11 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from small_latent_diffusion import of_pictures
+from helpers.small_latent_diffusion import of_pictures
 
 from meddiffusers.generation.bulk import CARD, Order, generate
-from meddiffusers.generation.gate import Gate
 from meddiffusers.generation.label_maps import LabelMaps, label_image, size_of
+from meddiffusers.generation.quality_filter import Gate
 
 MAPS = np.zeros((3, 8, 8), np.uint8)
 MAPS[0, 1:4, 5:7], MAPS[1, 6, 2], MAPS[2, :2, :3], MAPS[2, 0, 0] = 1, 4, 4, 1

@@ -8,8 +8,8 @@ from typing import Any
 
 import huggingface_hub
 import pytest
-from hub_fixtures import FACTS, REPORT, run_script, stock_pipeline, tiny_pipeline, write_second_version
-from hub_server import HubServer
+from helpers.hub_fixtures import FACTS, REPORT, run_script, stock_pipeline, tiny_pipeline, write_second_version
+from helpers.hub_server import HubServer
 from huggingface_hub import constants
 
 from meddiffusers.hub import write_repository

@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 import torch
-from hub_evidence import tree
-from hub_fixtures import FACTS, REPORT
-from hub_server import HubServer
+from helpers.hub_evidence import tree
+from helpers.hub_fixtures import FACTS, REPORT
+from helpers.hub_server import HubServer
+from helpers.small_text_to_mr import small_text_to_mr
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
-from small_text_to_mr import small_text_to_mr
 
-from meddiffusers.evaluation.text_to_mr_run import drawn
+from meddiffusers.evaluation.text_to_mr.run import drawn
 from meddiffusers.hub import RepositoryError, publish
 from meddiffusers.hub.card import card_faults
-from meddiffusers.hub.faults import ADAPTER
+from meddiffusers.hub.checks import ADAPTER
 from meddiffusers.hub.publish import write_adapter
 
 OF_A_BASE = replace(FACTS, repo_id="tester/mine", base_model="tester/base", pipeline_tag="text-to-image")

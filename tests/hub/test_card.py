@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hub_fixtures import FACTS, REPORT
+from helpers.hub_fixtures import FACTS, REPORT
 from huggingface_hub import ModelCard
 
 from meddiffusers.hub.card import LICENCES, PIPELINE_TAGS, SECTIONS, Facts, card_faults, write_card

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from hub_fixtures import copy
+from helpers.hub_fixtures import copy
 from safetensors.torch import save_file
 
-from meddiffusers.hub.faults import RepositoryError, identifier_faults, repository_faults, weight_faults
+from meddiffusers.hub.checks import RepositoryError, identifier_faults, repository_faults, weight_faults
 
 IDENTIFYING = [
     '"PatientName": "Doe^John",',

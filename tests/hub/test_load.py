@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DiffusionPipeline
-from hub_evidence import decoded
-from hub_fixtures import FIRST, copy, decoded_negatives, tiny_pipeline
-from hub_server import HubServer
+from helpers.hub_evidence import decoded
+from helpers.hub_fixtures import FIRST, copy, decoded_negatives, tiny_pipeline
+from helpers.hub_server import HubServer
 from huggingface_hub import HfApi
 
 from meddiffusers.hub import RepositoryError, load

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DiffusionPipeline
-from hub_evidence import decoded, tree
-from hub_fixtures import FACTS, PIPELINE, REPORT, copy, stock_pipeline, tiny_pipeline
-from hub_server import HubServer
+from helpers.hub_evidence import decoded, tree
+from helpers.hub_fixtures import FACTS, PIPELINE, REPORT, copy, stock_pipeline, tiny_pipeline
+from helpers.hub_server import HubServer
 from huggingface_hub.errors import HfHubHTTPError
 from peft import LoraConfig, inject_adapter_in_model
 from safetensors.torch import save_file

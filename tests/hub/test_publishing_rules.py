@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 from diffusers import DDIMScheduler, DiffusionPipeline
-from hub_evidence import decoded, denoised, tree
-from hub_fixtures import FIRST, PIPELINE, decoded_negatives, stock_pipeline, tiny_pipeline
+from helpers.hub_evidence import decoded, denoised, tree
+from helpers.hub_fixtures import FIRST, PIPELINE, decoded_negatives, stock_pipeline, tiny_pipeline
 
 from meddiffusers import AttributeVAE, AttributeVAEPipeline
 

@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hub_evidence import decoded, denoised, refusal
-from hub_server import HubServer
+from helpers.hub_evidence import decoded, denoised, refusal
+from helpers.hub_server import HubServer
 
 REPOSITORIES, WORK = Path(sys.argv[1]), Path(sys.argv[2])
 HUB = HubServer()

@@ -18,8 +18,8 @@ from typing import Any
 
 sys.modules["meddiffusers"] = None  # type: ignore[assignment]  # importing it raises ModuleNotFoundError
 
-from hub_evidence import decoded, denoised, refusal
-from hub_server import HubServer
+from helpers.hub_evidence import decoded, denoised, refusal
+from helpers.hub_server import HubServer
 
 REPOSITORIES, WORK = Path(sys.argv[1]), Path(sys.argv[2])
 PIPELINE = "meddiffusers_attribute_vae_pipeline_v1"

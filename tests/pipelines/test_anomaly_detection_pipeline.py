@@ -18,7 +18,7 @@ from contracts.published_contract import PublishedContract
 from diffusers import DDIMScheduler, UNet2DModel
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
-from small_segmentation import NETWORK, pictures
+from helpers.small_segmentation import NETWORK, pictures
 from torch import Tensor
 
 from meddiffusers import AnomalyDetectionPipeline, DenoisingUNet, NoisyClassifier, ReversibleDDIMScheduler

@@ -9,7 +9,7 @@ import torch
 from contracts.lora_contract import LoraContract
 from contracts.pipeline_contract import generator, seeded
 from diffusers import UNet2DModel
-from small_segmentation import NETWORK, pictures
+from helpers.small_segmentation import NETWORK, pictures
 from torch import Tensor
 
 from meddiffusers import AnomalyDetectionPipeline, DenoisingUNet, ReversibleDDIMScheduler

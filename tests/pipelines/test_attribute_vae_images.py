@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 import torch
 from contracts.pipeline_contract import generator
-from small_attribute_vae import pictures, pipeline_of
+from helpers.small_attribute_vae import pictures, pipeline_of
 
 from meddiffusers import AttributeVAEPipeline
 

@@ -10,7 +10,7 @@ from accelerate.hooks import CpuOffload
 from contracts.pipeline_contract import PipelineContract, generator
 from contracts.published_contract import PublishedContract
 from diffusers import AutoencoderTiny
-from small_attribute_vae import calibrated, pictures, pipeline_of
+from helpers.small_attribute_vae import calibrated, pictures, pipeline_of
 
 from meddiffusers import AttributeVAEPipeline
 

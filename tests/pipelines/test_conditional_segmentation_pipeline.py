@@ -20,8 +20,8 @@ from diffusers import (
     PNDMScheduler,
     UniPCMultistepScheduler,
 )
-from small_attribute_vae import calibrated
-from small_segmentation import LABELS, SCHEDULE, joint_unet, pictures, pipeline_of, small_unet
+from helpers.small_attribute_vae import calibrated
+from helpers.small_segmentation import LABELS, SCHEDULE, joint_unet, pictures, pipeline_of, small_unet
 from torch import Tensor
 
 from meddiffusers import ConditionalSegmentationPipeline, SegmentationUNet

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from meddiffusers.data.cardiac_phantom.phantom import CardiacPhantom
+from meddiffusers.data.phantoms.cardiac.phantom import CardiacPhantom
 from meddiffusers.pipelines.meddiffusers_heart_shapes_v1 import (
     CARDIAC_ATTRIBUTES,
     area_length_volumes,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from meddiffusers.data.cardiac_phantom import CardiacPhantom
-from meddiffusers.data.cardiac_phantom.errors import spoilt
+from meddiffusers.data.phantoms.cardiac import CardiacPhantom
+from meddiffusers.data.phantoms.cardiac.errors import spoilt
 from meddiffusers.pipelines.meddiffusers_heart_validity_v1 import FAULTS, heart_faults, tidied
 
 MENDED = ("hole_lv", "hole_myo", "fragment")

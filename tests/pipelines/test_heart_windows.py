@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from meddiffusers.data.cardiac_phantom import CardiacPhantom
+from meddiffusers.data.phantoms.cardiac import CardiacPhantom
 from meddiffusers.pipelines.meddiffusers_heart_shapes_v1 import measure_hearts
 from meddiffusers.pipelines.meddiffusers_heart_windows_v1 import HeartWindow, heart_window
 

@@ -11,7 +11,7 @@ from contracts.pipeline_contract import DenoisingContract, PipelineContract, gen
 from contracts.published_contract import PublishedContract
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from diffusers.models.unets.unet_2d import UNet2DOutput
-from small_latent_diffusion import of_pictures, of_volumes
+from helpers.small_latent_diffusion import of_pictures, of_volumes
 
 from meddiffusers import LatentDiffusionPipeline
 

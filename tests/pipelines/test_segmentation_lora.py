@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from contracts.lora_contract import LoraContract, weights
 from contracts.pipeline_contract import generator
+from helpers.small_segmentation import joint_unet, pictures, pipeline_of
 from peft import get_peft_model_state_dict
-from small_segmentation import joint_unet, pictures, pipeline_of
 from torch import Tensor
 
 from meddiffusers import SegmentationUNet

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_segmentation import LABELS, pipeline_of
+from helpers.small_segmentation import LABELS, pipeline_of
 
 from meddiffusers.data.case import Case
 from meddiffusers.data.io import write
+from meddiffusers.data.preprocessing.subject_slices import subject_slices
 from meddiffusers.data.scan import Scan, stacked
-from meddiffusers.data.subject_slices import subject_slices
 
 AFFINE = np.array([[-2.0, 0, 0, 20], [0, -2.0, 0, 30], [0, 0, 4.0, -10], [0, 0, 0, 1]])  # LPS
 
@@ -99,7 +99,7 @@ def test_faults_are_told_before_any_work(monkeypatch: pytest.MonkeyPatch) -> Non
     real = builtins.__import__
 
     def absent(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name == "meddiffusers.data.subject_slices":
+        if name == "meddiffusers.data.preprocessing.subject_slices":
             raise ImportError(name)
         return real(name, *args, **kwargs)
 

@@ -12,9 +12,9 @@ from contracts.pipeline_contract import ComponentsContract, seeded
 from contracts.published_contract import PublishedContract
 
 from meddiffusers import AttributeVAE, TemporalConsistencyPipeline, TemporalSmoother
-from meddiffusers.data.cardiac_phantom import CardiacPhantom, corrupted
-from meddiffusers.data.cardiac_phantom.errors import spoilt
 from meddiffusers.data.io import read, write
+from meddiffusers.data.phantoms.cardiac import CardiacPhantom, corrupted
+from meddiffusers.data.phantoms.cardiac.errors import spoilt
 from meddiffusers.data.scan import Scan
 from meddiffusers.hub.load import load
 from meddiffusers.pipelines.meddiffusers_heart_shapes_v1 import CARDIAC_ATTRIBUTES, measure_hearts

@@ -11,8 +11,8 @@ import torch
 from contracts.lora_contract import LoraContract
 from contracts.pipeline_contract import generator, seeded
 from diffusers.training_utils import _collate_lora_metadata
+from helpers.small_text_to_mr import WIDTH, small_text_to_mr
 from peft import LoraConfig, get_peft_model_state_dict
-from small_text_to_mr import WIDTH, small_text_to_mr
 from torch import Tensor
 
 from meddiffusers import TextToMRPipeline

@@ -18,7 +18,7 @@ from diffusers import (
     UNet2DConditionModel,
     UniPCMultistepScheduler,
 )
-from small_text_to_mr import WIDTH, small_text_to_mr
+from helpers.small_text_to_mr import WIDTH, small_text_to_mr
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
 from meddiffusers import QuantityEncoder, TextToMRPipeline

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_task import Start, run_toys
+from helpers.toy_task import Start, run_toys
 
 
 @pytest.fixture(scope="session")
 def _server() -> Iterator[ForkServerContext]:
     """A process that has imported the toy task and is forked for each run. It has never run a step itself."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["toy_task"])
+    context.set_forkserver_preload(["helpers.toy_task"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
         yield context
 
 

@@ -9,21 +9,21 @@ import pytest
 import torch
 
 from meddiffusers import ConditionedUNet
-from meddiffusers.training.attribute_vae_task import AttributeVAEConfig
-from meddiffusers.training.autoencoder_model import AutoencoderConfig
-from meddiffusers.training.classifier_task import ClassifierConfig
-from meddiffusers.training.config import TrainingConfig
-from meddiffusers.training.denoising_model import DenoisingModelConfig
-from meddiffusers.training.latent_diffusion_model import LatentDiffusionConfig, network_settings
-from meddiffusers.training.parsing import parse_config
-from meddiffusers.training.picture_reading_task import PictureReaderConfig
-from meddiffusers.training.prompt_encoder_task import PromptEncoderConfig
-from meddiffusers.training.segmentation_data import SegmentationDataConfig
-from meddiffusers.training.segmentation_model import SegmentationModelConfig
-from meddiffusers.training.temporal_consistency import ConsistencyConfig
-from meddiffusers.training.text_data import TextDataConfig
-from meddiffusers.training.text_to_mr_model import TextToMRConfig
-from meddiffusers.training.volume_data import VolumeDataConfig
+from meddiffusers.datasets.captioned_config import TextDataConfig
+from meddiffusers.datasets.labelled_config import SegmentationDataConfig
+from meddiffusers.datasets.volume_config import VolumeDataConfig
+from meddiffusers.training.engine.config import TrainingConfig
+from meddiffusers.training.engine.parsing import parse_config
+from meddiffusers.training.tasks.attribute_vae.task import AttributeVAEConfig
+from meddiffusers.training.tasks.autoencoder.model import AutoencoderConfig
+from meddiffusers.training.tasks.cardiac.consistency import ConsistencyConfig
+from meddiffusers.training.tasks.image_diffusion.classifier import ClassifierConfig
+from meddiffusers.training.tasks.image_diffusion.model import DenoisingModelConfig
+from meddiffusers.training.tasks.latent_diffusion.model import LatentDiffusionConfig, network_settings
+from meddiffusers.training.tasks.segmentation.model import SegmentationModelConfig
+from meddiffusers.training.tasks.text_to_mr.attribute_predictor import PictureReaderConfig
+from meddiffusers.training.tasks.text_to_mr.model import TextToMRConfig
+from meddiffusers.training.tasks.text_to_mr.prompt_encoder import PromptEncoderConfig
 
 CONFIGS = sorted((Path(__file__).parents[2] / "training" / "configs").glob("*.yaml"))
 KINDS: dict[str, tuple[Any, ...]] = {

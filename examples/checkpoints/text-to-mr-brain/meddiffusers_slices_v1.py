@@ -80,7 +80,9 @@ def cut_subject(source: Any, sequences: Sequence[str], spacing: float | None, si
         ValueError: the spacing is unknown, or as the package does.
     """
     try:
-        from meddiffusers.data.subject_slices import subject_slices  # the one thing a published file cannot bring
+        from meddiffusers.data.preprocessing.subject_slices import (
+            subject_slices,  # the one thing a published file cannot bring
+        )
     except ImportError as error:
         raise ImportError(
             "Reading and resampling scans is the work of the package meddiffusers, which is not installed here. "

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from meddiffusers.cli.console import console, table
-from meddiffusers.cli.repositories import Repository, Revision, pipeline_of
+from meddiffusers.cli.console import Repository, Revision, console, pipeline_of, table
 
 if TYPE_CHECKING:
     from meddiffusers.pipelines.anomaly_detection_pipeline import AnomalyDetectionPipeline
@@ -43,7 +42,7 @@ def detect(
     """Find what is not healthy in a subject's scans: NIfTI files on the voxels of the scans, and a PNG panel."""
     from meddiffusers.data.io import write
     from meddiffusers.data.io.png_panel import write_panel
-    from meddiffusers.data.subject import read_subject
+    from meddiffusers.data.preprocessing.subject import read_subject
 
     pipeline = anomaly_pipeline(repository, revision)
     scan = read_subject({sequence: subject} if sequence else subject, pipeline.sequences)
@@ -81,10 +80,10 @@ def evaluate_anomaly(
     revision: Revision = None,
 ) -> None:
     """Detection of pixels and slices on held-out pictures, with 95 % intervals, beside two simple baselines."""
-    from meddiffusers.evaluation.anomaly_baselines import run_threshold, run_unguided
-    from meddiffusers.evaluation.anomaly_report import anomaly_metrics, evaluate_anomaly
-    from meddiffusers.evaluation.anomaly_result import run_anomaly
-    from meddiffusers.training.segmentation_data import held_out_for
+    from meddiffusers.datasets.labelled_config import held_out_for
+    from meddiffusers.evaluation.anomaly.baselines import run_threshold, run_unguided
+    from meddiffusers.evaluation.anomaly.report import anomaly_metrics, evaluate_anomaly
+    from meddiffusers.evaluation.anomaly.result import run_anomaly
 
     pipeline = anomaly_pipeline(repository, revision)
     rows = held_out_for(pipeline, data, ["lesion"], image_column=image_column, mask_column=mask_column)

@@ -1,9 +1,11 @@
-"""What the commands print with."""
+"""What the commands share: output, the arguments that name a repository, and its pipeline."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated, TypeVar
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -18,3 +20,20 @@ def table(header: Sequence[str], *rows: Sequence[str]) -> Table:
     for row in rows:
         grid.add_row(*row)
     return grid
+
+
+Repository = Annotated[str, typer.Argument(help="A folder, or a repository id on the Hub.")]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")]
+Kind = TypeVar("Kind")
+
+
+def pipeline_of(repository: str, revision: str | None, kind: type[Kind] | tuple[type[Kind], ...]) -> Kind:
+    """The repository's pipeline; ValueError where it is of another kind than this, or one of these."""
+    from meddiffusers.hub.load import load
+
+    pipeline = load(repository, revision=revision)
+    if not isinstance(pipeline, kind):
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        names = [f"{'an' if each.__name__[0] in 'AEIOU' else 'a'} {each.__name__}" for each in kinds]
+        raise ValueError(f"{repository} holds a {type(pipeline).__name__}; this command takes {' or '.join(names)}.")
+    return pipeline

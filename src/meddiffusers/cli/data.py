@@ -32,7 +32,7 @@ def inspect(
 ) -> None:
     """Show geometry, intensities, labels and faults of scans, and draw them; exit status 1 if there are faults."""
     from meddiffusers.data.inspection import label_names, with_folder_faults
-    from meddiffusers.data.scan_search import find_scans
+    from meddiffusers.data.io.scan_search import find_scans
 
     path = path.resolve()
     paths = find_scans(path)
@@ -90,7 +90,7 @@ def phantom(
     from rich.progress import track
 
     from meddiffusers.data import layouts
-    from meddiffusers.data.brain_phantom import population
+    from meddiffusers.data.phantoms.brain import population
 
     first = seed * n + 1 if layout == "camus" else 1  # a heart's number is its seed
     last = first + n - 1

@@ -9,9 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from meddiffusers.cli.console import console
+from meddiffusers.cli.console import Repository, Revision, console
 from meddiffusers.cli.latent_diffusion import latent_diffusion_pipeline, slices_like, volumes_like
-from meddiffusers.cli.repositories import Repository, Revision
 
 
 def generate(
@@ -73,7 +72,7 @@ def generate(
 
 
 def _source(table: Path, as_rows: bool, names: Sequence[str]) -> Any:
-    from meddiffusers.data.sets.tables import read_table
+    from meddiffusers.datasets.public.tables import read_table
     from meddiffusers.generation.covariates import JointDistribution, TableRows
 
     if not names:
@@ -86,9 +85,9 @@ def _source(table: Path, as_rows: bool, names: Sequence[str]) -> Any:
 
 
 def _masks(data: str, pipeline: Any, count: int) -> Any:
-    from meddiffusers.evaluation.latent_diffusion_run import first_masks
+    from meddiffusers.datasets.labelled_config import to_train_on
+    from meddiffusers.evaluation.generation.run import first_masks
     from meddiffusers.generation.label_maps import ENDS, LabelMaps, size_of
-    from meddiffusers.training.segmentation_data import to_train_on
 
     if not pipeline.unet.mask_labels:
         raise ValueError("The model is told no label maps; leave --masks out.")
@@ -99,10 +98,10 @@ def _masks(data: str, pipeline: Any, count: int) -> Any:
 
 
 def _gate(known: str, pipeline: Any) -> Any:
-    from meddiffusers.data.segmentation_slices import INTENSITY_SCALE
-    from meddiffusers.generation.gate import Gate
-    from meddiffusers.training.segmentation_data import to_train_on
-    from meddiffusers.training.volume_data import load_volume_data
+    from meddiffusers.datasets.labelled_config import to_train_on
+    from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE
+    from meddiffusers.datasets.volume_config import load_volume_data
+    from meddiffusers.generation.quality_filter import Gate
 
     pictures = pipeline.unet.config["spatial_dims"] == 2
     rows = (

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from meddiffusers.cli.console import console, table
-from meddiffusers.cli.repositories import Repository, Revision, pipeline_of
+from meddiffusers.cli.console import Repository, Revision, console, pipeline_of, table
 
 if TYPE_CHECKING:
+    from meddiffusers.datasets.labelled_config import SegmentationDataConfig
+    from meddiffusers.datasets.volume_config import VolumeDataConfig
     from meddiffusers.evaluation.report import Report
-    from meddiffusers.training.segmentation_data import SegmentationDataConfig
-    from meddiffusers.training.volume_data import VolumeDataConfig
 
 
 def evaluate_ldm(
@@ -76,8 +75,8 @@ def latent_diffusion_pipeline(repository: str, revision: str | None) -> Any:
 
 def volumes_like(pipeline: Any, data: str, data_table: Path | None = None) -> VolumeDataConfig:
     """A data set's volumes on the voxels that the pipeline draws, with the covariates that it takes."""
+    from meddiffusers.datasets.volume_config import VolumeDataConfig
     from meddiffusers.generation.label_maps import size_of
-    from meddiffusers.training.volume_data import VolumeDataConfig
 
     return VolumeDataConfig(
         dataset_name=data,
@@ -91,8 +90,8 @@ def volumes_like(pipeline: Any, data: str, data_table: Path | None = None) -> Vo
 
 def slices_like(pipeline: Any, data: str) -> SegmentationDataConfig:
     """A data set's slices and label maps as the pipeline takes them; of phantoms as many as it was trained on."""
+    from meddiffusers.datasets.labelled_config import SegmentationDataConfig, whereabouts
     from meddiffusers.generation.label_maps import size_of
-    from meddiffusers.training.segmentation_data import SegmentationDataConfig, whereabouts
 
     return SegmentationDataConfig(
         **whereabouts(data),
@@ -117,12 +116,12 @@ def _of_volumes(
 ) -> Report:
     import torch
 
-    from meddiffusers.evaluation.autoencoder_report import reconstructed
-    from meddiffusers.evaluation.generation_report import pictures_of
-    from meddiffusers.evaluation.latent_diffusion_run import covariates_of, drawn_volumes
-    from meddiffusers.evaluation.volume_report import evaluate_volumes
-    from meddiffusers.models.picture_reader import PictureReader
-    from meddiffusers.training.volume_data import load_volume_data
+    from meddiffusers.datasets.rows import pictures_of
+    from meddiffusers.datasets.volume_config import load_volume_data
+    from meddiffusers.evaluation.generation.autoencoder import reconstructed
+    from meddiffusers.evaluation.generation.run import covariates_of, drawn_volumes
+    from meddiffusers.evaluation.generation.volumes import evaluate_volumes
+    from meddiffusers.models.slice_attribute_predictor import PictureReader
 
     splits = load_volume_data(volumes_like(pipeline, data, data_table))
     rows = splits["test"].select(range(min(max_samples, len(splits["test"]))))
@@ -146,12 +145,12 @@ def _of_masks(
 ) -> Report:
     import torch
 
-    from meddiffusers.evaluation.autoencoder_report import reconstructed
-    from meddiffusers.evaluation.generation_report import pictures_of
-    from meddiffusers.evaluation.latent_diffusion_run import drawn_slices, first_masks
-    from meddiffusers.evaluation.mask_report import evaluate_masks
+    from meddiffusers.datasets.labelled_config import load_segmentation_data
+    from meddiffusers.datasets.rows import pictures_of
+    from meddiffusers.evaluation.generation.autoencoder import reconstructed
+    from meddiffusers.evaluation.generation.mask_fidelity import evaluate_masks
+    from meddiffusers.evaluation.generation.run import drawn_slices, first_masks
     from meddiffusers.hub.load import load
-    from meddiffusers.training.segmentation_data import load_segmentation_data
 
     judge: Any = load(segmenter)
     judge.set_progress_bar_config(disable=True)

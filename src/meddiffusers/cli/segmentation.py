@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from meddiffusers.cli.console import console, table
-from meddiffusers.cli.repositories import Repository, Revision, pipeline_of
+from meddiffusers.cli.console import Repository, Revision, console, pipeline_of, table
 
 if TYPE_CHECKING:
     from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
@@ -36,7 +35,7 @@ def segment(
 
     from meddiffusers.data.io import write
     from meddiffusers.data.io.png_panel import write_panel
-    from meddiffusers.data.subject import read_subject
+    from meddiffusers.data.preprocessing.subject import read_subject
 
     pipeline = segmentation_pipeline(repository, revision, lora)
     scan = read_subject({sequence: subject} if sequence else subject, pipeline.sequences)
@@ -75,9 +74,9 @@ def evaluate_segmentation(
     revision: Revision = None,
 ) -> None:
     """Overlap, calibration, uncertainty and the ensemble's spread on held-out pictures, with 95 % intervals."""
-    from meddiffusers.evaluation.segmentation_report import evaluate_segmentation
-    from meddiffusers.evaluation.segmentation_run import run_segmentation
-    from meddiffusers.training.segmentation_data import held_out_for
+    from meddiffusers.datasets.labelled_config import held_out_for
+    from meddiffusers.evaluation.segmentation.report import evaluate_segmentation
+    from meddiffusers.evaluation.segmentation.run import run_segmentation
 
     pipeline = segmentation_pipeline(repository, revision, lora)
     labels = list(pipeline.id2label.values())[1:]

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from meddiffusers.cli.console import console, table
-from meddiffusers.cli.repositories import Repository, Revision, pipeline_of
+from meddiffusers.cli.console import Repository, Revision, console, pipeline_of, table
 
 LABELLED = "patient*_[24]CH*sequence_gt.*"  # of a CAMUS patient's folder
 
@@ -24,11 +23,11 @@ def repair(
     """Repair a segmented left ventricle over time: labels 1 cavity, 2 wall, 3 left atrium."""
     from meddiffusers.data.io import read, write
     from meddiffusers.data.modalities import LABELS
-    from meddiffusers.evaluation.results import write_json
-    from meddiffusers.evaluation.temporal_pictures import curves, film, frames_panel
-    from meddiffusers.evaluation.temporal_result import repair_facts
+    from meddiffusers.evaluation.cardiac.figures import curves, film, frames_panel
+    from meddiffusers.evaluation.cardiac.result import repair_facts
     from meddiffusers.pipelines.meddiffusers_heart_scans_v1 import frames_of
     from meddiffusers.pipelines.temporal_consistency_pipeline import TemporalConsistencyPipeline
+    from meddiffusers.utils.atomic import write_json
 
     pipeline: Any = pipeline_of(repository, revision, TemporalConsistencyPipeline)
     paths = sorted(sequence.glob(LABELLED)) if sequence.is_dir() else [sequence]
@@ -68,7 +67,7 @@ def evaluate_temporal(
     revision: Revision = None,
 ) -> None:
     """Errors put into true label maps, and what is left of them: beside smoothing, the paper's method among it."""
-    from meddiffusers.evaluation.temporal_run import evaluate_repair
+    from meddiffusers.evaluation.cardiac.run import evaluate_repair
     from meddiffusers.pipelines.temporal_consistency_pipeline import TemporalConsistencyPipeline
 
     pipeline: Any = pipeline_of(repository, revision, TemporalConsistencyPipeline)
@@ -84,7 +83,7 @@ def evaluate_temporal(
 
 def _figures(results: dict[str, Any]) -> list[tuple[str, ...]]:
     """A row for each sequence."""
-    from meddiffusers.data.heart_volumes import key_frames
+    from meddiffusers.datasets.cardiac_volumes import key_frames
     from meddiffusers.pipelines.meddiffusers_heart_shapes_v1 import area_length_volumes
 
     title = ("sequence", "frames", "drawn anew", "tidied", "inconsistent", "invalid", "ED, ES", "EF, %")
@@ -108,7 +107,7 @@ def _figures(results: dict[str, Any]) -> list[tuple[str, ...]]:
 
 def _biplane(scans: dict[str, Any], results: dict[str, Any]) -> tuple[float, float] | None:
     """Ejection fractions before and after, in percent, where there are both views with as many frames."""
-    from meddiffusers.data.heart_volumes import biplane_volumes
+    from meddiffusers.datasets.cardiac_volumes import biplane_volumes
     from meddiffusers.pipelines.meddiffusers_heart_scans_v1 import frames_of, spacing_of
     from meddiffusers.pipelines.meddiffusers_heart_shapes_v1 import ejection_fraction
 

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from meddiffusers.cli.console import console, table
-from meddiffusers.cli.repositories import Repository, Revision, pipeline_of
+from meddiffusers.cli.console import Repository, Revision, console, pipeline_of, table
 
 Steps = Annotated[int, typer.Option(min=1, help="Of the scheduler.")]
 Scale = Annotated[float, typer.Option(min=1, help="Guidance scale; 1: none.")]
@@ -30,7 +29,7 @@ def draw(
     """Draw MR slices of a text: slice-N.nii.gz, and all of them in panel.png."""
     import torch
 
-    from meddiffusers.evaluation.panels import panel
+    from meddiffusers.evaluation.figures.panels import panel
 
     pipeline = _text_to_mr(repository, revision, lora)
     generators = [torch.Generator().manual_seed(seed + number) for number in range(count)]
@@ -69,10 +68,10 @@ def evaluate_text_to_mr(
     revision: Revision = None,
 ) -> None:
     """Likeness, memory, and whether pictures show what was asked for, on prompts of held-out slices."""
-    from meddiffusers.data.brain_phantom.contrasts import SEQUENCES
-    from meddiffusers.evaluation.text_to_mr_report import evaluate_text_to_mr
-    from meddiffusers.models.picture_reader import PictureReader
-    from meddiffusers.training.text_data import TextDataConfig, load_text_data
+    from meddiffusers.data.phantoms.brain.contrasts import SEQUENCES
+    from meddiffusers.datasets.captioned_config import TextDataConfig, load_text_data
+    from meddiffusers.evaluation.text_to_mr.report import evaluate_text_to_mr
+    from meddiffusers.models.slice_attribute_predictor import PictureReader
 
     pipeline = _text_to_mr(repository, revision, lora)
     judge = PictureReader.from_pretrained(reader).eval()

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from meddiffusers.data.io.faults import UnreadableError, decoding
+from meddiffusers.data.io.library_errors import UnreadableError, decoding
 
 
 def load_checkpoint(path: str | Path, within: str | None = None) -> dict[str, torch.Tensor]:

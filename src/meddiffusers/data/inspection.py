@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from meddiffusers.data.intensities import foreground_window
 from meddiffusers.data.io import read
+from meddiffusers.data.io.scan_search import format_of
+from meddiffusers.data.preprocessing.intensities import foreground_window
 from meddiffusers.data.regions import REGIONS, region_volumes
 from meddiffusers.data.scan import Scan
-from meddiffusers.data.scan_search import format_of
 
 MANY = 4  # labels beyond which a map is taken for one of brain regions, where all its labels are known as such
 

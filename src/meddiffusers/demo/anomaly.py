@@ -10,14 +10,14 @@ import numpy as np
 import PIL.Image
 import torch
 
-from meddiffusers.data.brain_phantom.subject import BrainPhantom
 from meddiffusers.data.io import read
+from meddiffusers.data.phantoms.brain.phantom import BrainPhantom
+from meddiffusers.data.preprocessing.slices import slices
 from meddiffusers.data.scan import Scan
-from meddiffusers.data.segmentation_slices import INTENSITY_SCALE, stored
-from meddiffusers.data.slices import slices
+from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, stored
 from meddiffusers.demo.outlines import outlined, spread_over
 from meddiffusers.demo.page import Section
-from meddiffusers.evaluation.panels import panel
+from meddiffusers.evaluation.figures.panels import panel
 from meddiffusers.hub.load import load
 
 REPOSITORY, REAL = "anomaly-ddim-brain", "tumour_1"

@@ -11,13 +11,13 @@ import numpy as np
 import PIL.Image
 import torch
 
-from meddiffusers.data.brain_phantom.person import likely_person
+from meddiffusers.data.phantoms.brain.demographics import likely_person
 from meddiffusers.demo.page import Section
-from meddiffusers.evaluation.panels import panel
-from meddiffusers.evaluation.volume_reading import CovariateReading, read_volumes
-from meddiffusers.evaluation.volume_slices import PLANES, plane_slices
+from meddiffusers.evaluation.figures.orthogonal_slices import PLANES, plane_slices
+from meddiffusers.evaluation.figures.panels import panel
+from meddiffusers.evaluation.generation.volume_attributes import CovariateReading, read_volumes
 from meddiffusers.hub.load import load
-from meddiffusers.models.picture_reader import PictureReader
+from meddiffusers.models.slice_attribute_predictor import PictureReader
 
 REPOSITORY, READER = "ldm-brain-3d", "picture-reader-brain"
 AGES = (20, 35, 50, 65, 80)

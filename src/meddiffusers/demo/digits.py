@@ -11,10 +11,10 @@ import PIL.Image
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
-from meddiffusers.data.digit_attributes import DIGIT_ATTRIBUTES, measure_digits
-from meddiffusers.data.digits import digits
+from meddiffusers.datasets.digit_attributes import DIGIT_ATTRIBUTES, measure_digits
+from meddiffusers.datasets.digits import digits
 from meddiffusers.demo.page import Section
-from meddiffusers.evaluation.panels import panel
+from meddiffusers.evaluation.figures.panels import panel
 
 CHECKPOINT = "ar-vae-mnist"
 THICKNESS, SLANT = (2.4, 2.8, 3.2), (-0.2, 0.1, 0.4)  # px, rad

@@ -11,14 +11,14 @@ from scipy import ndimage
 from skimage.draw import polygon2mask
 from skimage.filters import threshold_otsu
 
-from meddiffusers.data.cardiac_phantom import CardiacPhantom, corrupted
-from meddiffusers.data.cardiac_phantom.phantom import SPACING
 from meddiffusers.data.io import read
+from meddiffusers.data.phantoms.cardiac import CardiacPhantom, corrupted
+from meddiffusers.data.phantoms.cardiac.phantom import SPACING
 from meddiffusers.demo.outlines import outlined
 from meddiffusers.demo.page import Section
-from meddiffusers.evaluation.panels import panel
-from meddiffusers.evaluation.temporal_pictures import curves, frames_panel
-from meddiffusers.evaluation.temporal_report import dice
+from meddiffusers.evaluation.cardiac.figures import curves, frames_panel
+from meddiffusers.evaluation.cardiac.report import dice
+from meddiffusers.evaluation.figures.panels import panel
 from meddiffusers.hub.load import load
 
 REPOSITORY = "ar-vae-cardiac"

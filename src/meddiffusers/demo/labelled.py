@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from scipy.ndimage import binary_dilation
 
-from meddiffusers.data.brain_phantom.subject import BrainPhantom
-from meddiffusers.data.segmentation_slices import label_ids
-from meddiffusers.data.slices import slices
+from meddiffusers.data.phantoms.brain.phantom import BrainPhantom
+from meddiffusers.data.preprocessing.slices import slices
+from meddiffusers.datasets.labelled_slices import label_ids
 from meddiffusers.demo.page import Section
-from meddiffusers.evaluation.latent_diffusion_run import drawn_slices
-from meddiffusers.evaluation.overlap import overlap
-from meddiffusers.evaluation.panels import panel
+from meddiffusers.evaluation.figures.panels import panel
+from meddiffusers.evaluation.generation.run import drawn_slices
+from meddiffusers.evaluation.metrics.overlap import overlap
 from meddiffusers.generation.label_maps import size_of
 from meddiffusers.hub.load import load
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import PIL.Image
 
-from meddiffusers.evaluation.results import hardware, write_json, write_text
+from meddiffusers.evaluation.results import hardware
+from meddiffusers.utils.atomic import write_json, write_text
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1b1f24; }

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from meddiffusers.data.brain_phantom.subject import BrainPhantom
-from meddiffusers.data.cardiac_phantom.phantom import CardiacPhantom
 from meddiffusers.data.io import read
+from meddiffusers.data.phantoms.brain.phantom import BrainPhantom
+from meddiffusers.data.phantoms.cardiac.phantom import CardiacPhantom
+from meddiffusers.data.preprocessing.slices import slices
 from meddiffusers.data.regions import LATERAL_VENTRICLES
 from meddiffusers.data.scan import Scan
-from meddiffusers.data.slices import slices
 from meddiffusers.demo.outlines import outlined, spread_over
 from meddiffusers.demo.page import Section
-from meddiffusers.evaluation.panels import panel
+from meddiffusers.evaluation.figures.panels import panel
 
 TUMOURS = ("tumour_1", "tumour_2")
 COUNT = 6  # pictures in a row

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from meddiffusers.data.brain_phantom.subject import BrainPhantom
 from meddiffusers.data.io import read
+from meddiffusers.data.phantoms.brain.phantom import BrainPhantom
+from meddiffusers.data.preprocessing.slices import slices
 from meddiffusers.data.scan import Scan, stacked
-from meddiffusers.data.slices import slices
 from meddiffusers.demo.outlines import outlined, spread_over
 from meddiffusers.demo.page import Section
-from meddiffusers.evaluation.panels import panel
+from meddiffusers.evaluation.figures.panels import panel
 from meddiffusers.hub.load import load
 
 REPOSITORY = "seg-ddpm-brain"

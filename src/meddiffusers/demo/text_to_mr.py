@@ -13,12 +13,12 @@ import torch
 
 from meddiffusers.data.prompts import SliceFacts, write_prompt
 from meddiffusers.data.regions import LATERAL_VENTRICLES
-from meddiffusers.data.text_slices import facts_of, phantom_text_slices
+from meddiffusers.datasets.captioned_slices import facts_of, phantom_text_slices
 from meddiffusers.demo.page import Section
-from meddiffusers.evaluation.faithfulness import read_pictures
-from meddiffusers.evaluation.panels import panel
+from meddiffusers.evaluation.figures.panels import panel
+from meddiffusers.evaluation.text_to_mr.prompt_fidelity import read_pictures
 from meddiffusers.hub.load import load
-from meddiffusers.models.picture_reader import PictureReader
+from meddiffusers.models.slice_attribute_predictor import PictureReader
 
 REPOSITORY, READER, ADAPTER = "text-to-mr-brain", "picture-reader-brain", "lora-lowfield"
 PERSON, HEIGHT = 9001, 12.0  # seed of a phantom that no training has seen; mm, at which its ventricles are cut

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from meddiffusers.evaluation.results import Metric, write_json
+from meddiffusers.evaluation.results import Metric
+from meddiffusers.utils.atomic import write_json
 
 
 @dataclass(frozen=True)

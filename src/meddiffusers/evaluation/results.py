@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import operator
 import os
 import platform
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from meddiffusers.utils.atomic import write_json
 
 _HOLDS = {"<=": operator.le, ">=": operator.ge, "==": operator.eq}
 
@@ -93,18 +94,6 @@ def write_results(
     write_json(path, result)
     print("\n".join(map(str, bars)), f"→ {path}", sep="\n")
     return path
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON, whole or not at all."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write under a temporary name, then rename, so that a reader never sees half a file."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def _cpu_name() -> str:

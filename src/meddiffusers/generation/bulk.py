@@ -17,11 +17,12 @@ import torch
 from accelerate import PartialState
 from tqdm.auto import tqdm
 
-from meddiffusers.evaluation.results import hardware, write_json, write_text
+from meddiffusers.evaluation.results import hardware
 from meddiffusers.generation.covariates import CovariateSource
-from meddiffusers.generation.gate import Gate
 from meddiffusers.generation.label_maps import LabelMaps, label_image
+from meddiffusers.generation.quality_filter import Gate
 from meddiffusers.generation.shards import Shards
+from meddiffusers.utils.atomic import write_json, write_text
 
 PLAN, CARD = "generation.json", "README.md"
 PATIENCE, PAUSE = 3600.0, 1.0  # seconds that the first process waits for a shard of another's, and looks again

@@ -12,9 +12,9 @@ import nibabel
 import numpy as np
 
 from meddiffusers.data.io import read
-from meddiffusers.data.resampling import moved, reorientation
+from meddiffusers.data.preprocessing.resampling import moved, reorientation
+from meddiffusers.data.preprocessing.slices import slices
 from meddiffusers.data.scan import Scan
-from meddiffusers.data.slices import slices
 
 ENDS = (".nii", ".nii.gz")
 SAME_SPACING = 1e-2  # mm, of voxels that are as long

@@ -14,7 +14,7 @@ from typing import Any
 import datasets
 from pyarrow import parquet
 
-from meddiffusers.data.io.replacing import replacing
+from meddiffusers.utils.atomic import replacing
 
 
 @dataclass(frozen=True)

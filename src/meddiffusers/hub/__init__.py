@@ -1,6 +1,6 @@
 """Repositories on disk and on the Hub: check, load, write, publish."""
 
-from meddiffusers.hub.faults import RepositoryError
+from meddiffusers.hub.checks import RepositoryError
 from meddiffusers.hub.load import load
 from meddiffusers.hub.publish import publish, write_repository
 

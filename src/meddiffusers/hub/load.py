@@ -9,7 +9,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
-from meddiffusers.hub.faults import PICKLES, RepositoryError, repository_faults
+from meddiffusers.hub.checks import PICKLES, RepositoryError, repository_faults
 
 
 def load(

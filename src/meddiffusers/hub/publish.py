@@ -18,7 +18,7 @@ from huggingface_hub import HfApi, ModelCard
 
 from meddiffusers.evaluation.report import Report
 from meddiffusers.hub.card import Facts, card_faults, write_card
-from meddiffusers.hub.faults import (
+from meddiffusers.hub.checks import (
     ADAPTER,
     RepositoryError,
     adapter_faults,

@@ -1,12 +1,12 @@
 """The training engine: one loop on accelerate that every task uses and that knows none of them."""
 
-from meddiffusers.training.config import TrainingConfig
-from meddiffusers.training.distributed import gather_with_gradient
-from meddiffusers.training.engine import TrainingResult, train
-from meddiffusers.training.fields import Range, check_fields
-from meddiffusers.training.parsing import parse_config
-from meddiffusers.training.randomness import BatchRandom
-from meddiffusers.training.task import Batch, MapDataset, Task, Validation
+from meddiffusers.training.engine.config import TrainingConfig
+from meddiffusers.training.engine.distributed import gather_with_gradient
+from meddiffusers.training.engine.loop import TrainingResult, train
+from meddiffusers.training.engine.parsing import parse_config
+from meddiffusers.training.engine.randomness import BatchRandom
+from meddiffusers.training.engine.task import Batch, MapDataset, Task, Validation
+from meddiffusers.utils.settings import Range, check_fields
 
 __all__ = [
     "Batch",

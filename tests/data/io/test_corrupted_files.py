@@ -5,7 +5,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from data.io.corrupted_files import corrupted_files
+from helpers.corrupted_files import corrupted_files
 
 from meddiffusers.data.io import read
 

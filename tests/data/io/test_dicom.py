@@ -9,7 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK
-from data.io.dicom_series import LPS, write_series
+from helpers.dicom_series import LPS, write_series
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 

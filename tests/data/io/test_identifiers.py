@@ -8,7 +8,7 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
-from data.io.dicom_series import LPS, PATIENT, write_series
+from helpers.dicom_series import LPS, PATIENT, write_series
 
 from meddiffusers.data.io import read, write
 from meddiffusers.data.scan import Scan

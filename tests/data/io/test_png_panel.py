@@ -12,8 +12,8 @@ import pytest
 from meddiffusers.data.io import png_panel, read, write
 from meddiffusers.data.io.label_colours import label_colour
 from meddiffusers.data.io.png_panel import CAPTION, GAP, SIDE, scan_panel
+from meddiffusers.data.preprocessing.slices import Plane, slices
 from meddiffusers.data.scan import Scan
-from meddiffusers.data.slices import Plane, slices
 
 SCANS = Path(__file__).parents[3] / "examples" / "scans"
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from data.layouts.small_cases import files_below
+from helpers.small_cases import files_below
 
-from meddiffusers.data.cardiac_phantom import CardiacPhantom
 from meddiffusers.data.layouts.camus import write_camus
+from meddiffusers.data.phantoms.cardiac import CardiacPhantom
 
 SMALL = {"frames": 5, "shape": (40, 32), "spacing": 4.0}
 

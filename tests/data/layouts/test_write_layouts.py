@@ -10,13 +10,13 @@ import nibabel
 import numpy as np
 import pytest
 import xlrd
-from data.layouts.small_cases import AFFINE, REGION_IDS, files_below, small_case
+from helpers.small_cases import AFFINE, REGION_IDS, files_below, small_case
 
 from meddiffusers.data.case import Case
 from meddiffusers.data.layouts import write_brats, write_ibsr, write_ixi, write_oasis1, write_own
 from meddiffusers.data.layouts.folders import tissues
 from meddiffusers.data.scan import Scan
-from meddiffusers.data.sets.scans import load_scans
+from meddiffusers.datasets.public.scans import load_scans
 
 WRITERS = [write_brats, write_ibsr, write_ixi, write_oasis1, write_own]
 Writer = Callable[..., Path]

@@ -19,7 +19,7 @@ from meddiffusers.data.io.dicom_files import KIND, datasets_in
 from meddiffusers.data.io.dicom_frames import Frame, frames_in
 from meddiffusers.data.io.dicom_seg import SEGMENTATIONS, read_segmentation
 from meddiffusers.data.io.dicom_volume import affine_of, check_frames, slice_order, values_of
-from meddiffusers.data.io.faults import UnreadableError, decoding, scan_read
+from meddiffusers.data.io.library_errors import UnreadableError, decoding, scan_read
 from meddiffusers.data.modalities import modality_in
 from meddiffusers.data.scan import Scan
 

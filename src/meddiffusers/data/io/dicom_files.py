@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from meddiffusers.data.io.faults import UnreadableError, decoding
-from meddiffusers.data.optional import optional_import
+from meddiffusers.data.io.library_errors import UnreadableError, decoding
+from meddiffusers.utils.optional import optional_import
 
 KIND = "a DICOM image"
 SUFFIXES = (".dcm", ".dicom", ".ima")

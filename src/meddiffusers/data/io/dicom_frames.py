@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from meddiffusers.data.io.faults import UnreadableError
-from meddiffusers.data.optional import optional_import
+from meddiffusers.data.io.library_errors import UnreadableError
+from meddiffusers.utils.optional import optional_import
 
 LARGEST_RATIO = 10_000  # of pixels to their compressed bytes, of nearly empty pictures
 UNPLACED = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # columns to the left, rows to the back

@@ -18,12 +18,12 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from meddiffusers.data.io.dicom_files import datasets_in
 from meddiffusers.data.io.dicom_frames import check_size, frames_in
 from meddiffusers.data.io.dicom_volume import LPS_TO_RAS, UNEVEN, affine_of, slice_order
-from meddiffusers.data.io.faults import UnreadableError, decoding, scan_read
 from meddiffusers.data.io.label_colours import label_colour
-from meddiffusers.data.io.replacing import replacing
+from meddiffusers.data.io.library_errors import UnreadableError, decoding, scan_read
 from meddiffusers.data.modalities import LABELS
-from meddiffusers.data.optional import optional_import
 from meddiffusers.data.scan import Scan
+from meddiffusers.utils.atomic import replacing
+from meddiffusers.utils.optional import optional_import
 
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 SAME_GRID = 1e-2  # mm

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from meddiffusers.data.io.dicom_frames import Frame
-from meddiffusers.data.io.faults import UnreadableError
+from meddiffusers.data.io.library_errors import UnreadableError
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 UNEVEN = 0.02  # of the median gap: scanners round positions to 0.1 mm, or gaps of 7 mm to 6.96 and 7.07

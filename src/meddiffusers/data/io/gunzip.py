@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from isal import isal_zlib
 
-from meddiffusers.data.io.faults import UnreadableError
+from meddiffusers.data.io.library_errors import UnreadableError
 
 MAGIC = b"\x1f\x8b"
 LARGEST_RATIO = 1032  # deflate cannot pack more bytes into one

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from meddiffusers.data.io.faults import UnreadableError, decoding, scan_read
 from meddiffusers.data.io.itk_header import stored_voxels
-from meddiffusers.data.io.replacing import replacing
-from meddiffusers.data.optional import optional_import
+from meddiffusers.data.io.library_errors import UnreadableError, decoding, scan_read
 from meddiffusers.data.scan import Scan
+from meddiffusers.utils.atomic import replacing
+from meddiffusers.utils.optional import optional_import
 
 KIND = "an NRRD or MetaImage file"
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from meddiffusers.data.io.faults import UnreadableError
 from meddiffusers.data.io.gunzip import LARGEST_RATIO, exact, unpacked
+from meddiffusers.data.io.library_errors import UnreadableError
 
 LONGEST_HEADER = 1 << 16
 _WHOLE = ("CHAR", "SHORT", "INT", "LONG", "LONG_LONG")

@@ -23,10 +23,10 @@ from nibabel.spm2analyze import Spm2AnalyzeHeader, Spm2AnalyzeImage
 from nibabel.volumeutils import apply_read_scaling
 from numpy.lib.recfunctions import structured_to_unstructured
 
-from meddiffusers.data.io.faults import UnreadableError, decoding, scan_read
 from meddiffusers.data.io.gunzip import beginning, whole
-from meddiffusers.data.io.replacing import replacing
+from meddiffusers.data.io.library_errors import UnreadableError, decoding, scan_read
 from meddiffusers.data.scan import Scan
+from meddiffusers.utils.atomic import replacing
 
 KIND = "a NIfTI or Analyze image"
 HEADERS = (Nifti1Header, Nifti1PairHeader, Nifti2Header, Nifti2PairHeader)

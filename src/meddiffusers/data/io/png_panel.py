@@ -16,8 +16,8 @@ from nibabel.orientations import apply_orientation, io_orientation
 from PIL import Image, ImageDraw
 
 from meddiffusers.data.io.label_colours import label_colour
-from meddiffusers.data.io.replacing import replacing
 from meddiffusers.data.scan import Scan
+from meddiffusers.utils.atomic import replacing
 
 SIDE = 240  # pixels of the longest edge of a volume
 CAPTION = 16

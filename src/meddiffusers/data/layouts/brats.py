@@ -9,8 +9,8 @@ import numpy as np
 
 from meddiffusers.data.case import Case
 from meddiffusers.data.io import write
-from meddiffusers.data.io.replacing import replacing
 from meddiffusers.data.layouts.folders import needed, new_folder, on_one_grid, write_csv
+from meddiffusers.utils.atomic import replacing
 
 SEQUENCES = ("t1", "t1ce", "t2", "flair")
 LABELS = (1, 2, 4)

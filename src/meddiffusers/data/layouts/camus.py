@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from meddiffusers.data.cardiac_phantom import CardiacPhantom
-from meddiffusers.data.cardiac_phantom.heart import VIEWS
-from meddiffusers.data.cardiac_phantom.phantom import SHAPE, SPACING
 from meddiffusers.data.io import write
-from meddiffusers.data.io.replacing import replacing
 from meddiffusers.data.layouts.folders import new_folder
 from meddiffusers.data.modalities import LABELS
+from meddiffusers.data.phantoms.cardiac import CardiacPhantom
+from meddiffusers.data.phantoms.cardiac.heart import VIEWS
+from meddiffusers.data.phantoms.cardiac.phantom import SHAPE, SPACING
 from meddiffusers.data.scan import Scan
+from meddiffusers.utils.atomic import replacing
 
 ENDINGS = (".nii.gz", ".mhd")
 _FOLDS = 10

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from meddiffusers.data.case import Case
-from meddiffusers.data.io.replacing import replacing
 from meddiffusers.data.regions import CEREBROSPINAL_FLUID, VENTRICLES
 from meddiffusers.data.scan import Scan, stacked
+from meddiffusers.utils.atomic import replacing
 
 # Of IBSR's and FSL's three tissues; all other regions are grey matter.
 FLUID, GREY, WHITE = 1, 2, 3

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from meddiffusers.data.case import Case
 from meddiffusers.data.io import write
-from meddiffusers.data.io.replacing import replacing
 from meddiffusers.data.layouts.folders import needed, new_folder, on_one_grid, tissues
+from meddiffusers.utils.atomic import replacing
 
 
 def write_ibsr(cases: Iterable[Case], folder: str | Path) -> Path:

@@ -8,9 +8,9 @@ from typing import Any
 
 from meddiffusers.data.case import Case
 from meddiffusers.data.io import write
-from meddiffusers.data.io.replacing import replacing
 from meddiffusers.data.layouts.folders import needed, new_folder
-from meddiffusers.data.optional import optional_import
+from meddiffusers.utils.atomic import replacing
+from meddiffusers.utils.optional import optional_import
 
 COLUMNS = (
     "IXI_ID", "SEX_ID (1=m, 2=f)", "HEIGHT", "WEIGHT", "ETHNIC_ID", "MARITAL_ID", "OCCUPATION_ID", "QUALIFICATION_ID",

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from meddiffusers.data.case import Case
 from meddiffusers.data.io import write
-from meddiffusers.data.io.replacing import replacing
 from meddiffusers.data.layouts.folders import new_folder, on_one_grid, write_csv
+from meddiffusers.utils.atomic import replacing
 
 TABLE = "scans.csv"
 COLUMNS = ("file_name", "labels_file_name", "subject", "modality", "sex", "age")

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from meddiffusers.data.modalities import MODALITIES
+from meddiffusers.data.preprocessing.slices import Plane, slices
 from meddiffusers.data.regions import MIRRORED, REGIONS, region_volumes
 from meddiffusers.data.scan import Scan
-from meddiffusers.data.slices import Plane, slices
 
 PLANES = ("axial", "coronal", "sagittal")
 SEXES = ("F", "M")

@@ -1,0 +1,85 @@
+"""`meddiffusers info`, `publish` and `card`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from meddiffusers.cli.console import Repository, Revision, console, table
+
+
+def publish(
+    folder: Annotated[Path, typer.Argument(help="A repository, as training or `card write` leaves it.")],
+    repo_id: Annotated[str, typer.Argument(help="Where on the Hub: owner/name.")],
+    card: Annotated[Path | None, typer.Option(help="Another card than the folder's README.md.")] = None,
+    private: Annotated[bool, typer.Option(help="Make the repository private.")] = False,
+    tag: Annotated[str | None, typer.Option(help="Tag the commit.")] = None,
+) -> None:
+    """Check a repository and push it to the Hub."""
+    from meddiffusers.hub.publish import publish as push
+
+    console.print(f"Published: {push(folder, repo_id, card=card, private=private, tag=tag)}")
+
+
+def card_lint(repository: Repository, revision: Revision = None) -> None:
+    """List the holes of a repository's model card; exit status 1 if there are any."""
+    from meddiffusers.hub.card import card_faults
+    from meddiffusers.hub.load import local_folder
+
+    folder = local_folder(repository, revision=revision)
+    readme = folder / "README.md"
+    faults = card_faults(readme.read_text(encoding="utf-8"), folder) if readme.is_file() else ["There is no README.md."]
+    for fault in faults:
+        console.print(f"- {fault}")
+    console.print(f"{len(faults)} fault(s) in the card of {repository}.")
+    raise typer.Exit(bool(faults))
+
+
+def card_write(
+    runs: Annotated[list[Path], typer.Argument(help="Training runs of one recipe; the first is the one to publish.")],
+    facts: Annotated[Path, typer.Option(help="YAML of facts, see model_cards/.")],
+    output: Annotated[Path, typer.Option(help="Folder of the repository to write.")],
+    dtype: Annotated[
+        Literal["float32", "float16", "bfloat16"], typer.Option(help="What the weights are stored in.")
+    ] = "float32",
+) -> None:
+    """Write a whole repository from training runs: the first run's weights, figures with their spread over all runs."""
+    import torch
+
+    from meddiffusers.evaluation.report import Report
+    from meddiffusers.hub.card import Facts
+    from meddiffusers.hub.load import load
+    from meddiffusers.hub.publish import write_repository
+
+    report, *others = [Report.read(run) for run in runs]
+    kept = (
+        {"text_encoder": torch.float32} if (runs[0] / "text_encoder").is_dir() else {}
+    )  # transformers runs it as stored
+    pipeline = load(runs[0], dtype={**kept, "default": getattr(torch, dtype)})
+    written = write_repository(pipeline, report.with_spread(others), Facts.read(facts), output)
+    console.print(f"The repository is {written}")
+
+
+def info(repository: Repository, revision: Revision = None) -> None:
+    """What a repository holds: components, inputs, figures, licence. Its faults, with exit status 1, if it has any."""
+    from meddiffusers.hub.checks import repository_faults
+    from meddiffusers.hub.describe import describe
+    from meddiffusers.hub.load import local_folder
+
+    folder = local_folder(repository, revision=revision)
+    faults = repository_faults(folder)
+    for fault in faults:
+        console.print(f"fault: {fault}")
+    if faults:
+        raise typer.Exit(1)
+    about = describe(folder)
+    console.print(f"{about.pipeline}  {about.megabytes:.1f} MB  licence: {about.licence}", style="bold")
+    rows = [(part.name, part.class_name, part.library, f"{part.parameters:,}") for part in about.components]
+    console.print(table(("component", "class", "library", "parameters"), *rows))
+    for line in about.inputs:
+        console.print(f"- {line}")
+    if about.metrics:
+        figures = [(metric["name"], f"{metric['value']:.4g}", metric["dataset"]) for metric in about.metrics]
+        console.print(table(("metric", "value", "data"), *figures))

@@ -1,0 +1,111 @@
+"""A resection cavity: where a tumour was, fluid that is open to the surface, with a thin scar bright in FLAIR."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit
+
+from meddiffusers.data.phantoms.brain.boxes import cut, cut_tissue, pasted, within
+from meddiffusers.data.phantoms.brain.lesion_appearance import LesionLook, random_look
+from meddiffusers.data.phantoms.brain.lesion_places import place
+from meddiffusers.data.phantoms.brain.local_field import LocalField
+from meddiffusers.data.phantoms.brain.mass_effect import mass_effect
+from meddiffusers.data.phantoms.brain.raters import RATERS, Raters
+from meddiffusers.data.phantoms.brain.smooth_field import Grid, SmoothField, points_of
+from meddiffusers.data.phantoms.brain.tissue import Surroundings, Tissue
+
+
+@dataclass(frozen=True)
+class CavityShape:
+    """Lengths in mm: a tube from `floor` to `mouth`, which lies outside the brain; widest at the floor.
+
+    scar: mean thickness of the bright border, of whose width `lobes` is the relative unevenness, as of the radius.
+    margin: width over which it fades.
+    """
+
+    floor: np.ndarray
+    mouth: np.ndarray
+    radius: float
+    scar: float
+    lobes: float
+    margin: float
+
+
+class Cavity:
+    """A cavity; see `lesions.Lesion` for what it answers. Its scar counts as oedema, as in BraTS after treatment."""
+
+    def __init__(
+        self, shape: CavityShape, detail: SmoothField, pull: LocalField | None, raters: Raters, look: LesionLook
+    ) -> None:
+        self.shape, self.look = shape, look
+        self._detail, self._pull, self._raters = detail, pull, raters
+        reach = 1.8 * shape.radius + 2.5 * shape.scar + 2 * shape.margin
+        self._low = np.minimum(shape.floor, shape.mouth) - reach
+        self._high = np.maximum(shape.floor, shape.mouth) + reach
+
+    def push(self, grid: Grid) -> np.ndarray | None:
+        return None if self._pull is None else self._pull(grid)
+
+    def parts(self, grid: Grid, tissue: Tissue) -> dict[str, np.ndarray]:
+        box = within(grid, self._low, self._high)
+        fluid, scar = self._fractions(cut(grid, box), cut_tissue(tissue, box), np.float32(0))
+        shape = tissue.white.shape
+        return {"cavity": pasted(fluid, box, shape), "oedema": pasted(scar, box, shape)}
+
+    def raters(self, grid: Grid, tissue: Tissue) -> np.ndarray:
+        box = within(grid, self._low, self._high)
+        part, near = cut(grid, box), cut_tissue(tissue, box)
+        outlines = np.zeros((RATERS, *tissue.white.shape), dtype=bool)
+        for rater, offset in enumerate(self._raters.offsets(part)):
+            fluid, scar = self._fractions(part, near, offset)
+            outlines[(rater, *box)] = fluid + scar > 0.5
+        return outlines
+
+    def _fractions(self, grid: Grid, tissue: Tissue, offset: np.ndarray | np.float32) -> tuple[np.ndarray, np.ndarray]:
+        """Of fluid and scar, with levels raised by an offset in margin widths."""
+        shape, detail = self.shape, self._detail(grid)
+        within_fluid = shape.radius * (1 + shape.lobes * detail[0]) - self._distance(grid)
+        within_scar = within_fluid + shape.scar * (1 + 0.6 * detail[1]).clip(0, 2)
+        inside = tissue.brain * (1 - tissue.ventricle)
+        fluid = expit(4 * (within_fluid / min(1.0, shape.margin) + offset)) * inside
+        scar = expit(4 * (within_scar / shape.margin + offset)) * np.clip(tissue.white + 0.5 * tissue.grey, 0, 1)
+        return fluid, scar * inside * (1 - fluid)
+
+    def _distance(self, grid: Grid) -> np.ndarray:
+        """mm to the axis, counted a little more toward the mouth."""
+        axis = self.shape.mouth - self.shape.floor
+        offset = points_of(grid) - self.shape.floor.reshape(3, 1, 1, 1).astype(np.float32)
+        along = np.clip(np.tensordot((axis / (axis @ axis)).astype(np.float32), offset, 1), 0, 1)
+        across = offset - axis.reshape(3, 1, 1, 1).astype(np.float32) * along
+        return np.sqrt((across**2).sum(axis=0)) * (1 + 0.3 * along)
+
+
+def random_cavity(rng: np.random.Generator, difficulty: float, surroundings: Surroundings) -> Cavity:
+    """A cavity; the harder, the smaller, the fainter and the less evenly bordered."""
+    radius = float(np.clip(np.exp(rng.normal(np.log(13 - 5 * difficulty), 0.3)), 4, 24))
+    floor = place(rng, surroundings, (0.5 * radius + 3, radius + 8))
+    shape = CavityShape(
+        floor=floor,
+        mouth=_mouth(floor, surroundings),
+        radius=radius,
+        scar=float(rng.uniform(1.5, 4.0) * (1 - 0.5 * difficulty * rng.random())),
+        lobes=float(rng.uniform(0.12, 0.22) + 0.1 * difficulty * rng.random()),
+        margin=float(0.8 + difficulty * rng.uniform(0.25, 0.6) * radius),
+    )
+    pull = None
+    if rng.random() < 0.6:
+        pull = mass_effect(surroundings, floor, 2.2 * radius + 8, -rng.uniform(0.1, 0.35))
+    detail = SmoothField(rng, max(0.6 * radius, 4.5), 2)
+    return Cavity(shape, detail, pull, Raters(rng, 0.6 * radius), random_look(rng, 0.25 * difficulty))
+
+
+def _mouth(floor: np.ndarray, surroundings: Surroundings) -> np.ndarray:
+    """Just outside the brain, straight up from the floor to the surface."""
+    step = 4.0
+    around = surroundings(floor + step * np.concatenate([np.eye(3), -np.eye(3)])).depth
+    outward = around[3:] - around[:3]
+    outward = outward / max(float(np.linalg.norm(outward)), 1e-6)
+    depth = float(surroundings(floor[None]).depth[0])
+    return floor + (depth + 4) * outward

@@ -1,0 +1,205 @@
+"""A random person's brain: everything about it follows from one seed, on whatever grid it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from scipy import ndimage
+
+from meddiffusers.data.case import Case
+from meddiffusers.data.modalities import LABELS
+from meddiffusers.data.phantoms.brain.anatomy import Anatomy, Sulci, anatomy_at
+from meddiffusers.data.phantoms.brain.contrasts import SEQUENCES
+from meddiffusers.data.phantoms.brain.demographics import random_person
+from meddiffusers.data.phantoms.brain.fitting import fitted
+from meddiffusers.data.phantoms.brain.head import head_fractions
+from meddiffusers.data.phantoms.brain.lesions import Lesion, lesion_labels, random_lesions
+from meddiffusers.data.phantoms.brain.rendering import Texture, ideal_picture, scene
+from meddiffusers.data.phantoms.brain.scanner import random_acquisitions
+from meddiffusers.data.phantoms.brain.smooth_field import Grid, SmoothField
+from meddiffusers.data.phantoms.brain.template import template
+from meddiffusers.data.phantoms.brain.tissue import Tissue
+from meddiffusers.data.phantoms.brain.warp import CENTRE, Warp
+from meddiffusers.data.scan import Scan
+
+EXTENT = (160.0, 192.0, 160.0)  # mm of a volume, which holds every brain without its skull
+HEAD_EXTENT = (200.0, 240.0, 208.0)  # the same with it
+FIELD_OF_VIEW = 208.0  # mm of a slice
+LOOKAROUND = 3.0  # mm between the points at which a lesion looks for its place
+
+
+class BrainPhantom:
+    """One person, healthy or with lesions.
+
+    seed: of everything that is random. age, sex, brain_volume_ml, ventricular_volume_ml: as in `person.Person`; what
+    is not given is drawn. lesion: None for a healthy brain, or one of `lesions.KINDS`; difficulty: from 0, obvious, to
+    1, small, faint, scattered and with borders on which raters disagree.
+
+    Raises:
+        ValueError: a value outside its range, an unknown kind, or ventricles that cannot be had in this brain.
+        ImportError: the extra `phantom` is not installed.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        age: float | None = None,
+        sex: str | None = None,
+        brain_volume_ml: float | None = None,
+        ventricular_volume_ml: float | None = None,
+        lesion: str | None = None,
+        difficulty: float = 0.5,
+    ) -> None:
+        self.seed = seed
+        # Independent streams: a lesion changes nothing else about a person.
+        people, shapes, looks, visits, lesions = (np.random.default_rng([seed, part]) for part in range(5))
+        self.person = random_person(people, age, sex, brain_volume_ml, ventricular_volume_ml)
+        years = (self.person.age - 50) / 20
+        self._sulci = Sulci(SmoothField(shapes, 5, 3), float(np.clip(0.35 * years + 0.2 * shapes.normal(), -0.8, 1.2)))
+        self._warp = fitted(Warp.random(shapes), self.person, self._sulci, template())
+        cap = float(np.clip(0.25 + 0.35 * years + 0.2 * looks.normal(), 0, 1.2))
+        cap *= lesion != "white_matter_lesions"  # which have caps of their own
+        self._texture = Texture(SmoothField(looks, 3.5, 2), SmoothField(looks, 6), cap)
+        self._skull = SmoothField(looks, 30, 3)
+        self._acquisitions = random_acquisitions(visits)
+        self.lesion: Lesion | None = None
+        self.kind, self.difficulty = lesion, difficulty
+        if lesion is not None:
+            self.lesion = random_lesions(lesions, lesion, difficulty, self._surroundings, self.person.age)
+
+    def volume(
+        self,
+        spacing: float | tuple[float, float, float] = 1.0,
+        sequences: Sequence[str] = SEQUENCES[:4],
+        *,
+        skull: bool = False,
+    ) -> Case:
+        """The whole brain on a grid of `spacing` mm, RAS; thick slices along an axis of a large spacing.
+
+        Raises ValueError for a spacing that is not above 0, and as `on_grid` does.
+        """
+        x, y, z = (float(spacing),) * 3 if isinstance(spacing, int | float) else spacing
+        if not all(0 < edge < np.inf for edge in (x, y, z)):
+            raise ValueError(f"spacing={spacing}; expected mm above 0 along each axis.")
+        extent = HEAD_EXTENT if skull else EXTENT
+        sizes = [int(np.ceil(mm / edge)) for mm, edge in zip(extent, (x, y, z), strict=True)]
+        return self.on_grid(_centred(CENTRE, sizes, (x, y, z)), (x, y, z), sequences, skull=skull)
+
+    def slice(
+        self,
+        height: float = 10.0,
+        size: int = 128,
+        sequences: Sequence[str] = SEQUENCES[:4],
+        *,
+        thickness: float = 1.0,
+        skull: bool = False,
+    ) -> Case:
+        """One axial slice of size² pixels over 208 mm, `height` mm above the average brain's anterior commissure.
+
+        Raises ValueError for a size or thickness that is not above 0, and as `on_grid` does.
+        """
+        if size < 1 or not thickness > 0:
+            raise ValueError(f"size={size}, thickness={thickness}; expected at least one pixel, and mm above 0.")
+        edge = FIELD_OF_VIEW / size
+        spacing = (edge, edge, thickness)
+        grid = _centred(np.array([CENTRE[0], CENTRE[1], height]), [size, size, 1], spacing)
+        return self.on_grid(grid, spacing, sequences, skull=skull)
+
+    def on_grid(
+        self, grid: Grid, spacing: tuple[float, float, float], sequences: Sequence[str], *, skull: bool = False
+    ) -> Case:
+        """Pictures and labels on any axis-aligned grid of voxels of `spacing` mm; its planes may run either way.
+
+        Raises:
+            ValueError: a sequence that is not one of `contrasts.SEQUENCES`, or a grid without voxels.
+        """
+        unknown = sorted(set(sequences) - set(SEQUENCES))
+        if unknown:
+            raise ValueError(f"The phantom has no sequence {', '.join(unknown)}; it has {', '.join(SEQUENCES)}.")
+        if not min(map(len, grid)):
+            raise ValueError(f"Got a grid of {' × '.join(str(len(planes)) for planes in grid)} voxels; expected some.")
+        anatomy = self._anatomy(grid, spacing)
+        tissue = anatomy.tissue()
+        parts = self.lesion.parts(grid, tissue) if self.lesion else {}
+        look = self.lesion.look if self.lesion else None
+        head = head_fractions(anatomy, grid, self._skull, template()) if skull else None
+        seen = scene(anatomy, grid, self._texture, parts, look, head)
+        affine = _affine(grid, spacing)
+        mask = tissue.brain > 0.5 if head is None else np.ones(tissue.brain.shape, bool)
+        images = {}
+        for name in sequences:
+            acquisition = self._acquisitions[name]
+            picture = acquisition.moved(
+                acquisition.shaded(ideal_picture(anatomy, seen, name, acquisition), grid), spacing
+            )
+            noise = np.random.default_rng([self.seed, 5, SEQUENCES.index(name), round(10 * float(grid[2][0])) % 2**32])
+            images[name] = Scan(acquisition.received(picture, float(np.prod(spacing)), noise) * mask, affine, name)
+        return Case(
+            number=self.seed,
+            images=images,
+            regions=Scan(anatomy.labels(), affine, LABELS),
+            lesions=Scan(lesion_labels(parts) if parts else np.zeros(mask.shape, np.uint8), affine, LABELS),
+            raters=Scan(self.lesion.raters(grid, tissue).astype(np.uint8), affine, LABELS) if self.lesion else None,
+            volumes=anatomy.volumes(float(np.prod(spacing))),
+            record=self.record,
+        )
+
+    def lesion_heights(self) -> np.ndarray:
+        """Heights in mm at which the lesion lies, on a grid of 3 mm; none for a healthy brain."""
+        if self.lesion is None:
+            return np.zeros(0)
+        sizes = [int(np.ceil(mm / LOOKAROUND)) for mm in EXTENT]
+        grid = _centred(CENTRE, sizes, (LOOKAROUND,) * 3)
+        labels = lesion_labels(self.lesion.parts(grid, Tissue(*self._lookaround[0])))
+        return grid[2][labels.any(axis=(0, 1))]
+
+    @property
+    def record(self) -> dict[str, float | str]:
+        """What is known of the person: age in years, sex, volumes in ml, kind and difficulty of the lesion."""
+        person = self.person
+        return {
+            "age": person.age,
+            "sex": person.sex,
+            "brain_volume_ml": person.brain_volume_ml,
+            "ventricular_volume_ml": person.ventricular_volume_ml,
+            "lesion": self.kind or "none",
+            "difficulty": self.difficulty if self.kind else 0.0,
+        }
+
+    def _anatomy(self, grid: Grid, spacing: tuple[float, float, float]) -> Anatomy:
+        push = self.lesion.push if self.lesion else None
+        return anatomy_at(grid, self._warp, self._sulci, template(), spacing, push)
+
+    @cached_property
+    def _lookaround(self) -> tuple[np.ndarray, np.ndarray]:
+        """(8, X, Y, Z) tissue of the healthy brain on a coarse grid, and where its first point lies, mm."""
+        sizes = [int(np.ceil(mm / LOOKAROUND)) for mm in EXTENT]
+        grid = _centred(CENTRE, sizes, (LOOKAROUND,) * 3)
+        tissue = anatomy_at(grid, self._warp, self._sulci, template()).tissue()
+        return np.stack(list(vars(tissue).values())), np.array([planes[0] for planes in grid])
+
+    def _surroundings(self, points: np.ndarray) -> Tissue:
+        maps, first = self._lookaround
+        index = (points.T - first[:, None]) / LOOKAROUND
+        return Tissue(*(ndimage.map_coordinates(part, index, order=1, mode="nearest") for part in maps))
+
+
+def _centred(centre: np.ndarray, sizes: Sequence[int], spacing: tuple[float, float, float]) -> Grid:
+    x, y, z = (
+        middle + (np.arange(size) - (size - 1) / 2) * edge
+        for middle, size, edge in zip(centre, sizes, spacing, strict=True)
+    )
+    return x, y, z
+
+
+def _affine(grid: Grid, spacing: tuple[float, float, float]) -> np.ndarray:
+    """Of a grid whose planes may run either way."""
+    steps = [
+        edge if len(planes) < 2 or planes[1] > planes[0] else -edge for planes, edge in zip(grid, spacing, strict=True)
+    ]
+    affine = np.diag([*steps, 1.0])
+    affine[:3, 3] = [planes[0] for planes in grid]
+    return affine

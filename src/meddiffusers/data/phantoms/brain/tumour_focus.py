@@ -1,0 +1,117 @@
+"""One focus of a tumour, grown on a lattice about its place.
+
+The core is an irregular ellipsoid. Oedema and infiltration advance from it as a front whose travel time is short along
+white matter, long through grey matter and fluid, and endless in ventricles: so it follows the tracts, stops at
+ventricles and cortex, never jumps a sulcus and leaves no islands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from skimage.graph import MCP_Geometric
+
+from meddiffusers.data.phantoms.brain.local_field import LocalField, lattice
+from meddiffusers.data.phantoms.brain.mass_effect import pushed
+from meddiffusers.data.phantoms.brain.smooth_field import points_of
+from meddiffusers.data.phantoms.brain.tissue import Surroundings, Tissue
+
+FAR = 9.0  # margin widths: so far within, or beyond with a minus, that the fraction is 1 or 0
+_GREY, _FLUID, _BARRIER = 2.5, 5.0, 40.0  # travel times over that of white matter
+
+
+@dataclass(frozen=True)
+class FocusShape:
+    """What is drawn for a focus; lengths in mm.
+
+    radius: of the core. rim: mean thickness of its enhancing part, 0 for a core that does not enhance. spread: how far
+    the oedema reaches through white matter, 0 for none. core_margin, margin: widths over which core and oedema fade.
+    lobes: amplitude of the bulges over the radius. infiltration: in [0, 1], how far the core follows white matter.
+    """
+
+    centre: np.ndarray
+    radius: float
+    rim: float
+    spread: float
+    core_margin: float
+    margin: float
+    lobes: float
+    infiltration: float
+
+    @property
+    def extent(self) -> float:
+        """Half the width in mm of a cube that holds all of it."""
+        margins = max(1.2 * self.core_margin, 1.5 * self.margin if self.spread else 0)
+        return self.radius * (1.15 + 1.2 * self.lobes) + 1.2 * self.spread + margins
+
+
+@dataclass(frozen=True)
+class Focus:
+    """Levels of core, necrosis and oedema, in margin widths, and the raters who leave it out.
+
+    A level is 0 where its soft fraction is one half, positive within.
+    """
+
+    levels: LocalField
+    left_out_by: frozenset[int]
+
+
+def grow(
+    rng: np.random.Generator,
+    shape: FocusShape,
+    surroundings: Surroundings,
+    push: LocalField | None,
+    left_out_by: frozenset[int],
+) -> Focus:
+    """The focus in a brain that is already pushed aside by it."""
+    spacing = max(shape.extent / 13, 0.8)
+    nodes = lattice(shape.centre, shape.extent, spacing)
+    points = points_of(nodes)
+    cube = points.shape[1:]
+    tissue = surroundings(pushed(push, points, nodes))
+    noise = LocalField.noise(rng, nodes, max(0.8 * shape.radius, 2.5), 6)(nodes)
+    elsewhere = 1 - np.clip(tissue.white, 0, 1).reshape(cube)
+    core = _core(rng, shape, points, noise[:4]) - 0.7 * shape.infiltration * shape.radius * elsewhere
+    necrosis = core / 0.8 - shape.rim / 0.8 * (1 + 0.55 * noise[4]) if shape.rim else np.full(cube, FAR)
+    oedema = np.full(cube, -FAR)
+    if shape.spread:
+        fingers = LocalField.noise(rng, nodes, max(0.5 * shape.spread, 5.0), 1)(nodes)[0]
+        uneven = np.exp(0.5 * np.abs(fingers + noise[5])) / 1.5  # about 1
+        time = _travel_time(core, _cost(tissue, cube) * uneven, spacing)
+        oedema = (shape.spread - time) / shape.margin
+    wall = shape.extent - np.abs(points - shape.centre.reshape(3, 1, 1, 1)).max(axis=0)  # all ends within the lattice
+    levels = np.stack(
+        [
+            np.minimum(core / shape.core_margin, wall / shape.core_margin - 2),
+            necrosis,
+            np.minimum(oedema, wall / shape.margin - 2),
+        ]
+    )
+    return Focus(LocalField(np.array([planes[0] for planes in nodes]), spacing, levels.clip(-FAR, FAR)), left_out_by)
+
+
+def _core(rng: np.random.Generator, shape: FocusShape, points: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """mm within the surface of the core: an ellipsoid in warped space, with bulges."""
+    axes = np.exp((0.1 + 0.5 * shape.lobes) * rng.standard_normal(3))
+    turn = np.linalg.qr(rng.standard_normal((3, 3)))[0] / (axes / np.cbrt(axes.prod()))[:, None].clip(0.7, 1.4)
+    offset = points - shape.centre.reshape(3, 1, 1, 1) + shape.lobes * shape.radius * noise[:3]
+    distance = np.sqrt((np.tensordot(turn, offset, 1) ** 2).sum(axis=0))
+    return shape.radius * (1 + 0.4 * shape.lobes * noise[3]) - distance
+
+
+def _cost(tissue: Tissue, cube: tuple[int, ...]) -> np.ndarray:
+    """Travel time a mm; 1 in white matter."""
+    deep = np.clip((tissue.depth - 15) / 10, 0, 1)
+    cost = tissue.white + (_GREY - deep) * tissue.grey + _FLUID * tissue.fluid
+    inside = np.clip(tissue.brain * (1 - tissue.ventricle), 0, 1)
+    return (np.maximum(cost, 1.0) * inside + _BARRIER * (1 - inside)).reshape(cube).astype(np.float64)
+
+
+def _travel_time(core: np.ndarray, cost: np.ndarray, spacing: float) -> np.ndarray:
+    """mm of white matter from the core to each node."""
+    starts = np.argwhere(core > 0)
+    if not len(starts):
+        starts = np.argwhere(core == core.max())
+    front = MCP_Geometric(cost, sampling=(spacing,) * 3)
+    return front.find_costs(starts)[0]

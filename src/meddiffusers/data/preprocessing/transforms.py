@@ -1,0 +1,159 @@
+"""A scan made ready for a network, and what the network says brought back to the voxels of the file.
+
+    prepare = Preparation(spacing=1.0, size=(224, 224, 155), intensity_range=(-1, 1))
+    prepared = prepare(scan, labels)
+    mask = prepared.restore(prepared.image.like(network(prepared.image.array), "labels"))
+
+The prepared grid runs along the axes of the original one, so that without a change of spacing voxels are only selected:
+nothing is interpolated, and the way back is exact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from meddiffusers.data.preprocessing.intensities import foreground_box, foreground_window, scaled
+from meddiffusers.data.preprocessing.resampling import Shape, moved, reorientation, respacing, translation
+from meddiffusers.data.scan import Scan
+
+SAME_SPACING = 1e-3  # mm: headers hold spacings in float32, and no voxel is interpolated for less
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Orientation, spacing, crop, size and intensities of prepared scans. Called with a scan, it gives a `Prepared`.
+
+    spacing: edge length of the voxels in mm, one or three along the axes of `orientation`; None, for one axis or all,
+        keeps the file's, as thick slices want.
+    size: (X, Y, Z) voxels, each an integer or None to keep what is there; cut or padded about the middle.
+    crop_foreground: first crop to where any channel is not 0, with `margin` mm around it.
+    percentiles: of the foreground (not 0) of each channel; what lies beyond them is clipped.
+    intensity_range: what the two percentiles are mapped to, and what padding lies at the low end of.
+    orientation: where the three axes point to.
+
+    Raises:
+        ValueError: settings that make no sense, at construction; and at the call labels on another grid than the scan,
+            or a channel that is empty, constant or not finite.
+    """
+
+    spacing: float | tuple[float | None, float | None, float | None] | None = None
+    size: tuple[int | None, int | None, int | None] | None = None
+    crop_foreground: bool = True
+    margin: float = 3.0
+    percentiles: tuple[float, float] = (1, 99)
+    intensity_range: tuple[float, float] = (0, 1)
+    orientation: str = "RAS"
+
+    def __post_init__(self) -> None:
+        for name, value in (("spacing", self.spacing), ("size", self.size)):
+            numbers = _three(value)
+            if len(numbers) != 3 or not all(number is None or 0 < number < math.inf for number in numbers):
+                raise ValueError(f"{name}={value!r}; expected positive numbers for three axes, or None to keep it.")
+        if not all(number is None or isinstance(number, int | np.integer) for number in _three(self.size)):
+            raise ValueError(f"size={self.size!r}; expected whole numbers of voxels.")
+        if not 0 <= self.margin < math.inf:
+            raise ValueError(f"margin={self.margin!r}; expected mm, 0 or more.")
+        if not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
+            raise ValueError(f"percentiles={self.percentiles!r}; expected two rising numbers from 0 to 100.")
+        if not -math.inf < self.intensity_range[0] < self.intensity_range[1] < math.inf:
+            raise ValueError(f"intensity_range={self.intensity_range!r}; expected two finite rising numbers.")
+        axes = [axis for letter in self.orientation for axis in ("IS", "LR", "PA") if letter in axis]
+        if sorted(axes) != ["IS", "LR", "PA"]:
+            raise ValueError(f"orientation={self.orientation!r}; expected one letter of each of LR, PA and IS.")
+
+    def __call__(self, scan: Scan, labels: Scan | None = None) -> Prepared:
+        """The scan, and labels on the same grid, made ready. Labels keep their values and type: never interpolated."""
+        if labels is not None and not _same_grid(labels, scan):
+            raise ValueError(
+                f"Labels of {labels.shape} voxels{_of(labels)} do not lie on the grid of the scan{_of(scan)}, "
+                f"{scan.shape}; expected the same shape and affine."
+            )
+        matrix, shape = reorientation(scan.affine, scan.shape, self.orientation)
+        array = moved(scan.array, matrix, shape, nearest=True)
+        if self.crop_foreground:
+            box = foreground_box(array, np.ceil(self.margin / np.linalg.norm((scan.affine @ matrix)[:3, :3], axis=0)))
+            array, matrix = array[(slice(None), *box)], matrix @ translation([side.start for side in box])
+        windows = [
+            foreground_window(channel, self.percentiles, f"{scan.source or 'a scan'}, channel {name or number}")
+            for number, (channel, name) in enumerate(zip(array, scan.modality, strict=True))
+        ]
+        inner, shape = self._grid(scan.affine @ matrix, array.shape[1:])
+        values = scaled(array, np.array(windows), self.intensity_range)
+        image = moved(values, inner, shape, nearest=False, fill=self.intensity_range[0])
+        matrix = matrix @ inner
+        affine = scan.affine @ matrix
+        return Prepared(
+            image=replace(scan, array=image, affine=affine),
+            labels=labels and replace(labels, array=moved(labels.array, matrix, shape, nearest=True), affine=affine),
+            intensity_range=self.intensity_range,
+            windows=np.array(windows),
+            original=(scan.affine, scan.shape),
+            matrix=matrix,
+        )
+
+    def _grid(self, affine: np.ndarray, shape: Shape) -> tuple[np.ndarray, Shape]:
+        """From the cropped grid to one of the asked spacing and size."""
+        here = np.linalg.norm(affine[:3, :3], axis=0)
+        asked = np.array(_filled(_three(self.spacing), here))
+        matrix, shape = respacing(shape, np.where(np.abs(asked - here) < SAME_SPACING, 1, asked / here))
+        x, y, z = size = _filled(_three(self.size), shape)
+        offset = [(there - wanted) // 2 for there, wanted in zip(shape, size, strict=True)]
+        return matrix @ translation(offset), (x, y, z)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A scan ready for a network, and the way back.
+
+    image: (C, X, Y, Z) float32 within `intensity_range`; labels: on the same grid, of their own type.
+    windows: (C, 2) intensities of the file that lie at the two ends of the range.
+    original: affine and shape of the file; matrix (4, 4): voxel index of the prepared grid → voxel index of the file.
+    """
+
+    image: Scan
+    labels: Scan | None
+    intensity_range: tuple[float, float]
+    windows: np.ndarray
+    original: tuple[np.ndarray, Shape]
+    matrix: np.ndarray
+
+    def restore(self, scan: Scan) -> Scan:
+        """What lies on the prepared grid, on exactly the voxels, affine and orientation of the file.
+
+        Label maps, integers and booleans take the nearest voxel and keep their type; floats are interpolated linearly
+        where the spacing was changed. What was cropped away becomes 0.
+
+        Raises:
+            ValueError: a scan on another grid than the prepared one.
+        """
+        if not _same_grid(scan, self.image):
+            raise ValueError(
+                f"Got a scan of {scan.shape} voxels at {np.round(scan.affine, 3).tolist()}; expected the "
+                f"prepared grid, {self.image.shape} at {np.round(self.image.affine, 3).tolist()}."
+            )
+        affine, shape = self.original
+        nearest = scan.is_labels or scan.array.dtype.kind != "f"
+        array = moved(scan.array, np.linalg.inv(self.matrix), shape, nearest=nearest)
+        return replace(scan, array=array, affine=affine)
+
+
+def _three(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, tuple | list) else (value,) * 3
+
+
+def _filled(asked: Sequence[Any], here: Sequence[Any]) -> tuple[Any, ...]:
+    """What is asked for each axis, and where nothing is, what is here."""
+    return tuple(there if wanted is None else wanted for wanted, there in zip(asked, here, strict=True))
+
+
+def _same_grid(scan: Scan, other: Scan) -> bool:
+    return scan.shape == other.shape and np.allclose(scan.affine, other.affine, atol=1e-3)
+
+
+def _of(scan: Scan) -> str:
+    return f" of {scan.source}" if scan.source else ""

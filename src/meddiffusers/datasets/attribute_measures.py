@@ -1,0 +1,36 @@
+"""The attribute measurements known by name: what a configuration or the command line may ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from meddiffusers.datasets.digit_attributes import DIGIT_ATTRIBUTES, measure_digits
+from meddiffusers.pipelines.meddiffusers_heart_shapes_v1 import CARDIAC_ATTRIBUTES, measure_hearts
+
+
+@dataclass(frozen=True)
+class Measure:
+    """`function` maps images (N, H, W) to attributes (N, A); `units` names them, in order."""
+
+    function: Callable[[np.ndarray], np.ndarray]
+    units: Mapping[str, str]
+
+
+MEASURES = ("digits", "hearts")
+
+
+def measure_named(name: str, spacing: float = 1.0) -> Measure:
+    """The measurement of that name, of pixels of `spacing` mm where it is in mm.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name not in MEASURES:
+        raise ValueError(f"measure={name!r} is unknown. Expected one of {', '.join(MEASURES)}.")
+    if name == "hearts":
+        return Measure(partial(measure_hearts, spacing=spacing), CARDIAC_ATTRIBUTES)
+    return Measure(measure_digits, DIGIT_ATTRIBUTES)

@@ -1,0 +1,131 @@
+"""Where the pictures and prompts of text-to-image come from, and how the pictures are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from torch import Tensor
+
+from meddiffusers.data.phantoms.brain.contrasts import SEQUENCES
+from meddiffusers.data.phantoms.brain.phantom import FIELD_OF_VIEW
+from meddiffusers.data.preprocessing.slices import Plane
+from meddiffusers.datasets import rows as image_rows
+from meddiffusers.datasets.captioned_slices import phantom_text_slices, scan_text_slices
+from meddiffusers.datasets.labelled_config import PHANTOM
+from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE
+from meddiffusers.datasets.public.scans import load_scans
+from meddiffusers.utils.settings import Range, check_fields, list_setting, setting
+
+
+@dataclass
+class TextDataConfig:
+    """Which pictures, and what is known of them."""
+
+    dataset_name: str = setting(PHANTOM, "'phantom', or a folder of scans.")
+    table: str | None = setting(None, "Table (.csv, .xlsx) of the folder: file_name, subject, modality, sex, age.")
+    image_column: str = setting("image", "Column of the scans.")
+    labels_column: str | None = setting(None, "Column of label maps with FreeSurfer's ids, if there are any.")
+    modality: str | None = setting(None, "Of all scans, where the table has no column modality.")
+    plane: Plane = setting("axial", "Which slices of the scans.")
+    resolution: int = setting(96, "Height and width of the pictures in pixels.")
+    spacing: float | None = setting(None, "Edge length of a pixel in mm, to which scans are brought.")
+    max_train_samples: int | None = setting(None, "Train on the first so many pictures only.")
+    preprocessing_num_workers: int | None = setting(None, "Processes that prepare the data set.")
+    phantom_slices: int = setting(4000, "Training slices of phantoms.")
+    phantom_slices_per_subject: int = setting(2, "Training slices of each subject, who is dear to draw.")
+    phantom_test_slices: int = setting(256, "Test slices of phantoms, one of each subject.")
+    phantom_seed: int = setting(0, "Seed of the training subjects; the next one is that of the test subjects.")
+    phantom_modalities: list[str] = list_setting(["t1", "t2", "flair"], "In each of which a phantom slice is drawn.")
+
+    def __post_init__(self) -> None:
+        check_fields(self, _RANGES)
+        unknown = set(self.phantom_modalities) - set(SEQUENCES)
+        if unknown or not self.phantom_modalities:
+            raise ValueError(f"phantom_modalities={self.phantom_modalities}; expected some of {', '.join(SEQUENCES)}.")
+        if self.dataset_name == PHANTOM:
+            self.spacing = self.spacing or FIELD_OF_VIEW / self.resolution
+        elif self.spacing is None:
+            raise ValueError(f"{self.dataset_name} is cut into pixels of one size. Give --spacing MM.")
+
+
+_COUNT = Range(1)
+_RANGES = {
+    "resolution": _COUNT,
+    "spacing": Range(0, open_low=True),
+    "max_train_samples": _COUNT,
+    "preprocessing_num_workers": _COUNT,
+    "phantom_slices": _COUNT,
+    "phantom_slices_per_subject": _COUNT,
+    "phantom_test_slices": _COUNT,
+    "phantom_seed": Range(0),
+}
+
+
+def load_text_data(config: TextDataConfig) -> datasets.DatasetDict:
+    """The splits train and test, subjects apart, with rows as `data.text_slices` has them.
+
+    Raises:
+        ValueError: as the readers do.
+    """
+    data = _phantoms(config) if config.dataset_name == PHANTOM else _scans(config)
+    if config.max_train_samples:
+        data["train"] = data["train"].select(range(min(config.max_train_samples, len(data["train"]))))
+    return data
+
+
+class TextImages:
+    """A map-style data set of the pictures alone: `{"image": (1, H, W) float in [0, 1]}`."""
+
+    def __init__(self, rows: datasets.Dataset) -> None:
+        self.rows = rows.select_columns(["image"]).with_format("numpy")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: list[int]) -> list[dict[str, Tensor]]:
+        images = np.stack(self.rows[indices]["image"]).astype(np.float32) / INTENSITY_SCALE
+        return [{"image": image} for image in torch.from_numpy(images)]
+
+
+def pictures_of(rows: datasets.Dataset) -> Tensor:
+    """(N, 1, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(image_rows.pictures_of(rows))
+
+
+def _phantoms(config: TextDataConfig) -> datasets.DatasetDict:
+    settings: dict[str, Any] = {
+        "size": config.resolution,
+        "sequences": tuple(config.phantom_modalities),
+        "num_proc": config.preprocessing_num_workers,
+    }
+    per_subject = config.phantom_slices_per_subject
+    return datasets.DatasetDict(
+        train=phantom_text_slices(config.phantom_slices, config.phantom_seed, per_subject=per_subject, **settings),
+        test=phantom_text_slices(config.phantom_test_slices, config.phantom_seed + 1, **settings),
+    )
+
+
+def _scans(config: TextDataConfig) -> datasets.DatasetDict:
+    data = load_scans(config.dataset_name, config.table, num_proc=config.preprocessing_num_workers)
+    return datasets.DatasetDict(
+        {
+            name: scan_text_slices(
+                split,
+                spacing=config.spacing or 1.0,
+                size=(config.resolution, config.resolution),
+                plane=config.plane,
+                image_column=config.image_column,
+                labels_column=config.labels_column,
+                modality=config.modality,
+                num_proc=config.preprocessing_num_workers,
+            )
+            for name, split in data.items()
+        }
+    )

@@ -1,0 +1,229 @@
+"""Where the pictures and masks of a segmentation task come from, and how they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from torch import Tensor
+
+from meddiffusers.datasets.labelled_brats import brats_segmentation
+from meddiffusers.datasets.labelled_images import image_mask_segmentation
+from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, phantom_segmentation
+from meddiffusers.utils.settings import Range, check_fields, list_setting, setting
+
+PHANTOM, BRATS = "phantom", "brats2020"
+PHANTOM_SHARES = {"tumour": 0.6, None: 0.15, "white_matter_lesions": 0.15, "cavity": 0.1}
+PHANTOM_HEIGHTS = (-50.0, 65.0)  # mm: the whole brain
+PHANTOM_SKULL = 0.3  # part of the subjects with a whole head
+HARD = (0.5, 1.0)  # difficulties of lesions
+
+
+@dataclass
+class SegmentationDataConfig:
+    """Which data, and what is in them."""
+
+    dataset_name: str = setting(
+        PHANTOM, "'phantom', 'brats2020' (with train_data_dir), a folder of images and masks, or a data set of the Hub."
+    )
+    train_data_dir: str | None = setting(None, "Folder of BraTS 2020.")
+    image_column: str = setting("image", "Column of the images.")
+    mask_column: str = setting("mask", "Column of the masks: label ids, or 0 and 255.")
+    sequences: list[str] = list_setting(["t1", "t1ce", "t2", "flair"], "Names of the channels, in their order.")
+    classes: list[str] = list_setting(["tumour"], "Names of the labels 1, 2, …; of BraTS necrosis, oedema, enhancing.")
+    resolution: int = setting(96, "Height and width of the pictures in pixels.")
+    spacing: float | None = setting(None, "Edge length of a pixel in mm, to which scans are brought.")
+    foreground_share: float | None = setting(
+        None, "Show pictures with foreground so much more often that they make this part; as they come if not given."
+    )
+    max_train_samples: int | None = setting(None, "Train on the first so many pictures only.")
+    preprocessing_num_workers: int | None = setting(None, "Processes that prepare the data set.")
+    phantom_slices: int = setting(5000, "Training pictures of phantoms, two of each subject.")
+    phantom_seed: int = setting(0, "Seed of the training subjects; the next one is that of the test subjects.")
+    phantom_test_slices: int = setting(960, "Test pictures of phantoms, two of each subject.")
+    phantom_test_difficulty: list[float] = list_setting([*HARD], "Least and greatest difficulty of the test lesions.")
+
+    def __post_init__(self) -> None:
+        check_fields(self, _RANGES)
+        low, high = self.phantom_test_difficulty if len(self.phantom_test_difficulty) == 2 else (1, 0)
+        if not 0 <= low <= high <= 1:
+            raise ValueError(
+                f"phantom_test_difficulty={self.phantom_test_difficulty}; expected two numbers from 0 to 1, the least "
+                "and the greatest."
+            )
+
+
+_COUNT = Range(1)
+_RANGES = {
+    "resolution": _COUNT,
+    "spacing": Range(0, open_low=True),
+    "foreground_share": Range(0, 1, open_low=True, open_high=True),
+    "max_train_samples": _COUNT,
+    "preprocessing_num_workers": _COUNT,
+    "phantom_slices": _COUNT,
+    "phantom_seed": Range(0),
+    "phantom_test_slices": _COUNT,
+}
+
+
+class SegmentationImages:
+    """A map-style data set of `{"image": (C, H, W) float in [0, 1], "masks": (R, H, W) uint8}`.
+
+    foreground_share: rows with foreground are repeated, the last time not all of them, until they make this part; a
+    part that they make already changes nothing.
+    """
+
+    def __init__(self, rows: datasets.Dataset, foreground_share: float | None = None) -> None:
+        self.rows = rows.with_format("numpy")
+        self.order = np.arange(len(rows))
+        if foreground_share is not None:
+            batches = self.rows.select_columns(["masks"]).iter(256)
+            marked = np.concatenate([np.stack(batch["masks"]).any(axis=(1, 2, 3)) for batch in batches])
+            wanted = round(np.count_nonzero(~marked) * foreground_share / (1 - foreground_share))
+            more = wanted - np.count_nonzero(marked)
+            if marked.any() and more > 0:
+                self.order = np.concatenate([self.order, np.resize(np.flatnonzero(marked), more)])
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: list[int]) -> list[dict[str, Tensor]]:
+        read = self.rows.select_columns(["image", "masks"])[self.order[indices].tolist()]
+        images = torch.from_numpy(np.stack(read["image"]).astype(np.float32)) / INTENSITY_SCALE
+        masks = torch.from_numpy(np.stack(read["masks"]).astype(np.uint8))
+        return [{"image": image, "masks": mask} for image, mask in zip(images, masks, strict=True)]
+
+
+def load_segmentation_data(config: SegmentationDataConfig) -> datasets.DatasetDict:
+    """The splits train and test, subjects apart, with rows as `data.segmentation_slices` has them.
+
+    Raises:
+        ValueError: BraTS without a folder or a spacing, a set without one of the two splits, and as the readers do.
+    """
+    if config.dataset_name == PHANTOM:
+        return datasets.DatasetDict(train=to_train_on(config), test=held_out(config))
+    data = _read(config)
+    return datasets.DatasetDict(train=_train_split(data, config), test=_test_split(data, config))
+
+
+def to_train_on(config: SegmentationDataConfig) -> datasets.Dataset:
+    """The training split alone. Raises as `load_segmentation_data`."""
+    if config.dataset_name != PHANTOM:
+        return _train_split(_read(config), config)
+    rows = phantom_segmentation(config.phantom_slices, config.phantom_seed, **_phantom_settings(config))
+    return _first(rows, config)
+
+
+def held_out(config: SegmentationDataConfig) -> datasets.Dataset:
+    """The test split alone. Raises as `load_segmentation_data`."""
+    if config.dataset_name == PHANTOM:
+        seed, settings = config.phantom_seed + 1, _phantom_settings(config)
+        low, high = config.phantom_test_difficulty
+        return phantom_segmentation(config.phantom_test_slices, seed, difficulty=(low, high), **settings)
+    return _test_split(_read(config), config)
+
+
+def whereabouts(data: str) -> dict[str, Any]:
+    """Settings that say where data are, of "phantom", a BraTS 2020 folder, or a set of images and masks."""
+    if any(Path(data).glob("**/BraTS20_*_flair.nii*")):
+        return {"dataset_name": BRATS, "train_data_dir": data}
+    return {"dataset_name": data}
+
+
+def held_out_for(
+    pipeline: Any,
+    data: str,
+    classes: Sequence[str],
+    *,
+    image_column: str = "image",
+    mask_column: str = "mask",
+    num_proc: int | None = None,
+) -> datasets.Dataset:
+    """The test split of "phantom", of a BraTS 2020 folder, or of a set of images and masks, as a pipeline takes it.
+
+    Raises as `load_segmentation_data`.
+    """
+    return held_out(
+        SegmentationDataConfig(
+            **whereabouts(data),
+            image_column=image_column,
+            mask_column=mask_column,
+            sequences=list(pipeline.sequences),
+            classes=list(classes),
+            resolution=pipeline.unet.config["sample_size"],
+            spacing=pipeline.config["spacing"],
+            preprocessing_num_workers=num_proc,
+        )
+    )
+
+
+def _read(config: SegmentationDataConfig) -> datasets.DatasetDict:
+    size, workers = (config.resolution, config.resolution), config.preprocessing_num_workers
+    if config.dataset_name != BRATS:
+        return image_mask_segmentation(
+            config.dataset_name,
+            size=size,
+            sequences=config.sequences,
+            classes=config.classes,
+            image_column=config.image_column,
+            mask_column=config.mask_column,
+            num_proc=workers,
+        )
+    if config.train_data_dir is None or config.spacing is None:
+        raise ValueError(
+            f"{BRATS} needs its folder and the size of a pixel; got train_data_dir={config.train_data_dir!r} and "
+            f"spacing={config.spacing!r}. Give --train_data_dir FOLDER --spacing MM."
+        )
+    return brats_segmentation(
+        config.train_data_dir,
+        size=size,
+        spacing=config.spacing,
+        sequences=config.sequences,
+        classes=config.classes,
+        num_proc=workers,
+    )
+
+
+def _train_split(data: datasets.DatasetDict, config: SegmentationDataConfig) -> datasets.Dataset:
+    if "train" not in data:
+        raise ValueError(f"{config.dataset_name} has the splits {', '.join(data)}; expected train, and one to test on.")
+    return _first(data["train"], config)
+
+
+def _first(rows: datasets.Dataset, config: SegmentationDataConfig) -> datasets.Dataset:
+    return rows.select(range(min(config.max_train_samples or len(rows), len(rows))))
+
+
+def _test_split(data: datasets.DatasetDict, config: SegmentationDataConfig) -> datasets.Dataset:
+    split = next((name for name in ("test", "validation") if name in data), None)
+    if split is None:
+        raise ValueError(
+            f"{config.dataset_name} has the splits {', '.join(data)}; expected a test or a validation split."
+        )
+    masks = data[split].select_columns(["masks"]).with_format("numpy").iter(64)
+    if not any(np.any(batch["masks"]) for batch in masks):
+        raise ValueError(
+            f"The split {split} of {config.dataset_name} has no foreground: nothing can be measured on it."
+        )
+    return data[split]
+
+
+def _phantom_settings(config: SegmentationDataConfig) -> dict[str, Any]:
+    return {
+        "size": config.resolution,
+        "sequences": tuple(config.sequences),
+        "classes": tuple(config.classes),
+        "per_subject": 2,
+        "shares": PHANTOM_SHARES,
+        "heights": PHANTOM_HEIGHTS,
+        "skull": PHANTOM_SKULL,
+        "num_proc": config.preprocessing_num_workers,
+    }

@@ -1,0 +1,137 @@
+"""Any data set of images with masks as rows of `data.segmentation_slices`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import PIL.Image
+import torch
+from torch.nn.functional import interpolate
+
+from meddiffusers.datasets.labelled_slices import WRITTEN_AT_ONCE, row_features, stored
+from meddiffusers.datasets.public.building import check_fraction, held_out
+
+_VERSION = 1  # of what a row holds: raise it with every change that a cached data set must not outlive
+_GREY = ("1", "L", "I", "I;16", "F")  # modes of PIL with one channel that is no palette
+
+
+def image_mask_segmentation(
+    name: str | Path,
+    *,
+    size: tuple[int, int],
+    sequences: Sequence[str],
+    classes: Sequence[str],
+    image_column: str = "image",
+    mask_column: str = "mask",
+    test_fraction: float = 0.1,
+    seed: int = 0,
+    num_proc: int | None = None,
+) -> datasets.DatasetDict:
+    """Any set of images with masks: its splits, or where it has but one, train and test drawn by the seed.
+
+    Columns: image, masks of one rater, and subject: the set's own column of that name, by which it is then split, else
+    the split and the row.
+
+    name: a folder that `datasets` can load or has saved, or a repository of the Hub. size: (H, W) that images
+    (bilinear) and masks (nearest) are stretched to. sequences: a name for each channel; coloured pictures become grey
+    where there is one. Each channel of an image is normalised by itself. classes: a name for each label id from 1 on.
+    image_column: pictures, or arrays (H, W), (H, W, C) or (C, H, W). mask_column: label ids, or 0 and 255 for one
+    class.
+
+    Raises:
+        ValueError: columns that are not there, images with another number of channels, masks of another size or with
+            other values, a test_fraction out of [0, 1), or a single row to split.
+    """
+    check_fraction(test_fraction)
+    data = _loaded(str(name))
+    for split in data.values():
+        if missing := [column for column in (image_column, mask_column) if column not in split.column_names]:
+            raise ValueError(
+                f"{name} has no column {', '.join(missing)}; it has {', '.join(split.column_names)}. "
+                "Set image_column and mask_column."
+            )
+    settings = {"size": size, "channels": len(sequences), "labels": len(classes), "version": _VERSION}
+    rows = {
+        key: split.map(
+            _row_of_pictures,
+            with_indices=True,
+            fn_kwargs={**settings, "columns": (image_column, mask_column), "split": key},
+            remove_columns=split.column_names,
+            features=datasets.Features(row_features(len(sequences), 1, size)),
+            writer_batch_size=WRITTEN_AT_ONCE,
+            num_proc=num_proc,
+        )
+        for key, split in data.items()
+    }
+    if len(rows) > 1 or not test_fraction:
+        return datasets.DatasetDict(rows)
+    (only,) = rows.values()
+    subjects = only["subject"][:]
+    test = held_out(subjects, test_fraction, seed)
+    parts = {"train": [subject not in test for subject in subjects], "test": [subject in test for subject in subjects]}
+    return datasets.DatasetDict({key: only.select(np.flatnonzero(part)) for key, part in parts.items()})
+
+
+def _loaded(name: str) -> datasets.DatasetDict:
+    saved = [file for file in ("dataset_dict.json", "state.json") if (Path(name) / file).is_file()]
+    data = datasets.load_from_disk(name) if saved else datasets.load_dataset(name)
+    return data if isinstance(data, datasets.DatasetDict) else datasets.DatasetDict(train=data)
+
+
+def _row_of_pictures(
+    row: dict[str, Any],
+    index: int,
+    size: tuple[int, int],
+    channels: int,
+    labels: int,
+    columns: tuple[str, str],
+    split: str,
+    version: int,
+) -> dict[str, Any]:
+    try:
+        image, mask = _image(row[columns[0]], channels), _mask(row[columns[1]], labels)
+        if image.shape[1:] != mask.shape:
+            raise ValueError(f"an image of {image.shape[1:]} pixels and a mask of {mask.shape}; expected one size.")
+        pixels = torch.from_numpy(image.astype(np.float32))[None]
+        resized = interpolate(pixels, size, mode="bilinear", antialias=True)[0].numpy()
+        ids = interpolate(torch.from_numpy(mask)[None, None], size, mode="nearest-exact")[0].numpy()
+        values = stored(resized)
+    except ValueError as error:
+        raise ValueError(f"Split {split}, row {index}: {error}") from None
+    return {"image": values, "masks": ids, "subject": str(row.get("subject") or f"{split}-{index}")}
+
+
+def _image(value: Any, channels: int) -> np.ndarray:
+    """(C, H, W) of a picture or an array with its channels first or last."""
+    if isinstance(value, PIL.Image.Image) and channels == 1 and value.mode not in _GREY:
+        value = value.convert("L")
+    elif isinstance(value, PIL.Image.Image) and channels == 3:
+        value = value.convert("RGB")
+    array = np.asarray(value)
+    array = array[None] if array.ndim == 2 else array
+    if array.ndim == 3 and array.shape[0] == channels:
+        return array
+    if array.ndim == 3 and array.shape[2] == channels:
+        return np.moveaxis(array, 2, 0)
+    raise ValueError(f"an image of shape {array.shape}; expected {channels} channels, one for each sequence.")
+
+
+def _mask(value: Any, labels: int) -> np.ndarray:
+    """(H, W) uint8 of label ids."""
+    array = np.asarray(value.convert("L") if isinstance(value, PIL.Image.Image) and value.mode == "RGB" else value)
+    array = array.squeeze()
+    found = np.unique(array)
+    if labels == 1 and {*found.tolist()} <= {0, 255}:
+        array = array > 0
+    elif not {*found.tolist()} <= {*range(labels + 1)}:
+        raise ValueError(
+            f"a mask with the values {', '.join(f'{label:g}' for label in found[:8])}; expected label ids from 0 to "
+            f"{labels}{', or 0 and 255' if labels == 1 else ''}."
+        )
+    if array.ndim != 2:
+        raise ValueError(f"a mask of shape {array.shape}; expected (H, W).")
+    return array.astype(np.uint8)

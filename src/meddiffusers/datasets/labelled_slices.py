@@ -1,0 +1,164 @@
+"""Training data of a slice-wise segmentation network: one kind of row, here of brain phantoms.
+
+image    (C, H, W) int16   round(`INTENSITY_SCALE` × intensity), with intensities within [0, 1]
+masks    (R, H, W) uint8   label ids 0..K-1, as each of R raters has them
+subject  string            whose picture it is
+
+The K - 1 classes besides the background are the three parts of a tumour, in any order, or the one class "tumour", or
+"lesion": whatever is not healthy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+from scipy.ndimage import distance_transform_edt
+
+from meddiffusers.data.phantoms.brain.contrasts import SEQUENCES
+from meddiffusers.data.phantoms.brain.lesion_appearance import LESION_LABELS
+from meddiffusers.data.phantoms.brain.raters import RATERS
+from meddiffusers.data.preprocessing.intensities import foreground_window, scaled
+from meddiffusers.datasets.phantom_slices import HEIGHTS, phantom_slices
+
+INTENSITY_SCALE = 10_000
+PERCENTILES = (1.0, 99.0)
+TUMOUR_PARTS = ("necrosis", "oedema", "enhancing")
+WHOLE_TUMOUR, ANY_LESION = ("tumour",), ("lesion",)
+WRITTEN_AT_ONCE = 100  # rows: at 256² pixels and four channels about 100 MB of memory
+_VERSION = 1  # of what a row holds: raise it with every change that a cached data set must not outlive
+
+
+def phantom_segmentation(
+    n: int,
+    seed: int = 0,
+    *,
+    size: int = 128,
+    sequences: Sequence[str] = SEQUENCES[:4],
+    classes: Sequence[str] = TUMOUR_PARTS,
+    per_subject: int = 1,
+    shares: Mapping[str | None, float] | None = None,
+    difficulty: tuple[float, float] = (0.0, 1.0),
+    heights: tuple[float, float] = HEIGHTS,
+    skull: float = 0.0,
+    num_proc: int | None = None,
+) -> datasets.Dataset:
+    """n axial slices of brain phantoms with the tumour as five raters outline it; made once and cached.
+
+    Columns: image, masks and subject as above; reference (H, W) uint8, the outline that the raters scatter about;
+    lesion ("none", "tumour", …), difficulty and height in mm, as `phantom_slices` has them.
+    Each channel of a slice is normalised by itself. Unless the class is "lesion", only tumours are labelled: other
+    lesions are background. Raters outline the whole tumour; its parts are those of the nearest pixel of the reference.
+
+    n, seed and the other arguments but classes: of `phantom_slices`. Raises as it does and as `check_classes`.
+    """
+    check_classes(classes)
+    slices = phantom_slices(
+        n,
+        seed=seed,
+        size=size,
+        sequences=sequences,
+        shares=shares,
+        per_subject=per_subject,
+        difficulty=difficulty,
+        heights=heights,
+        skull=skull,
+        num_proc=num_proc,
+    )
+    return segmentation_rows(slices, classes, num_proc)
+
+
+def segmentation_rows(
+    slices: datasets.Dataset, classes: Sequence[str], num_proc: int | None = None
+) -> datasets.Dataset:
+    """The rows of `phantom_segmentation` from those of `phantom_slices`."""
+    channels, height, width = slices.features["image"].shape
+    features = row_features(channels, RATERS, (height, width)) | {
+        "reference": datasets.Array2D((height, width), "uint8"),
+        "lesion": datasets.Value("string"),
+        "difficulty": datasets.Value("float32"),
+        "height": datasets.Value("float32"),
+    }
+    rows = slices.with_format("numpy").map(
+        _row,
+        fn_kwargs={"classes": tuple(classes), "version": _VERSION},
+        remove_columns=[name for name in slices.column_names if name not in features],
+        features=datasets.Features(features),
+        writer_batch_size=WRITTEN_AT_ONCE,
+        num_proc=num_proc,
+    )
+    return rows.with_format(None).select_columns(list(features))
+
+
+def row_features(channels: int, raters: int, size: tuple[int, int]) -> dict[str, Any]:
+    """The columns that every source gives, for `datasets.Features`."""
+    return {
+        "image": datasets.Array3D((channels, *size), "int16"),
+        "masks": datasets.Array3D((raters, *size), "uint8"),
+        "subject": datasets.Value("string"),
+    }
+
+
+def check_classes(classes: Sequence[str]) -> None:
+    """ValueError for other classes than the three parts of a tumour, in any order, ("tumour",) or ("lesion",)."""
+    if sorted(classes) != sorted(TUMOUR_PARTS) and tuple(classes) not in (WHOLE_TUMOUR, ANY_LESION):
+        raise ValueError(
+            f"Got the classes {', '.join(map(repr, classes)) or 'none'}; expected {', '.join(map(repr, TUMOUR_PARTS))} "
+            f"in the order of the label ids, or {WHOLE_TUMOUR[0]!r} or {ANY_LESION[0]!r} alone."
+        )
+
+
+def label_ids(lesions: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """BraTS labels 1, 2 and 4 as ids 1..K-1 in the order of the classes, uint8; every other label is background.
+
+    Of the class "lesion", all labels but 0.
+    """
+    if tuple(classes) == ANY_LESION:
+        return (lesions > 0).astype(np.uint8)
+    ids = np.zeros(256, np.uint8)
+    for part in TUMOUR_PARTS:
+        ids[LESION_LABELS[part]] = 1 if tuple(classes) == WHOLE_TUMOUR else 1 + list(classes).index(part)
+    return ids[lesions.astype(np.uint8)]
+
+
+def stored(image: np.ndarray) -> np.ndarray:
+    """(C, H, W) int16 with percentiles 1 and 99 of each channel's foreground (not 0) at 0 and `INTENSITY_SCALE`.
+
+    A channel without foreground or contrast, as at the very end of a brain, is 0 throughout.
+
+    Raises:
+        ValueError: NaN or infinite pixels.
+    """
+    if not np.isfinite(image).all():
+        raise ValueError("pixels are NaN or infinite; expected finite ones. Mend the image or leave it out.")
+    values = np.zeros(image.shape, np.float32)
+    for channel, target in zip(image, values, strict=True):
+        try:
+            window = foreground_window(channel, PERCENTILES)
+        except ValueError:  # of its three reasons: black, or one shade of grey
+            continue
+        target[:] = scaled(channel[None], window[None], (0, 1))[0]
+    return np.rint(values * INTENSITY_SCALE).astype(np.int16)
+
+
+def _row(row: dict[str, Any], classes: tuple[str, ...], version: int) -> dict[str, Any]:
+    labelled = row["lesion"] == "tumour" or classes == ANY_LESION
+    reference = label_ids(row["lesions"] * labelled, classes)
+    return {
+        "image": stored(row["image"]),
+        "masks": _rated(row["raters"].astype(np.uint8) * labelled, reference, classes),
+        "reference": reference,
+    }
+
+
+def _rated(marks: np.ndarray, reference: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
+    """(R, H, W) outlines of the whole tumour with, at each pixel, the label of the nearest pixel of the reference.
+
+    Where the reference has no tumour in this slice, what a rater outlines is its rim: oedema.
+    """
+    if not reference.any():
+        return marks * np.uint8(1 + classes.index("oedema") if len(classes) > 1 else 1)
+    rows, columns = distance_transform_edt(reference == 0, return_distances=False, return_indices=True)
+    return marks * reference[rows, columns]

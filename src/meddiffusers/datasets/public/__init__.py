@@ -1,0 +1,25 @@
+"""Data sets as they are downloaded, each a function that returns a `datasets.DatasetDict`."""
+
+from meddiffusers.datasets.public.brats import brats2020
+from meddiffusers.datasets.public.camus import camus
+from meddiffusers.datasets.public.errors import ScanFaults
+from meddiffusers.datasets.public.ibsr import ibsr18
+from meddiffusers.datasets.public.ixi import ixi
+from meddiffusers.datasets.public.kirby import kirby21
+from meddiffusers.datasets.public.mednist import mednist
+from meddiffusers.datasets.public.oasis1 import oasis1
+from meddiffusers.datasets.public.oasis3 import oasis3
+from meddiffusers.datasets.public.scans import load_scans
+
+__all__ = [
+    "ScanFaults",
+    "brats2020",
+    "camus",
+    "ibsr18",
+    "ixi",
+    "kirby21",
+    "load_scans",
+    "mednist",
+    "oasis1",
+    "oasis3",
+]

@@ -1,0 +1,91 @@
+"""Files of a folder without a table, put together by their names: whose they are and which sequence they show."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations, takewhile
+from pathlib import Path
+
+from meddiffusers.data.io.dicom_files import SUFFIXES, is_dicom
+from meddiffusers.data.modalities import LABELS, MODALITIES, modality_in
+from meddiffusers.datasets.public.finding import Found, Row, below
+from meddiffusers.utils.text import some_of
+
+SCAN = re.compile(r"(?P<stem>.+?)\.(nii|nii\.gz|hdr|nrrd|nhdr|mha|mhd)", re.IGNORECASE)
+IMAGE = "image"  # the column of what names no sequence
+COLUMNS = (IMAGE, *(name for name in MODALITIES if name != LABELS), LABELS)
+
+
+@dataclass(frozen=True)
+class Named:
+    """A scan's column, the folders above it that name no sequence, and what else its name says."""
+
+    path: Path
+    column: str
+    folders: tuple[str, ...]
+    rest: str
+
+
+def scans_below(folder: Path) -> Iterator[Path]:
+    """Scan files, and folders that hold DICOM files, at any depth and ordered."""
+    for path in (folder, *below(folder)):
+        is_scan = any(map(_is_image_of_series, path.iterdir())) if path.is_dir() else SCAN.fullmatch(path.name)
+        if is_scan:
+            yield path
+
+
+def group(found: Found) -> list[str]:
+    """Add the folder's scans as rows, and return the columns that any of them has."""
+    named = [_named(path, found.folder) for path in scans_below(found.folder)]
+    columns = [name for name in COLUMNS if any(scan.column == name for scan in named)]
+    levels = zip(*(scan.folders for scan in named if scan.folders), strict=False)
+    shared = sum(1 for _ in takewhile(lambda names: len({*names}) == 1, levels))
+    of_row: dict[tuple[str, ...], list[Named]] = {}
+    for scan in named:
+        of_row.setdefault((*scan.folders, scan.rest), []).append(scan)
+    for place, scans in of_row.items():
+        subject = _subject(scans[0], shared) or found.folder.name
+        name = "/".join(filter(None, place)) or subject
+        paths = {column: [scan.path for scan in scans if scan.column == column] for column in columns}
+        found.rows.append(
+            Row(subject, name, {column: found.only(subject, column, same) for column, same in paths.items()})
+        )
+    for column in columns:
+        if lacking := [row.name for row in found.rows if not row.scans[column]]:
+            found.notes.append(f"no {column} for {some_of(lacking)}")
+    return columns
+
+
+def _subject(scan: Named, shared: int) -> str:
+    """The outermost folder that is not shared by all, else the file's own name, else the innermost folder."""
+    return next(iter(scan.folders[shared:]), "") or scan.rest or next(reversed(scan.folders), "")
+
+
+def _named(path: Path, folder: Path) -> Named:
+    above = path.relative_to(folder).parent.parts if path != folder else ()
+    match = None if path.is_dir() else SCAN.fullmatch(path.name)
+    stem = match["stem"] if match else path.name
+    sequences = (modality_in(name) for name in (stem, *reversed(above)))
+    column = next(filter(None, sequences), IMAGE)
+    return Named(path, column, tuple(name for name in above if not modality_in(name)), _without_sequence(stem))
+
+
+def _without_sequence(stem: str) -> str:
+    """The name without the fewest words that name its sequence: "p7" of "p7_t1_ce"."""
+    parts = re.split(r"([ _.-]+)", stem)  # words, and between them what separates them
+    ends: Sequence[tuple[int, int]] = sorted(combinations(range(len(parts) + 1), 2), key=lambda run: run[1] - run[0])
+    sequence = modality_in(stem)
+    if not sequence:
+        return stem
+    start, end = next(run for run in ends if modality_in("".join(parts[slice(*run)])) == sequence)
+    sides = ("".join(side).strip(" _.-") for side in (parts[:start], parts[end:]))
+    return "_".join(filter(None, sides))
+
+
+def _is_image_of_series(path: Path) -> bool:
+    """Whether it is a DICOM file, by its ending or its beginning, and not merely a list of them."""
+    if not path.is_file() or path.name.upper() == "DICOMDIR" or SCAN.fullmatch(path.name):
+        return False
+    return path.suffix.lower() in SUFFIXES or is_dicom(path)

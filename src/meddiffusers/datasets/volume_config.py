@@ -1,0 +1,99 @@
+"""Where the volumes of a latent diffusion model come from, and what is known of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+
+from meddiffusers.data.phantoms.brain.contrasts import SEQUENCES
+from meddiffusers.datasets.labelled_config import PHANTOM
+from meddiffusers.datasets.public.scans import load_scans
+from meddiffusers.datasets.volumes import COVARIATES, phantom_volumes, scan_volumes
+from meddiffusers.utils.settings import Range, check_fields, list_setting, setting
+
+
+@dataclass
+class VolumeDataConfig:
+    """Which volumes, and on which voxels."""
+
+    dataset_name: str = setting(PHANTOM, "'phantom', or a folder of scans.")
+    table: str | None = setting(None, "Table (.csv, .xlsx) of the folder: file names, subject, covariates.")
+    sequences: list[str] = list_setting(["t1"], "Channels: of phantoms, or the folder's columns.")
+    covariates: list[str] = list_setting([*COVARIATES], "Columns of numbers and words that are known of a subject.")
+    spacing: float = setting(2.0, "Edge length of a voxel in mm.")
+    size: list[int] = list_setting([80, 96, 80], "Voxels along each axis; scans are cut or padded to it.")
+    max_train_samples: int | None = setting(None, "Train on the first so many volumes only.")
+    preprocessing_num_workers: int | None = setting(None, "Processes that prepare the data set.")
+    phantom_volumes: int = setting(1000, "Training volumes of phantoms.")
+    phantom_test_volumes: int = setting(200, "Test volumes of phantoms.")
+    phantom_seed: int = setting(0, "Seed of the training brains; the next one is that of the test brains.")
+
+    def __post_init__(self) -> None:
+        check_fields(self, _RANGES)
+        phantom = self.dataset_name == PHANTOM
+        unknown = (set(self.sequences) - set(SEQUENCES)) | (set(self.covariates) - set(COVARIATES)) if phantom else ()
+        if unknown or not self.sequences:
+            raise ValueError(
+                f"sequences={self.sequences} and covariates={self.covariates}; phantoms have the sequences "
+                f"{', '.join(SEQUENCES)} and the covariates {', '.join(COVARIATES)}."
+            )
+        if len(self.size) != 3 or min(self.size) < 1:
+            raise ValueError(f"size={self.size}; expected voxels along three axes.")
+
+
+_COUNT = Range(1)
+_RANGES = {
+    "spacing": Range(0, open_low=True),
+    "max_train_samples": _COUNT,
+    "preprocessing_num_workers": _COUNT,
+    "phantom_volumes": _COUNT,
+    "phantom_test_volumes": _COUNT,
+    "phantom_seed": Range(0),
+}
+
+
+def load_volume_data(config: VolumeDataConfig) -> datasets.DatasetDict:
+    """The splits train and test, subjects apart, with rows as `data.volumes` has them.
+
+    Raises:
+        ValueError: phantoms of another size than is asked for, or as the readers do.
+    """
+    data = _phantoms(config) if config.dataset_name == PHANTOM else _scans(config)
+    if config.max_train_samples:
+        data["train"] = data["train"].select(range(min(config.max_train_samples, len(data["train"]))))
+    return data
+
+
+def _phantoms(config: VolumeDataConfig) -> datasets.DatasetDict:
+    settings: dict[str, Any] = {
+        "spacing": config.spacing,
+        "sequences": tuple(config.sequences),
+        "num_proc": config.preprocessing_num_workers,
+    }
+    data = datasets.DatasetDict(
+        train=phantom_volumes(config.phantom_volumes, config.phantom_seed, **settings),
+        test=phantom_volumes(config.phantom_test_volumes, config.phantom_seed + 1, **settings),
+    )
+    found = list(data["train"].features["image"].shape[1:])
+    if found != config.size:
+        raise ValueError(f"size={config.size}; phantoms of {config.spacing:g} mm have {found}. Say that.")
+    return data
+
+
+def _scans(config: VolumeDataConfig) -> datasets.DatasetDict:
+    scans = load_scans(config.dataset_name, config.table, num_proc=config.preprocessing_num_workers)
+    return datasets.DatasetDict(
+        {
+            name: scan_volumes(
+                split,
+                spacing=config.spacing,
+                size=(config.size[0], config.size[1], config.size[2]),
+                sequences=config.sequences,
+                covariates=config.covariates,
+                num_proc=config.preprocessing_num_workers,
+            )
+            for name, split in scans.items()
+        }
+    )

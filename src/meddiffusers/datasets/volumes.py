@@ -1,0 +1,140 @@
+"""Training data of a model of whole volumes: one kind of row, of brain phantoms or of anyone's scans.
+
+image    (C, X, Y, Z) int16   round(`INTENSITY_SCALE` × intensity), with intensities within [0, 1]; RAS
+regions  (X, Y, Z) int16      FreeSurfer's label ids of `data.regions`, 0 elsewhere; of phantoms alone
+subject  string               whose brain it is
+and covariates: of phantoms age (years), sex ("F", "M"), brain_volume_ml, ventricular_volume_ml; of scans the table's
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+
+from meddiffusers.data.io import read
+from meddiffusers.data.phantoms.brain.phantom import EXTENT, BrainPhantom
+from meddiffusers.data.preprocessing.transforms import Preparation
+from meddiffusers.data.scan import stacked
+from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, stored
+from meddiffusers.datasets.phantom_slices import VERSION
+
+COVARIATES = ("age", "sex", "brain_volume_ml", "ventricular_volume_ml")
+WRITTEN_AT_ONCE = 16  # rows: at 2 mm about 50 MB of memory
+_VERSION = 1  # of what a row holds: raise it with every change that a cached data set must not outlive
+
+
+def phantom_volumes(
+    n: int,
+    seed: int = 0,
+    *,
+    spacing: float = 2.0,
+    sequences: Sequence[str] = ("t1",),
+    num_proc: int | None = None,
+) -> datasets.Dataset:
+    """n healthy brains without skull, of 160 × 192 × 160 mm, made once and cached; the same for any num_proc.
+
+    Raises:
+        ValueError: n or seed too small, or as `BrainPhantom.volume` does.
+    """
+    if n < 1 or seed < 0:
+        raise ValueError(f"Got n={n} and seed={seed}; expected at least one brain, and a seed of 0 or more.")
+    sizes = [int(np.ceil(mm / spacing)) for mm in EXTENT]
+    features = datasets.Features(
+        image=datasets.Array4D((len(sequences), *sizes), "int16"),
+        regions=datasets.Array3D(tuple(sizes), "int16"),
+        subject=datasets.Value("string"),
+        age=datasets.Value("float32"),
+        sex=datasets.Value("string"),
+        brain_volume_ml=datasets.Value("float32"),
+        ventricular_volume_ml=datasets.Value("float32"),
+    )
+    settings: dict[str, Any] = {
+        "jobs": [(seed, index) for index in range(n)],
+        "spacing": float(spacing),
+        "sequences": tuple(sequences),
+        "version": (VERSION, _VERSION),
+    }
+    return datasets.Dataset.from_generator(
+        _rows, features=features, gen_kwargs=settings, num_proc=num_proc, writer_batch_size=WRITTEN_AT_ONCE
+    )
+
+
+def _rows(
+    jobs: list[tuple[int, int]], spacing: float, sequences: tuple[str, ...], version: tuple[int, int]
+) -> Iterator[dict[str, Any]]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # processes share the cores, and a forked one may not use its parent's threads
+    try:
+        for seed, index in jobs:
+            brain = BrainPhantom(int(np.random.default_rng([seed, index]).integers(2**31)))
+            case = brain.volume(spacing, sequences)
+            yield {
+                "image": stored(np.concatenate([scan.array for scan in case.images.values()])),
+                "regions": case.regions.array[0].astype(np.int16) if case.regions else None,
+                "subject": f"{seed}-{index}",
+                **{name: brain.record[name] for name in COVARIATES},
+            }
+    finally:
+        torch.set_num_threads(threads)
+
+
+def scan_volumes(
+    scans: datasets.Dataset,
+    *,
+    spacing: float,
+    size: tuple[int, int, int],
+    sequences: Sequence[str],
+    covariates: Sequence[str] = (),
+    num_proc: int | None = None,
+) -> datasets.Dataset:
+    """Scans as `load_scans` gives them on voxels of `spacing` mm, cut or padded about the middle of the foreground.
+
+    sequences: columns of scans of one channel each, on one grid; covariates: columns that are taken as they are.
+
+    Raises:
+        ValueError: columns that are not there, and what `Preparation` refuses, with the row's number.
+    """
+    if missing := [name for name in (*sequences, *covariates) if name not in scans.column_names]:
+        raise ValueError(
+            f"The scans have no column {', '.join(missing)}; they have {', '.join(scans.column_names)}. Name those "
+            "that there are."
+        )
+    kept = {name: scans.features[name] for name in covariates}
+    features = datasets.Features(
+        image=datasets.Array4D((len(sequences), *size), "int16"), subject=datasets.Value("string"), **kept
+    )
+    settings = {"spacing": spacing, "size": size, "sequences": tuple(sequences), "covariates": tuple(covariates)}
+    return scans.map(
+        _row_of_scan,
+        with_indices=True,
+        fn_kwargs={**settings, "version": _VERSION},
+        remove_columns=scans.column_names,
+        features=features,
+        writer_batch_size=WRITTEN_AT_ONCE,
+        num_proc=num_proc,
+    )
+
+
+def _row_of_scan(
+    row: dict[str, Any],
+    index: int,
+    spacing: float,
+    size: tuple[int, int, int],
+    sequences: tuple[str, ...],
+    covariates: tuple[str, ...],
+    version: int,
+) -> dict[str, Any]:
+    try:
+        scan = stacked([read(row[name], modality=name) for name in sequences])
+        image = Preparation(spacing=spacing, size=size)(scan).image
+    except ValueError as error:
+        raise ValueError(f"Row {index}: {error}") from None
+    return {
+        "image": np.rint(image.array * INTENSITY_SCALE).astype(np.int16),
+        "subject": str(row.get("subject") or index),
+        **{name: row[name] for name in covariates},
+    }

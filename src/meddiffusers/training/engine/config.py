@@ -1,0 +1,106 @@
+"""The settings every training run has, with the names and meanings of diffusers' training examples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from meddiffusers.utils.settings import Range, check_fields, setting
+
+TRACKERS = ("tensorboard", "trackio", "wandb")
+
+_COUNT = Range(1)
+_NOT_NEGATIVE = Range(0)
+_POSITIVE = Range(0, open_low=True)
+_FRACTION = Range(0, 1, open_high=True)
+
+
+@dataclass
+class TrainingConfig:
+    """Settings of a run. Raises ValueError, before any work, with every field that is wrong.
+
+    One optimiser step takes train_batch_size × gradient_accumulation_steps × (number of processes) samples. All that is
+    counted in steps is counted in optimiser steps.
+    """
+
+    output_dir: str = setting("output", "Folder for pipeline, checkpoints and logs; one for all nodes.")
+    seed: int = setting(0, "Everything random in the run is derived from it.")
+
+    train_batch_size: int = setting(16, "Samples one process takes at once.")
+    gradient_accumulation_steps: int = setting(1, "Batches whose gradients are added up for one optimiser step.")
+    num_train_epochs: int = setting(100, "Passes through the data set; max_train_steps, if given, overrides it.")
+    max_train_steps: int | None = setting(None, "Optimiser steps to take.")
+    max_train_minutes: float | None = setting(
+        None, "Stop after so many minutes at the latest, those before a resumption included."
+    )
+    dataloader_num_workers: int = setting(0, "Processes that read data; 0 reads in the training process.")
+
+    learning_rate: float = setting(1e-4, "Learning rate after warm-up.")
+    lr_scheduler: Literal[
+        "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup"
+    ] = setting("constant", "Course of the learning rate.")
+    lr_warmup_steps: int = setting(500, "Steps over which the learning rate rises (constant has none).")
+    adam_beta1: float = setting(0.9, "Decay of AdamW's first moment.")
+    adam_beta2: float = setting(0.999, "Decay of AdamW's second moment.")
+    adam_weight_decay: float = setting(1e-2, "AdamW's weight decay.")
+    adam_epsilon: float = setting(1e-8, "AdamW's epsilon.")
+    max_grad_norm: float = setting(1.0, "Gradients are clipped to this norm.")
+
+    mixed_precision: Literal["no", "fp16", "bf16"] = setting("no", "Precision of the forward pass; fp16 needs a GPU.")
+    gradient_checkpointing: bool = setting(False, "Save memory by computing activations twice.")
+    use_ema: bool = setting(False, "Keep an exponential moving average of the weights and publish that.")
+    ema_decay: float = setting(0.9999, "Largest decay of the average; step n has at most n / (n + 9).")
+
+    checkpointing_steps: int = setting(500, "Write a checkpoint every so many steps, and at the end.")
+    checkpoints_total_limit: int | None = setting(None, "Newest checkpoints to keep; all if not given.")
+    resume_from_checkpoint: str | None = setting(
+        None, "'latest', or a checkpoint's folder. 'latest' starts anew where there is none."
+    )
+
+    validation_steps: int | None = setting(None, "Validate every so many steps and at the end; never if not given.")
+    logging_steps: int = setting(10, "Log the mean loss of so many steps.")
+    report_to: str = setting("none", f"Trackers, separated by commas: {', '.join(TRACKERS)}; or none.")
+    tracker_project_name: str = setting("meddiffusers", "Name of the project in the trackers.")
+
+    push_to_hub: bool = setting(False, "Publish the trained pipeline.")
+    hub_model_id: str | None = setting(None, "Repository to publish to, 'owner/name'.")
+    hub_private_repo: bool = setting(False, "Make that repository private.")
+
+    def __post_init__(self) -> None:
+        check_fields(self, _RANGES)
+        unknown = [name for name in self.trackers if name not in TRACKERS]
+        if unknown:
+            raise ValueError(
+                f"report_to is {self.report_to!r}; expected none, or one or several of {', '.join(TRACKERS)}, "
+                f"separated by commas. Remove {', '.join(unknown)}."
+            )
+        if self.push_to_hub and not self.hub_model_id:
+            raise ValueError("push_to_hub is set but hub_model_id is not; give --hub_model_id owner/name.")
+
+    @property
+    def trackers(self) -> list[str]:
+        """The trackers named in ``report_to``."""
+        return [] if self.report_to == "none" else [name.strip() for name in self.report_to.split(",")]
+
+
+_RANGES = {
+    "seed": _NOT_NEGATIVE,
+    "train_batch_size": _COUNT,
+    "gradient_accumulation_steps": _COUNT,
+    "num_train_epochs": _COUNT,
+    "max_train_steps": _COUNT,
+    "max_train_minutes": _POSITIVE,
+    "dataloader_num_workers": _NOT_NEGATIVE,
+    "learning_rate": _POSITIVE,
+    "lr_warmup_steps": _NOT_NEGATIVE,
+    "adam_beta1": _FRACTION,
+    "adam_beta2": _FRACTION,
+    "adam_weight_decay": _NOT_NEGATIVE,
+    "adam_epsilon": _POSITIVE,
+    "max_grad_norm": _POSITIVE,
+    "ema_decay": _FRACTION,
+    "checkpointing_steps": _COUNT,
+    "checkpoints_total_limit": _COUNT,
+    "validation_steps": _COUNT,
+    "logging_steps": _COUNT,
+}

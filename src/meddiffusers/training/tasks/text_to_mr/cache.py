@@ -1,0 +1,156 @@
+"""What a text-to-image model trains on, computed once and kept on disk: latents of pictures and tokens of prompts.
+
+Of N pictures in V views (as it is, and mirrored) and K prompts of each view, a folder of arrays that are read in place:
+
+moments.npy  (N, V, 2c, h, w) float16    mean and log variance of the latents
+tokens.npy   (Σ T, W) float16            what the text encoder makes of the prompts, one after the other
+ends.npy     (N·V·K,) int64              where each prompt's tokens end
+values.npy   (N, V, K, Q) float32        numbers that the prompts speak of, NaN where they do not
+prompts.json N·V·K texts                 the prompts
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from accelerate import PartialState
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from meddiffusers.data.prompts import varied, write_prompt_within
+from meddiffusers.datasets.captioned_config import pictures_of
+from meddiffusers.datasets.captioned_slices import facts_of
+from meddiffusers.training.engine.randomness import derive_seed
+from meddiffusers.training.tasks.latent_diffusion.cache import digest
+
+VIEWS = 2
+BATCH = 16  # pictures that the networks see at once
+ARRAYS = ("moments", "tokens", "ends", "values")
+logger = logging.getLogger(__name__)
+_VERSION = 2  # of what stands in the folder: raise it with every change that a cache must not outlive
+
+
+class CachedText:
+    """A map-style data set of such a folder.
+
+    An item is a picture in a view and a prompt of it, both drawn at random: "moments" (2c, h, w), "tokens" (T, W),
+    "values" (Q,), all float32; "prompt", the text.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.moments, self.tokens, self.ends, self.values = (
+            np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS
+        )
+        self.prompts = json.loads((folder / "prompts.json").read_text(encoding="utf-8"))
+
+    def __len__(self) -> int:
+        return len(self.moments)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        view, caption = np.random.randint(self.values.shape[1:3])  # the engine seeds it
+        return self.item(index, int(view), int(caption))
+
+    def item(self, index: int, view: int, caption: int) -> dict[str, Any]:
+        """The one that is asked for."""
+        _, views, captions, _ = self.values.shape
+        number = (index * views + view) * captions + caption
+        first = self.ends[number - 1] if number else 0
+        parts = {
+            "moments": self.moments[index, view],
+            "tokens": self.tokens[first : self.ends[number]],
+            "values": self.values[index, view, caption],
+        }
+        arrays = {name: torch.from_numpy(part.astype(np.float32)) for name, part in parts.items()}
+        return {**arrays, "prompt": self.prompts[number]}
+
+
+def cached(rows: datasets.Dataset, pipeline: Any, captions: int, seed: int = 0) -> CachedText:
+    """Of the rows of `data.text_slices`; made anew only for other weights, rows, captions or seeds.
+
+    Raises:
+        ValueError: a prompt whose first sentence alone is too long for the text encoder.
+    """
+    weights = [digest(part) for part in (pipeline.vae, pipeline.text_encoder)]
+    names = getattr(pipeline.quantity_encoder, "id2label", {})
+    key = [_VERSION, rows._fingerprint, captions, seed, pipeline.max_tokens, *weights, *names.values()]
+    name = hashlib.blake2b("-".join(map(str, key)).encode(), digest_size=8).hexdigest()
+    folder = Path(datasets.config.HF_DATASETS_CACHE, "meddiffusers-text", name)
+    with PartialState().main_process_first():
+        if not folder.is_dir():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as temporary:
+                with warnings.catch_warnings(record=True) as shortened:
+                    warnings.filterwarnings("always", "A prompt of all")
+                    _write(Path(temporary), rows, pipeline, captions, seed)
+                if shortened:
+                    logger.warning("%d times, the first: %s", len(shortened), shortened[0].message)
+                shutil.move(temporary, folder)
+    return CachedText(folder)
+
+
+def _prompts(row: dict[str, Any], number: int, tokenizer: Any, max_tokens: int, captions: int, seed: int) -> list[str]:
+    """V·K prompts of a row, those of the mirrored picture last."""
+    facts, prompts = facts_of(row), []
+    for view, said in enumerate((facts, facts.mirrored())):
+        for caption in range(captions):
+            own = derive_seed(seed, number, view, caption)
+            prompts.append(write_prompt_within(varied(said, own), tokenizer, max_tokens, own))
+    return prompts
+
+
+@torch.no_grad()
+def _write(folder: Path, rows: datasets.Dataset, pipeline: Any, captions: int, seed: int) -> None:
+    """All arrays; the tokens are appended to a raw file first, since how many there will be is not known."""
+    ends, values, moments, prompts, raw, total = [], [], [], [], folder / "tokens.raw", 0
+    with raw.open("wb") as file:
+        for first in tqdm(range(0, len(rows), BATCH), desc="Latents and tokens", leave=False):
+            part = rows.select(range(first, min(first + BATCH, len(rows))))
+            moments.append(_moments(pipeline, pictures_of(part)))
+            texts = [
+                text
+                for number, row in enumerate(part.select_columns(["facts"]), first)
+                for text in _prompts(row, number, pipeline.tokenizer, pipeline.max_tokens, captions, seed)
+            ]
+            states, lengths, read = _encoded(pipeline, texts)
+            file.write(states.tobytes())
+            prompts += texts
+            values.append(read.reshape(len(part), VIEWS, captions, -1))
+            for length in lengths:
+                ends.append(total := total + length)
+    width = pipeline.text_encoder.config.hidden_size
+    tokens = np.lib.format.open_memmap(folder / "tokens.npy", "w+", np.float16, (total, width))
+    tokens[:] = np.memmap(raw, np.float16, "r", shape=(total, width))
+    tokens.flush()
+    raw.unlink()
+    (folder / "prompts.json").write_text(json.dumps(prompts), encoding="utf-8")
+    arrays = {"moments": np.concatenate(moments), "ends": np.array(ends), "values": np.concatenate(values)}
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+
+
+def _moments(pipeline: Any, images: Tensor) -> np.ndarray:
+    """(B, V, 2c, h, w) of pictures (B, 1, H, W) in [0, 1]."""
+    views = torch.stack([images, images.flip(-1)], dim=1).flatten(0, 1)
+    found = pipeline.vae.encode((2 * views - 1).to(pipeline.vae.device, pipeline.vae.dtype)).latent_dist.parameters
+    return found.unflatten(0, (-1, VIEWS)).cpu().to(torch.float16).numpy()
+
+
+def _encoded(pipeline: Any, texts: list[str]) -> tuple[np.ndarray, list[int], np.ndarray]:
+    """Real tokens (Σ T, W) of texts, how many of each, and their numbers (texts, Q)."""
+    states, mask = pipeline.encode_text(texts)
+    real = torch.cat([one[shown.bool()] for one, shown in zip(states, mask, strict=True)])
+    values = np.empty((len(texts), 0), np.float32)
+    if pipeline.quantity_encoder is not None:
+        read, known = pipeline.quantity_encoder.read(texts)
+        values = torch.where(known, read, torch.nan).numpy()
+    return real.cpu().to(torch.float16).numpy(), mask.sum(dim=1).tolist(), values

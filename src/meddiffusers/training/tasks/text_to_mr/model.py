@@ -1,0 +1,175 @@
+"""The parts of a text-to-MR model before training: from settings, of other repositories, or of one to go on with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from diffusers import AutoencoderKL, DDIMScheduler, FlowMatchEulerDiscreteScheduler, UNet2DConditionModel
+from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPTextModel, T5EncoderModel
+
+from meddiffusers.datasets.captioned_config import TextDataConfig
+from meddiffusers.hub.load import load
+from meddiffusers.models.quantity_encoder import QuantityEncoder
+from meddiffusers.pipelines.text_to_mr_pipeline import TextToMRPipeline
+from meddiffusers.training.tasks.text_to_mr.vocabulary import QUANTITIES
+from meddiffusers.training.tasks.unets import check_same
+from meddiffusers.utils.settings import Range, check_fields, list_setting, setting
+
+ENCODERS: dict[str, Any] = {
+    "t5": T5EncoderModel,
+    "clip": CLIPTextModel,
+    "clip_text_model": CLIPTextModel,
+}  # of others the whole model
+
+
+@dataclass
+class TextToMRConfig:
+    """Which parts, and how the denoiser learns."""
+
+    pretrained_model_name_or_path: str | None = setting(None, "Repository or folder to go on with.")
+    revision: str | None = setting(None, "Branch, tag or commit of that repository.")
+    rank: int | None = setting(None, "Train a LoRA adapter of this rank, and nothing else.")
+    lora_alpha: int | None = setting(None, "Scale of the adapter, over its rank; the rank itself if not given.")
+    text_encoder_rank: int | None = setting(None, "Rank of the adapter's part for the text encoder; none if not given.")
+
+    vae_name_or_path: str | None = setting(None, "Folder or repository of the AutoencoderKL, or of a better decoder.")
+    vae_subfolder: str | None = setting(None, "Where in it the autoencoder is, such as vae.")
+    text_encoder_name_or_path: str | None = setting(
+        None, "Repository of a BERT, CLIP or T5, or a folder with the folders text_encoder and tokenizer."
+    )
+    max_tokens: int = setting(512, "Tokens of a prompt, at most.")
+    quantities: bool = setting(True, "Show the denoiser the prompt's numbers as tokens of their own, too.")
+
+    block_out_channels: list[int] = list_setting([64, 128, 192], "Channels of the denoiser's levels.")
+    attention_levels: list[int] = list_setting([1, 2], "Levels that attend to the prompt, counted from 0.")
+    attention_heads: int = setting(4, "Heads of the attention.")
+    layers_per_block: int = setting(1, "Residual blocks of a level.")
+    norm_num_groups: int = setting(16, "Groups of the normalisation.")
+
+    prediction_type: Literal["epsilon", "sample", "v_prediction", "flow"] = setting(
+        "v_prediction", "What the network predicts; flow: flow matching (Lipman et al. 2023), noise minus latents."
+    )
+    zero_terminal_snr: bool = setting(True, "End in pure noise (Lin et al. 2024); not with epsilon.")
+    snr_gamma: float | None = setting(None, "γ of min-SNR weights; unweighted if not given.")
+    prompt_dropout: float = setting(0.1, "Part of the prompts that is left out, for guidance.")
+    captions_per_image: int = setting(2, "Prompts of each picture that are written and encoded beforehand.")
+    half_weights: bool = setting(False, "Round the trained weights to what half precision stores.")
+
+    def __post_init__(self) -> None:
+        check_fields(self, _RANGES)
+        if self.prediction_type == "epsilon" and self.zero_terminal_snr:
+            raise ValueError(
+                "prediction_type=epsilon and zero_terminal_snr: noise says nothing of a picture where there is nothing "
+                "else. Predict v_prediction or sample, or set zero_terminal_snr to false."
+            )
+        if self.prediction_type == "flow" and self.snr_gamma is not None:
+            raise ValueError(
+                f"snr_gamma={self.snr_gamma} with prediction_type=flow, which is not weighted. Leave it out."
+            )
+        if (self.rank and not self.pretrained_model_name_or_path) or (self.text_encoder_rank and not self.rank):
+            raise ValueError(
+                f"Got rank={self.rank} and text_encoder_rank={self.text_encoder_rank}; an adapter changes weights that "
+                "there are: give --pretrained_model_name_or_path REPOSITORY with --rank, and --rank with "
+                "--text_encoder_rank."
+            )
+
+
+_COUNT = Range(1)
+_RANGES = {
+    "rank": _COUNT,
+    "lora_alpha": _COUNT,
+    "text_encoder_rank": _COUNT,
+    "max_tokens": _COUNT,
+    "attention_heads": _COUNT,
+    "layers_per_block": _COUNT,
+    "norm_num_groups": _COUNT,
+    "snr_gamma": Range(0, open_low=True),
+    "prompt_dropout": Range(0, 1),
+    "captions_per_image": _COUNT,
+}
+
+
+def first_pipeline(data: TextDataConfig, config: TextToMRConfig) -> TextToMRPipeline:
+    """The pipeline before training.
+
+    Raises:
+        ValueError: no autoencoder or text encoder to begin with; a repository of another kind, or for other pixels.
+    """
+    if config.pretrained_model_name_or_path:
+        return _repository(data, config)
+    if not config.vae_name_or_path or not config.text_encoder_name_or_path:
+        raise ValueError(
+            f"Got vae_name_or_path={config.vae_name_or_path!r} and text_encoder_name_or_path="
+            f"{config.text_encoder_name_or_path!r}; a new model needs both. Train them by "
+            "training/train_autoencoder.py and training/train_prompt_encoder.py, or name repositories that hold them."
+        )
+    vae = _autoencoder(config)
+    text_encoder, tokenizer = _text_encoder(config.text_encoder_name_or_path, config.max_tokens)
+    width = text_encoder.config.hidden_size
+    unet = UNet2DConditionModel(**_denoiser(config, vae, data.resolution), cross_attention_dim=width)
+    quantities = QuantityEncoder(QUANTITIES, cross_attention_dim=width) if config.quantities else None
+    return TextToMRPipeline(vae, text_encoder, tokenizer, unet, _scheduler(config), quantities, spacing=data.spacing)
+
+
+def _autoencoder(config: TextToMRConfig) -> Any:
+    return AutoencoderKL.from_pretrained(config.vae_name_or_path, subfolder=config.vae_subfolder or "").eval()
+
+
+def _denoiser(config: TextToMRConfig, vae: Any, resolution: int) -> dict[str, Any]:
+    channels, levels = config.block_out_channels, range(len(config.block_out_channels))
+    down = ["CrossAttnDownBlock2D" if level in config.attention_levels else "DownBlock2D" for level in levels]
+    return {
+        "sample_size": resolution // 2 ** (len(vae.config["block_out_channels"]) - 1),
+        "in_channels": vae.config["latent_channels"],
+        "out_channels": vae.config["latent_channels"],
+        "down_block_types": tuple(down),
+        "up_block_types": tuple(name.replace("Down", "Up") for name in reversed(down)),
+        "block_out_channels": tuple(channels),
+        "layers_per_block": config.layers_per_block,
+        "attention_head_dim": config.attention_heads,  # which this model of diffusers takes to be their number
+        "norm_num_groups": config.norm_num_groups,
+    }
+
+
+def _scheduler(config: TextToMRConfig) -> DDIMScheduler | FlowMatchEulerDiscreteScheduler:
+    if config.prediction_type == "flow":
+        return FlowMatchEulerDiscreteScheduler()
+    return DDIMScheduler(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,  # of Stable Diffusion
+        beta_end=0.012,
+        clip_sample=False,
+        prediction_type=config.prediction_type,
+        rescale_betas_zero_snr=config.zero_terminal_snr,
+        timestep_spacing="trailing",
+    )
+
+
+def _text_encoder(name: str, max_tokens: int) -> tuple[Any, Any]:
+    """Encoder and tokenizer of one repository, side by side or in folders."""
+    own = {part: part if Path(name, part).is_dir() else "" for part in ("text_encoder", "tokenizer")}
+    kind = AutoConfig.from_pretrained(name, subfolder=own["text_encoder"]).model_type
+    encoder = ENCODERS.get(kind, AutoModel).from_pretrained(name, subfolder=own["text_encoder"])
+    tokenizer = AutoTokenizer.from_pretrained(name, subfolder=own["tokenizer"], model_max_length=max_tokens)
+    return encoder.eval(), tokenizer
+
+
+def _repository(data: TextDataConfig, config: TextToMRConfig) -> TextToMRPipeline:
+    name = config.pretrained_model_name_or_path or ""
+    pipeline = load(name, revision=config.revision)
+    if not isinstance(pipeline, TextToMRPipeline):
+        raise ValueError(f"{name} holds a {type(pipeline).__name__}; expected a TextToMRPipeline.")
+    size = pipeline.vae_scale_factor * pipeline.unet.config["sample_size"]
+    check_same(name, {"spacing": pipeline.config["spacing"], "resolution": size}, data)
+    if config.vae_name_or_path:
+        vae = _autoencoder(config)
+        if vae.config["scaling_factor"] != pipeline.vae.config["scaling_factor"]:
+            raise ValueError(
+                f"{config.vae_name_or_path} has scaling_factor={vae.config['scaling_factor']} and that of {name} "
+                f"{pipeline.vae.config['scaling_factor']}: its latents are others, which the denoiser has not learnt. "
+                "Take an autoencoder of which --freeze_encoder kept the latents."
+            )
+        pipeline.register_modules(vae=vae)
+    return pipeline

@@ -1,0 +1,201 @@
+"""The learning problem of a small BERT that reads prompts, for the engine.
+
+Loss = cross-entropy of masked tokens (Devlin et al. 2019) + w · squared error of the prompt's numbers, which are read
+from its first token: age, slice and volumes as `QuantityEncoder` scales them, 0 where the prompt does not speak of
+them. Masked words teach what prompts are made of; the numbers, what they mean.
+"""
+
+from __future__ import annotations
+
+import random as global_random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import BertConfig, BertForMaskedLM, BertModel, BertTokenizer
+
+from meddiffusers.data.prompts import varied, write_prompt
+from meddiffusers.datasets.captioned_config import TextDataConfig, load_text_data
+from meddiffusers.datasets.captioned_slices import facts_of
+from meddiffusers.evaluation.report import Report
+from meddiffusers.evaluation.results import Metric, run_facts
+from meddiffusers.models.quantity_encoder import QuantityEncoder
+from meddiffusers.training.engine.randomness import BatchRandom
+from meddiffusers.training.engine.task import Validation
+from meddiffusers.training.tasks.text_to_mr.vocabulary import QUANTITIES, prompt_tokenizer
+from meddiffusers.utils.settings import Range, check_fields, setting
+
+MASKED, KEPT, REPLACED = 0.15, 0.1, 0.1  # part of the tokens; of these, left as they are, or made any other
+UNSEEN = -100  # what cross-entropy passes over
+EVALUATED, BATCH = 512, 64
+
+
+@dataclass
+class PromptEncoderConfig:
+    """Which encoder, and how it learns."""
+
+    vocabulary: int = setting(1000, "Words that it knows, at most, beside letters and digits.")
+    max_tokens: int = setting(512, "Tokens that it takes.")
+    hidden_size: int = setting(128, "Width of a token.")
+    num_hidden_layers: int = setting(4, "Layers.")
+    num_attention_heads: int = setting(4, "Heads of a layer.")
+    intermediate_size: int = setting(512, "Width inside a layer.")
+    number_weight: float = setting(10.0, "w, of the numbers' squared error.")
+
+    def __post_init__(self) -> None:
+        check_fields(self, _RANGES)
+
+
+_COUNT = Range(1)
+_RANGES = {
+    "vocabulary": _COUNT,
+    "max_tokens": _COUNT,
+    "hidden_size": _COUNT,
+    "num_hidden_layers": _COUNT,
+    "num_attention_heads": _COUNT,
+    "intermediate_size": _COUNT,
+    "number_weight": Range(0),
+}
+
+
+class Prompts:
+    """A map-style data set of texts, one of each row, in other words at each time."""
+
+    def __init__(self, rows: datasets.Dataset) -> None:
+        self.facts = [facts_of(row) for row in rows.select_columns(["facts"])]
+
+    def __len__(self) -> int:
+        return len(self.facts)
+
+    def __getitem__(self, index: int) -> str:
+        seed = global_random.getrandbits(31)  # the engine seeds it
+        return write_prompt(varied(self.facts[index], seed), seed)
+
+
+class PromptModel(nn.Module):
+    """The encoder with what it needs to learn."""
+
+    def __init__(self, config: BertConfig, quantities: int) -> None:
+        super().__init__()
+        self.language = BertForMaskedLM(config)
+        self.numbers = nn.Linear(config.hidden_size, quantities)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of the tokens (B, T, V), and numbers (B, Q)."""
+        states = self.language.bert(input_ids, attention_mask=attention_mask).last_hidden_state
+        return self.language.cls(states), self.numbers(states[:, 0])
+
+
+class PromptEncoderTask:
+    """Builds tokenizer and encoder; the data are the facts of a set's training slices."""
+
+    def __init__(
+        self,
+        data: TextDataConfig,
+        config: PromptEncoderConfig,
+        splits: Mapping[str, datasets.Dataset] | None = None,
+    ) -> None:
+        self.config = config
+        splits = splits or load_text_data(data)
+        self.train_dataset, self.test_dataset = (Prompts(splits[name]) for name in ("train", "test"))
+        self.dataset_name = Path(data.dataset_name).name
+        texts = (write_prompt(facts, seed) for seed, facts in enumerate(self.train_dataset.facts))
+        self.tokenizer = prompt_tokenizer(texts, config.vocabulary, config.max_tokens)
+        self.quantities = QuantityEncoder(QUANTITIES, cross_attention_dim=1, hidden_dim=1)  # reads, and knows the scale
+        bert = BertConfig(
+            vocab_size=len(self.tokenizer),
+            hidden_size=config.hidden_size,
+            num_hidden_layers=config.num_hidden_layers,
+            num_attention_heads=config.num_attention_heads,
+            intermediate_size=config.intermediate_size,
+            max_position_embeddings=config.max_tokens,
+            hidden_dropout_prob=0.0,  # no prompt comes twice
+            attention_probs_dropout_prob=0.0,
+        )
+        self.model = PromptModel(bert, len(QUANTITIES))
+
+    @property
+    def modules(self) -> Mapping[str, Any]:
+        """The one network."""
+        return {"model": self.model}
+
+    def collate(self, items: list[str]) -> dict[str, Tensor]:
+        """Token ids (B, T), which are real (B, T), and the scaled numbers (B, Q)."""
+        tokens = self.tokenizer(items, padding=True, truncation=True, return_tensors="pt")
+        return {
+            "input_ids": tokens.input_ids,
+            "attention_mask": tokens.attention_mask,
+            "numbers": self.quantities.scaled(*self.quantities.read(items)),
+        }
+
+    def loss(
+        self, modules: Mapping[str, nn.Module], batch: dict[str, Tensor], random: BatchRandom
+    ) -> dict[str, Tensor]:
+        """The terms above."""
+        ids, wanted = _masked(batch["input_ids"], batch["attention_mask"], self.tokenizer, random)
+        logits, numbers = modules["model"](ids, batch["attention_mask"])
+        words = F.cross_entropy(logits.flatten(0, 1).float(), wanted.flatten(), ignore_index=UNSEEN)
+        squared = (numbers.float() - batch["numbers"]).square().mean()
+        return {"loss": words + self.config.number_weight * squared, "words": words, "numbers": squared}
+
+    def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
+        """How well it guesses test prompts' masked words and reads their numbers."""
+        return Validation(_figures(self, modules["model"]))
+
+    def build_pipeline(self, modules: Mapping[str, nn.Module]) -> tuple[BertModel, BertTokenizer]:
+        """The encoder and its tokenizer."""
+        trained: Any = modules["model"]
+        encoder = BertModel(trained.language.config)  # with the pooler, unused, that diffusers looks for
+        encoder.load_state_dict(trained.language.bert.state_dict(), strict=False)
+        return encoder.eval(), self.tokenizer
+
+    def save(self, pipeline: tuple[BertModel, BertTokenizer], folder: Path) -> None:
+        """Into the folders text_encoder and tokenizer."""
+        for part, name in zip(pipeline, ("text_encoder", "tokenizer"), strict=True):
+            part.save_pretrained(folder / name)
+
+    def evaluate(self, pipeline: tuple[BertModel, BertTokenizer], seed: int = 0) -> Report:
+        """The validation's figures."""
+        count = min(EVALUATED, len(self.test_dataset))
+        dataset = f"{self.dataset_name}, test subjects"
+        metrics = [Metric.single(name, value, dataset, count) for name, value in _figures(self, self.model).items()]
+        return Report(metrics, run_facts(seed))
+
+
+@torch.no_grad()
+def _figures(task: PromptEncoderTask, model: nn.Module) -> dict[str, float]:
+    count = min(EVALUATED, len(task.test_dataset))
+    texts = [write_prompt(task.test_dataset.facts[number], seed=number) for number in range(count)]
+    right, masked, squared, numbers = 0, 0, [], []
+    for first in range(0, count, BATCH):
+        batch = task.collate(texts[first : first + BATCH])
+        random = BatchRandom(first)
+        ids, wanted = _masked(batch["input_ids"], batch["attention_mask"], task.tokenizer, random)
+        device = next(model.parameters()).device
+        logits, read = model(ids.to(device), batch["attention_mask"].to(device))
+        chosen = wanted != UNSEEN
+        right += int((logits.argmax(dim=-1).cpu() == wanted)[chosen].sum())
+        masked += int(chosen.sum())
+        squared.append((read.cpu() - batch["numbers"]).square())
+        numbers.append(batch["numbers"])
+    spread = torch.cat(numbers).var(dim=0, correction=0).sum()
+    return {
+        "masked tokens guessed": right / max(masked, 1),
+        "variance of the numbers explained": float(1 - torch.cat(squared).mean(dim=0).sum() / spread),
+    }
+
+
+def _masked(ids: Tensor, real: Tensor, tokenizer: BertTokenizer, random: BatchRandom) -> tuple[Tensor, Tensor]:
+    """Token ids of which some are masked, and what stood there, `UNSEEN` elsewhere."""
+    drawn, fate = random.rand(*ids.shape).to(ids.device), random.rand(*ids.shape).to(ids.device)
+    special = torch.tensor(tokenizer.all_special_ids, device=ids.device)
+    chosen = (drawn < MASKED) & real.bool() & ~torch.isin(ids, special)
+    any_other = random.randint(0, len(tokenizer), ids.shape).to(ids.device)
+    shown = torch.where(chosen & (fate < 1 - KEPT), tokenizer.mask_token_id, ids)
+    shown = torch.where(chosen & (fate < REPLACED), any_other, shown)
+    return shown, torch.where(chosen, ids, UNSEEN)

@@ -1,0 +1,45 @@
+"""Pictures of low field: the same brain, but softer, flatter and noisier."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from meddiffusers.data.phantoms.brain.low_field import low_field
+from meddiffusers.data.phantoms.brain.phantom import BrainPhantom
+from meddiffusers.data.phantoms.brain.population import low_field_cases
+
+
+def contrast(picture: np.ndarray, regions: np.ndarray) -> float:
+    """Of white and grey matter, over their mean."""
+    white, grey = (picture[np.isin(regions, labels)].mean() for labels in ((2, 41), (3, 42)))
+    return float(abs(white - grey) / (white + grey) * 2)
+
+
+def test_the_anatomy_stays_and_the_pictures_get_worse() -> None:
+    case = BrainPhantom(3).volume((2.0, 2.0, 8.0), ("t1", "t2"))
+    worse = low_field(case, seed=1)
+    assert worse.regions is case.regions and worse.record == case.record
+    regions = case.regions.array[0]
+    for name in ("t1", "t2"):
+        before, after = (each.images[name].array[0].astype(float) for each in (case, worse))
+        np.testing.assert_array_equal(after == 0, before == 0)
+        assert worse.images[name].modality == (name,) and np.allclose(
+            worse.images[name].affine, case.images[name].affine
+        )
+        assert contrast(after, regions) < 0.9 * contrast(before, regions)
+        inside = ndimage.binary_erosion(np.isin(regions, (2, 41)), iterations=1)
+        noise = [ndimage.laplace(picture)[inside].std() / picture[inside].mean() for picture in (before, after)]
+        assert noise[1] > 1.3 * noise[0]
+        assert np.corrcoef(before[inside | (before > 0)], after[inside | (before > 0)])[0, 1] > 0.5
+
+
+def test_the_seed_decides() -> None:
+    case = BrainPhantom(3).volume((4.0, 4.0, 12.0), ("t1",))
+    one, same, other = (low_field(case, seed).images["t1"].array for seed in (1, 1, 2))
+    assert np.array_equal(one, same) and not np.array_equal(one, other)
+
+
+def test_cases_take_turns_in_sequence() -> None:
+    cases = list(low_field_cases(2, seed=5, sequences=("t1", "t2")))
+    assert [list(case.images) for case in cases] == [["t1"], ["t2"]]

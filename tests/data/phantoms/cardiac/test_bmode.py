@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from meddiffusers.data.phantoms.cardiac import CardiacPhantom
+
+
+def level(picture: np.ndarray, mask: np.ndarray) -> float:
+    """Mean brightness well inside a mask."""
+    return float(picture[ndimage.binary_erosion(mask, iterations=2)].mean())
+
+
+@pytest.mark.parametrize("view", ["4CH", "2CH"])
+def test_the_wall_is_bright_and_blood_is_dark(view: str) -> None:
+    for seed in range(8):
+        phantom = CardiacPhantom(seed, view)
+        phases = np.array([0, phantom.end_systole])
+        for picture, labels in zip(phantom.pictures(phases), phantom.labels(phases), strict=True):
+            assert level(picture, labels == 2) > level(picture, labels == 1) + 40
+            assert level(picture, labels == 2) > level(picture, labels == 3) + 40
+
+
+def test_outside_of_the_fan_is_black() -> None:
+    picture = CardiacPhantom(0).pictures(np.zeros(1))[0]
+    rows, columns = np.indices(picture.shape)
+    x, y = (columns + 0.5 - 64) * 1.25, (rows + 0.5) * 1.25
+    outside = (abs(np.arctan2(x, y)) > 0.76) | (np.hypot(x, y) > 162)
+    assert not picture[outside].any()
+    assert (picture[~outside] > 0).mean() > 0.8
+
+
+def test_speckle_widens_with_depth() -> None:
+    """Correlation of neighbours along rows, in tissue near the probe and far from it."""
+    near, far = [], []
+    for seed in range(6):
+        picture = CardiacPhantom(seed, "2CH").pictures(np.zeros(1), (320, 320), 0.5)[0].astype(float)
+        picture -= ndimage.gaussian_filter(picture, 8)
+        for rows, columns, values in ((slice(30, 60), slice(148, 172), near), (slice(250, 290), slice(30, 110), far)):
+            block = picture[rows, columns]
+            values.append(np.corrcoef(block[:, :-2].ravel(), block[:, 2:].ravel())[0, 1])
+    assert np.mean(far) > np.mean(near) + 0.2
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 3])
+def test_speckle_moves_as_the_wall_does(seed: int) -> None:
+    """A block in the middle of the right wall is found again where the outlines say, to a mm or so."""
+    phantom, spacing, half = CardiacPhantom(seed, "2CH", quality="Good"), 0.5, 9
+    phases = np.array([0.12, 0.22])
+    first, second = phantom.pictures(phases, (320, 320), spacing).astype(float)
+    lines = phantom.outlines(phases)
+    middle = (lines.cavity[:, 174] + lines.epicardium[:, 186]) / 2
+    column, row = np.rint(middle[0] / spacing + [159.5, -0.5]).astype(int)
+    block = first[row - half : row + half + 1, column - half : column + half + 1].ravel()
+    likeness = {}
+    for dy in range(-12, 13):
+        for dx in range(-12, 13):
+            there = second[row + dy - half : row + dy + half + 1, column + dx - half : column + dx + half + 1]
+            likeness[dx, dy] = np.corrcoef(block, there.ravel())[0, 1]
+    found = max(likeness, key=lambda shift: likeness[shift])
+    assert likeness[found] > 0.7
+    np.testing.assert_allclose(np.array(found) * spacing, middle[1] - middle[0], atol=1.3)
+    assert np.hypot(*found) * spacing > 1.5
+
+
+def test_blood_has_no_memory() -> None:
+    """Far from the probe, where no reverberation reaches."""
+    phantom = CardiacPhantom(1, "2CH", quality="Good")
+    phases = np.array([0.10, 0.105])
+    (first, second), labels = phantom.pictures(phases).astype(float), phantom.labels(phases)
+
+    def likeness(label: int, margin: int) -> float:
+        inside = ndimage.binary_erosion((labels == label).all(axis=0), iterations=margin)
+        inside[:64] = False
+        fine = [picture - ndimage.gaussian_filter(picture, 2) for picture in (first, second)]
+        return float(np.corrcoef(fine[0][inside], fine[1][inside])[0, 1])
+
+    assert likeness(2, margin=2) > 0.9
+    assert likeness(1, margin=6) < 0.5
+
+
+def test_a_poor_picture_loses_the_lateral_wall() -> None:
+    loss = []
+    for seed in range(10):
+        levels = []
+        for quality in ("Good", "Poor"):
+            phantom = CardiacPhantom(seed, quality=quality)
+            picture, labels = phantom.pictures(np.zeros(1))[0], phantom.labels(np.zeros(1))[0]
+            right = np.indices(labels.shape)[1] > np.argwhere(labels == 1)[:, 1].mean()
+            levels.append(level(picture, (labels == 2) & right) - level(picture, (labels == 2) & ~right))
+        loss.append(levels[0] - levels[1])
+    assert np.mean(loss) > 5
+
+
+def test_one_seed_gives_one_picture_whatever_the_other_frames() -> None:
+    phases = np.array([0, 0.3, 0.7])
+    pictures = CardiacPhantom(4).pictures(phases)
+    assert pictures.dtype == np.uint8
+    np.testing.assert_array_equal(CardiacPhantom(4).pictures(phases[1:2])[0], pictures[1])
+    assert (CardiacPhantom(5).pictures(phases[:1]) != pictures[:1]).any()

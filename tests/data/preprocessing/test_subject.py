@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.dicom_series import write_series
+from helpers.geometries import where
+from helpers.small_cases import AFFINE, small_case
+from scipy.spatial.transform import Rotation
+
+from meddiffusers.data.io import write
+from meddiffusers.data.layouts import write_brats
+from meddiffusers.data.preprocessing.subject import read_subject
+from meddiffusers.data.scan import Scan, stacked
+
+SEQUENCES = ("t1", "t1ce", "t2", "flair")
+CASE = small_case(1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A case of BraTS with its label file."""
+    return write_brats([CASE], tmp_path / "set") / "BraTS20_Training_001"
+
+
+def same_channels(scan: Scan, names: tuple[str, ...]) -> None:
+    assert scan.modality == names
+    np.testing.assert_allclose(scan.affine, AFFINE, atol=1e-6)
+    for name in names:
+        np.testing.assert_array_equal(scan.channel(name), CASE.images[name].array[0])
+
+
+def test_a_folder_gives_the_sequences_that_its_names_tell(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "notes.txt").write_text("no scan")
+    scan = read_subject(folder)
+    same_channels(scan, tuple(sorted(SEQUENCES)))
+    assert scan.source == str(folder)
+    same_channels(read_subject(str(folder), ("flair", "pd", "t1")), ("flair", "t1"))
+    assert not caplog.records
+    write(CASE.images["t1"], folder / "other.nii.gz")
+    read_subject(folder)
+    assert "names that tell no sequence, not used: other.nii.gz" in caplog.text
+
+
+def test_what_is_not_wanted_is_not_read(folder: Path) -> None:
+    (folder / "dwi.nii.gz").write_bytes(b"damaged")
+    same_channels(read_subject(folder, SEQUENCES), SEQUENCES)
+
+
+def test_all_kinds_of_sources_give_the_same(folder: Path) -> None:
+    files = {name: folder / f"{folder.name}_{name}.nii.gz" for name in SEQUENCES}
+    images = list(CASE.images.values())
+    for source in (CASE, CASE.images, files, images, list(files.values()), stacked(images), folder):
+        same_channels(read_subject(source, SEQUENCES), SEQUENCES)
+    for source in (files["t1ce"], images[1], {"t1ce": files["t1ce"]}, [images[1]]):
+        same_channels(read_subject(source), ("t1ce",))
+    renamed = read_subject({"t1ce": files["t2"], "t2": images[0]})
+    np.testing.assert_array_equal(renamed.channel("t1ce"), images[2].array[0])
+    np.testing.assert_array_equal(renamed.channel("t2"), images[0].array[0])
+
+
+def test_dicom_series_are_told_by_folder_or_description(tmp_path: Path) -> None:
+    one = np.random.default_rng(0).integers(0, 1000, (4, 5, 3)).astype(np.int16)
+    affine = np.diag([-1.0, -1.0, 1.5, 1.0])
+    write_series(tmp_path / "t1" / "images", one, affine)
+    write_series(tmp_path / "series 2", one + 1, affine, SeriesDescription="FLAIR tra")
+    scan = read_subject(tmp_path)
+    assert scan.modality == ("flair", "t1")
+    np.testing.assert_array_equal(scan.channel("t1"), one)
+    np.testing.assert_array_equal(scan.channel("flair"), one + 1)
+    assert read_subject(tmp_path / "series 2").modality == ("flair",)
+
+
+def test_another_grid_is_resampled_onto_the_finest(caplog: pytest.LogCaptureFixture) -> None:
+    """A linear function of the place survives linear interpolation, through a turn of 15° and slices of 4 mm."""
+    fine = np.diag([-1.0, 1.0, 1.2, 1.0])
+    fine[:3, 3] = 20, -25, 5
+    thick = np.eye(4)
+    thick[:3, :3] = Rotation.from_euler("xyz", (15, -10, 5), degrees=True).as_matrix() @ np.diag([1.5, 1.5, 4])
+    thick[:3, 3] = -10, -10, 10
+    places, other = where(fine, (30, 34, 28)), where(thick, (14, 15, 7))
+
+    def values(mm: np.ndarray) -> np.ndarray:
+        return 500 + 3 * mm[0] - 2 * mm[1] + 5 * mm[2]
+
+    scan = read_subject([Scan(values(other), thick, "flair"), Scan(values(places), fine, "t1")])
+    assert scan.modality == ("flair", "t1")
+    assert scan.affine.tobytes() == fine.tobytes()
+    index = np.einsum("ij,jxyz->ixyz", np.linalg.inv(thick), np.concatenate([places, np.ones_like(places[:1])]))[:3]
+    last = np.array([13, 14, 6])[:, None, None, None]
+    inside = ((index >= 0) & (index <= last)).all(axis=0)
+    assert 500 < inside.sum() < inside.size / 2
+    np.testing.assert_allclose(scan.channel("flair")[inside], values(places)[inside], atol=1e-2)
+    beyond = ((index < -1) | (index > last + 1)).any(axis=0)
+    assert not scan.channel("flair")[beyond].any()
+    assert "flair is resampled onto the grid of t1; they are taken to be registered" in caplog.text
+
+
+def test_thick_slices_reach_to_their_faces() -> None:
+    fine, thick = np.eye(4), np.diag([1.0, 1.0, 4.0, 1.0])
+    thick[2, 3] = 1.5  # three slices fill the fine grid's twelve
+    scan = read_subject([Scan(np.ones((5, 5, 12)), fine, "t1"), Scan(np.full((5, 5, 3), 7), thick, "flair")])
+    assert (scan.channel("flair") == 7).all()
+
+
+def test_the_same_grid_up_to_rounding_is_not_resampled(caplog: pytest.LogCaptureFixture) -> None:
+    scan = CASE.images["t1"]
+    near = Scan(scan.array, AFFINE + 1e-5 * np.eye(4)[:, [1, 0, 2, 3]] * [[1], [1], [1], [0]], "t2")
+    np.testing.assert_array_equal(read_subject([scan, near]).channel("t2"), scan.array[0])
+    assert not caplog.records
+
+
+def test_unclear_sources_are_refused(folder: Path, tmp_path: Path) -> None:
+    image = CASE.images["t1"]
+    with pytest.raises(FileNotFoundError, match="nowhere: no such file or folder"):
+        read_subject(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"Got flair, .*, t2 in .*_001; expected at least one of pd, dwi\. Give"):
+        read_subject(folder, ("pd", "dwi"))
+    with pytest.raises(ValueError, match="Got nothing; expected at least one of t1, t1ce, t2, flair"):
+        read_subject({})
+    assert CASE.lesions is not None
+    with pytest.raises(ValueError, match="Got labels; expected at least one of t1"):
+        read_subject(CASE.lesions)
+    write(image, folder / "again_t1.nii.gz")
+    with pytest.raises(ValueError, match=r"Got 2 scans of t1: .*_t1.nii.gz, .*again_t1.nii.gz; .*Say which: \{'t1'"):
+        read_subject(folder)
+    (tmp_path / "unnamed").mkdir()
+    unnamed = write(image, tmp_path / "unnamed" / "a.nii.gz")
+    with pytest.raises(ValueError, match=r"unnamed holds a.nii.gz; expected .* such as t1ce.nii.gz. .*\{'t1ce': path"):
+        read_subject(tmp_path / "unnamed")
+    with pytest.raises(ValueError, match=r"Nothing tells which sequence .*a.nii.gz is; say it: \{'t1ce': path"):
+        read_subject(unnamed)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty holds no scan; expected"):
+        read_subject(tmp_path / "empty")
+    with pytest.raises(ValueError, match="A scan has 2 channels for t1; expected one"):
+        read_subject({"t1": Scan(np.ones((2, 3, 3, 3)), np.eye(4), "t1")})
+    far = np.eye(4)
+    far[0, 3] = 500
+    with pytest.raises(ValueError, match=r"t2 does not overlap with t1: .* check their affines"):
+        read_subject([image, Scan(np.ones((3, 3, 3)), far, "t2")])
+    with pytest.raises(ValueError, match="Got a int; expected a path"):
+        read_subject(3)
+
+
+def test_unused_sequences_are_noted(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        read_subject(CASE, ("t1",))
+    assert "a subject: not used: t1ce, t2, flair" in caplog.text

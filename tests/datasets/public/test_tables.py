@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from meddiffusers.datasets.public.finding import Found
+from meddiffusers.datasets.public.tables import confined, matched, number, read_table, sex
+from meddiffusers.utils.text import some_of
+
+
+def test_cells_come_as_they_are_and_empty_ones_as_none(tmp_path: Path) -> None:
+    path = tmp_path / "table.tsv"
+    path.write_text("id\tage \tgroup\n007\t61.5\tNA\n8\t\tb, c\n", encoding="utf-8-sig")
+    rows = read_table(path, columns=("age",), text=("id",))
+    assert rows == [{"id": "007", "age": 61.5, "group": None}, {"id": "8", "age": None, "group": "b, c"}]
+
+
+def test_unreadable_tables_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"a\.json is no table of a known kind; expected \.csv"):
+        read_table(tmp_path / "a.json")
+    (tmp_path / "a.csv").write_text("a,b\n1,2\nDoe,2,3,4\n")
+    with pytest.raises(
+        ValueError, match=r"a\.csv is no table that can be read \(ParserError\); expected one"
+    ) as caught:
+        read_table(tmp_path / "a.csv", columns=("a", "b"))
+    assert "Doe" not in str(caught.value)
+
+
+def test_an_absent_engine_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with zipfile.ZipFile(tmp_path / "a.xlsx", "w") as archive:
+        archive.writestr("xl/workbook.xml", "")
+    with pytest.raises(ImportError, match="openpyxl"):
+        read_table(tmp_path / "a.xlsx")
+
+
+def test_double_rows_keep_what_all_agree_on(tmp_path: Path) -> None:
+    found = Found(tmp_path)
+    entries = [("p1", {"age": 5, "sex": "F"}), ("p1", {"age": 6, "sex": "F"}), ("p1", {"age": 6, "sex": "F"})]
+    assert matched(found, tmp_path / "t.csv", [*entries, ("p3", {})], ["p1", "p2"]) == {"p1": {"age": None, "sex": "F"}}
+    assert found.notes == [
+        "t.csv has more than one row for p1; values on which they disagree are left out",
+        "t.csv has rows without scans: p3",
+        "t.csv has no row for p2",
+    ]
+
+
+@pytest.mark.parametrize("name", ["../a.nii", "a/../../b.nii", "/a.nii", r"..\a.nii", r"C:\a.nii", "C:a.nii", "", "."])
+def test_names_that_lead_out_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="expected a path below the folder"):
+        confined(tmp_path, name)
+
+
+def test_names_below_the_folder_are_paths(tmp_path: Path) -> None:
+    assert confined(tmp_path, "a/b..c.nii") == confined(tmp_path, r"a\b..c.nii") == tmp_path / "a" / "b..c.nii"
+
+
+def test_values() -> None:
+    assert [number(value) for value in ("1.5", 2, None, "x", 0)] == [1.5, 2.0, None, None, 0.0]
+    assert number("0", zero_is_missing=True) is None
+    assert [sex(value) for value in (1, 2.0, "f", "Male", 0, None, "")] == ["M", "F", "F", "M", None, None, None]
+    assert some_of(["b", "a"]) == "a, b"
+    assert some_of(map(str, range(7))) == "0, 1, 2, 3, 4, … (7 in all)"

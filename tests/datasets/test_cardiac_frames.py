@@ -1,0 +1,90 @@
+"""Beats of phantoms and of CAMUS folders, and the frames that a VAE learns of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from meddiffusers.data.io import read, write
+from meddiffusers.data.layouts.camus import write_camus
+from meddiffusers.data.phantoms.cardiac import CardiacPhantom
+from meddiffusers.datasets.attribute_images import AttributeImages, load_attribute_images
+from meddiffusers.datasets.cardiac_frames import heart_frames
+from meddiffusers.datasets.cardiac_sequences import FIRST_SEED, heart_sequences, is_hearts
+from meddiffusers.pipelines.meddiffusers_heart_shapes_v1 import CARDIAC_ATTRIBUTES, measure_hearts
+
+NAMES = list(CARDIAC_ATTRIBUTES)
+
+
+@pytest.fixture(scope="module")
+def camus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_camus([1, 2, 3], tmp_path_factory.mktemp("camus") / "set", frames=9)
+
+
+def test_phantoms_come_in_two_views_and_no_split_shares_a_patient() -> None:
+    sequences = list(heart_sequences("hearts", "test", 3, frames=5))
+    assert [(each.subject, each.view) for each in sequences] == [
+        ("100000", "4CH"),
+        ("100000", "2CH"),
+        ("100001", "4CH"),
+    ]
+    phantom = CardiacPhantom(100_000, "2CH")
+    np.testing.assert_array_equal(sequences[1].labels, phantom.labels(phantom.phases(5)))
+    assert sequences[1].cyclic and sequences[1].ejection_fraction == phantom.ejection_fraction
+    assert len({*FIRST_SEED.values()}) == len(FIRST_SEED) and min(np.diff(sorted(FIRST_SEED.values()))) >= 100_000
+
+
+def test_a_camus_folder_gives_the_same_beats(camus_folder: Path) -> None:
+    sequences = [
+        each for split in ("train", "validation", "test") for each in heart_sequences(str(camus_folder), split)
+    ]
+    assert {each.subject for each in sequences} == {"patient001", "patient002", "patient003"} and len(sequences) == 6
+    for each in sequences:
+        phantom = CardiacPhantom(int(each.subject[-3:]), each.view)
+        np.testing.assert_array_equal(each.labels, phantom.labels(phantom.phases(9)))
+        assert each.spacing == pytest.approx((1.25, 1.25)) and each.cyclic
+
+
+def test_half_a_beat_is_no_cycle(tmp_path: Path) -> None:
+    folder = write_camus([5, 6, 7], tmp_path / "half", frames=5, half_cycle=True)
+    assert not any(each.cyclic for each in heart_sequences(str(folder), "train"))
+
+
+def test_what_is_hearts(camus_folder: Path, tmp_path: Path) -> None:
+    assert is_hearts("hearts") and is_hearts(str(camus_folder))
+    assert not is_hearts("digits") and not is_hearts(str(tmp_path))
+    with pytest.raises(ValueError, match="expected one of train, test, reference, unseen, and a count"):
+        list(heart_sequences("hearts", "validation", 3))
+    with pytest.raises(ValueError, match="has no split 'unseen'"):
+        list(heart_sequences(str(camus_folder), "unseen"))
+
+
+def test_frames_are_measured_where_they_lie() -> None:
+    data = heart_frames("hearts", size=112, spacing=1.25, sequences=10)
+    train, test = (data[name].with_format("numpy") for name in ("train", "test"))
+    assert len(train) == 70 and len(test) == 7 and train["image"][0].shape == (112, 112)
+    assert not {*train["subject"]} & {*test["subject"]}
+    images = np.stack(train["image"])
+    measured = measure_hearts(images, 1.25)
+    np.testing.assert_allclose(np.stack([train[name] for name in NAMES], axis=1), measured)
+    assert {*np.unique(images)} == {0, 1, 2} and np.isfinite(measured).all()
+    middles = np.array([np.argwhere(image > 0).mean(axis=0) for image in images])
+    assert 0.5 < middles.std() < 12 and np.abs(middles.mean(axis=0) - 55.5).max() < 6
+
+
+def test_a_label_map_that_is_mended_is_read_again(tmp_path: Path) -> None:
+    folder = write_camus([1, 2, 3], tmp_path / "set", frames=9)
+    before = heart_frames(str(folder), size=112, spacing=1.25)["train"].with_format("numpy")
+    for path in folder.rglob("*_gt.nii.gz"):
+        scan = read(path, modality="labels")
+        write(scan.like(np.where(scan.array == 2, 1, scan.array) * (scan.array != 3)), path)
+    after = heart_frames(str(folder), size=112, spacing=1.25)["train"].with_format("numpy")
+    assert (np.stack(before["image"]) == 2).any() and not (np.stack(after["image"]) == 2).any()
+
+
+def test_they_are_images_with_attributes(camus_folder: Path) -> None:
+    data = load_attribute_images(str(camus_folder), attributes=NAMES, measure="hearts", size=96, spacing=1.6)
+    images = AttributeImages(data["train"], NAMES, "image", labels=True)
+    assert images.images.shape == (14, 96, 96) and images.attributes.shape == (14, 7)

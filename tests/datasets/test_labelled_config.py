@@ -1,0 +1,231 @@
+"""Where pictures and masks come from: phantoms, BraTS, any folder; and how they are read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from helpers.small_cases import small_case
+
+from meddiffusers.data.case import Case
+from meddiffusers.data.layouts import write_brats
+from meddiffusers.data.phantoms.brain.template import template
+from meddiffusers.datasets import labelled_config as segmentation_data
+from meddiffusers.datasets.labelled_config import (
+    HARD,
+    PHANTOM_HEIGHTS,
+    PHANTOM_SHARES,
+    PHANTOM_SKULL,
+    SegmentationDataConfig,
+    SegmentationImages,
+    held_out,
+    load_segmentation_data,
+)
+from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, phantom_segmentation, row_features
+from meddiffusers.training.engine.parsing import parse_config
+
+PHANTOMS = {"phantom_slices": 4, "phantom_test_slices": 2, "resolution": 32}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    template()  # from the cache of this machine, before it is replaced
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("datasets"))
+        yield
+
+
+def rows_of(count: int, channels: int = 2, raters: int = 3) -> datasets.Dataset:
+    """Random rows as `data.segmentation_slices` has them."""
+    rng = np.random.default_rng(0)
+    columns = {
+        "image": list(rng.integers(0, INTENSITY_SCALE + 1, (count, channels, 4, 6)).astype(np.int16)),
+        "masks": list(rng.integers(0, 4, (count, raters, 4, 6)).astype(np.uint8)),
+        "subject": [f"s{index}" for index in range(count)],
+    }
+    return datasets.Dataset.from_dict(columns, features=datasets.Features(row_features(channels, raters, (4, 6))))
+
+
+def saved(folder: Path, **splits: int) -> Path:
+    """A data set with splits of so many images, (8, 8) in one channel with masks of 0 and 1."""
+    rng = np.random.default_rng(1)
+
+    def split(count: int) -> datasets.Dataset:
+        images, masks = rng.integers(1, 200, (count, 8, 8)), rng.integers(0, 2, (count, 8, 8))
+        return datasets.Dataset.from_dict({"image": images.tolist(), "mask": masks.tolist()})
+
+    datasets.DatasetDict({name: split(count) for name, count in splits.items()}).save_to_disk(folder)
+    return folder
+
+
+def config_of(folder: Path, **changes: Any) -> SegmentationDataConfig:
+    settings: dict[str, Any] = {"sequences": ["grey"], "classes": ["lesion"], "resolution": 8, **changes}
+    return SegmentationDataConfig(dataset_name=str(folder), **settings)
+
+
+def test_the_defaults_are_those_of_the_command_line() -> None:
+    (parsed,) = parse_config(SegmentationDataConfig, argv=[])
+    assert parsed == SegmentationDataConfig()
+    assert (parsed.dataset_name, parsed.classes, parsed.spacing) == ("phantom", ["tumour"], None)
+    assert parsed.sequences == ["t1", "t1ce", "t2", "flair"]
+    assert parsed.sequences is not SegmentationDataConfig().sequences
+    (parsed,) = parse_config(SegmentationDataConfig, argv=["--classes", "a", "b", "--spacing", "1.5"])
+    assert parsed.classes == ["a", "b"] and parsed.spacing == 1.5
+
+
+def test_images_are_fractions_and_masks_label_ids() -> None:
+    rows = rows_of(5)
+    images = SegmentationImages(rows)
+    assert len(images) == 5
+    for index in range(5):
+        item = images[index]
+        assert (item["image"].dtype, item["masks"].dtype) == (torch.float32, torch.uint8)
+        stored = np.array(rows[index]["image"], np.float64)
+        np.testing.assert_allclose(item["image"], stored / INTENSITY_SCALE, atol=1e-7)
+        np.testing.assert_array_equal(item["masks"], rows[index]["masks"])
+        assert item["image"].min() >= 0 and item["image"].max() <= 1
+
+
+def test_many_at_once_are_each_alone() -> None:
+    images = SegmentationImages(rows_of(5))
+    indices = [3, 0, 3, 4]
+    for item, index in zip(images.__getitems__(indices), indices, strict=True):
+        assert item.keys() == {"image", "masks"}
+        assert all(torch.equal(item[name], images[index][name]) for name in item)
+
+
+def test_pictures_with_foreground_are_shown_more_often() -> None:
+    rows = rows_of(10)
+    empty = [0, 2, 3, 5, 6, 7, 9]
+    rows = rows.map(
+        lambda row, index: {"masks": np.array(row["masks"], np.uint8) * (index not in empty)},
+        with_indices=True,
+        features=rows.features,
+        keep_in_memory=True,
+    )
+    images = SegmentationImages(rows, foreground_share=0.7)
+    assert len(images) == 23  # 7 without are 0.3 of it
+    once = [item["image"] for item in SegmentationImages(rows).__getitems__(list(range(10)))]
+    items = images.__getitems__(list(range(23)))
+    shown = [index for item in items for index in range(10) if torch.equal(item["image"], once[index])]
+    counts = np.bincount(shown)
+    assert (counts[empty] == 1).all()
+    assert sorted(counts[[1, 4, 8]]) == [5, 5, 6]
+    assert len(SegmentationImages(rows, foreground_share=0.2)) == 10  # they are 0.3 as they come
+    assert len(SegmentationImages(rows.select(empty), foreground_share=0.5)) == 7
+
+
+def test_phantoms_of_two_populations() -> None:
+    config = SegmentationDataConfig(
+        sequences=["t1", "flair"], classes=["oedema", "necrosis", "enhancing"], phantom_seed=5, **PHANTOMS
+    )
+    data = load_segmentation_data(config)
+    assert {name: len(split) for name, split in data.items()} == {"train": 4, "test": 2}
+    assert data["train"].features["image"].shape == (2, 32, 32)
+    assert data["train"].features["masks"].shape == (5, 32, 32)
+    assert held_out(config)[:] == data["test"][:]
+    settings: dict[str, Any] = {
+        "size": 32,
+        "sequences": ("t1", "flair"),
+        "classes": ("oedema", "necrosis", "enhancing"),
+        "per_subject": 2,
+        "shares": PHANTOM_SHARES,
+        "heights": PHANTOM_HEIGHTS,
+        "skull": PHANTOM_SKULL,
+    }
+    assert phantom_segmentation(4, 5, **settings)[:] == data["train"][:]
+    assert phantom_segmentation(2, 6, difficulty=HARD, **settings)[:] == data["test"][:]
+    plain = held_out(replace(config, phantom_test_difficulty=[0.0, 0.1]))
+    assert phantom_segmentation(2, 6, difficulty=(0.0, 0.1), **settings)[:] == plain[:]
+    assert sum(PHANTOM_SHARES.values()) == pytest.approx(1)
+
+
+def test_a_folder_of_images_and_masks(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "set", train=20)
+    data = load_segmentation_data(config_of(folder))
+    assert {name: len(split) for name, split in data.items()} == {"train": 18, "test": 2}
+    item = SegmentationImages(data["train"])[0]
+    assert item["image"].shape == (1, 8, 8) and item["masks"].shape == (1, 8, 8)
+    assert held_out(config_of(folder))["subject"][:] == data["test"]["subject"][:]
+    columns = datasets.load_from_disk(folder)["train"].rename_columns({"image": "scan", "mask": "truth"})
+    columns.save_to_disk(tmp_path / "renamed")
+    renamed = load_segmentation_data(config_of(tmp_path / "renamed", image_column="scan", mask_column="truth"))
+    assert renamed["test"][:] == data["test"][:]
+
+
+def test_the_validation_split_is_tested_on_where_there_is_no_test_split(tmp_path: Path) -> None:
+    both = load_segmentation_data(config_of(saved(tmp_path / "both", train=4, validation=2, test=3)))
+    assert len(both["test"]) == 3
+    validation = load_segmentation_data(config_of(saved(tmp_path / "validation", train=4, validation=2)))
+    assert list(validation) == ["train", "test"] and len(validation["test"]) == 2
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(3, 3), (50, 6), (None, 6)])
+def test_the_first_samples_only(tmp_path: Path, limit: int | None, expected: int) -> None:
+    data = load_segmentation_data(config_of(saved(tmp_path / "set", train=6, test=2), max_train_samples=limit))
+    assert len(data["train"]) == expected
+    assert data["train"]["subject"][:] == [f"train-{index}" for index in range(expected)]
+    assert len(data["test"]) == 2
+
+
+def on_millimetres(number: int) -> Case:
+    """A small case whose axial pixels are of 1 mm."""
+    case, affine = small_case(number), np.diag([-1.0, -1.0, 1.5, 1.0])
+    images = {name: replace(scan, affine=affine) for name, scan in case.images.items()}
+    assert case.lesions is not None
+    return replace(case, images=images, lesions=replace(case.lesions, affine=affine))
+
+
+def test_brats_is_read_from_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "MICCAI_BraTS2020_TrainingData"
+    write_brats((on_millimetres(number) for number in range(1, 6)), folder)
+    given: dict[str, Any] = {}
+    read = segmentation_data.brats_segmentation
+
+    def recorded(*arguments: Any, **options: Any) -> datasets.DatasetDict:
+        given.update(options)
+        return read(*arguments, **options, leave_out=(1, 2))  # of the five slices of a small case
+
+    monkeypatch.setattr(segmentation_data, "brats_segmentation", recorded)
+    config = SegmentationDataConfig(
+        "brats2020", train_data_dir=str(folder), sequences=["flair", "t1", "t2"], resolution=6, spacing=1.0
+    )
+    data = load_segmentation_data(config)
+    assert (given["size"], given["spacing"]) == ((6, 6), 1.0)
+    assert {name: len(split) for name, split in data.items()} == {"train": 8, "test": 2}
+    assert data["train"].features["image"].shape == (3, 6, 6)
+
+
+class TestWhatCannotBeIsRefused:
+    @pytest.mark.parametrize("wrong", [[0.5], [0.6, 0.5], [-0.1, 1.0], [0.0, 1.1]])
+    def test_difficulties_that_no_lesion_has(self, wrong: list[float]) -> None:
+        with pytest.raises(ValueError, match=re.escape(f"phantom_test_difficulty={wrong}; expected two numbers")):
+            SegmentationDataConfig(phantom_test_difficulty=wrong)
+
+    @pytest.mark.parametrize("given", [{}, {"spacing": 1.0}, {"train_data_dir": "here"}])
+    def test_brats_without_a_folder_or_a_spacing(self, given: dict[str, Any]) -> None:
+        config = SegmentationDataConfig("brats2020", **given)
+        message = r"brats2020 needs its folder and the size of a pixel; got train_data_dir=.* --spacing MM\."
+        with pytest.raises(ValueError, match=message):
+            load_segmentation_data(config)
+        with pytest.raises(ValueError, match=message):
+            held_out(config)
+
+    def test_a_set_without_pictures_to_test_on(self, tmp_path: Path) -> None:
+        config = config_of(saved(tmp_path / "set", train=2, extra=2))
+        for load in (load_segmentation_data, held_out):
+            with pytest.raises(ValueError, match="set has the splits train, extra; expected a test or a validation"):
+                load(config)
+
+    def test_a_set_without_pictures_to_train_on(self, tmp_path: Path) -> None:
+        config = config_of(saved(tmp_path / "set", validation=2, test=2))
+        with pytest.raises(ValueError, match="set has the splits validation, test; expected train, and one to test on"):
+            load_segmentation_data(config)
+        assert len(held_out(config)) == 2

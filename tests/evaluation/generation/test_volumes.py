@@ -1,0 +1,67 @@
+"""The report of volumes: slices as they are looked at, and figures of models that obey, or do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from meddiffusers.evaluation.figures.orthogonal_slices import plane_slices
+from meddiffusers.evaluation.generation import volumes as volume_report
+from meddiffusers.evaluation.generation.volume_attributes import VolumeReading
+from meddiffusers.evaluation.generation.volumes import evaluate_volumes
+
+
+def test_middle_slices_are_upright() -> None:
+    volume = np.zeros((1, 4, 6, 2))
+    volume[0, 2, 5, 1] = 1  # in the middle from left to right, in front, above
+    [[sagittal, coronal, axial]] = plane_slices(volume)
+    assert sagittal.shape == (6, 6)
+    assert np.argwhere(sagittal).tolist() == [[2, 5]]  # the upper row of the two, far right
+    assert np.argwhere(axial).tolist() == [[0, 3]]
+    assert not coronal.any()
+
+
+def balls(sizes: np.ndarray) -> np.ndarray:
+    """(N, 32, 36, 32) balls of so many voxels of radius."""
+    x, y, z = (np.arange(side) - (side - 1) / 2 for side in (32, 36, 32))
+    distance = np.sqrt(x[:, None, None] ** 2 + y[:, None] ** 2 + z**2)
+    return np.stack([(distance < size) * 0.8 for size in sizes]).astype(np.float32)
+
+
+@pytest.mark.parametrize("obeys", [True, False])
+def test_a_model_that_obeys_has_high_figures(obeys: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    sizes, known_sizes = rng.uniform(6, 14, 40), rng.uniform(6, 14, 30)
+    told, known_told = (
+        [
+            {"brain_volume_ml": size, "age": 5 * size + rng.normal(), "sex": "F" if size < 10 else "M", "weight": None}
+            for size in each
+        ]
+        for each in (sizes, known_sizes)
+    )
+    drawn = balls(sizes if obeys else rng.permutation(sizes))
+
+    def read(reader: Any, volumes: np.ndarray, spacing: float) -> VolumeReading:
+        radius = np.cbrt((volumes > 0).sum(axis=(1, 2, 3)) * 3 / 4 / np.pi)
+        return VolumeReading({3: radius, 4: np.zeros(len(volumes))}, radius)
+
+    monkeypatch.setattr(volume_report, "read_volumes", read)
+    judge: Any = object()
+    report = evaluate_volumes(
+        drawn, balls(sizes), balls(known_sizes), told, known_told, judge, spacing=2.0, dataset="balls"
+    )
+    for name in ("brain_volume_ml r", "age r"):
+        assert report.value(f"{name}, held-out volumes") > 0.95
+    assert report.value("sex, read right, held-out volumes") > 0.9
+    assert report.value("age r, from the other covariates") > 0.95  # which go with the age
+    if obeys:
+        assert report.value("brain_volume_ml r") > 0.99 and report.value("brain_volume_ml error") < 0.1
+        assert report.value("sex, read right") > 0.9 and report.value("age r") > 0.95
+    else:
+        assert abs(report.value("brain_volume_ml r")) < 0.5 and report.value("brain_volume_ml error") > 1
+        assert abs(report.value("age r")) < 0.5
+    assert report.value("MS-SSIM of pairs, drawn") == pytest.approx(report.value("MS-SSIM of pairs, held-out"), abs=0.1)
+    assert not any("weight" in metric.name for metric in report.metrics)
+    assert report.pictures

@@ -1,0 +1,124 @@
+"""The report of text-to-MR: a model that draws the held-out pictures themselves is as good as they are."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.small_text_to_mr import small_text_to_mr, text_rows
+
+from meddiffusers import PictureReader
+from meddiffusers.data.prompts import read_prompt
+from meddiffusers.evaluation.text_to_mr.prompt_fidelity import read_pictures
+from meddiffusers.evaluation.text_to_mr.report import anatomy_dice, evaluate_text_to_mr
+from meddiffusers.evaluation.text_to_mr.run import asked_of, drawn, in_modality, prompts_of, real_pictures
+
+COUNT = 48
+
+
+class Painter:
+    """In the place of a pipeline: bright for T1, dark for T2, with the ages of the prompts as a trace."""
+
+    max_tokens, tokenizer = 512, staticmethod(lambda text, verbose: SimpleNamespace(input_ids=[0]))
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, dict[str, Any]]] = []
+
+    def __call__(self, texts: list[str], generator: list[torch.Generator], output_type: str, **settings: Any) -> Any:
+        self.calls.append((len(texts), settings))
+        images = torch.zeros(len(texts), 1, 16, 16)
+        for image, text, one in zip(images, texts, generator, strict=True):
+            facts = read_prompt(text)
+            image[0, 4:12, 3:12] = (0.7 if facts.modality == "t1" else 0.3) + (facts.age or 0) / 1000
+            image += 0.02 * torch.rand(image.shape, generator=one)
+        return SimpleNamespace(images=images)
+
+
+class Judge(PictureReader):
+    """Reads the modality by the brightness; half of what is bright is the left white matter, half the right."""
+
+    def forward(self, sample: torch.Tensor, return_dict: bool = True) -> Any:
+        bright = sample[:, 0] > 0.15
+        side = torch.arange(16) < 7
+        labels = torch.where(bright, torch.where(side, 1, 2), 0)
+        modality = (sample.amax(dim=(1, 2, 3)) < 0.5).long()
+        one_hot = torch.nn.functional.one_hot
+        return SimpleNamespace(
+            logits=one_hot(labels, 3).movedim(-1, 1).float(),
+            modality_logits=one_hot(modality, 2).float(),
+            numbers=torch.zeros(len(sample), 3),
+        )
+
+
+def judge() -> PictureReader:
+    network = {"block_out_channels": [4], "down_block_types": ["DownBlock2D"], "up_block_types": ["UpBlock2D"]}
+    return Judge([0, 2, 41], ["t1", "t2"], 16, network={**network, "norm_num_groups": 2}).eval()
+
+
+def rows_of(count: int, seed: int) -> Any:
+    voxel = {"voxel": [2.0, 2.0, 1.0], "volumes": [{"label": 2, "mm3": 96}, {"label": 41, "mm3": 120}]}
+    rows = text_rows(count, seed)
+    return rows.map(lambda row: {**row, "facts": {**row["facts"], **voxel}}, features=rows.features)
+
+
+def test_a_perfect_painter_has_perfect_figures() -> None:
+    painter, rows = Painter(), rows_of(COUNT, 1)
+    report = evaluate_text_to_mr(painter, judge(), rows, rows_of(24, 2), dataset="made up", num_inference_steps=7)
+    assert all(settings == {"num_inference_steps": 7} for _, settings in painter.calls)
+    assert report.value("modality") == report.value("modality, real pictures") == 1
+    assert report.value("swapped: modality") == report.value("swapped: Dice") == 1
+    assert 0 < report.value("spread of a prompt's pictures") < 0.02 < report.value("spread of held-out pictures")
+    assert {"kernel distance", "nearest training picture, drawn"} <= {metric.name for metric in report.metrics}
+    assert len(report.pictures) == 4
+
+
+def test_a_painter_that_heeds_no_modality_is_found_out() -> None:
+    class Deaf(Painter):
+        def __call__(self, texts: list[str], **arguments: Any) -> Any:
+            return super().__call__([text.replace("T2", "T1") for text in texts], **arguments)
+
+    report = evaluate_text_to_mr(Deaf(), judge(), rows_of(COUNT, 1), rows_of(24, 2), dataset="made up")
+    assert report.value("modality") == 0.5 and report.value("modality, real pictures") == 1
+    assert report.value("swapped: modality") < 0.6 and report.value("swapped: Dice") == 1
+
+
+def test_real_pictures_of_one_slice_say_how_alike_a_swap_can_be_read() -> None:
+    rows = rows_of(COUNT, 1)
+    pairs = rows.map(
+        lambda row, index: {"subject": str(index // 2), "facts": {**row["facts"], "number": 7}},
+        with_indices=True,
+        features=rows.features,
+    )
+    report = evaluate_text_to_mr(Painter(), judge(), pairs, rows_of(24, 2), dataset="made up")
+    (ceiling,) = (metric for metric in report.metrics if metric.name == "swapped: Dice, real pictures")
+    labels = read_pictures(judge(), real_pictures(pairs)).labels
+    assert ceiling.n == COUNT // 2 and ceiling.value == pytest.approx(anatomy_dice(labels[::2], labels[1::2]).mean())
+
+
+def test_dice_is_of_what_either_has() -> None:
+    one = np.zeros((3, 4, 4), int)
+    one[:, :2] = 2
+    other = one.copy()
+    other[1, 0] = 0  # a half is lost: 2·4 / (8 + 4)
+    one[2], other[2] = 0, 0
+    np.testing.assert_allclose(anatomy_dice(one, other), [1, 2 / 3, np.nan])
+    one[0, 3], other[0, 3] = 4, 43  # both lateral ventricles
+    other[0, 2] = 3  # grey matter that the first does not have
+    np.testing.assert_allclose(anatomy_dice(one, other)[0], (1 + 1 + 0) / 3)
+
+
+def test_pictures_do_not_depend_on_those_beside_them() -> None:
+    pipeline, rows = small_text_to_mr(positions=512), text_rows(18)
+    asked = asked_of(rows)
+    assert [facts.modality for facts in in_modality(asked, "t2")] == ["t2"] * 18
+    texts = prompts_of(pipeline, asked)
+    assert [read_prompt(text) for text in texts] == asked
+    whole = drawn(pipeline, texts, seed=3, num_inference_steps=2)
+    part = drawn(pipeline, texts[:2], seed=3, num_inference_steps=2)
+    assert whole.shape == (18, 16, 16)
+    np.testing.assert_allclose(part, whole[:2], atol=1e-4)
+    assert not np.allclose(drawn(pipeline, texts[:2], seed=4, num_inference_steps=2), part, atol=1e-3)
+    assert real_pictures(rows).shape == (18, 16, 16) and real_pictures(rows).max() == pytest.approx(0.75, abs=0.06)

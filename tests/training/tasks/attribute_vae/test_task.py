@@ -1,0 +1,73 @@
+"""The AttributeVAE task: consistency loss and moved images against brute force, and where training starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from meddiffusers.datasets.digit_attributes import DIGIT_ATTRIBUTES
+from meddiffusers.models.attribute_vae import AttributeVAE
+from meddiffusers.training.losses.vae import consistency_loss
+from meddiffusers.training.tasks.attribute_vae.task import AttributeVAEConfig, AttributeVAETask, _shifted
+
+
+def test_consistency_loss_is_the_squared_error_of_what_the_encoder_reads() -> None:
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(4, 6))
+    picture = torch.randn(5, 1, 2, 2, requires_grad=True)
+    dimension, value = torch.tensor([0, 2, 1, 2, 0]), torch.randn(5)
+    loss = consistency_loss(encoder, picture, dimension, value)
+    read = encoder(picture)
+    expected = sum((read[i, dimension[i]] - value[i]) ** 2 for i in range(5)) / 5
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    assert picture.grad is not None and picture.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in encoder.parameters())
+
+
+def test_images_are_moved_by_whole_pixels_and_their_edges_repeated() -> None:
+    images = torch.arange(2 * 3 * 4 * 5.0).reshape(2, 3, 4, 5)
+    offsets = torch.tensor([[0, 2], [1, 1]])  # up-left corner of the crop: one up and one right, and not at all
+    moved = _shifted(images, offsets, margin=1)
+    torch.testing.assert_close(moved[1], images[1])
+    torch.testing.assert_close(moved[0, :, 1:, :-1], images[0, :, :-1, 1:])
+    torch.testing.assert_close(moved[0, :, 0, :-1], images[0, :, 0, 1:])
+    torch.testing.assert_close(moved[0, :, :, -1], moved[0, :, :, -2])
+
+
+def test_consistency_for_what_is_no_attribute_is_refused() -> None:
+    config = AttributeVAEConfig(attributes=["area"], consistency_attributes=["length"])
+    with pytest.raises(ValueError, match=r"consistency_attributes names length; expected some of the attributes area"):
+        AttributeVAETask(config)
+
+
+SHIPPED = Path(__file__).parents[4] / "examples" / "checkpoints" / "ar-vae-mnist"
+
+
+def test_training_starts_from_the_weights_of_a_repository() -> None:
+    config = AttributeVAEConfig(attributes=list(DIGIT_ATTRIBUTES), pretrained_model_name_or_path=str(SHIPPED))
+    started, shipped = AttributeVAETask(config).vae, AttributeVAE.from_pretrained(SHIPPED, subfolder="vae")
+    for name, weight in shipped.state_dict().items():
+        assert torch.equal(started.state_dict()[name], weight)
+
+
+def test_a_repository_of_another_architecture_is_refused() -> None:
+    config = AttributeVAEConfig(attributes=[], latent_dim=8, pretrained_model_name_or_path=str(SHIPPED))
+    with pytest.raises(
+        ValueError, match=r"latent_dim 16 \(here 8\), attributes \['area', .*\] \(here \[\]\)\. Configure"
+    ):
+        AttributeVAETask(config)
+
+
+def test_weights_are_rounded_before_attributes_are_calibrated() -> None:
+    start = {"attributes": list(DIGIT_ATTRIBUTES), "pretrained_model_name_or_path": str(SHIPPED)}
+    task = AttributeVAETask(AttributeVAEConfig(**start, measure="digits", max_train_samples=64, half_weights=True))
+    with torch.no_grad():
+        for weight in task.vae.parameters():
+            weight.mul_(1 + 1e-5)
+    pipeline = task.build_pipeline(task.modules)
+    for weight in pipeline.vae.parameters():
+        assert torch.equal(weight, weight.half().float())
+    assert pipeline.vae.config["calibration"]["area"]["values"]

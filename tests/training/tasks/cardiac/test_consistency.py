@@ -1,0 +1,50 @@
+"""Limits from references, and errors that depend on the seed alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from meddiffusers import AttributeVAEPipeline
+from meddiffusers.datasets.cardiac_sequences import heart_sequences
+from meddiffusers.evaluation.cardiac.run import broken
+from meddiffusers.hub.load import load
+from meddiffusers.training.tasks.cardiac.consistency import ConsistencyConfig, fitted_pipeline
+
+CHECKPOINT = Path(__file__).parents[4] / "examples" / "checkpoints" / "ar-vae-cardiac"
+
+
+def in_units(config: Any) -> np.ndarray:
+    """The limits, not as parts of the ranges."""
+    return np.array([config["limits"][name] * np.ptp(config["ranges"][name]) for name in config["attributes"]])
+
+
+def test_no_reference_exceeds_the_limits_and_one_meets_each() -> None:
+    vae: Any = AttributeVAEPipeline.from_pipe(load(CHECKPOINT))
+    references = list(heart_sequences("hearts", "reference", 6))
+    pipeline = fitted_pipeline(vae, references, 1.25)
+    excess = np.stack([pipeline.report(each.labels, each.spacing).excess for each in references])
+    np.testing.assert_allclose(excess.max(axis=(0, 1)), 1)
+    assert 0.9 < pipeline.smoother.config["agreement"] < 1 and len(pipeline.smoother.config["latent_limits"]) == 16
+    few, all_of_them = (in_units(smoother.config) for smoother in (pipeline.smoother, load(CHECKPOINT).smoother))
+    assert (few <= all_of_them * (1 + 1e-9)).all()  # the shipped limits come from these six and 594 more
+
+
+def test_errors_depend_on_seed_and_number_alone() -> None:
+    sequences = list(heart_sequences("hearts", "test", 3))
+    first, again, other = broken(sequences, 0.2, 0), broken(sequences[:2], 0.2, 0), broken(sequences, 0.2, 1)
+    np.testing.assert_array_equal(first[:2], again)
+    assert not np.array_equal(first, other)
+    np.testing.assert_array_equal(broken(sequences, 0.0, 0), [each.labels for each in sequences])
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(ValueError, match=r"error_rate is 1\.5"):
+        ConsistencyConfig(error_rate=1.5)
+    with pytest.raises(ValueError, match="spacing is 0"):
+        ConsistencyConfig(spacing=0)
+    with pytest.raises(ValueError, match="output_dir is not set"):
+        ConsistencyConfig(pretrained_model_name_or_path="runs/vae")
