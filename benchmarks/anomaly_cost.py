@@ -59,23 +59,23 @@ def cost(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
 def _a_slice(pipeline: Any, seed: int) -> list[tuple[float, float]]:
     """Of calls guided by the classifier and by labels: times as long as their bare passes, and seconds."""
     size = pipeline.unet.config["sample_size"]
-    picture = torch.rand(1, len(pipeline.sequences), size, size, generator=torch.Generator().manual_seed(seed))
+    image = torch.rand(1, len(pipeline.modalities), size, size, generator=torch.Generator().manual_seed(seed))
 
     def whole() -> None:
-        pipeline(picture, method="classifier", map_from="change", num_inference_steps=FEW)
+        pipeline(image, method="classifier", map_from="change", num_inference_steps=FEW)
 
     def bare() -> None:
         for step in range(FEW):
-            pipeline.unet(picture, step)
+            pipeline.unet(image, step)
         for step in range(FEW):
-            pipeline.unet(picture, step)
-            pipeline.classifier.gradient(picture, step, 0)
+            pipeline.unet(image, step)
+            pipeline.classifier.gradient(image, step, 0)
 
     def default() -> None:
-        pipeline(picture, num_inference_steps=FEW, num_noises=NOISES)
+        pipeline(image, num_inference_steps=FEW, num_noises=NOISES)
 
     def passes() -> None:
         for step in range(3 * FEW + 2 * len(TIMES) * NOISES):
-            pipeline.unet(picture, step)
+            pipeline.unet(image, step)
 
     return [ratio_in_turn(*pair, rounds=ROUNDS) for pair in ((whole, bare), (default, passes))]

@@ -1,4 +1,4 @@
-"""What more training is worth: figures of the tumours by the minutes that the network was trained to know labels.
+"""What more training is worth: metrics of the tumours by the minutes that the network was trained to know labels.
 
 It reads what training/train_ddpm.py leaves behind with the configurations ddpm_brain.yaml and ddpm_brain_labels.yaml.
 
@@ -16,7 +16,7 @@ from anomaly_quality import DATASET, TUMOURS, rows_with_tumour
 from matplotlib.figure import Figure
 from parts import run_parts
 
-from meddiffusers import AnomalyDetectionPipeline, DenoisingUNet
+from meddiffusers import AnomalyDetectionPipeline, PatchUNet2DModel
 from meddiffusers.evaluation.anomaly.report import anomaly_metrics
 from meddiffusers.evaluation.anomaly.result import run_anomaly
 from meddiffusers.evaluation.figures.panels import DPI, to_image
@@ -25,11 +25,11 @@ from meddiffusers.hub.load import load
 
 BEFORE, RUN = Path("runs/ddpm-brain"), Path("runs/ddpm-brain-labels")  # of training/configs/ddpm_brain(_labels).yaml
 SLICES = 20
-PICTURE = Path("benchmarks/results/anomaly_curve.png")
+IMAGE = Path("benchmarks/results/anomaly_curve.png")
 
 
 def curve(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
-    """No bar: the figures of every checkpoint that the training left behind, and a picture of them."""
+    """No bar: the metrics of every checkpoint that the training left behind, and a image of them."""
     saved = sorted(RUN.glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]))
     if not saved:
         raise FileNotFoundError(f"{RUN} holds no checkpoints; train it with training/configs/ddpm_brain_labels.yaml.")
@@ -37,7 +37,7 @@ def curve(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     rows = rows_with_tumour(pipeline, SLICES)
     table = []
     for folder in (None, *saved):
-        unet = DenoisingUNet.from_pretrained(folder / "unet_ema" if folder else BEFORE / "unet").eval()
+        unet = PatchUNet2DModel.from_pretrained(folder / "unet_ema" if folder else BEFORE / "unet").eval()
         other = AnomalyDetectionPipeline.from_pipe(pipeline, unet=unet)
         result = run_anomaly(other, rows, seed, num_inference_steps=1)  # which the map does not depend on
         found = {metric.name: metric.value for metric in anomaly_metrics(result, DATASET, seed)}
@@ -45,7 +45,7 @@ def curve(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
         row = {"steps": state["step"], "minutes": state["seconds"] / 60} | {name: found[name] for name in TUMOURS}
         table.append(row)
         print(row, flush=True)
-    to_image(_figure(table)).save(PICTURE)
+    to_image(_figure(table)).save(IMAGE)
     return [], {"n": len(set(rows["subject"])), "slices": SLICES, "table": table}
 
 

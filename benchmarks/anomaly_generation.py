@@ -8,9 +8,9 @@ from typing import Any
 from anomaly_quality import DATASET
 from diffusers import DDIMScheduler
 
-from meddiffusers import UnconditionalPipeline
+from meddiffusers import ImageDiffusionPipeline
 from meddiffusers.datasets.labelled_config import SegmentationDataConfig, load_segmentation_data
-from meddiffusers.datasets.rows import pictures_of
+from meddiffusers.datasets.rows import images_of
 from meddiffusers.evaluation.generation.fidelity import drawn, evaluate_generation
 from meddiffusers.evaluation.results import Bar
 from meddiffusers.hub.load import load
@@ -19,25 +19,25 @@ from meddiffusers.training.engine.parsing import parse_config
 from meddiffusers.training.tasks.image_diffusion.model import DenoisingModelConfig
 
 CONFIG, COUNT = "training/configs/ddpm_brain.yaml", 256
-PICTURES = Path("benchmarks/results/anomaly_generation")
+IMAGES = Path("benchmarks/results/anomaly_generation")
 
 
 def generation(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
-    """The bars; pictures go to a folder beside the results."""
+    """The bars; images go to a folder beside the results."""
     detector: Any = load(checkpoint)
-    known = {name: detector.config[name] for name in ("sequences", "spacing", "image_range")}
+    known = {name: detector.config[name] for name in ("modalities", "spacing", "image_range")}
     scheduler = DDIMScheduler.from_config(detector.scheduler.config, timestep_spacing="trailing")
-    pipeline = UnconditionalPipeline(detector.unet, scheduler, **known)
+    pipeline = ImageDiffusionPipeline(detector.unet, scheduler, **known)
     config = parse_config(SegmentationDataConfig, DenoisingModelConfig, TrainingConfig, argv=["--config", CONFIG])[0]
     data = load_segmentation_data(config)
     images = drawn(pipeline, COUNT, seed)
     report = evaluate_generation(
-        images, pictures_of(data["test"]), pictures_of(data["train"]), pipeline.sequences, dataset=DATASET, seed=seed
+        images, images_of(data["test"]), images_of(data["train"]), pipeline.modalities, dataset=DATASET, seed=seed
     )
-    report.save(PICTURES)
+    report.save(IMAGES)
     metrics = {metric.name: metric for metric in report.metrics}
     halves = metrics["kernel distance, held-out halves"]
-    copied = metrics["drawn pictures nearer to a training picture than 99 % of held-out ones"]
+    copied = metrics["drawn images nearer to a training image than 99 % of held-out ones"]
     limit = 2 * halves.value + (halves.high - halves.value)
     bars = [
         Bar(
@@ -46,6 +46,6 @@ def generation(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
             "<=",
             0,
         ),
-        Bar("generation: part nearer to a training picture than 99 % of held-out ones", copied.value, "<=", 0.05),
+        Bar("generation: part nearer to a training image than 99 % of held-out ones", copied.value, "<=", 0.05),
     ]
     return bars, {"n": COUNT} | {name: [metric.value, metric.low, metric.high] for name, metric in metrics.items()}

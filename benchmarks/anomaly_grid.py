@@ -1,4 +1,4 @@
-"""How far towards noise, and how strong a guidance: the grid of Wolleb et al., as figures and as a picture."""
+"""How far towards noise, and how strong a guidance: the grid of Wolleb et al., as metrics and as a image."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from meddiffusers.hub.load import load
 STRENGTHS = (0.25, 0.5, 0.75)
 SCALES = {"classifier": (20, 100, 500), "classifier_free": (1, 3, 8, 20)}
 SLICES, STEPS = 20, 20
-PICTURE = Path("benchmarks/results/anomaly_grid.png")
+IMAGE = Path("benchmarks/results/anomaly_grid.png")
 
 
 def grid(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
-    """No bar: figures on the tumours, and a picture of them."""
+    """No bar: metrics on the tumours, and a image of them."""
     pipeline: Any = load(checkpoint)
     pipeline.set_progress_bar_config(disable=True)
     rows = rows_with_tumour(pipeline, SLICES)
@@ -44,7 +44,7 @@ def grid(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
                 figures = {name: found[f"{name}, tumour"] for name in ("AUROC", "best Dice")}
                 table.append(row | figures)
                 print(table[-1], flush=True)
-    to_image(_figure(table)).save(PICTURE)
+    to_image(_figure(table)).save(IMAGE)
     return [], {"n": len(set(rows["subject"])), "slices": SLICES, "steps": STEPS, "table": table}
 
 

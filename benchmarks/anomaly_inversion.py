@@ -1,4 +1,4 @@
-"""To the noise and back without guidance: how exactly a picture returns, on trained weights and where all is known."""
+"""To the noise and back without guidance: how exactly a image returns, on trained weights and where all is known."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor
 
 from meddiffusers import ReversibleDDIMScheduler
 from meddiffusers.datasets.labelled_config import held_out_for
-from meddiffusers.datasets.rows import pictures_of
+from meddiffusers.datasets.rows import images_of
 from meddiffusers.evaluation.results import Bar
 from meddiffusers.hub.load import load
 
-PICTURES, STEPS, ROUNDS = 16, 50, (1, 2, 3, 5, 8)
-MEAN, STD = 0.3, 0.5  # of the known pictures, independent Gaussian pixels
+IMAGES, STEPS, ROUNDS = 16, 50, (1, 2, 3, 5, 8)
+MEAN, STD = 0.3, 0.5  # of the known images, independent Gaussian pixels
 KNOWN_STEPS, STRENGTH, KNOWN = 500, 0.5, 4096  # the reference's: every time up to half of 1000; pixels
 
 
@@ -24,25 +24,25 @@ def inversion(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     """The bars, and the relative error by rounds of the fixed point."""
     pipeline: Any = load(checkpoint)
     pipeline.set_progress_bar_config(disable=True)
-    rows = held_out_for(pipeline, "phantom", ["lesion"], num_proc=2).select(range(PICTURES))
-    pictures = pipeline.preprocess(torch.from_numpy(pictures_of(rows)))
-    errors = {rounds: _relative(pipeline, pictures, rounds) for rounds in ROUNDS}
+    rows = held_out_for(pipeline, "phantom", ["lesion"], num_proc=2).select(range(IMAGES))
+    images = pipeline.preprocess(torch.from_numpy(images_of(rows)))
+    errors = {rounds: _relative(pipeline, images, rounds) for rounds in ROUNDS}
     generator = torch.Generator().manual_seed(seed)
     known = MEAN + STD * torch.randn(KNOWN, generator=generator, dtype=torch.float64)
     ours, reference = _error(known, _round_trip), _error(known, _reference_round_trip)
     bars = [
         Bar(f"inversion: relative error, {STEPS} steps, {ROUNDS[-1]} rounds", errors[ROUNDS[-1]], "<=", 1e-3),
-        Bar("inversion: error on known pictures, one round, over the reference loop's", ours / reference, "<=", 1 / 3),
+        Bar("inversion: error on known images, one round, over the reference loop's", ours / reference, "<=", 1 / 3),
     ]
     return bars, {
-        "n": PICTURES,
+        "n": IMAGES,
         "relative error by rounds": errors,
-        "known pictures": {"ours": ours, "reference loop": reference},
+        "known images": {"ours": ours, "reference loop": reference},
     }
 
 
-def _relative(pipeline: Any, pictures: Tensor, rounds: int) -> float:
-    """|x̂ − x| / |x| over all pixels, of pictures in the model's range before they are clipped."""
+def _relative(pipeline: Any, images: Tensor, rounds: int) -> float:
+    """|x̂ − x| / |x| over all pixels, of images in the model's range before they are clipped."""
     kept: dict[str, Tensor] = {}
 
     def last(pipe: Any, step: int, timestep: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -50,9 +50,9 @@ def _relative(pipeline: Any, pictures: Tensor, rounds: int) -> float:
         return {}
 
     call = {"method": "none", "map_from": "change", "num_inference_steps": STEPS, "inversion_rounds": rounds}
-    pipeline(pictures, **call, callback_on_step_end=last)
+    pipeline(images, **call, callback_on_step_end=last)
     low, high = pipeline.image_range
-    x = low + (high - low) * pictures
+    x = low + (high - low) * images
     return float((kept["latents"] - x).norm() / x.norm())
 
 
@@ -61,7 +61,7 @@ def _error(x: Tensor, round_trip: Callable[[Tensor], Tensor]) -> float:
 
 
 def _noise(x: Tensor, product: Tensor) -> Tensor:
-    """E[ε | x_t] of the known pictures."""
+    """E[ε | x_t] of the known images."""
     variance = product * STD**2 + 1 - product
     return (1 - product).sqrt() * (x - product.sqrt() * MEAN) / variance
 
@@ -78,7 +78,7 @@ def _round_trip(x: Tensor) -> Tensor:
 
 
 def _reference_round_trip(x: Tensor) -> Tensor:
-    """As the loop of Wolleb et al. goes, which first adds the noise of time 0 to the picture.
+    """As the loop of Wolleb et al. goes, which first adds the noise of time 0 to the image.
 
     Up from t to t + 1 with ε at t, for t = 1 … L − 1; down from t to t − 1 with ε at t, for t = L − 2 … 0.
     """

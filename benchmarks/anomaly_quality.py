@@ -23,7 +23,7 @@ TUMOURS = ("AUROC, tumour", "best Dice, tumour")
 
 
 def quality(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
-    """The bars of quality, and all figures of all detectors."""
+    """The bars of quality, and all metrics of all detectors."""
     pipeline: Any = load(checkpoint)
     rows = held_out_for(pipeline, "phantom", ["lesion"], num_proc=2).select(range(SLICES))
     ours = run_anomaly(pipeline, rows, seed, num_inference_steps=STEPS)
@@ -32,7 +32,7 @@ def quality(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
         "ours": ours,
         "without guidance": run_unguided(pipeline, rows, seed),
         "FLAIR": run_threshold(ours),
-        "autoencoder": run_vae(vae, rows, ours, drawn_channel(pipeline.sequences)),
+        "autoencoder": run_vae(vae, rows, ours, drawn_channel(pipeline.modalities)),
     }
     found = {name: _figures(result, seed) for name, result in results.items()}
     best = {name: max(found[other][name].high for other in results if other != "ours") for name in TUMOURS}

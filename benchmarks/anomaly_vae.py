@@ -1,6 +1,6 @@
 """A baseline of the anomaly benchmark: a variational autoencoder, whose reconstruction error is the map.
 
-It sees the healthy training pictures alone, as such baselines do (Baur et al. 2021, "Autoencoders for unsupervised
+It sees the healthy training images alone, as such baselines do (Baur et al. 2021, "Autoencoders for unsupervised
 anomaly segmentation in brain MR images"). How long it was trained stands beside the results.
 """
 
@@ -35,19 +35,19 @@ from meddiffusers.training.tasks.labelled_slices import SliceTask
 from meddiffusers.utils.atomic import write_json
 
 CONFIG, RUN = "training/configs/ddpm_brain.yaml", Path("runs/anomaly-vae")
-CHANNELS, LATENT = (32, 64, 96, 128), 8  # a latent picture of 12 × 12 pixels, which holds a brain but few lesions
+CHANNELS, LATENT = (32, 64, 96, 128), 8  # a latent image of 12 × 12 pixels, which holds a brain but few lesions
 KL_WEIGHT = 1e-4
 BATCH = 32
 
 
 class ReconstructionTask(SliceTask):
-    """Squared error and Kullback–Leibler divergence, on pictures without any lesion."""
+    """Squared error and Kullback–Leibler divergence, on images without any lesion."""
 
     def __init__(self, data: SegmentationDataConfig, splits: Mapping[str, datasets.Dataset]) -> None:
         super().__init__(data, splits)
         self.vae = AutoencoderKL(
-            in_channels=len(data.sequences),
-            out_channels=len(data.sequences),
+            in_channels=len(data.modalities),
+            out_channels=len(data.modalities),
             block_out_channels=CHANNELS,
             down_block_types=("DownEncoderBlock2D",) * len(CHANNELS),
             up_block_types=("UpDecoderBlock2D",) * len(CHANNELS),
@@ -95,13 +95,13 @@ def trained_vae(minutes: float) -> tuple[AutoencoderKL, dict[str, float]]:
         settings: dict[str, Any] = {"output_dir": str(RUN), "max_train_minutes": minutes, "max_train_steps": 100_000}
         settings |= {"lr_scheduler": "constant_with_warmup", "validation_steps": None, "learning_rate": 5e-4}
         result = train(ReconstructionTask(data, splits), replace(training, **settings))
-        write_json(done, {"steps": result.step, "minutes": result.seconds / 60, "pictures": sum(healthy)})
+        write_json(done, {"steps": result.step, "minutes": result.seconds / 60, "images": sum(healthy)})
     return AutoencoderKL.from_pretrained(RUN).eval(), json.loads(done.read_text())
 
 
 @torch.inference_mode()
 def run_vae(vae: AutoencoderKL, rows: datasets.Dataset, like: AnomalyResult, drawn: int) -> AnomalyResult:
-    """What the autoencoder makes of the rows that `like` is of; the sequence `drawn` is shown."""
+    """What the autoencoder makes of the rows that `like` is of; the modality `drawn` is shown."""
     images = torch.from_numpy(np.stack(rows.with_format("numpy")["image"]).astype(np.float32) / INTENSITY_SCALE)
     decoded = torch.cat([vae.decode(vae.encode(2 * part - 1).latent_dist.mean).sample for part in images.split(BATCH)])
     rebuilt = ((decoded + 1) / 2).clamp(0, 1)

@@ -24,7 +24,7 @@ FIGURES = (
 
 
 def kinds(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
-    """The bars, and the figures of each kind."""
+    """The bars, and the metrics of each kind."""
     pipeline: Any = load(checkpoint)
     sequences = list(heart_sequences(HEARTS, "unseen", SEQUENCES))
     bars, table = [], {}

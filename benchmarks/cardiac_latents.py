@@ -16,7 +16,7 @@ SEQUENCES = 1000  # of which a tenth is held out: those that "test" starts with
 
 
 def latents(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
-    """The bars, and all figures."""
+    """The bars, and all metrics."""
     repairer: Any = load(checkpoint)
     pipeline = AttributeVAEPipeline.from_pipe(repairer)
     spacing = repairer.config["spacing"]

@@ -45,7 +45,7 @@ def _repair(checkpoint: Path, seed: int, rate: float) -> tuple[list[Bar], dict[s
     dataset = f"phantom, unseen, {rate:.0%} of frames spoilt"
     metrics = [each for name, of in results.items() for each in temporal_metrics(of, name, dataset, seed)]
     figures = {each.name: [each.value, each.low, each.high] for each in metrics}
-    return _bars({each.name: each for each in metrics}, rate), {"n": SEQUENCES, "figures": figures}
+    return _bars({each.name: each for each in metrics}, rate), {"n": SEQUENCES, "metrics": figures}
 
 
 def _bars(found: dict[str, Metric], rate: float) -> list[Bar]:

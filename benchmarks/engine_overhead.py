@@ -57,8 +57,8 @@ class VAEPipeline(DiffusionPipeline):
         self.register_modules(vae=vae)
 
 
-class Pictures:
-    """4,096 smooth random pictures."""
+class Images:
+    """4,096 smooth random images."""
 
     def __init__(self) -> None:
         coarse = torch.rand(4096, 1, 7, 7, generator=torch.Generator().manual_seed(SEED))
@@ -85,7 +85,7 @@ def new_vae() -> ConvVAE:
 class VAETask:
     """The task for the engine; takes a step of the bare loop, and the times of both, at each step."""
 
-    def __init__(self, data: Pictures) -> None:
+    def __init__(self, data: Images) -> None:
         self.train_dataset, self.modules = data, {"vae": new_vae()}
         self.bare_steps = bare_loop(data)
         self.engine_seconds: list[float] = []
@@ -114,7 +114,7 @@ class VAETask:
         pipeline.save_pretrained(folder)
 
 
-def bare_loop(data: Pictures) -> Iterator[None]:
+def bare_loop(data: Images) -> Iterator[None]:
     """Trains for ever, a step each time it is asked."""
     vae, losses = new_vae(), []
     optimizer = torch.optim.AdamW(vae.parameters(), lr=1e-4)
@@ -132,7 +132,7 @@ def bare_loop(data: Pictures) -> Iterator[None]:
             yield
 
 
-def seconds_per_step(data: Pictures) -> tuple[float, float]:
+def seconds_per_step(data: Images) -> tuple[float, float]:
     """Of one run: the bare loop's and the engine's mean time per step."""
     task = VAETask(data)
     settings = {"seed": SEED, "train_batch_size": BATCH, "lr_scheduler": "cosine", "max_train_steps": STEPS}
@@ -143,7 +143,7 @@ def seconds_per_step(data: Pictures) -> tuple[float, float]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    start, data = time.monotonic(), Pictures()
+    start, data = time.monotonic(), Images()
     runs = [seconds_per_step(data) for _ in range(RUNS)]
     print(f"{'bare loop':>12}{'engine':>12}{'ratio':>9}")
     for bare, engine in runs:

@@ -29,7 +29,7 @@ BRAIN: dict[str, Any] = {  # of Pinaya et al. 2022, as the zoo's bundle has it
     "with_decoder_nonlocal_attn": False,
 }
 LATENTS, WINDOW, OVERLAP = (1, 3, 20, 28, 20), (12, 16, 12), 0.25
-PICTURE = Path("benchmarks/results/ldm_decode.png")
+IMAGE = Path("benchmarks/results/ldm_decode.png")
 WAYS = ("slabs", "whole", "windows")
 
 
@@ -48,8 +48,8 @@ def decode(_checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     apart = {name: float((found[name] - found["whole"]).abs().max()) / span for name in ("slabs", "windows")}
     middle = {name: volume[0, 0, :, :, volume.shape[-1] // 2].T.numpy() for name, volume in found.items()}
     errors = {f"{name} − whole, × 100": abs(middle[name] - middle["whole"]) * 100 / span for name in apart}
-    rows = {name: [picture] for name, picture in {**middle, **errors}.items()}
-    panel(rows, tile=2.0, ranges=dict.fromkeys(errors, (0.0, 1.0))).save(PICTURE)
+    rows = {name: [image] for name, image in {**middle, **errors}.items()}
+    panel(rows, tile=2.0, ranges=dict.fromkeys(errors, (0.0, 1.0))).save(IMAGE)
     bars = [
         Bar("decode: peak memory in slabs, GiB", peaks["slabs"], "<=", 4),
         Bar("decode: time in slabs, over MONAI's whole", seconds["slabs"] / seconds["whole"], "<=", 1.3),

@@ -20,7 +20,7 @@ from supervised_unet import BATCH, SupervisedTask, configured, logits
 from meddiffusers.cli.latent_diffusion import slices_like
 from meddiffusers.datasets.labelled_config import load_segmentation_data
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, row_features
-from meddiffusers.datasets.rows import pictures_of
+from meddiffusers.datasets.rows import images_of
 from meddiffusers.evaluation.generation.run import drawn_slices, first_masks
 from meddiffusers.evaluation.metrics.overlap import overlap
 from meddiffusers.evaluation.report import Report
@@ -41,7 +41,7 @@ def masks(checkpoints: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     splits = load_segmentation_data(slices_like(pipeline, "phantom"))
     known = splits["train"].select(range(PAIRS))
     maps, whose = first_masks(known), list(known["subject"])
-    sources = {"phantoms": pictures_of(known)}
+    sources = {"phantoms": images_of(known)}
     for name, scale in (("drawn", 1.0), ("drawn with guidance 2", 2.0)):
         sources[name] = drawn_slices(pipeline, maps, seed + 1, num_inference_steps=20, guidance_scale=scale)
     dice = {name: _learnt(_rows(of, maps, whose), splits["test"], pipeline, seed) for name, of in sources.items()}
@@ -80,7 +80,7 @@ def _learnt(rows: datasets.Dataset, tests: datasets.Dataset, pipeline: Any, seed
     settings: dict[str, Any] = {"max_train_steps": STEPS, "validation_steps": None, "resume_from_checkpoint": "latest"}
     unet = train(task, replace(training, output_dir=folder, **settings)).pipeline
     with torch.inference_mode():
-        images = torch.from_numpy(pictures_of(tests))
+        images = torch.from_numpy(images_of(tests))
         found = torch.cat([logits(unet, part).argmax(dim=1) for part in images.split(BATCH)]).numpy()
     maps = first_masks(tests)
     dice = overlap((found > 0).astype(np.uint8), (maps > 0).astype(np.uint8), [1], (1.0, 1.0)).dice[:, 0]

@@ -1,7 +1,7 @@
 """What 100,000 volumes take: time, disk and cost by kind and number of GPUs, on paper, from what can be measured.
 
 Measured: floating-point operations of a denoising step and of a decoding, bytes of a written sample, and how fast this
-machine is. Assumed, and said so beside the figures: what part of its peak a GPU reaches, and what an hour of it costs.
+machine is. Assumed, and said so beside the metrics: what part of its peak a GPU reaches, and what an hour of it costs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MODELS = ("shipped, 80 × 96 × 80", "Pinaya et al., 160 × 224 × 160")
 
 
 def plan(checkpoints: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
-    """No bar but that the figures are there; writes the page."""
+    """No bar but that the metrics are there; writes the page."""
     pipeline: Any = load(checkpoints / REPOSITORY)
     pipeline.set_progress_bar_config(disable=True)
     seconds, megabytes = _written(pipeline, seed)

@@ -1,6 +1,6 @@
 """The shipped model of volumes on the covariates of unseen phantoms, beside its autoencoder fed with random latents.
 
-Figures of the model are those of its card, which `meddiffusers evaluate ldm` measured; random latents are drawn here.
+Metrics of the model are those of its card, which `meddiffusers evaluate ldm` measured; random latents are drawn here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from meddiffusers.cli.latent_diffusion import volumes_like
-from meddiffusers.datasets.rows import pictures_of
+from meddiffusers.datasets.rows import images_of
 from meddiffusers.datasets.volume_config import load_volume_data
 from meddiffusers.evaluation.generation.run import covariates_of
 from meddiffusers.evaluation.generation.volumes import evaluate_volumes
@@ -21,15 +21,15 @@ from meddiffusers.evaluation.results import Bar
 from meddiffusers.hub.load import load
 from meddiffusers.training.tasks.latent_diffusion.cache import cached_latents
 
-REPOSITORY, PICTURES = "ldm-brain-3d", Path("benchmarks/results/ldm_random_latents")
+REPOSITORY, IMAGES = "ldm-brain-3d", Path("benchmarks/results/ldm_random_latents")
 LEFT_RIGHT, BATCH = 2, 4
 
 
 def volumes(checkpoints: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
-    """The bars of covariates and likeness; pictures of the baseline go to a folder beside the results."""
+    """The bars of covariates and likeness; images of the baseline go to a folder beside the results."""
     report = Report.read(checkpoints / REPOSITORY)
     baseline = _of_random_latents(checkpoints, report.metrics[0].n, seed)
-    baseline.save(PICTURES)
+    baseline.save(IMAGES)
     value = report.value
     (halves,) = (metric for metric in report.metrics if metric.name == "kernel distance, held-out halves")
     allowed = 2 * max(halves.value, 0) + halves.high - halves.value
@@ -71,8 +71,8 @@ def _of_random_latents(checkpoints: Path, count: int, seed: int) -> Report:
     z = (means.mean(dim=0) + means.std(dim=0) * noise) * pipeline.vae.config["scaling_factor"]
     return evaluate_volumes(
         np.concatenate([pipeline.decode(part).cpu().numpy()[:, 0] for part in z.split(BATCH)]),
-        pictures_of(rows)[:, 0],
-        pictures_of(splits["train"])[:, 0],
+        images_of(rows)[:, 0],
+        images_of(splits["train"])[:, 0],
         covariates_of(pipeline, rows),
         covariates_of(pipeline, splits["train"]),
         None,

@@ -15,13 +15,13 @@ from unittest.mock import patch
 
 import datasets
 
-from meddiffusers.data.case import Case
+from meddiffusers.data.case import Subject
 from meddiffusers.data.phantoms.brain.phantom import BrainPhantom
 from meddiffusers.data.phantoms.brain.template import template
 from meddiffusers.data.regions import CEREBROSPINAL_FLUID, REGIONS, VENTRICLES
 from meddiffusers.evaluation.results import Bar
 
-TIMED, COMPARED = 5, 3  # people whose pictures are timed, and whose volumes are compared
+TIMED, COMPARED = 5, 3  # people whose images are timed, and whose volumes are compared
 SLICES, CHECKED = 1000, 40  # of the data set that is timed, and of those made by one and by two processes
 # In an interpreter and a cache of its own; prints wall-clock seconds and a fingerprint of all examples.
 BUILD = """
@@ -41,15 +41,15 @@ print(len(examples), digest.hexdigest())
 
 
 def phantom_bars(seed: int) -> tuple[list[Bar], dict[str, Any]]:
-    """The bars of time and of volumes, and the figures behind them."""
+    """The bars of time and of volumes, and the metrics behind them."""
     template_seconds = _template_seconds()
     built, people = _timed(lambda number: BrainPhantom(number), seed)
     volume, _ = _timed(lambda number: people[number - seed].volume(2.0), seed)
     piece, _ = _timed(lambda number: people[number - seed].slice(10.0, 128), seed)
     grids, brain, ventricles = _volume_errors(seed)
     bars = [
-        Bar("phantom: CPU s of a 2 mm volume, four sequences", volume, "<=", 0.8),
-        Bar("phantom: CPU s of a 128² slice, four sequences", piece, "<=", 0.1),
+        Bar("phantom: CPU s of a 2 mm volume, four modalities", volume, "<=", 0.8),
+        Bar("phantom: CPU s of a 128² slice, four modalities", piece, "<=", 0.1),
         Bar("phantom: CPU s to prepare the template, once", template_seconds, "<=", 15),
         Bar("phantom: largest difference of a region's volume, 1 mm to 2 mm", max(grids.values()), "<=", 0.03),
         Bar("phantom: largest difference of brain volume, delivered to asked", brain, "<=", 0.03),
@@ -118,7 +118,7 @@ def _volume_errors(seed: int) -> tuple[dict[int, float], float, float]:
     return regions, max(brain), max(ventricles)
 
 
-def _brain_and_ventricles(case: Case) -> tuple[float, float]:
+def _brain_and_ventricles(case: Subject) -> tuple[float, float]:
     """ml."""
     ventricles = sum(case.volumes[label] for label in VENTRICLES)
     brain = sum(case.volumes.values()) - ventricles - case.volumes[CEREBROSPINAL_FLUID]

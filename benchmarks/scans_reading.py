@@ -16,9 +16,9 @@ import numpy as np
 
 from meddiffusers.data.io import read
 from meddiffusers.data.layouts import write_brats
-from meddiffusers.data.phantoms.brain.population import brats_cases
+from meddiffusers.data.phantoms.brain.population import brats_subjects
 from meddiffusers.data.preprocessing.slices import slices
-from meddiffusers.data.preprocessing.transforms import Preparation
+from meddiffusers.data.preprocessing.transforms import Preprocessing
 from meddiffusers.data.scan import stacked
 from meddiffusers.datasets.public import brats2020
 from meddiffusers.evaluation.results import Bar
@@ -29,11 +29,11 @@ from data.io.dicom_series import LPS, write_series
 
 CORRUPTED, SERIES = 200, 5
 SUBJECTS, DIFFERENT = 20, 4  # cases in the folder, and how many of them are not copies
-SEQUENCES = ("t1", "t1ce", "t2", "flair")
+MODALITIES = ("t1", "t1ce", "t2", "flair")
 
 
 def reading_bars(seed: int) -> tuple[list[Bar], dict[str, Any]]:
-    """The bars, and the figures behind them."""
+    """The bars, and the metrics behind them."""
     with tempfile.TemporaryDirectory() as folder:
         refused = sum(_refused(path) for path in corrupted_files(Path(folder) / "corrupted", seed, CORRUPTED))
         sorted_right = sum(_sorted_right(Path(folder) / f"series-{number}", number) for number in range(SERIES))
@@ -63,21 +63,21 @@ def _sorted_right(folder: Path, seed: int) -> bool:
 
 def _reading_ratio(folder: Path, seed: int) -> tuple[float, dict[str, Any]]:
     """Median over the subjects of ours over nibabel's; the time to index the folder is shared out among them."""
-    cases = write_brats(brats_cases(DIFFERENT, seed), folder / "cases")
+    cases = write_brats(brats_subjects(DIFFERENT, seed), folder / "cases")
     _multiply(cases)
     datasets.disable_progress_bars()
     start = time.process_time()
     rows = brats2020(cases, test_fraction=0)["train"]
-    for name in (*SEQUENCES, "seg"):
+    for name in (*MODALITIES, "seg"):
         rows = rows.cast_column(name, datasets.Nifti(decode=False))  # paths
     indexing = (time.process_time() - start) / SUBJECTS
-    prepare = Preparation()
+    prepare = Preprocessing()
     bare, ours = [], []
     for index in range(SUBJECTS):
         start = time.process_time()
         row = rows[index]
         labels = read(row["seg"], modality="labels")
-        prepared = prepare(stacked([read(row[name]) for name in SEQUENCES]), labels)
+        prepared = prepare(stacked([read(row[name]) for name in MODALITIES]), labels)
         slices(prepared.image), slices(prepared.labels or labels)
         ours.append(time.process_time() - start + indexing)
         start = time.process_time()

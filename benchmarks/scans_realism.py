@@ -24,7 +24,7 @@ from meddiffusers.data.phantoms.brain.warp import CENTRE
 from meddiffusers.data.preprocessing.slices import slices
 from meddiffusers.data.scan import Scan
 from meddiffusers.evaluation.metrics import image_features
-from meddiffusers.evaluation.metrics.kid import kernel_distance
+from meddiffusers.evaluation.metrics.kid import kid_score
 from meddiffusers.evaluation.metrics.realism import Source, appearance, normalised, realism_figure
 
 SIZE, COUNT = 128, 64
@@ -51,14 +51,14 @@ def realism(seed: int, colin: Path) -> dict[str, Any]:
 
 
 def _distances(sources: Mapping[str, Source]) -> dict[str, Any]:
-    """Of each pair of sources the KID of [0, 1] pictures, and the distances of appearance."""
+    """Of each pair of sources the KID of [0, 1] images, and the distances of appearance."""
     extractor = image_features.EfficientNetLite0()
-    pictures = {name: np.nan_to_num(normalised(stack).clip(0, 1)) for name, (stack, _) in sources.items()}
-    features = {name: extractor(stack) for name, stack in pictures.items()}
+    images = {name: np.nan_to_num(normalised(stack).clip(0, 1)) for name, (stack, _) in sources.items()}
+    features = {name: extractor(stack) for name, stack in images.items()}
     looks = {name: appearance(*source) for name, source in sources.items()}
     found = {}
     for one, other in combinations(sources, 2):
-        kid, distances = kernel_distance(features[other], features[one]), looks[one].distances(looks[other])
+        kid, distances = kid_score(features[other], features[one]), looks[one].distances(looks[other])
         print(f"{one} to {other}: {kid}\n    {distances}")
         found[f"{one} to {other}"] = {"kid": asdict(kid), **asdict(distances)}
     return found

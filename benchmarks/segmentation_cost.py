@@ -21,20 +21,20 @@ def cost(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     pipeline: Any = load(checkpoint)
     pipeline.set_progress_bar_config(disable=True)
     size = pipeline.unet.config["sample_size"]
-    picture = torch.rand(1, len(pipeline.sequences), size, size, generator=torch.Generator().manual_seed(seed))
+    image = torch.rand(1, len(pipeline.modalities), size, size, generator=torch.Generator().manual_seed(seed))
     masks = torch.randn(MEMBERS, pipeline.mask_channels, size, size)
 
     def whole() -> None:
-        pipeline(picture, num_inference_steps=STEPS, ensemble_size=MEMBERS)
+        pipeline(image, num_inference_steps=STEPS, ensemble_size=MEMBERS)
 
     def bare() -> None:
-        features = pipeline.encode_image(picture.expand(pipeline.config["views"], -1, -1, -1))[:1]
+        features = pipeline.encode_image(image.expand(pipeline.config["views"], -1, -1, -1))[:1]
         for step in range(STEPS):
             pipeline.unet(masks, step, features=features)
 
     ours, passes = medians_in_turn(whole, bare, rounds=ROUNDS)
     pipeline.scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
-    many = seconds_of(lambda: pipeline(picture, num_inference_steps=PAPER_STEPS, ensemble_size=MEMBERS))
+    many = seconds_of(lambda: pipeline(image, num_inference_steps=PAPER_STEPS, ensemble_size=MEMBERS))
     bars = [
         Bar(f"cost: a slice, {MEMBERS} members, {STEPS} steps, over its network passes", ours / passes, "<=", 1.05),
         Bar(f"cost: {MEMBERS} × {PAPER_STEPS} steps over {MEMBERS} × {STEPS}", many / ours, ">=", 50),

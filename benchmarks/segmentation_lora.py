@@ -36,19 +36,19 @@ def lora(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     """Dice on the other scanner's unseen subjects: untouched, fully fine-tuned, with an adapter."""
     pipeline: Any = load(checkpoint)
     config = test_config(pipeline)
-    test = on_other_scanner(held_out(config).select(range(TESTED)), pipeline.sequences)
+    test = on_other_scanner(held_out(config).select(range(TESTED)), pipeline.modalities)
     scans = phantom_segmentation(
         SUBJECTS * SLICES_OF_EACH,
         SEED_OF_SUBJECTS,
         size=config.resolution,
-        sequences=tuple(config.sequences),
+        modalities=tuple(config.modalities),
         classes=tuple(config.classes),
         per_subject=SLICES_OF_EACH,
         shares={"tumour": 1.0},
         heights=PHANTOM_HEIGHTS,
         num_proc=2,
     )
-    splits = {"train": on_other_scanner(scans, pipeline.sequences), "test": test}
+    splits = {"train": on_other_scanner(scans, pipeline.modalities), "test": test}
     found, facts = {"untouched": _dice(pipeline, test, seed)}, {}
     for name, rank in {"full": None, "adapter": RANK}.items():
         model = SegmentationModelConfig(pretrained_model_name_or_path=str(checkpoint), rank=rank, noise_draws=0.25)
@@ -68,15 +68,15 @@ def lora(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     return bars, {"n": len(set(test["subject"])), **facts, "Dice": found}
 
 
-def on_other_scanner(rows: datasets.Dataset, sequences: tuple[str, ...]) -> datasets.Dataset:
+def on_other_scanner(rows: datasets.Dataset, modalities: tuple[str, ...]) -> datasets.Dataset:
     """The rows as another scanner would have them."""
-    return rows.with_format("numpy").map(_of_other_scanner, with_indices=True, fn_kwargs={"sequences": sequences})
+    return rows.with_format("numpy").map(_of_other_scanner, with_indices=True, fn_kwargs={"modalities": modalities})
 
 
-def _of_other_scanner(row: dict[str, Any], index: int, sequences: tuple[str, ...]) -> dict[str, Any]:
+def _of_other_scanner(row: dict[str, Any], index: int, modalities: tuple[str, ...]) -> dict[str, Any]:
     random = np.random.default_rng([7, index])
     image = row["image"].astype(np.float32) / INTENSITY_SCALE
-    for channel, name in zip(image, sequences, strict=True):
+    for channel, name in zip(image, modalities, strict=True):
         head = channel > 0
         values = channel ** EXPONENTS[name] if name in EXPONENTS else 1.05 - channel
         coarse = zoom(zoom(values * head, 0.5, order=1), 2, order=1)

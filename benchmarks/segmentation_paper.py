@@ -14,7 +14,7 @@ from meddiffusers.evaluation.results import Bar
 from meddiffusers.training.engine.config import TrainingConfig
 from meddiffusers.training.engine.parsing import parse_config
 from meddiffusers.training.engine.randomness import BatchRandom
-from meddiffusers.training.tasks.segmentation.loss import MaskDenoising
+from meddiffusers.training.tasks.segmentation.loss import SegmentationDiffusionLoss
 from meddiffusers.training.tasks.segmentation.model import SegmentationModelConfig, first_pipeline
 
 CONFIG = "training/configs/segmentation_paper.yaml"
@@ -28,7 +28,7 @@ def paper(_checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     )
     set_seed(seed)
     pipeline: Any = first_pipeline(data, model)
-    denoising = MaskDenoising(pipeline, model)
+    denoising = SegmentationDiffusionLoss(pipeline, model)
     random, size = BatchRandom(seed), data.resolution
     batch = {"image": random.rand(1, 4, size, size), "masks": random.randint(0, 2, (1, 1, size, size)).byte()}
     start = time.perf_counter()

@@ -26,7 +26,7 @@ GED, AUROC = "generalised energy distance, samples", "error–uncertainty AUROC"
 
 
 def quality(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
-    """The bars of quality, and all figures of the three models on all slices and on the ambiguous ones."""
+    """The bars of quality, and all metrics of the three models on all slices and on the ambiguous ones."""
     pipeline: Any = load(checkpoint)
     rows = held_out(test_config(pipeline))
     ensemble = run_segmentation(pipeline, rows, ensemble_size=MEMBERS, seed=seed)
@@ -65,7 +65,7 @@ def _one_sample(ensemble: SegmentationResult) -> SegmentationResult:
 def test_config(pipeline: Any) -> SegmentationDataConfig:
     """The phantom test set for this pipeline."""
     return SegmentationDataConfig(
-        sequences=list(pipeline.sequences),
+        modalities=list(pipeline.modalities),
         classes=list(pipeline.id2label.values())[1:],
         resolution=pipeline.unet.config["sample_size"],
         spacing=pipeline.config["spacing"],

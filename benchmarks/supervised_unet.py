@@ -1,4 +1,4 @@
-"""The baseline of the segmentation benchmark: a supervised U-Net of equal size, on the same pictures, for as long.
+"""The baseline of the segmentation benchmark: a supervised U-Net of equal size, on the same images, for as long.
 
 The shipped model may have been trained on another machine, so how long is told here: a step of either network is timed
 side by side, and the U-Net gets as many steps as the shipped model's would have taken of its own.
@@ -55,7 +55,7 @@ class SupervisedTask(SegmentationTask):
         labels = 1 + len(data.classes)
         self.unet = UNet2DModel(
             sample_size=data.resolution // PATCH,
-            in_channels=len(data.sequences) * PATCH**2,
+            in_channels=len(data.modalities) * PATCH**2,
             out_channels=labels * PATCH**2,
             block_out_channels=channels,
             down_block_types=["DownBlock2D"] * count,

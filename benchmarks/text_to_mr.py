@@ -1,6 +1,6 @@
 """The shipped text-to-MR model: prompts, what it draws, steps, cost, its adapter, the paper's networks.
 
-The judge is `examples/checkpoints/picture-reader-brain`, made by training/train_picture_reader.py. Each part writes its
+The judge is `examples/checkpoints/attribute-predictor-brain`, made by training/train_attribute_predictor.py. Each part writes its
 results, benchmarks/results/text_to_mr_PART.json, once it is done.
 
     python benchmarks/text_to_mr.py [--only prompts|quality|steps|cost|lora|paper]

@@ -1,4 +1,4 @@
-"""What a picture costs beside its bare network passes, and a training step with what is cached beside one without."""
+"""What a image costs beside its bare network passes, and a training step with what is cached beside one without."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 from text_to_mr_quality import CONFIG, unseen
 from timing import medians_in_turn
 
-from meddiffusers.datasets.captioned_config import TextDataConfig, pictures_of
+from meddiffusers.datasets.captioned_config import TextDataConfig, images_of
 from meddiffusers.evaluation.results import Bar
-from meddiffusers.evaluation.text_to_mr.run import asked_of, prompts_of
+from meddiffusers.evaluation.text_to_mr.run import prompts_of, targets_of
 from meddiffusers.hub.load import load
 from meddiffusers.training.engine.config import TrainingConfig
 from meddiffusers.training.engine.parsing import parse_config
@@ -27,21 +27,21 @@ def cost(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     data, config, _ = parse_config(TextDataConfig, TextToMRConfig, TrainingConfig, argv=["--config", CONFIG])
     splits = unseen()
     with torch.inference_mode():
-        whole, bare = _a_picture(load(checkpoint), prompts_of(load(checkpoint), asked_of(splits["test"].select([0]))))
+        whole, bare = _a_image(load(checkpoint), prompts_of(load(checkpoint), targets_of(splits["test"].select([0]))))
     few = {name: split.select(range(BATCH)) for name, split in splits.items()}
     settings = {"pretrained_model_name_or_path": str(checkpoint), "captions_per_image": 1}
     task = TextToMRTask(data, TextToMRConfig(**settings), few)
     task.pipeline.to("cpu")  # where the batches below are, also on a machine with a GPU
     with_cache, without = _a_step(task, few["train"], seed)
     bars = [
-        Bar(f"cost: a picture, {STEPS} steps, over its network passes", whole / bare, "<=", 1.05),
+        Bar(f"cost: a image, {STEPS} steps, over its network passes", whole / bare, "<=", 1.05),
         Bar("cost: times faster with cached latents and tokens", without / with_cache, ">=", 3),
     ]
-    facts = {"seconds a picture": whole, "seconds a step, cached": with_cache, "seconds a step": without}
+    facts = {"seconds a image": whole, "seconds a step, cached": with_cache, "seconds a step": without}
     return bars, {"n": ROUNDS, "batch": BATCH, "prediction": config.prediction_type, **facts}
 
 
-def _a_picture(pipeline: Any, texts: list[str]) -> list[float]:
+def _a_image(pipeline: Any, texts: list[str]) -> list[float]:
     pipeline.set_progress_bar_config(disable=True)
     tokens, mask = pipeline._conditions(texts, "", None, None, 1, True)
     latents = pipeline.prepare_latents(1, None, None, None, None, None, torch.tensor([999]))
@@ -61,8 +61,8 @@ def _a_picture(pipeline: Any, texts: list[str]) -> list[float]:
 
 def _a_step(task: TextToMRTask, rows: Any, seed: int) -> list[float]:
     """Seconds of a forward and a backward pass of a batch, with what is cached and with what is computed each time."""
-    pipeline, images = task.pipeline, pictures_of(rows)
-    texts = prompts_of(pipeline, asked_of(rows))
+    pipeline, images = task.pipeline, images_of(rows)
+    texts = prompts_of(pipeline, targets_of(rows))
 
     def step(batch: dict[str, torch.Tensor]) -> None:
         task.loss(task.modules, batch, BatchRandom(seed))["loss"].backward()

@@ -16,21 +16,21 @@ from text_to_mr_quality import judge
 
 from meddiffusers.data.layouts import write_own
 from meddiffusers.data.layouts.own import TABLE
-from meddiffusers.data.phantoms.brain.population import low_field_cases
+from meddiffusers.data.phantoms.brain.population import low_field_subjects
 from meddiffusers.datasets.captioned_config import TextDataConfig, load_text_data
 from meddiffusers.evaluation.metrics.image_features import EfficientNetLite0
-from meddiffusers.evaluation.metrics.kid import kernel_distance
+from meddiffusers.evaluation.metrics.kid import kid_score
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.results import Bar
-from meddiffusers.evaluation.text_to_mr.prompt_fidelity import MEDIAN, evaluate_faithfulness, read_pictures
-from meddiffusers.evaluation.text_to_mr.run import asked_of, drawn, prompts_of, real_pictures
+from meddiffusers.evaluation.text_to_mr.prompt_fidelity import MEDIAN, evaluate_prompt_adherence, predict_attributes
+from meddiffusers.evaluation.text_to_mr.run import drawn, prompts_of, real_images, targets_of
 from meddiffusers.hub.checks import ADAPTER
 from meddiffusers.hub.load import load
 from meddiffusers.training.engine.config import TrainingConfig
 from meddiffusers.training.engine.parsing import parse_config
 from meddiffusers.training.tasks.text_to_mr.model import TextToMRConfig
 
-CONFIG, TEST_SCANS, PICTURES = "training/configs/text_to_mr_lora.yaml", 24, 128
+CONFIG, TEST_SCANS, IMAGES = "training/configs/text_to_mr_lora.yaml", 24, 128
 FOLDER, SEED = Path("examples/checkpoints/lora-lowfield"), 3000  # of the test subjects
 
 
@@ -39,12 +39,12 @@ def lora(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     before = _digests(checkpoint)
     with tempfile.TemporaryDirectory() as temporary:
         rows = _test_rows(Path(temporary, "scans")).shuffle(seed=seed)
-        rows = rows.select(range(min(PICTURES, len(rows))))
+        rows = rows.select(range(min(IMAGES, len(rows))))
         found = {"base": _figures(load(checkpoint), rows, seed)}
         adapted: Any = load(checkpoint)
         adapted.load_lora_weights(FOLDER)
         found["adapter"] = _figures(adapted, rows, seed)
-        found["real pictures"] = _read(real_pictures(rows), rows, seed)
+        found["real images"] = _read(real_images(rows), rows, seed)
     distance = found["adapter"]["kernel distance"] / found["base"]["kernel distance"]
     lost = found["base"][MEDIAN] - found["adapter"][MEDIAN]
     bars = [
@@ -54,12 +54,12 @@ def lora(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
         Bar("adapter: files of the base model that changed", float(_digests(checkpoint) != before), "==", 0),
     ]
     minutes = Report.read(FOLDER).run["training_minutes"]
-    return bars, {"n": TEST_SCANS, "pictures": len(rows), "minutes": minutes, **found}
+    return bars, {"n": TEST_SCANS, "images": len(rows), "minutes": minutes, **found}
 
 
 def _test_rows(folder: Path) -> datasets.Dataset:
     """Slices of low-field scans that were written as files and read again, as anyone's would be."""
-    write_own(low_field_cases(TEST_SCANS, SEED), folder)
+    write_own(low_field_subjects(TEST_SCANS, SEED), folder)
     named = ["--dataset_name", str(folder), "--table", str(folder / TABLE), "--labels_column", "labels"]
     config = parse_config(TextDataConfig, TextToMRConfig, TrainingConfig, argv=["--config", CONFIG, *named])[0]
     data = load_text_data(config)
@@ -68,17 +68,19 @@ def _test_rows(folder: Path) -> datasets.Dataset:
 
 def _figures(pipeline: Any, rows: datasets.Dataset, seed: int) -> dict[str, float]:
     pipeline.set_progress_bar_config(disable=True)
-    asked, network = asked_of(rows), EfficientNetLite0()
+    asked, network = targets_of(rows), EfficientNetLite0()
     images = drawn(pipeline, prompts_of(pipeline, asked), seed, num_inference_steps=20)
-    features = [network(pictures).cpu().numpy() for pictures in (real_pictures(rows), images)]
-    distance = kernel_distance(features[0], features[1], seed=seed).value
+    features = [network(each).cpu().numpy() for each in (real_images(rows), images)]
+    distance = kid_score(features[0], features[1], seed=seed).value
     return {"kernel distance": distance, **_read(images, rows, seed)}
 
 
 def _read(images: np.ndarray, rows: datasets.Dataset, seed: int) -> dict[str, float]:
-    """What the judge, who has not seen this scanner, reads in pictures of rows' facts."""
+    """What the judge, who has not seen this scanner, reads in images of rows' facts."""
     subjects = list(rows["subject"])
-    report = evaluate_faithfulness(asked_of(rows), read_pictures(judge(), images), subjects, dataset="", seed=seed)
+    report = evaluate_prompt_adherence(
+        targets_of(rows), predict_attributes(judge(), images), subjects, dataset="", seed=seed
+    )
     return {name: report.value(name) for name in ("modality", MEDIAN)}
 
 

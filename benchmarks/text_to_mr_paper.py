@@ -27,7 +27,7 @@ TOKENS, WIDTH, LATENT = 512, 768, 64
 
 
 def paper(_checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
-    """One training step of the denoiser on noise, and a picture in two steps."""
+    """One training step of the denoiser on noise, and a image in two steps."""
     set_seed(seed)
     data, autoencoder, _ = parse_config(TextDataConfig, AutoencoderConfig, TrainingConfig, argv=["--config", VAE])
     vae: Any = first_autoencoder(autoencoder, resolution=data.resolution)
@@ -46,13 +46,13 @@ def paper(_checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     loss.backward()
     torch.optim.SGD(pipeline.unet.parameters(), lr=1e-5).step()
     trained, start = time.perf_counter() - start, time.perf_counter()
-    picture = pipeline("T1-weighted", num_inference_steps=2, guidance_scale=1, output_type="pt").images
+    image = pipeline("T1-weighted", num_inference_steps=2, guidance_scale=1, output_type="pt").images
     drawn = time.perf_counter() - start
-    shape = float(tuple(picture.shape) == (1, 1, 256, 256) and pipeline.unet.config["cross_attention_dim"] == WIDTH)
-    finite = float(loss.isfinite() and picture.isfinite().all())
+    shape = float(tuple(image.shape) == (1, 1, 256, 256) and pipeline.unet.config["cross_attention_dim"] == WIDTH)
+    finite = float(loss.isfinite() and image.isfinite().all())
     counts = {name: sum(weight.numel() for weight in getattr(pipeline, name).parameters()) for name in ("vae", "unet")}
     bars = [
         Bar("paper: 256² pixels, 64² latents, tokens of 768", shape, "==", 1),
         Bar("paper: a training step and two sampling steps are finite", finite, "==", 1),
     ]
-    return bars, {"n": 1, "parameters": counts, "seconds of a training step": trained, "seconds of a picture": drawn}
+    return bars, {"n": 1, "parameters": counts, "seconds of a training step": trained, "seconds of a image": drawn}

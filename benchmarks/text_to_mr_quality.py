@@ -8,24 +8,29 @@ from typing import Any
 import datasets
 import torch
 
-from meddiffusers import PictureReader, TextToMRPipeline
+from meddiffusers import SliceAttributePredictor, TextToMRPipeline
 from meddiffusers.data.prompts import write_prompt
 from meddiffusers.datasets.captioned_config import TextDataConfig, load_text_data
 from meddiffusers.evaluation.results import Bar
-from meddiffusers.evaluation.text_to_mr.prompt_fidelity import MEDIAN, VENTRICLES, evaluate_faithfulness, read_pictures
+from meddiffusers.evaluation.text_to_mr.prompt_fidelity import (
+    MEDIAN,
+    VENTRICLES,
+    evaluate_prompt_adherence,
+    predict_attributes,
+)
 from meddiffusers.evaluation.text_to_mr.report import evaluate_text_to_mr
-from meddiffusers.evaluation.text_to_mr.run import asked_of, drawn, prompts_of
+from meddiffusers.evaluation.text_to_mr.run import drawn, prompts_of, targets_of
 from meddiffusers.hub.load import load
 from meddiffusers.training.engine.config import TrainingConfig
 from meddiffusers.training.engine.parsing import parse_config
 from meddiffusers.training.tasks.text_to_mr.model import TextToMRConfig
 
-CONFIG, READER = "training/configs/text_to_mr_brain.yaml", Path("examples/checkpoints/picture-reader-brain")
-DATASET, COUNT, PICTURES = "phantom, unseen", 144, Path("benchmarks/results/text_to_mr")
+CONFIG, READER = "training/configs/text_to_mr_brain.yaml", Path("examples/checkpoints/attribute-predictor-brain")
+DATASET, COUNT, IMAGES = "phantom, unseen", 144, Path("benchmarks/results/text_to_mr")
 
 
 def quality(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
-    """The bars; pictures go to a folder beside the results."""
+    """The bars; images go to a folder beside the results."""
     pipeline: Any = load(checkpoint)
     pipeline.set_progress_bar_config(disable=True)
     data = unseen()
@@ -33,7 +38,7 @@ def quality(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     report = evaluate_text_to_mr(
         pipeline, judge(), rows, data["train"], dataset=DATASET, seed=seed, num_inference_steps=20
     )
-    report.save(PICTURES)
+    report.save(IMAGES)
     value = report.value
     alone, beside = _padded(pipeline, rows, seed)
     bars = [
@@ -42,20 +47,22 @@ def quality(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
         Bar("text-to-MR: the same, median of the regions over 200 mm³", value(MEDIAN), ">=", 0.7),
         Bar("text-to-MR: swapped contrast, read right", value("swapped: modality"), ">=", 0.98),
         Bar("text-to-MR: swapped contrast, Dice of the anatomy", value("swapped: Dice"), ">=", 0.8),
-        Bar("text-to-MR: a picture alone and beside longer prompts", float((alone - beside).abs().max()), "<=", 1e-4),
+        Bar("text-to-MR: a image alone and beside longer prompts", float((alone - beside).abs().max()), "<=", 1e-4),
     ]
     figures = {metric.name: [metric.value, metric.low, metric.high] for metric in report.metrics}
     found = {"value, low, high": figures, "without the numbers' tokens": _words_alone(pipeline, rows, seed)}
-    return bars, {"n": len(set(rows["subject"])), "pictures": COUNT, **found}
+    return bars, {"n": len(set(rows["subject"])), "images": COUNT, **found}
 
 
 def _words_alone(pipeline: Any, rows: datasets.Dataset, seed: int) -> dict[str, float]:
     """How well volumes are followed where the prompts' numbers are but words; training left their tokens out, too."""
     alone: Any = TextToMRPipeline.from_pipe(pipeline, quantity_encoder=None)
     alone.set_progress_bar_config(disable=True)
-    asked = asked_of(rows)
+    asked = targets_of(rows)
     images = drawn(alone, prompts_of(alone, asked), seed, num_inference_steps=20)
-    report = evaluate_faithfulness(asked, read_pictures(judge(), images), rows["subject"], dataset=DATASET, seed=seed)
+    report = evaluate_prompt_adherence(
+        asked, predict_attributes(judge(), images), rows["subject"], dataset=DATASET, seed=seed
+    )
     return {name: report.value(name) for name in (f"volume r, {VENTRICLES}", MEDIAN)}
 
 
@@ -65,19 +72,19 @@ def unseen() -> datasets.DatasetDict:
     return load_text_data(config)
 
 
-def judge() -> PictureReader:
+def judge() -> SliceAttributePredictor:
     """The reader that ships."""
-    return PictureReader.from_pretrained(READER).eval()
+    return SliceAttributePredictor.from_pretrained(READER).eval()
 
 
 def _padded(pipeline: Any, rows: datasets.Dataset, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The picture of a short prompt, alone and in a batch with a long one."""
-    asked = asked_of(rows.select(range(32)))
+    """The image of a short prompt, alone and in a batch with a long one."""
+    asked = targets_of(rows.select(range(32)))
     long = write_prompt(max(asked, key=lambda facts: len(facts.volumes)), seed)
     short = write_prompt(asked[0], seed, regions=2)
 
-    def picture(texts: list[str]) -> torch.Tensor:
+    def image(texts: list[str]) -> torch.Tensor:
         generators = [torch.Generator().manual_seed(seed + number) for number in range(len(texts))]
         return pipeline(texts, generator=generators, output_type="pt").images[0]
 
-    return picture([short]), picture([short, long])
+    return image([short]), image([short, long])

@@ -3,7 +3,7 @@
     python examples/01_scans.py
 
 Writes into runs/scans: the tumour mask as NIfTI, a mask of bright tissue as DICOM-SEG beside the head series that it
-outlines, and a picture of both. In place of a network stand a mask that is known and a threshold.
+outlines, and a image of both. In place of a network stand a mask that is known and a threshold.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from meddiffusers.data.io import read, write
 from meddiffusers.data.preprocessing.slices import slices
-from meddiffusers.data.preprocessing.transforms import Preparation
+from meddiffusers.data.preprocessing.transforms import Preprocessing
 from meddiffusers.data.scan import Scan
 from meddiffusers.evaluation.figures.panels import panel
 
@@ -30,10 +30,10 @@ def main() -> None:
         place = f"{scan.shape} voxels of {np.round(scan.spacing, 2)} mm, axes to {scan.orientation}"
         print(f"{scan.source}: {scan.modality[0]}, {place}")
 
-    prepare = Preparation(spacing=(1.0, 1.0, None), size=(224, 224, None), intensity_range=(-1, 1))
+    prepare = Preprocessing(spacing=(1.0, 1.0, None), size=(224, 224, None), intensity_range=(-1, 1))
     prepared = prepare(tumour, outline)
     print(
-        f"Prepared: {prepared.image.shape} voxels of {np.round(prepared.image.spacing, 2)} mm, axes to RAS, in [-1, 1]"
+        f"Preprocessed: {prepared.image.shape} voxels of {np.round(prepared.image.spacing, 2)} mm, axes to RAS, in [-1, 1]"
     )
     mask = prepared.restore(prepared.labels)
     overlap = 2 * np.logical_and(mask.array, outline.array).sum() / (mask.array.sum() + outline.array.sum())
@@ -52,10 +52,10 @@ def main() -> None:
 
 def coloured(scan: Scan, mask: Scan, count: int = 6) -> list[np.ndarray]:
     """Axial slices (H, W, 3) from where the mask is, the mask in red."""
-    pictures, outlines = slices(scan).array[:, 0], slices(mask).array[:, 0] > 0
+    images, outlines = slices(scan).array[:, 0], slices(mask).array[:, 0] > 0
     found = np.flatnonzero(outlines.any(axis=(1, 2)))
     chosen = np.linspace(found[0], found[-1], count).astype(int)
-    grey = np.clip(pictures[chosen] / np.percentile(pictures, 99.5), 0, 1)
+    grey = np.clip(images[chosen] / np.percentile(images, 99.5), 0, 1)
     others = np.where(outlines[chosen], 0.4 * grey, grey)
     return list(np.stack([grey, others, others], axis=-1))
 

@@ -1,9 +1,9 @@
-"""Segment a subject: mask, probability and doubt on the voxels of the scan, and a picture of them.
+"""Segment a subject: mask, probability and doubt on the voxels of the scan, and a image of them.
 
 python examples/02_segment_a_scan.py [SUBJECT_FOLDER] [OUTPUT_FOLDER]
 
-Without a folder, a phantom with a tumour is segmented. A folder holds one file for each sequence (t1, t1ce, t2, flair,
-told by their names); sequences may be missing.
+Without a folder, a phantom with a tumour is segmented. A folder holds one file for each modality (t1, t1ce, t2, flair,
+told by their names); modalities may be missing.
 """
 
 import sys
@@ -23,7 +23,7 @@ output = Path(sys.argv[2] if len(sys.argv) > 2 else "runs/segmented")
 
 pipe = DiffusionPipeline.from_pretrained(HERE / "checkpoints" / "seg-ddpm-brain")
 source = sys.argv[1] if len(sys.argv) > 1 else BrainPhantom(7, lesion="tumour", difficulty=0.5).volume((1.5, 1.5, 4.0))
-scan = read_subject(source, pipe.sequences)
+scan = read_subject(source, pipe.modalities)
 
 result = pipe(scan, num_inference_steps=10, ensemble_size=5, generator=torch.Generator().manual_seed(0))
 

@@ -2,7 +2,7 @@
 
 python examples/03_find_anomalies.py [SUBJECT_FOLDER] [OUTPUT_FOLDER]
 
-Without a folder, a phantom with a tumour is looked at. A folder holds one file for each sequence (t1, t1ce, t2, flair,
+Without a folder, a phantom with a tumour is looked at. A folder holds one file for each modality (t1, t1ce, t2, flair,
 told by their names).
 """
 
@@ -22,7 +22,7 @@ output = Path(sys.argv[2] if len(sys.argv) > 2 else "runs/anomalies")
 
 pipe = DiffusionPipeline.from_pretrained(HERE / "checkpoints" / "anomaly-ddim-brain")
 source = sys.argv[1] if len(sys.argv) > 1 else BrainPhantom(7, lesion="tumour", difficulty=0.5).volume((1.5, 1.5, 4.0))
-scan = read_subject(source, pipe.sequences)
+scan = read_subject(source, pipe.modalities)
 
 result = pipe(scan, num_inference_steps=50)
 

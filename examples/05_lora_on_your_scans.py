@@ -36,16 +36,16 @@ pipe = DiffusionPipeline.from_pretrained(base)
 prompt = "Axial T1-weighted image of the brain of a woman aged 63, slice 85 from the base of the skull."
 
 
-def pictures() -> list:
+def generated_images() -> list:
     generators = [torch.Generator().manual_seed(number) for number in range(4)]
     images = pipe(prompt, num_images_per_prompt=4, generator=generators, output_type="np").images
     return list(images[..., 0])
 
 
-rows = {"base": pictures()}
+rows = {"base": generated_images()}
 pipe.load_lora_weights(output / "adapter", adapter_name="mine")
-rows["adapter"] = pictures()
+rows["adapter"] = generated_images()
 pipe.set_adapters("mine", 0.5)
-rows["half of it"] = pictures()
+rows["half of it"] = generated_images()
 panel(rows, ranges=dict.fromkeys(rows, (0.0, 1.0))).save(output / "panel.png")
 print(f"The adapter and panel.png are in {output}")

@@ -56,4 +56,4 @@ shapes = {
     ).images,
 }
 panel(shapes).save(output / "shapes.png")
-print(f"Pictures and a film are in {output}")
+print(f"Images and a film are in {output}")

@@ -1,4 +1,4 @@
-"""Make labelled pictures: slices in four sequences of label maps of tumours, each pair written as NIfTI.
+"""Make labelled images: slices in four modalities of label maps of tumours, each pair written as NIfTI.
 
 python examples/08_labelled_data_from_masks.py [OUTPUT_FOLDER]
 
@@ -23,7 +23,7 @@ output = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/labelled")
 output.mkdir(parents=True, exist_ok=True)
 
 pipe = DiffusionPipeline.from_pretrained(Path(__file__).parent / "checkpoints" / "ldm-brain-mask-2d")
-print("Labels:", pipe.unet.mask_labels, "sequences:", pipe.sequences)
+print("Labels:", pipe.unet.mask_labels, "modalities:", pipe.modalities)
 
 phantom = BrainPhantom(7, lesion="tumour", difficulty=0.2)
 case = phantom.slice(float(np.median(phantom.lesion_heights())), size_of(pipe)[0], ("t1",))
@@ -37,7 +37,7 @@ for number, (image, mask) in enumerate(zip(images, masks, strict=True)):
     label_image(mask, image.affine).to_filename(output / f"mask-{number}.nii.gz")
 
 rows = {"mask": masks / max(pipe.unet.mask_labels)}
-for number, name in enumerate(pipe.sequences):
+for number, name in enumerate(pipe.modalities):
     rows[name] = np.stack([image.get_fdata()[:, :, 0, number].T for image in images])
 panel(rows, ranges=dict.fromkeys(rows, (0.0, 1.0))).save(output / "panel.png")
 print(f"Pairs of images and masks, and panel.png, are in {output}")

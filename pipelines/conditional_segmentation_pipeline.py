@@ -5,7 +5,7 @@ alone; the image is looked at in every step and never noised. Each random start 
 
 | symbol | here | shape |
 |---|---|---|
-| b | image in [0, 1], the channels in the order of `sequences` | (N, C, H, W) |
+| b | image in [0, 1], the channels in the order of `modalities` | (N, C, H, W) |
 | x_t | noisy masks, `latents`; the M members of one image follow each other | (N·M, K, H, W) |
 | y_m | sample m of an image as fractions of each label, background first | (N, M, L, H, W) |
 | p | probability, the expectation of y for b | (N, L, H, W) |
@@ -42,14 +42,14 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
 from .meddiffusers_slices_v1 import (
-    checked_pictures,
-    copy_beside,
+    check_images,
+    copy_source,
     cut_subject,
-    in_order,
+    from_indexed,
     is_subject,
-    numbered,
     size_of,
     stride_of,
+    to_indexed,
 )
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
 
@@ -83,7 +83,7 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, DiffusionPipeline):
 
     unet: a `SegmentationUNet`, or a `UNet2DModel` whose input channels are image and noisy mask.
     scheduler: any scheduler of diffusers with `set_timesteps(num_inference_steps)`.
-    sequences: names of the image's channels, in their order.
+    modalities: names of the image's channels, in their order.
     id2label: names of the labels; 0 is the background.
     spacing: edge length in mm of the pixels that the model was trained on; None if unknown. Scans are brought to it.
     mask_range: what a mask's 0 and 1 are to the model.
@@ -103,45 +103,45 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, DiffusionPipeline):
         self,
         unet: ModelMixin,
         scheduler: SchedulerMixin,
-        sequences: Mapping[Any, str] | list[str] | tuple[str, ...] = ("t1", "t1ce", "t2", "flair"),
+        modalities: Mapping[Any, str] | list[str] | tuple[str, ...] = ("t1", "t1ce", "t2", "flair"),
         id2label: Mapping[Any, str] | None = None,
         spacing: float | None = None,
         mask_range: Mapping[Any, float] | list[float] | tuple[float, float] = (-1.0, 1.0),
         views: int = 1,
     ) -> None:
         super().__init__()
-        labels = numbered(id2label or ("background", "lesion"))
+        labels = to_indexed(id2label or ("background", "lesion"))
         self.register_modules(unet=unet, scheduler=scheduler)
         self.register_to_config(
-            sequences=numbered(sequences),
+            modalities=to_indexed(modalities),
             id2label=labels,
             spacing=None if spacing is None else float(spacing),  # diffusers warns of an int when it loads one
-            mask_range={number: float(end) for number, end in numbered(mask_range).items()},
+            mask_range={number: float(end) for number, end in to_indexed(mask_range).items()},
             views=views,
         )
         if not 1 <= views <= len(VIEWS):
             raise ValueError(f"views={views}; expected 1 to {len(VIEWS)}.")
         _check_labels(labels)
         channels = _input_channels(unet)
-        if channels != len(self.sequences) + self.mask_channels:
+        if channels != len(self.modalities) + self.mask_channels:
             raise ValueError(
-                f"The unet takes {channels} channels of image and mask; {len(self.sequences)} sequences "
-                f"({', '.join(self.sequences)}) and {len(labels)} labels make {len(self.sequences)} + "
-                f"{self.mask_channels}. Give the sequences and the id2label that it was trained with."
+                f"The unet takes {channels} channels of image and mask; {len(self.modalities)} modalities "
+                f"({', '.join(self.modalities)}) and {len(labels)} labels make {len(self.modalities)} + "
+                f"{self.mask_channels}. Give the modalities and the id2label that it was trained with."
             )
 
         if getattr(unet, "image_unet", None) is not None:
             self._check_noise()
 
     @property
-    def sequences(self) -> tuple[str, ...]:
+    def modalities(self) -> tuple[str, ...]:
         """Names of the image's channels, in their order."""
-        return in_order(self.config["sequences"])
+        return from_indexed(self.config["modalities"])
 
     @property
     def id2label(self) -> dict[int, str]:
         """Names of the labels by id, background first."""
-        return dict(enumerate(in_order(self.config["id2label"])))
+        return dict(enumerate(from_indexed(self.config["id2label"])))
 
     @property
     def mask_range(self) -> tuple[float, float]:
@@ -181,7 +181,7 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, DiffusionPipeline):
 
         image: what `preprocess` takes; or scans, for which the package meddiffusers must be installed: a `Scan`, a list
             or a `Case` of them, `{"flair": scan or path}`, or the path of a file or a subject's folder. Scans are cut
-            into axial slices; sequences that are missing are left out.
+            into axial slices; modalities that are missing are left out.
         num_inference_steps: of the scheduler.
         ensemble_size: M, the number of members.
         batch_size: how many masks are denoised at once; at least the members of one image.
@@ -198,11 +198,11 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, DiffusionPipeline):
         """
         self._check_call(ensemble_size, batch_size, threshold, output_type, callback_on_step_end_tensor_inputs)
         subject = self._cut(image) if is_subject(image) else None
-        pictures = self.preprocess(image) if subject is None else torch.from_numpy(subject.pictures)
+        images = self.preprocess(image) if subject is None else torch.from_numpy(subject.images)
         self._interrupt = False
-        latents = self.prepare_latents(len(pictures), ensemble_size, pictures.shape[2:], generator)
+        latents = self.prepare_latents(len(images), ensemble_size, images.shape[2:], generator)
         fractions, probability = self._ensemble(
-            pictures.split(max(1, batch_size // ensemble_size)),
+            images.split(max(1, batch_size // ensemble_size)),
             latents.unflatten(0, (-1, ensemble_size)),
             num_inference_steps,
             generator,
@@ -217,8 +217,8 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, DiffusionPipeline):
         return output if return_dict else output.to_tuple()
 
     def preprocess(self, image: Any) -> torch.Tensor:
-        """Images as checked (N, C, H, W) floats in [0, 1]; takes and raises what `checked_pictures` does."""
-        return checked_pictures(image, self.sequences, stride_of(self.unet))
+        """Images as checked (N, C, H, W) floats in [0, 1]; takes and raises what `check_images` does."""
+        return check_images(image, self.modalities, stride_of(self.unet))
 
     def prepare_latents(
         self,
@@ -236,10 +236,10 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, DiffusionPipeline):
         return torch.cat([randn_tensor(shape, one, device, dtype) for one in generators])
 
     @torch.no_grad()
-    def encode_image(self, pictures: torch.Tensor) -> torch.Tensor:
+    def encode_image(self, images: torch.Tensor) -> torch.Tensor:
         """What of (N, C, H, W) the network needs in each step: features, or, of a `UNet2DModel`, the image itself."""
-        pictures = pictures.to(self.unet.dtype)
-        return self.unet.encode_image(pictures) if hasattr(self.unet, "encode_image") else pictures
+        images = images.to(self.unet.dtype)
+        return self.unet.encode_image(images) if hasattr(self.unet, "encode_image") else images
 
     @torch.no_grad()
     def predict(self, latents: torch.Tensor, timestep: Any, features: torch.Tensor) -> torch.Tensor:
@@ -263,7 +263,7 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, DiffusionPipeline):
         """Write `model_index.json` and this file, so that the repository opens where the package is not installed."""
         super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
         shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
-        copy_beside(save_directory)
+        copy_source(save_directory)
 
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> ConditionalSegmentationPipeline:
@@ -306,18 +306,18 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, DiffusionPipeline):
 
     def _ensemble(
         self,
-        pictures: Sequence[torch.Tensor],
+        images: Sequence[torch.Tensor],
         latents: torch.Tensor,
         steps: int,
         generator: torch.Generator | list[torch.Generator] | None,
         callback: Callable[..., dict[str, Any]] | None,
         tensors: Sequence[str],
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Fractions (N, M, L, H, W) of the members and the probability (N, L, H, W), of pictures in parts."""
+        """Fractions (N, M, L, H, W) of the members and the probability (N, L, H, W), of images in parts."""
         done, members = [], latents.shape[1]
         self.scheduler.set_timesteps(steps, device=latents.device)
-        with self.progress_bar(total=len(pictures) * len(self.scheduler.timesteps)) as bar:
-            for first, part in zip(np.cumsum([0, *map(len, pictures)]), pictures, strict=False):
+        with self.progress_bar(total=len(images) * len(self.scheduler.timesteps)) as bar:
+            for first, part in zip(np.cumsum([0, *map(len, images)]), images, strict=False):
                 own, drawn = slice(first, first + len(part)), generator
                 if isinstance(generator, list):
                     drawn = [one for one in generator[own] for _ in range(members)]
@@ -355,7 +355,7 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, DiffusionPipeline):
         return x.unflatten(0, latents.shape[:2])
 
     def _merged(self, features: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Fractions of the members, and the probability, as the pictures are."""
+        """Fractions of the members, and the probability, as the images are."""
         fractions, views = self._fractions(masks), self._views
         for number, view in enumerate(views):
             fractions[:, number :: len(views)] = _unseen(fractions[:, number :: len(views)], view)
@@ -394,7 +394,7 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, DiffusionPipeline):
 
     def _cut(self, source: Any) -> Any:
         """A subject's scans as the slices that the unet takes, which know the way back."""
-        return cut_subject(source, self.sequences, self.config["spacing"], size_of(self.unet))
+        return cut_subject(source, self.modalities, self.config["spacing"], size_of(self.unet))
 
     def _restore(
         self, subject: Any, output: ConditionalSegmentationPipelineOutput, threshold: float
@@ -426,15 +426,15 @@ def _input_channels(unet: Any) -> int:
     return unet.config["in_channels"]
 
 
-def _seen(pictures: torch.Tensor, view: tuple[bool, int]) -> torch.Tensor:
-    """(…, H, W) in a view; what is moved over the edge comes in at the other, where pictures are empty."""
+def _seen(images: torch.Tensor, view: tuple[bool, int]) -> torch.Tensor:
+    """(…, H, W) in a view; what is moved over the edge comes in at the other, where images are empty."""
     mirrored, moved = view
-    pictures = pictures.roll((moved, moved), dims=(-2, -1)) if moved else pictures
-    return pictures.flip(-1) if mirrored else pictures
+    images = images.roll((moved, moved), dims=(-2, -1)) if moved else images
+    return images.flip(-1) if mirrored else images
 
 
 def _unseen(maps: torch.Tensor, view: tuple[bool, int]) -> torch.Tensor:
-    """(…, H, W) of a view as the pictures are."""
+    """(…, H, W) of a view as the images are."""
     mirrored, moved = view
     maps = maps.flip(-1) if mirrored else maps
     return maps.roll((-moved, -moved), dims=(-2, -1)) if moved else maps

@@ -1,4 +1,4 @@
-"""Draw pictures from a diffusion model that was given no picture: new slices with all their sequences.
+"""Draw images from a diffusion model that was given no image: new slices with all their modalities.
 
 Ho et al. 2020, "Denoising diffusion probabilistic models"; with labels, Ho and Salimans 2022, "Classifier-free
 diffusion guidance", eq. 6 with w = `guidance_scale` − 1:
@@ -7,11 +7,11 @@ diffusion guidance", eq. 6 with w = `guidance_scale` − 1:
 
 | symbol | here | shape |
 |---|---|---|
-| x_t | `latents`, the noisy pictures | (N, C, H, W) |
+| x_t | `latents`, the noisy images | (N, C, H, W) |
 | y | `label`, one for all or one for each, by name | |
-| D | `unet`: a `DenoisingUNet`, or, without labels, a `UNet2DModel` | |
+| D | `unet`: a `PatchUNet2DModel`, or, without labels, a `UNet2DModel` | |
 
-Any scheduler of diffusers serves; pictures are in `image_range` to the model and in [0, 1] to the user.
+Any scheduler of diffusers serves; images are in `image_range` to the model and in [0, 1] to the user.
 """
 
 from __future__ import annotations
@@ -34,38 +34,38 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
-from .meddiffusers_slices_v1 import copy_beside, in_order, numbered, size_of
+from .meddiffusers_slices_v1 import copy_source, from_indexed, size_of, to_indexed
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
 
-PUBLISHED_AS = "meddiffusers_unconditional_pipeline_v1"  # `custom_pipeline` name of a published repository
+PUBLISHED_AS = "meddiffusers_image_diffusion_pipeline_v1"  # `custom_pipeline` name of a published repository
 OUTPUT_TYPES = ("np", "pt", "pil", "scan")
 
 
 @dataclass
-class UnconditionalPipelineOutput(BaseOutput):
-    """`images`, N pictures in [0, 1]: an array (N, H, W, C), float32; a tensor (N, C, H, W); for each picture a list of
-    16-bit PIL images, one for each sequence; or for each a `Scan` of one axial slice, about the origin.
+class ImageDiffusionPipelineOutput(BaseOutput):
+    """`images`, N images in [0, 1]: an array (N, H, W, C), float32; a tensor (N, C, H, W); for each image a list of
+    16-bit PIL images, one for each modality; or for each a `Scan` of one axial slice, about the origin.
     """
 
     images: Any
 
 
-class UnconditionalPipeline(UNetLoraMixin, DiffusionPipeline):
-    """New pictures of noise.
+class ImageDiffusionPipeline(UNetLoraMixin, DiffusionPipeline):
+    """New images of noise.
 
-    unet: a `DenoisingUNet`, or a `UNet2DModel`.
+    unet: a `PatchUNet2DModel`, or a `UNet2DModel`.
     scheduler: any scheduler of diffusers with `set_timesteps(num_inference_steps)`.
-    sequences: names of the channels, in their order.
+    modalities: names of the channels, in their order.
     spacing: edge length in mm of the pixels; None if unknown.
     image_range: what the intensities 0 and 1 are to the model.
 
     Raises:
-        ValueError: another number of sequences than the unet has channels.
+        ValueError: another number of modalities than the unet has channels.
     """
 
     model_cpu_offload_seq = "unet"  # type: ignore[assignment]
     _callback_tensor_inputs = ["latents"]
-    _adaptable = "DenoisingUNet.from_unet(pipe.unet)"
+    _adaptable = "PatchUNet2DModel.from_unet(pipe.unet)"
     unet: Any  # set by register_modules
     scheduler: Any
 
@@ -73,27 +73,27 @@ class UnconditionalPipeline(UNetLoraMixin, DiffusionPipeline):
         self,
         unet: ModelMixin,
         scheduler: SchedulerMixin,
-        sequences: Mapping[Any, str] | list[str] | tuple[str, ...] = ("t1", "t1ce", "t2", "flair"),
+        modalities: Mapping[Any, str] | list[str] | tuple[str, ...] = ("t1", "t1ce", "t2", "flair"),
         spacing: float | None = None,
         image_range: Mapping[Any, float] | list[float] | tuple[float, float] = (-1.0, 1.0),
     ) -> None:
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler)
         self.register_to_config(
-            sequences=numbered(sequences),
+            modalities=to_indexed(modalities),
             spacing=None if spacing is None else float(spacing),  # diffusers warns of an int when it loads one
-            image_range={number: float(end) for number, end in numbered(image_range).items()},
+            image_range={number: float(end) for number, end in to_indexed(image_range).items()},
         )
-        if unet.config["in_channels"] != len(self.sequences):
+        if unet.config["in_channels"] != len(self.modalities):
             raise ValueError(
-                f"The unet has {unet.config['in_channels']} channels; got {len(self.sequences)} sequences "
-                f"({', '.join(self.sequences)}). Give those that it was trained with."
+                f"The unet has {unet.config['in_channels']} channels; got {len(self.modalities)} modalities "
+                f"({', '.join(self.modalities)}). Give those that it was trained with."
             )
 
     @property
-    def sequences(self) -> tuple[str, ...]:
+    def modalities(self) -> tuple[str, ...]:
         """Names of the channels, in their order."""
-        return in_order(self.config["sequences"])
+        return from_indexed(self.config["modalities"])
 
     @property
     def image_range(self) -> tuple[float, float]:
@@ -102,7 +102,7 @@ class UnconditionalPipeline(UNetLoraMixin, DiffusionPipeline):
 
     @property
     def interrupt(self) -> bool:
-        """Set `_interrupt` in a callback to end the call early, with the pictures as they are."""
+        """Set `_interrupt` in a callback to end the call early, with the images as they are."""
         return self._interrupt
 
     @torch.no_grad()
@@ -118,12 +118,12 @@ class UnconditionalPipeline(UNetLoraMixin, DiffusionPipeline):
         callback_on_step_end: Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         return_dict: bool = True,
-    ) -> UnconditionalPipelineOutput | tuple[Any]:
-        """Draw `batch_size` pictures.
+    ) -> ImageDiffusionPipelineOutput | tuple[Any]:
+        """Draw `batch_size` images.
 
         label: name of what they are to show, or one name for each; of anything if None.
-        guidance_scale: how much more than the data the pictures show the label; 1 takes no second pass.
-        generator: one for all, or a list of one for each picture, which then does not depend on the others.
+        guidance_scale: how much more than the data the images show the label; 1 takes no second pass.
+        generator: one for all, or a list of one for each image, which then does not depend on the others.
         latents: unit noise (N, C, H, W) to begin with.
         output_type: "np", "pt", "pil" or "scan", see the output.
         callback_on_step_end: called as `f(pipeline, step, timestep, tensors)` after each step; what it returns
@@ -152,15 +152,15 @@ class UnconditionalPipeline(UNetLoraMixin, DiffusionPipeline):
                 bar.update()
         self.maybe_free_model_hooks()
         images = self._postprocess(x, output_type)
-        return UnconditionalPipelineOutput(images=images) if return_dict else (images,)
+        return ImageDiffusionPipelineOutput(images=images) if return_dict else (images,)
 
     def prepare_latents(
         self, batch_size: int, generator: torch.Generator | list[torch.Generator] | None, latents: torch.Tensor | None
     ) -> torch.Tensor:
         """Noise (N, C, H, W) as the scheduler begins with it; ValueError where what was given does not fit."""
-        shape = (batch_size, len(self.sequences), *size_of(self.unet))
+        shape = (batch_size, len(self.modalities), *size_of(self.unet))
         if isinstance(generator, list) and len(generator) != batch_size:
-            raise ValueError(f"Got {len(generator)} generators for {batch_size} pictures. Give one for each.")
+            raise ValueError(f"Got {len(generator)} generators for {batch_size} images. Give one for each.")
         if latents is None:
             latents = randn_tensor(shape, generator, self._execution_device, self.unet.dtype)
         elif latents.ndim != 4 or latents.shape[:2] != shape[:2]:
@@ -191,10 +191,10 @@ class UnconditionalPipeline(UNetLoraMixin, DiffusionPipeline):
         """Write `model_index.json` and this file, so that the repository opens where the package is not installed."""
         super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
         shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
-        copy_beside(save_directory)
+        copy_source(save_directory)
 
     @classmethod
-    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> UnconditionalPipeline:
+    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> ImageDiffusionPipeline:
         """As in diffusers, which by itself keeps components only where their very class is annotated above."""
         kept = {name: part for name, part in pipeline.components.items() if name in ("unet", "scheduler")}
         return super().from_pipe(pipeline, **{**kept, **kwargs})
@@ -221,25 +221,25 @@ class UnconditionalPipeline(UNetLoraMixin, DiffusionPipeline):
         unknown = [name for name in names if name not in known]
         if unknown or len(names) != batch_size:
             raise ValueError(
-                f"Got the labels {', '.join(map(repr, names))} for {batch_size} pictures; expected one of "
+                f"Got the labels {', '.join(map(repr, names))} for {batch_size} images; expected one of "
                 f"{', '.join(known) or '(none: this model knows no labels)'} for each, or one for all."
             )
         return torch.tensor([known[name] for name in names], device=self._execution_device)
 
     def _postprocess(self, x: torch.Tensor, output_type: str) -> Any:
         low, high = self.image_range
-        pictures = ((x.float() - low) / (high - low)).clamp(0, 1)
+        images = ((x.float() - low) / (high - low)).clamp(0, 1)
         if output_type == "pt":
-            return pictures
-        arrays = pictures.cpu().numpy()
+            return images
+        arrays = images.cpu().numpy()
         if output_type == "np":
             return np.moveaxis(arrays, 1, -1)
         if output_type == "pil":
             grey = np.rint(arrays * 65535).astype(np.uint16)
-            return [[PIL.Image.fromarray(channel) for channel in picture] for picture in grey]
-        return [self._scan(picture) for picture in arrays]
+            return [[PIL.Image.fromarray(channel) for channel in image] for image in grey]
+        return [self._scan(image) for image in arrays]
 
-    def _scan(self, picture: np.ndarray) -> Any:
+    def _scan(self, image: np.ndarray) -> Any:
         """(C, H, W) as a scan of one slice: rows run from front to back, columns from the head's right to its left."""
         try:
             from meddiffusers.data.scan import Scan  # the one thing the published file cannot bring
@@ -249,7 +249,7 @@ class UnconditionalPipeline(UNetLoraMixin, DiffusionPipeline):
                 'output_type="np".'
             ) from error
         edge = self.config["spacing"] or 1.0
-        height, width = picture.shape[1:]
+        height, width = image.shape[1:]
         affine = np.diag([-edge, -edge, edge, 1.0])
         affine[:2, 3] = edge * (width - 1) / 2, edge * (height - 1) / 2
-        return Scan(picture.transpose(0, 2, 1)[..., None], affine, self.sequences)
+        return Scan(image.transpose(0, 2, 1)[..., None], affine, self.modalities)

@@ -1,11 +1,11 @@
-"""Pictures and volumes by diffusion in an autoencoder's latents: of covariates, a class, a label map, or of anything.
+"""Images and volumes by diffusion in an autoencoder's latents: of covariates, a class, a label map, or of anything.
 
 Rombach et al. 2022, "High-resolution image synthesis with latent diffusion models"; Pinaya et al. 2022, "Brain imaging
 generation with latent diffusion models".
 
 | symbol | here | shape |
 |---|---|---|
-| z | `latents`, of which `vae` makes the pictures or volumes | (N, c, h, w) or (N, c, d, h, w) |
+| z | `latents`, of which `vae` makes the images or volumes | (N, c, h, w) or (N, c, d, h, w) |
 | y | all that is given of `covariates`, `label` and `mask` | |
 | s | `guidance_scale` | |
 
@@ -32,7 +32,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
-from .meddiffusers_slices_v1 import copy_beside, in_order, numbered, size_of
+from .meddiffusers_slices_v1 import copy_source, from_indexed, size_of, to_indexed
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
 
 PUBLISHED_AS = "meddiffusers_latent_diffusion_pipeline_v1"  # `custom_pipeline` name of a published repository
@@ -41,21 +41,21 @@ OUTPUT_TYPES = ("np", "pt", "pil", "nifti", "latent")
 
 @dataclass
 class LatentDiffusionPipelineOutput(BaseOutput):
-    """`images`, N pictures or volumes in [0, 1]: an array (N, H, W, C) or (N, D, H, W, C), float32; a tensor with the
-    channels behind N; NIfTI images; latents (N, c, …); or, of pictures, a list of 16-bit PIL images for each, one of
-    each sequence.
+    """`images`, N images or volumes in [0, 1]: an array (N, H, W, C) or (N, D, H, W, C), float32; a tensor with the
+    channels behind N; NIfTI images; latents (N, c, …); or, of images, a list of 16-bit PIL images for each, one of
+    each modality.
     """
 
     images: Any
 
 
 class LatentDiffusionPipeline(UNetLoraMixin, DiffusionPipeline):
-    """New pictures or volumes.
+    """New images or volumes.
 
     vae: a `MonaiAutoencoderKL`, or diffusers' `AutoencoderKL`.
     unet: a `ConditionedUNet`.
     scheduler: any scheduler of diffusers with `set_timesteps(num_inference_steps)`.
-    sequences: names of the autoencoder's channels, in their order.
+    modalities: names of the autoencoder's channels, in their order.
     spacing: edge length in mm of the voxels; None if unknown.
     image_range: what the intensities 0 and 1 are to the autoencoder.
 
@@ -75,37 +75,37 @@ class LatentDiffusionPipeline(UNetLoraMixin, DiffusionPipeline):
         vae: ModelMixin,
         unet: ModelMixin,
         scheduler: SchedulerMixin,
-        sequences: Mapping[Any, str] | list[str] | tuple[str, ...] | None = None,
+        modalities: Mapping[Any, str] | list[str] | tuple[str, ...] | None = None,
         spacing: float | None = None,
         image_range: Mapping[Any, float] | list[float] | tuple[float, float] = (-1.0, 1.0),
     ) -> None:
         super().__init__()
         self.register_modules(vae=vae, unet=unet, scheduler=scheduler)
         count = vae.config["out_channels"]
-        names = [f"channel {number}" for number in range(count)] if sequences is None else sequences
+        names = [f"channel {number}" for number in range(count)] if modalities is None else modalities
         self.register_to_config(
-            sequences=numbered(names),
+            modalities=to_indexed(names),
             spacing=None if spacing is None else float(spacing),
-            image_range={number: float(end) for number, end in numbered(image_range).items()},
+            image_range={number: float(end) for number, end in to_indexed(image_range).items()},
         )
         channels = {"vae": vae.config["latent_channels"], "unet": unet.config["latent_channels"]}
         dims = {"vae": vae.config.get("spatial_dims", 2), "unet": unet.config["spatial_dims"]}
-        if len(set(channels.values())) > 1 or len(set(dims.values())) > 1 or len(self.sequences) != count:
+        if len(set(channels.values())) > 1 or len(set(dims.values())) > 1 or len(self.modalities) != count:
             raise ValueError(
                 f"Latents have the channels {channels} and dimensions {dims}, and the vae {count} channels for "
-                f"{len(self.sequences)} sequences; expected each of the three to agree."
+                f"{len(self.modalities)} modalities; expected each of the three to agree."
             )
-        factor = unet.config["mask_factor"]
+        factor = unet.config["mask_downsample"]
         if unet.mask_labels and factor != self.vae_scale_factor:
             raise ValueError(
-                f"The unet's mask_factor is {factor}, and the vae makes {self.vae_scale_factor} voxels of a side of a "
+                f"The unet's mask_downsample is {factor}, and the vae makes {self.vae_scale_factor} voxels of a side of a "
                 "latent; expected the same."
             )
 
     @property
-    def sequences(self) -> tuple[str, ...]:
+    def modalities(self) -> tuple[str, ...]:
         """Names of the channels, in their order."""
-        return in_order(self.config["sequences"])
+        return from_indexed(self.config["modalities"])
 
     @property
     def image_range(self) -> tuple[float, float]:
@@ -141,7 +141,7 @@ class LatentDiffusionPipeline(UNetLoraMixin, DiffusionPipeline):
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         return_dict: bool = True,
     ) -> LatentDiffusionPipelineOutput | tuple[Any]:
-        """Draw pictures or volumes.
+        """Draw images or volumes.
 
         batch_size: how many; by default one for each row, label or map, or one.
         covariates: in their own units, such as `{"age": 63, "sex": "F"}`, for all or a row for each; what is left out
@@ -149,8 +149,8 @@ class LatentDiffusionPipeline(UNetLoraMixin, DiffusionPipeline):
         label: name of a class, for all or one for each.
         mask: label map (H, W) or (D, H, W) for all, or one for each, of ids that `unet.mask_labels` names and 0.
         guidance_scale: s; 1 takes no second pass.
-        generator: one for all, or a list of one for each picture, which then does not depend on the others.
-        latents: unit noise (N, c, …) to begin with; its size decides that of the pictures.
+        generator: one for all, or a list of one for each image, which then does not depend on the others.
+        latents: unit noise (N, c, …) to begin with; its size decides that of the images.
         extrapolate: covariates outside the range that was learnt are taken, with a warning.
         output_type: "np", "pt", "pil", "nifti" or "latent", see the output.
         callback_on_step_end: called as `f(pipeline, step, timestep, tensors)` after each step; what it returns
@@ -198,7 +198,7 @@ class LatentDiffusionPipeline(UNetLoraMixin, DiffusionPipeline):
         factor, channels = self.vae_scale_factor, self.unet.config["latent_channels"]
         size = size_of(self.unet) if masks is None else tuple(side // factor for side in masks.shape[1:])
         if isinstance(generator, list) and len(generator) != count:
-            raise ValueError(f"Got {len(generator)} generators for {count} pictures. Give one for each.")
+            raise ValueError(f"Got {len(generator)} generators for {count} images. Give one for each.")
         shape = (count, channels, *size)
         if latents is None:
             latents = randn_tensor(shape, generator, self._execution_device, self.unet.dtype)
@@ -220,15 +220,15 @@ class LatentDiffusionPipeline(UNetLoraMixin, DiffusionPipeline):
         free = self.unet(latents, timestep).sample
         return free + guidance_scale * (predicted - free)
 
-    def encode(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Latents of pictures or volumes (N, C, …) in [0, 1]."""
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        """Latents of images or volumes (N, C, …) in [0, 1]."""
         low, high = self.image_range
-        scaled = low + (high - low) * pictures
+        scaled = low + (high - low) * images
         found = self.vae.encode(scaled.to(self._execution_device, self.vae.dtype)).latent_dist
         return (found.mode() * self.vae.config["scaling_factor"]).to(self.unet.dtype)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Pictures or volumes (N, C, …) in [0, 1] of latents."""
+        """Images or volumes (N, C, …) in [0, 1] of latents."""
         z = (latents / self.vae.config["scaling_factor"]).to(self.vae.dtype)
         low, high = self.image_range
         return ((self.vae.decode(z).sample.float() - low) / (high - low)).clamp(0, 1)
@@ -253,7 +253,7 @@ class LatentDiffusionPipeline(UNetLoraMixin, DiffusionPipeline):
         """Write `model_index.json` and this file, so that the repository opens where the package is not installed."""
         super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
         shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
-        copy_beside(save_directory)
+        copy_source(save_directory)
 
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> LatentDiffusionPipeline:
@@ -324,19 +324,19 @@ class LatentDiffusionPipeline(UNetLoraMixin, DiffusionPipeline):
             )
         return masks
 
-    def _postprocess(self, pictures: torch.Tensor, output_type: str) -> Any:
+    def _postprocess(self, images: torch.Tensor, output_type: str) -> Any:
         if output_type == "pt":
-            return pictures
-        arrays = pictures.cpu().numpy()
+            return images
+        arrays = images.cpu().numpy()
         if output_type == "np":
             return np.moveaxis(arrays, 1, -1)
         if output_type == "pil":
             grey = np.rint(arrays * 65535).astype(np.uint16)
-            return [[PIL.Image.fromarray(channel) for channel in picture] for picture in grey]
+            return [[PIL.Image.fromarray(channel) for channel in image] for image in grey]
         return [self._nifti(array) for array in arrays]
 
-    def _nifti(self, picture: np.ndarray) -> Any:
-        """(C, …) about the origin: volumes run to the right, to the front and up; rows of pictures run from front to
+    def _nifti(self, image: np.ndarray) -> Any:
+        """(C, …) about the origin: volumes run to the right, to the front and up; rows of images run from front to
         back and columns from the head's right to its left, as one axial slice.
         """
         try:
@@ -345,10 +345,10 @@ class LatentDiffusionPipeline(UNetLoraMixin, DiffusionPipeline):
             raise ImportError('NIfTI needs nibabel: pip install nibabel. Or ask for output_type="np".') from error
         edge = self.config["spacing"] or 1.0
         signs = (1, 1, 1)
-        if picture.ndim == 3:
-            picture, signs = picture.transpose(0, 2, 1)[..., None], (-1, -1, 1)
+        if image.ndim == 3:
+            image, signs = image.transpose(0, 2, 1)[..., None], (-1, -1, 1)
         affine = np.diag([*(sign * edge for sign in signs), 1.0])
-        affine[:3, 3] = [-sign * edge * (side - 1) / 2 for sign, side in zip(signs, picture.shape[1:], strict=True)]
-        nifti = nibabel.Nifti1Image(picture[0] if len(picture) == 1 else np.moveaxis(picture, 0, -1), affine)
+        affine[:3, 3] = [-sign * edge * (side - 1) / 2 for sign, side in zip(signs, image.shape[1:], strict=True)]
+        nifti = nibabel.Nifti1Image(image[0] if len(image) == 1 else np.moveaxis(image, 0, -1), affine)
         nifti.set_data_dtype(np.uint16)  # of the file, which nibabel scales
         return nifti

@@ -51,7 +51,7 @@ from .meddiffusers_heart_shapes_v1 import (
     measure_hearts,
     upside_down,
 )
-from .meddiffusers_heart_validity_v1 import heart_faults, tidied
+from .meddiffusers_heart_validity_v1 import heart_issues, tidied
 from .meddiffusers_heart_windows_v1 import HeartWindow, heart_window
 
 PUBLISHED_AS = "meddiffusers_temporal_consistency_pipeline_v1"  # `custom_pipeline` name of a published repository
@@ -72,13 +72,13 @@ class HeartReport:
 
     attributes: (T, 7) in the order and units of `CARDIAC_ATTRIBUTES`; NaN where there is too little to measure.
     excess: (T, 7) |e| / τ; above 1 where a frame is inconsistent.
-    faults: (T, 8) bool, in the order of `meddiffusers_heart_validity_v1.FAULTS`.
+    issues: (T, 8) bool, in the order of `meddiffusers_heart_validity_v1.ISSUES`.
     ejection_fraction: by area and length of this view.
     """
 
     attributes: np.ndarray
     excess: np.ndarray
-    faults: np.ndarray
+    issues: np.ndarray
     ejection_fraction: float
 
     @property
@@ -89,7 +89,7 @@ class HeartReport:
     @property
     def invalid(self) -> np.ndarray:
         """(T,) bool: frames that no heart looks like."""
-        return np.asarray(self.faults.any(axis=1))
+        return np.asarray(self.issues.any(axis=1))
 
 
 @dataclass
@@ -195,21 +195,21 @@ class TemporalConsistencyPipeline(DiffusionPipeline):
         return output if return_dict else output.to_tuple()
 
     def report(self, labels: np.ndarray, spacing: float | tuple[float, float], cyclic: bool = False) -> HeartReport:
-        """Attributes, their consistency, and faults of label maps (T, H, W), apex up."""
-        return self._report(measure_hearts(labels, spacing), heart_faults(labels), cyclic)
+        """Attributes, their consistency, and issues of label maps (T, H, W), apex up."""
+        return self._report(measure_hearts(labels, spacing), heart_issues(labels), cyclic)
 
-    def _report(self, attributes: np.ndarray, faults: np.ndarray, cyclic: bool) -> HeartReport:
+    def _report(self, attributes: np.ndarray, issues: np.ndarray, cyclic: bool) -> HeartReport:
         fraction = ejection_fraction(area_length_volumes(attributes))
-        return HeartReport(attributes, self.smoother.excess(attributes, cyclic), faults, fraction)
+        return HeartReport(attributes, self.smoother.excess(attributes, cyclic), issues, fraction)
 
     def _updated(
         self, report: HeartReport, before: np.ndarray, after: np.ndarray, spacing: tuple[float, float], cyclic: bool
     ) -> HeartReport:
         """The report of frames of which some are as they were when `report` was made."""
         changed = (_heart_only(before) != _heart_only(after)).any(axis=(1, 2))
-        attributes, faults = report.attributes.copy(), report.faults.copy()
-        attributes[changed], faults[changed] = measure_hearts(after[changed], spacing), heart_faults(after[changed])
-        return self._report(attributes, faults, cyclic)
+        attributes, issues = report.attributes.copy(), report.issues.copy()
+        attributes[changed], issues[changed] = measure_hearts(after[changed], spacing), heart_issues(after[changed])
+        return self._report(attributes, issues, cyclic)
 
     def seen(self, labels: np.ndarray, spacing: float | tuple[float, float] | None = None) -> np.ndarray:
         """Cavity and wall of label maps (T, H, W), apex up, in the square that the VAE sees, as its own pipeline takes
@@ -300,14 +300,14 @@ class TemporalConsistencyPipeline(DiffusionPipeline):
     def _single(self, frames: np.ndarray, window: HeartWindow) -> tuple[np.ndarray, np.ndarray]:
         """Each frame by itself: as it is if valid, else tidied, else the VAE's idea of it, drawn towards its mean."""
         result = np.stack([tidied(frame) for frame in frames])
-        broken = np.asarray(heart_faults(result).any(axis=1))
+        broken = np.asarray(heart_issues(result).any(axis=1))
         if not broken.any():
             return result, broken
         for number, nearest in zip(np.flatnonzero(broken), self._nearest(window.cut(frames[broken])), strict=True):
             for share in np.linspace(0, 1, SHRINKING + 1):
                 latent = (1 - share) * nearest + share * self._mean
                 result[number] = _labels(*self._fields(latent[None], window))[0]
-                if not heart_faults(result[number][None]).any():
+                if not heart_issues(result[number][None]).any():
                     break
         return result, broken
 

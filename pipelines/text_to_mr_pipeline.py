@@ -7,12 +7,12 @@ El-Allaly et al. 2025 (EUSIPCO); Rombach et al. 2022, "High-resolution image syn
 | y | `prompt` | N texts |
 | τ(y) | `prompt_embeds`: last states of `text_encoder`, then tokens of `quantity_encoder`, if any | (N, T, W) |
 | | `prompt_attention_mask`, 1 where a token is real | (N, T) |
-| z | `latents`, of which `vae` makes the picture | (N, c, h, w) |
+| z | `latents`, of which `vae` makes the image | (N, c, h, w) |
 | s | `guidance_scale` | |
 
     D̂ = D(z_t, τ(negative)) + s (D(z_t, τ(y)) − D(z_t, τ(negative)))          (Ho and Salimans 2022, s = 1 + their w)
 
-The masks reach the text encoder and the U-Net, so a picture does not depend on the prompts beside it. Any text encoder
+The masks reach the text encoder and the U-Net, so a image does not depend on the prompts beside it. Any text encoder
 of transformers that gives `last_hidden_state` serves: BERT, CLIP, T5.
 """
 
@@ -38,7 +38,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .meddiffusers_slices_v1 import checked_pictures, copy_beside, size_of
+from .meddiffusers_slices_v1 import check_images, copy_source, size_of
 from .meddiffusers_text_lora_v1 import TextEncoderLoraMixin
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
 
@@ -50,7 +50,7 @@ PARTS = ("vae", "text_encoder", "tokenizer", "unet", "scheduler", "quantity_enco
 
 @dataclass
 class TextToMRPipelineOutput(BaseOutput):
-    """`images`, N pictures in [0, 1]: 16-bit PIL images; an array (N, H, W, 1), float32; a tensor (N, 1, H, W); NIfTI
+    """`images`, N images in [0, 1]: 16-bit PIL images; an array (N, H, W, 1), float32; a tensor (N, 1, H, W); NIfTI
     images of one axial slice each; or latents (N, c, h, w).
     """
 
@@ -114,13 +114,13 @@ class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, DiffusionPipeline): 
         channels = {"vae": vae.config["latent_channels"], "unet": unet.config["in_channels"]}
         if len({*channels.values(), unet.config["out_channels"]}) > 1 or vae.config["in_channels"] != 1:
             raise ValueError(
-                f"Latents have the channels {channels}, {unet.config['out_channels']} out of the unet, and pictures "
-                f"{vae.config['in_channels']}; expected one number for all three, and pictures of one channel."
+                f"Latents have the channels {channels}, {unet.config['out_channels']} out of the unet, and images "
+                f"{vae.config['in_channels']}; expected one number for all three, and images of one channel."
             )
 
     @property
     def vae_scale_factor(self) -> int:
-        """Pixels of a side of a picture for each of a latent."""
+        """Pixels of a side of a image for each of a latent."""
         return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
 
     @property
@@ -156,18 +156,18 @@ class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, DiffusionPipeline): 
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         return_dict: bool = True,
     ) -> TextToMRPipelineOutput | tuple[Any]:
-        """Draw pictures of prompts.
+        """Draw images of prompts.
 
         prompt: one text or N; or `prompt_embeds` (N, T, W) with `prompt_attention_mask` (N, T), see `encode_prompt`.
         height, width: in pixels; by default those that the unet was trained with.
         guidance_scale: s; 1 takes no second pass.
         negative_prompt: what to keep away from, one text or N; by default the empty text.
         num_images_per_prompt: those of a prompt follow each other.
-        generator: one for all, or a list of one for each picture, which then does not depend on the others.
+        generator: one for all, or a list of one for each image, which then does not depend on the others.
         latents: unit noise to begin with.
-        image: pictures in [0, 1] to change rather than to begin from noise, as `checked_pictures` takes them with one
+        image: images in [0, 1] to change rather than to begin from noise, as `check_images` takes them with one
             channel: one for all, or one for each prompt.
-        strength: part of the way to noise that such a picture goes, in (0, 1].
+        strength: part of the way to noise that such a image goes, in (0, 1].
         guidance_rescale: φ of Lin et al. 2024 (section 3.4), for schedules that end in pure noise; they take 0.7.
         output_type: "pil" (16 bits), "np", "pt", "nifti" or "latent", see the output.
         callback_on_step_end: called as `f(pipeline, step, timestep, tensors)` after each step; what it returns
@@ -252,20 +252,20 @@ class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, DiffusionPipeline): 
         image: Any,
         timestep: torch.Tensor,
     ) -> torch.Tensor:
-        """Noise (N, c, h, w) as the scheduler begins with it, or latents of pictures with noise of a time (1,)."""
+        """Noise (N, c, h, w) as the scheduler begins with it, or latents of images with noise of a time (1,)."""
         if isinstance(generator, list) and len(generator) != count:
-            raise ValueError(f"Got {len(generator)} generators for {count} pictures. Give one for each.")
-        pictures = None if image is None else self._pictures(image, count)
-        shape = (count, self.unet.config["in_channels"], *self._size(height, width, pictures))
+            raise ValueError(f"Got {len(generator)} generators for {count} images. Give one for each.")
+        images = None if image is None else self._images(image, count)
+        shape = (count, self.unet.config["in_channels"], *self._size(height, width, images))
         if latents is None:
             latents = randn_tensor(shape, generator, self._execution_device, self.unet.dtype)
         elif tuple(latents.shape) != shape:
             raise ValueError(f"Got latents of shape {tuple(latents.shape)}; expected noise of shape {shape}.")
         noise = latents.to(self._execution_device, self.unet.dtype)
-        if pictures is None:
+        if images is None:
             return noise * getattr(self.scheduler, "init_noise_sigma", 1.0)
         noised = self.scheduler.add_noise if hasattr(self.scheduler, "add_noise") else _flowed(self.scheduler)
-        return noised(self.encode(pictures), noise, timestep.expand(count))
+        return noised(self.encode(images), noise, timestep.expand(count))
 
     def predict(
         self,
@@ -291,14 +291,14 @@ class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, DiffusionPipeline): 
         rescaled = guided * bound.std(dim=axes, keepdim=True) / guided.std(dim=axes, keepdim=True)
         return guidance_rescale * rescaled + (1 - guidance_rescale) * guided
 
-    def encode(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Latents of pictures (N, 1, H, W) in [0, 1]."""
-        moments = self.vae.encode((2 * pictures - 1).to(self._execution_device, self.vae.dtype)).latent_dist
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        """Latents of images (N, 1, H, W) in [0, 1]."""
+        moments = self.vae.encode((2 * images - 1).to(self._execution_device, self.vae.dtype)).latent_dist
         shift = self.vae.config.get("shift_factor") or 0.0
         return ((moments.mode() - shift) * self.vae.config["scaling_factor"]).to(self.unet.dtype)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Pictures (N, 1, H, W) in [0, 1] of latents."""
+        """Images (N, 1, H, W) in [0, 1] of latents."""
         shift = self.vae.config.get("shift_factor") or 0.0
         z = latents / self.vae.config["scaling_factor"] + shift
         return ((self.vae.decode(z.to(self.vae.dtype)).sample.float() + 1) / 2).clamp(0, 1)
@@ -324,7 +324,7 @@ class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, DiffusionPipeline): 
         """Write `model_index.json` and this file, so that the repository opens where the package is not installed."""
         super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
         shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
-        copy_beside(save_directory)
+        copy_source(save_directory)
 
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> TextToMRPipeline:
@@ -354,7 +354,7 @@ class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, DiffusionPipeline): 
         copies: int,
         guided: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens and mask of every picture; where guided, those of the negative prompts come first."""
+        """Tokens and mask of every image; where guided, those of the negative prompts come first."""
         if (prompt is None) == (embeds is None):
             raise ValueError("Expected either a prompt or prompt_embeds.")
         if embeds is None:
@@ -382,52 +382,52 @@ class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, DiffusionPipeline): 
         )
         return tokens, masks
 
-    def _pictures(self, image: Any, count: int) -> torch.Tensor:
+    def _images(self, image: Any, count: int) -> torch.Tensor:
         """(N, 1, H, W) in [0, 1], as many as are drawn."""
-        pictures = checked_pictures(image, ("image",), self.vae_scale_factor)
-        if count % len(pictures):
-            raise ValueError(f"Got {len(pictures)} pictures for {count}. Give one for all, or one for each prompt.")
-        return pictures.repeat_interleave(count // len(pictures), dim=0)
+        images = check_images(image, ("image",), self.vae_scale_factor)
+        if count % len(images):
+            raise ValueError(f"Got {len(images)} images for {count}. Give one for all, or one for each prompt.")
+        return images.repeat_interleave(count // len(images), dim=0)
 
-    def _size(self, height: int | None, width: int | None, pictures: torch.Tensor | None) -> tuple[int, int]:
+    def _size(self, height: int | None, width: int | None, images: torch.Tensor | None) -> tuple[int, int]:
         """Height and width of the latents."""
         factor = self.vae_scale_factor
-        if pictures is not None:
-            height, width = pictures.shape[2:]
+        if images is not None:
+            height, width = images.shape[2:]
         if any(side is not None and (side < 1 or side % factor) for side in (height, width)):
             raise ValueError(f"height={height} and width={width}; expected pixels divisible by {factor}.")
         own = size_of(self.unet)
         return height // factor if height else own[0], width // factor if width else own[1]
 
     def _timesteps(self, steps: int, strength: float) -> torch.Tensor:
-        """Those that are still to come where a picture has gone this part of the way to noise."""
+        """Those that are still to come where a image has gone this part of the way to noise."""
         self.scheduler.set_timesteps(steps, device=self._execution_device)
         first = (steps - max(1, int(steps * strength))) * getattr(self.scheduler, "order", 1)
         if first and hasattr(self.scheduler, "set_begin_index"):
             self.scheduler.set_begin_index(first)
         return self.scheduler.timesteps[first:]
 
-    def _postprocess(self, pictures: torch.Tensor, output_type: str) -> Any:
+    def _postprocess(self, images: torch.Tensor, output_type: str) -> Any:
         if output_type == "pt":
-            return pictures
-        arrays = np.moveaxis(pictures.cpu().numpy(), 1, -1)
+            return images
+        arrays = np.moveaxis(images.cpu().numpy(), 1, -1)
         if output_type == "np":
             return arrays
         if output_type == "pil":
             return [PIL.Image.fromarray(np.rint(65535 * array[..., 0]).astype(np.uint16)) for array in arrays]
         return [self._nifti(array) for array in arrays]
 
-    def _nifti(self, picture: np.ndarray) -> Any:
+    def _nifti(self, image: np.ndarray) -> Any:
         """(H, W, 1) as one axial slice about the origin: rows run from front to back, columns from right to left."""
         try:
             import nibabel
         except ImportError as error:
             raise ImportError('NIfTI needs nibabel: pip install nibabel. Or ask for output_type="np".') from error
         edge = self.config["spacing"] or 1.0
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         affine = np.diag([-edge, -edge, edge, 1.0])
         affine[:2, 3] = edge * (width - 1) / 2, edge * (height - 1) / 2
-        nifti = nibabel.Nifti1Image(picture.transpose(1, 0, 2), affine)
+        nifti = nibabel.Nifti1Image(image.transpose(1, 0, 2), affine)
         nifti.set_data_dtype(np.uint16)  # of the file, which nibabel scales
         return nifti
 

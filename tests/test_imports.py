@@ -1,6 +1,6 @@
 """Rules about source text, held by reading it: import direction, self-contained publishable files, unsafe constructs.
 
-Each rule is a function from folders to a list of faults, so that it can be shown to catch an offender.
+Each rule is a function from folders to a list of issues, so that it can be shown to catch an offender.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def inner_imports(package: Path) -> Iterator[tuple[str, str, str]]:
                 yield module, target, f"{path.relative_to(package)}:{line}"
 
 
-def direction_faults(package: Path) -> list[str]:
+def direction_issues(package: Path) -> list[str]:
     """Imports against the direction of `RANKS`."""
 
     def layer(module: str) -> str:
@@ -95,7 +95,7 @@ def direction_faults(package: Path) -> list[str]:
     ]
 
 
-def circle_faults(package: Path) -> list[str]:
+def circle_issues(package: Path) -> list[str]:
     """Modules that import one another in a circle."""
     graph: dict[str, set[str]] = {}
     for module, target, _ in inner_imports(package):
@@ -111,12 +111,12 @@ def publishable_files(*folders: Path) -> list[Path]:
     return sorted(path for folder in folders for path in folder.glob("*.py") if path.name != "__init__.py")
 
 
-def self_containment_faults(*folders: Path) -> list[str]:
+def self_containment_issues(*folders: Path) -> list[str]:
     """Imports that a file cannot make where it is downloaded to, and does not say so where they fail.
 
     It may import files beside it that carry their published name here already, and so are found in both places.
     """
-    faults = []
+    issues = []
     for path in publishable_files(*folders):
         tree = parse(path)
         optional = optional_imports(tree)
@@ -124,8 +124,8 @@ def self_containment_faults(*folders: Path) -> list[str]:
         for line, name in imports(tree):
             allowed = name.partition(".")[0] in PUBLISHABLE_MAY_IMPORT or name.rpartition(".")[0] in beside
             if not allowed and (line, name) not in optional:
-                faults.append(f"{path.name}:{line}: a publishable file may not import {name}")
-    return faults
+                issues.append(f"{path.name}:{line}: a publishable file may not import {name}")
+    return issues
 
 
 def optional_imports(tree: ast.Module) -> set[tuple[int, str]]:
@@ -151,24 +151,24 @@ def published_name(tree: ast.Module) -> str:
     return ""
 
 
-def naming_faults(*folders: Path) -> list[str]:
+def naming_issues(*folders: Path) -> list[str]:
     """Published names that are missing, wrongly formed or used twice, and public classes without a docstring."""
-    faults: list[str] = []
+    issues: list[str] = []
     owners: dict[str, Path] = {}
     for path in publishable_files(*folders):
         tree = parse(path)
         name = published_name(tree)
         if SHARED.fullmatch(path.stem):
-            faults += [] if name == path.stem else [f"{path.name}: expected PUBLISHED_AS = {path.stem!r}, got {name!r}"]
+            issues += [] if name == path.stem else [f"{path.name}: expected PUBLISHED_AS = {path.stem!r}, got {name!r}"]
             continue
         if not re.fullmatch(rf"meddiffusers_{path.stem}_v\d+", name) or not (name.islower() and name.isidentifier()):
-            faults.append(f'{path.name}: expected PUBLISHED_AS = "meddiffusers_{path.stem}_v<number>", got {name!r}')
+            issues.append(f'{path.name}: expected PUBLISHED_AS = "meddiffusers_{path.stem}_v<number>", got {name!r}')
         if name and owners.setdefault(name, path) != path:
-            faults.append(f"{path}: {name!r} is also the name of {owners[name]}")
+            issues.append(f"{path}: {name!r} is also the name of {owners[name]}")
         public = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
-        faults += [] if public else [f"{path.name}: no public class"]
-        faults += [f"{path.name}: class {node.name} has no docstring" for node in public if not ast.get_docstring(node)]
-    return faults
+        issues += [] if public else [f"{path.name}: no public class"]
+        issues += [f"{path.name}: class {node.name} has no docstring" for node in public if not ast.get_docstring(node)]
+    return issues
 
 
 def unsafe(node: ast.AST) -> str | None:
@@ -188,23 +188,23 @@ def unsafe(node: ast.AST) -> str | None:
     return None
 
 
-def safety_faults(*folders: Path) -> list[str]:
+def safety_issues(*folders: Path) -> list[str]:
     """Assertions as error handling, remote code, pickles."""
     return [
-        f"{path.relative_to(folder)}:{getattr(node, 'lineno', '?')}: {fault}"
+        f"{path.relative_to(folder)}:{getattr(node, 'lineno', '?')}: {issue}"
         for folder in folders
         for path in sorted(folder.rglob("*.py"))
         for node in ast.walk(parse(path))
-        if (fault := unsafe(node))
+        if (issue := unsafe(node))
     ]
 
 
 RULES: list[tuple[Check, tuple[Path, ...]]] = [
-    (direction_faults, (PACKAGE,)),
-    (circle_faults, (PACKAGE,)),
-    (self_containment_faults, PUBLISHABLE),
-    (naming_faults, PUBLISHABLE),
-    (safety_faults, SOURCES),
+    (direction_issues, (PACKAGE,)),
+    (circle_issues, (PACKAGE,)),
+    (self_containment_issues, PUBLISHABLE),
+    (naming_issues, PUBLISHABLE),
+    (safety_issues, SOURCES),
 ]
 
 
@@ -220,14 +220,14 @@ def test_there_is_something_to_check() -> None:
 
 def test_a_publishable_file_may_use_the_package_where_it_is_installed(tmp_path: Path) -> None:
     (tmp_path / "vae.py").write_text(OPTIONAL.format("raise ImportError('Install it.') from error"))
-    assert self_containment_faults(tmp_path) == []
+    assert self_containment_issues(tmp_path) == []
 
 
 def test_it_may_use_a_file_that_is_published_beside_it(tmp_path: Path) -> None:
     files = {"a.py": "from .meddiffusers_b_v1 import f", "meddiffusers_b_v1.py": 'PUBLISHED_AS = "meddiffusers_b_v1"'}
-    assert self_containment_faults(written(tmp_path, files)) == []
+    assert self_containment_issues(written(tmp_path, files)) == []
     (tmp_path / "a.py").unlink()
-    assert naming_faults(tmp_path) == []
+    assert naming_issues(tmp_path) == []
 
 
 PUBLISHED = 'PUBLISHED_AS = "meddiffusers_vae_v1"\nclass VAE:\n    """A model."""\n'
@@ -237,52 +237,52 @@ OPTIONAL = (
 )
 
 OFFENDERS: list[tuple[Check, dict[str, str], str]] = [
-    (direction_faults, {"data/io.py": "from meddiffusers.hub import load"}, "data may not import meddiffusers"),
-    (direction_faults, {"hub/load.py": "from ..training.engine import Engine", "training/engine.py": ""}, "load.py:1"),
-    (direction_faults, {"training/a.py": "from ..convert import b", "convert/b.py": ""}, "training may not import"),
-    (direction_faults, {"convert/b.py": "from ..training import a", "training/a.py": ""}, "convert may not import"),
-    (direction_faults, {"hub/load.py": "from ..convert import b", "convert/b.py": ""}, "hub may not import"),
-    (direction_faults, {"data/io.py": "def f():\n    import meddiffusers.models.vae", "models/vae.py": ""}, "io.py:2"),
-    (direction_faults, {"data/a.py": "from ..pipelines.unconditional_pipeline import size_of"}, "data may not import"),
-    (direction_faults, {"utils/types.py": "from .data import io", "data/io.py": ""}, "utils may not import"),
-    (direction_faults, {"hub/load.py": "from meddiffusers import VERSION"}, "hub may not import meddiffusers;"),
+    (direction_issues, {"data/io.py": "from meddiffusers.hub import load"}, "data may not import meddiffusers"),
+    (direction_issues, {"hub/load.py": "from ..training.engine import Engine", "training/engine.py": ""}, "load.py:1"),
+    (direction_issues, {"training/a.py": "from ..convert import b", "convert/b.py": ""}, "training may not import"),
+    (direction_issues, {"convert/b.py": "from ..training import a", "training/a.py": ""}, "convert may not import"),
+    (direction_issues, {"hub/load.py": "from ..convert import b", "convert/b.py": ""}, "hub may not import"),
+    (direction_issues, {"data/io.py": "def f():\n    import meddiffusers.models.vae", "models/vae.py": ""}, "io.py:2"),
+    (direction_issues, {"data/a.py": "from ..pipelines.unconditional_pipeline import size_of"}, "data may not import"),
+    (direction_issues, {"utils/types.py": "from .data import io", "data/io.py": ""}, "utils may not import"),
+    (direction_issues, {"hub/load.py": "from meddiffusers import VERSION"}, "hub may not import meddiffusers;"),
     (
-        direction_faults,
+        direction_issues,
         {"models/vae.py": "from meddiffusers.utils.types import Image", "utils/types.py": ""},
         "models may not",
     ),
     (
-        direction_faults,
+        direction_issues,
         {"attic.py": "from meddiffusers.utils.types import Image", "utils/types.py": ""},
         "attic may not import",
     ),
-    (circle_faults, {"data/a.py": "from .b import f", "data/b.py": "from . import a"}, "a → meddiffusers.data.b"),
-    (circle_faults, {"data/a.py": "from . import f", "data/__init__.py": "from .a import f"}, "circle of imports"),
-    (self_containment_faults, {"vae.py": "import skimage.draw"}, "may not import skimage.draw"),
-    (self_containment_faults, {"vae.py": "from .blocks import Block"}, "may not import .blocks.Block"),
-    (self_containment_faults, {"a.py": "from .meddiffusers_b_v1 import f"}, "may not import .meddiffusers_b_v1.f"),
-    (self_containment_faults, {"a.py": "from .b_v1 import f", "b_v1.py": ""}, "may not import .b_v1.f"),
+    (circle_issues, {"data/a.py": "from .b import f", "data/b.py": "from . import a"}, "a → meddiffusers.data.b"),
+    (circle_issues, {"data/a.py": "from . import f", "data/__init__.py": "from .a import f"}, "circle of imports"),
+    (self_containment_issues, {"vae.py": "import skimage.draw"}, "may not import skimage.draw"),
+    (self_containment_issues, {"vae.py": "from .blocks import Block"}, "may not import .blocks.Block"),
+    (self_containment_issues, {"a.py": "from .meddiffusers_b_v1 import f"}, "may not import .meddiffusers_b_v1.f"),
+    (self_containment_issues, {"a.py": "from .b_v1 import f", "b_v1.py": ""}, "may not import .b_v1.f"),
     (
-        self_containment_faults,
+        self_containment_issues,
         {"vae.py": "def f():\n    from meddiffusers.utils.types import A"},
         "vae.py:2: a publishable",
     ),
-    (self_containment_faults, {"vae.py": OPTIONAL.format("pass")}, "vae.py:3: a publishable"),
-    (self_containment_faults, {"vae.py": "try:\n    import meddiffusers\nexcept ImportError:\n    raise"}, "vae.py:2"),
-    (naming_faults, {"vae.py": 'class VAE:\n    """A model."""'}, "got ''"),
-    (naming_faults, {"gan.py": PUBLISHED}, 'expected PUBLISHED_AS = "meddiffusers_gan_v<number>"'),
-    (naming_faults, {"vae.py": PUBLISHED.replace("_v1", "")}, "got 'meddiffusers_vae'"),
-    (naming_faults, {"vae.py": PUBLISHED + "class Output:\n    x: int"}, "class Output has no docstring"),
-    (naming_faults, {"meddiffusers_b_v1.py": 'PUBLISHED_AS = "b"'}, "expected PUBLISHED_AS = 'meddiffusers_b_v1'"),
-    (naming_faults, {"vae.py": 'PUBLISHED_AS = "meddiffusers_vae_v1"'}, "no public class"),
-    (safety_faults, {"a.py": "def f(x):\n    assert x > 0"}, "a.py:2: assert"),
-    (safety_faults, {"a.py": "load(repo, trust_remote_code=True)"}, "trust_remote_code=True runs"),
-    (safety_faults, {"a.py": "np.load(path, allow_pickle=True)"}, "allow_pickle=True runs"),
-    (safety_faults, {"a.py": "def f():\n    import pickle"}, "a.py:2: pickle"),
-    (safety_faults, {"a.py": "from pickle import loads"}, "pickle"),
-    (safety_faults, {"deep/a.py": "import torch\ntorch.load(path)"}, "deep/a.py:2: torch.load without"),
-    (safety_faults, {"a.py": "torch.load(path, weights_only=False)"}, "torch.load without"),
-    (safety_faults, {"a.py": "from torch import load"}, "by its full name"),
+    (self_containment_issues, {"vae.py": OPTIONAL.format("pass")}, "vae.py:3: a publishable"),
+    (self_containment_issues, {"vae.py": "try:\n    import meddiffusers\nexcept ImportError:\n    raise"}, "vae.py:2"),
+    (naming_issues, {"vae.py": 'class VAE:\n    """A model."""'}, "got ''"),
+    (naming_issues, {"gan.py": PUBLISHED}, 'expected PUBLISHED_AS = "meddiffusers_gan_v<number>"'),
+    (naming_issues, {"vae.py": PUBLISHED.replace("_v1", "")}, "got 'meddiffusers_vae'"),
+    (naming_issues, {"vae.py": PUBLISHED + "class Output:\n    x: int"}, "class Output has no docstring"),
+    (naming_issues, {"meddiffusers_b_v1.py": 'PUBLISHED_AS = "b"'}, "expected PUBLISHED_AS = 'meddiffusers_b_v1'"),
+    (naming_issues, {"vae.py": 'PUBLISHED_AS = "meddiffusers_vae_v1"'}, "no public class"),
+    (safety_issues, {"a.py": "def f(x):\n    assert x > 0"}, "a.py:2: assert"),
+    (safety_issues, {"a.py": "load(repo, trust_remote_code=True)"}, "trust_remote_code=True runs"),
+    (safety_issues, {"a.py": "np.load(path, allow_pickle=True)"}, "allow_pickle=True runs"),
+    (safety_issues, {"a.py": "def f():\n    import pickle"}, "a.py:2: pickle"),
+    (safety_issues, {"a.py": "from pickle import loads"}, "pickle"),
+    (safety_issues, {"deep/a.py": "import torch\ntorch.load(path)"}, "deep/a.py:2: torch.load without"),
+    (safety_issues, {"a.py": "torch.load(path, weights_only=False)"}, "torch.load without"),
+    (safety_issues, {"a.py": "from torch import load"}, "by its full name"),
 ]
 
 
@@ -295,16 +295,16 @@ def written(folder: Path, files: dict[str, str]) -> Path:
 
 @pytest.mark.parametrize(("check", "files", "message"), OFFENDERS)
 def test_an_offender_is_caught(check: Check, files: dict[str, str], message: str, tmp_path: Path) -> None:
-    faults = check(written(tmp_path / "meddiffusers", {"__init__.py": "", "data/__init__.py": "", **files}))
-    assert len(faults) == 1, faults
-    assert message in faults[0]
+    issues = check(written(tmp_path / "meddiffusers", {"__init__.py": "", "data/__init__.py": "", **files}))
+    assert len(issues) == 1, issues
+    assert message in issues[0]
 
 
 def test_one_published_name_for_two_files_is_caught(tmp_path: Path) -> None:
     models, pipelines = (written(tmp_path / name, {"vae.py": PUBLISHED}) for name in ("models", "pipelines"))
-    assert naming_faults(models) == []
-    (fault,) = naming_faults(models, pipelines)
-    assert fault == f"{pipelines / 'vae.py'}: 'meddiffusers_vae_v1' is also the name of {models / 'vae.py'}"
+    assert naming_issues(models) == []
+    (issue,) = naming_issues(models, pipelines)
+    assert issue == f"{pipelines / 'vae.py'}: 'meddiffusers_vae_v1' is also the name of {models / 'vae.py'}"
 
 
 def test_what_only_looks_like_an_offence_passes(tmp_path: Path) -> None:
@@ -317,5 +317,5 @@ def test_what_only_looks_like_an_offence_passes(tmp_path: Path) -> None:
             "models/vae.py": PUBLISHED + "import torch\nimport numpy as np\ntorch.load(path, weights_only=True)",
         },
     )
-    assert direction_faults(package) + circle_faults(package) + safety_faults(package) == []
-    assert self_containment_faults(package / "models") + naming_faults(package / "models") == []
+    assert direction_issues(package) + circle_issues(package) + safety_issues(package) == []
+    assert self_containment_issues(package / "models") + naming_issues(package / "models") == []

@@ -1,4 +1,4 @@
-"""The repositories that ship: sound, no holes in the card, code of today, weights that give the figures of the card."""
+"""The repositories that ship: sound, no holes in the card, code of today, weights that give the metrics of the card."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from meddiffusers import PUBLIC, PictureReader
+from meddiffusers import PUBLIC, SliceAttributePredictor
 from meddiffusers.data.phantoms.brain.phantom import BrainPhantom
 from meddiffusers.data.preprocessing.slices import slices
 from meddiffusers.data.prompts import SliceFacts, write_prompt
@@ -19,10 +19,10 @@ from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, stored
 from meddiffusers.evaluation.generation.run import drawn_slices, drawn_volumes
 from meddiffusers.evaluation.generation.volume_attributes import CovariateReading, read_volumes
 from meddiffusers.evaluation.report import Report
-from meddiffusers.evaluation.text_to_mr.prompt_fidelity import read_pictures
+from meddiffusers.evaluation.text_to_mr.prompt_fidelity import predict_attributes
 from meddiffusers.evaluation.text_to_mr.run import drawn
-from meddiffusers.hub.card import card_faults
-from meddiffusers.hub.checks import adapter_faults, identifier_faults, repository_faults, weight_faults
+from meddiffusers.hub.card import card_issues
+from meddiffusers.hub.checks import adapter_issues, identifier_issues, repository_issues, weight_issues
 from meddiffusers.hub.load import load
 
 ROOT = Path(__file__).parents[1]
@@ -49,8 +49,8 @@ def test_there_is_one() -> None:
 
 @pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
 def test_it_is_sound_and_its_card_has_no_holes(folder: Path) -> None:
-    assert repository_faults(folder) + weight_faults(folder) + identifier_faults(folder) == []
-    assert card_faults((folder / "README.md").read_text(encoding="utf-8"), folder) == []
+    assert repository_issues(folder) + weight_issues(folder) + identifier_issues(folder) == []
+    assert card_issues((folder / "README.md").read_text(encoding="utf-8"), folder) == []
 
 
 @pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
@@ -64,8 +64,8 @@ def test_the_code_it_carries_is_the_code_of_this_package(folder: Path) -> None:
 
 def test_the_adapter_is_sound_and_changes_what_its_base_draws() -> None:
     folder = CHECKPOINTS / "lora-lowfield"
-    assert adapter_faults(folder) + weight_faults(folder) + identifier_faults(folder) == []
-    assert card_faults((folder / "README.md").read_text(encoding="utf-8"), folder) == []
+    assert adapter_issues(folder) + weight_issues(folder) + identifier_issues(folder) == []
+    assert card_issues((folder / "README.md").read_text(encoding="utf-8"), folder) == []
     pipeline = load(CHECKPOINTS / "text-to-mr-brain")
     pipeline.set_progress_bar_config(disable=True)
     plain = drawn(pipeline, ["Axial T1-weighted image of the brain."], num_inference_steps=2)
@@ -76,9 +76,9 @@ def test_the_adapter_is_sound_and_changes_what_its_base_draws() -> None:
 def test_the_text_model_draws_the_contrast_and_the_ventricles_that_are_asked_for() -> None:
     pipeline = load(CHECKPOINTS / "text-to-mr-brain")
     pipeline.set_progress_bar_config(disable=True)
-    reader = PictureReader.from_pretrained(CHECKPOINTS / "picture-reader-brain").eval()
-    assert (CHECKPOINTS / "picture-reader-brain" / "meddiffusers_picture_reader_v1.py").read_text() == (
-        ROOT / "src" / "meddiffusers" / "models" / "picture_reader.py"
+    reader = SliceAttributePredictor.from_pretrained(CHECKPOINTS / "attribute-predictor-brain").eval()
+    assert (CHECKPOINTS / "attribute-predictor-brain" / "meddiffusers_slice_attribute_predictor_v1.py").read_text() == (
+        ROOT / "src" / "meddiffusers" / "models" / "slice_attribute_predictor.py"
     ).read_text()
     volumes = {2: 3474, 41: 3483, 3: 3793, 42: 3751, 24: 1075, 10: 352, 49: 361, 14: 70, 11: 84, 50: 84}
     asked = [
@@ -86,7 +86,7 @@ def test_the_text_model_draws_the_contrast_and_the_ventricles_that_are_asked_for
         for name in ("t1", "t2", "flair")
         for half in (150, 1200)
     ]
-    read = read_pictures(reader, drawn(pipeline, [write_prompt(facts) for facts in asked], num_inference_steps=10))
+    read = predict_attributes(reader, drawn(pipeline, [write_prompt(facts) for facts in asked], num_inference_steps=10))
     assert read.modalities == [facts.modality for facts in asked]
     found = np.isin(read.labels, LATERAL_VENTRICLES).sum(axis=(1, 2))
     assert (found[1::2] > 1.1 * found[::2]).all()  # one volume changed alone is followed, though not all the way
@@ -95,7 +95,7 @@ def test_the_text_model_draws_the_contrast_and_the_ventricles_that_are_asked_for
 def test_the_model_of_volumes_draws_the_ventricles_that_are_asked_for() -> None:
     pipeline = load(CHECKPOINTS / "ldm-brain-3d")
     pipeline.set_progress_bar_config(disable=True)
-    reader = PictureReader.from_pretrained(CHECKPOINTS / "picture-reader-brain").eval()
+    reader = SliceAttributePredictor.from_pretrained(CHECKPOINTS / "attribute-predictor-brain").eval()
     asked = [15.0, 45.0]
     person = {"age": 60.0, "sex": "F", "brain_volume_ml": 1220.0}
     told = [{**person, "ventricular_volume_ml": ml} for ml in asked]
@@ -150,12 +150,12 @@ def test_the_anomaly_model_finds_plain_tumours_without_outlines_to_learn_from() 
         for lesion in scores:
             brain = BrainPhantom(seed, lesion=lesion, difficulty=0.2)
             height = float(np.median(brain.lesion_heights())) if lesion else 15.0
-            case = brain.slice(height, pipeline.unet.config["sample_size"], pipeline.sequences)
-            picture = stored(np.concatenate([slices(image).array[0] for image in case.images.values()]))
-            found = pipeline(torch.from_numpy(picture.astype(np.float32) / INTENSITY_SCALE), num_inference_steps=1)
+            case = brain.slice(height, pipeline.unet.config["sample_size"], pipeline.modalities)
+            channels = stored(np.concatenate([slices(image).array[0] for image in case.images.values()]))
+            found = pipeline(torch.from_numpy(channels.astype(np.float32) / INTENSITY_SCALE), num_inference_steps=1)
             scores[lesion] += found.score.tolist()
             if lesion:
-                truth, head = slices(case.lesions).array[0, 0] > 0, picture.max(axis=0) > 0
+                truth, head = slices(case.lesions).array[0, 0] > 0, channels.max(axis=0) > 0
                 inside.append(found.anomaly_map[0][truth])
                 outside.append(found.anomaly_map[0][head & ~truth])
     auroc = (np.concatenate(inside)[:, None] > np.concatenate(outside)).mean()

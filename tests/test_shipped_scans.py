@@ -14,7 +14,7 @@ import SimpleITK
 from pydicom.data import get_testdata_file
 
 from meddiffusers.data.io import read, write
-from meddiffusers.data.preprocessing.transforms import Preparation
+from meddiffusers.data.preprocessing.transforms import Preprocessing
 
 SCANS = Path(__file__).parents[1] / "examples" / "scans"
 DICOM = sorted(SCANS.rglob("*.dcm"))
@@ -42,7 +42,7 @@ def test_geometry(name: str, shape: Any, spacing: Any, orientation: str, modalit
     assert scan.orientation == orientation
     assert set(scan.modality) == {modality}
     assert scan.array.dtype == dtype
-    Preparation()(scan)  # has contrast and no fault
+    Preprocessing()(scan)  # has contrast and no issue
 
 
 def test_the_series_is_what_simpleitk_reads() -> None:

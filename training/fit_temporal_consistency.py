@@ -4,7 +4,7 @@
 
 Every line of the YAML file is also an option of the command line, which wins. Own references: `--dataset_name FOLDER`
 of CAMUS's layout with `--reference_split train`. The output folder opens with `DiffusionPipeline.from_pretrained` as a
-`TemporalConsistencyPipeline` and holds `metrics.json` and pictures; `--card FACTS.yaml` also writes a whole repository
+`TemporalConsistencyPipeline` and holds `metrics.json` and images; `--card FACTS.yaml` also writes a whole repository
 with its model card.
 """
 
@@ -33,7 +33,7 @@ def main() -> None:
     pipeline.save_pretrained(folder)
     test = (config.dataset_name, config.test_split, config.test_sequences, config.error_rate, config.seed)
     report = evaluate_repair(pipeline, *test, folder)
-    print(f"Figures are in '{folder / 'metrics.json'}', pictures and a film beside them.")
+    print(f"Metrics are in '{folder / 'metrics.json'}', images and a film beside them.")
     if facts is not None:
         print(f"The repository is in '{write_repository(pipeline, report, facts, folder / 'repository')}'.")
 

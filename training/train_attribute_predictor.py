@@ -1,9 +1,9 @@
-"""Train the reader of pictures that judges generated ones: regions, modality, place, age and sex.
+"""Train the reader of images that judges generated ones: regions, modality, place, age and sex.
 
-    accelerate launch training/train_picture_reader.py --config training/configs/picture_reader_brain.yaml
+    accelerate launch training/train_attribute_predictor.py --config training/configs/attribute_predictor_brain.yaml
 
 Every line of the YAML file is also an option of the command line, which wins. The output folder opens with
-`PictureReader.from_pretrained`; `metrics.json` says how well it reads real test pictures.
+`SliceAttributePredictor.from_pretrained`; `metrics.json` says how well it reads real test images.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from meddiffusers.training.engine.config import TrainingConfig
 from meddiffusers.training.engine.loop import train
 from meddiffusers.training.engine.parsing import parse_config
 from meddiffusers.training.engine.publishing import finish
-from meddiffusers.training.tasks.text_to_mr.attribute_predictor import PictureReaderConfig, PictureReadingTask
+from meddiffusers.training.tasks.text_to_mr.attribute_predictor import AttributePredictorConfig, AttributePredictorTask
 
 
 def main() -> None:
     """Train, and evaluate."""
-    data, model, training = parse_config(TextDataConfig, PictureReaderConfig, TrainingConfig)
+    data, model, training = parse_config(TextDataConfig, AttributePredictorConfig, TrainingConfig)
     set_seed(training.seed)  # the network's first weights
-    task = PictureReadingTask(data, model)
+    task = AttributePredictorTask(data, model)
     finish(train(task, training), task.evaluate, training, facts=None)
 
 

@@ -4,7 +4,7 @@
 
 Every line of the YAML file is also an option of the command line, which wins. Own images: `--dataset_name FOLDER` (with
 a metadata.csv of file_name and the attributes) or a data set of the Hub. The output folder opens with
-`AttributeVAEPipeline.from_pretrained` and holds `metrics.json` and pictures; `--card FACTS.yaml` also writes a whole
+`AttributeVAEPipeline.from_pretrained` and holds `metrics.json` and images; `--card FACTS.yaml` also writes a whole
 repository with its model card, which `--push_to_hub --hub_model_id me/name` publishes.
 """
 

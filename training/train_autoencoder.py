@@ -1,4 +1,4 @@
-"""Train the autoencoder whose latents a diffusion model of pictures works on.
+"""Train the autoencoder whose latents a diffusion model of images works on.
 
     accelerate launch training/train_autoencoder.py --config training/configs/autoencoder_brain.yaml
     accelerate launch training/train_autoencoder.py --config training/configs/autoencoder_brain.yaml \\
@@ -6,7 +6,7 @@
 
 Every line of the YAML file is also an option of the command line, which wins. `autoencoder_paper.yaml` is the size of
 El-Allaly et al. 2025: 256² pixels become 64². The output folder opens with `AutoencoderKL.from_pretrained`, its
-`scaling_factor` measured; it holds `metrics.json` and pictures.
+`scaling_factor` measured; it holds `metrics.json` and images.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Train a classifier of noisy pictures that makes a diffusion model find anomalies.
+"""Train a classifier of noisy images that makes a diffusion model find anomalies.
 
     accelerate launch training/train_classifier.py --config training/configs/anomaly_brain.yaml \\
         --pretrained_model_name_or_path runs/ddpm-brain
 
 Every line of the YAML file is also an option of the command line, which wins. `anomaly_paper.yaml` is the configuration
-of Wolleb et al., MICCAI 2022. Masks only say which pictures are healthy. The output folder holds diffusion model and
+of Wolleb et al., MICCAI 2022. Masks only say which images are healthy. The output folder holds diffusion model and
 classifier as an `AnomalyDetectionPipeline`, which opens with `DiffusionPipeline.from_pretrained`, `metrics.json` and
-pictures. `--card FACTS.yaml` also writes a whole repository with its model card, which `--push_to_hub --hub_model_id
+images. `--card FACTS.yaml` also writes a whole repository with its model card, which `--push_to_hub --hub_model_id
 me/name` publishes.
 """
 

@@ -1,4 +1,4 @@
-"""Train a diffusion model that segments pictures, or fine-tune one by a LoRA adapter on a few scans of one's own.
+"""Train a diffusion model that segments images, or fine-tune one by a LoRA adapter on a few scans of one's own.
 
     accelerate launch training/train_segmentation.py --config training/configs/segmentation_brain.yaml
     accelerate launch training/train_segmentation.py --config training/configs/segmentation_lora.yaml \\
@@ -6,7 +6,7 @@
 
 Every line of the YAML file is also an option of the command line, which wins. `segmentation_paper.yaml` is the
 configuration of Wolleb et al. 2022. The output folder opens with `DiffusionPipeline.from_pretrained`, or, with
-`--rank`, with `pipe.load_lora_weights`; it holds `metrics.json` and pictures. `--card FACTS.yaml` also writes a whole
+`--rank`, with `pipe.load_lora_weights`; it holds `metrics.json` and images. `--card FACTS.yaml` also writes a whole
 repository with its model card, which `--push_to_hub --hub_model_id me/name` publishes.
 """
 

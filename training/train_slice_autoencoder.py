@@ -1,11 +1,11 @@
-"""Train the autoencoder of slices with several sequences, whose latents a diffusion model works on.
+"""Train the autoencoder of slices with several modalities, whose latents a diffusion model works on.
 
     accelerate launch training/train_slice_autoencoder.py --config training/configs/slice_autoencoder_brain.yaml
 
 Every line of the YAML file is also an option of the command line, which wins. Data are those of train_segmentation.py:
 phantoms, BraTS 2020, or a folder of images. The output folder opens with `AutoencoderKL.from_pretrained`, or
 with `MonaiAutoencoderKL.from_pretrained` where `patch_size` is above 1, its `scaling_factor` measured; it holds
-`metrics.json` and pictures.
+`metrics.json` and images.
 """
 
 from __future__ import annotations

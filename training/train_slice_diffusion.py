@@ -6,7 +6,7 @@ Every line of the YAML file is also an option of the command line, which wins. `
 slice has any foreground, `none` nothing; `slice_diffusion_256.yaml` is LDM-256 of Rombach et al. 2022. The data are of
 the kinds of train_segmentation.py: phantoms, BraTS 2020, a folder of images and masks. The output folder opens with
 `DiffusionPipeline.from_pretrained`, or, with `--rank`, with `pipe.load_lora_weights`; it holds `metrics.json` and
-pictures. `--card FACTS.yaml` also writes a whole repository with its model card, which
+images. `--card FACTS.yaml` also writes a whole repository with its model card, which
 `--push_to_hub --hub_model_id me/name` publishes.
 """
 

@@ -8,7 +8,7 @@ Every line of the YAML file is also an option of the command line, which wins. `
 El-Allaly et al. 2025. The folder holds scans; the table, a row for each, says file_name, subject, modality and, where
 they are known, sex, age and label maps (`labels_file_name`, with `--labels_column labels`), whose regions the prompts
 then name. The output folder opens with `DiffusionPipeline.from_pretrained`, or, with `--rank`, with
-`pipe.load_lora_weights`; it holds `metrics.json` and pictures. `--card FACTS.yaml` also writes a whole repository with
+`pipe.load_lora_weights`; it holds `metrics.json` and images. `--card FACTS.yaml` also writes a whole repository with
 its model card, which `--push_to_hub --hub_model_id me/name` publishes.
 """
 

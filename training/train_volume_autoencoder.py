@@ -2,10 +2,10 @@
 
     accelerate launch training/train_volume_autoencoder.py --config training/configs/volume_autoencoder_brain.yaml
     accelerate launch training/train_volume_autoencoder.py --config training/configs/volume_autoencoder_brain.yaml \\
-        --dataset_name FOLDER --table TABLE.csv --sequences image --covariates age sex --output_dir runs/mine
+        --dataset_name FOLDER --table TABLE.csv --modalities image --covariates age sex --output_dir runs/mine
 
 Every line of the YAML file is also an option of the command line, which wins. The output folder opens with
-`MonaiAutoencoderKL.from_pretrained`, its `scaling_factor` measured; it holds `metrics.json` and pictures.
+`MonaiAutoencoderKL.from_pretrained`, its `scaling_factor` measured; it holds `metrics.json` and images.
 """
 
 from __future__ import annotations

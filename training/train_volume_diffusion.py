@@ -2,12 +2,12 @@
 
     accelerate launch training/train_volume_diffusion.py --config training/configs/volume_diffusion_brain.yaml
     accelerate launch training/train_volume_diffusion.py --config training/configs/volume_diffusion_brain.yaml \\
-        --dataset_name FOLDER --table TABLE.csv --sequences image --covariates age sex --output_dir runs/mine
+        --dataset_name FOLDER --table TABLE.csv --modalities image --covariates age sex --output_dir runs/mine
 
 Every line of the YAML file is also an option of the command line, which wins. Covariates are columns of the table, each
 a number or a word; their ranges are stored with the model. The output folder opens with
 `DiffusionPipeline.from_pretrained`, or, with `--rank`, with `pipe.load_lora_weights`; it holds `metrics.json` and
-pictures. `--card FACTS.yaml` also writes a whole repository with its model card, which `--push_to_hub --hub_model_id
+images. `--card FACTS.yaml` also writes a whole repository with its model card, which `--push_to_hub --hub_model_id
 me/name` publishes.
 """
 

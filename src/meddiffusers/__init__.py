@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from meddiffusers.models.monai_autoencoder import MonaiAutoencoderKL
     from meddiffusers.models.monai_unet import MonaiUNet
     from meddiffusers.models.noisy_classifier import NoisyClassifier
-    from meddiffusers.models.patch_unet import DenoisingUNet
+    from meddiffusers.models.patch_unet import PatchUNet2DModel
     from meddiffusers.models.quantity_encoder import QuantityEncoder
     from meddiffusers.models.segmentation_unet import SegmentationUNet
-    from meddiffusers.models.slice_attribute_predictor import PictureReader
+    from meddiffusers.models.slice_attribute_predictor import SliceAttributePredictor
     from meddiffusers.pipelines.anomaly_detection_pipeline import AnomalyDetectionPipeline
     from meddiffusers.pipelines.attribute_vae_pipeline import AttributeVAEPipeline
     from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
-    from meddiffusers.pipelines.image_diffusion_pipeline import UnconditionalPipeline
+    from meddiffusers.pipelines.image_diffusion_pipeline import ImageDiffusionPipeline
     from meddiffusers.pipelines.latent_diffusion_pipeline import LatentDiffusionPipeline
     from meddiffusers.pipelines.temporal_consistency_pipeline import TemporalConsistencyPipeline
     from meddiffusers.pipelines.text_to_mr_pipeline import TextToMRPipeline
@@ -39,19 +39,19 @@ PUBLIC = {
     "AttributeVAEPipeline": "meddiffusers.pipelines.attribute_vae_pipeline",
     "ConditionalSegmentationPipeline": "meddiffusers.pipelines.conditional_segmentation_pipeline",
     "ConditionedUNet": "meddiffusers.models.conditioned_unet",
-    "DenoisingUNet": "meddiffusers.models.patch_unet",
+    "PatchUNet2DModel": "meddiffusers.models.patch_unet",
     "LatentDiffusionPipeline": "meddiffusers.pipelines.latent_diffusion_pipeline",
     "MonaiAutoencoderKL": "meddiffusers.models.monai_autoencoder",
     "MonaiUNet": "meddiffusers.models.monai_unet",
     "NoisyClassifier": "meddiffusers.models.noisy_classifier",
-    "PictureReader": "meddiffusers.models.slice_attribute_predictor",
+    "SliceAttributePredictor": "meddiffusers.models.slice_attribute_predictor",
     "QuantityEncoder": "meddiffusers.models.quantity_encoder",
     "ReversibleDDIMScheduler": "meddiffusers.schedulers.reversible_ddim_scheduler",
     "SegmentationUNet": "meddiffusers.models.segmentation_unet",
     "TemporalConsistencyPipeline": "meddiffusers.pipelines.temporal_consistency_pipeline",
     "TemporalSmoother": "meddiffusers.schedulers.temporal_smoother",
     "TextToMRPipeline": "meddiffusers.pipelines.text_to_mr_pipeline",
-    "UnconditionalPipeline": "meddiffusers.pipelines.image_diffusion_pipeline",
+    "ImageDiffusionPipeline": "meddiffusers.pipelines.image_diffusion_pipeline",
 }
 __all__ = [
     "PUBLIC",
@@ -60,19 +60,19 @@ __all__ = [
     "AttributeVAEPipeline",
     "ConditionalSegmentationPipeline",
     "ConditionedUNet",
-    "DenoisingUNet",
+    "ImageDiffusionPipeline",
     "LatentDiffusionPipeline",
     "MonaiAutoencoderKL",
     "MonaiUNet",
     "NoisyClassifier",
-    "PictureReader",
+    "PatchUNet2DModel",
     "QuantityEncoder",
     "ReversibleDDIMScheduler",
     "SegmentationUNet",
+    "SliceAttributePredictor",
     "TemporalConsistencyPipeline",
     "TemporalSmoother",
     "TextToMRPipeline",
-    "UnconditionalPipeline",
     "__version__",
 ]
 

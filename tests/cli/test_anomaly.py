@@ -14,7 +14,7 @@ from helpers.command_line import run, stops
 from helpers.guided_diffusion_reference import CLASSIFIERS, DEFAULTS, NETWORKS, draw, inputs, recorded
 from helpers.small_segmentation import NETWORK, pipeline_of
 
-from meddiffusers import AnomalyDetectionPipeline, DenoisingUNet, NoisyClassifier, ReversibleDDIMScheduler
+from meddiffusers import AnomalyDetectionPipeline, NoisyClassifier, PatchUNet2DModel, ReversibleDDIMScheduler
 from meddiffusers.data.io import read, write
 from meddiffusers.data.scan import Scan
 from meddiffusers.hub.load import load
@@ -25,7 +25,7 @@ AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     with seeded():
-        unet = DenoisingUNet(in_channels=4, sample_size=8, network=NETWORK).eval()
+        unet = PatchUNet2DModel(in_channels=4, sample_size=8, network=NETWORK).eval()
         judge = NoisyClassifier(4, sample_size=8, block_out_channels=(4, 8), norm_num_groups=2).eval()
     AnomalyDetectionPipeline(unet, ReversibleDDIMScheduler(), judge, spacing=2.0).save_pretrained(
         tmp_path / "repository"
@@ -69,7 +69,7 @@ def test_evaluate_measures_pixels_and_slices_beside_baselines(
     baselines = content["details"]["baselines"]
     assert baselines["intensity"]["AUROC"] > 0.99 and baselines["intensity"]["best Dice"] > 0.9
     assert 0 < baselines["unguided"]["AUROC"] < 1 and set(baselines["unguided"]) == set(found)
-    assert (tmp_path / "out" / "pictures" / "0.png").is_file()
+    assert (tmp_path / "out" / "figures" / "0.png").is_file()
     pipeline_of(spacing=2.0).save_pretrained(tmp_path / "other")
     assert "takes an AnomalyDetectionPipeline" in stops(
         monkeypatch, capsys, "evaluate", "anomaly", tmp_path / "other", tmp_path / "data"

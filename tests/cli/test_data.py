@@ -17,7 +17,7 @@ from meddiffusers.data.inspection import inspect_scan, label_names
 from meddiffusers.data.io import read, write
 from meddiffusers.data.io.scan_search import find_scans
 from meddiffusers.data.phantoms.brain import population
-from meddiffusers.data.phantoms.brain.contrasts import SEQUENCES
+from meddiffusers.data.phantoms.brain.contrasts import MODALITIES
 from meddiffusers.data.phantoms.brain.template import template
 from meddiffusers.data.scan import Scan
 from meddiffusers.datasets.public import brats2020, camus
@@ -49,14 +49,14 @@ def row(output: str, name: str) -> str:
 
 
 def test_inspect_tells_what_a_folder_holds(folder: Path, tmp_path: Path) -> None:
-    result = run("data", "inspect", folder, "--output", tmp_path / "out", "--pictures", 3)
+    result = run("data", "inspect", folder, "--output", tmp_path / "out", "--images", 3)
     low, high = np.percentile(image()[image() > 0], (1, 99))
     found = row(result.output, "a_t1.nii.gz")
     assert found.startswith("a_t1.nii.gz NIfTI 12×14×10 1.5×1×2 LAS float32 0 to 999")
     assert found.endswith(f"{low:.5g} to {high:.5g} t1")
     assert "labels 1: 0.0, 4: 0.1" in row(result.output, "a_seg.nii.gz")
     assert "t2" in row(result.output, "below/c_t2.nii.gz")
-    assert f"4 scan(s), 0 fault(s). 3 picture(s) in {tmp_path / 'out'}" in result.output
+    assert f"4 scan(s), 0 issue(s). 3 image(s) in {tmp_path / 'out'}" in result.output
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "a_seg.nii.gz.png", "a_t1.nii.gz.png", "b_t1.nii.gz.png",
     ]  # fmt: skip
@@ -80,23 +80,23 @@ def test_lesion_labels_are_not_taken_for_regions(folder: Path) -> None:
     assert label_names(found.labels) == {1: "label 1", 4: "label 4"}
 
 
-def test_inspect_lists_all_faults_and_fails(folder: Path, tmp_path: Path) -> None:
+def test_inspect_lists_all_issues_and_fails(folder: Path, tmp_path: Path) -> None:
     (folder / "cut.nii.gz").write_bytes((folder / "a_t1.nii.gz").read_bytes()[:900])
     write(Scan(image(first=np.nan), AFFINE), folder / "nan_t2.nii.gz")
     write(Scan(np.full((5, 5, 5), 7), np.eye(4)), folder / "flat.nii.gz")
     write(Scan(image() / 7, AFFINE), folder / "soft_seg.nii.gz")
     write(Scan(image(), np.diag([1.0, 1, 3, 1])), folder / "z_t1.nii.gz")
-    output = run("data", "inspect", folder, "--output", tmp_path / "out", "--pictures", 0, status=1).output
-    for name, fault in (
+    output = run("data", "inspect", folder, "--output", tmp_path / "out", "--images", 0, status=1).output
+    for name, issue in (
         ("nan_t2.nii.gz", "the image: 1 of 1680 voxels are NaN or infinite"),
         ("flat.nii.gz", "the image: percentiles 1 and 99 of the foreground are both 7"),
         ("soft_seg.nii.gz", "labels that are no whole numbers"),
         ("cut.nii.gz", ""),
         ("z_t1.nii.gz", "another spacing than most t1 of its folder, 1.5×1×2 mm"),
     ):
-        assert f"fault: {name}: {fault}" in output
-    assert "fault: b_t1" not in output
-    assert "9 scan(s), 5 fault(s). 0 picture(s)" in output
+        assert f"issue: {name}: {issue}" in output
+    assert "issue: b_t1" not in output
+    assert "9 scan(s), 5 issue(s). 0 image(s)" in output
     assert not (tmp_path / "out").exists()
 
 
@@ -185,12 +185,12 @@ def test_phantoms_that_no_loader_would_find_are_refused(
 def test_phantom_writes_brats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fine = population._case
     monkeypatch.setattr(
-        population, "_case", lambda subject, *_: fine(subject, (30, 30, 20), (-8, -8, 8), SEQUENCES[:4])
+        population, "_case", lambda subject, *_: fine(subject, (30, 30, 20), (-8, -8, 8), MODALITIES[:4])
     )
     template()  # from the cache of this machine, before it is replaced
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     output = run("data", "phantom", tmp_path / "out", "--n", "1", "--seed", "4").output
     assert f"1 phantom(s) in the layout of brats are in {tmp_path / 'out'}" in output
     [row] = brats2020(tmp_path / "out", test_fraction=0)["train"]
-    [case] = population.brats_cases(1, seed=4)
+    [case] = population.brats_subjects(1, seed=4)
     np.testing.assert_array_equal(read(row["flair"]).array, case.images["flair"].array)

@@ -10,7 +10,7 @@ import datasets
 import nibabel
 import numpy as np
 import pytest
-from helpers.small_latent_diffusion import of_pictures, of_volumes
+from helpers.small_latent_diffusion import of_images, of_volumes
 from typer.testing import CliRunner, Result
 
 from meddiffusers.cli import app
@@ -75,13 +75,13 @@ def test_processes_share_the_work(repository: Path, tmp_path: Path) -> None:
         assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
 
 
-def test_pictures_of_label_maps_come_with_them(tmp_path: Path) -> None:
-    of_pictures(spacing=2.0).save_pretrained(tmp_path / "pictures")
+def test_images_of_label_maps_come_with_them(tmp_path: Path) -> None:
+    of_images(spacing=2.0).save_pretrained(tmp_path / "images")
     (tmp_path / "maps").mkdir()
     volume = np.zeros((8, 8, 3), np.uint8)
     volume[2:4, 3:6, 1], volume[5, 5, 2] = 1, 4
     nibabel.Nifti1Image(volume, np.diag([2.0, 2.0, 5.0, 1.0])).to_filename(tmp_path / "maps" / "one.nii.gz")
-    arguments = ("generate", tmp_path / "pictures", "--out", tmp_path / "out", "--masks", tmp_path / "maps")
+    arguments = ("generate", tmp_path / "images", "--out", tmp_path / "out", "--masks", tmp_path / "maps")
     run(*arguments, "--n", 3, *FEW)
     data = read(tmp_path / "out", tmp_path / "cache")
     assert [int(row["mask"].get_fdata().sum()) for row in data] == [6, 4, 6]  # two slices show a label; then the first
@@ -97,8 +97,8 @@ def test_what_cannot_be_is_refused(repository: Path, table: Path, tmp_path: Path
     said = run(*arguments, "--as-rows", status=1)
     assert "is outside 20 to 80" in str(said.exception)
     assert not (tmp_path / "out").exists()
-    of_pictures().save_pretrained(tmp_path / "pictures")
-    said = run("generate", tmp_path / "pictures", "--out", tmp_path / "out", "--covariates", table, status=1)
+    of_images().save_pretrained(tmp_path / "images")
+    said = run("generate", tmp_path / "images", "--out", tmp_path / "out", "--covariates", table, status=1)
     assert "is told no covariates" in str(said.exception)
     said = run("generate", repository, "--out", tmp_path / "out", "--masks", tmp_path, status=1)
     assert "is told no label maps; leave --masks out" in str(said.exception)

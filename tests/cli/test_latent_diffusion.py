@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 from contracts.pipeline_contract import seeded
-from helpers.small_latent_diffusion import of_pictures, of_volumes
+from helpers.small_latent_diffusion import of_images, of_volumes
 from helpers.small_volumes import SIZE, volume_rows
 from typer.testing import CliRunner, Result
 
-from meddiffusers import PictureReader
+from meddiffusers import SliceAttributePredictor
 from meddiffusers.cli import app
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, row_features
 from meddiffusers.hub.load import load
@@ -36,14 +36,14 @@ def figures(folder: Path) -> dict[str, float]:
 
 
 def test_volumes_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    of_volumes(sequences=["t1"], spacing=2.0).save_pretrained(tmp_path / "brains")
+    of_volumes(modalities=["t1"], spacing=2.0).save_pretrained(tmp_path / "brains")
     network = {"block_out_channels": [8], "down_block_types": ["DownBlock2D"], "up_block_types": ["UpBlock2D"]}
     with seeded():
-        reader = PictureReader([0, 10, 4], ["t1", "t2"], 96, network={**network, "norm_num_groups": 2})
+        reader = SliceAttributePredictor([0, 10, 4], ["t1", "t2"], 96, network={**network, "norm_num_groups": 2})
     reader.save_pretrained(tmp_path / "reader")
 
     def rows(config: Any) -> datasets.DatasetDict:
-        assert (config.sequences, config.covariates, config.size) == (["t1"], ["age", "sex"], list(SIZE))
+        assert (config.modalities, config.covariates, config.size) == (["t1"], ["age", "sex"], list(SIZE))
         assert (config.dataset_name, config.table, config.spacing) == ("mine", "t.csv", 2.0)
         return datasets.DatasetDict(train=volume_rows(12), test=volume_rows(9, seed=1))
 
@@ -57,15 +57,15 @@ def test_volumes_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "MS-SSIM of pairs" in printed
     found = figures(out)
     assert {"kernel distance", "age r", "age r, held-out volumes", "sex, read right"} <= set(found)
-    assert list((out / "pictures").iterdir())
+    assert list((out / "figures").iterdir())
 
 
 def test_slices_of_label_maps_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    of_pictures(sequences=["t1", "flair"], spacing=2.0).save_pretrained(tmp_path / "tumours")
+    of_images(modalities=["t1", "flair"], spacing=2.0).save_pretrained(tmp_path / "tumours")
     rng = np.random.default_rng(0)
 
     def rows(config: Any) -> datasets.DatasetDict:
-        assert (config.sequences, config.classes, config.resolution) == (["t1", "flair"], ["core", "rim"], 8)
+        assert (config.modalities, config.classes, config.resolution) == (["t1", "flair"], ["core", "rim"], 8)
         image = rng.integers(0, INTENSITY_SCALE, (40, 2, 8, 8)).astype(np.int16)
         masks = (4 * rng.integers(0, 2, (40, 1, 8, 8))).astype(np.uint8)
         table = {"image": list(image), "masks": list(masks), "subject": [str(n) for n in range(40)]}
@@ -74,7 +74,7 @@ def test_slices_of_label_maps_are_measured(tmp_path: Path, monkeypatch: pytest.M
         return datasets.DatasetDict(train=part, test=part)
 
     class Finds:
-        sequences, id2label = ("t1", "flair"), {0: "background", 1: "core", 4: "rim"}
+        modalities, id2label = ("t1", "flair"), {0: "background", 1: "core", 4: "rim"}
 
         def set_progress_bar_config(self, disable: bool) -> None:
             assert disable
@@ -93,9 +93,9 @@ def test_slices_of_label_maps_are_measured(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
-    of_pictures().save_pretrained(tmp_path / "tumours")
+    of_images().save_pretrained(tmp_path / "tumours")
     result = CliRunner().invoke(app, ["evaluate", "ldm", str(tmp_path / "tumours")])
     assert "--segmenter REPOSITORY says what looks for them" in str(result.exception)
-    of_pictures(mask_labels=None).save_pretrained(tmp_path / "classes")
+    of_images(mask_labels=None).save_pretrained(tmp_path / "classes")
     result = CliRunner().invoke(app, ["evaluate", "ldm", str(tmp_path / "classes")])
-    assert "draws pictures of no label maps; this measures volumes, and slices of maps" in str(result.exception)
+    assert "draws images of no label maps; this measures volumes, and slices of maps" in str(result.exception)

@@ -23,7 +23,7 @@ from meddiffusers import (
     AnomalyDetectionPipeline,
     AttributeVAE,
     AttributeVAEPipeline,
-    DenoisingUNet,
+    PatchUNet2DModel,
     ReversibleDDIMScheduler,
 )
 from meddiffusers.cli import app
@@ -73,10 +73,10 @@ def checkpoints(pipeline: AttributeVAEPipeline, tmp_path_factory: pytest.TempPat
     labels = ("background", "necrosis", "oedema", "enhancing")
     pipeline_of(small_unet(mask_channels=4), labels=labels, spacing=26.0).save_pretrained(folder / "seg-ddpm-brain")
     with seeded():
-        unet = DenoisingUNet(in_channels=4, sample_size=8, network=NETWORK, id2label=["healthy", "diseased"]).eval()
+        unet = PatchUNet2DModel(in_channels=4, sample_size=8, network=NETWORK, id2label=["healthy", "diseased"]).eval()
     detector = AnomalyDetectionPipeline(unet, ReversibleDDIMScheduler(), spacing=26.0)
     detector.save_pretrained(folder / "anomaly-ddim-brain")
-    whole = ("ar-vae-cardiac", "text-to-mr-brain", "ldm-brain-3d", "ldm-brain-mask-2d", "picture-reader-brain")
+    whole = ("ar-vae-cardiac", "text-to-mr-brain", "ldm-brain-3d", "ldm-brain-mask-2d", "attribute-predictor-brain")
     for name in (*whole, "lora-lowfield"):
         (folder / name).symlink_to(SHIPPED / name)  # no small one knows hearts, or draws what another can read
     return folder
@@ -106,12 +106,12 @@ def test_info_describes_a_repository(pipeline: AttributeVAEPipeline, repository:
     assert "0.9512" in output  # a figure of metrics.json
 
 
-def test_info_names_faults(pipeline: AttributeVAEPipeline, tmp_path: Path) -> None:
+def test_info_names_issues(pipeline: AttributeVAEPipeline, tmp_path: Path) -> None:
     pipeline.save_pretrained(tmp_path)
     weights = tmp_path / "vae" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     output = run("info", tmp_path, status=1).output
-    assert "fault: vae/diffusion_pytorch_model.safetensors is damaged or cut short (1000 bytes" in output
+    assert "issue: vae/diffusion_pytorch_model.safetensors is damaged or cut short (1000 bytes" in output
 
 
 def test_traverse_writes_the_sweep(pipeline: AttributeVAEPipeline, repository: Path, tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_evaluate_prints_and_writes_the_figures(
         assert metric.name in output
         assert f"{metric.value:.4g}" in output
     assert "edit error, slant [rad]" in output
-    assert len(report.pictures) == 3
+    assert len(report.figures) == 3
 
 
 def test_evaluate_takes_own_images_and_no_measure(
@@ -178,7 +178,7 @@ def test_demo_asks_and_measures(pipeline: AttributeVAEPipeline, checkpoints: Pat
     assert metrics["mean_absolute_error_thickness_px"] == pytest.approx(expected[0])
     assert metrics["mean_absolute_error_slant_rad"] == pytest.approx(expected[1])
     assert "asked thickness [px]" in output
-    names = [picture.name for picture in (tmp_path / "pictures").iterdir()]
+    names = [image.name for image in (tmp_path / "figures").iterdir()]
     assert sum(name.startswith("ar_vae_digits") for name in names) == 3
     assert sum(name.startswith("scans") for name in names) == 4
     assert sum(name.startswith("segmentation") for name in names) == 3
@@ -196,7 +196,7 @@ def test_card_write_makes_a_repository_that_lint_passes(pipeline: AttributeVAEPi
     (tmp_path / "facts.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(asdict(FACTS)))))
     arguments = (tmp_path / "run0", tmp_path / "run1", "--facts", tmp_path / "facts.yaml", "--output", tmp_path / "new")
     run("card", "write", *arguments)
-    assert f"0 fault(s) in the card of {tmp_path / 'new'}" in run("card", "lint", tmp_path / "new").output
+    assert f"0 issue(s) in the card of {tmp_path / 'new'}" in run("card", "lint", tmp_path / "new").output
     assert "0.95 to 0.97, 2 runs, mean 0.96" in (tmp_path / "new" / "README.md").read_text(encoding="utf-8")
     assert "licence: apache-2.0" in run("info", tmp_path / "new").output
 
@@ -227,12 +227,12 @@ def test_publish_hands_over_what_was_asked_for(
 def test_errors_are_told_without_a_traceback(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    picture = tmp_path / "large.png"
-    PIL.Image.new("L", (32, 28)).save(picture)
+    image = tmp_path / "large.png"
+    PIL.Image.new("L", (32, 28)).save(image)
     for arguments, message in [
         (("info", tmp_path / "nothing"), "It is neither a folder nor a repository on the Hub"),
-        (("traverse", repository, picture, "slant"), "Got images of (channels, height, width) (1, 28, 32), expected"),
-        (("traverse", repository, picture, "charm"), "This model has no attribute 'charm'. It has: area, length"),
+        (("traverse", repository, image, "slant"), "Got images of (channels, height, width) (1, 28, 32), expected"),
+        (("traverse", repository, image, "charm"), "This model has no attribute 'charm'. It has: area, length"),
         (("traverse", repository, tmp_path / "no.png", "slant"), "No such file or directory"),
         (("evaluate", "attributes", repository, "--measure", "heart"), "measure='heart' is unknown. Expected one of"),
     ]:

@@ -59,8 +59,8 @@ def test_a_single_scan_is_said_what_it_is(
     unnamed = subject.rename(tmp_path / "other") / "t1.nii.gz"
     unnamed = unnamed.rename(tmp_path / "scan.nii.gz")
     few = ("--num-inference-steps", 1, "--ensemble-size", 1)
-    assert "which sequence" in stops(monkeypatch, capsys, "segment", repository, unnamed, tmp_path / "out", *few)
-    assert "Seen: t1ce." in run("segment", repository, unnamed, tmp_path / "out", "--sequence", "t1ce", *few).output
+    assert "which modality" in stops(monkeypatch, capsys, "segment", repository, unnamed, tmp_path / "out", *few)
+    assert "Seen: t1ce." in run("segment", repository, unnamed, tmp_path / "out", "--modality", "t1ce", *few).output
 
 
 def test_evaluate_measures_images_with_masks(repository: Path, tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_evaluate_measures_images_with_masks(repository: Path, tmp_path: Path) -
     content = json.loads((tmp_path / "out" / "metrics.json").read_text())
     found = {metric["name"]: metric for metric in content["metrics"]}
     assert found["Dice, whole"]["n"] == 3 and "Dice, whole" in result.output
-    assert (tmp_path / "out" / "pictures" / "0.png").is_file()
+    assert (tmp_path / "out" / "figures" / "0.png").is_file()
 
 
 def test_convert_makes_a_repository_that_computes_what_the_reference_does(

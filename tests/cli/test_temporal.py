@@ -51,8 +51,8 @@ def test_a_patient_is_repaired_in_both_views(patient: Path, tmp_path: Path) -> N
         assert all(each["of the limit"] > 1 and each["attribute"] for each in facts["before"]["inconsistent"])
         assert facts["before"]["inconsistent"] and facts["after"]["inconsistent"] == facts["after"]["invalid"] == []
         assert len(facts["after"]["attributes"]["lv_area [mm²]"]) == 25 and 0 < facts["after"]["ejection fraction"] < 1
-        for picture in (f"{stem}_frames.png", f"{stem}_curves.png"):
-            assert PIL.Image.open(tmp_path / "out" / picture).width > 300
+        for image in (f"{stem}_frames.png", f"{stem}_curves.png"):
+            assert PIL.Image.open(tmp_path / "out" / image).width > 300
         with PIL.Image.open(tmp_path / "out" / f"{stem}.gif") as film:
             assert film.n_frames > 5  # type: ignore[attr-defined]  # those that are alike are one
 
@@ -77,7 +77,7 @@ def test_evaluation_writes_every_method(tmp_path: Path) -> None:
     assert metrics["EF error [points], repair"]["value"] < metrics["EF error [points], as segmented"]["value"]
     assert metrics["anatomical errors, frames, repair"]["value"] == 0
     assert all(each["low"] <= each["value"] <= each["high"] for each in metrics.values())
-    assert PIL.Image.open(tmp_path / "pictures" / "0.png").width > 300 and (tmp_path / "film.gif").is_file()
+    assert PIL.Image.open(tmp_path / "figures" / "0.png").width > 300 and (tmp_path / "film.gif").is_file()
 
 
 def test_the_shapes_are_evaluated_by_their_attributes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

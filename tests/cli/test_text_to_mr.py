@@ -14,7 +14,7 @@ import torch
 from helpers.small_text_to_mr import small_text_to_mr, text_rows
 from typer.testing import CliRunner, Result
 
-from meddiffusers import PictureReader
+from meddiffusers import SliceAttributePredictor
 from meddiffusers.cli import app
 
 
@@ -49,7 +49,7 @@ def test_evaluate_prints_and_writes_the_figures(
 ) -> None:
     network = {"block_out_channels": [8], "down_block_types": ["DownBlock2D"], "up_block_types": ["UpBlock2D"]}
     torch.manual_seed(0)
-    reader = PictureReader([0, 10, 49], ["t1", "t2"], 16, network={**network, "norm_num_groups": 2})
+    reader = SliceAttributePredictor([0, 10, 49], ["t1", "t2"], 16, network={**network, "norm_num_groups": 2})
     reader.save_pretrained(tmp_path / "reader")
 
     def load(config: Any) -> datasets.DatasetDict:
@@ -65,12 +65,12 @@ def test_evaluate_prints_and_writes_the_figures(
 
     monkeypatch.setattr("meddiffusers.datasets.captioned_config.load_text_data", load)
     arguments = ["--reader", tmp_path / "reader", "--num-inference-steps", 1, "--max-samples", 24]
-    output = run("evaluate", "text-to-mr", repository, *arguments, "--output", tmp_path / "figures").output
+    output = run("evaluate", "text-to-mr", repository, *arguments, "--output", tmp_path / "metrics").output
     found = {
-        metric["name"]: metric for metric in json.loads((tmp_path / "figures/metrics.json").read_text())["metrics"]
+        metric["name"]: metric for metric in json.loads((tmp_path / "metrics/metrics.json").read_text())["metrics"]
     }
     assert found["modality"]["n"] == 24 and f"{found['swapped: Dice']['value']:.4g}" in output
-    assert (tmp_path / "figures" / "pictures" / "0.png").is_file()
+    assert (tmp_path / "metrics" / "figures" / "0.png").is_file()
 
 
 def test_another_kind_of_repository_is_refused(tmp_path: Path) -> None:

@@ -148,8 +148,8 @@ class ComponentsContract:
         """The hooks run in the declared order, and every model is sent away after the call."""
         pipeline = self.build()
         names = {id(module): name for name, module in modules(pipeline).items()}
-        sequence = pipeline.model_cpu_offload_seq.split("->")
-        assert set(names.values()) <= {*sequence, *pipeline._exclude_from_cpu_offload}
+        modality = pipeline.model_cpu_offload_seq.split("->")
+        assert set(names.values()) <= {*modality, *pipeline._exclude_from_cpu_offload}
         expected, used = self.images(pipeline), []
         fetch = accelerate.hooks.CpuOffload.pre_forward
 
@@ -161,7 +161,7 @@ class ComponentsContract:
         pipeline.enable_model_cpu_offload(device="cpu")
         hooks = pipeline._all_hooks
         np.testing.assert_array_equal(self.images(pipeline), expected)
-        assert list(dict.fromkeys(used)) == [name for name in sequence if name in used] != []
+        assert list(dict.fromkeys(used)) == [name for name in modality if name in used] != []
         assert pipeline._all_hooks is not hooks, "maybe_free_model_hooks was not called"
 
     def test_group_offload(self, tmp_path: Path) -> None:
@@ -229,10 +229,10 @@ class PipelineContract(ComponentsContract):
         pipeline = self.build()
         arrays = self.images(pipeline)
         tensors = self.images(pipeline, output_type="pt")
-        pictures = np.stack([np.asarray(picture, np.float32) for picture in self.images(pipeline, output_type="pil")])
+        pil_images = np.stack([np.asarray(image, np.float32) for image in self.images(pipeline, output_type="pil")])
         assert arrays.ndim == 4 and 0 <= arrays.min() < arrays.max() <= 1
         np.testing.assert_array_equal(tensors.movedim(1, -1).numpy(), arrays)
-        np.testing.assert_allclose(pictures.reshape(arrays.shape), 255 * arrays, atol=0.501)
+        np.testing.assert_allclose(pil_images.reshape(arrays.shape), 255 * arrays, atol=0.501)
 
     def test_no_gradients_are_kept(self) -> None:
         with torch.enable_grad():

@@ -22,9 +22,9 @@ TOLERANCE = 1e-5
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_outputs_are_those_of_the_reference(name: str) -> None:
     vae = autoencoder_of(draw(SHAPES[name]), sample_size=16)
-    picture, latents = inputs(NETWORKS[name])
+    image, latents = inputs(NETWORKS[name])
     with torch.no_grad():
-        found = {"moments": vae.encode(picture).latent_dist.parameters, "decoded": vae.decode(latents).sample}
+        found = {"moments": vae.encode(image).latent_dist.parameters, "decoded": vae.decode(latents).sample}
     for part, tensor in found.items():
         expected = OUTPUTS[f"{name}/{part}"]
         assert expected.std() > 0.1

@@ -43,9 +43,9 @@ def assert_near(found: torch.Tensor, expected: torch.Tensor) -> None:
 @pytest.mark.parametrize("name", UNETS)
 @torch.no_grad()
 def test_the_outputs_are_those_of_the_reference(name: str) -> None:
-    picture, latents, covariates = inputs(name)
+    image, latents, covariates = inputs(name)
     vae, unet = vae_of(name), denoiser_of(name)
-    found = vae.encode(picture).latent_dist
+    found = vae.encode(image).latent_dist
     assert_near(found.mean, OUTPUTS[f"{name}/mean"])
     torch.testing.assert_close(found.std, OUTPUTS[f"{name}/deviation"], rtol=1e-5, atol=1e-6)
     assert_near(vae.decode(latents).sample, OUTPUTS[f"{name}/decoded"])

@@ -127,9 +127,9 @@ def test_colour_images(tmp_path: Path) -> None:
 
 
 def test_a_palette_is_colours_for_images_and_labels_for_label_maps() -> None:
-    picture = PIL.Image.fromarray(np.array([[0, 1], [2, 1]], np.uint8))
-    picture.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
-    split = split_of(image=[picture])
+    palette = PIL.Image.fromarray(np.array([[0, 1], [2, 1]], np.uint8))
+    palette.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
+    split = split_of(image=[palette])
     assert AttributeImages(split, [], "image", labels=True).images.tolist() == [[[0, 1], [2, 1]]]
     colours = AttributeImages(split, [], "image", labels=False).images
     assert colours.tolist() == [[[[0, 255], [0, 255]], [[0, 0], [255, 0]], [[0, 0], [0, 0]]]]

@@ -28,8 +28,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-def test_a_phantom_is_a_row_in_each_sequence() -> None:
-    rows = phantom_text_slices(2, seed=3, size=32, sequences=("t1", "t2"), per_subject=2)
+def test_a_phantom_is_a_row_in_each_modality() -> None:
+    rows = phantom_text_slices(2, seed=3, size=32, modalities=("t1", "t2"), per_subject=2)
     assert len(rows) == 4 and rows.features["image"].shape == (1, 32, 32)
     read = [{name: np.array(row[name]) for name in ("image", "regions")} | {"facts": facts_of(row)} for row in rows]
     assert [row["facts"].modality for row in read] == ["t1", "t2", "t1", "t2"]

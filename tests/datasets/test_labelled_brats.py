@@ -8,9 +8,9 @@ import datasets
 import nibabel
 import numpy as np
 import pytest
-from helpers.small_cases import small_case
+from helpers.small_subjects import small_subject
 
-from meddiffusers.data.case import Case
+from meddiffusers.data.case import Subject
 from meddiffusers.data.layouts import write_brats
 from meddiffusers.data.scan import Scan
 from meddiffusers.datasets.labelled_brats import brats_segmentation
@@ -30,21 +30,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield write_brats((on_millimetres(number) for number in range(1, 6)), folder)
 
 
-def on_millimetres(number: int) -> Case:
-    case, affine = small_case(number), np.diag([-1.0, -1.0, 1.5, 1.0])
+def on_millimetres(number: int) -> Subject:
+    case, affine = small_subject(number), np.diag([-1.0, -1.0, 1.5, 1.0])
     images = {name: replace(scan, affine=affine) for name, scan in case.images.items()}
     assert case.lesions is not None
     return replace(case, images=images, lesions=replace(case.lesions, affine=affine))
 
 
 def upright(scan: Scan) -> np.ndarray:
-    """(X, Y, Z) of axes L and P as pictures (Z, H, W), made without `data.slices`: rows to the back, columns left."""
+    """(X, Y, Z) of axes L and P as images (Z, H, W), made without `data.slices`: rows to the back, columns left."""
     return scan.array[0].transpose(2, 1, 0)
 
 
 def test_rows_are_the_voxels_of_the_files(folder: Path) -> None:
-    sequences, classes = ("flair", "t1"), ("oedema", "necrosis", "enhancing")
-    data = brats_segmentation(folder, size=(7, 6), sequences=sequences, classes=classes, leave_out=LEAVE_OUT)
+    modalities, classes = ("flair", "t1"), ("oedema", "necrosis", "enhancing")
+    data = brats_segmentation(folder, size=(7, 6), modalities=modalities, classes=classes, leave_out=LEAVE_OUT)
     assert {name: len(split) for name, split in data.items()} == {"train": 8, "test": 2}
     assert not {*data["train"]["subject"]} & {*data["test"]["subject"]}
     for split in data.values():
@@ -57,14 +57,14 @@ def test_rows_are_the_voxels_of_the_files(folder: Path) -> None:
             for label, part in enumerate(classes, 1):
                 masks = np.stack([row["masks"][0] for row in mine])
                 np.testing.assert_array_equal(masks == label, lesions == LABELS[part])
-            for channel, name in enumerate(sequences):
+            for channel, name in enumerate(modalities):
                 whole = upright(case.images[name]).astype(float)
                 low, high = np.percentile(whole[whole != 0], (1, 99))
                 expected = INTENSITY_SCALE * np.clip((whole - low) / (high - low), 0, 1)[1:3]
                 np.testing.assert_allclose([row["image"][channel] for row in mine], expected, atol=0.51)
 
 
-def test_pictures_have_the_asked_size_and_spacing(folder: Path) -> None:
+def test_images_have_the_asked_size_and_spacing(folder: Path) -> None:
     whole = brats_segmentation(folder, size=(7, 6), leave_out=(0, 0), classes=("tumour",), test_fraction=0)
     assert list(whole) == ["train"]
     assert len(whole["train"]) == 25
@@ -98,8 +98,8 @@ def test_cases_without_a_mask_are_left_out(folder: Path, tmp_path: Path) -> None
 
 
 def test_what_makes_no_sense_is_refused(folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"Got the sequences \['t1', 'pd'\]; expected different ones of t1, t1ce"):
-        brats_segmentation(folder, size=(7, 6), sequences=("t1", "pd"))
+    with pytest.raises(ValueError, match=r"Got the modalities \['t1', 'pd'\]; expected different ones of t1, t1ce"):
+        brats_segmentation(folder, size=(7, 6), modalities=("t1", "pd"))
     with pytest.raises(ValueError, match="Got the classes 'tissue'; expected"):
         brats_segmentation(folder, size=(7, 6), classes=("tissue",))
     with pytest.raises(ValueError, match=r"leave_out=\(80, 26\) of 5 axial slices; expected to leave at least one"):

@@ -1,4 +1,4 @@
-"""Where pictures and masks come from: phantoms, BraTS, any folder; and how they are read."""
+"""Where images and masks come from: phantoms, BraTS, any folder; and how they are read."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from helpers.small_cases import small_case
+from helpers.small_subjects import small_subject
 
-from meddiffusers.data.case import Case
+from meddiffusers.data.case import Subject
 from meddiffusers.data.layouts import write_brats
 from meddiffusers.data.phantoms.brain.template import template
 from meddiffusers.datasets import labelled_config as segmentation_data
@@ -66,16 +66,16 @@ def saved(folder: Path, **splits: int) -> Path:
 
 
 def config_of(folder: Path, **changes: Any) -> SegmentationDataConfig:
-    settings: dict[str, Any] = {"sequences": ["grey"], "classes": ["lesion"], "resolution": 8, **changes}
+    settings: dict[str, Any] = {"modalities": ["grey"], "classes": ["lesion"], "resolution": 8, **changes}
     return SegmentationDataConfig(dataset_name=str(folder), **settings)
 
 
-def test_the_defaults_are_those_of_the_command_line() -> None:
+def test_the_deissues_are_those_of_the_command_line() -> None:
     (parsed,) = parse_config(SegmentationDataConfig, argv=[])
     assert parsed == SegmentationDataConfig()
     assert (parsed.dataset_name, parsed.classes, parsed.spacing) == ("phantom", ["tumour"], None)
-    assert parsed.sequences == ["t1", "t1ce", "t2", "flair"]
-    assert parsed.sequences is not SegmentationDataConfig().sequences
+    assert parsed.modalities == ["t1", "t1ce", "t2", "flair"]
+    assert parsed.modalities is not SegmentationDataConfig().modalities
     (parsed,) = parse_config(SegmentationDataConfig, argv=["--classes", "a", "b", "--spacing", "1.5"])
     assert parsed.classes == ["a", "b"] and parsed.spacing == 1.5
 
@@ -101,7 +101,7 @@ def test_many_at_once_are_each_alone() -> None:
         assert all(torch.equal(item[name], images[index][name]) for name in item)
 
 
-def test_pictures_with_foreground_are_shown_more_often() -> None:
+def test_images_with_foreground_are_shown_more_often() -> None:
     rows = rows_of(10)
     empty = [0, 2, 3, 5, 6, 7, 9]
     rows = rows.map(
@@ -124,7 +124,7 @@ def test_pictures_with_foreground_are_shown_more_often() -> None:
 
 def test_phantoms_of_two_populations() -> None:
     config = SegmentationDataConfig(
-        sequences=["t1", "flair"], classes=["oedema", "necrosis", "enhancing"], phantom_seed=5, **PHANTOMS
+        modalities=["t1", "flair"], classes=["oedema", "necrosis", "enhancing"], phantom_seed=5, **PHANTOMS
     )
     data = load_segmentation_data(config)
     assert {name: len(split) for name, split in data.items()} == {"train": 4, "test": 2}
@@ -133,7 +133,7 @@ def test_phantoms_of_two_populations() -> None:
     assert held_out(config)[:] == data["test"][:]
     settings: dict[str, Any] = {
         "size": 32,
-        "sequences": ("t1", "flair"),
+        "modalities": ("t1", "flair"),
         "classes": ("oedema", "necrosis", "enhancing"),
         "per_subject": 2,
         "shares": PHANTOM_SHARES,
@@ -175,9 +175,9 @@ def test_the_first_samples_only(tmp_path: Path, limit: int | None, expected: int
     assert len(data["test"]) == 2
 
 
-def on_millimetres(number: int) -> Case:
+def on_millimetres(number: int) -> Subject:
     """A small case whose axial pixels are of 1 mm."""
-    case, affine = small_case(number), np.diag([-1.0, -1.0, 1.5, 1.0])
+    case, affine = small_subject(number), np.diag([-1.0, -1.0, 1.5, 1.0])
     images = {name: replace(scan, affine=affine) for name, scan in case.images.items()}
     assert case.lesions is not None
     return replace(case, images=images, lesions=replace(case.lesions, affine=affine))
@@ -195,7 +195,7 @@ def test_brats_is_read_from_its_folder(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(segmentation_data, "brats_segmentation", recorded)
     config = SegmentationDataConfig(
-        "brats2020", train_data_dir=str(folder), sequences=["flair", "t1", "t2"], resolution=6, spacing=1.0
+        "brats2020", train_data_dir=str(folder), modalities=["flair", "t1", "t2"], resolution=6, spacing=1.0
     )
     data = load_segmentation_data(config)
     assert (given["size"], given["spacing"]) == ((6, 6), 1.0)
@@ -218,13 +218,13 @@ class TestWhatCannotBeIsRefused:
         with pytest.raises(ValueError, match=message):
             held_out(config)
 
-    def test_a_set_without_pictures_to_test_on(self, tmp_path: Path) -> None:
+    def test_a_set_without_images_to_test_on(self, tmp_path: Path) -> None:
         config = config_of(saved(tmp_path / "set", train=2, extra=2))
         for load in (load_segmentation_data, held_out):
             with pytest.raises(ValueError, match="set has the splits train, extra; expected a test or a validation"):
                 load(config)
 
-    def test_a_set_without_pictures_to_train_on(self, tmp_path: Path) -> None:
+    def test_a_set_without_images_to_train_on(self, tmp_path: Path) -> None:
         config = config_of(saved(tmp_path / "set", validation=2, test=2))
         with pytest.raises(ValueError, match="set has the splits validation, test; expected train, and one to test on"):
             load_segmentation_data(config)

@@ -23,7 +23,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 
 def write_folder(folder: Path, images: list[PIL.Image.Image], masks: list[PIL.Image.Image]) -> Path:
-    """As `datasets` reads images with a second picture of each."""
+    """As `datasets` reads images with a second image of each."""
     folder.mkdir(parents=True)
     with (folder / "metadata.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -36,7 +36,7 @@ def write_folder(folder: Path, images: list[PIL.Image.Image], masks: list[PIL.Im
     return folder
 
 
-def pictures(count: int, mode: str = "L", top: int = 255) -> tuple[list[PIL.Image.Image], list[PIL.Image.Image]]:
+def random_images(count: int, mode: str = "L", top: int = 255) -> tuple[list[PIL.Image.Image], list[PIL.Image.Image]]:
     channels = (3,) if mode == "RGB" else ()
     images = [PIL.Image.fromarray(RNG.integers(1, 256, (8, 12, *channels), np.uint8)) for _ in range(count)]
     masks = [PIL.Image.fromarray(RNG.integers(0, 2, (8, 12), np.uint8) * np.uint8(top)) for _ in range(count)]
@@ -49,12 +49,12 @@ def saved(folder: Path, **columns: list[Any]) -> Path:
 
 
 def load(name: Path, **changes: Any) -> datasets.DatasetDict:
-    settings: dict[str, Any] = {"size": (8, 12), "sequences": ("t1",), "classes": ("lesion",), **changes}
+    settings: dict[str, Any] = {"size": (8, 12), "modalities": ("t1",), "classes": ("lesion",), **changes}
     return image_mask_segmentation(name, **settings)
 
 
-def test_a_folder_of_pictures_is_split_by_its_rows(tmp_path: Path) -> None:
-    images, masks = pictures(20)
+def test_a_folder_of_images_is_split_by_its_rows(tmp_path: Path) -> None:
+    images, masks = random_images(20)
     folder = write_folder(tmp_path / "set", images, masks)
     data = load(folder)
     assert {name: len(split) for name, split in data.items()} == {"train": 18, "test": 2}
@@ -86,7 +86,7 @@ def test_arrays_have_their_channels_first_or_last(tmp_path: Path, last: bool) ->
     value = (np.moveaxis(image, 0, -1) if last else image).tolist()
     mask = RNG.integers(0, 3, (6, 5)).tolist()
     name = saved(tmp_path / "set", scan=[value], truth=[mask], subject=["p1"])
-    columns = {"image_column": "scan", "mask_column": "truth", "sequences": ("t1", "t2"), "classes": ("a", "b")}
+    columns = {"image_column": "scan", "mask_column": "truth", "modalities": ("t1", "t2"), "classes": ("a", "b")}
     row = load(name, size=(6, 5), test_fraction=0, **columns)["train"].with_format("numpy")[0]
     np.testing.assert_array_equal(row["image"], stored(image))
     np.testing.assert_array_equal(row["masks"], [mask])
@@ -94,11 +94,11 @@ def test_arrays_have_their_channels_first_or_last(tmp_path: Path, last: bool) ->
 
 
 def test_colour_becomes_grey_only_for_one_channel(tmp_path: Path) -> None:
-    images, masks = pictures(2, "RGB", top=1)
+    images, masks = random_images(2, "RGB", top=1)
     folder = write_folder(tmp_path / "set", images, masks)
     grey = load(folder, test_fraction=0)["train"].with_format("numpy")[0]["image"]
     np.testing.assert_array_equal(grey, stored(np.asarray(images[0].convert("L"))[None]))
-    colour = load(folder, test_fraction=0, sequences=("r", "g", "b"))["train"].with_format("numpy")[0]["image"]
+    colour = load(folder, test_fraction=0, modalities=("r", "g", "b"))["train"].with_format("numpy")[0]["image"]
     np.testing.assert_array_equal(colour, stored(np.moveaxis(np.asarray(images[0]), -1, 0)))
 
 
@@ -126,7 +126,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"good has no column seg; it has image, mask\. Set image_column and mask_c"):
         load(good, mask_column="seg")
     with pytest.raises(ValueError, match=r"Split train, row 0: an image of shape \(1, 4, 4\); expected 2 channels"):
-        load(good, sequences=("t1", "t2"))
+        load(good, modalities=("t1", "t2"))
     with pytest.raises(ValueError, match=r"test_fraction=1.0; expected at least 0"):
         load(good, test_fraction=1.0)
     labels = saved(tmp_path / "labels", image=[image], mask=[(mask + np.arange(4)).tolist()])

@@ -18,7 +18,7 @@ from meddiffusers.datasets.labelled_slices import (
 from meddiffusers.datasets.phantom_slices import phantom_slices
 
 PARTS = ("oedema", "enhancing", "necrosis")
-SETTINGS = {"seed": 5, "size": 48, "per_subject": 2, "sequences": ("t1", "flair")}
+SETTINGS = {"seed": 5, "size": 48, "per_subject": 2, "modalities": ("t1", "flair")}
 SHARES: dict[str | None, float] = {"tumour": 0.6, "cavity": 0.4}
 
 

@@ -14,7 +14,7 @@ SPACING = 4.0
 
 @pytest.mark.parametrize("num_proc", [None, 2])
 def test_rows_are_brains_with_their_covariates(num_proc: int | None) -> None:
-    rows = phantom_volumes(3, seed=5, spacing=SPACING, sequences=("t1", "t2"), num_proc=num_proc).with_format("numpy")
+    rows = phantom_volumes(3, seed=5, spacing=SPACING, modalities=("t1", "t2"), num_proc=num_proc).with_format("numpy")
     assert list(rows["subject"]) == ["5-0", "5-1", "5-2"]
     for row in rows:
         image, regions = row["image"], row["regions"]

@@ -39,12 +39,12 @@ FIRST = Section(
     key="one",
     title=ODD,
     text="Title",
-    pictures={f"caption {ODD}": PIL.Image.new("L", (3, 2)), "second": PIL.Image.new("RGB", (4, 4), "red")},
+    figures={f"caption {ODD}": PIL.Image.new("L", (3, 2)), "second": PIL.Image.new("RGB", (4, 4), "red")},
     table=[["asked", ODD], ["1", "2"]],
     metrics={"error_px": 0.25},
     seconds=1.26,
 )
-SECOND = Section(key="two", title="Two", text="Nothing to see", pictures={"second": PIL.Image.new("L", (5, 5))})
+SECOND = Section(key="two", title="Two", text="Nothing to see", figures={"second": PIL.Image.new("L", (5, 5))})
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_tags_are_balanced(page: Page) -> None:
     assert page.open == []
 
 
-def test_every_picture_is_there(page: Page, tmp_path: Path) -> None:
+def test_every_image_is_there(page: Page, tmp_path: Path) -> None:
     sizes = [PIL.Image.open(tmp_path / "new" / "demo" / str(image["src"])).size for image in page.images]
     assert sizes == [(3, 2), (4, 4), (5, 5)]
     assert [image["alt"] for image in page.images] == [f"caption {ODD}", "second", "second"]

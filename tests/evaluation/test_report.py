@@ -10,7 +10,7 @@ import pytest
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.results import Metric
 
-PICTURES = {
+IMAGES = {
     "Leakage, ±2σ": PIL.Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3)),
     "A": PIL.Image.new("RGB", (2, 2), "red"),
 }
@@ -18,7 +18,7 @@ PICTURES = {
 
 def report(seed: int = 0, **figures: float) -> Report:
     metrics = [Metric.single(name, value, "digits, held out", 1000) for name, value in figures.items()]
-    return Report(metrics, {"seed": seed, "hardware": "some"}, {"leakage": [[1.0, 0.5]]}, PICTURES)
+    return Report(metrics, {"seed": seed, "hardware": "some"}, {"leakage": [[1.0, 0.5]]}, IMAGES)
 
 
 def test_what_is_saved_is_read(tmp_path: Path) -> None:
@@ -26,15 +26,15 @@ def test_what_is_saved_is_read(tmp_path: Path) -> None:
     assert saved.save(tmp_path / "new") == tmp_path / "new" / "metrics.json"
     read = Report.read(tmp_path / "new")
     assert (read.metrics, read.run, read.details) == (saved.metrics, saved.run, saved.details)
-    assert list(read.pictures) == list(PICTURES)
-    for caption, picture in PICTURES.items():
-        np.testing.assert_array_equal(np.asarray(read.pictures[caption]), np.asarray(picture))
+    assert list(read.figures) == list(IMAGES)
+    for caption, image in IMAGES.items():
+        np.testing.assert_array_equal(np.asarray(read.figures[caption]), np.asarray(image))
 
 
 def test_a_report_may_be_saved_over_itself(tmp_path: Path) -> None:
     report(MIG=0.3).save(tmp_path)
     Report.read(tmp_path).save(tmp_path)
-    assert Report.read(tmp_path).pictures["A"].getpixel((0, 0)) == (255, 0, 0)
+    assert Report.read(tmp_path).figures["A"].getpixel((0, 0)) == (255, 0, 0)
 
 
 def test_the_json_comes_last(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_the_json_comes_last(tmp_path: Path) -> None:
             raise OSError("No space left on device")
 
     with pytest.raises(OSError, match="No space left"):
-        replace(report(MIG=0.3), pictures={"broken": Broken()}).save(tmp_path)
+        replace(report(MIG=0.3), figures={"broken": Broken()}).save(tmp_path)
     assert not (tmp_path / "metrics.json").exists()
 
 
@@ -56,7 +56,7 @@ def test_the_spread_is_that_over_the_runs() -> None:
     assert spread.run["seeds"] == [0, 1, 2]
     assert spread.details["per_run"] == {"MIG": [0.30, 0.25, 0.35], "SAP": [0.6, 0.6, 0.6]}
     assert spread.details["leakage"] == first.details["leakage"]
-    assert spread.pictures == first.pictures
+    assert spread.figures == first.figures
 
 
 def test_a_figure_that_some_runs_lack_counts_those_that_have_it() -> None:

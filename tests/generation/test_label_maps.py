@@ -10,11 +10,11 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from helpers.small_latent_diffusion import of_pictures
+from helpers.small_latent_diffusion import of_images
 
 from meddiffusers.generation.bulk import CARD, Order, generate
 from meddiffusers.generation.label_maps import LabelMaps, label_image, size_of
-from meddiffusers.generation.quality_filter import Gate
+from meddiffusers.generation.quality_filter import QualityFilter
 
 MAPS = np.zeros((3, 8, 8), np.uint8)
 MAPS[0, 1:4, 5:7], MAPS[1, 6, 2], MAPS[2, :2, :3], MAPS[2, 0, 0] = 1, 4, 4, 1
@@ -22,7 +22,7 @@ ORDER = Order("me/model", 5, seed=3, shard_size=2, batch_size=2, settings={"num_
 
 
 def quiet() -> Any:
-    pipeline = of_pictures(spacing=2.0)
+    pipeline = of_images(spacing=2.0)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -40,7 +40,7 @@ def saved(folder: Path, *volumes: np.ndarray, spacing: float = 2.0, turn: tuple[
 
 
 class TestReading:
-    def test_the_maps_of_pictures_come_back(self, tmp_path: Path) -> None:
+    def test_the_maps_of_images_come_back(self, tmp_path: Path) -> None:
         affine = quiet()(output_type="nifti", num_inference_steps=1).images[0].affine
         for number, each in enumerate(MAPS):
             label_image(each, affine).to_filename(tmp_path / f"{number}.nii.gz")
@@ -71,7 +71,7 @@ class TestReading:
 
 
 class TestGenerating:
-    def test_each_picture_is_that_of_the_map_beside_it(self, tmp_path: Path) -> None:
+    def test_each_image_is_that_of_the_map_beside_it(self, tmp_path: Path) -> None:
         generate(quiet(), ORDER, tmp_path, masks=LabelMaps(MAPS))
         data = datasets.load_dataset(str(tmp_path), split="train", cache_dir=str(tmp_path / "cache"))
         assert data["number"][:] == list(range(5))
@@ -97,12 +97,12 @@ class TestGenerating:
 
     def test_copies_are_found_whichever_way_the_axes_run(self, tmp_path: Path) -> None:
         known = quiet()(4, output_type="pt", num_inference_steps=1, generator=torch.Generator().manual_seed(1)).images
-        gate = Gate.of(known.numpy().swapaxes(2, 3), axis=1)
+        gate = QualityFilter.of(known.numpy().swapaxes(2, 3), axis=1)
         pipeline = quiet()
         pipeline.decode = lambda latents: known[: len(latents)].flip(-1)
         generate(pipeline, ORDER, tmp_path, gate=gate, masks=LabelMaps(MAPS))
         data = datasets.load_dataset(str(tmp_path), split="train", cache_dir=str(tmp_path / "cache"))
-        assert all("copy" in each for each in data["faults"])
+        assert all("copy" in each for each in data["issues"])
 
     def test_maps_of_another_model_are_refused_before_any_work(self, tmp_path: Path) -> None:
         assert size_of(quiet()) == (8, 8)
@@ -113,5 +113,5 @@ class TestGenerating:
             with pytest.raises(ValueError, match=said):
                 generate(quiet(), ORDER, tmp_path / "out", masks=LabelMaps(maps))
         with pytest.raises(ValueError, match="is told no label maps"):
-            generate(of_pictures(None), ORDER, tmp_path / "out", masks=LabelMaps(MAPS))
+            generate(of_images(None), ORDER, tmp_path / "out", masks=LabelMaps(MAPS))
         assert not (tmp_path / "out").exists()

@@ -1,7 +1,7 @@
 """Autoencoders of MedVAE's code: weights drawn by name and shape, and what the reference computes with them.
 
 `tests/convert/fixtures/compvis_autoencoder.safetensors` holds names and shapes of the weights of every network below
-(in the metadata, as JSON), and, of `NETWORKS`, moments and decoded pictures. With the reference's wheel unpacked
+(in the metadata, as JSON), and, of `NETWORKS`, moments and decoded images. With the reference's wheel unpacked
 (https://pypi.org/project/medvae), it is recorded anew by
 
     python tests/compvis_autoencoder_reference.py FOLDER
@@ -23,7 +23,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 FIXTURE = Path(__file__).parents[1] / "convert" / "fixtures" / "compvis_autoencoder.safetensors"
-SIZE = 16  # of the pictures, in pixels
+SIZE = 16  # of the images, in pixels
 
 DEFAULTS: dict[str, Any] = {  # of the reference's ddconfig
     "double_z": True,
@@ -46,7 +46,7 @@ INEXPRESSIBLE: dict[str, Any] = {"attn_resolutions": (8,)}
 
 
 def inputs(network: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pictures (2, C, 16, 16) and latents of their shape."""
+    """Images (2, C, 16, 16) and latents of their shape."""
     settings, random = DEFAULTS | network, np.random.RandomState(1)
     side = SIZE // 2 ** (len(settings["ch_mult"]) - 1)
     shapes = ((2, settings["in_channels"], SIZE, SIZE), (2, settings["z_channels"], side, side))
@@ -75,9 +75,9 @@ def record(reference: str) -> None:
         shapes[name] = {key: list(tensor.shape) for key, tensor in vae.state_dict().items()}
         if name in NETWORKS:
             vae.load_state_dict(draw(shapes[name]))
-            picture, latents = inputs(network)
+            image, latents = inputs(network)
             with torch.no_grad():
-                outputs[f"{name}/moments"] = vae.encode_moments(picture)[0].contiguous()
+                outputs[f"{name}/moments"] = vae.encode_moments(image)[0].contiguous()
                 outputs[f"{name}/decoded"] = vae.decode(latents).contiguous()
     save_file(outputs, FIXTURE, {name: json.dumps(entry) for name, entry in shapes.items()})
 

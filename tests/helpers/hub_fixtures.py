@@ -50,7 +50,7 @@ REPORT = Report(
         Metric.single("σ of slant's dimension", 1.0625, "digits, held out", 1000),
     ],
     run={"seed": 7, "seeds": [7, 8, 9], "hardware": "Some CPU, 2 cores", "training_minutes": 4.56},
-    pictures={"Reconstructions": PIL.Image.new("L", (4, 4)), "Leakage": PIL.Image.new("L", (4, 4), 255)},
+    figures={"Reconstructions": PIL.Image.new("L", (4, 4)), "Leakage": PIL.Image.new("L", (4, 4), 255)},
 )
 
 

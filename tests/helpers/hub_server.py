@@ -23,7 +23,7 @@ from helpers.hub_api import Hub, HubError, Reply, Request
 
 
 @dataclass(frozen=True)
-class Fault:
+class Issue:
     """What befalls a request whose path contains `fragment`: an error status, or a body cut after `keep` bytes."""
 
     fragment: str
@@ -47,7 +47,7 @@ class HubServer(Hub):
     def __init__(self, lfs: tuple[str, ...] = ()) -> None:
         super().__init__(lfs)
         self.requests: list[tuple[str, str]] = []
-        self._faults: list[Fault] = []
+        self._issues: list[Issue] = []
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), partial(_Handler, self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
@@ -77,21 +77,21 @@ class HubServer(Hub):
 
     def fail_next(self, path_fragment: str, status: int) -> None:
         """Answer the next request whose path contains `path_fragment` with `status`, once."""
-        self._faults.append(Fault(path_fragment, status=status))
+        self._issues.append(Issue(path_fragment, status=status))
 
     def cut_next(self, path_fragment: str, keep: int) -> None:
         """Break the connection after the first `keep` bytes of the next matching download, once."""
-        self._faults.append(Fault(path_fragment, keep=keep))
+        self._issues.append(Issue(path_fragment, keep=keep))
 
     def receive(self, request: Request) -> tuple[Reply, int | None]:
         """The reply, and how many bytes of its body to send (None: all). One request at a time changes the Hub."""
         with self._lock:
             self.requests.append((request.method, request.path))
-            fault = next((fault for fault in self._faults if fault.befalls(request)), Fault(""))
-            self._faults = [other for other in self._faults if other is not fault]
-            if fault.status:
-                return HubError(fault.status, "injected fault").reply, None
-            return self.answer(request), fault.keep
+            issue = next((issue for issue in self._issues if issue.befalls(request)), Issue(""))
+            self._issues = [other for other in self._issues if other is not issue]
+            if issue.status:
+                return HubError(issue.status, "injected issue").reply, None
+            return self.answer(request), issue.keep
 
 
 class _Handler(BaseHTTPRequestHandler):

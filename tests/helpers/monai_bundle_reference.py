@@ -61,12 +61,12 @@ def unet_settings(name: str) -> dict[str, Any]:
 
 
 def inputs(name: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """A picture (2, 1, …), latents (2, c, …) and covariates (2, K)."""
+    """A image (2, 1, …), latents (2, c, …) and covariates (2, K)."""
     settings, random = unet_settings(name), np.random.RandomState(2)
     dims, told = settings["spatial_dims"], settings["in_channels"] - settings["out_channels"]
     shapes = ((2, 1, *(2 * SIDE,) * dims), (2, settings["out_channels"], *(SIDE,) * dims), (2, told))
-    picture, latents, covariates = (torch.from_numpy(random.uniform(0, 1, shape)).float() for shape in shapes)
-    return picture, latents, covariates
+    image, latents, covariates = (torch.from_numpy(random.uniform(0, 1, shape)).float() for shape in shapes)
+    return image, latents, covariates
 
 
 def recorded() -> tuple[dict[str, dict[str, list[int]]], dict[str, torch.Tensor]]:
@@ -85,12 +85,12 @@ def record(reference: str) -> None:
     unet = importlib.import_module(f"{nets}diffusion_model_unet").DiffusionModelUNet
     shapes, outputs = {}, {}
     for name in UNETS:
-        picture, latents, covariates = inputs(name)
+        image, latents, covariates = inputs(name)
         vae, denoiser = autoencoder(**autoencoder_settings(name)).eval(), unet(**unet_settings(name)).eval()
         for key, network in ((f"autoencoder/{name}", vae), (f"unet/{name}", denoiser)):
             shapes[key] = {weight: list(tensor.shape) for weight, tensor in network.state_dict().items()}
             network.load_state_dict(draw(shapes[key]))
-        mean, deviation = vae.encode(picture)
+        mean, deviation = vae.encode(image)
         outputs |= {f"{name}/mean": mean, f"{name}/deviation": deviation, f"{name}/decoded": vae.decode(latents)}
         told = covariates.view(*covariates.shape, *(1,) * (latents.ndim - 2)).expand(-1, -1, *latents.shape[2:])
         context = covariates[:, None] if covariates.shape[1] else None

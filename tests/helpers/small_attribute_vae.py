@@ -23,6 +23,6 @@ def calibrated() -> AttributeVAEPipeline:
     return pipeline_of(attributes=["area", "slant", "length"], calibration={"area": AREA, "slant": SLANT})
 
 
-def pictures(*shape: int) -> torch.Tensor:
+def random_images(*shape: int) -> torch.Tensor:
     """Intensities in multiples of 1/255."""
     return torch.randint(0, 256, shape, generator=generator(7)) / 255

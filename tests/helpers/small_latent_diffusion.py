@@ -1,4 +1,4 @@
-"""Latent diffusion pipelines of a few thousand weights: volumes of covariates, pictures of classes and label maps."""
+"""Latent diffusion pipelines of a few thousand weights: volumes of covariates, images of classes and label maps."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def of_volumes(**config: Any) -> LatentDiffusionPipeline:
     return _pipeline(vae, unet, **config)
 
 
-def of_pictures(mask_labels: dict[str, str] | None = MASK_LABELS, **config: Any) -> LatentDiffusionPipeline:
-    """Pictures of 8² pixels in two sequences, latents of 4²."""
+def of_images(mask_labels: dict[str, str] | None = MASK_LABELS, **config: Any) -> LatentDiffusionPipeline:
+    """Images of 8² pixels in two modalities, latents of 4²."""
     with seeded():
         vae = AutoencoderKL(
             in_channels=2,
@@ -56,7 +56,7 @@ def of_pictures(mask_labels: dict[str, str] | None = MASK_LABELS, **config: Any)
             sample_size=[4, 4],
             id2label=["well", "ill"],
             mask_labels=mask_labels,
-            mask_factor=2,
+            mask_downsample=2,
             network=NETWORK,
         ).eval()
     return _pipeline(vae, unet, **config)

@@ -53,6 +53,6 @@ def pipeline_of(
     return pipeline
 
 
-def pictures(*shape: int) -> torch.Tensor:
+def random_images(*shape: int) -> torch.Tensor:
     """Intensities in multiples of 1/255."""
     return torch.randint(0, 256, shape or (2, 4, 8, 8), generator=generator(7)) / 255

@@ -23,7 +23,7 @@ WIDTH, POSITIONS = 16, 24
 
 
 def small_text_to_mr(quantities: bool = True, positions: int = POSITIONS, **config: Any) -> TextToMRPipeline:
-    """Pictures of 16², latents of 8²; equal weights at every call."""
+    """Images of 16², latents of 8²; equal weights at every call."""
     with seeded():
         vae = AutoencoderKL(
             in_channels=1,

@@ -109,8 +109,8 @@ class ToyTask:
 
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
         error = modules["net"](self.train_dataset.x) - self.train_dataset.y
-        picture = Image.fromarray(np.full((4, 6), min(step, 255), dtype=np.uint8))
-        return Validation({"error": float(error.square().mean())}, {"picture": picture})
+        image = Image.fromarray(np.full((4, 6), min(step, 255), dtype=np.uint8))
+        return Validation({"error": float(error.square().mean())}, {"image": image})
 
     def build_pipeline(self, modules: Mapping[str, nn.Module]) -> ToyPipeline:
         return ToyPipeline(modules["net"])
@@ -124,9 +124,9 @@ def run_toy(output_dir: Path, toy: dict[str, Any] | ToyTask | None = None, **set
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     GradientState._reset_state()
     torch.set_num_threads(1)
-    defaults = {"train_batch_size": 2, "learning_rate": 1e-2, "lr_warmup_steps": 0, "max_train_steps": 20}
+    deissues = {"train_batch_size": 2, "learning_rate": 1e-2, "lr_warmup_steps": 0, "max_train_steps": 20}
     task = toy if isinstance(toy, ToyTask) else ToyTask(**(toy or {}))
-    return train(task, TrainingConfig(output_dir=str(output_dir), **{**defaults, **settings}))
+    return train(task, TrainingConfig(output_dir=str(output_dir), **{**deissues, **settings}))
 
 
 def run_toys(runs: list[dict[str, Any]], environment: dict[str, str]) -> None:

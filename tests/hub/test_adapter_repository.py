@@ -1,4 +1,4 @@
-"""An adapter published by itself: weights, card and figures, which `load_lora_weights` takes from the Hub by name."""
+"""An adapter published by itself: weights, card and metrics, which `load_lora_weights` takes from the Hub by name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from meddiffusers.evaluation.text_to_mr.run import drawn
 from meddiffusers.hub import RepositoryError, publish
-from meddiffusers.hub.card import card_faults
+from meddiffusers.hub.card import card_issues
 from meddiffusers.hub.checks import ADAPTER
 from meddiffusers.hub.publish import write_adapter
 
@@ -42,7 +42,7 @@ def test_it_is_published_alone_and_loads_by_its_name(hub: HubServer, weights: Pa
         "README.md",
         "metrics.json",
         ADAPTER,
-        *(f"pictures/{number}.png" for number in range(len(REPORT.pictures))),
+        *(f"figures/{number}.png" for number in range(len(REPORT.figures))),
     }
     assert set(tree(folder)) == names
     publish(folder, "tester/mine")
@@ -55,7 +55,7 @@ def test_it_is_published_alone_and_loads_by_its_name(hub: HubServer, weights: Pa
 def test_its_card_names_the_base_and_loads_both(weights: Path, tmp_path: Path) -> None:
     folder = write_adapter(weights, REPORT, OF_A_BASE, tmp_path / "repository")
     card = (folder / "README.md").read_text(encoding="utf-8")
-    assert card_faults(card, folder) == []
+    assert card_issues(card, folder) == []
     assert "base_model: tester/base" in card and "- lora" in card
     called = card.partition("```python\n")[2].partition("```")[0]
     assert 'from_pretrained("tester/base")\npipe.load_lora_weights("tester/mine")\n' in called

@@ -14,7 +14,7 @@ import yaml
 from helpers.hub_fixtures import FACTS, REPORT
 from huggingface_hub import ModelCard
 
-from meddiffusers.hub.card import LICENCES, PIPELINE_TAGS, SECTIONS, Facts, card_faults, write_card
+from meddiffusers.hub.card import LICENCES, PIPELINE_TAGS, SECTIONS, Facts, card_issues, write_card
 
 GOOD = str(write_card(FACTS, REPORT))
 SHIPPED = [
@@ -42,9 +42,9 @@ def test_the_card_gives_both_calls() -> None:
     compile(code, "card", "exec")
 
 
-def test_a_good_card_has_no_fault(repositories: Path) -> None:
-    assert card_faults(GOOD) == []
-    assert card_faults(GOOD, repositories / "first") == []
+def test_a_good_card_has_no_issue(repositories: Path) -> None:
+    assert card_issues(GOOD) == []
+    assert card_issues(GOOD, repositories / "first") == []
     assert [title for title in SECTIONS if f"\n## {title}\n" not in GOOD] == []
 
 
@@ -59,7 +59,7 @@ def test_the_metrics_make_the_round_trip_through_the_model_index() -> None:
 
 
 def test_what_a_run_does_not_say_is_left_out() -> None:
-    one_seed = write_card(FACTS, replace(REPORT, run={"seed": 3, "hardware": "Some CPU"}, pictures={})).text
+    one_seed = write_card(FACTS, replace(REPORT, run={"seed": 3, "hardware": "Some CPU"}, figures={})).text
     assert "Measured on Some CPU, seed 3; all" in one_seed
     assert "Training took" not in one_seed
     extractor = replace(REPORT, run={**REPORT.run, "extractor": "some network"})
@@ -77,13 +77,13 @@ def test_a_report_must_say_how_its_figures_came_about(missing: str) -> None:
 def test_a_missing_section_is_found(title: str) -> None:
     text, count = section(title).subn("", GOOD)
     assert count == 1
-    assert f"Section '{title}' is missing." in card_faults(text)
+    assert f"Section '{title}' is missing." in card_issues(text)
 
 
 @pytest.mark.parametrize("title", SECTIONS)
 def test_an_empty_section_is_found(title: str) -> None:
     text = section(title).sub(f"## {title}\n\n", GOOD)
-    assert f"Section '{title}' is empty." in card_faults(text)
+    assert f"Section '{title}' is empty." in card_issues(text)
 
 
 def replaced(old: str, new: str) -> Callable[[str], str]:
@@ -148,13 +148,13 @@ HOLES = {
 
 @pytest.mark.parametrize("spoil,message", HOLES.values(), ids=HOLES)
 def test_a_hole_is_found(spoil: Callable[[str], str], message: str) -> None:
-    assert message in "\n".join(card_faults(spoil(GOOD)))
+    assert message in "\n".join(card_issues(spoil(GOOD)))
 
 
-def test_a_missing_picture_is_found(tmp_path: Path) -> None:
-    (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures" / "1.png").touch()
-    assert card_faults(GOOD, tmp_path) == ["Picture pictures/0.png is not in the repository."]
+def test_a_missing_image_is_found(tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "1.png").touch()
+    assert card_issues(GOOD, tmp_path) == ["Image figures/0.png is not in the repository."]
 
 
 def facts_file(folder: Path, facts: dict[str, object]) -> Path:
@@ -202,7 +202,7 @@ def test_the_facts_that_ship_make_a_good_card(file: Path) -> None:
     assert facts.licence in LICENCES
     assert facts.pipeline_tag in PIPELINE_TAGS
     text = str(write_card(facts, REPORT))
-    assert card_faults(text) == []
+    assert card_issues(text) == []
     for code in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
         compile(code, file.name, "exec")
 

@@ -1,4 +1,4 @@
-"""hub.load: what from_pretrained gives, or a message that names every fault before anything is opened."""
+"""hub.load: what from_pretrained gives, or a message that names every issue before anything is opened."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CONFIG, WEIGHTS = "vae/config.json", "vae/diffusion_pytorch_model.safetensors"
 
 
 def push(folder: Path, repo_id: str, private: bool = False) -> None:
-    """Push a folder as it is, faults and all."""
+    """Push a folder as it is, issues and all."""
     HfApi().create_repo(repo_id, private=private)
     HfApi().upload_folder(repo_id=repo_id, folder_path=folder)
 
@@ -146,7 +146,7 @@ def binary_weights(folder: Path) -> None:
     (folder / WEIGHTS).rename(folder / "vae/diffusion_pytorch_model.bin")
 
 
-FAULTS = {
+ISSUES = {
     "truncated weights": (
         lambda folder: os.truncate(folder / WEIGHTS, 900),
         rf"{WEIGHTS} is damaged or cut short \(900 ",
@@ -189,8 +189,8 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("place", ["folder", "hub"])
-@pytest.mark.parametrize("spoil,message", FAULTS.values(), ids=FAULTS)
-def test_a_fault_is_named_before_anything_is_opened(
+@pytest.mark.parametrize("spoil,message", ISSUES.values(), ids=ISSUES)
+def test_a_issue_is_named_before_anything_is_opened(
     hub: HubServer,
     repository: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -215,9 +215,9 @@ def test_a_component_behind_a_link_leads_out(repository: Path, tmp_path: Path) -
         load(repository)
 
 
-def test_all_faults_are_named_at_once(repository: Path) -> None:
+def test_all_issues_are_named_at_once(repository: Path) -> None:
     os.truncate(repository / WEIGHTS, 100)
     edited(CONFIG, lambda config: config.update(latentdim=4, zzz=5))(repository)
     with pytest.raises(RepositoryError) as caught:
         load(repository)
-    assert len(caught.value.faults) == 3
+    assert len(caught.value.issues) == 3

@@ -24,7 +24,7 @@ from meddiffusers.evaluation.report import Report
 from meddiffusers.hub import RepositoryError, load, publish, write_repository
 from meddiffusers.hub.card import write_card
 
-CARD = str(write_card(FACTS, replace(REPORT, pictures={})))
+CARD = str(write_card(FACTS, replace(REPORT, figures={})))
 WEIGHTS = "vae/diffusion_pytorch_model.safetensors"
 
 
@@ -64,7 +64,7 @@ def test_the_call_on_the_card_runs(hub: HubServer) -> None:
 def test_a_card_may_be_text_a_file_or_an_object(hub: HubServer, tmp_path: Path) -> None:
     file = tmp_path / "card.md"
     file.write_text(CARD, encoding="utf-8")
-    for card in (CARD, file, str(file), write_card(FACTS, replace(REPORT, pictures={}))):
+    for card in (CARD, file, str(file), write_card(FACTS, replace(REPORT, figures={}))):
         publish(tiny_pipeline(), "tester/tiny", card=card)
         assert published(hub)["README.md"] == CARD.encode()
 
@@ -110,8 +110,8 @@ def test_the_newest_revision_keeps_nothing_of_the_one_before(hub: HubServer, rep
     assert set(published(hub)) == {*published(hub, revision="old")} - {
         "vae/meddiffusers_attribute_vae_v0.py",
         "metrics.json",
-        "pictures/0.png",
-        "pictures/1.png",
+        "figures/0.png",
+        "figures/1.png",
     }
 
 
@@ -177,7 +177,7 @@ def adapter_keys_alone(folder: Path) -> None:
 
 
 def dicom(folder: Path) -> None:
-    (folder / "pictures" / "IM0001").write_bytes(bytes(128) + b"DICM" + bytes(8))
+    (folder / "figures" / "IM0001").write_bytes(bytes(128) + b"DICM" + bytes(8))
 
 
 def written(name: str, text: str) -> Callable[[Path], None]:
@@ -206,10 +206,10 @@ def cut(folder: Path) -> None:
 REFUSED = {
     "no card": (without("README.md"), r"There is no card \(README\.md\)"),
     "hole in the card": (appended("README.md", "\n[More Information Needed]\n"), "Card: It has a hole: '.More Info"),
-    "picture missing": (without("pictures/1.png"), r"Card: Picture pictures/1\.png is not in the repository"),
+    "image missing": (without("figures/1.png"), r"Card: Image figures/1\.png is not in the repository"),
     "adapter saved in the base": (adapter_saved_in_the_base, "holds adapter weights"),
     "adapter keys alone": (adapter_keys_alone, r"holds adapter weights \(encoder\.0\.lora_A\.default\.weight, …\)"),
-    "DICOM file": (dicom, "pictures/IM0001 is a DICOM file"),
+    "DICOM file": (dicom, "figures/IM0001 is a DICOM file"),
     "identifier in JSON": (
         written("vae/scan.json", '{\n"PatientName": "Doe^J"}'),
         "vae/scan.json, line 2, holds a DICOM",
@@ -236,13 +236,13 @@ def test_a_faulty_repository_is_refused_and_nothing_pushed(
     assert hub.requests == []
 
 
-def test_every_fault_is_named_once(hub: HubServer, repository: Path) -> None:
+def test_every_issue_is_named_once(hub: HubServer, repository: Path) -> None:
     for spoil in (cut, dicom, without("README.md")):
         spoil(repository)
     with pytest.raises(RepositoryError) as caught:
         publish(repository, "tester/tiny")
-    assert len(caught.value.faults) == 3
-    assert all(f"\n  - {fault}" in str(caught.value) for fault in caught.value.faults)
+    assert len(caught.value.issues) == 3
+    assert all(f"\n  - {issue}" in str(caught.value) for issue in caught.value.issues)
 
 
 def test_a_push_that_breaks_off_leaves_the_repository_as_it_was(hub: HubServer, repositories: Path) -> None:
@@ -256,7 +256,7 @@ def test_a_push_that_breaks_off_leaves_the_repository_as_it_was(hub: HubServer, 
 def test_write_repository_writes_all_of_it(tmp_path: Path) -> None:
     folder = write_repository(tiny_pipeline(seed=2), REPORT, FACTS, tmp_path / "new" / "repository")
     assert {name.partition("/")[0] for name in tree(folder)} == {
-        "README.md", "metrics.json", "model_index.json", "pictures", f"{PIPELINE}.py", "vae",
+        "README.md", "metrics.json", "model_index.json", "figures", f"{PIPELINE}.py", "vae",
     }  # fmt: skip
     assert Report.read(folder).metrics == REPORT.metrics
     assert decoded(load(folder)) == decoded(tiny_pipeline(seed=2))

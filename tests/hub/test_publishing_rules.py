@@ -109,7 +109,10 @@ def test_with_the_package_a_cached_repository_opens_offline(with_package: dict[s
 def test_with_the_package_a_stock_pipeline_keeps_its_scheduler(
     with_package: dict[str, Any], repositories: Path, place: str
 ) -> None:
-    assert with_package[place]["stock"] == {"images": denoised(stock_pipeline()), "scheduler": "damped_ddim_scheduler"}
+    assert with_package[place]["stock"] == {
+        "images": denoised(stock_pipeline()),
+        "scheduler": "helpers.damped_ddim_scheduler",
+    }
     saved = tree(with_package["work"] / f"{place} stock")
     assert without_origin(saved) == tree(repositories / "stock")
 

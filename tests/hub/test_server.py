@@ -256,7 +256,7 @@ def test_a_large_file_whose_content_was_never_sent_is_refused(lfs_hub: HubServer
     assert list(lfs_hub.repositories[REPO].files("main")) == [".gitattributes"]
 
 
-def test_an_injected_fault_strikes_once(hub: HubServer, folder: Path) -> None:
+def test_an_injected_issue_strikes_once(hub: HubServer, folder: Path) -> None:
     api = pushed(hub, folder)
     hub.fail_next(f"/api/models/{REPO}", 500)
     assert api.whoami()["name"] == "tester"

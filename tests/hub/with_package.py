@@ -32,7 +32,7 @@ from huggingface_hub import HfApi
 from meddiffusers.hub import publish
 from meddiffusers.registration import register
 
-register({"DampedDDIMScheduler": "damped_ddim_scheduler"})
+register({"DampedDDIMScheduler": "helpers.damped_ddim_scheduler"})
 
 
 def home(thing: Any) -> str:

@@ -99,5 +99,5 @@ with HUB:
 # Even with local_files_only=True diffusers asks the Hub for the commit of remote code; the folder in the cache serves.
 CACHED = Path(hf_hub_download("tester/second", "model_index.json", local_files_only=True)).parent
 EVIDENCE["offline"] = decoded(opened(CACHED))
-EVIDENCE["scheduler imported"] = "damped_ddim_scheduler" in sys.modules
+EVIDENCE["scheduler imported"] = "helpers.damped_ddim_scheduler" in sys.modules
 (WORK / "evidence.json").write_text(json.dumps(EVIDENCE), encoding="utf-8")

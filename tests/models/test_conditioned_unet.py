@@ -46,7 +46,7 @@ class TestConditionedUNet(ModelContract, PublishedContract):
 
 
 class TestConditionedUNetOfMasks(ModelContract, PublishedContract):
-    """Pictures of label maps, voxel by voxel, and classes."""
+    """Images of label maps, voxel by voxel, and classes."""
 
     model_class = ConditionedUNet
     config = {
@@ -55,8 +55,8 @@ class TestConditionedUNetOfMasks(ModelContract, PublishedContract):
         "sample_size": [4, 4],
         "id2label": ["well", "ill"],
         "mask_labels": {"1": "core", "4": "rim"},
-        "mask_factor": 2,
-        "mask_voxels": True,
+        "mask_downsample": 2,
+        "mask_space_to_depth": True,
         "network": NETWORK,
     }
 
@@ -93,7 +93,7 @@ def test_covariates_are_channels_and_a_token() -> None:
 
 @torch.no_grad()
 def test_waves_of_covariates_are_told_beside_them_where_they_are_known() -> None:
-    model, told = build(covariates=RANGES, covariate_waves=2), torch.tensor([[0.25, -1.0, 1.0]])
+    model, told = build(covariates=RANGES, num_fourier_features=2), torch.tensor([[0.25, -1.0, 1.0]])
     x, context, _ = seen(model, sample=torch.zeros(1, 2, 4, 4, 4), timestep=3, covariates=told)
     half = 0.5**0.5
     expected = torch.tensor([[0.25, -1, 1, half, 0, half, 1, 0, 0, 0, 0, -1, 1, 0, 0]])
@@ -103,7 +103,7 @@ def test_waves_of_covariates_are_told_beside_them_where_they_are_known() -> None
 
 @torch.no_grad()
 def test_what_is_left_out_is_unknown() -> None:
-    model = build(covariates=RANGES, id2label=["a", "b"], mask_labels={1: "x"}, mask_factor=2)
+    model = build(covariates=RANGES, id2label=["a", "b"], mask_labels={1: "x"}, mask_downsample=2)
     x, context, labels = seen(model, sample=torch.zeros(2, 2, 4, 4, 4), timestep=3)
     assert (x[:, 2:5] == -1).all() and (context == -1).all()
     assert (x[:, 5:] == 0).all() and labels.tolist() == [2, 2]
@@ -113,7 +113,7 @@ def test_what_is_left_out_is_unknown() -> None:
 @torch.no_grad()
 def test_channels_of_label_maps(voxels: bool) -> None:
     config: dict[str, Any] = {"spatial_dims": 2, "sample_size": [4, 4], "mask_labels": {2: "x", 7: "y"}}
-    model = build(**config, mask_factor=3, mask_voxels=voxels)
+    model = build(**config, mask_downsample=3, mask_space_to_depth=voxels)
     mask = torch.tensor([0, 2, 7])[torch.randint(3, (2, 12, 12))]
     x, _, _ = seen(model, sample=torch.zeros(2, 2, 4, 4), timestep=3, masks=mask)
     told = x[:, 2:]
@@ -130,7 +130,7 @@ def test_channels_of_label_maps(voxels: bool) -> None:
 
 @torch.no_grad()
 def test_a_map_of_nothing_known_is_no_map() -> None:
-    model = build(mask_labels={1: "x"}, mask_factor=2)
+    model = build(mask_labels={1: "x"}, mask_downsample=2)
     masks = torch.stack([torch.zeros(8, 8, 8), torch.full((8, 8, 8), -1.0)])
     x, _, _ = seen(model, sample=torch.zeros(2, 2, 4, 4, 4), timestep=3, masks=masks)
     assert (x[0, 2] == 1).all() and (x[1, 2:] == 0).all()

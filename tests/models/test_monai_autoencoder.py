@@ -37,7 +37,7 @@ class TestMonaiAutoencoderKL(ModelContract, PublishedContract):
         assert all(weight.grad is not None and weight.grad.any() for weight in model.parameters())
 
 
-class TestMonaiAutoencoderKLOfPictures(TestMonaiAutoencoderKL):
+class TestMonaiAutoencoderKLOfImages(TestMonaiAutoencoderKL):
     config = {**NETWORK, "spatial_dims": 2, "in_channels": 2, "out_channels": 2}
 
     def inputs(self, batch_size: int) -> dict[str, Tensor]:
@@ -119,7 +119,7 @@ def test_the_distribution_is_normal() -> None:
         {"with_decoder_nonlocal_attn": True, "with_encoder_nonlocal_attn": True},
         {"use_convtranspose": True},
     ],
-    ids=["volumes", "pictures", "three levels", "attention", "transposed"],
+    ids=["volumes", "images", "three levels", "attention", "transposed"],
 )
 @torch.no_grad()
 def test_slabs_decode_to_what_the_whole_does(config: dict[str, Any], limit: int) -> None:

@@ -32,7 +32,7 @@ class TestMonaiUNet(ModelContract, PublishedContract):
         return {"sample": torch.randn(batch_size, 3, 4, 6, 4), "timestep": times, "encoder_hidden_states": tokens}
 
 
-class TestMonaiUNetOfPictures(ModelContract, PublishedContract):
+class TestMonaiUNetOfImages(ModelContract, PublishedContract):
     model_class = MonaiUNet
     config = {**NETWORK, "spatial_dims": 2, "num_class_embeds": 3}
 
@@ -41,7 +41,7 @@ class TestMonaiUNetOfPictures(ModelContract, PublishedContract):
         return {"sample": torch.randn(batch_size, 3, 8, 8), "timestep": times, "class_labels": labels}
 
 
-@pytest.mark.parametrize("kind", [TestMonaiUNet, TestMonaiUNetOfPictures])
+@pytest.mark.parametrize("kind", [TestMonaiUNet, TestMonaiUNetOfImages])
 @torch.no_grad()
 def test_it_is_monais_network(kind: Any) -> None:
     contract = kind()
@@ -54,7 +54,7 @@ def test_it_is_monais_network(kind: Any) -> None:
 
 @torch.no_grad()
 def test_one_time_for_all_is_that_time_for_each() -> None:
-    contract = TestMonaiUNetOfPictures()
+    contract = TestMonaiUNetOfImages()
     model, batch = contract.build(), contract.batch()
     expected = model(**{**batch, "timestep": torch.full((3,), 7)}).sample
     for time in (7, 7.0, torch.tensor(7), torch.tensor([7])):

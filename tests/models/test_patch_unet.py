@@ -10,7 +10,7 @@ from diffusers import UNet2DModel
 from peft import LoraConfig
 from torch import Tensor
 
-from meddiffusers import DenoisingUNet
+from meddiffusers import PatchUNet2DModel
 
 NETWORK: dict[str, Any] = {
     "block_out_channels": [4, 8],
@@ -22,8 +22,8 @@ NETWORK: dict[str, Any] = {
 }
 
 
-class TestDenoisingUNet(ModelContract, PublishedContract):
-    model_class = DenoisingUNet
+class TestPatchUNet2DModel(ModelContract, PublishedContract):
+    model_class = PatchUNet2DModel
     config = {"in_channels": 2, "patch_size": 2, "sample_size": 8, "network": NETWORK}
 
     def inputs(self, batch_size: int) -> dict[str, Tensor]:
@@ -31,7 +31,7 @@ class TestDenoisingUNet(ModelContract, PublishedContract):
 
 
 class TestWithLabels(ModelContract, PublishedContract):
-    model_class = DenoisingUNet
+    model_class = PatchUNet2DModel
     config = {"in_channels": 1, "out_channels": 2, "sample_size": 8, "network": NETWORK, "id2label": ["well", "ill"]}
 
     def inputs(self, batch_size: int) -> dict[str, Tensor]:
@@ -39,9 +39,9 @@ class TestWithLabels(ModelContract, PublishedContract):
         return {"sample": noisy, "timestep": torch.arange(batch_size), "class_labels": labels}
 
 
-def build(**config: Any) -> DenoisingUNet:
+def build(**config: Any) -> PatchUNet2DModel:
     torch.manual_seed(0)
-    return DenoisingUNet(**{"in_channels": 2, "sample_size": 8, "network": NETWORK, **config}).eval()
+    return PatchUNet2DModel(**{"in_channels": 2, "sample_size": 8, "network": NETWORK, **config}).eval()
 
 
 X, TIMES = torch.randn(3, 2, 8, 8), torch.tensor([0, 500, 999])
@@ -76,7 +76,7 @@ def test_labels_that_are_not_given_are_unknown() -> None:
 
 def test_adapters_fit_on_a_plain_unet() -> None:
     unet = UNet2DModel(**NETWORK, in_channels=2, out_channels=4, sample_size=8).eval()
-    model = DenoisingUNet.from_unet(unet)
+    model = PatchUNet2DModel.from_unet(unet)
     assert not model.training
     assert torch.equal(model(X, TIMES).sample, unet(X, TIMES).sample)
     model.add_adapter(LoraConfig(r=2, target_modules=["to_q", "conv1"]))

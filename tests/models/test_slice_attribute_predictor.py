@@ -8,7 +8,7 @@ from contracts.model_contract import ModelContract
 from contracts.published_contract import PublishedContract
 from torch import Tensor
 
-from meddiffusers import PictureReader
+from meddiffusers import SliceAttributePredictor
 from meddiffusers.models.slice_attribute_predictor import NUMBERS
 
 NETWORK = {
@@ -20,8 +20,8 @@ NETWORK = {
 }
 
 
-class TestPictureReader(ModelContract, PublishedContract):
-    model_class = PictureReader
+class TestSliceAttributePredictor(ModelContract, PublishedContract):
+    model_class = SliceAttributePredictor
     config: dict[str, Any] = {
         "label_ids": [0, 10, 49],
         "modalities": ["t1", "t2"],
@@ -33,9 +33,9 @@ class TestPictureReader(ModelContract, PublishedContract):
         return {"sample": torch.rand(batch_size, 1, 8, 8)}
 
 
-def test_labels_are_of_pixels_and_the_rest_of_the_picture() -> None:
+def test_labels_are_of_pixels_and_the_rest_of_the_image() -> None:
     torch.manual_seed(0)
-    reader = PictureReader([0, 2, 41, 10], ["t1", "t2", "flair"], 16, network=NETWORK).eval()
+    reader = SliceAttributePredictor([0, 2, 41, 10], ["t1", "t2", "flair"], 16, network=NETWORK).eval()
     with torch.no_grad():
         found = reader(torch.rand(2, 1, 16, 24))
     assert found.logits.shape == (2, 4, 16, 24) and found.modality_logits.shape == (2, 3)
@@ -45,4 +45,4 @@ def test_labels_are_of_pixels_and_the_rest_of_the_picture() -> None:
 @pytest.mark.parametrize("ids", [[2, 41], [0], []])
 def test_labels_begin_with_the_background(ids: list[int]) -> None:
     with pytest.raises(ValueError, match="expected 0 and more ids"):
-        PictureReader(ids, ["t1"], 8, network=NETWORK)
+        SliceAttributePredictor(ids, ["t1"], 8, network=NETWORK)

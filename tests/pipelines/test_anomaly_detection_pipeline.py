@@ -1,6 +1,6 @@
-"""Counterfactuals: the contracts, and pictures for which everything is known.
+"""Counterfactuals: the contracts, and images for which everything is known.
 
-Known pictures are a mixture of two Gaussians: N(m_y, s²) in each pixel, with one mean m_y where they are healthy and
+Known images are a mixture of two Gaussians: N(m_y, s²) in each pixel, with one mean m_y where they are healthy and
 another where they are diseased. The networks are exact: E[x_0 | x_t], E[x_0 | x_t, y] and log p(y | x_t).
 """
 
@@ -18,10 +18,10 @@ from contracts.published_contract import PublishedContract
 from diffusers import DDIMScheduler, UNet2DModel
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
-from helpers.small_segmentation import NETWORK, pictures
+from helpers.small_segmentation import NETWORK, random_images
 from torch import Tensor
 
-from meddiffusers import AnomalyDetectionPipeline, DenoisingUNet, NoisyClassifier, ReversibleDDIMScheduler
+from meddiffusers import AnomalyDetectionPipeline, NoisyClassifier, PatchUNet2DModel, ReversibleDDIMScheduler
 from meddiffusers.pipelines.anomaly_detection_pipeline import TIMES
 from meddiffusers.pipelines.meddiffusers_anomaly_maps_v1 import otsu, slice_scores, smoothed
 
@@ -30,7 +30,9 @@ LABELS = ["healthy", "diseased"]
 
 def small(labels: bool = True, classifier: bool = True, **config: Any) -> AnomalyDetectionPipeline:
     with seeded():
-        unet = DenoisingUNet(in_channels=4, sample_size=8, network=NETWORK, id2label=LABELS if labels else None).eval()
+        unet = PatchUNet2DModel(
+            in_channels=4, sample_size=8, network=NETWORK, id2label=LABELS if labels else None
+        ).eval()
         judge = NoisyClassifier(4, LABELS, sample_size=8, block_out_channels=(4, 8), norm_num_groups=2).eval()
     pipeline = AnomalyDetectionPipeline(unet, ReversibleDDIMScheduler(), judge if classifier else None, **config)
     pipeline.set_progress_bar_config(disable=True)
@@ -46,7 +48,7 @@ class TestAnomalyDetectionPipeline(PipelineContract, DenoisingContract, Publishe
         return pipeline
 
     def arguments(self, batch_size: int) -> dict[str, Any]:
-        image = pictures(1, 4, 8, 8).expand(batch_size, -1, -1, -1)
+        image = random_images(1, 4, 8, 8).expand(batch_size, -1, -1, -1)
         return {
             "image": image,
             "num_inference_steps": 2,
@@ -126,7 +128,7 @@ def log_odds(sample: Tensor, timestep: Any) -> Tensor:
 
 def known(classifier: bool = True) -> AnomalyDetectionPipeline:
     judge = KnownClassifier() if classifier else None
-    pipeline = AnomalyDetectionPipeline(KnownUNet(), ReversibleDDIMScheduler(), judge, sequences=["grey"])
+    pipeline = AnomalyDetectionPipeline(KnownUNet(), ReversibleDDIMScheduler(), judge, modalities=["grey"])
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -139,7 +141,7 @@ ONE = 256**2 / 16**2  # the scale at which the classifier's gradient counts once
 CALL: dict[str, Any] = {"num_inference_steps": 100, "inversion_rounds": 3, "output_type": "pt", "map_from": "change"}
 
 
-class TestKnownPictures:
+class TestKnownImages:
     def test_by_bayes_both_ways_of_guidance_are_one(self) -> None:
         one = known()(drawn(1), method="classifier", guidance_scale=ONE, **CALL)
         other = known()(drawn(1), method="classifier_free", guidance_scale=1, **CALL)
@@ -147,9 +149,9 @@ class TestKnownPictures:
 
     @pytest.mark.parametrize("scale", [ONE, 2 * ONE])
     def test_of_the_diseased_the_lesion_is_taken_away_and_nothing_else(self, scale: float) -> None:
-        picture = drawn(1)
-        output = known()(picture, method="classifier", guidance_scale=scale, **CALL)
-        expected = picture - (MEANS[1] - MEANS[0]) / 2
+        image = drawn(1)
+        output = known()(image, method="classifier", guidance_scale=scale, **CALL)
+        expected = image - (MEANS[1] - MEANS[0]) / 2
         torch.testing.assert_close(output.counterfactual, expected, rtol=0, atol=0.02)
         np.testing.assert_array_equal(output.mask, np.broadcast_to(LESION, (4, 16, 16)))
         assert 0 < output.threshold < 0.2
@@ -160,7 +162,7 @@ class TestKnownPictures:
         torch.testing.assert_close(output.counterfactual[:4], both[:4], rtol=0, atol=5e-3)
         assert output.score[:4].max() < 0.02 < 0.15 < output.score[4:].min()
 
-    def test_without_guidance_so_does_every_picture(self) -> None:
+    def test_without_guidance_so_does_every_image(self) -> None:
         both = torch.cat([drawn(0), drawn(1)])
         output = known()(both, method="none", **CALL)
         torch.testing.assert_close(output.counterfactual, both, rtol=0, atol=2e-3)
@@ -187,8 +189,8 @@ class TestKnownPictures:
         torch.testing.assert_close(output.anomaly_map, expected.expand(4, -1, -1), rtol=0, atol=1e-4)
         np.testing.assert_array_equal(output.mask[0], LESION)
 
-    def test_the_scale_means_the_same_for_pictures_of_every_size(self) -> None:
-        """Of a fourfold picture the gradient in each pixel is a quarter where as much is known from it."""
+    def test_the_scale_means_the_same_for_images_of_every_size(self) -> None:
+        """Of a fourfold image the gradient in each pixel is a quarter where as much is known from it."""
         pipeline = known()
         x = 2 * drawn(1) - 1
         pipeline.scheduler.set_timesteps(10)
@@ -202,8 +204,8 @@ class TestKnownPictures:
         assert small_.mean().item() == pytest.approx(-sigma * 7.0 / 256**2, rel=1e-2)
 
 
-def test_a_missing_sequence_does_not_count() -> None:
-    pipeline, image = small(), pictures(2, 4, 8, 8)
+def test_a_missing_modality_does_not_count() -> None:
+    pipeline, image = small(), random_images(2, 4, 8, 8)
     given = {"t1": image[:, 0], "flair": image[:, 3]}
     output = pipeline(given, num_inference_steps=2, output_type="pt", map_from="change")
     changed = (torch.stack([image[:, 0], image[:, 3]], dim=1) - output.counterfactual[:, [0, 3]]).abs()
@@ -214,7 +216,7 @@ def test_a_missing_sequence_does_not_count() -> None:
 
 
 def test_the_result_does_not_depend_on_the_batch_size() -> None:
-    call = {"image": pictures(3, 4, 8, 8), "num_inference_steps": 2, "method": "classifier", "guidance_scale": 1e4}
+    call = {"image": random_images(3, 4, 8, 8), "num_inference_steps": 2, "method": "classifier", "guidance_scale": 1e4}
     for map_from in ("change", "contrast"):
         given = [{"batch_size": size, "generator": [generator(seed) for seed in range(3)]} for size in (1, 3)]
         one, other = (small()(**call, map_from=map_from, **each).anomaly_map for each in given)
@@ -222,7 +224,7 @@ def test_the_result_does_not_depend_on_the_batch_size() -> None:
 
 
 def test_without_a_generator_a_contrast_is_always_the_same() -> None:
-    call = {"image": pictures(2, 4, 8, 8), "num_inference_steps": 1, "output_type": "pt"}
+    call = {"image": random_images(2, 4, 8, 8), "num_inference_steps": 1, "output_type": "pt"}
     one, again, other = (small()(**call, generator=each).anomaly_map for each in (None, None, generator(1)))
     assert torch.equal(one, again) and not torch.allclose(one, other)
     torch.testing.assert_close(small()(**call, batch_size=1).anomaly_map, one)
@@ -232,11 +234,11 @@ def test_without_a_generator_a_contrast_is_always_the_same() -> None:
 
 def test_a_contrast_takes_two_labels() -> None:
     with seeded():
-        unet = DenoisingUNet(in_channels=4, sample_size=8, network=NETWORK, id2label=["healthy"]).eval()
+        unet = PatchUNet2DModel(in_channels=4, sample_size=8, network=NETWORK, id2label=["healthy"]).eval()
     pipeline = AnomalyDetectionPipeline(unet, ReversibleDDIMScheduler())
     assert pipeline._map() == "change"
     with pytest.raises(ValueError, match="expected one of two or more labels that the unet knows, which are: healthy"):
-        pipeline(pictures(), map_from="contrast")
+        pipeline(random_images(), map_from="contrast")
 
 
 def test_smoothing_is_a_gaussian() -> None:
@@ -258,7 +260,7 @@ def test_a_plain_unet_serves() -> None:
     with seeded():
         unet = UNet2DModel(sample_size=8, in_channels=4, out_channels=8, **NETWORK).eval()  # with a variance, unused
     pipeline = AnomalyDetectionPipeline(unet, ReversibleDDIMScheduler())
-    output = pipeline(pictures(1, 4, 8, 8), num_inference_steps=2)
+    output = pipeline(random_images(1, 4, 8, 8), num_inference_steps=2)
     assert output.anomaly_map.shape == (1, 8, 8) and np.isfinite(output.anomaly_map).all()
 
 
@@ -276,25 +278,25 @@ def test_a_plain_unet_serves() -> None:
         ({"smoothing": -1.0}, "num_noises=4 and smoothing=-1.0"),
         ({"strength": 0.0}, "strength=0.0; expected more than 0 and at most 1"),
         ({"num_inference_steps": 501}, "num_inference_steps=501; expected 1 to 500"),
-        ({"encoding": "noise", "generator": [generator(0)]}, "Got 1 generators for 2 pictures. Give one for each"),
+        ({"encoding": "noise", "generator": [generator(0)]}, "Got 1 generators for 2 images. Give one for each"),
         ({"image": torch.full((1, 4, 8, 8), torch.nan)}, "NaN"),
         ({"image": "no/such/folder"}, "does not know how large its pixels are"),
     ],
 )
 def test_bad_calls_are_refused(call: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        small()(**{"image": pictures(), **call})
+        small()(**{"image": random_images(), **call})
 
 
 def test_a_method_that_the_components_do_not_allow_is_refused() -> None:
     with pytest.raises(ValueError, match="method='classifier' but this pipeline has no classifier"):
-        small(classifier=False)(pictures(), method="classifier")
+        small(classifier=False)(random_images(), method="classifier")
     with pytest.raises(ValueError, match=r"target='healthy'; expected one of \(none: it knows no labels\)"):
-        small(labels=False)(pictures(), method="classifier_free")
+        small(labels=False)(random_images(), method="classifier_free")
     with pytest.raises(
         ValueError, match=r"map_from='contrast' and target='healthy'; .* are: \(none\). Take such a target"
     ):
-        small(labels=False)(pictures(), map_from="contrast")
+        small(labels=False)(random_images(), map_from="contrast")
 
 
 def test_parts_that_do_not_fit_are_refused() -> None:
@@ -303,8 +305,8 @@ def test_parts_that_do_not_fit_are_refused() -> None:
         TypeError, match="scheduler is a DDIMScheduler, whose steps have no inverses; expected Reversib"
     ):
         AnomalyDetectionPipeline(**{**parts, "scheduler": DDIMScheduler()})
-    with pytest.raises(ValueError, match=r"The unet has 4 channels; got 1 sequences \(flair\)"):
-        AnomalyDetectionPipeline(**parts, sequences=["flair"])
+    with pytest.raises(ValueError, match=r"The unet has 4 channels; got 1 modalities \(flair\)"):
+        AnomalyDetectionPipeline(**parts, modalities=["flair"])
 
 
 class TestOtsu:
@@ -342,7 +344,7 @@ def test_a_network_that_must_be_told_a_label_is_told_the_target(monkeypatch: pyt
     monkeypatch.setattr(unet, "forward", listening)
     for method, target in (("none", "healthy"), ("classifier", "diseased")):
         told.clear()
-        pipeline(pictures(1, 4, 8, 8), method=method, target=target, num_inference_steps=2)
+        pipeline(random_images(1, 4, 8, 8), method=method, target=target, num_inference_steps=2)
         assert told == [LABELS.index(target)] * 4  # to the noise and back
 
 

@@ -9,10 +9,10 @@ import torch
 from contracts.lora_contract import LoraContract
 from contracts.pipeline_contract import generator, seeded
 from diffusers import UNet2DModel
-from helpers.small_segmentation import NETWORK, pictures
+from helpers.small_segmentation import NETWORK, random_images
 from torch import Tensor
 
-from meddiffusers import AnomalyDetectionPipeline, DenoisingUNet, ReversibleDDIMScheduler
+from meddiffusers import AnomalyDetectionPipeline, PatchUNet2DModel, ReversibleDDIMScheduler
 
 NOISE = torch.randn(4, 4, 8, 8, generator=generator(5))
 
@@ -22,7 +22,7 @@ class TestAnomalyLora(LoraContract):
 
     def build(self) -> Any:
         with seeded():
-            unet = DenoisingUNet(in_channels=4, sample_size=8, network=NETWORK).eval()
+            unet = PatchUNet2DModel(in_channels=4, sample_size=8, network=NETWORK).eval()
         return AnomalyDetectionPipeline(unet, ReversibleDDIMScheduler())
 
     def build_plain(self) -> Any:
@@ -33,7 +33,7 @@ class TestAnomalyLora(LoraContract):
     def drawn(self, pipeline: Any) -> np.ndarray:
         pipeline.set_progress_bar_config(disable=True)
         settings = {"method": "none", "encoding": "noise", "num_inference_steps": 2, "strength": 0.9}
-        return pipeline(pictures(), generator=generator(0), **settings).counterfactual
+        return pipeline(random_images(), generator=generator(0), **settings).counterfactual
 
     @torch.no_grad()
     def predicted(self, pipeline: Any) -> Tensor:

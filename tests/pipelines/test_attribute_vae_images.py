@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 import torch
 from contracts.pipeline_contract import generator
-from helpers.small_attribute_vae import pictures, pipeline_of
+from helpers.small_attribute_vae import pipeline_of, random_images
 
 from meddiffusers import AttributeVAEPipeline
 
@@ -39,7 +39,7 @@ class TestImages:
 
     @pytest.mark.parametrize("kind", ONE)
     def test_one_grey_image(self, kind: str) -> None:
-        image = pictures(1, 8, 12)
+        image = random_images(1, 8, 12)
         pixels = pipeline_of().preprocess(self.ONE[kind](image))
         assert pixels.dtype == torch.float32
         torch.testing.assert_close(pixels, image[None], rtol=0, atol=1e-6)
@@ -58,18 +58,18 @@ class TestImages:
 
     @pytest.mark.parametrize("kind", MANY)
     def test_many_colour_images(self, kind: str) -> None:
-        images = pictures(3, 3, 8, 12)
+        images = random_images(3, 3, 8, 12)
         pipeline = pipeline_of(in_channels=3)
         given = self.MANY[kind](images)
         torch.testing.assert_close(pipeline.preprocess(given), images, rtol=0, atol=1e-6)
         torch.testing.assert_close(pipeline.encode(given), pipeline.encode(images), rtol=1e-4, atol=1e-5)
 
     def test_masks_are_black_and_white(self) -> None:
-        mask = pictures(8, 12) > 0.5
+        mask = random_images(8, 12) > 0.5
         for given in (mask.numpy(), mask[None], PIL.Image.fromarray(mask.numpy())):
             assert torch.equal(pipeline_of().preprocess(given), mask[None, None].float())
 
-    def test_a_palette_picture_is_its_colours(self) -> None:
+    def test_a_palette_image_is_its_colours(self) -> None:
         indices = PIL.Image.fromarray(np.tile(np.array([0, 1], np.uint8), (8, 6)))
         indices.putpalette([0, 0, 0, 255, 51, 0])
         pixels = pipeline_of(in_channels=3).preprocess(indices)
@@ -81,7 +81,7 @@ class TestImages:
         torch.testing.assert_close(pixels[0, 0, 0, :3], torch.tensor([-1, -0.2, 3]))
 
     def test_many_channels(self) -> None:
-        pipeline, images = pipeline_of(in_channels=6), pictures(2, 6, 8, 12)
+        pipeline, images = pipeline_of(in_channels=6), random_images(2, 6, 8, 12)
         assert torch.equal(pipeline.preprocess(images[0].permute(1, 2, 0).numpy()), images[:1])
 
     def test_rounding_just_beyond_the_range_is_clipped(self) -> None:
@@ -149,7 +149,7 @@ class TestLabelMaps:
         pt, array, pil = (pipeline.decode(latents, output_type=kind).images for kind in ("pt", "np", "pil"))
         assert torch.equal(pt, labels)
         np.testing.assert_array_equal(array, labels.numpy())
-        assert {picture.mode for picture in pil} == {"P"}
+        assert {image.mode for image in pil} == {"P"}
         np.testing.assert_array_equal(np.stack(pil), array)
         for images in (pt, array, pil):
             assert torch.equal(pipeline.preprocess(images).argmax(dim=1), labels)

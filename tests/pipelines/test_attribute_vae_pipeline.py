@@ -10,7 +10,7 @@ from accelerate.hooks import CpuOffload
 from contracts.pipeline_contract import PipelineContract, generator
 from contracts.published_contract import PublishedContract
 from diffusers import AutoencoderTiny
-from helpers.small_attribute_vae import calibrated, pictures, pipeline_of
+from helpers.small_attribute_vae import calibrated, pipeline_of, random_images
 
 from meddiffusers import AttributeVAEPipeline
 
@@ -36,7 +36,7 @@ class TestCall:
         np.testing.assert_array_equal(output.images, pipeline.decode(latents, output_type="np").images)
         assert torch.equal(output.latents, latents)
 
-    def test_gaussian_pictures_show_the_value_range(self) -> None:
+    def test_gaussian_images_show_the_value_range(self) -> None:
         pipeline = pipeline_of(likelihood="gaussian", value_range=(-1, 3))
         images = pipeline.sample(2, generator(0), output_type="np").images
         shown = np.stack(pipeline.sample(2, generator(0)).images)
@@ -61,14 +61,14 @@ class TestDecode:
         with pytest.raises(ValueError, match=r"output_type='latent' is unknown\. Expected one of pil, np, pt"):
             calibrated().decode(torch.zeros(1, 4), output_type="latent")
 
-    def test_pictures_have_one_or_three_channels(self) -> None:
+    def test_images_have_one_or_three_channels(self) -> None:
         pipeline = pipeline_of(in_channels=2)
         with pytest.raises(ValueError, match=r"PIL has no images of 2 channels\. Ask for output_type='np' or 'pt'"):
             pipeline.sample()
         assert pipeline.sample(output_type="np").images.shape == (1, 8, 12, 2)
 
     def test_reconstruction_decodes_the_posterior_mean(self) -> None:
-        pipeline, images = calibrated(), pictures(2, 1, 8, 12)
+        pipeline, images = calibrated(), random_images(2, 1, 8, 12)
         expected = pipeline.vae(images).sample.sigmoid()
         torch.testing.assert_close(pipeline.reconstruct(images, output_type="pt").images, expected, rtol=0, atol=0)
 
@@ -80,7 +80,7 @@ class TestDecode:
 
         monkeypatch.setattr(CpuOffload, "pre_forward", pre_forward)
         pipeline.enable_model_cpu_offload(device="cpu")
-        pipeline.reconstruct(pictures(1, 1, 8, 12))
+        pipeline.reconstruct(random_images(1, 1, 8, 12))
         assert fetched == [pipeline.vae, pipeline.vae]
 
 
@@ -92,7 +92,7 @@ def with_latents(*latents: list[float]) -> AttributeVAEPipeline:
 
 
 class TestInterpolate:
-    A, B = pictures(2, 1, 8, 12).split(1)
+    A, B = random_images(2, 1, 8, 12).split(1)
 
     @pytest.mark.parametrize("method", ["linear", "spherical"])
     def test_the_ends_are_the_reconstructions(self, method: str) -> None:
@@ -143,7 +143,7 @@ class TestInterpolate:
 
 
 class TestAttributes:
-    IMAGES = pictures(3, 1, 8, 12)
+    IMAGES = random_images(3, 1, 8, 12)
 
     def test_names_follow_the_dimensions(self) -> None:
         assert calibrated().attributes == ("area", "slant", "length")

@@ -21,7 +21,7 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 from helpers.small_attribute_vae import calibrated
-from helpers.small_segmentation import LABELS, SCHEDULE, joint_unet, pictures, pipeline_of, small_unet
+from helpers.small_segmentation import LABELS, SCHEDULE, joint_unet, pipeline_of, random_images, small_unet
 from torch import Tensor
 
 from meddiffusers import ConditionalSegmentationPipeline, SegmentationUNet
@@ -41,7 +41,7 @@ class Small(PipelineContract, DenoisingContract):
         return pipeline
 
     def arguments(self, batch_size: int) -> dict[str, Any]:
-        image = pictures(1, 4, 8, 8).repeat(batch_size, 1, 1, 1)
+        image = random_images(1, 4, 8, 8).repeat(batch_size, 1, 1, 1)
         return {"image": image, "num_inference_steps": 2, "ensemble_size": 2}
 
     def images(self, pipeline: Any, batch_size: int = 2, **kwargs: Any) -> Any:
@@ -54,7 +54,7 @@ class Small(PipelineContract, DenoisingContract):
 
     def test_output_types_agree(self) -> None:
         pipeline = self.build()
-        outputs = [pipeline(pictures(), generator=generator(0), output_type=kind) for kind in ("np", "pt", "pil")]
+        outputs = [pipeline(random_images(), generator=generator(0), output_type=kind) for kind in ("np", "pt", "pil")]
         for output in outputs:
             np.testing.assert_array_equal(np.stack([np.asarray(mask) for mask in output.mask]), outputs[0].mask)
             samples = [np.stack([np.asarray(member) for member in image]) for image in output.samples]
@@ -81,7 +81,7 @@ def maps(output: Any) -> list[Any]:
 
 def call(pipeline: ConditionalSegmentationPipeline, image: Any = None, **kwargs: Any) -> Any:
     settings = {"num_inference_steps": 2, "ensemble_size": 2, "generator": generator(0), **kwargs}
-    return pipeline(pictures() if image is None else image, **settings)
+    return pipeline(random_images() if image is None else image, **settings)
 
 
 class TestImages:
@@ -96,9 +96,9 @@ class TestImages:
         "array": lambda x: x.movedim(1, -1).numpy(),
         "big-endian array": lambda x: x.movedim(1, -1).numpy().astype(">f4"),
         "uint16 array": lambda x: (65535 * x.movedim(1, -1)).round().numpy().astype(np.uint16),
-        "{sequence: tensor}": lambda x: dict(zip(TestImages.NAMES, x.unbind(1), strict=True)),
+        "{modality: tensor}": lambda x: dict(zip(TestImages.NAMES, x.unbind(1), strict=True)),
         "in another order": lambda x: {name: x[:, TestImages.NAMES.index(name)] for name in sorted(TestImages.NAMES)},
-        "{sequence: array}": lambda x: {name: x[:, i].numpy() for i, name in enumerate(TestImages.NAMES)},
+        "{modality: array}": lambda x: {name: x[:, i].numpy() for i, name in enumerate(TestImages.NAMES)},
         "types mixed": lambda x: {
             "t1": (255 * x[:, 0]).round().to(torch.uint8),
             "t2": x[:, 2].double(),
@@ -109,29 +109,29 @@ class TestImages:
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_kinds_of_input(self, kind: str) -> None:
-        pixels = pipeline_of().preprocess(self.KINDS[kind](pictures()))
+        pixels = pipeline_of().preprocess(self.KINDS[kind](random_images()))
         assert pixels.dtype == torch.float32
-        torch.testing.assert_close(pixels, pictures(), rtol=0, atol=1e-6)
+        torch.testing.assert_close(pixels, random_images(), rtol=0, atol=1e-6)
 
-    @pytest.mark.parametrize("picture", [lambda x: x, Tensor.numpy, lambda x: PIL.Image.fromarray(x.numpy())])
-    def test_one_image(self, picture: Callable[[Tensor], Any]) -> None:
-        image = (255 * pictures(4, 8, 8)).round().to(torch.uint8)
-        given = {name: picture(image[i]) for i, name in enumerate(self.NAMES)}
+    @pytest.mark.parametrize("form", [lambda x: x, Tensor.numpy, lambda x: PIL.Image.fromarray(x.numpy())])
+    def test_one_image(self, form: Callable[[Tensor], Any]) -> None:
+        image = (255 * random_images(4, 8, 8)).round().to(torch.uint8)
+        given = {name: form(image[i]) for i, name in enumerate(self.NAMES)}
         for kind in (image, image.movedim(0, -1).numpy(), given):
             assert torch.equal(pipeline_of().preprocess(kind), image[None] / 255)
 
     @pytest.mark.parametrize("missing", NAMES)
-    def test_a_missing_sequence_is_seen_as_zero(self, missing: str) -> None:
-        given = {name: pictures()[:, i] for i, name in enumerate(self.NAMES) if name != missing}
-        zeroed = pictures()
+    def test_a_missing_modality_is_seen_as_zero(self, missing: str) -> None:
+        given = {name: random_images()[:, i] for i, name in enumerate(self.NAMES) if name != missing}
+        zeroed = random_images()
         zeroed[:, self.NAMES.index(missing)] = 0
         np.testing.assert_array_equal(call(pipeline_of(), given).probability, call(pipeline_of(), zeroed).probability)
 
-    def test_one_sequence(self) -> None:
-        image = pictures(2, 1, 8, 8)
-        with pytest.raises(ValueError, match=r"takes 2 channels .*; 4 sequences \(t1, t1ce, t2, flair\) and 2 labels"):
+    def test_one_modality(self) -> None:
+        image = random_images(2, 1, 8, 8)
+        with pytest.raises(ValueError, match=r"takes 2 channels .*; 4 modalities \(t1, t1ce, t2, flair\) and 2 labels"):
             pipeline_of(small_unet(image_channels=1))
-        pipeline = pipeline_of(small_unet(image_channels=1), sequences=["flair"])
+        pipeline = pipeline_of(small_unet(image_channels=1), modalities=["flair"])
         for given in (image, image[:, 0].numpy(), image.movedim(1, -1).numpy(), {"flair": image[:, 0]}):
             assert torch.equal(pipeline.preprocess(given), image)
         for given in (image[0], image[0, 0].numpy(), PIL.Image.fromarray(image[0, 0].numpy())):
@@ -145,9 +145,9 @@ class TestImages:
         (
             {"t1": torch.zeros(8, 8), "dwi": torch.zeros(8, 8)},
             ValueError,
-            r"sequences t1, dwi; .* t1, t1ce, t2, flair\.",
+            r"modalities t1, dwi; .* t1, t1ce, t2, flair\.",
         ),
-        ({}, ValueError, r"sequences \(none\); expected one or more of t1, t1ce, t2, flair"),
+        ({}, ValueError, r"modalities \(none\); expected one or more of t1, t1ce, t2, flair"),
         (
             {"t1": torch.zeros(8, 8), "t2": torch.zeros(8, 6)},
             ValueError,
@@ -178,11 +178,11 @@ class TestImages:
         (torch.zeros(3, 8, 8), ValueError, r"a tensor of shape \(3, 8, 8\); expected 4 channels: a tensor \(C, H, W\)"),
         (torch.zeros(8, 8), ValueError, r"a tensor of shape \(8, 8\); expected 4 channels"),
         (np.zeros((4, 8, 8)), ValueError, r"an array of shape \(4, 8, 8\); .* an array \(H, W, C\) or \(N, H, W, C\)"),
-        (PIL.Image.new("L", (6, 8)), ValueError, r"an array of shape \(8, 6\); .* or \{sequence: picture\}"),
+        (PIL.Image.new("L", (6, 8)), ValueError, r"an array of shape \(8, 6\); .* or \{modality: image\}"),
         (
             [torch.zeros(4, 8, 8)],
             TypeError,
-            r"Got a list; expected a tensor, an array, \{sequence: picture\}, or scans",
+            r"Got a list; expected a tensor, an array, \{modality: image\}, or scans",
         ),
         ({"t1": None}, TypeError, r"Got a NoneType"),
         (None, TypeError, r"Got a NoneType"),
@@ -223,7 +223,7 @@ class TestConfiguration:
             ConditionalSegmentationPipeline(small_unet(), DDIMScheduler(**SCHEDULE), id2label=ids)
 
     def test_labels_and_channels_must_fit(self) -> None:
-        with pytest.raises(ValueError, match=r"takes 5 channels .* and 4 labels make 4 \+ 4\. Give the sequences and"):
+        with pytest.raises(ValueError, match=r"takes 5 channels .* and 4 labels make 4 \+ 4\. Give the modalities and"):
             pipeline_of(joint_unet(), labels=LABELS)
 
     @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ class TestConfiguration:
         pipeline.save_pretrained(tmp_path)
         loaded = ConditionalSegmentationPipeline.from_pretrained(tmp_path)
         assert loaded.id2label == dict(enumerate(LABELS))
-        assert loaded.sequences == ("t1", "t1ce", "t2", "flair")
+        assert loaded.modalities == ("t1", "t1ce", "t2", "flair")
         assert loaded.config["spacing"] == 1 and loaded.mask_range == (0, 1)
         assert "annotation" not in caplog.text and "Expected types" not in caplog.text
 
@@ -375,7 +375,7 @@ def test_an_image_network_tells_the_probability_itself(labels: list[str]) -> Non
     """Whatever the members are; they tell the variance and the samples."""
     pipeline = pipeline_of(labels=labels)
     with torch.no_grad():
-        logits = pipeline.unet.guess(pipeline.unet.encode_image(pictures())).numpy()
+        logits = pipeline.unet.guess(pipeline.unet.encode_image(random_images())).numpy()
     foreground = 1 / (1 + np.exp(-logits))
     parts = np.concatenate([1 - foreground, foreground], axis=1) if len(labels) == 2 else np.exp(logits)
     one, other = (call(pipeline, generator=generator(seed)) for seed in range(2))
@@ -389,7 +389,7 @@ def test_an_image_network_tells_the_probability_itself(labels: list[str]) -> Non
 def test_members_look_at_the_image_in_turn(image_network: bool) -> None:
     """Each is what a pipeline without views makes of the mirrored or moved image, brought back."""
     unet, image = small_unet() if image_network else joint_unet(), torch.zeros(2, 4, 8, 8)
-    image[..., 2:6, 1:6] = pictures(2, 4, 4, 5)
+    image[..., 2:6, 1:6] = random_images(2, 4, 4, 5)
     views, plain = pipeline_of(unet, views=3), pipeline_of(unet)
     together = call(views, image, ensemble_size=5, generator=[generator(0), generator(1)])
     latents = plain.prepare_latents(2, 5, (8, 8), [generator(0), generator(1)]).unflatten(0, (2, 5))
@@ -414,7 +414,7 @@ def test_views_that_there_are_not(views: int) -> None:
 
 
 class TestBatches:
-    IMAGE = pictures(3, 4, 8, 8)
+    IMAGE = random_images(3, 4, 8, 8)
 
     @pytest.mark.parametrize("scheduler", [DDIMScheduler, DPMSolverMultistepScheduler, PNDMScheduler, DDPMScheduler])
     @pytest.mark.parametrize("batch_size", [1, 5])
@@ -474,7 +474,7 @@ def half(unet: Any) -> Any:
 class TestUNet2DModel:
     def looped(self, unet: Any, scheduler: Any, steps: int) -> Tensor:
         """The reverse process of one member each, written out."""
-        rng, image = generator(0), pictures()
+        rng, image = generator(0), random_images()
         x = torch.cat([torch.randn(1, 1, 8, 8, generator=rng) for _ in range(2)])
         scheduler.set_timesteps(steps)
         for timestep in scheduler.timesteps:

@@ -1,4 +1,4 @@
-"""LoRA adapters of a pipeline that draws pictures."""
+"""LoRA adapters of a pipeline that draws images."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from diffusers import DDIMScheduler, UNet2DModel
 from helpers.small_segmentation import NETWORK, SCHEDULE
 from torch import Tensor
 
-from meddiffusers import DenoisingUNet, UnconditionalPipeline
+from meddiffusers import ImageDiffusionPipeline, PatchUNet2DModel
 
 NOISE = torch.randn(4, 4, 8, 8, generator=generator(5))
 
 
-def pipeline_of(unet: Any) -> UnconditionalPipeline:
-    pipeline = UnconditionalPipeline(unet, DDIMScheduler(**SCHEDULE))
+def pipeline_of(unet: Any) -> ImageDiffusionPipeline:
+    pipeline = ImageDiffusionPipeline(unet, DDIMScheduler(**SCHEDULE))
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
-class TestUnconditionalLora(LoraContract):
+class TestImageDiffusionLora(LoraContract):
     last = "conv_out"
 
     def build(self) -> Any:
         with seeded():
-            return pipeline_of(DenoisingUNet(in_channels=4, sample_size=8, network=NETWORK).eval())
+            return pipeline_of(PatchUNet2DModel(in_channels=4, sample_size=8, network=NETWORK).eval())
 
     def build_plain(self) -> Any:
         with seeded():
@@ -45,7 +45,7 @@ class TestUnconditionalLora(LoraContract):
 
     def test_a_network_of_diffusers_becomes_one_that_takes_adapters(self) -> None:
         pipe = self.build_plain()
-        own = pipeline_of(DenoisingUNet.from_unet(pipe.unet))
+        own = pipeline_of(PatchUNet2DModel.from_unet(pipe.unet))
         base = self.drawn(own)
         np.testing.assert_array_equal(base, self.drawn(pipe))
         own.load_lora_weights(weights(self.adapted().unet))

@@ -1,4 +1,4 @@
-"""Pictures drawn from noise: the contracts, guidance against its formula, and samples of known Gaussians."""
+"""Images drawn from noise: the contracts, guidance against its formula, and samples of known Gaussians."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from contracts.published_contract import PublishedContract
 from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from helpers.small_segmentation import NETWORK
 
-from meddiffusers import DenoisingUNet, UnconditionalPipeline
+from meddiffusers import ImageDiffusionPipeline, PatchUNet2DModel
 
 SCHEDULE: dict[str, Any] = {"clip_sample": False, "timestep_spacing": "trailing", "prediction_type": "v_prediction"}
-SEQUENCES = ("t1", "t1ce", "t2", "flair")
+MODALITIES = ("t1", "t1ce", "t2", "flair")
 
 
-def small(labels: bool = True, **config: Any) -> UnconditionalPipeline:
+def small(labels: bool = True, **config: Any) -> ImageDiffusionPipeline:
     with seeded():
-        unet = DenoisingUNet(
+        unet = PatchUNet2DModel(
             in_channels=4, sample_size=8, network=NETWORK, id2label=["healthy", "diseased"] if labels else None
         ).eval()
-    pipeline = UnconditionalPipeline(unet, DDIMScheduler(**SCHEDULE), sequences=SEQUENCES, **config)
+    pipeline = ImageDiffusionPipeline(unet, DDIMScheduler(**SCHEDULE), modalities=MODALITIES, **config)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
-class TestUnconditionalPipeline(PipelineContract, DenoisingContract, PublishedContract):
+class TestImageDiffusionPipeline(PipelineContract, DenoisingContract, PublishedContract):
     def build(self) -> Any:
         pipeline = small()
         pipeline.set_progress_bar_config(disable=False)
@@ -45,12 +45,12 @@ class TestUnconditionalPipeline(PipelineContract, DenoisingContract, PublishedCo
         )
         assert array.shape == (3, 8, 8, 4) and array.dtype == np.float32
         np.testing.assert_array_equal(tensor.movedim(1, -1).numpy(), array)
-        for picture, images, scan in zip(array, pil, scans, strict=True):
+        for expected, images, scan in zip(array, pil, scans, strict=True):
             for channel, image in enumerate(images):
                 assert image.mode == "I;16"
-                np.testing.assert_allclose(np.asarray(image) / 65535, picture[..., channel], atol=1e-5)
-            assert scan.modality == SEQUENCES and scan.spacing == pytest.approx((2, 2, 2))
-            np.testing.assert_array_equal(scan.array[..., 0], picture.transpose(2, 1, 0))
+                np.testing.assert_allclose(np.asarray(image) / 65535, expected[..., channel], atol=1e-5)
+            assert scan.modality == MODALITIES and scan.spacing == pytest.approx((2, 2, 2))
+            np.testing.assert_array_equal(scan.array[..., 0], expected.transpose(2, 1, 0))
             corner = scan.affine @ [0, 0, 0, 1]
             assert corner.tolist() == [7, 7, 0, 1]  # right and front
 
@@ -79,7 +79,7 @@ MEAN, STD = torch.tensor([-0.3, 0.4, 0.0, 0.1]), torch.tensor([0.2, 0.1, 0.3, 0.
 
 
 class Known(torch.nn.Module):
-    """The best prediction of v for pictures of independent N(m, s²) pixels."""
+    """The best prediction of v for images of independent N(m, s²) pixels."""
 
     dtype, device = torch.float32, torch.device("cpu")
 
@@ -96,7 +96,7 @@ class Known(torch.nn.Module):
         return type("Output", (), {"sample": a * noise - sigma * clean})
 
 
-def test_pictures_are_of_the_distribution() -> None:
+def test_images_are_of_the_distribution() -> None:
     """64·64·16 pixels of each channel; the sampler's own error with 250 steps is up to 0.06 of the deviation."""
     pipeline = small(labels=False)
     pipeline.unet = Known()
@@ -110,7 +110,7 @@ def test_a_pipeline_of_diffusers_becomes_one() -> None:
     with seeded():
         unet = UNet2DModel(sample_size=8, in_channels=4, out_channels=8, **NETWORK).eval()
     source = DDPMPipeline(unet, DDPMScheduler(variance_type="learned_range"))
-    pipeline = UnconditionalPipeline.from_pipe(source)
+    pipeline = ImageDiffusionPipeline.from_pipe(source)
     assert pipeline.unet is unet
     assert pipeline(2, num_inference_steps=2, generator=generator(0)).images.shape == (2, 8, 8, 4)
 
@@ -120,11 +120,11 @@ def test_a_pipeline_of_diffusers_becomes_one() -> None:
     [
         ({"batch_size": 0}, "batch_size=0; expected at least 1"),
         ({"output_type": "jpeg"}, "output_type='jpeg' is unknown. Expected one of np, pt, pil, scan"),
-        ({"label": "ill"}, "Got the labels 'ill' for 1 pictures; expected one of healthy, diseased for each"),
-        ({"batch_size": 2, "label": ["healthy"]}, "Got the labels 'healthy' for 2 pictures"),
+        ({"label": "ill"}, "Got the labels 'ill' for 1 images; expected one of healthy, diseased for each"),
+        ({"batch_size": 2, "label": ["healthy"]}, "Got the labels 'healthy' for 2 images"),
         ({"guidance_scale": 2.0}, "guidance_scale=2.0 without a label to guide to"),
         ({"latents": torch.zeros(1, 3, 8, 8)}, r"Got latents of shape \(1, 3, 8, 8\); expected noise of shape"),
-        ({"batch_size": 2, "generator": [torch.Generator()]}, "Got 1 generators for 2 pictures"),
+        ({"batch_size": 2, "generator": [torch.Generator()]}, "Got 1 generators for 2 images"),
     ],
 )
 def test_arguments_that_do_not_fit(arguments: dict[str, Any], message: str) -> None:
@@ -133,5 +133,5 @@ def test_arguments_that_do_not_fit(arguments: dict[str, Any], message: str) -> N
 
 
 def test_channels_without_names() -> None:
-    with pytest.raises(ValueError, match=r"The unet has 4 channels; got 1 sequences \(t1\)"):
-        UnconditionalPipeline(small().unet, DDIMScheduler(), sequences=["t1"])
+    with pytest.raises(ValueError, match=r"The unet has 4 channels; got 1 modalities \(t1\)"):
+        ImageDiffusionPipeline(small().unet, DDIMScheduler(), modalities=["t1"])

@@ -11,7 +11,7 @@ from contracts.pipeline_contract import DenoisingContract, PipelineContract, gen
 from contracts.published_contract import PublishedContract
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from diffusers.models.unets.unet_2d import UNet2DOutput
-from helpers.small_latent_diffusion import of_pictures, of_volumes
+from helpers.small_latent_diffusion import of_images, of_volumes
 
 from meddiffusers import LatentDiffusionPipeline
 
@@ -46,9 +46,9 @@ class TestVolumes(PipelineContract, DenoisingContract, PublishedContract):
             pipeline(output_type="pil")
 
 
-class TestPictures(PipelineContract, DenoisingContract, PublishedContract):
+class TestImages(PipelineContract, DenoisingContract, PublishedContract):
     def build(self) -> Any:
-        return of_pictures()
+        return of_images()
 
     def arguments(self, batch_size: int) -> dict[str, Any]:
         mask = torch.zeros(8, 8, dtype=torch.long)
@@ -62,18 +62,18 @@ class TestPictures(PipelineContract, DenoisingContract, PublishedContract):
         }
 
     def test_output_types_agree(self) -> None:
-        pipeline = quiet(of_pictures(sequences=["t1", "flair"], spacing=2.0))
+        pipeline = quiet(of_images(modalities=["t1", "flair"], spacing=2.0))
         array, tensor, pil, scans = (
             pipeline(3, num_inference_steps=2, generator=generator(0), output_type=kind).images
             for kind in ("np", "pt", "pil", "nifti")
         )
         assert array.shape == (3, 8, 8, 2) and array.dtype == np.float32 and 0 <= array.min() < array.max() <= 1
         np.testing.assert_array_equal(tensor.movedim(1, -1).numpy(), array)
-        for picture, images, scan in zip(array, pil, scans, strict=True):
+        for expected, images, scan in zip(array, pil, scans, strict=True):
             for channel, image in enumerate(images):
                 assert image.mode == "I;16"
-                np.testing.assert_allclose(np.asarray(image) / 65535, picture[..., channel], atol=1e-5)
-            np.testing.assert_array_equal(scan.get_fdata(dtype=np.float32)[:, :, 0], picture.transpose(1, 0, 2))
+                np.testing.assert_allclose(np.asarray(image) / 65535, expected[..., channel], atol=1e-5)
+            np.testing.assert_array_equal(scan.get_fdata(dtype=np.float32)[:, :, 0], expected.transpose(1, 0, 2))
             assert (scan.affine @ [0, 0, 0, 1]).tolist() == [7, 7, 0, 1]  # right and front
 
 
@@ -111,7 +111,7 @@ def test_each_row_is_its_own() -> None:
 
 
 def test_a_label_map_decides_the_size() -> None:
-    pipeline = quiet(of_pictures())
+    pipeline = quiet(of_images())
     images = pipeline(mask=np.zeros((12, 16), int), num_inference_steps=1).images
     assert images.shape == (1, 12, 16, 2)
 
@@ -130,7 +130,7 @@ def test_a_label_map_decides_the_size() -> None:
     ],
 )
 def test_bad_input_is_refused_before_any_work(arguments: dict[str, Any], message: str) -> None:
-    pipeline = of_pictures()
+    pipeline = of_images()
     pipeline.unet.forward = lambda *_, **__: pytest.fail("the network ran")
     with pytest.raises(ValueError, match=message):
         pipeline(**arguments)
@@ -147,8 +147,8 @@ def test_covariates_outside_their_range_may_be_asked_for() -> None:
 @pytest.mark.parametrize(
     ("part", "config", "message"),
     [
-        ("vae", of_pictures, r"dimensions \{'vae': 2, 'unet': 3\}"),
-        ("sequences", ["t1", "t2"], "1 channels for 2 sequences"),
+        ("vae", of_images, r"dimensions \{'vae': 2, 'unet': 3\}"),
+        ("modalities", ["t1", "t2"], "1 channels for 2 modalities"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(part: str, config: Any, message: str) -> None:
@@ -181,7 +181,7 @@ def test_samples_of_a_known_gaussian_follow_their_covariate() -> None:
 
 
 def test_it_draws_with_flow_matching() -> None:
-    pipeline = quiet(of_pictures())
+    pipeline = quiet(of_images())
     pipeline.scheduler = FlowMatchEulerDiscreteScheduler()
     images = pipeline(2, label="ill", guidance_scale=2.0, num_inference_steps=3, generator=generator(0)).images
     assert images.shape == (2, 8, 8, 2) and np.isfinite(images).all()

@@ -139,7 +139,7 @@ class GaussianDenoiser(ModelMixin, ConfigMixin):
 def pipeline_of(scheduler: Any, interval: int = 0) -> ConditionalSegmentationPipeline:
     denoiser = GaussianDenoiser(kind=scheduler.config["prediction_type"], interval=interval)
     pipeline = ConditionalSegmentationPipeline(
-        denoiser, scheduler, sequences=["mean", "deviation"], mask_range=(0.0, 1.0)
+        denoiser, scheduler, modalities=["mean", "deviation"], mask_range=(0.0, 1.0)
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

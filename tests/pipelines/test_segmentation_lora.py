@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from contracts.lora_contract import LoraContract, weights
 from contracts.pipeline_contract import generator
-from helpers.small_segmentation import joint_unet, pictures, pipeline_of
+from helpers.small_segmentation import joint_unet, pipeline_of, random_images
 from peft import get_peft_model_state_dict
 from torch import Tensor
 
@@ -28,15 +28,15 @@ class TestSegmentationLora(LoraContract):
 
     def drawn(self, pipeline: Any) -> np.ndarray:
         pipeline.set_progress_bar_config(disable=True)
-        return pipeline(pictures(), num_inference_steps=2, ensemble_size=2, generator=generator(0)).probability
+        return pipeline(random_images(), num_inference_steps=2, ensemble_size=2, generator=generator(0)).probability
 
     @torch.no_grad()
     def predicted(self, pipeline: Any) -> Tensor:
-        return pipeline.unet(NOISE, 500, image=pictures()).logits
+        return pipeline.unet(NOISE, 500, image=random_images()).logits
 
     def test_both_networks_are_adapted(self, loaded: Any) -> None:
-        base = self.frozen().encode_image(pictures())
-        assert not torch.allclose(loaded.encode_image(pictures()), base, atol=1e-3)
+        base = self.frozen().encode_image(random_images())
+        assert not torch.allclose(loaded.encode_image(random_images()), base, atol=1e-3)
         names = get_peft_model_state_dict(loaded.unet, adapter_name="site")
         assert {name.split(".")[0] for name in names} == {"image_unet", "mask_unet"}
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from helpers.small_segmentation import LABELS, pipeline_of
 
-from meddiffusers.data.case import Case
+from meddiffusers.data.case import Subject
 from meddiffusers.data.io import write
 from meddiffusers.data.preprocessing.subject_slices import subject_slices
 from meddiffusers.data.scan import Scan, stacked
@@ -21,7 +21,7 @@ AFFINE = np.array([[-2.0, 0, 0, 20], [0, -2.0, 0, 30], [0, 0, 4.0, -10], [0, 0, 
 
 
 def scans() -> dict[str, Scan]:
-    """Two sequences of 8×8×5 voxels with an empty slice."""
+    """Two modalities of 8×8×5 voxels with an empty slice."""
     random = np.random.default_rng(0)
     arrays = {name: random.integers(1, 900, (8, 8, 5)).astype(np.int16) for name in ("flair", "t1")}
     for array in arrays.values():
@@ -34,22 +34,22 @@ def segmented(source: Any, labels: list[str] = LABELS, **arguments: Any) -> Any:
     return pipeline(source, 3, 2, generator=torch.Generator().manual_seed(0), **arguments)
 
 
-def test_slices_are_segmented_as_pictures_are() -> None:
+def test_slices_are_segmented_as_images_are() -> None:
     pipeline = pipeline_of(labels=LABELS, spacing=2.0)
-    cut = subject_slices(scans(), pipeline.sequences, spacing=2.0, size=(8, 8))
+    cut = subject_slices(scans(), pipeline.modalities, spacing=2.0, size=(8, 8))
     assert cut.numbers.tolist() == [0, 1, 3, 4]
-    pictures = pipeline(torch.from_numpy(cut.pictures), 3, 2, generator=torch.Generator().manual_seed(0))
+    images = pipeline(torch.from_numpy(cut.images), 3, 2, generator=torch.Generator().manual_seed(0))
     found = segmented(scans())
     fill = [1, 0, 0, 0]
-    np.testing.assert_array_equal(found.probability.array, cut.restore(pictures.probability, LABELS, fill).array)
+    np.testing.assert_array_equal(found.probability.array, cut.restore(images.probability, LABELS, fill).array)
     for slice_, number in enumerate(cut.numbers):  # LPS voxels (i, j) are columns from the left and rows from the front
-        np.testing.assert_array_equal(found.mask.array[0, :, :, number], pictures.mask[slice_].T)
+        np.testing.assert_array_equal(found.mask.array[0, :, :, number], images.mask[slice_].T)
         for member in (0, 1):
             restored = found.samples.array[member, :, :, number]
-            np.testing.assert_array_equal(restored, pictures.samples[slice_, member].T)
+            np.testing.assert_array_equal(restored, images.samples[slice_, member].T)
         for name in ("variance", "entropy"):
             restored = found.uncertainty[name].array[0, :, :, number]
-            np.testing.assert_allclose(restored, pictures.uncertainty[name][slice_].T, atol=1e-6)
+            np.testing.assert_allclose(restored, images.uncertainty[name][slice_].T, atol=1e-6)
 
 
 def test_what_was_not_looked_at_is_background_without_doubt() -> None:
@@ -76,7 +76,7 @@ def test_every_way_to_give_a_subject_is_the_same(tmp_path: Path) -> None:
     sources = {
         "one scan": stacked(list(scans().values())),
         "list": list(scans().values()),
-        "case": Case(1, scans()),
+        "case": Subject(1, scans()),
         "folder": tmp_path / "patient",
         "name of a folder": str(tmp_path / "patient"),
         "paths": {name: tmp_path / "patient" / f"{name}.nii.gz" for name in ("t1", "flair")},
@@ -90,7 +90,7 @@ def test_threshold_and_labels_hold_on_the_voxels_of_the_file() -> None:
     np.testing.assert_array_equal(found.mask.array[0] > 0, 1 - found.probability.array[0] > np.float32(0.8))
 
 
-def test_faults_are_told_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_issues_are_told_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"does not know how large its pixels are.*register_to_config"):
         pipeline_of()(scans())
     pipeline = pipeline_of(spacing=2.0)

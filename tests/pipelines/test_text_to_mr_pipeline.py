@@ -1,4 +1,4 @@
-"""Pictures of prompts: the contracts, guidance against its formula, masks, pictures changed, and what is refused."""
+"""Images of prompts: the contracts, guidance against its formula, masks, images changed, and what is refused."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TestTextToMRPipeline(PipelineContract, DenoisingContract, PublishedContrac
         return {"prompt": [SHORT, LONG, "t2"][:batch_size], "num_inference_steps": 2}
 
     def test_a_list_of_generators_is_one_call_each(self) -> None:
-        """And the prompts beside it, of other lengths, change nothing about a picture."""
+        """And the prompts beside it, of other lengths, change nothing about a image."""
         pipeline, prompts = self.build(), [SHORT, LONG, "t2"]
         together = self.images(pipeline, 3, generator=[generator(seed) for seed in range(3)])
         for seed, prompt in enumerate(prompts):
@@ -52,13 +52,13 @@ class TestTextToMRPipeline(PipelineContract, DenoisingContract, PublishedContrac
         )
         assert array.shape == (2, 16, 16, 1) and array.dtype == np.float32
         np.testing.assert_array_equal(tensor.movedim(1, -1).numpy(), array)
-        for number, picture in enumerate(array[..., 0]):
+        for number, image in enumerate(array[..., 0]):
             assert pil[number].mode == "I;16"
-            np.testing.assert_allclose(np.asarray(pil[number]) / 65535, picture, atol=1e-5)
+            np.testing.assert_allclose(np.asarray(pil[number]) / 65535, image, atol=1e-5)
             nibabel.save(nifti[number], tmp_path / "slice.nii.gz")
             read = nibabel.load(tmp_path / "slice.nii.gz")
             assert read.get_data_dtype() == np.uint16 and read.header.get_zooms() == pytest.approx((2, 2, 2))
-            np.testing.assert_allclose(read.get_fdata()[..., 0].T, picture, atol=2e-5)
+            np.testing.assert_allclose(read.get_fdata()[..., 0].T, image, atol=2e-5)
             corner = read.affine @ [0, 0, 0, 1]
             assert corner.tolist() == [15, 15, 0, 1]  # right and front
 
@@ -105,7 +105,7 @@ def test_given_embeddings_are_the_prompts() -> None:
     assert len(images) == 4
 
 
-def test_pictures_of_a_prompt_follow_each_other() -> None:
+def test_images_of_a_prompt_follow_each_other() -> None:
     pipeline, seeds = small_text_to_mr(), [generator(seed) for seed in range(4)]
     call: dict[str, Any] = {"num_inference_steps": 2, "output_type": "np"}
     images = pipeline([SHORT, LONG], num_images_per_prompt=2, generator=seeds, **call).images
@@ -133,29 +133,29 @@ SCHEDULERS = {
 
 @pytest.mark.parametrize("name", SCHEDULERS)
 @torch.no_grad()
-def test_a_picture_is_changed_the_less_the_lower_the_strength(name: str) -> None:
-    """One step from little noise stays near the picture; from pure noise nothing of it is left."""
+def test_a_image_is_changed_the_less_the_lower_the_strength(name: str) -> None:
+    """One step from little noise stays near the image; from pure noise nothing of it is left."""
     pipeline = small_text_to_mr()
     pipeline.scheduler = SCHEDULERS[name]
-    picture = np.random.default_rng(0).random((16, 16)).astype(np.float32)
-    rebuilt = pipeline.decode(pipeline.encode(torch.from_numpy(picture)[None, None])).numpy()[0, 0]
+    start = np.random.default_rng(0).random((16, 16)).astype(np.float32)
+    rebuilt = pipeline.decode(pipeline.encode(torch.from_numpy(start)[None, None])).numpy()[0, 0]
     call: dict[str, Any] = {"num_inference_steps": 50, "guidance_scale": 1.0, "output_type": "np"}
     far = [
-        np.abs(pipeline(SHORT, image=picture, strength=s, generator=generator(0), **call).images[0, ..., 0] - rebuilt)
+        np.abs(pipeline(SHORT, image=start, strength=s, generator=generator(0), **call).images[0, ..., 0] - rebuilt)
         for s in (0.02, 0.5, 1.0)
     ]
     assert far[0].mean() < 0.02 < far[2].mean() and far[0].mean() < far[1].mean()
 
 
-def test_a_picture_for_all_or_for_each_prompt() -> None:
+def test_a_image_for_all_or_for_each_prompt() -> None:
     pipeline = small_text_to_mr()
-    pictures = torch.rand(2, 1, 16, 16)
+    starts = torch.rand(2, 1, 16, 16)
     call: dict[str, Any] = {"num_inference_steps": 4, "output_type": "np"}
-    each = pipeline([SHORT, LONG], image=pictures, generator=[generator(0), generator(1)], **call).images
-    alone = pipeline(LONG, image=pictures[1], generator=generator(1), **call).images
+    each = pipeline([SHORT, LONG], image=starts, generator=[generator(0), generator(1)], **call).images
+    alone = pipeline(LONG, image=starts[1], generator=generator(1), **call).images
     np.testing.assert_allclose(each[1], alone[0], atol=1e-4)
-    with pytest.raises(ValueError, match="Got 2 pictures for 3"):
-        pipeline([SHORT, LONG, "t2"], image=pictures, **call)
+    with pytest.raises(ValueError, match="Got 2 images for 3"):
+        pipeline([SHORT, LONG, "t2"], image=starts, **call)
 
 
 @pytest.mark.parametrize("kind", ["clip", "t5"])

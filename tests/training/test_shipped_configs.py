@@ -21,7 +21,7 @@ from meddiffusers.training.tasks.image_diffusion.classifier import ClassifierCon
 from meddiffusers.training.tasks.image_diffusion.model import DenoisingModelConfig
 from meddiffusers.training.tasks.latent_diffusion.model import LatentDiffusionConfig, network_settings
 from meddiffusers.training.tasks.segmentation.model import SegmentationModelConfig
-from meddiffusers.training.tasks.text_to_mr.attribute_predictor import PictureReaderConfig
+from meddiffusers.training.tasks.text_to_mr.attribute_predictor import AttributePredictorConfig
 from meddiffusers.training.tasks.text_to_mr.model import TextToMRConfig
 from meddiffusers.training.tasks.text_to_mr.prompt_encoder import PromptEncoderConfig
 
@@ -31,7 +31,7 @@ KINDS: dict[str, tuple[Any, ...]] = {
     "ar_vae": (AttributeVAEConfig,),
     "autoencoder": (TextDataConfig, AutoencoderConfig),
     "ddpm": (SegmentationDataConfig, DenoisingModelConfig),
-    "picture_reader": (TextDataConfig, PictureReaderConfig),
+    "attribute_predictor": (TextDataConfig, AttributePredictorConfig),
     "prompt_encoder": (TextDataConfig, PromptEncoderConfig),
     "segmentation": (SegmentationDataConfig, SegmentationModelConfig),
     "temporal_consistency": (ConsistencyConfig,),  # which trains nothing

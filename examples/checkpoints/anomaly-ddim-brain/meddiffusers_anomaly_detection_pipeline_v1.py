@@ -1,13 +1,13 @@
-"""Find anomalies by asking a diffusion model how the same picture would look if it were healthy.
+"""Find anomalies by asking a diffusion model how the same image would look if it were healthy.
 
-Wolleb et al. 2022, "Diffusion models for medical anomaly detection". The picture is noised by deterministic DDIM and
+Wolleb et al. 2022, "Diffusion models for medical anomaly detection". The image is noised by deterministic DDIM and
 denoised again, now with the score of a label added to the model's own; what changed is the anomaly. Or, without a way
-there and back, the picture is noised a little, some times over, and what is made of it if it is called healthy is
+there and back, the image is noised a little, some times over, and what is made of it if it is called healthy is
 compared with what is made of it if it is not (the mask of Couairon et al. 2023, "DiffEdit").
 
 | symbol | here | shape |
 |---|---|---|
-| x_0 | the picture, in [0, 1] to the user and in `image_range` to the model | (N, C, H, W) |
+| x_0 | the image, in [0, 1] to the user and in `image_range` to the model | (N, C, H, W) |
 | L | `strength`, the part of the way to pure noise | |
 | x̂_0 | `counterfactual` | (N, C, H, W) |
 | s | `guidance_scale` | |
@@ -22,9 +22,9 @@ compared with what is made of it if it is not (the mask of Couairon et al. 2023,
     map_from "contrast":       a = E |D(x_t, another label) − D(x_t, target)|, over noises and the times of `TIMES`
 
 The same evidence is spread over as many more pixels as there are, so each pixel's part of the gradient falls as
-1/(H W); the factor makes s mean what it does in the paper, whose pictures have 256² pixels, for every size. It does not
+1/(H W); the factor makes s mean what it does in the paper, whose images have 256² pixels, for every size. It does not
 depend on the number of steps, being part of ε̂. Where the classifier is sure that x_t is healthy the gradient vanishes,
-and the picture returns as it was. In a contrast all that the label says nothing of cancels, the model's own errors
+and the image returns as it was. In a contrast all that the label says nothing of cancels, the model's own errors
 above all, which a change shows; it takes a model that knows labels.
 """
 
@@ -50,13 +50,13 @@ from diffusers.utils.torch_utils import randn_tensor
 
 from .meddiffusers_anomaly_maps_v1 import SMOOTHING, mean_of_present, otsu, slice_scores, smoothed
 from .meddiffusers_slices_v1 import (
-    checked_pictures,
+    check_images,
     cut_subject,
-    in_order,
+    from_indexed,
     is_subject,
-    numbered,
     size_of,
     stride_of,
+    to_indexed,
 )
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
 
@@ -67,16 +67,16 @@ ENCODINGS = ("inversion", "noise")
 MAPS = ("change", "contrast")
 SHARED = ("meddiffusers_anomaly_maps_v1.py", "meddiffusers_slices_v1.py")
 SCALES = {"classifier": 100.0, "classifier_free": 3.0, "none": 0.0}  # s by default
-PAPER_PIXELS = 256**2  # of the pictures whose gradient scale s is
+PAPER_PIXELS = 256**2  # of the images whose gradient scale s is
 TIMES = (0.15, 0.2, 0.25)  # of a contrast, as parts of the way to pure noise: lesions fade, anatomy is still seen
 
 
 @dataclass
 class AnomalyDetectionPipelineOutput(BaseOutput):
-    """What is known of N pictures.
+    """What is known of N images.
 
-    counterfactual: the pictures as they would be, in [0, 1]: an array (N, H, W, C), a tensor (N, C, H, W), or for each
-        picture a list of 8-bit PIL images, one for each sequence.
+    counterfactual: the images as they would be, in [0, 1]: an array (N, H, W, C), a tensor (N, C, H, W), or for each
+        image a list of 8-bit PIL images, one for each modality.
     anomaly_map: (N, H, W), in the unit of the intensities, at least 0.
     mask: (N, H, W) uint8, 1 where the map exceeds the threshold (PIL: mode "L", 255 there).
     score: (N,), by how much the hundredth of the pixels where the map is largest exceeds the head's mean.
@@ -94,24 +94,24 @@ class AnomalyDetectionPipelineOutput(BaseOutput):
 
 
 class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
-    """What is not as in a healthy picture.
+    """What is not as in a healthy image.
 
-    unet: a `DenoisingUNet` or a `UNet2DModel`.
+    unet: a `PatchUNet2DModel` or a `UNet2DModel`.
     scheduler: a `ReversibleDDIMScheduler`.
     classifier: a `NoisyClassifier`, for the method of that name.
-    sequences: names of the channels, in their order.
+    modalities: names of the channels, in their order.
     spacing: edge length in mm of the pixels that the model was trained on; None if unknown. Scans are brought to it.
     image_range: what the intensities 0 and 1 are to the model.
 
     Raises:
-        ValueError: another number of sequences than unet or classifier have channels.
+        ValueError: another number of modalities than unet or classifier have channels.
         TypeError: a scheduler that has no inverse.
     """
 
     model_cpu_offload_seq = "unet->classifier"  # type: ignore[assignment]
     _optional_components = ["classifier"]
     _callback_tensor_inputs = ["latents"]
-    _adaptable = "DenoisingUNet.from_unet(pipe.unet)"
+    _adaptable = "PatchUNet2DModel.from_unet(pipe.unet)"
     unet: Any  # set by register_modules
     classifier: Any
     scheduler: Any
@@ -121,16 +121,16 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
         unet: ModelMixin,
         scheduler: SchedulerMixin,
         classifier: ModelMixin | None = None,
-        sequences: Any = ("t1", "t1ce", "t2", "flair"),
+        modalities: Any = ("t1", "t1ce", "t2", "flair"),
         spacing: float | None = None,
         image_range: Any = (-1.0, 1.0),
     ) -> None:
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler, classifier=classifier)
         self.register_to_config(
-            sequences=numbered(sequences),
+            modalities=to_indexed(modalities),
             spacing=None if spacing is None else float(spacing),  # diffusers warns of an int when it loads one
-            image_range={number: float(end) for number, end in numbered(image_range).items()},
+            image_range={number: float(end) for number, end in to_indexed(image_range).items()},
         )
         if not hasattr(scheduler, "invert_step"):
             raise TypeError(
@@ -138,16 +138,16 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
                 "ReversibleDDIMScheduler.from_config(scheduler.config)."
             )
         for name, part in (("unet", unet), ("classifier", classifier)):
-            if part is not None and part.config["in_channels"] != len(self.sequences):
+            if part is not None and part.config["in_channels"] != len(self.modalities):
                 raise ValueError(
-                    f"The {name} has {part.config['in_channels']} channels; got {len(self.sequences)} sequences "
-                    f"({', '.join(self.sequences)}). Give those that it was trained with."
+                    f"The {name} has {part.config['in_channels']} channels; got {len(self.modalities)} modalities "
+                    f"({', '.join(self.modalities)}). Give those that it was trained with."
                 )
 
     @property
-    def sequences(self) -> tuple[str, ...]:
+    def modalities(self) -> tuple[str, ...]:
         """Names of the channels, in their order."""
-        return in_order(self.config["sequences"])
+        return from_indexed(self.config["modalities"])
 
     @property
     def image_range(self) -> tuple[float, float]:
@@ -156,7 +156,7 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
 
     @property
     def interrupt(self) -> bool:
-        """Set `_interrupt` in a callback to end the call early, with the pictures as they are."""
+        """Set `_interrupt` in a callback to end the call early, with the images as they are."""
         return self._interrupt
 
     @torch.no_grad()
@@ -181,9 +181,9 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         return_dict: bool = True,
     ) -> AnomalyDetectionPipelineOutput | tuple[Any, ...]:
-        """Look for anomalies in pictures, or in a subject's scans.
+        """Look for anomalies in images, or in a subject's scans.
 
-        image: what `checked_pictures` takes; or scans, for which the package meddiffusers must be installed.
+        image: what `check_images` takes; or scans, for which the package meddiffusers must be installed.
         guidance_scale: s; by default 100 of "classifier", 3 of "classifier_free".
         strength: L, in (0, 1].
         num_inference_steps: to the noise, and as many back.
@@ -191,14 +191,14 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
         method: "classifier", "classifier_free" or "none"; by default "classifier_free" where the unet knows labels,
             "classifier" where there is one.
         encoding: "inversion", which draws nothing; or "noise": x_L is drawn, as Wyatt et al. 2022 do (AnoDDPM).
-        inversion_rounds: network passes for each step to the noise; more bring the picture back more exactly.
+        inversion_rounds: network passes for each step to the noise; more bring the image back more exactly.
         map_from: "change" or "contrast"; by default the second where the unet knows labels.
         num_noises: of a contrast, at each of its times.
         smoothing: σ of a Gaussian that the map is smoothed by, as a part of its height; by default 0 of a change, and
             `SMOOTHING` of a contrast.
-        batch_size: pictures that the networks see at once.
-        generator: of all noise that is drawn: one for all, or a list of one for each picture. Without one the noise of
-            a contrast is always the same, and that of every picture.
+        batch_size: images that the networks see at once.
+        generator: of all noise that is drawn: one for all, or a list of one for each image. Without one the noise of
+            a contrast is always the same, and that of every image.
         threshold: of the mask; by default Otsu's, of all pixels of the call that are not black.
         output_type: "np", "pt" or "pil"; scans come back as scans.
         callback_on_step_end: called as `f(pipeline, step, timestep, tensors)` after each step back from the noise.
@@ -212,9 +212,9 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
         self._check_map(map_from, target, num_noises, smoothing)
         self._check_callback(callback_on_step_end_tensor_inputs)
         subject = self._cut(image) if is_subject(image) else None
-        pictures = self.preprocess(image) if subject is None else torch.from_numpy(subject.pictures)
-        x_0 = self._to_model(pictures)
-        noise = self.prepare_latents(len(pictures), pictures.shape[2:], generator) if encoding == "noise" else None
+        images = self.preprocess(image) if subject is None else torch.from_numpy(subject.images)
+        x_0 = self._to_model(images)
+        noise = self.prepare_latents(len(images), images.shape[2:], generator) if encoding == "noise" else None
         self._interrupt = False
         self.scheduler.set_timesteps(num_inference_steps, device=x_0.device, strength=strength)
         told = self._told(target)
@@ -236,11 +236,11 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
                     changes.append(self.contrast(x_0[part], target, num_noises, own))
                     bar.update()
                 else:
-                    changes.append((pictures[part] - done[-1]).abs())
+                    changes.append((images[part] - done[-1]).abs())
         self.maybe_free_model_hooks()
-        changed = smoothed(mean_of_present(torch.cat(changes), pictures), self._smoothing(map_from, smoothing))
+        changed = smoothed(mean_of_present(torch.cat(changes), images), self._smoothing(map_from, smoothing))
         kind = "np" if subject is not None else output_type
-        output = self._postprocess(pictures, torch.cat(done), changed, threshold, kind)
+        output = self._postprocess(images, torch.cat(done), changed, threshold, kind)
         output = output if subject is None else self._restore(subject, output)
         return output if return_dict else output.to_tuple()
 
@@ -251,13 +251,13 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
         num_noises: int = 4,
         generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> torch.Tensor:
-        """How differently pictures (N, C, H, W) in `image_range` are denoised as `target` and as anything else.
+        """How differently images (N, C, H, W) in `image_range` are denoised as `target` and as anything else.
 
         Returns (N, C, H, W) on the CPU, in the unit of intensities in [0, 1]; of several other labels their mean.
         """
         labels = self._labels("classifier_free")
         others = [number for name, number in labels.items() if name != target]
-        generator = generator or [torch.Generator().manual_seed(0) for _ in x_0]  # whichever batch a picture is in
+        generator = generator or [torch.Generator().manual_seed(0) for _ in x_0]  # whichever batch a image is in
         total = torch.zeros_like(x_0, dtype=torch.float32)
         for share in TIMES:
             timestep = torch.tensor(round(share * self.scheduler.config["num_train_timesteps"]) - 1, device=x_0.device)
@@ -270,16 +270,16 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
         return (total / (len(TIMES) * num_noises * (high - low))).cpu()
 
     def preprocess(self, image: Any) -> torch.Tensor:
-        """Images as checked (N, C, H, W) floats in [0, 1]; takes and raises what `checked_pictures` does."""
-        return checked_pictures(image, self.sequences, stride_of(self.unet))
+        """Images as checked (N, C, H, W) floats in [0, 1]; takes and raises what `check_images` does."""
+        return check_images(image, self.modalities, stride_of(self.unet))
 
     def prepare_latents(
         self, images: int, size: Sequence[int], generator: torch.Generator | list[torch.Generator] | None
     ) -> torch.Tensor:
-        """Noise (N, C, H, W), of a generator for each picture if a list."""
+        """Noise (N, C, H, W), of a generator for each image if a list."""
         if isinstance(generator, list) and len(generator) != images:
-            raise ValueError(f"Got {len(generator)} generators for {images} pictures. Give one for each.")
-        return randn_tensor((images, len(self.sequences), *size), generator, self._execution_device, self.unet.dtype)
+            raise ValueError(f"Got {len(generator)} generators for {images} images. Give one for each.")
+        return randn_tensor((images, len(self.modalities), *size), generator, self._execution_device, self.unet.dtype)
 
     def predict(self, latents: torch.Tensor, timestep: Any, label: int | None = None) -> torch.Tensor:
         """The network's prediction, without a learnt variance."""
@@ -364,9 +364,9 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
     def _smoothing(self, map_from: str, given: float | None) -> float:
         return SMOOTHING * (map_from == "contrast") if given is None else given
 
-    def _to_model(self, pictures: torch.Tensor) -> torch.Tensor:
+    def _to_model(self, images: torch.Tensor) -> torch.Tensor:
         low, high = self.image_range
-        return (low + (high - low) * pictures).to(self._execution_device, self.unet.dtype)
+        return (low + (high - low) * images).to(self._execution_device, self.unet.dtype)
 
     def _from_model(self, x: torch.Tensor) -> torch.Tensor:
         low, high = self.image_range
@@ -429,13 +429,13 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
 
     def _postprocess(
         self,
-        pictures: torch.Tensor,
+        images: torch.Tensor,
         counterfactual: torch.Tensor,
         anomaly: torch.Tensor,
         threshold: float | None,
         output_type: str,
     ) -> AnomalyDetectionPipelineOutput:
-        head = (pictures > 0).any(dim=1)
+        head = (images > 0).any(dim=1)
         threshold = otsu(anomaly[head]) if threshold is None else float(threshold)
         found: dict[str, Any] = {
             "counterfactual": counterfactual,
@@ -454,12 +454,12 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
 
     def _cut(self, source: Any) -> Any:
         """A subject's scans as the slices that the unet takes, which know the way back."""
-        return cut_subject(source, self.sequences, self.config["spacing"], size_of(self.unet))
+        return cut_subject(source, self.modalities, self.config["spacing"], size_of(self.unet))
 
     def _restore(self, subject: Any, output: AnomalyDetectionPipelineOutput) -> AnomalyDetectionPipelineOutput:
         """Maps of slices as scans on the voxels of the subject's files."""
         return AnomalyDetectionPipelineOutput(
-            counterfactual=subject.restore(np.moveaxis(output.counterfactual, -1, 1), self.sequences),
+            counterfactual=subject.restore(np.moveaxis(output.counterfactual, -1, 1), self.modalities),
             anomaly_map=subject.restore(output.anomaly_map[:, None], ["anomaly"]),
             mask=subject.restore(output.mask[:, None], ["anomaly"]),
             score=output.score,

@@ -4,9 +4,9 @@ A file of plain functions that a published pipeline imports from beside it; it i
 
 | here | shape |
 |---|---|
-| changes, pictures | (N, C, H, W) |
+| changes, images | (N, C, H, W) |
 | maps | (N, H, W) float32, the higher the more anomalous |
-| head | (N, H, W) bool, the pixels that are not black in every sequence |
+| head | (N, H, W) bool, the pixels that are not black in every modality |
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ SMOOTHING = 1 / 32  # σ over height of the Gaussian that makes a map of single 
 BINS = 256  # of Otsu's histogram
 
 
-def mean_of_present(changes: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
+def mean_of_present(changes: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
     """(N, H, W) of (N, C, H, W): the mean over the channels that are not missing, which are black."""
-    present = pictures.amax(dim=(2, 3)) > 0
+    present = images.amax(dim=(2, 3)) > 0
     return (changes * present[:, :, None, None]).sum(dim=1) / present.sum(dim=1).clamp_min(1)[:, None, None]
 
 

@@ -7,7 +7,7 @@ lv_length      middle of the base to the apex, the farthest point of the cavity 
 base_width     of the base, where the cavity meets neither wall nor itself                               mm
 orientation    long principal axis of the cavity to the vertical, positive where the apex leans right    degrees
 myo_area       area of the wall                                                                          mm²
-epi_x, epi_y   centre of mass of cavity and wall: right of the picture's middle, below its upper edge    mm
+epi_x, epi_y   centre of mass of cavity and wall: right of the image's middle, below its upper edge    mm
 
 Base and apex are found between the pixels, so that a sequence's second differences do not see pixels:
 

@@ -22,7 +22,7 @@ from scipy import ndimage
 
 PUBLISHED_AS = "meddiffusers_heart_validity_v1"  # file name in a repository; here the same, so that both find it
 CAVITY, WALL = 1, 2
-FAULTS = (
+ISSUES = (
     "hole_lv",
     "hole_wall",
     "hole_heart",
@@ -37,9 +37,9 @@ BLUR, MARGIN = 1.0, 5  # pixels
 _CORNERS = np.ones((3, 3), bool)  # parts that touch at a corner are one; holes that do are two
 
 
-def heart_faults(labels: np.ndarray) -> np.ndarray:
-    """(N, 8) bool in the order of `FAULTS`: what is wrong with each of the label maps (N, H, W)."""
-    return np.array([_faults(frame[_around(frame)]) for frame in labels], bool).reshape(len(labels), len(FAULTS))
+def heart_issues(labels: np.ndarray) -> np.ndarray:
+    """(N, 8) bool in the order of `ISSUES`: what is wrong with each of the label maps (N, H, W)."""
+    return np.array([_issues(frame[_around(frame)]) for frame in labels], bool).reshape(len(labels), len(ISSUES))
 
 
 def tidied(frame: np.ndarray) -> np.ndarray:
@@ -74,7 +74,7 @@ def _tidied(frame: np.ndarray) -> np.ndarray:
     return result
 
 
-def _faults(frame: np.ndarray) -> list[bool]:
+def _issues(frame: np.ndarray) -> list[bool]:
     cavity, wall = frame == CAVITY, frame == WALL
     heart = cavity | wall
     holes = [bool((ndimage.binary_fill_holes(mask) & ~mask).any()) for mask in (cavity, wall, heart)]

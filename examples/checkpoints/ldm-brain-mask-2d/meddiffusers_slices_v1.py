@@ -1,10 +1,10 @@
-"""What a slice-wise pipeline takes: pictures in any form, or a subject's scans, of which it makes pictures.
+"""What a slice-wise pipeline takes: images in any form, or a subject's scans, of which it makes images.
 
 A file of plain functions that several published pipelines import from beside them; it is published with each.
 
 | here | shape |
 |---|---|
-| pictures | (N, C, H, W) float32 in [0, 1], the channels in the order of `sequences` |
+| images | (N, C, H, W) float32 in [0, 1], the channels in the order of `modalities` |
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TOLERANCE = 1e-3  # by which intensities may leave [0, 1]
 
 
 def is_subject(image: Any) -> bool:
-    """Whether these are scans, or where scans lie, rather than pictures."""
+    """Whether these are scans, or where scans lie, rather than images."""
     if isinstance(image, (str, PathLike)):
         return True
     if isinstance(image, Mapping):
@@ -34,46 +34,46 @@ def is_subject(image: Any) -> bool:
     return hasattr(image, "affine") or hasattr(image, "lesions")  # a Scan, a Case
 
 
-def checked_pictures(image: Any, sequences: Sequence[str], stride: int) -> torch.Tensor:
-    """Images as checked pictures.
+def check_images(image: Any, modalities: Sequence[str], stride: int) -> torch.Tensor:
+    """Images as checked images.
 
     image: a tensor (C, H, W) or (N, C, H, W); an array (H, W, C) or (N, H, W, C), or without the last axis where there
-        is one sequence; or `{sequence: picture}` in any order, each a PIL image, or an array or tensor (H, W) or
-        (N, H, W): sequences that are left out are missing, and seen as 0. uint8 and uint16 are scaled by the range of
+        is one modality; or `{modality: image}` in any order, each a PIL image, or an array or tensor (H, W) or
+        (N, H, W): modalities that are left out are missing, and seen as 0. uint8 and uint16 are scaled by the range of
         their type; floats must lie in [0, 1].
     stride: of the network, by which height and width must be divisible.
 
     Raises:
         TypeError: something else.
-        ValueError: unknown sequences, another number of channels, sizes that differ or are not divisible, NaN, or
+        ValueError: unknown modalities, another number of channels, sizes that differ or are not divisible, NaN, or
             values out of range.
     """
     if isinstance(image, Mapping):
-        pictures = _of_sequences(image, sequences)
+        images = _of_modalities(image, modalities)
     else:
-        pictures = _unit_range(_channels_first(image, len(sequences)), "the image")
-    height, width = pictures.shape[2:]
-    if not len(pictures) or not height or height % stride or width % stride:
+        images = _unit_range(_channels_first(image, len(modalities)), "the image")
+    height, width = images.shape[2:]
+    if not len(images) or not height or height % stride or width % stride:
         raise ValueError(
-            f"Got images of shape {tuple(pictures.shape)}; expected at least one, with height and width divisible "
+            f"Got images of shape {tuple(images.shape)}; expected at least one, with height and width divisible "
             f"by {stride}. Crop, pad or resize them."
         )
-    return pictures
+    return images
 
 
 def stride_of(unet: Any) -> int:
-    """What height and width of a picture must be divisible by; `unet` is one of this package or a `UNet2DModel`."""
+    """What height and width of a image must be divisible by; `unet` is one of this package or a `UNet2DModel`."""
     return unet.stride if hasattr(unet, "stride") else 2 ** (len(unet.config["block_out_channels"]) - 1)
 
 
 def size_of(unet: Any) -> tuple[int, int]:
-    """Height and width of the pictures that a unet was trained on."""
+    """Height and width of the images that a unet was trained on."""
     size = unet.config["sample_size"]
     return (size, size) if isinstance(size, int) else tuple(size)
 
 
-def cut_subject(source: Any, sequences: Sequence[str], spacing: float | None, size: tuple[int, int]) -> Any:
-    """A subject's scans as pictures of a size, brought to a spacing in mm, which know the way back.
+def cut_subject(source: Any, modalities: Sequence[str], spacing: float | None, size: tuple[int, int]) -> Any:
+    """A subject's scans as images of a size, brought to a spacing in mm, which know the way back.
 
     Raises:
         ImportError: the package meddiffusers, which reads scans, is not installed.
@@ -86,57 +86,55 @@ def cut_subject(source: Any, sequences: Sequence[str], spacing: float | None, si
     except ImportError as error:
         raise ImportError(
             "Reading and resampling scans is the work of the package meddiffusers, which is not installed here. "
-            "Install it, or give tensors or arrays of pictures."
+            "Install it, or give tensors or arrays of images."
         ) from error
     if spacing is None:
         raise ValueError(
             "This model does not know how large its pixels are, so scans cannot be brought to them. Give tensors "
             "or arrays, or say it: pipe.register_to_config(spacing=MM)."
         )
-    return subject_slices(source, sequences, spacing=spacing, size=size)
+    return subject_slices(source, modalities, spacing=spacing, size=size)
 
 
-def numbered(values: Mapping[Any, Any] | Sequence[Any]) -> dict[str, Any]:
+def to_indexed(values: Mapping[Any, Any] | Sequence[Any]) -> dict[str, Any]:
     """{"0": first, …}, as `model_index.json` can hold it: of a list diffusers thinks that it names a component."""
     by_number = values if isinstance(values, Mapping) else dict(enumerate(values))
     return {str(key): value for key, value in by_number.items()}
 
 
-def in_order(by_number: Mapping[str, Any]) -> tuple[Any, ...]:
+def from_indexed(by_number: Mapping[str, Any]) -> tuple[Any, ...]:
     """What `numbered` has numbered."""
     return tuple(value for _, value in sorted(by_number.items(), key=lambda item: int(item[0])))
 
 
-def copy_beside(folder: str | PathLike[str]) -> None:
+def copy_source(folder: str | PathLike[str]) -> None:
     """Copies this file into a folder, where a published pipeline looks for it."""
     shutil.copyfile(__file__, Path(folder, f"{PUBLISHED_AS}.py"))
 
 
-def _of_sequences(image: Mapping[str, Any], sequences: Sequence[str]) -> torch.Tensor:
-    unknown = [name for name in image if name not in sequences]
+def _of_modalities(image: Mapping[str, Any], modalities: Sequence[str]) -> torch.Tensor:
+    unknown = [name for name in image if name not in modalities]
     if unknown or not image:
         raise ValueError(
-            f"Got the sequences {', '.join(map(str, image)) or '(none)'}; expected one or more of "
-            f"{', '.join(sequences)}."
+            f"Got the modalities {', '.join(map(str, image)) or '(none)'}; expected one or more of "
+            f"{', '.join(modalities)}."
         )
-    given = {name: _unit_range(_as_tensor(picture), name) for name, picture in image.items()}
-    given = {name: picture[None] if picture.ndim == 2 else picture for name, picture in given.items()}
-    shapes = {name: tuple(picture.shape) for name, picture in given.items()}
+    given = {name: _unit_range(_as_tensor(channel), name) for name, channel in image.items()}
+    given = {name: channel[None] if channel.ndim == 2 else channel for name, channel in given.items()}
+    shapes = {name: tuple(channel.shape) for name, channel in given.items()}
     if len(set(shapes.values())) > 1 or any(len(shape) != 3 for shape in shapes.values()):
-        raise ValueError(f"Got sequences of shapes {shapes}; expected one shape for all, (H, W) or (N, H, W).")
+        raise ValueError(f"Got modalities of shapes {shapes}; expected one shape for all, (H, W) or (N, H, W).")
     missing = torch.zeros_like(next(iter(given.values())))
-    return torch.stack([given.get(name, missing) for name in sequences], dim=1)
+    return torch.stack([given.get(name, missing) for name in modalities], dim=1)
 
 
-def _as_tensor(picture: Any) -> torch.Tensor:
+def _as_tensor(image: Any) -> torch.Tensor:
     """A tensor as it is; an array or PIL image as a tensor of the same type and shape."""
-    if isinstance(picture, torch.Tensor):
-        return picture
-    if not isinstance(picture, (PIL.Image.Image, np.ndarray)):
-        raise TypeError(
-            f"Got a {type(picture).__name__}; expected a tensor, an array, {{sequence: picture}}, or scans."
-        )
-    array = np.asarray(picture)
+    if isinstance(image, torch.Tensor):
+        return image
+    if not isinstance(image, (PIL.Image.Image, np.ndarray)):
+        raise TypeError(f"Got a {type(image).__name__}; expected a tensor, an array, {{modality: image}}, or scans.")
+    array = np.asarray(image)
     return torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))  # a copy; scans are often big-endian
 
 
@@ -151,7 +149,7 @@ def _channels_first(image: Any, channels: int) -> torch.Tensor:
         raise ValueError(
             f"Got {'a tensor' if isinstance(image, torch.Tensor) else 'an array'} of shape {tuple(np.shape(image))}; "
             f"expected {channels} channels: a tensor (C, H, W) or (N, C, H, W), an array (H, W, C) or (N, H, W, C), or "
-            "{sequence: picture}."
+            "{modality: image}."
         )
     return pixels if pixels.ndim == 4 else pixels[None]
 

@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
 Method = Annotated[
     Literal["classifier", "classifier_free", "none"] | None,
-    typer.Option(help="What leads to a healthy picture; by default what the repository has."),
+    typer.Option(help="What leads to a healthy image; by default what the repository has."),
 ]
 MapFrom = Annotated[
     Literal["change", "contrast"] | None,
     typer.Option(help="What the map shows; by default what the model knows labels for, 'contrast', or else 'change'."),
 ]
 Scale = Annotated[float | None, typer.Option(help="Guidance scale; by default the pipeline's.")]
-Strength = Annotated[float, typer.Option(min=0, max=1, help="How far towards noise a picture goes.")]
+Strength = Annotated[float, typer.Option(min=0, max=1, help="How far towards noise a image goes.")]
 Steps = Annotated[int, typer.Option(min=1, help="Steps to the noise, and as many back.")]
 
 
 def detect(
     repository: Repository,
-    subject: Annotated[Path, typer.Argument(help="A scan, a DICOM series, or a folder with one scan a sequence.")],
-    output: Annotated[Path, typer.Argument(help="Folder for map, mask, counterfactual and a picture.")],
-    sequence: Annotated[str | None, typer.Option(help="What a single scan is, where its name does not tell.")] = None,
+    subject: Annotated[Path, typer.Argument(help="A scan, a DICOM series, or a folder with one scan a modality.")],
+    output: Annotated[Path, typer.Argument(help="Folder for map, mask, counterfactual and a image.")],
+    modality: Annotated[str | None, typer.Option(help="What a single scan is, where its name does not tell.")] = None,
     method: Method = None,
     map_from: MapFrom = None,
     guidance_scale: Scale = None,
@@ -45,7 +45,7 @@ def detect(
     from meddiffusers.data.preprocessing.subject import read_subject
 
     pipeline = anomaly_pipeline(repository, revision)
-    scan = read_subject({sequence: subject} if sequence else subject, pipeline.sequences)
+    scan = read_subject({modality: subject} if modality else subject, pipeline.modalities)
     settings = _given(guidance_scale=guidance_scale, method=method, map_from=map_from)
     result: Any = pipeline(
         scan, strength=strength, num_inference_steps=num_inference_steps, threshold=threshold, **settings
@@ -72,14 +72,14 @@ def evaluate_anomaly(
     guidance_scale: Scale = None,
     strength: Strength = 0.5,
     num_inference_steps: Steps = 50,
-    max_samples: Annotated[int | None, typer.Option(min=1, help="Look at the first so many pictures only.")] = None,
+    max_samples: Annotated[int | None, typer.Option(min=1, help="Look at the first so many images only.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the baseline's noise and the intervals.")] = 0,
     output: Annotated[
-        Path | None, typer.Option(help="Folder for metrics.json and pictures; by default runs/evaluation/NAME.")
+        Path | None, typer.Option(help="Folder for metrics.json and images; by default runs/evaluation/NAME.")
     ] = None,
     revision: Revision = None,
 ) -> None:
-    """Detection of pixels and slices on held-out pictures, with 95 % intervals, beside two simple baselines."""
+    """Detection of pixels and slices on held-out images, with 95 % intervals, beside two simple baselines."""
     from meddiffusers.datasets.labelled_config import held_out_for
     from meddiffusers.evaluation.anomaly.baselines import run_threshold, run_unguided
     from meddiffusers.evaluation.anomaly.report import anomaly_metrics, evaluate_anomaly
@@ -106,7 +106,7 @@ def evaluate_anomaly(
     ]
     console.print(table(("metric", "value", "95 %", *found), *figures))
     folder = output or Path("runs", "evaluation", Path(repository).name)
-    console.print(f"Figures are in {report.save(folder)}, pictures beside them.")
+    console.print(f"Metrics are in {report.save(folder)}, images beside them.")
 
 
 def anomaly_pipeline(repository: str, revision: str | None) -> AnomalyDetectionPipeline:

@@ -26,7 +26,7 @@ def evaluate_attribute_model(
     image_column: Annotated[str, typer.Option(help="Column of the images.")] = "image",
     split_seed: Annotated[int, typer.Option(help="Seed of the split; the one the model was trained with.")] = 0,
     output: Annotated[
-        Path | None, typer.Option(help="Folder for metrics.json and pictures; by default runs/evaluation/NAME.")
+        Path | None, typer.Option(help="Folder for metrics.json and images; by default runs/evaluation/NAME.")
     ] = None,
     revision: Revision = None,
 ) -> None:
@@ -59,7 +59,7 @@ def evaluate_attribute_model(
     rows = [(metric.name, f"{metric.value:.4g}", str(metric.n)) for metric in report.metrics]
     console.print(table(("metric", "value", "N"), *rows))
     folder = output or Path("runs", "evaluation", Path(repository).name)
-    console.print(f"Figures are in {report.save(folder)}, pictures beside them.")
+    console.print(f"Metrics are in {report.save(folder)}, images beside them.")
 
 
 def traverse(
@@ -79,8 +79,8 @@ def traverse(
     pipeline = _attribute_pipeline(repository, revision)
     curve = pipeline.vae.calibration_of(attribute)
     asked = np.linspace(curve["values"][0], curve["values"][-1], steps)
-    with PIL.Image.open(image) as picture:
-        images = np.asarray(pipeline.traverse(picture, attribute, steps=steps, output_type="np").images)
+    with PIL.Image.open(image) as opened:
+        images = np.asarray(pipeline.traverse(opened, attribute, steps=steps, output_type="np").images)
     panel({attribute: list(images)}, {attribute: [f"{value:.3g} {curve['unit']}" for value in asked]}).save(output)
     console.print(f"The panel is {output}")
 

@@ -26,13 +26,15 @@ def guided_diffusion(
     classifier_head_channels: Annotated[
         int, typer.Option(min=1, help="Channels of the classifier's attention heads: not told by the weights.")
     ] = 64,
-    image_size: Annotated[int, typer.Option(min=1, help="Side of the training pictures in pixels.")] = 224,
+    image_size: Annotated[int, typer.Option(min=1, help="Side of the training images in pixels.")] = 224,
     num_heads: Annotated[int | None, typer.Option(min=1, help="Attention heads: not told by the weights.")] = None,
     num_head_channels: Annotated[int | None, typer.Option(min=1, help="Or channels of each attention head.")] = None,
     qkv_order: Annotated[
         Literal["legacy", "new"], typer.Option(help="Order of query, key and value: not told by the weights.")
     ] = "legacy",
-    sequences: Annotated[str, typer.Option(help="Names of the image's channels, in their order.")] = "t1,t1ce,t2,flair",
+    modalities: Annotated[
+        str, typer.Option(help="Names of the image's channels, in their order.")
+    ] = "t1,t1ce,t2,flair",
     label: Annotated[str, typer.Option(help="Of segmentation: what the mask marks.")] = "tumour",
     classes: Annotated[
         str, typer.Option(help="Of anomaly: names of the classifier's classes, in their order.")
@@ -42,7 +44,7 @@ def guided_diffusion(
     """Wolleb et al. 2022: the networks of Diffusion-based-Segmentation and diffusion-anomaly as a pipeline.
 
     Segmentation: `savedmodelN.pt`, trained on masks in {0, 1}, which the pipeline is told. Anomaly: `brats2updateN.pt`,
-    and with --classifier `modelbratsclassN.pt`, trained on pictures in [0, 1].
+    and with --classifier `modelbratsclassN.pt`, trained on images in [0, 1].
     """
     from meddiffusers.convert.guided_diffusion import convert_guided_diffusion
     from meddiffusers.convert.guided_diffusion_classifier import convert_classifier
@@ -59,7 +61,7 @@ def guided_diffusion(
         num_head_channels=num_head_channels,
         qkv_order=qkv_order,
     )
-    settings: dict[str, Any] = {"sequences": [name.strip() for name in sequences.split(",")], "spacing": spacing}
+    settings: dict[str, Any] = {"modalities": [name.strip() for name in modalities.split(",")], "spacing": spacing}
     if task == "segmentation":
         pipeline = _segmentation(unet, scheduler, label, settings)
     else:
@@ -81,7 +83,7 @@ def guided_diffusion(
 def autoencoder(
     checkpoint: Annotated[Path, typer.Argument(help="The .ckpt, .pt or .safetensors file.")],
     output: Annotated[Path, typer.Option(help="Folder to write.")],
-    image_size: Annotated[int, typer.Option(min=1, help="Side of the training pictures in pixels.")] = 256,
+    image_size: Annotated[int, typer.Option(min=1, help="Side of the training images in pixels.")] = 256,
 ) -> None:
     """An autoencoder of latent-diffusion's naming, such as MedVAE's `medvae_4_1_2d`, as an AutoencoderKL.
 

@@ -25,13 +25,11 @@ wide = Console(markup=False, highlight=False, width=10_000)  # a row is one line
 @data.command()
 def inspect(
     path: Annotated[Path, typer.Argument(help="A scan, a DICOM series, or a folder with scans below it.")],
-    output: Annotated[
-        Path | None, typer.Option(help="Folder of the pictures; by default runs/inspection/NAME.")
-    ] = None,
-    pictures: Annotated[int, typer.Option(min=0, help="Draw no more scans than this.")] = 20,
+    output: Annotated[Path | None, typer.Option(help="Folder of the images; by default runs/inspection/NAME.")] = None,
+    images: Annotated[int, typer.Option(min=0, help="Draw no more scans than this.")] = 20,
 ) -> None:
-    """Show geometry, intensities, labels and faults of scans, and draw them; exit status 1 if there are faults."""
-    from meddiffusers.data.inspection import label_names, with_folder_faults
+    """Show geometry, intensities, labels and issues of scans, and draw them; exit status 1 if there are issues."""
+    from meddiffusers.data.inspection import label_names, with_folder_issues
     from meddiffusers.data.io.scan_search import find_scans
 
     path = path.resolve()
@@ -40,7 +38,7 @@ def inspect(
         raise ValueError(f"{path}: no scan in it or below it; expected NIfTI, Analyze, NRRD, MetaImage or DICOM files.")
     folder = output or Path("runs", "inspection", path.name)
     base = path if path.is_dir() and paths != [path] else path.parent
-    inspections = with_folder_faults(_inspected(paths, base, folder, pictures))
+    inspections = with_folder_issues(_inspected(paths, base, folder, images))
     header = ("scan", "format", "voxels", "mm", "axes", "type", "range", "1–99 %", "modality", "labels [ml]")
     wide.print(table(header, *(_row(each, base) for each in inspections)))
     if len(inspections) == 1 and inspections[0].labels:
@@ -48,12 +46,12 @@ def inspect(
         console.print(
             table(("label", "name", "ml"), *((str(label), names[label], f"{ml:.2f}") for label, ml in labels))
         )
-    faults = [f"fault: {_name(each.path, base)}: {fault}" for each in inspections for fault in each.faults]
-    for fault in faults:
-        console.print(fault)
-    drawn = min(pictures, sum(each.channels > 0 for each in inspections))
-    console.print(f"{len(inspections)} scan(s), {len(faults)} fault(s). {drawn} picture(s) in {folder}")
-    raise typer.Exit(bool(faults))
+    issues = [f"issue: {_name(each.path, base)}: {issue}" for each in inspections for issue in each.issues]
+    for issue in issues:
+        console.print(issue)
+    drawn = min(images, sum(each.channels > 0 for each in inspections))
+    console.print(f"{len(inspections)} scan(s), {len(issues)} issue(s). {drawn} image(s) in {folder}")
+    raise typer.Exit(bool(issues))
 
 
 @data.command()
@@ -103,18 +101,18 @@ def phantom(
         written = layouts.write_camus(range(first, last + 1), output)
     else:
         make, write_layout = {
-            "brats": (population.brats_cases, layouts.write_brats),
-            "ixi": (population.ixi_cases, layouts.write_ixi),
-            "oasis1": (population.oasis1_cases, layouts.write_oasis1),
-            "ibsr": (population.ibsr_cases, layouts.write_ibsr),
-            "low-field": (population.low_field_cases, layouts.write_own),
+            "brats": (population.brats_subjects, layouts.write_brats),
+            "ixi": (population.ixi_subjects, layouts.write_ixi),
+            "oasis1": (population.oasis1_subjects, layouts.write_oasis1),
+            "ibsr": (population.ibsr_subjects, layouts.write_ibsr),
+            "low-field": (population.low_field_subjects, layouts.write_own),
         }[layout]
         cases = track(make(n, seed), f"Making {layout}", total=n, console=errors, transient=True)
         written = write_layout(cases, output)
     console.print(f"{n} phantom(s) in the layout of {layout} are in {written}")
 
 
-def _inspected(paths: Sequence[Path], base: Path, folder: Path, pictures: int) -> Iterator[Inspection]:
+def _inspected(paths: Sequence[Path], base: Path, folder: Path, images: int) -> Iterator[Inspection]:
     """One inspection for each path; the first readable scans are drawn."""
     from rich.progress import track
 
@@ -123,9 +121,9 @@ def _inspected(paths: Sequence[Path], base: Path, folder: Path, pictures: int) -
 
     for path in track(paths, "Inspecting", console=errors, transient=True, disable=len(paths) == 1):
         found, scan = inspect_scan(path)
-        if scan is not None and pictures > 0:
+        if scan is not None and images > 0:
             write(scan, folder / f"{_name(path, base).replace('/', '_')}.png")
-            pictures -= 1
+            images -= 1
         yield found
 
 

@@ -39,7 +39,7 @@ def generate(
 ) -> None:
     """Draw a data set: NIfTI in Parquet shards, a card, copies and failures marked. The same command goes on with it.
 
-    Of label maps each picture comes with its map.
+    Of label maps each image comes with its map.
 
     Under `accelerate launch -m meddiffusers.cli generate …` the work is split over GPUs and machines, on CPUs under
     `torchrun --nproc_per_node 2 -m -- meddiffusers.cli generate …`.
@@ -101,13 +101,13 @@ def _gate(known: str, pipeline: Any) -> Any:
     from meddiffusers.datasets.labelled_config import to_train_on
     from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE
     from meddiffusers.datasets.volume_config import load_volume_data
-    from meddiffusers.generation.quality_filter import Gate
+    from meddiffusers.generation.quality_filter import QualityFilter
 
-    pictures = pipeline.unet.config["spatial_dims"] == 2
+    is_2d = pipeline.unet.config["spatial_dims"] == 2
     rows = (
-        to_train_on(slices_like(pipeline, known))
-        if pictures
-        else load_volume_data(volumes_like(pipeline, known))["train"]
+        to_train_on(slices_like(pipeline, known)) if is_2d else load_volume_data(volumes_like(pipeline, known))["train"]
     )
     images = (row["image"].astype("float32") / INTENSITY_SCALE for row in rows.with_format("numpy"))
-    return Gate.of((image.swapaxes(1, 2) if pictures else image for image in images), axis=1)  # as NIfTI has the axes
+    return QualityFilter.of(
+        (image.swapaxes(1, 2) if is_2d else image for image in images), axis=1
+    )  # as NIfTI has the axes

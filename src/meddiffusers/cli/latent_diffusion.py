@@ -23,7 +23,8 @@ def evaluate_ldm(
         Path | None, typer.Option("--table", help="Of the folder: a row for each volume, with its covariates.")
     ] = None,
     reader: Annotated[
-        str | None, typer.Option(help="Of volumes: folder or repository of the PictureReader that measures them.")
+        str | None,
+        typer.Option(help="Of volumes: folder or repository of the SliceAttributePredictor that measures them."),
     ] = None,
     segmenter: Annotated[
         str | None, typer.Option(help="Of label maps: repository of the segmentation model that looks for them.")
@@ -34,7 +35,7 @@ def evaluate_ldm(
     seed: Annotated[int, typer.Option(min=0, help="Of the noise and the intervals.")] = 0,
     lora: Annotated[str | None, typer.Option(help="Folder or repository of a LoRA adapter.")] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Folder for metrics.json and pictures; by default runs/evaluation/NAME.")
+        Path | None, typer.Option(help="Folder for metrics.json and images; by default runs/evaluation/NAME.")
     ] = None,
     revision: Revision = None,
 ) -> None:
@@ -46,7 +47,7 @@ def evaluate_ldm(
     if maps and segmenter is None:
         raise ValueError(f"{repository} draws of label maps; --segmenter REPOSITORY says what looks for them.")
     if not maps and pipeline.unet.config["spatial_dims"] != 3:
-        raise ValueError(f"{repository} draws pictures of no label maps; this measures volumes, and slices of maps.")
+        raise ValueError(f"{repository} draws images of no label maps; this measures volumes, and slices of maps.")
     settings = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
     report = (
         _of_masks(pipeline, data, segmenter or "", max_samples, seed, settings)
@@ -56,7 +57,7 @@ def evaluate_ldm(
     figures = [[each.name, f"{each.value:.4g}", f"{each.low:.4g} – {each.high:.4g}"] for each in report.metrics]
     console.print(table(("metric", "value", "interval"), *figures))
     folder = output or Path("runs", "evaluation", Path(repository).name)
-    console.print(f"Figures are in {report.save(folder)}, pictures beside them.")
+    console.print(f"Metrics are in {report.save(folder)}, images beside them.")
 
 
 def latent_diffusion_pipeline(repository: str, revision: str | None) -> Any:
@@ -81,7 +82,7 @@ def volumes_like(pipeline: Any, data: str, data_table: Path | None = None) -> Vo
     return VolumeDataConfig(
         dataset_name=data,
         table=str(data_table) if data_table else None,
-        sequences=list(pipeline.sequences),
+        modalities=list(pipeline.modalities),
         covariates=list(pipeline.unet.covariates),
         spacing=pipeline.config["spacing"],
         size=list(size_of(pipeline)),
@@ -95,7 +96,7 @@ def slices_like(pipeline: Any, data: str) -> SegmentationDataConfig:
 
     return SegmentationDataConfig(
         **whereabouts(data),
-        sequences=list(pipeline.sequences),
+        modalities=list(pipeline.modalities),
         classes=list(pipeline.unet.mask_labels.values()) or ["tumour"],
         resolution=size_of(pipeline)[0],
         spacing=pipeline.config["spacing"],
@@ -116,23 +117,23 @@ def _of_volumes(
 ) -> Report:
     import torch
 
-    from meddiffusers.datasets.rows import pictures_of
+    from meddiffusers.datasets.rows import images_of
     from meddiffusers.datasets.volume_config import load_volume_data
     from meddiffusers.evaluation.generation.autoencoder import reconstructed
     from meddiffusers.evaluation.generation.run import covariates_of, drawn_volumes
     from meddiffusers.evaluation.generation.volumes import evaluate_volumes
-    from meddiffusers.models.slice_attribute_predictor import PictureReader
+    from meddiffusers.models.slice_attribute_predictor import SliceAttributePredictor
 
     splits = load_volume_data(volumes_like(pipeline, data, data_table))
     rows = splits["test"].select(range(min(max_samples, len(splits["test"]))))
-    told, held_out = covariates_of(pipeline, rows), pictures_of(rows)
+    told, held_out = covariates_of(pipeline, rows), images_of(rows)
     return evaluate_volumes(
         drawn_volumes(pipeline, told, seed, **settings)[:, 0],
         held_out[:, 0],
-        pictures_of(splits["train"])[:, 0],
+        images_of(splits["train"])[:, 0],
         told,
         covariates_of(pipeline, splits["train"]),
-        PictureReader.from_pretrained(reader).eval() if reader else None,
+        SliceAttributePredictor.from_pretrained(reader).eval() if reader else None,
         spacing=pipeline.config["spacing"],
         dataset=f"{Path(data).name}, held out",
         decoded=reconstructed(pipeline.vae, torch.from_numpy(held_out)).numpy()[:, 0],
@@ -146,7 +147,7 @@ def _of_masks(
     import torch
 
     from meddiffusers.datasets.labelled_config import load_segmentation_data
-    from meddiffusers.datasets.rows import pictures_of
+    from meddiffusers.datasets.rows import images_of
     from meddiffusers.evaluation.generation.autoencoder import reconstructed
     from meddiffusers.evaluation.generation.mask_fidelity import evaluate_masks
     from meddiffusers.evaluation.generation.run import drawn_slices, first_masks
@@ -156,15 +157,15 @@ def _of_masks(
     judge.set_progress_bar_config(disable=True)
     splits = load_segmentation_data(slices_like(pipeline, data))
     rows = splits["test"].select(range(min(max_samples, len(splits["test"]))))
-    masks, held_out = first_masks(rows), pictures_of(rows)
+    masks, held_out = first_masks(rows), images_of(rows)
     return evaluate_masks(
         drawn_slices(pipeline, masks, seed, **settings),
         held_out,
-        pictures_of(splits["train"]),
+        images_of(splits["train"]),
         masks,
         list(rows["subject"]),
         judge,
-        sequences=pipeline.sequences,
+        modalities=pipeline.modalities,
         spacing=pipeline.config["spacing"],
         dataset=f"{Path(data).name}, held out",
         decoded=reconstructed(pipeline.vae, torch.from_numpy(held_out)).numpy(),

@@ -25,16 +25,16 @@ def publish(
 
 def card_lint(repository: Repository, revision: Revision = None) -> None:
     """List the holes of a repository's model card; exit status 1 if there are any."""
-    from meddiffusers.hub.card import card_faults
+    from meddiffusers.hub.card import card_issues
     from meddiffusers.hub.load import local_folder
 
     folder = local_folder(repository, revision=revision)
     readme = folder / "README.md"
-    faults = card_faults(readme.read_text(encoding="utf-8"), folder) if readme.is_file() else ["There is no README.md."]
-    for fault in faults:
-        console.print(f"- {fault}")
-    console.print(f"{len(faults)} fault(s) in the card of {repository}.")
-    raise typer.Exit(bool(faults))
+    issues = card_issues(readme.read_text(encoding="utf-8"), folder) if readme.is_file() else ["There is no README.md."]
+    for issue in issues:
+        console.print(f"- {issue}")
+    console.print(f"{len(issues)} issue(s) in the card of {repository}.")
+    raise typer.Exit(bool(issues))
 
 
 def card_write(
@@ -45,7 +45,7 @@ def card_write(
         Literal["float32", "float16", "bfloat16"], typer.Option(help="What the weights are stored in.")
     ] = "float32",
 ) -> None:
-    """Write a whole repository from training runs: the first run's weights, figures with their spread over all runs."""
+    """Write a whole repository from training runs: the first run's weights, metrics with their spread over all runs."""
     import torch
 
     from meddiffusers.evaluation.report import Report
@@ -63,16 +63,16 @@ def card_write(
 
 
 def info(repository: Repository, revision: Revision = None) -> None:
-    """What a repository holds: components, inputs, figures, licence. Its faults, with exit status 1, if it has any."""
-    from meddiffusers.hub.checks import repository_faults
+    """What a repository holds: components, inputs, metrics, licence. Its issues, with exit status 1, if it has any."""
+    from meddiffusers.hub.checks import repository_issues
     from meddiffusers.hub.describe import describe
     from meddiffusers.hub.load import local_folder
 
     folder = local_folder(repository, revision=revision)
-    faults = repository_faults(folder)
-    for fault in faults:
-        console.print(f"fault: {fault}")
-    if faults:
+    issues = repository_issues(folder)
+    for issue in issues:
+        console.print(f"issue: {issue}")
+    if issues:
         raise typer.Exit(1)
     about = describe(folder)
     console.print(f"{about.pipeline}  {about.megabytes:.1f} MB  licence: {about.licence}", style="bold")

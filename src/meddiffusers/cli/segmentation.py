@@ -20,9 +20,9 @@ Lora = Annotated[str | None, typer.Option(help="Folder or repository of a LoRA a
 
 def segment(
     repository: Repository,
-    subject: Annotated[Path, typer.Argument(help="A scan, a DICOM series, or a folder with one scan a sequence.")],
-    output: Annotated[Path, typer.Argument(help="Folder for mask, probability, uncertainty and a picture.")],
-    sequence: Annotated[str | None, typer.Option(help="What a single scan is, where its name does not tell.")] = None,
+    subject: Annotated[Path, typer.Argument(help="A scan, a DICOM series, or a folder with one scan a modality.")],
+    output: Annotated[Path, typer.Argument(help="Folder for mask, probability, uncertainty and a image.")],
+    modality: Annotated[str | None, typer.Option(help="What a single scan is, where its name does not tell.")] = None,
     num_inference_steps: Steps = 10,
     ensemble_size: Members = 5,
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Probability above which a voxel is marked.")] = 0.5,
@@ -38,7 +38,7 @@ def segment(
     from meddiffusers.data.preprocessing.subject import read_subject
 
     pipeline = segmentation_pipeline(repository, revision, lora)
-    scan = read_subject({sequence: subject} if sequence else subject, pipeline.sequences)
+    scan = read_subject({modality: subject} if modality else subject, pipeline.modalities)
     result = pipeline(
         scan,
         num_inference_steps=num_inference_steps,
@@ -65,15 +65,15 @@ def evaluate_segmentation(
     mask_column: Annotated[str, typer.Option(help="Column of the masks.")] = "mask",
     num_inference_steps: Steps = 10,
     ensemble_size: Members = 5,
-    max_samples: Annotated[int | None, typer.Option(min=1, help="Look at the first so many pictures only.")] = None,
+    max_samples: Annotated[int | None, typer.Option(min=1, help="Look at the first so many images only.")] = None,
     seed: Seed = 0,
     lora: Lora = None,
     output: Annotated[
-        Path | None, typer.Option(help="Folder for metrics.json and pictures; by default runs/evaluation/NAME.")
+        Path | None, typer.Option(help="Folder for metrics.json and images; by default runs/evaluation/NAME.")
     ] = None,
     revision: Revision = None,
 ) -> None:
-    """Overlap, calibration, uncertainty and the ensemble's spread on held-out pictures, with 95 % intervals."""
+    """Overlap, calibration, uncertainty and the ensemble's spread on held-out images, with 95 % intervals."""
     from meddiffusers.datasets.labelled_config import held_out_for
     from meddiffusers.evaluation.segmentation.report import evaluate_segmentation
     from meddiffusers.evaluation.segmentation.run import run_segmentation
@@ -91,7 +91,7 @@ def evaluate_segmentation(
     ]
     console.print(table(("metric", "value", "95 %", "N"), *figures))
     folder = output or Path("runs", "evaluation", Path(repository).name)
-    console.print(f"Figures are in {report.save(folder)}, pictures beside them.")
+    console.print(f"Metrics are in {report.save(folder)}, images beside them.")
 
 
 def segmentation_pipeline(repository: str, revision: str | None, lora: str | None) -> ConditionalSegmentationPipeline:

@@ -49,7 +49,7 @@ def repair(
     console.print(table(*_figures(results)))
     if (fractions := _biplane(scans, results)) is not None:
         console.print("Ejection fraction of both views, Simpson's discs: {:.1f} → {:.1f} %".format(*fractions))
-    console.print(f"Label maps, reports, pictures and films are in {output}")
+    console.print(f"Label maps, reports, images and films are in {output}")
 
 
 def evaluate_temporal(
@@ -62,7 +62,7 @@ def evaluate_temporal(
     ] = 0.15,
     seed: Annotated[int, typer.Option(min=0, help="Of those errors.")] = 0,
     output: Annotated[
-        Path | None, typer.Option(help="Folder for metrics.json and pictures; by default runs/evaluation/NAME.")
+        Path | None, typer.Option(help="Folder for metrics.json and images; by default runs/evaluation/NAME.")
     ] = None,
     revision: Revision = None,
 ) -> None:
@@ -78,7 +78,7 @@ def evaluate_temporal(
         (each.name, f"{each.value:.4g}", f"{each.low:.4g} – {each.high:.4g}", str(each.n)) for each in report.metrics
     ]
     console.print(table(("metric", "value", "95 %", "N"), *rows))
-    console.print(f"Figures are in {folder / 'metrics.json'}, pictures and a film beside them.")
+    console.print(f"Metrics are in {folder / 'metrics.json'}, images and a film beside them.")
 
 
 def _figures(results: dict[str, Any]) -> list[tuple[str, ...]]:

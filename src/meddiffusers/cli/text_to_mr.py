@@ -1,4 +1,4 @@
-"""`meddiffusers draw`, `meddiffusers evaluate text-to-mr`: pictures of a text, and how good a model is."""
+"""`meddiffusers draw`, `meddiffusers evaluate text-to-mr`: images of a text, and how good a model is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Adapter = Annotated[str | None, typer.Option(help="Folder or repository of a LoR
 def draw(
     repository: Repository,
     prompt: Annotated[str, typer.Argument(help="What the slice shows.")],
-    output: Annotated[Path, typer.Argument(help="Folder for NIfTI files and a picture.")],
+    output: Annotated[Path, typer.Argument(help="Folder for NIfTI files and a image.")],
     count: Annotated[int, typer.Option(min=1, help="Slices to draw.")] = 4,
     negative_prompt: Annotated[str, typer.Option(help="What to keep away from.")] = "",
     num_inference_steps: Steps = 20,
@@ -52,29 +52,29 @@ def draw(
 
 def evaluate_text_to_mr(
     repository: Repository,
-    reader: Annotated[str, typer.Option(help="Folder or repository of the PictureReader that judges.")],
+    reader: Annotated[str, typer.Option(help="Folder or repository of the SliceAttributePredictor that judges.")],
     data: Annotated[str, typer.Argument(help="'phantom', or a folder of scans.")] = "phantom",
     data_table: Annotated[str | None, typer.Option("--table", help="Of the folder: a row for each scan.")] = None,
     labels_column: Annotated[str | None, typer.Option(help="Column of label maps.")] = None,
     modality: Annotated[str | None, typer.Option(help="Of all scans, where the table does not tell.")] = None,
     num_inference_steps: Steps = 20,
     guidance_scale: Scale = 3.0,
-    max_samples: Annotated[int, typer.Option(min=1, help="Pictures to draw of each kind, at most.")] = 256,
+    max_samples: Annotated[int, typer.Option(min=1, help="Images to draw of each kind, at most.")] = 256,
     lora: Adapter = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise and the intervals.")] = 0,
     output: Annotated[
-        Path | None, typer.Option(help="Folder for metrics.json and pictures; by default runs/evaluation/NAME.")
+        Path | None, typer.Option(help="Folder for metrics.json and images; by default runs/evaluation/NAME.")
     ] = None,
     revision: Revision = None,
 ) -> None:
-    """Likeness, memory, and whether pictures show what was asked for, on prompts of held-out slices."""
-    from meddiffusers.data.phantoms.brain.contrasts import SEQUENCES
+    """Likeness, memory, and whether images show what was asked for, on prompts of held-out slices."""
+    from meddiffusers.data.phantoms.brain.contrasts import MODALITIES
     from meddiffusers.datasets.captioned_config import TextDataConfig, load_text_data
     from meddiffusers.evaluation.text_to_mr.report import evaluate_text_to_mr
-    from meddiffusers.models.slice_attribute_predictor import PictureReader
+    from meddiffusers.models.slice_attribute_predictor import SliceAttributePredictor
 
     pipeline = _text_to_mr(repository, revision, lora)
-    judge = PictureReader.from_pretrained(reader).eval()
+    judge = SliceAttributePredictor.from_pretrained(reader).eval()
     config = TextDataConfig(
         dataset_name=data,
         table=data_table,
@@ -82,7 +82,7 @@ def evaluate_text_to_mr(
         modality=modality,
         resolution=pipeline.vae_scale_factor * pipeline.unet.config["sample_size"],
         spacing=pipeline.config["spacing"],
-        phantom_modalities=[name for name in SEQUENCES if name in judge.config["modalities"]],  # as training has them
+        phantom_modalities=[name for name in MODALITIES if name in judge.config["modalities"]],  # as training has them
     )
     splits = load_text_data(config)
     rows = splits["test"].select(range(min(max_samples, len(splits["test"]))))
@@ -99,7 +99,7 @@ def evaluate_text_to_mr(
     figures = [[each.name, f"{each.value:.4g}", f"{each.low:.4g} – {each.high:.4g}"] for each in report.metrics]
     console.print(table(("metric", "value", "interval"), *figures))
     folder = output or Path("runs", "evaluation", Path(repository).name)
-    console.print(f"Figures are in {report.save(folder)}, pictures beside them.")
+    console.print(f"Metrics are in {report.save(folder)}, images beside them.")
 
 
 def _text_to_mr(repository: str, revision: str | None, lora: str | None) -> Any:

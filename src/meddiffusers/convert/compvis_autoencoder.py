@@ -1,6 +1,6 @@
 """Autoencoders whose weights are named as in CompVis' latent-diffusion (Rombach et al. 2022), as an `AutoencoderKL`.
 
-Among them is MedVAE (Varma et al. 2025), whose `medvae_4_1_2d` makes of grey pictures of 256² pixels latents of 64²;
+Among them is MedVAE (Varma et al. 2025), whose `medvae_4_1_2d` makes of grey images of 256² pixels latents of 64²;
 its other weights, of what compares latents with those of BiomedCLIP, are left out. How many levels, channels and blocks
 there are is told by the weights.
 """
@@ -34,7 +34,7 @@ def convert_autoencoder(path: str | Path, sample_size: int = 256) -> Autoencoder
 def autoencoder_of(state_dict: Mapping[str, torch.Tensor], sample_size: int = 256) -> AutoencoderKL:
     """In float32 and in evaluation mode; the outputs are the same. Its scaling factor is 1: measure it anew.
 
-    sample_size: side length in pixels of the pictures it was trained on.
+    sample_size: side length in pixels of the images it was trained on.
 
     Raises:
         ValueError: weights are missing, left over or of a wrong shape, or not of such an autoencoder.

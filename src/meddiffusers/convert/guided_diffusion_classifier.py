@@ -82,7 +82,7 @@ def classifier_config(
     if image_size != side * 2 ** (levels - 1) or blocks != levels * (layers + 1):
         raise ValueError(
             f"image_size={image_size} does not fit a pooling of {side}×{side} places and {blocks} blocks; expected the "
-            "size of the training's pictures."
+            "size of the training's images."
         )
     widths = {tensor.shape[1] for key, tensor in state_dict.items() if key.endswith(".qkv.weight")} | {channels}
     if any(width % num_head_channels for width in widths):

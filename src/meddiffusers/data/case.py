@@ -10,10 +10,10 @@ from meddiffusers.data.scan import Scan
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class Subject:
     """Scans of one subject, its label maps and its record.
 
-    images: a scan of one channel for each sequence, by the name of `data.modalities`; their grids may differ.
+    images: a scan of one channel for each modality, by the name of `data.modalities`; their grids may differ.
     regions: label map of `data.regions`, if any; lesions: label map of BraTS (1 necrosis, 2 oedema, 4 enhancing).
     raters: (R, X, Y, Z) of 0 and 1, one channel for each rater's outline of the whole lesion.
     volumes: mm³ of each label of `regions`, with partial volumes, by label id.

@@ -1,4 +1,4 @@
-"""What a scan holds and what is wrong with it, said without stopping at the first fault."""
+"""What a scan holds and what is wrong with it, said without stopping at the first issue."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ Spacings = dict[tuple[Path, str], list[tuple[float, ...]]]  # by folder and moda
 
 @dataclass(frozen=True)
 class Inspection:
-    """One scan, without its voxels; where it cannot be read, the format and the fault are all there is.
+    """One scan, without its voxels; where it cannot be read, the format and the issue are all there is.
 
-    shape: voxels; channels: sequences or frames; spacing: mm; range: lowest and highest value; percentiles: 1st and
+    shape: voxels; channels: modalities or frames; spacing: mm; range: lowest and highest value; percentiles: 1st and
     99th of the foreground of the first channel; labels: millilitres of each label but 0.
     """
 
     path: Path
     format: str
-    faults: tuple[str, ...] = ()
+    issues: tuple[str, ...] = ()
     shape: tuple[int, int, int] = (0, 0, 0)
     channels: int = 0
     spacing: tuple[float, float, float] = (0, 0, 0)
@@ -57,11 +57,11 @@ def inspect_scan(path: Path) -> tuple[Inspection, Scan | None]:
     except (ValueError, OSError, ImportError) as error:
         return Inspection(path, kind, (str(error).replace(f"{path}: ", ""),)), None
     finite = scan.array[np.isfinite(scan.array)]
-    windows, faults = _windows(scan)
+    windows, issues = _windows(scan)
     return Inspection(
         path,
         kind,
-        faults=(*faults, *_label_faults(scan)),
+        issues=(*issues, *_label_issues(scan)),
         shape=scan.shape,
         channels=len(scan.array),
         spacing=scan.spacing,
@@ -70,11 +70,11 @@ def inspect_scan(path: Path) -> tuple[Inspection, Scan | None]:
         range=(float(finite.min()), float(finite.max())) if finite.size else None,
         percentiles=windows[0] if windows else None,
         modality=", ".join(dict.fromkeys(scan.modality)),
-        labels=_millilitres(scan) if scan.is_labels and not _label_faults(scan) else {},
+        labels=_millilitres(scan) if scan.is_labels and not _label_issues(scan) else {},
     ), scan
 
 
-def with_folder_faults(inspections: Iterable[Inspection]) -> list[Inspection]:
+def with_folder_issues(inspections: Iterable[Inspection]) -> list[Inspection]:
     """Adds to each what only a comparison shows: in one folder, scans of one modality with other spacings."""
     inspections = list(inspections)
     spacings: Spacings = defaultdict(list)
@@ -82,7 +82,7 @@ def with_folder_faults(inspections: Iterable[Inspection]) -> list[Inspection]:
         if each.channels:
             spacings[each.path.parent, each.modality].append(each.spacing)
     return [
-        replace(each, faults=(*each.faults, *_odd_spacing(each, spacings))) if each.channels else each
+        replace(each, issues=(*each.issues, *_odd_spacing(each, spacings))) if each.channels else each
         for each in inspections
     ]
 
@@ -102,17 +102,17 @@ def _windows(scan: Scan) -> tuple[list[tuple[float, float]], list[str]]:
     """1st and 99th percentile of each channel that has them, and why the others do not."""
     if scan.is_labels:
         return [], []
-    windows, faults = [], []
+    windows, issues = [], []
     for number, channel in enumerate(scan.array):
         try:
             low, high = foreground_window(channel, (1, 99), f"channel {number}" if len(scan.array) > 1 else "the image")
             windows.append((float(low), float(high)))
         except ValueError as error:
-            faults.append(str(error).partition(";")[0])
-    return windows, faults
+            issues.append(str(error).partition(";")[0])
+    return windows, issues
 
 
-def _label_faults(scan: Scan) -> list[str]:
+def _label_issues(scan: Scan) -> list[str]:
     if not scan.is_labels or scan.array.dtype.kind in "bu":
         return []
     if scan.array.dtype.kind == "f" and not (np.isfinite(scan.array) & (scan.array % 1 == 0)).all():

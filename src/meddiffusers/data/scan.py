@@ -1,6 +1,6 @@
 """A scan: voxels, where they lie in the patient, and what was measured.
 
-array     (C, X, Y, Z)   one channel for each co-registered sequence, or for each frame of a moving picture
+array     (C, X, Y, Z)   one channel for each co-registered modality, or for each frame of a moving image
 affine    (4, 4)         voxel index (i, j, k, 1) → millimetres in RAS+: x to the right, y forward, z up
 spacing   (3,)           edge lengths of a voxel, mm
 modality  C names        of `data.modalities`; a label map is ("labels",)
@@ -83,7 +83,7 @@ class Scan:
         return float(abs(np.linalg.det(self.affine[:3, :3])))
 
     def channel(self, name: str) -> np.ndarray:
-        """The voxels (X, Y, Z) of the sequence of that name; ValueError where there is none or more than one."""
+        """The voxels (X, Y, Z) of the modality of that name; ValueError where there is none or more than one."""
         if self.modality.count(name) != 1:
             raise ValueError(f"Expected one channel {name!r}; the scan has {', '.join(self.modality)}.")
         return self.array[self.modality.index(name)]

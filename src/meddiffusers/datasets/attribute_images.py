@@ -140,12 +140,12 @@ def _pixels(image: Any, labels: bool) -> np.ndarray:
     return np.asarray(image)
 
 
-def _stacked(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """Pictures of one shape as one array, in the byte order of this machine."""
-    shapes = sorted({picture.shape for picture in pictures})
+def _stacked(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Images of one shape as one array, in the byte order of this machine."""
+    shapes = sorted({image.shape for image in images})
     if len(shapes) != 1:
         raise ValueError(f"Images of {len(shapes)} shapes, such as {shapes[:3]}; expected one. Resize or crop them.")
-    stacked = np.stack(pictures)
+    stacked = np.stack(images)
     if not np.isfinite(stacked).all():
         broken = int((~np.isfinite(stacked)).reshape(len(stacked), -1).any(axis=1).sum())
         raise ValueError(f"{broken} images have pixels that are NaN or infinite. Mend them or leave them out.")

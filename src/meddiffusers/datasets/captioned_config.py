@@ -1,4 +1,4 @@
-"""Where the pictures and prompts of text-to-image come from, and how the pictures are read."""
+"""Where the images and prompts of text-to-image come from, and how the images are read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from meddiffusers.data.phantoms.brain.contrasts import SEQUENCES
+from meddiffusers.data.phantoms.brain.contrasts import MODALITIES
 from meddiffusers.data.phantoms.brain.phantom import FIELD_OF_VIEW
 from meddiffusers.data.preprocessing.slices import Plane
 from meddiffusers.datasets import rows as image_rows
@@ -23,7 +23,7 @@ from meddiffusers.utils.settings import Range, check_fields, list_setting, setti
 
 @dataclass
 class TextDataConfig:
-    """Which pictures, and what is known of them."""
+    """Which images, and what is known of them."""
 
     dataset_name: str = setting(PHANTOM, "'phantom', or a folder of scans.")
     table: str | None = setting(None, "Table (.csv, .xlsx) of the folder: file_name, subject, modality, sex, age.")
@@ -31,9 +31,9 @@ class TextDataConfig:
     labels_column: str | None = setting(None, "Column of label maps with FreeSurfer's ids, if there are any.")
     modality: str | None = setting(None, "Of all scans, where the table has no column modality.")
     plane: Plane = setting("axial", "Which slices of the scans.")
-    resolution: int = setting(96, "Height and width of the pictures in pixels.")
+    resolution: int = setting(96, "Height and width of the images in pixels.")
     spacing: float | None = setting(None, "Edge length of a pixel in mm, to which scans are brought.")
-    max_train_samples: int | None = setting(None, "Train on the first so many pictures only.")
+    max_train_samples: int | None = setting(None, "Train on the first so many images only.")
     preprocessing_num_workers: int | None = setting(None, "Processes that prepare the data set.")
     phantom_slices: int = setting(4000, "Training slices of phantoms.")
     phantom_slices_per_subject: int = setting(2, "Training slices of each subject, who is dear to draw.")
@@ -43,9 +43,9 @@ class TextDataConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, _RANGES)
-        unknown = set(self.phantom_modalities) - set(SEQUENCES)
+        unknown = set(self.phantom_modalities) - set(MODALITIES)
         if unknown or not self.phantom_modalities:
-            raise ValueError(f"phantom_modalities={self.phantom_modalities}; expected some of {', '.join(SEQUENCES)}.")
+            raise ValueError(f"phantom_modalities={self.phantom_modalities}; expected some of {', '.join(MODALITIES)}.")
         if self.dataset_name == PHANTOM:
             self.spacing = self.spacing or FIELD_OF_VIEW / self.resolution
         elif self.spacing is None:
@@ -78,7 +78,7 @@ def load_text_data(config: TextDataConfig) -> datasets.DatasetDict:
 
 
 class TextImages:
-    """A map-style data set of the pictures alone: `{"image": (1, H, W) float in [0, 1]}`."""
+    """A map-style data set of the images alone: `{"image": (1, H, W) float in [0, 1]}`."""
 
     def __init__(self, rows: datasets.Dataset) -> None:
         self.rows = rows.select_columns(["image"]).with_format("numpy")
@@ -94,15 +94,15 @@ class TextImages:
         return [{"image": image} for image in torch.from_numpy(images)]
 
 
-def pictures_of(rows: datasets.Dataset) -> Tensor:
+def images_of(rows: datasets.Dataset) -> Tensor:
     """(N, 1, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(image_rows.pictures_of(rows))
+    return torch.from_numpy(image_rows.images_of(rows))
 
 
 def _phantoms(config: TextDataConfig) -> datasets.DatasetDict:
     settings: dict[str, Any] = {
         "size": config.resolution,
-        "sequences": tuple(config.phantom_modalities),
+        "modalities": tuple(config.phantom_modalities),
         "num_proc": config.preprocessing_num_workers,
     }
     per_subject = config.phantom_slices_per_subject

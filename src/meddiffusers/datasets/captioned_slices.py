@@ -3,7 +3,7 @@
 image    (1, H, W) int16   round(`INTENSITY_SCALE` × intensity), with intensities within [0, 1]
 regions  (H, W) int16      label ids of `data.regions`, 0 where nothing is known
 facts    struct            what a prompt says of it, see `facts_of`
-subject  string            whose picture it is
+subject  string            whose image it is
 
 A row is one slice in one modality; the prompt is written when it is wanted, each time in other words.
 """
@@ -19,7 +19,7 @@ import numpy as np
 
 from meddiffusers.data.io import read
 from meddiffusers.data.modalities import LABELS
-from meddiffusers.data.phantoms.brain.contrasts import SEQUENCES
+from meddiffusers.data.phantoms.brain.contrasts import MODALITIES
 from meddiffusers.data.phantoms.brain.phantom import FIELD_OF_VIEW
 from meddiffusers.data.preprocessing.slices import Plane, slices
 from meddiffusers.data.preprocessing.subject_slices import in_plane
@@ -38,22 +38,22 @@ def phantom_text_slices(
     seed: int = 0,
     *,
     size: int = 96,
-    sequences: Sequence[str] = SEQUENCES[:4],
+    modalities: Sequence[str] = MODALITIES[:4],
     per_subject: int = 1,
     shares: Mapping[str | None, float] | None = None,
     heights: tuple[float, float] = HEIGHTS,
     num_proc: int | None = None,
 ) -> datasets.Dataset:
-    """n axial slices of 1 mm of brain phantoms, each in every sequence: n·S rows, made once and cached.
+    """n axial slices of 1 mm of brain phantoms, each in every modality: n·S rows, made once and cached.
 
     shares: by default all are healthy. The other arguments are those of `phantom_slices`, which says what is raised.
-    Each picture is normalised by itself.
+    Each image is normalised by itself.
     """
     cut = phantom_slices(
         n,
         seed=seed,
         size=size,
-        sequences=sequences,
+        modalities=modalities,
         shares={None: 1.0} if shares is None else shares,
         per_subject=per_subject,
         heights=heights,
@@ -65,7 +65,7 @@ def phantom_text_slices(
             _rows_of_phantom,
             batched=True,
             batch_size=1,
-            fn_kwargs={"sequences": tuple(sequences), "version": _VERSION},
+            fn_kwargs={"modalities": tuple(modalities), "version": _VERSION},
             remove_columns=cut.column_names,
             features=row_features((size, size)),
             writer_batch_size=WRITTEN_AT_ONCE,
@@ -93,7 +93,7 @@ def scan_text_slices(
     "M"), age (years) and subject are taken where there are any. size: (H, W); plane: of `data.slices`.
 
     Raises:
-        ValueError: columns that are not there, and what `Preparation` and `SliceFacts` refuse, with the row's number.
+        ValueError: columns that are not there, and what `Preprocessing` and `SliceFacts` refuse, with the row's number.
     """
     wanted = [name for name in (image_column, labels_column, None if modality else "modality") if name]
     if missing := [name for name in wanted if name not in scans.column_names]:
@@ -146,7 +146,7 @@ def _stored_facts(facts: SliceFacts) -> dict[str, Any]:
     return {**asdict(facts), "voxel": facts.voxel and list(facts.voxel), "volumes": volumes}
 
 
-def _rows_of_phantom(batch: dict[str, Any], sequences: tuple[str, ...], version: int) -> dict[str, list[Any]]:
+def _rows_of_phantom(batch: dict[str, Any], modalities: tuple[str, ...], version: int) -> dict[str, list[Any]]:
     row = {name: column[0] for name, column in batch.items()}
     edge = FIELD_OF_VIEW / row["image"].shape[-1]
     volumes = region_volumes(row["regions"], edge * edge)  # of slices of 1 mm
@@ -159,13 +159,13 @@ def _rows_of_phantom(batch: dict[str, Any], sequences: tuple[str, ...], version:
             voxel=(edge, edge, 1.0),
             volumes={label: round(mm3) for label, mm3 in volumes.items() if label in REGIONS},
         )
-        for name in sequences
+        for name in modalities
     ]
     return {
         "image": [stored(channel[None].astype(np.float32)) for channel in row["image"]],
-        "regions": [row["regions"].astype(np.int16)] * len(sequences),
+        "regions": [row["regions"].astype(np.int16)] * len(modalities),
         "facts": [_stored_facts(each) for each in facts],
-        "subject": [str(row["subject"])] * len(sequences),
+        "subject": [str(row["subject"])] * len(modalities),
     }
 
 

@@ -78,12 +78,12 @@ def _of_sequence(
     window = heart_window(labels, sequence.spacing, size, spacing)
     offset = rng.standard_normal(2).clip(-2, 2) * SHIFT / np.asarray(sequence.spacing)
     moved = replace(window, centre=tuple(np.asarray(window.centre) + offset))
-    pictures = moved.cut(labels)
-    pictures = pictures[:, :, ::-1] if mirrored else pictures
-    attributes = measure_hearts(pictures, spacing)
-    for picture, values in zip(pictures, attributes, strict=True):
+    images = moved.cut(labels)
+    images = images[:, :, ::-1] if mirrored else images
+    attributes = measure_hearts(images, spacing)
+    for image, values in zip(images, attributes, strict=True):
         yield {
-            "image": np.ascontiguousarray(picture),
+            "image": np.ascontiguousarray(image),
             **dict(zip(CARDIAC_ATTRIBUTES, values.tolist(), strict=True)),
             "subject": sequence.subject,
             "view": sequence.view,

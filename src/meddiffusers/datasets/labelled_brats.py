@@ -11,7 +11,7 @@ import numpy as np
 
 from meddiffusers.data.io import read
 from meddiffusers.data.preprocessing.slices import slices
-from meddiffusers.data.preprocessing.transforms import Preparation
+from meddiffusers.data.preprocessing.transforms import Preprocessing
 from meddiffusers.data.scan import stacked
 from meddiffusers.datasets.labelled_slices import (
     INTENSITY_SCALE,
@@ -21,7 +21,7 @@ from meddiffusers.datasets.labelled_slices import (
     label_ids,
     row_features,
 )
-from meddiffusers.datasets.public.brats import SEQUENCES, brats2020
+from meddiffusers.datasets.public.brats import MODALITIES, brats2020
 from meddiffusers.datasets.public.building import Options
 
 _VERSION = 1  # of what a row holds: raise it with every change that a cached data set must not outlive
@@ -32,7 +32,7 @@ def brats_segmentation(
     *,
     size: tuple[int, int],
     spacing: float = 1.0,
-    sequences: Sequence[str] = SEQUENCES,
+    modalities: Sequence[str] = MODALITIES,
     classes: Sequence[str] = TUMOUR_PARTS,
     leave_out: tuple[int, int] = (80, 26),
     **options: Unpack[Options],
@@ -47,13 +47,13 @@ def brats_segmentation(
     and of the highest slices. options: of `brats2020`.
 
     Raises:
-        ValueError: other sequences or classes than there are, no case with a mask, volumes with too few slices for
+        ValueError: other modalities or classes than there are, no case with a mask, volumes with too few slices for
             `leave_out`, and as `brats2020`.
     """
     check_classes(classes)
-    if not sequences or len({*sequences}) < len(sequences) or not {*sequences} <= {*SEQUENCES}:
-        raise ValueError(f"Got the sequences {list(sequences)}; expected different ones of {', '.join(SEQUENCES)}.")
-    cases = {name: _with_mask(split, sequences) for name, split in brats2020(folder, **options).items()}
+    if not modalities or len({*modalities}) < len(modalities) or not {*modalities} <= {*MODALITIES}:
+        raise ValueError(f"Got the modalities {list(modalities)}; expected different ones of {', '.join(MODALITIES)}.")
+    cases = {name: _with_mask(split, modalities) for name, split in brats2020(folder, **options).items()}
     if not any(map(len, cases.values())):
         raise ValueError(f"{folder} has no case with a mask; expected the training data, BraTS20_Training_001 and on.")
     settings = {"size": size, "spacing": spacing, "classes": tuple(classes), "leave_out": leave_out}
@@ -63,9 +63,9 @@ def brats_segmentation(
                 _slices_of_case,
                 batched=True,
                 batch_size=1,
-                fn_kwargs={**settings, "sequences": tuple(sequences), "version": _VERSION},
+                fn_kwargs={**settings, "modalities": tuple(modalities), "version": _VERSION},
                 remove_columns=split.column_names,
-                features=datasets.Features(row_features(len(sequences), 1, size)),
+                features=datasets.Features(row_features(len(modalities), 1, size)),
                 writer_batch_size=WRITTEN_AT_ONCE,
                 num_proc=options.get("num_proc"),
                 desc="Cutting",
@@ -76,11 +76,11 @@ def brats_segmentation(
     )
 
 
-def _with_mask(split: datasets.Dataset, sequences: Sequence[str]) -> datasets.Dataset:
+def _with_mask(split: datasets.Dataset, modalities: Sequence[str]) -> datasets.Dataset:
     """The cases that have one, with their scans as paths."""
     if "seg" not in split.column_names:
         return split.select([])
-    scans = (*sequences, "seg")
+    scans = (*modalities, "seg")
     split = split.select_columns(["subject", *scans])
     for name in scans:
         split = split.cast_column(name, datasets.Nifti(decode=False))
@@ -93,14 +93,14 @@ def _slices_of_case(
     spacing: float,
     classes: tuple[str, ...],
     leave_out: tuple[int, int],
-    sequences: tuple[str, ...],
+    modalities: tuple[str, ...],
     version: int,
 ) -> dict[str, Any]:
-    scan = stacked([read(batch[name][0], modality=name) for name in sequences])
+    scan = stacked([read(batch[name][0], modality=name) for name in modalities])
     mask = read(batch["seg"][0], modality="labels")
     ids = mask.like(label_ids(mask.array, classes))
     height, width = size
-    prepare = Preparation(spacing=(spacing, spacing, None), size=(width, height, None), crop_foreground=False)
+    prepare = Preprocessing(spacing=(spacing, spacing, None), size=(width, height, None), crop_foreground=False)
     prepared = prepare(scan, ids)
     images, masks = (slices(each, leave_out=leave_out).array for each in (prepared.image, prepared.labels) if each)
     scaled = np.rint(images * INTENSITY_SCALE).astype(np.int16)

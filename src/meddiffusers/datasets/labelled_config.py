@@ -1,4 +1,4 @@
-"""Where the pictures and masks of a segmentation task come from, and how they are read."""
+"""Where the images and masks of a segmentation task come from, and how they are read."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ class SegmentationDataConfig:
     train_data_dir: str | None = setting(None, "Folder of BraTS 2020.")
     image_column: str = setting("image", "Column of the images.")
     mask_column: str = setting("mask", "Column of the masks: label ids, or 0 and 255.")
-    sequences: list[str] = list_setting(["t1", "t1ce", "t2", "flair"], "Names of the channels, in their order.")
+    modalities: list[str] = list_setting(["t1", "t1ce", "t2", "flair"], "Names of the channels, in their order.")
     classes: list[str] = list_setting(["tumour"], "Names of the labels 1, 2, …; of BraTS necrosis, oedema, enhancing.")
-    resolution: int = setting(96, "Height and width of the pictures in pixels.")
+    resolution: int = setting(96, "Height and width of the images in pixels.")
     spacing: float | None = setting(None, "Edge length of a pixel in mm, to which scans are brought.")
     foreground_share: float | None = setting(
-        None, "Show pictures with foreground so much more often that they make this part; as they come if not given."
+        None, "Show images with foreground so much more often that they make this part; as they come if not given."
     )
-    max_train_samples: int | None = setting(None, "Train on the first so many pictures only.")
+    max_train_samples: int | None = setting(None, "Train on the first so many images only.")
     preprocessing_num_workers: int | None = setting(None, "Processes that prepare the data set.")
-    phantom_slices: int = setting(5000, "Training pictures of phantoms, two of each subject.")
+    phantom_slices: int = setting(5000, "Training images of phantoms, two of each subject.")
     phantom_seed: int = setting(0, "Seed of the training subjects; the next one is that of the test subjects.")
-    phantom_test_slices: int = setting(960, "Test pictures of phantoms, two of each subject.")
+    phantom_test_slices: int = setting(960, "Test images of phantoms, two of each subject.")
     phantom_test_difficulty: list[float] = list_setting([*HARD], "Least and greatest difficulty of the test lesions.")
 
     def __post_init__(self) -> None:
@@ -156,7 +156,7 @@ def held_out_for(
             **whereabouts(data),
             image_column=image_column,
             mask_column=mask_column,
-            sequences=list(pipeline.sequences),
+            modalities=list(pipeline.modalities),
             classes=list(classes),
             resolution=pipeline.unet.config["sample_size"],
             spacing=pipeline.config["spacing"],
@@ -171,7 +171,7 @@ def _read(config: SegmentationDataConfig) -> datasets.DatasetDict:
         return image_mask_segmentation(
             config.dataset_name,
             size=size,
-            sequences=config.sequences,
+            modalities=config.modalities,
             classes=config.classes,
             image_column=config.image_column,
             mask_column=config.mask_column,
@@ -186,7 +186,7 @@ def _read(config: SegmentationDataConfig) -> datasets.DatasetDict:
         config.train_data_dir,
         size=size,
         spacing=config.spacing,
-        sequences=config.sequences,
+        modalities=config.modalities,
         classes=config.classes,
         num_proc=workers,
     )
@@ -219,7 +219,7 @@ def _test_split(data: datasets.DatasetDict, config: SegmentationDataConfig) -> d
 def _phantom_settings(config: SegmentationDataConfig) -> dict[str, Any]:
     return {
         "size": config.resolution,
-        "sequences": tuple(config.sequences),
+        "modalities": tuple(config.modalities),
         "classes": tuple(config.classes),
         "per_subject": 2,
         "shares": PHANTOM_SHARES,

@@ -23,7 +23,7 @@ def image_mask_segmentation(
     name: str | Path,
     *,
     size: tuple[int, int],
-    sequences: Sequence[str],
+    modalities: Sequence[str],
     classes: Sequence[str],
     image_column: str = "image",
     mask_column: str = "mask",
@@ -37,9 +37,9 @@ def image_mask_segmentation(
     the split and the row.
 
     name: a folder that `datasets` can load or has saved, or a repository of the Hub. size: (H, W) that images
-    (bilinear) and masks (nearest) are stretched to. sequences: a name for each channel; coloured pictures become grey
+    (bilinear) and masks (nearest) are stretched to. modalities: a name for each channel; coloured images become grey
     where there is one. Each channel of an image is normalised by itself. classes: a name for each label id from 1 on.
-    image_column: pictures, or arrays (H, W), (H, W, C) or (C, H, W). mask_column: label ids, or 0 and 255 for one
+    image_column: images, or arrays (H, W), (H, W, C) or (C, H, W). mask_column: label ids, or 0 and 255 for one
     class.
 
     Raises:
@@ -54,14 +54,14 @@ def image_mask_segmentation(
                 f"{name} has no column {', '.join(missing)}; it has {', '.join(split.column_names)}. "
                 "Set image_column and mask_column."
             )
-    settings = {"size": size, "channels": len(sequences), "labels": len(classes), "version": _VERSION}
+    settings = {"size": size, "channels": len(modalities), "labels": len(classes), "version": _VERSION}
     rows = {
         key: split.map(
-            _row_of_pictures,
+            _row_of_images,
             with_indices=True,
             fn_kwargs={**settings, "columns": (image_column, mask_column), "split": key},
             remove_columns=split.column_names,
-            features=datasets.Features(row_features(len(sequences), 1, size)),
+            features=datasets.Features(row_features(len(modalities), 1, size)),
             writer_batch_size=WRITTEN_AT_ONCE,
             num_proc=num_proc,
         )
@@ -82,7 +82,7 @@ def _loaded(name: str) -> datasets.DatasetDict:
     return data if isinstance(data, datasets.DatasetDict) else datasets.DatasetDict(train=data)
 
 
-def _row_of_pictures(
+def _row_of_images(
     row: dict[str, Any],
     index: int,
     size: tuple[int, int],
@@ -106,7 +106,7 @@ def _row_of_pictures(
 
 
 def _image(value: Any, channels: int) -> np.ndarray:
-    """(C, H, W) of a picture or an array with its channels first or last."""
+    """(C, H, W) of a image or an array with its channels first or last."""
     if isinstance(value, PIL.Image.Image) and channels == 1 and value.mode not in _GREY:
         value = value.convert("L")
     elif isinstance(value, PIL.Image.Image) and channels == 3:
@@ -117,7 +117,7 @@ def _image(value: Any, channels: int) -> np.ndarray:
         return array
     if array.ndim == 3 and array.shape[2] == channels:
         return np.moveaxis(array, 2, 0)
-    raise ValueError(f"an image of shape {array.shape}; expected {channels} channels, one for each sequence.")
+    raise ValueError(f"an image of shape {array.shape}; expected {channels} channels, one for each modality.")
 
 
 def _mask(value: Any, labels: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 image    (C, H, W) int16   round(`INTENSITY_SCALE` × intensity), with intensities within [0, 1]
 masks    (R, H, W) uint8   label ids 0..K-1, as each of R raters has them
-subject  string            whose picture it is
+subject  string            whose image it is
 
 The K - 1 classes besides the background are the three parts of a tumour, in any order, or the one class "tumour", or
 "lesion": whatever is not healthy.
@@ -17,7 +17,7 @@ import datasets
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from meddiffusers.data.phantoms.brain.contrasts import SEQUENCES
+from meddiffusers.data.phantoms.brain.contrasts import MODALITIES
 from meddiffusers.data.phantoms.brain.lesion_appearance import LESION_LABELS
 from meddiffusers.data.phantoms.brain.raters import RATERS
 from meddiffusers.data.preprocessing.intensities import foreground_window, scaled
@@ -36,7 +36,7 @@ def phantom_segmentation(
     seed: int = 0,
     *,
     size: int = 128,
-    sequences: Sequence[str] = SEQUENCES[:4],
+    modalities: Sequence[str] = MODALITIES[:4],
     classes: Sequence[str] = TUMOUR_PARTS,
     per_subject: int = 1,
     shares: Mapping[str | None, float] | None = None,
@@ -59,7 +59,7 @@ def phantom_segmentation(
         n,
         seed=seed,
         size=size,
-        sequences=sequences,
+        modalities=modalities,
         shares=shares,
         per_subject=per_subject,
         difficulty=difficulty,

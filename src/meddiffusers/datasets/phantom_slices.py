@@ -10,8 +10,8 @@ import datasets
 import numpy as np
 import torch
 
-from meddiffusers.data.case import Case
-from meddiffusers.data.phantoms.brain.contrasts import SEQUENCES
+from meddiffusers.data.case import Subject
+from meddiffusers.data.phantoms.brain.contrasts import MODALITIES
 from meddiffusers.data.phantoms.brain.lesions import KINDS
 from meddiffusers.data.phantoms.brain.population import random_phantom
 
@@ -29,7 +29,7 @@ def phantom_slices(
     seed: int = 0,
     size: int = 128,
     *,
-    sequences: Sequence[str] = SEQUENCES[:4],
+    modalities: Sequence[str] = MODALITIES[:4],
     shares: Mapping[str | None, float] | None = None,
     per_subject: int = 1,
     difficulty: tuple[float, float] = (0.0, 1.0),
@@ -39,7 +39,7 @@ def phantom_slices(
 ) -> datasets.Dataset:
     """n axial slices of size² pixels over 208 mm, made once and cached; the same for every number of processes.
 
-    Columns: image (C, H, W) int16 in the order of `sequences`, rows from the front of the head to the back and columns
+    Columns: image (C, H, W) int16 in the order of `modalities`, rows from the front of the head to the back and columns
     from the patient's right to the left; regions, lesions (H, W); raters (5, H, W), empty of marks where healthy;
     height (mm), subject, and the record of the person.
     shares: part of the subjects with each kind of lesion (None: healthy), by default `SHARES`; difficulty: of the
@@ -47,12 +47,12 @@ def phantom_slices(
     there is one; the others lie anywhere within `heights`, mm. skull: part of the subjects whose head is whole.
 
     Raises:
-        ValueError: an unknown kind, no, unknown or repeated sequences, shares below 0 or that do not sum to 1, a part
+        ValueError: an unknown kind, no, unknown or repeated modalities, shares below 0 or that do not sum to 1, a part
             or a range that makes no sense, or n, size, per_subject or seed too small.
     """
     shares = SHARES if shares is None else shares
     _check_sizes(n=n, size=size, per_subject=per_subject, seed=seed)
-    _check_choices(shares, sequences)
+    _check_choices(shares, modalities)
     if not (0 <= difficulty[0] <= difficulty[1] <= 1 and heights[0] <= heights[1] and 0 <= skull <= 1):
         raise ValueError(
             f"Got difficulty={difficulty}, heights={heights} and skull={skull}; expected rising ranges, the first "
@@ -61,7 +61,7 @@ def phantom_slices(
     settings = {
         "version": VERSION,
         "size": size,
-        "sequences": tuple(sequences),
+        "modalities": tuple(modalities),
         "kinds": tuple(shares),
         "weights": tuple(shares.values()),
         "difficulty": tuple(difficulty),
@@ -70,7 +70,7 @@ def phantom_slices(
     }
     jobs = [(seed, index, min(per_subject, n - index * per_subject)) for index in range(-(-n // per_subject))]
     return datasets.Dataset.from_generator(
-        _examples, features=_features(size, len(sequences)), gen_kwargs={"jobs": jobs, **settings}, num_proc=num_proc
+        _examples, features=_features(size, len(modalities)), gen_kwargs={"jobs": jobs, **settings}, num_proc=num_proc
     )
 
 
@@ -80,11 +80,11 @@ def _check_sizes(**sizes: int) -> None:
         raise ValueError(f"Got {small}; expected n, size and per_subject of at least 1, and a seed of at least 0.")
 
 
-def _check_choices(shares: Mapping[str | None, float], sequences: Sequence[str]) -> None:
+def _check_choices(shares: Mapping[str | None, float], modalities: Sequence[str]) -> None:
     if not set(shares) <= {None, *KINDS} or not np.isclose(sum(shares.values()), 1) or min(shares.values()) < 0:
         raise ValueError(f"Got the shares {dict(shares)}; expected parts of {', '.join(KINDS)} and None that sum to 1.")
-    if not sequences or len(set(sequences)) < len(sequences) or not set(sequences) <= set(SEQUENCES):
-        raise ValueError(f"Got the sequences {list(sequences)}; expected different ones of {', '.join(SEQUENCES)}.")
+    if not modalities or len(set(modalities)) < len(modalities) or not set(modalities) <= set(MODALITIES):
+        raise ValueError(f"Got the modalities {list(modalities)}; expected different ones of {', '.join(MODALITIES)}.")
 
 
 def _features(size: int, channels: int) -> datasets.Features:
@@ -108,7 +108,7 @@ def _examples(
     jobs: list[tuple[int, int, int]],
     version: int,
     size: int,
-    sequences: tuple[str, ...],
+    modalities: tuple[str, ...],
     kinds: tuple[str | None, ...],
     weights: tuple[float, ...],
     difficulty: tuple[float, float],
@@ -122,7 +122,7 @@ def _examples(
             draw = np.random.default_rng([seed, index])
             subject = random_phantom(draw, kinds, weights, difficulty)
             whole = np.random.default_rng([seed, index, 1]).random() < skull
-            take = partial(subject.slice, size=size, sequences=sequences, skull=whole)
+            take = partial(subject.slice, size=size, modalities=modalities, skull=whole)
             for height, case in _slices(subject.lesion_heights().tolist(), draw.uniform(*heights, count), take, draw):
                 yield _example(case, f"{seed}-{index}", height)
     finally:
@@ -130,8 +130,8 @@ def _examples(
 
 
 def _slices(
-    lesion_heights: Sequence[float], heights: np.ndarray, take: Callable[[float], Case], draw: np.random.Generator
-) -> Iterator[tuple[float, Case]]:
+    lesion_heights: Sequence[float], heights: np.ndarray, take: Callable[[float], Subject], draw: np.random.Generator
+) -> Iterator[tuple[float, Subject]]:
     """Heights in mm and what lies there; the first meets the lesion, unless that is smaller than a pixel."""
     wanted = heights.tolist()
     for height in draw.permutation(lesion_heights).tolist():
@@ -144,9 +144,9 @@ def _slices(
         yield height, take(height)
 
 
-def _example(case: Case, subject: str, height: float) -> dict[str, Any]:
+def _example(case: Subject, subject: str, height: float) -> dict[str, Any]:
     def upright(array: np.ndarray) -> np.ndarray:
-        """(…, X, Y, 1) as rows and columns of a picture."""
+        """(…, X, Y, 1) as rows and columns of a image."""
         return np.ascontiguousarray(np.swapaxes(array[..., ::-1, ::-1, 0], -1, -2))
 
     images = np.concatenate([scan.array for scan in case.images.values()])

@@ -7,7 +7,7 @@ from typing import Any
 
 import datasets
 
-from meddiffusers.data.phantoms.brain.contrasts import SEQUENCES
+from meddiffusers.data.phantoms.brain.contrasts import MODALITIES
 from meddiffusers.datasets.labelled_config import PHANTOM
 from meddiffusers.datasets.public.scans import load_scans
 from meddiffusers.datasets.volumes import COVARIATES, phantom_volumes, scan_volumes
@@ -20,7 +20,7 @@ class VolumeDataConfig:
 
     dataset_name: str = setting(PHANTOM, "'phantom', or a folder of scans.")
     table: str | None = setting(None, "Table (.csv, .xlsx) of the folder: file names, subject, covariates.")
-    sequences: list[str] = list_setting(["t1"], "Channels: of phantoms, or the folder's columns.")
+    modalities: list[str] = list_setting(["t1"], "Channels: of phantoms, or the folder's columns.")
     covariates: list[str] = list_setting([*COVARIATES], "Columns of numbers and words that are known of a subject.")
     spacing: float = setting(2.0, "Edge length of a voxel in mm.")
     size: list[int] = list_setting([80, 96, 80], "Voxels along each axis; scans are cut or padded to it.")
@@ -33,11 +33,11 @@ class VolumeDataConfig:
     def __post_init__(self) -> None:
         check_fields(self, _RANGES)
         phantom = self.dataset_name == PHANTOM
-        unknown = (set(self.sequences) - set(SEQUENCES)) | (set(self.covariates) - set(COVARIATES)) if phantom else ()
-        if unknown or not self.sequences:
+        unknown = (set(self.modalities) - set(MODALITIES)) | (set(self.covariates) - set(COVARIATES)) if phantom else ()
+        if unknown or not self.modalities:
             raise ValueError(
-                f"sequences={self.sequences} and covariates={self.covariates}; phantoms have the sequences "
-                f"{', '.join(SEQUENCES)} and the covariates {', '.join(COVARIATES)}."
+                f"modalities={self.modalities} and covariates={self.covariates}; phantoms have the modalities "
+                f"{', '.join(MODALITIES)} and the covariates {', '.join(COVARIATES)}."
             )
         if len(self.size) != 3 or min(self.size) < 1:
             raise ValueError(f"size={self.size}; expected voxels along three axes.")
@@ -69,7 +69,7 @@ def load_volume_data(config: VolumeDataConfig) -> datasets.DatasetDict:
 def _phantoms(config: VolumeDataConfig) -> datasets.DatasetDict:
     settings: dict[str, Any] = {
         "spacing": config.spacing,
-        "sequences": tuple(config.sequences),
+        "modalities": tuple(config.modalities),
         "num_proc": config.preprocessing_num_workers,
     }
     data = datasets.DatasetDict(
@@ -90,7 +90,7 @@ def _scans(config: VolumeDataConfig) -> datasets.DatasetDict:
                 split,
                 spacing=config.spacing,
                 size=(config.size[0], config.size[1], config.size[2]),
-                sequences=config.sequences,
+                modalities=config.modalities,
                 covariates=config.covariates,
                 num_proc=config.preprocessing_num_workers,
             )

@@ -17,7 +17,7 @@ import torch
 
 from meddiffusers.data.io import read
 from meddiffusers.data.phantoms.brain.phantom import EXTENT, BrainPhantom
-from meddiffusers.data.preprocessing.transforms import Preparation
+from meddiffusers.data.preprocessing.transforms import Preprocessing
 from meddiffusers.data.scan import stacked
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, stored
 from meddiffusers.datasets.phantom_slices import VERSION
@@ -32,7 +32,7 @@ def phantom_volumes(
     seed: int = 0,
     *,
     spacing: float = 2.0,
-    sequences: Sequence[str] = ("t1",),
+    modalities: Sequence[str] = ("t1",),
     num_proc: int | None = None,
 ) -> datasets.Dataset:
     """n healthy brains without skull, of 160 × 192 × 160 mm, made once and cached; the same for any num_proc.
@@ -44,7 +44,7 @@ def phantom_volumes(
         raise ValueError(f"Got n={n} and seed={seed}; expected at least one brain, and a seed of 0 or more.")
     sizes = [int(np.ceil(mm / spacing)) for mm in EXTENT]
     features = datasets.Features(
-        image=datasets.Array4D((len(sequences), *sizes), "int16"),
+        image=datasets.Array4D((len(modalities), *sizes), "int16"),
         regions=datasets.Array3D(tuple(sizes), "int16"),
         subject=datasets.Value("string"),
         age=datasets.Value("float32"),
@@ -55,7 +55,7 @@ def phantom_volumes(
     settings: dict[str, Any] = {
         "jobs": [(seed, index) for index in range(n)],
         "spacing": float(spacing),
-        "sequences": tuple(sequences),
+        "modalities": tuple(modalities),
         "version": (VERSION, _VERSION),
     }
     return datasets.Dataset.from_generator(
@@ -64,14 +64,14 @@ def phantom_volumes(
 
 
 def _rows(
-    jobs: list[tuple[int, int]], spacing: float, sequences: tuple[str, ...], version: tuple[int, int]
+    jobs: list[tuple[int, int]], spacing: float, modalities: tuple[str, ...], version: tuple[int, int]
 ) -> Iterator[dict[str, Any]]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # processes share the cores, and a forked one may not use its parent's threads
     try:
         for seed, index in jobs:
             brain = BrainPhantom(int(np.random.default_rng([seed, index]).integers(2**31)))
-            case = brain.volume(spacing, sequences)
+            case = brain.volume(spacing, modalities)
             yield {
                 "image": stored(np.concatenate([scan.array for scan in case.images.values()])),
                 "regions": case.regions.array[0].astype(np.int16) if case.regions else None,
@@ -87,27 +87,27 @@ def scan_volumes(
     *,
     spacing: float,
     size: tuple[int, int, int],
-    sequences: Sequence[str],
+    modalities: Sequence[str],
     covariates: Sequence[str] = (),
     num_proc: int | None = None,
 ) -> datasets.Dataset:
     """Scans as `load_scans` gives them on voxels of `spacing` mm, cut or padded about the middle of the foreground.
 
-    sequences: columns of scans of one channel each, on one grid; covariates: columns that are taken as they are.
+    modalities: columns of scans of one channel each, on one grid; covariates: columns that are taken as they are.
 
     Raises:
-        ValueError: columns that are not there, and what `Preparation` refuses, with the row's number.
+        ValueError: columns that are not there, and what `Preprocessing` refuses, with the row's number.
     """
-    if missing := [name for name in (*sequences, *covariates) if name not in scans.column_names]:
+    if missing := [name for name in (*modalities, *covariates) if name not in scans.column_names]:
         raise ValueError(
             f"The scans have no column {', '.join(missing)}; they have {', '.join(scans.column_names)}. Name those "
             "that there are."
         )
     kept = {name: scans.features[name] for name in covariates}
     features = datasets.Features(
-        image=datasets.Array4D((len(sequences), *size), "int16"), subject=datasets.Value("string"), **kept
+        image=datasets.Array4D((len(modalities), *size), "int16"), subject=datasets.Value("string"), **kept
     )
-    settings = {"spacing": spacing, "size": size, "sequences": tuple(sequences), "covariates": tuple(covariates)}
+    settings = {"spacing": spacing, "size": size, "modalities": tuple(modalities), "covariates": tuple(covariates)}
     return scans.map(
         _row_of_scan,
         with_indices=True,
@@ -124,13 +124,13 @@ def _row_of_scan(
     index: int,
     spacing: float,
     size: tuple[int, int, int],
-    sequences: tuple[str, ...],
+    modalities: tuple[str, ...],
     covariates: tuple[str, ...],
     version: int,
 ) -> dict[str, Any]:
     try:
-        scan = stacked([read(row[name], modality=name) for name in sequences])
-        image = Preparation(spacing=spacing, size=size)(scan).image
+        scan = stacked([read(row[name], modality=name) for name in modalities])
+        image = Preprocessing(spacing=spacing, size=size)(scan).image
     except ValueError as error:
         raise ValueError(f"Row {index}: {error}") from None
     return {

@@ -33,9 +33,9 @@ def anomaly_section(checkpoints: Path, scans: Path) -> Section:
     pipeline: Any = load(checkpoints / REPOSITORY)
     pipeline.set_progress_bar_config(disable=True)
     size, titles = pipeline.unet.config["sample_size"], [title for title in KINDS.values() for _ in SEEDS]
-    cases = [_phantom(kind, seed, size, pipeline.sequences) for kind in KINDS for seed in SEEDS]
-    pictures, truth = (np.stack(part) for part in zip(*cases, strict=True))
-    found = pipeline(torch.from_numpy(pictures))
+    cases = [_phantom(kind, seed, size, pipeline.modalities) for kind in KINDS for seed in SEEDS]
+    images, truth = (np.stack(part) for part in zip(*cases, strict=True))
+    found = pipeline(torch.from_numpy(images))
     dice = _dice(found.mask > 0, truth)
     rows = [
         [title, f"{score:.3f}", f"{value:.2f}" if marked.any() else "—"]
@@ -47,13 +47,13 @@ def anomaly_section(checkpoints: Path, scans: Path) -> Section:
     return Section(
         key="anomalies",
         title="What is not healthy, found without outlines to learn from",
-        text="A picture is led to noise and back, towards what the model knows as healthy. The map shows how "
+        text="A image is led to noise and back, towards what the model knows as healthy. The map shows how "
         "differently it is denoised if it is called healthy and if it is not; the model was told of each training "
         "phantom only that. Otsu's threshold, one for all phantoms, makes the mask. Of the real scan there is one of "
-        "four sequences, with the skull, neither of which suits it.",
-        pictures={
+        "four modalities, with the skull, neither of which suits it.",
+        figures={
             "Phantoms: the lesion's outline in red, the mask's in yellow": _phantom_panel(
-                pictures[:, pipeline.sequences.index("flair")], truth, found, titles
+                images[:, pipeline.modalities.index("flair")], truth, found, titles
             ),
             "A real tumour, T1ce alone: the given outline in red, the mask's in yellow": _real_panel(
                 scan, outline, real
@@ -69,14 +69,14 @@ def anomaly_section(checkpoints: Path, scans: Path) -> Section:
     )
 
 
-def _phantom(kind: str | None, seed: int, size: int, sequences: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Picture (C, H, W) in [0, 1] and lesion (H, W) bool of the slice in the middle of it."""
+def _phantom(kind: str | None, seed: int, size: int, modalities: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Image (C, H, W) in [0, 1] and lesion (H, W) bool of the slice in the middle of it."""
     brain = BrainPhantom(seed, lesion=kind, difficulty=DIFFICULTY)
     heights = brain.lesion_heights()
-    case = brain.slice(float(np.median(heights)) if len(heights) else HEIGHT, size, sequences)
-    picture = np.concatenate([slices(image).array[0] for image in case.images.values()])
+    case = brain.slice(float(np.median(heights)) if len(heights) else HEIGHT, size, modalities)
+    channels = np.concatenate([slices(image).array[0] for image in case.images.values()])
     truth = np.zeros((size, size), bool) if case.lesions is None else slices(case.lesions).array[0, 0] > 0
-    return stored(picture).astype(np.float32) / INTENSITY_SCALE, truth
+    return stored(channels).astype(np.float32) / INTENSITY_SCALE, truth
 
 
 def _dice(found: np.ndarray, truth: np.ndarray) -> np.ndarray:

@@ -11,15 +11,15 @@ import numpy as np
 import PIL.Image
 import torch
 
-from meddiffusers.data.phantoms.brain.demographics import likely_person
+from meddiffusers.data.phantoms.brain.demographics import typical_demographics
 from meddiffusers.demo.page import Section
 from meddiffusers.evaluation.figures.orthogonal_slices import PLANES, plane_slices
 from meddiffusers.evaluation.figures.panels import panel
 from meddiffusers.evaluation.generation.volume_attributes import CovariateReading, read_volumes
 from meddiffusers.hub.load import load
-from meddiffusers.models.slice_attribute_predictor import PictureReader
+from meddiffusers.models.slice_attribute_predictor import SliceAttributePredictor
 
-REPOSITORY, READER = "ldm-brain-3d", "picture-reader-brain"
+REPOSITORY, READER = "ldm-brain-3d", "attribute-predictor-brain"
 AGES = (20, 35, 50, 65, 80)
 VENTRICLES = (10, 20, 30, 40, 55)  # ml, of a man of 60
 COVARIATES = ("age", "sex", "brain_volume_ml", "ventricular_volume_ml")
@@ -30,7 +30,7 @@ def brains_section(checkpoints: Path) -> Section:
     start = time.perf_counter()
     pipeline: Any = load(checkpoints / REPOSITORY)
     pipeline.set_progress_bar_config(disable=True)
-    reader = PictureReader.from_pretrained(checkpoints / READER).eval()
+    reader = SliceAttributePredictor.from_pretrained(checkpoints / READER).eval()
     aged = [_told(age=age, sex="F") for age in AGES]
     swept = [_told(age=60, sex="M") | {"ventricular_volume_ml": float(ml)} for ml in VENTRICLES]
     volumes = [_drawn(pipeline, rows) for rows in (aged, swept)]
@@ -42,7 +42,7 @@ def brains_section(checkpoints: Path) -> Section:
         title="Brains of covariates",
         text="Volumes of 80 × 96 × 80 voxels of 2 mm, drawn of age, sex, brain and ventricular volume. Brains of a row "
         "begin with the same noise. Another network, which has learnt to read phantoms, measures the ventricles.",
-        pictures={
+        figures={
             "A woman's brain, with the volumes that are usual at her age": _planes(
                 volumes[0], [f"{age} years" for age in AGES]
             ),
@@ -56,7 +56,7 @@ def brains_section(checkpoints: Path) -> Section:
 
 def _told(age: int, sex: str) -> dict[str, Any]:
     """Covariates of the likeliest person of an age."""
-    person = likely_person(float(age), sex)
+    person = typical_demographics(float(age), sex)
     return {name: getattr(person, name) for name in COVARIATES}
 
 

@@ -40,7 +40,7 @@ def digits_section(checkpoints: Path) -> Section:
         title="AR-VAE: images edited by measured attributes",
         text="Real MNIST digits that the model has not seen. Six of its sixteen latent dimensions follow measured "
         "attributes, so a digit can be asked for in pixels and radians; the decoded image is then measured anew.",
-        pictures={tour: _tour(pipe, images), swept: _traversals(pipe, images[SUBJECT]), asked: edited},
+        figures={tour: _tour(pipe, images), swept: _traversals(pipe, images[SUBJECT]), asked: edited},
         table=table,
         metrics={f"mean_absolute_error_{name}": error for name, error in errors.items()},
         seconds=time.perf_counter() - start,

@@ -37,8 +37,8 @@ def hearts_section(checkpoints: Path, scans: Path) -> Section:
     truth = phantom.labels(phantom.phases(FRAMES))
     broken, _ = corrupted(truth, SPACING, ERRORS, RATE)
     repaired = pipeline(broken, SPACING, cyclic=True)
-    pictures, spacing = real_heart(scans / REAL)
-    segmented = threshold_segmentation(pictures, spacing)
+    images, spacing = real_heart(scans / REAL)
+    segmented = threshold_segmentation(images, spacing)
     real = pipeline(segmented, spacing, cyclic=True)
     sequences = {"before": broken, "after": repaired.labels}
     overlap = {name: float(dice(labels, truth).mean()) for name, labels in sequences.items()}
@@ -50,7 +50,7 @@ def hearts_section(checkpoints: Path, scans: Path) -> Section:
         "knows phantoms in apical views. The real heart is a long-axis MR sequence, turned so that its apex is up, and "
         "segmented by Otsu's threshold within a region that was set by hand, with a wall of ten millimetres; nobody "
         "has outlined it, so there is no truth to compare with.",
-        pictures={
+        figures={
             "A phantom's beat": frames_panel(
                 {"truth": truth, "as segmented": broken, "repaired": repaired.labels}, repaired.redrawn
             ),
@@ -61,7 +61,7 @@ def hearts_section(checkpoints: Path, scans: Path) -> Section:
                     "repaired": repaired.after.attributes,
                 }
             ),
-            "A real heart: as segmented by a threshold, and repaired": _real_panel(pictures, segmented, real),
+            "A real heart: as segmented by a threshold, and repaired": _real_panel(images, segmented, real),
             "The real heart's attributes": curves(
                 {"as segmented": real.before.attributes, "repaired": real.after.attributes}
             ),
@@ -77,19 +77,19 @@ def hearts_section(checkpoints: Path, scans: Path) -> Section:
 
 
 def real_heart(path: Path) -> tuple[np.ndarray, tuple[float, float]]:
-    """Pictures (T, H, W) with the apex up, and mm of a pixel downwards and across."""
+    """Images (T, H, W) with the apex up, and mm of a pixel downwards and across."""
     scan = read(path)
     frames = scan.array[..., 0].swapaxes(1, 2)
     return np.rot90(frames, axes=(1, 2)).copy(), (scan.spacing[0], scan.spacing[1])
 
 
-def threshold_segmentation(pictures: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
+def threshold_segmentation(images: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
     """Label maps (T, H, W): within the region what is brighter than Otsu's threshold, and a wall around it."""
-    region = polygon2mask(pictures.shape[1:], np.array(REGION))
+    region = polygon2mask(images.shape[1:], np.array(REGION))
     base = max(row for row, _ in REGION)
-    labels = np.zeros(pictures.shape, np.uint8)
-    for number, picture in enumerate(pictures):
-        smooth = ndimage.gaussian_filter(picture.astype(float), BLUR)
+    labels = np.zeros(images.shape, np.uint8)
+    for number, image in enumerate(images):
+        smooth = ndimage.gaussian_filter(image.astype(float), BLUR)
         cavity = region & (smooth > threshold_otsu(smooth[region]))
         near = ndimage.distance_transform_edt(~cavity, sampling=spacing) <= WALL_MM
         near[base:] = False
@@ -97,11 +97,11 @@ def threshold_segmentation(pictures: np.ndarray, spacing: tuple[float, float]) -
     return labels
 
 
-def _real_panel(pictures: np.ndarray, segmented: np.ndarray, real: Any) -> Any:
-    chosen = np.linspace(0, len(pictures) - 1, 8).round().astype(int)
+def _real_panel(images: np.ndarray, segmented: np.ndarray, real: Any) -> Any:
+    chosen = np.linspace(0, len(images) - 1, 8).round().astype(int)
     around = slice(70, 200), slice(60, 190)
     rows = {
-        name: [outlined(pictures[t][around] / 255, [labels[t][around] > 0, labels[t][around] == 1]) for t in chosen]
+        name: [outlined(images[t][around] / 255, [labels[t][around] > 0, labels[t][around] == 1]) for t in chosen]
         for name, labels in (("as segmented", segmented), ("repaired", real.labels))
     }
     titles = [f"{t}{', drawn anew' if real.redrawn[t] else ''}" for t in chosen]

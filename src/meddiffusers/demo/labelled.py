@@ -1,4 +1,4 @@
-"""Labelled pictures: slices in four sequences drawn of a tumour's label map as it is, moved, grown and left out."""
+"""Labelled images: slices in four modalities drawn of a tumour's label map as it is, moved, grown and left out."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def labelled_section(checkpoints: Path) -> Section:
     figures = ["–" if np.isnan(each) else f"{each:.2f}" for each in dice]
     top = max(pipeline.unet.mask_labels)
     rows = {"asked": masks / top}
-    rows |= {name: images[:, number] for number, name in enumerate(pipeline.sequences)}
+    rows |= {name: images[:, number] for number, name in enumerate(pipeline.modalities)}
     rows |= {"found": found / top}
     shown = panel(rows, {"asked": list(maps)}, ranges=dict.fromkeys(rows, (0.0, 1.0)))
     return Section(
         key="labelled",
-        title="Pictures of label maps",
-        text="Slices in four sequences drawn of label maps, so that pictures come with their labels. The segmentation "
+        title="Images of label maps",
+        text="Slices in four modalities drawn of label maps, so that images come with their labels. The segmentation "
         "model, which learnt from phantoms, looks for the tumours in what was drawn.",
-        pictures={"Label maps, the slices drawn of them, and what the segmentation model finds in these": shown},
+        figures={"Label maps, the slices drawn of them, and what the segmentation model finds in these": shown},
         table=[["map", *maps], ["Dice of asked and found", *figures]],
         metrics={"Dice of asked and found tumours": float(np.nanmean(dice))},
         seconds=time.perf_counter() - start,

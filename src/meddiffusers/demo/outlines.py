@@ -9,9 +9,9 @@ import numpy as np
 COLOURS = ((1, 0.25, 0.2), (1, 0.9, 0.2))  # of the first mask and of the second
 
 
-def outlined(picture: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:
-    """The picture (H, W) in grey, (H, W, 3) in [0, 1], with the borders of bool masks in red, then yellow."""
-    grey = np.clip(picture / max(np.percentile(picture, 99.7), 1e-6), 0, 1)
+def outlined(image: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:
+    """The image (H, W) in grey, (H, W, 3) in [0, 1], with the borders of bool masks in red, then yellow."""
+    grey = np.clip(image / max(np.percentile(image, 99.7), 1e-6), 0, 1)
     coloured = np.stack([grey] * 3, axis=-1)
     for mask, colour in zip(masks, COLOURS, strict=False):
         inner = mask.copy()

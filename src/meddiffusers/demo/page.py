@@ -1,4 +1,4 @@
-"""The demo's page: sections of text, pictures and a table, as HTML and JSON."""
+"""The demo's page: sections of text, images and a table, as HTML and JSON."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ class Section:
     key: str
     title: str
     text: str
-    pictures: Mapping[str, PIL.Image.Image]
+    figures: Mapping[str, PIL.Image.Image]
     table: Sequence[Sequence[str]] = ()
     metrics: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
 
 def write_page(sections: Sequence[Section], folder: Path) -> Path:
-    """Write `index.html`, its pictures and `metrics.json` into the folder; returns the page's path."""
-    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    """Write `index.html`, its images and `metrics.json` into the folder; returns the page's path."""
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
     body = "\n".join(_section(section, folder) for section in sections)
     page = folder / "index.html"
     write_text(
@@ -55,9 +55,9 @@ def write_page(sections: Sequence[Section], folder: Path) -> Path:
 
 def _section(section: Section, folder: Path) -> str:
     parts = [f"<h2>{html.escape(section.title)}</h2>", f"<p>{html.escape(section.text)}</p>"]
-    for number, (caption, picture) in enumerate(section.pictures.items()):
-        name = f"pictures/{section.key}-{number}.png"
-        picture.save(folder / name)
+    for number, (caption, image) in enumerate(section.figures.items()):
+        name = f"figures/{section.key}-{number}.png"
+        image.save(folder / name)
         text = html.escape(caption)
         parts.append(f'<figure><img src="{name}" alt="{text}"><figcaption>{text}</figcaption></figure>')
     if section.table:

@@ -18,7 +18,7 @@ from meddiffusers.demo.page import Section
 from meddiffusers.evaluation.figures.panels import panel
 
 TUMOURS = ("tumour_1", "tumour_2")
-COUNT = 6  # pictures in a row
+COUNT = 6  # images in a row
 AGES = (22, 35, 48, 61, 74, 87)
 DIFFICULTIES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 SEED = 4
@@ -35,7 +35,7 @@ def scans_section(scans: Path) -> Section:
         title="Scans in, phantoms out",
         text="Real scans that ship with the project, and phantoms: random brains and hearts that follow from a seed "
         "and carry their labels. Phantoms train and test everything else; they are not patients.",
-        pictures={
+        figures={
             "Real tumours with the outlines given (T1 with contrast), and phantom tumours from easy to hard, outlined "
             "as the most generous (red) and the most sparing (yellow) of five simulated raters do": panel(
                 {
@@ -50,7 +50,7 @@ def scans_section(scans: Path) -> Section:
             "A real head (PD, DICOM series) and a phantom's, both with skull": panel(
                 {"real": _spread(slices(head).array[:, 0]), "phantom": _phantom_head()}, tile=1.3
             ),
-            "One phantom person at six ages; above each picture the volume of the lateral ventricles": panel(
+            "One phantom person at six ages; above each image the volume of the lateral ventricles": panel(
                 {"T1": aged},
                 {"T1": [f"{age} years, {ml:.0f} ml" for age, ml in zip(AGES, volumes, strict=True)]},
                 tile=1.3,
@@ -74,30 +74,30 @@ def _row(scan: Scan) -> list[str]:
     return [Path(scan.source).stem, voxels, millimetres, scan.orientation, str(scan.array.dtype)]
 
 
-def _spread(pictures: np.ndarray, first: float = 0.15, last: float = 0.85) -> list[np.ndarray]:
-    """COUNT of the pictures (N, H, W) between two parts of the way, each in [0, 1] by its own brightest part."""
-    chosen = np.linspace(first * len(pictures), last * len(pictures) - 1, COUNT).round().astype(int)
-    return [np.clip(picture / max(np.percentile(picture, 99.5), 1e-6), 0, 1) for picture in pictures[chosen]]
+def _spread(images: np.ndarray, first: float = 0.15, last: float = 0.85) -> list[np.ndarray]:
+    """COUNT of the images (N, H, W) between two parts of the way, each in [0, 1] by its own brightest part."""
+    chosen = np.linspace(first * len(images), last * len(images) - 1, COUNT).round().astype(int)
+    return [np.clip(image / max(np.percentile(image, 99.5), 1e-6), 0, 1) for image in images[chosen]]
 
 
 def _outlined(scan: Scan, mask: Scan) -> list[np.ndarray]:
     """Axial slices (H, W, 3) that meet the mask, its border in red."""
-    pictures, marks = slices(scan).array[:, 0], slices(mask).array[:, 0] > 0
-    return [outlined(pictures[index], [marks[index]]) for index in spread_over(marks, COUNT)]
+    images, marks = slices(scan).array[:, 0], slices(mask).array[:, 0] > 0
+    return [outlined(images[index], [marks[index]]) for index in spread_over(marks, COUNT)]
 
 
-def _phantom_tumours(sequence: str) -> list[np.ndarray]:
-    pictures = []
+def _phantom_tumours(modality: str) -> list[np.ndarray]:
+    tiles = []
     for index, difficulty in enumerate(DIFFICULTIES):
         subject = BrainPhantom(SEED + index, lesion="tumour", difficulty=difficulty)
         heights = subject.lesion_heights()
-        case = subject.slice(float(heights[len(heights) // 2]) if len(heights) else 10.0, 160, (sequence,))
+        case = subject.slice(float(heights[len(heights) // 2]) if len(heights) else 10.0, 160, (modality,))
         marks = slices(case.raters).array[0] > 0 if case.raters else np.zeros((1, 160, 160), bool)
         areas = marks.sum(axis=(1, 2))
-        pictures.append(
-            outlined(slices(case.images[sequence]).array[0, 0], [marks[areas.argmax()], marks[areas.argmin()]])
+        tiles.append(
+            outlined(slices(case.images[modality]).array[0, 0], [marks[areas.argmax()], marks[areas.argmin()]])
         )
-    return pictures
+    return tiles
 
 
 def _phantom_head() -> list[np.ndarray]:
@@ -107,16 +107,16 @@ def _phantom_head() -> list[np.ndarray]:
 
 def _ageing() -> tuple[list[np.ndarray], list[float]]:
     """T1 of one seed at each of AGES, and the ml of its lateral ventricles."""
-    pictures, volumes = [], []
+    tiles, volumes = [], []
     for age in AGES:
         subject = BrainPhantom(SEED, age=age)
-        pictures.append(slices(subject.slice(18.0, 160, ("t1",)).images["t1"]).array[0, 0] / 1000)
+        tiles.append(slices(subject.slice(18.0, 160, ("t1",)).images["t1"]).array[0, 0] / 1000)
         whole = subject.volume(2.0, ()).volumes
         volumes.append(sum(whole[label] for label in LATERAL_VENTRICLES) / 1000)
-    return pictures, volumes
+    return tiles, volumes
 
 
 def _phantom_heart() -> dict[str, list[np.ndarray]]:
     heart = CardiacPhantom(SEED)
     phases = heart.phases(COUNT)
-    return {"phantom": list(heart.pictures(phases) / 255), "labels": list(heart.labels(phases) / 3)}
+    return {"phantom": list(heart.images(phases) / 255), "labels": list(heart.labels(phases) / 3)}

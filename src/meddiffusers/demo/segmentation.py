@@ -31,30 +31,30 @@ def segmentation_section(checkpoints: Path, scans: Path) -> Section:
     pipeline.set_progress_bar_config(disable=True)
     case = BrainPhantom(PHANTOM_SEED, lesion="tumour", difficulty=DIFFICULTY).volume(SPACING)
     subjects: dict[str, tuple[Scan, Any]] = {
-        "phantom, 4 sequences": (stacked(list(case.images.values())), case.lesions)
+        "phantom, 4 modalities": (stacked(list(case.images.values())), case.lesions)
     }
     for name in TUMOURS:
         subjects[f"real {name[-1]}, T1ce alone"] = (
             read(scans / f"{name}_t1ce.nrrd", modality="t1ce"),
             read(scans / f"{name}_seg.nrrd"),
         )
-    pictures, rows = {}, []
+    figures, rows = {}, []
     for title, (scan, truth) in subjects.items():
         began = time.perf_counter()
         result = pipeline(scan, generator=torch.Generator().manual_seed(0))
         seconds = time.perf_counter() - began
         caption = f"{title}: the given outline in red, the mask's in yellow; below, the probability and the entropy"
-        pictures[caption] = _panel(scan, truth, result)
+        figures[caption] = _panel(scan, truth, result)
         whole, core = _dice(result.mask, truth, (1, 2, 3)), _dice(result.mask, truth, (1, 3))
         rows.append([title, str(scan.shape[2]), f"{whole:.2f}", f"{core:.2f}", f"{seconds:.1f}"])
     return Section(
         key="segmentation",
         title="A tumour segmented, and how sure the model is",
         text="The mask is where a tumour is likelier than not; five masks are denoised beside it, in ten steps. The "
-        "model was trained on phantoms alone. The real scans have one of its four sequences, the skull, and thick "
+        "model was trained on phantoms alone. The real scans have one of its four modalities, the skull, and thick "
         "slices, and their outlines were drawn by another rule than the phantom's, so they show what carries over and "
         "what does not: read the Dice.",
-        pictures=pictures,
+        figures=figures,
         table=[["subject", "slices", "Dice, whole tumour", "Dice, without oedema", "seconds"], *rows],
         metrics={f"Dice, {row[0]}": float(row[2]) for row in rows},
         seconds=time.perf_counter() - start,

@@ -1,4 +1,4 @@
-"""What an evaluation leaves: figures, how they came about, and pictures; on disk `metrics.json` and `pictures/`."""
+"""What an evaluation leaves: metrics, how they came about, and images; on disk `metrics.json` and `figures/`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from meddiffusers.utils.atomic import write_json
 
 @dataclass(frozen=True)
 class Report:
-    """`metrics` for tables and cards; `run`: seed, hardware, command …; `details`: the rest; `pictures` by caption."""
+    """`metrics` for tables and cards; `run`: seed, hardware, command …; `details`: the rest; `images` by caption."""
 
     metrics: Sequence[Metric]
     run: Mapping[str, Any]
     details: Mapping[str, Any] = field(default_factory=dict)
-    pictures: Mapping[str, PIL.Image.Image] = field(default_factory=dict)
+    figures: Mapping[str, PIL.Image.Image] = field(default_factory=dict)
 
     def value(self, name: str) -> float:
         """The figure of this name.
@@ -36,13 +36,13 @@ class Report:
         return values[name]
 
     def save(self, folder: Path) -> Path:
-        """Write `metrics.json` and `pictures/N.png` into the folder; the JSON, which names the pictures, comes last."""
-        (folder / "pictures").mkdir(parents=True, exist_ok=True)
-        paths = {caption: f"pictures/{number}.png" for number, caption in enumerate(self.pictures)}
-        for caption, picture in self.pictures.items():
-            picture.save(folder / paths[caption], optimize=True)
+        """Write `metrics.json` and `figures/N.png` into the folder; the JSON, which names the images, comes last."""
+        (folder / "figures").mkdir(parents=True, exist_ok=True)
+        paths = {caption: f"figures/{number}.png" for number, caption in enumerate(self.figures)}
+        for caption, image in self.figures.items():
+            image.save(folder / paths[caption], optimize=True)
         metrics = [asdict(metric) for metric in self.metrics]
-        content = {"metrics": metrics, "run": dict(self.run), "details": dict(self.details), "pictures": paths}
+        content = {"metrics": metrics, "run": dict(self.run), "details": dict(self.details), "figures": paths}
         write_json(folder / "metrics.json", content)
         return folder / "metrics.json"
 
@@ -57,13 +57,13 @@ class Report:
         if not file.is_file():
             raise FileNotFoundError(f"No metrics.json in {folder}. Evaluate the model first, then write its card.")
         content = json.loads(file.read_text(encoding="utf-8"))
-        pictures = {caption: _read_picture(folder / path) for caption, path in content["pictures"].items()}
-        return cls([Metric(**metric) for metric in content["metrics"]], content["run"], content["details"], pictures)
+        figures = {caption: _read_image(folder / path) for caption, path in content["figures"].items()}
+        return cls([Metric(**metric) for metric in content["metrics"]], content["run"], content["details"], figures)
 
     def with_spread(self, others: Sequence[Report]) -> Report:
         """This report, each figure with its range over this run and others of the same recipe.
 
-        `details["per_run"]` then has the figures of all runs, by name. A figure that some runs lack has those it has.
+        `details["per_run"]` then has the metrics of all runs, by name. A figure that some runs lack has those it has.
         """
         runs = [self, *others]
         if len(runs) == 1:
@@ -78,6 +78,6 @@ class Report:
         return replace(self, metrics=metrics, run=run, details={**self.details, "per_run": per_run})
 
 
-def _read_picture(path: Path) -> PIL.Image.Image:
-    with PIL.Image.open(path) as picture:
-        return picture.copy()
+def _read_image(path: Path) -> PIL.Image.Image:
+    with PIL.Image.open(path) as image:
+        return image.copy()

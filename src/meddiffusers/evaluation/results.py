@@ -65,7 +65,7 @@ def hardware() -> str:
 
 
 def run_facts(seed: int) -> dict[str, Any]:
-    """What a report says of how its figures came about, for a start."""
+    """What a report says of how its metrics came about, for a start."""
     return {"seed": seed, "hardware": hardware()}
 
 

@@ -1,4 +1,4 @@
-"""A data set of drawn volumes or pictures: split over processes, resumable, each a function of (seed, number)."""
+"""A data set of drawn volumes or images: split over processes, resumable, each a function of (seed, number)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from meddiffusers.evaluation.results import hardware
 from meddiffusers.generation.covariates import CovariateSource
 from meddiffusers.generation.label_maps import LabelMaps, label_image
-from meddiffusers.generation.quality_filter import Gate
+from meddiffusers.generation.quality_filter import QualityFilter
 from meddiffusers.generation.shards import Shards
 from meddiffusers.utils.atomic import write_json, write_text
 
@@ -63,7 +63,7 @@ def generate(
     order: Order,
     folder: Path,
     source: CovariateSource | None = None,
-    gate: Gate | None = None,
+    gate: QualityFilter | None = None,
     masks: LabelMaps | None = None,
 ) -> Path:
     """Makes what is missing of the data set in `folder`, and writes its card at the end; returns the card's path.
@@ -104,7 +104,7 @@ def _made(
     order: Order,
     numbers: Sequence[int],
     source: CovariateSource | None,
-    gate: Gate | None,
+    gate: QualityFilter | None,
     masks: LabelMaps | None,
 ) -> list[dict[str, Any]]:
     """Rows of the samples of these numbers."""
@@ -121,7 +121,7 @@ def _made(
             row = {"image": _packed(image, number), "number": number, **told[place]}
             if maps:
                 row["mask"] = _packed(label_image(maps[place], image.affine), number)
-            rows.append(row | (gate.look_at(_array(image)) if gate else {}))
+            rows.append(row | (gate.check(_array(image)) if gate else {}))
     return rows
 
 
@@ -143,13 +143,13 @@ def _array(image: Any) -> np.ndarray:
 
 
 def _features(
-    pipeline: Any, source: CovariateSource | None, gate: Gate | None, masks: LabelMaps | None
+    pipeline: Any, source: CovariateSource | None, gate: QualityFilter | None, masks: LabelMaps | None
 ) -> datasets.Features:
-    """Columns: the picture, its number, label map, covariates, what the gate found. The same for all shards."""
+    """Columns: the image, its number, label map, covariates, what the gate found. The same for all shards."""
     ranges = pipeline.unet.covariates if source else {}
     kinds = {name: "string" if isinstance(ends[0], str) else "float64" for name, ends in ranges.items()}
     if gate:
-        kinds |= {"foreground": "float64", "nearest": "float64", "faults": "string"}
+        kinds |= {"foreground": "float64", "nearest": "float64", "issues": "string"}
     told = {name: datasets.Value(kind) for name, kind in kinds.items()}
     scans = dict.fromkeys(("image", "mask") if masks else ("image",), datasets.Nifti())
     return datasets.Features(**scans, number=datasets.Value("int64"), **told)
@@ -184,7 +184,9 @@ def _wait(shards: Shards, bar: Any) -> None:
     bar.update(finished - bar.n)
 
 
-def _card(folder: Path, shards: Shards, plan: Mapping[str, Any], gate: Gate | None, labels: Mapping[int, str]) -> Path:
+def _card(
+    folder: Path, shards: Shards, plan: Mapping[str, Any], gate: QualityFilter | None, labels: Mapping[int, str]
+) -> Path:
     """The data set's README, with what was found of the samples."""
     rows = list(shards.rows())
     lines = [
@@ -215,13 +217,13 @@ def _card(folder: Path, shards: Shards, plan: Mapping[str, Any], gate: Gate | No
         named = ", ".join(f"{label} is {name}" for label, name in labels.items())
         lines += [f"Each was drawn of the label map beside it in the column `mask`: {named}, 0 all else.", ""]
     if gate is not None:
-        flagged = [row for row in rows if row["faults"]]
+        flagged = [row for row in rows if row["issues"]]
         distances = [row["nearest"] for row in rows if not math.isnan(row["nearest"])]
         lines += [
             "## Quality and memory",
             "",
-            f"- {len(flagged)} of {len(rows)} samples are marked in the column `faults`; filter them.",
-            f"- copies: {sum('copy' in row['faults'] for row in rows)}, nearer to a known volume than any two known "
+            f"- {len(flagged)} of {len(rows)} samples are marked in the column `issues`; filter them.",
+            f"- copies: {sum('copy' in row['issues'] for row in rows)}, nearer to a known volume than any two known "
             f"volumes are to each other ({gate.limit:.4f} RMS).",
             f"- distance to the nearest known volume: median {np.median(distances):.4f}, least {min(distances):.4f}."
             if distances

@@ -1,4 +1,4 @@
-"""Label maps that pictures are drawn of: where they come from, whether a model takes them, how they are written."""
+"""Label maps that images are drawn of: where they come from, whether a model takes them, how they are written."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SAME_SPACING = 1e-2  # mm, of voxels that are as long
 class LabelMaps:
     """One after the other, from the first again at their end, which then is drawn of other noise.
 
-    maps: (M, H, W) or (M, X, Y, Z) of ids, rows of pictures from front to back and columns from the head's right to its
+    maps: (M, H, W) or (M, X, Y, Z) of ids, rows of images from front to back and columns from the head's right to its
     left, volumes to the right, to the front and up.
     """
 
@@ -32,13 +32,13 @@ class LabelMaps:
 
     def __post_init__(self) -> None:
         if not len(self.maps):
-            raise ValueError("There are no label maps; expected one for each picture, or some to repeat.")
+            raise ValueError("There are no label maps; expected one for each image, or some to repeat.")
 
     @classmethod
     def read(cls, folder: Path, size: Sequence[int], spacing: float | None) -> LabelMaps:
-        """Of the NIfTI files in a folder: for pictures the axial slices that show any label, for volumes the whole.
+        """Of the NIfTI files in a folder: for images the axial slices that show any label, for volumes the whole.
 
-        size: voxels of a picture or volume; spacing: mm that its voxels are long, None if that does not matter.
+        size: voxels of a image or volume; spacing: mm that its voxels are long, None if that does not matter.
 
         Raises:
             ValueError: no such file, one of other voxels, or one whose values are not whole numbers from 0 on.
@@ -77,7 +77,7 @@ def size_of(pipeline: Any) -> tuple[int, ...]:
 
 
 def label_image(labels: np.ndarray, affine: np.ndarray) -> nibabel.Nifti1Image:
-    """A map on the voxels of a picture that the pipeline gave as NIfTI."""
+    """A map on the voxels of a image that the pipeline gave as NIfTI."""
     volume = labels.T[..., None] if labels.ndim == 2 else labels
     return nibabel.Nifti1Image(volume.astype(np.min_scalar_type(int(labels.max()))), affine)
 

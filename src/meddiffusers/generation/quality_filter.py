@@ -23,7 +23,7 @@ SLACK = 0.1  # of the ends
 
 
 @dataclass(frozen=True)
-class Gate:
+class QualityFilter:
     """known: (M, D) coarse volumes and their mirror images; foreground: ends of its part; limit: of the distance."""
 
     known: torch.Tensor
@@ -31,7 +31,7 @@ class Gate:
     limit: float
 
     @classmethod
-    def of(cls, volumes: Iterable[np.ndarray], axis: int) -> Gate:
+    def of(cls, volumes: Iterable[np.ndarray], axis: int) -> QualityFilter:
         """Of known volumes (C, …) in [0, 1], two or more; `axis`, of these, runs from left to right.
 
         Raises:
@@ -51,14 +51,14 @@ class Gate:
         limit = float(apart.min()) / both.shape[1] ** 0.5
         return cls(both, (min(parts) * (1 - SLACK), max(parts) * (1 + SLACK)), limit)
 
-    def look_at(self, volume: np.ndarray) -> dict[str, Any]:
-        """Figures of a volume (C, …) in [0, 1], and its faults, "" if it has none."""
+    def check(self, volume: np.ndarray) -> dict[str, Any]:
+        """Metrics of a volume (C, …) in [0, 1], and its issues, "" if it has none."""
         if not np.isfinite(volume).all():
-            return {"foreground": float("nan"), "nearest": float("nan"), "faults": "not finite"}
+            return {"foreground": float("nan"), "nearest": float("nan"), "issues": "not finite"}
         part, (low, high) = _foreground(volume), self.foreground
         distance = torch.cdist(_coarse(volume)[None], self.known).min() / self.known.shape[1] ** 0.5
-        faults = ["foreground"] * (not low <= part <= high) + ["copy"] * bool(distance < self.limit)
-        return {"foreground": part, "nearest": float(distance), "faults": ", ".join(faults)}
+        issues = ["foreground"] * (not low <= part <= high) + ["copy"] * bool(distance < self.limit)
+        return {"foreground": part, "nearest": float(distance), "issues": ", ".join(issues)}
 
 
 def _coarse(volume: np.ndarray) -> torch.Tensor:

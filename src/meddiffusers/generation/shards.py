@@ -62,7 +62,7 @@ class Shards:
             data.to_parquet(staged)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """What is said of each sample that is there, without its picture and map."""
+        """What is said of each sample that is there, without its image and map."""
         for shard in range(self.number):
             if self.path(shard).is_file():
                 names = [name for name in parquet.read_schema(self.path(shard)).names if name not in ("image", "mask")]

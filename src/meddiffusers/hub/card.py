@@ -88,7 +88,7 @@ def write_card(facts: Facts, report: Report) -> ModelCard:
     """The card of a repository that holds the report's files.
 
     Raises:
-        ValueError: the report does not say which seed and hardware its figures come from.
+        ValueError: the report does not say which seed and hardware its metrics come from.
     """
     if missing := {"seed", "hardware"} - report.run.keys():
         raise ValueError(f"The report's run lacks {', '.join(sorted(missing))}. Start it from `run_facts(seed)`.")
@@ -113,51 +113,49 @@ def write_card(facts: Facts, report: Report) -> ModelCard:
         ],
     )
     template = resources.files("meddiffusers.model_cards").joinpath("template.md").read_text(encoding="utf-8")
-    pictures = {caption: f"pictures/{number}.png" for number, caption in enumerate(report.pictures)}
+    images = {caption: f"figures/{number}.png" for number, caption in enumerate(report.figures)}
     metrics = [asdict(metric) for metric in report.metrics]
     return ModelCard.from_template(
-        data, template_str=template, facts=asdict(facts), metrics=metrics, run=dict(report.run), pictures=pictures
+        data, template_str=template, facts=asdict(facts), metrics=metrics, run=dict(report.run), images=images
     )
 
 
-def card_faults(text: str, folder: Path | None = None) -> list[str]:
-    """Holes of a card: metadata, sections, placeholders, metrics without N or spread, pictures that are not there."""
+def card_issues(text: str, folder: Path | None = None) -> list[str]:
+    """Holes of a card: metadata, sections, placeholders, metrics without N or spread, images that are not there."""
     try:
         card = ModelCard(text)
     except (ValueError, yaml.YAMLError) as error:
         return [f"Its metadata cannot be read ({error}). Expected YAML between two lines of ---."]
-    faults = _metadata_faults(card.data)
+    issues = _metadata_issues(card.data)
     headings = re.findall(r"^#+ +(.+?) *$", _prose(card.text), flags=re.MULTILINE)
-    faults += [f"Section '{section}' is missing." for section in SECTIONS if section not in headings]
-    faults += [f"Section '{section}' is empty." for section in _empty_sections(card.text)]
-    faults += [f"It has a hole: {hole!r}." for hole in sorted(set(_HOLES.findall(_prose(card.text))))]
+    issues += [f"Section '{section}' is missing." for section in SECTIONS if section not in headings]
+    issues += [f"Section '{section}' is empty." for section in _empty_sections(card.text)]
+    issues += [f"It has a hole: {hole!r}." for hole in sorted(set(_HOLES.findall(_prose(card.text))))]
     if NOT_A_DEVICE not in card.text:
-        faults.append(f"It does not say that the model is {NOT_A_DEVICE}.")
-    faults += _table_faults(_section(card.text, "Evaluation"))
-    pictures = re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", card.text)
+        issues.append(f"It does not say that the model is {NOT_A_DEVICE}.")
+    issues += _table_issues(_section(card.text, "Evaluation"))
+    images = re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", card.text)
     if folder is not None:
-        faults += [
-            f"Picture {picture} is not in the repository." for picture in pictures if not (folder / picture).is_file()
-        ]
-    return faults
+        issues += [f"Image {image} is not in the repository." for image in images if not (folder / image).is_file()]
+    return issues
 
 
-def _metadata_faults(data: Any) -> list[str]:
-    faults = [
+def _metadata_issues(data: Any) -> list[str]:
+    issues = [
         f"Metadata '{key}' is missing." for key in ("license", "library_name", "tags") if not getattr(data, key, None)
     ]
     if getattr(data, "license", None) not in (None, *LICENCES):
-        faults.append(f"license is {data.license!r}, expected one of {', '.join(LICENCES)}.")
+        issues.append(f"license is {data.license!r}, expected one of {', '.join(LICENCES)}.")
     if getattr(data, "pipeline_tag", None) not in PIPELINE_TAGS:
-        faults.append(
+        issues.append(
             f"pipeline_tag is {getattr(data, 'pipeline_tag', None)!r}, expected one of {', '.join(PIPELINE_TAGS)}."
         )
     if not getattr(data, "eval_results", None):
-        faults.append("Metadata 'model-index' is missing: no measured metric.")
-    return faults
+        issues.append("Metadata 'model-index' is missing: no measured metric.")
+    return issues
 
 
-def _table_faults(evaluation: str) -> list[str]:
+def _table_issues(evaluation: str) -> list[str]:
     rows = re.findall(r"^\|(?! *Metric *\|)(?! *-)(.+)\|$", evaluation, flags=re.MULTILINE)
     if not rows:
         return ["Section 'Evaluation' has no table of measured metrics."]

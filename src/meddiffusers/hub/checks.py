@@ -32,63 +32,63 @@ _IDENTIFIER = re.compile(
 
 
 class RepositoryError(ValueError):
-    """A repository that cannot be used, with every fault found in it."""
+    """A repository that cannot be used, with every issue found in it."""
 
-    def __init__(self, where: str | Path, faults: list[str]) -> None:
-        self.faults = faults
-        super().__init__(f"{where} cannot be used:\n" + "\n".join(f"  - {fault}" for fault in faults))
+    def __init__(self, where: str | Path, issues: list[str]) -> None:
+        self.issues = issues
+        super().__init__(f"{where} cannot be used:\n" + "\n".join(f"  - {issue}" for issue in issues))
 
 
-def repository_faults(folder: Path) -> list[str]:
-    """Faults in what loading a pipeline reads: index, component folders, their configurations and weights."""
+def repository_issues(folder: Path) -> list[str]:
+    """Issues in what loading a pipeline reads: index, component folders, their configurations and weights."""
     index_file = folder / "model_index.json"
     if not index_file.is_file():
         return [f"No model_index.json in {folder}. Expected a folder written by a pipeline's save_pretrained."]
-    index, faults = _read_json(index_file)
+    index, issues = _read_json(index_file)
     for name, (library, class_name) in _components(index).items():
-        faults += _component_faults(folder, name, library, class_name)
-    return faults
+        issues += _component_issues(folder, name, library, class_name)
+    return issues
 
 
-def adapter_faults(folder: Path) -> list[str]:
-    """Faults of a LoRA adapter that is a repository by itself: weights that are none of an adapter."""
+def adapter_issues(folder: Path) -> list[str]:
+    """Issues of a LoRA adapter that is a repository by itself: weights that are none of an adapter."""
     try:
         with safe_open(folder / ADAPTER, framework="pt") as weights:
             foreign = [name for name in weights.keys() if "lora" not in name]  # noqa: SIM118  it is no mapping
     except (SafetensorError, OSError):
-        return []  # damaged, which `weight_faults` says
+        return []  # damaged, which `weight_issues` says
     return [f"{ADAPTER} holds {foreign[0]}, … beside an adapter. Write it by save_lora_weights."] if foreign else []
 
 
-def weight_faults(folder: Path, within: str = ".") -> list[str]:
+def weight_issues(folder: Path, within: str = ".") -> list[str]:
     """Truncated or foreign .safetensors files, pickles, and adapter weights inside a base model.
 
     within: the part of `folder` to look at, all of it by default; files are named relative to `folder`.
     """
-    faults = []
+    issues = []
     for path in _files(folder / within):
         name = path.relative_to(folder)
         if path.suffix in PICKLES:
-            faults.append(f"{name} is a pickle, which can run code when opened. Convert it to safetensors.")
+            issues.append(f"{name} is a pickle, which can run code when opened. Convert it to safetensors.")
         elif path.suffix == ".safetensors":
-            faults += [f"{name} {fault}" for fault in _safetensors_faults(path)]
-    return faults
+            issues += [f"{name} {issue}" for issue in _safetensors_issues(path)]
+    return issues
 
 
-def identifier_faults(folder: Path) -> list[str]:
+def identifier_issues(folder: Path) -> list[str]:
     """DICOM files, and DICOM identifiers with a value in text files."""
-    faults = []
+    issues = []
     for path in _files(folder):
         name = path.relative_to(folder)
         with path.open("rb") as file:
             is_dicom = file.read(132)[128:] == b"DICM"
         if is_dicom:
-            faults.append(f"{name} is a DICOM file, which carries identifiers. Convert it to NIfTI or PNG.")
+            issues.append(f"{name} is a DICOM file, which carries identifiers. Convert it to NIfTI or PNG.")
         elif path.suffix in TEXTS:
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
             found = [number for number, line in enumerate(lines, 1) if _IDENTIFIER.search(line)]
-            faults += [f"{name}, line {number}, holds a DICOM identifier. Remove it." for number in found]
-    return faults
+            issues += [f"{name}, line {number}, holds a DICOM identifier. Remove it." for number in found]
+    return issues
 
 
 def _components(index: dict[str, Any]) -> dict[str, list[str]]:
@@ -114,21 +114,21 @@ def _read_json(path: Path) -> tuple[dict[str, Any], list[str]]:
     return content, []
 
 
-def _component_faults(folder: Path, name: str, library: str, class_name: str) -> list[str]:
+def _component_issues(folder: Path, name: str, library: str, class_name: str) -> list[str]:
     component = folder / name
     if component.resolve().parent != folder.resolve():
         return [f"model_index.json names a component {name!r}, which leads out of the repository. Do not trust it."]
     if not component.is_dir():
         return [f"model_index.json names a component {name!r}, but there is no folder of that name. Fetch it again."]
-    faults = weight_faults(folder, within=name)
+    issues = weight_issues(folder, within=name)
     for path in sorted(component.glob("*config.json")):
         config, broken = _read_json(path)
-        faults += broken
+        issues += broken
         if path.name == "config.json":  # of a model: a scheduler's or tokenizer's has another name
-            faults += _unknown_keys(name, config, library, class_name)
+            issues += _unknown_keys(name, config, library, class_name)
             if not any(component.glob("*.safetensors")):
-                faults.append(f"{name} has no .safetensors weights. Pickled ones are not opened: convert them.")
-    return faults
+                issues.append(f"{name} has no .safetensors weights. Pickled ones are not opened: convert them.")
+    return issues
 
 
 def _unknown_keys(component: str, config: dict[str, Any], library: str, class_name: str) -> list[str]:
@@ -139,16 +139,16 @@ def _unknown_keys(component: str, config: dict[str, Any], library: str, class_na
     if not hasattr(cls, "extract_init_dict"):
         return []  # transformers models and remote code: theirs to judge
     known = [name for name in inspect.signature(cls.__init__).parameters if name != "self"]  # type: ignore[misc]
-    faults = []
+    issues = []
     for key in sorted(config.keys() - set(known)):
         if not key.startswith("_"):
             close = difflib.get_close_matches(key, known, n=1)
             advice = f"Did you mean {close[0]!r}?" if close else "Remove it, or install the version that wrote it."
-            faults.append(f"{component}/config.json has a key {key!r}, which {class_name} does not take. {advice}")
-    return faults
+            issues.append(f"{component}/config.json has a key {key!r}, which {class_name} does not take. {advice}")
+    return issues
 
 
-def _safetensors_faults(path: Path) -> list[str]:
+def _safetensors_issues(path: Path) -> list[str]:
     try:
         with safe_open(path, framework="pt") as weights:
             names = list(weights.keys())

@@ -26,7 +26,7 @@ class Component:
 
 @dataclass(frozen=True)
 class Description:
-    """Pipeline, components, figures and licence of a repository."""
+    """Pipeline, components, metrics and licence of a repository."""
 
     pipeline: str
     components: list[Component]
@@ -41,7 +41,7 @@ class Description:
 
 
 def describe(folder: Path) -> Description:
-    """The description of a repository on disk, which `faults.repository_faults` found sound."""
+    """The description of a repository on disk, which `issues.repository_issues` found sound."""
     index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     parts = {name: entry for name, entry in index.items() if isinstance(entry, list) and entry[0] is not None}
     card = folder / "README.md"

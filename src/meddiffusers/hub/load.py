@@ -9,7 +9,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
-from meddiffusers.hub.checks import PICKLES, RepositoryError, repository_faults
+from meddiffusers.hub.checks import PICKLES, RepositoryError, repository_issues
 
 
 def load(
@@ -25,12 +25,12 @@ def load(
     repository: a folder or a Hub id; the other arguments are from_pretrained's.
 
     Raises:
-        RepositoryError: no such repository or revision, or a fault in it: each one named.
+        RepositoryError: no such repository or revision, or a issue in it: each one named.
     """
     folder = local_folder(repository, revision=revision, token=token, local_files_only=local_files_only)
-    faults = repository_faults(folder)
-    if faults:
-        raise RepositoryError(repository, faults)
+    issues = repository_issues(folder)
+    if issues:
+        raise RepositoryError(repository, issues)
     pipeline = DiffusionPipeline.from_pretrained(folder, use_safetensors=True, **kwargs)
     pipeline.register_to_config(_name_or_path=str(repository))
     return pipeline
@@ -59,15 +59,15 @@ def local_folder(
             ignore_patterns=[f"*{suffix}" for suffix in PICKLES],
         )
     except RevisionNotFoundError as error:
-        fault = f"It has no revision {revision!r}. Give one of its branches, tags or commits."
-        raise RepositoryError(repository, [fault]) from error
+        issue = f"It has no revision {revision!r}. Give one of its branches, tags or commits."
+        raise RepositoryError(repository, [issue]) from error
     except (RepositoryNotFoundError, HFValidationError) as error:
-        fault = (
+        issue = (
             "It is neither a folder nor a repository on the Hub. Check the spelling; a private repository needs "
             "`token=` or `hf auth login`."
         )
-        raise RepositoryError(repository, [fault]) from error
+        raise RepositoryError(repository, [issue]) from error
     except OSError as error:
-        fault = f"It could not be downloaded, and is not in the cache ({error}). Check the connection and the revision."
-        raise RepositoryError(repository, [fault]) from error
+        issue = f"It could not be downloaded, and is not in the cache ({error}). Check the connection and the revision."
+        raise RepositoryError(repository, [issue]) from error
     return Path(folder)

@@ -1,4 +1,4 @@
-"""Write a repository whole, and push it: weights, code, card with measured metrics, pictures, licence.
+"""Write a repository whole, and push it: weights, code, card with measured metrics, images, licence.
 
 `DiffusionPipeline.push_to_hub` alone would replace the card by an empty one; `publish` is the way to the Hub.
 """
@@ -17,14 +17,14 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from huggingface_hub import HfApi, ModelCard
 
 from meddiffusers.evaluation.report import Report
-from meddiffusers.hub.card import Facts, card_faults, write_card
+from meddiffusers.hub.card import Facts, card_issues, write_card
 from meddiffusers.hub.checks import (
     ADAPTER,
     RepositoryError,
-    adapter_faults,
-    identifier_faults,
-    repository_faults,
-    weight_faults,
+    adapter_issues,
+    identifier_issues,
+    repository_issues,
+    weight_issues,
 )
 
 # What a folder may hold besides the repository: the rest of a training run.
@@ -42,7 +42,7 @@ def write_repository(pipeline: DiffusionPipeline, report: Report, facts: Facts, 
         save_pipeline(pipeline, staged)
         report.save(staged)
         write_card(facts, report).save(staged / "README.md")
-        _raise_faults(staged)
+        _raise_issues(staged)
         _forget_local_paths(staged)
         _replace(folder, staged)
     return folder
@@ -61,7 +61,7 @@ def write_adapter(weights: Path, report: Report, facts: Facts, folder: Path) -> 
         shutil.copyfile(weights, staged / ADAPTER)
         report.save(staged)
         write_card(facts, report).save(staged / "README.md")
-        _raise_faults(staged)
+        _raise_issues(staged)
         _replace(folder, staged)
     return folder
 
@@ -95,7 +95,7 @@ def publish(
     card: a ModelCard, its text or a file; by default the folder's README.md. `tag` names the commit afterwards.
 
     Raises:
-        RepositoryError: a fault of the repository, a hole in the card, a live adapter or a DICOM identifier, or
+        RepositoryError: a issue of the repository, a hole in the card, a live adapter or a DICOM identifier, or
             `private` asked of a repository that is public already. Nothing is pushed then.
     """
     with _staging(None) as staged:
@@ -105,7 +105,7 @@ def publish(
             shutil.copytree(pipeline_or_dir, staged, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*_NOT_PUBLISHED))
         if card is not None:
             (staged / "README.md").write_text(_card_text(card), encoding="utf-8")
-        _raise_faults(staged)
+        _raise_issues(staged)
         _forget_local_paths(staged)
         api = HfApi(token=token)
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
@@ -166,13 +166,13 @@ def _forget_local_paths(folder: Path) -> None:
             path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _raise_faults(folder: Path) -> None:
+def _raise_issues(folder: Path) -> None:
     readme = folder / "README.md"
     text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
-    card = card_faults(text, folder) if text else ["There is no card (README.md). Pass card= or write the repository."]
+    card = card_issues(text, folder) if text else ["There is no card (README.md). Pass card= or write the repository."]
     alone = (folder / ADAPTER).is_file() and not (folder / "model_index.json").is_file()
-    faults = [*(adapter_faults if alone else repository_faults)(folder)]
-    faults += [*weight_faults(folder), *identifier_faults(folder)]
-    faults += [f"Card: {fault}" for fault in card]
-    if faults:
-        raise RepositoryError("The repository", list(dict.fromkeys(faults)))
+    issues = [*(adapter_issues if alone else repository_issues)(folder)]
+    issues += [*weight_issues(folder), *identifier_issues(folder)]
+    issues += [f"Card: {issue}" for issue in card]
+    if issues:
+        raise RepositoryError("The repository", list(dict.fromkeys(issues)))

@@ -1,10 +1,10 @@
-"""Denoiser of pictures and volumes: MONAI's `DiffusionModelUNet` as a model of diffusers.
+"""Denoiser of images and volumes: MONAI's `DiffusionModelUNet` as a model of diffusers.
 
 | symbol | here | shape |
 |---|---|---|
 | x_t | `sample` | (B, C, H, W) or (B, C, D, H, W), as `spatial_dims` says |
 | t | `timestep` | one for all, or (B,) |
-| τ | `encoder_hidden_states`, tokens of what the picture shall be | (B, T, `cross_attention_dim`) |
+| τ | `encoder_hidden_states`, tokens of what the image shall be | (B, T, `cross_attention_dim`) |
 | y | `class_labels`, ids 0 … `num_class_embeds` − 1 | (B,) |
 
 Names and values of the weights are MONAI's own, and so is the output to the last bit (Pinaya et al. 2022, "Brain

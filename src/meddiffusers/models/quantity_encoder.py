@@ -77,8 +77,8 @@ class QuantityEncoder(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
     def id2label(self) -> dict[int, str]:
         """Names of the quantities by id."""
         names = self.config["id2label"]
-        numbered = names if isinstance(names, Mapping) else dict(enumerate(names))
-        return {int(number): name for number, name in numbered.items()}
+        to_indexed = names if isinstance(names, Mapping) else dict(enumerate(names))
+        return {int(number): name for number, name in to_indexed.items()}
 
     def forward(self, values: Tensor, known: Tensor, return_dict: bool = True) -> QuantityEncoderOutput | tuple[Tensor]:
         """Tokens of `values` (B, Q) float, in their units, where `known` (B, Q) bool; zeros elsewhere."""

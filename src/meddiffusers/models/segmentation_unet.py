@@ -7,7 +7,7 @@ this is the network of Wolleb et al.
 
 | symbol | here | shape |
 |---|---|---|
-| b | `image` | (B, C, H, W), the co-registered sequences |
+| b | `image` | (B, C, H, W), the co-registered modalities |
 | F(b) | `features` | (B, F, H/p, W/p), p = `patch_size` |
 | ℓ(b) | `guess`, the first channels of F(b) | (B, K, H, W), logits of the labels by the image alone |
 | x_t | `sample` | (n·B, K, H, W), noisy masks; the n of one image follow each other |
@@ -68,7 +68,7 @@ class SegmentationUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: igno
     """Mask denoiser with an image network of its own; LoRA adapters fit on both.
 
     Configuration:
-        image_channels: C, one for each sequence.
+        image_channels: C, one for each modality.
         mask_channels: K, 1 for a binary mask, else one for each label, background included.
         out_channels: K, or 2·K where the variance is learnt too, which only works without an image network. None: K.
         patch_size: p.
@@ -76,7 +76,7 @@ class SegmentationUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: igno
         denoiser: settings of the `UNet2DModel` that denoises, all but `in_channels`, `out_channels`, `sample_size`.
         image_network: settings of the `UNet2DModel` that looks at the image, likewise; None: there is none. With it the
             model predicts x_0 of masks in ±1, noised as Ho et al. 2020 do (β from 1e-4 to 0.02 in 1000 steps): the
-            scheduler's `prediction_type` must be "sample", its betas those, which are diffusers' own defaults.
+            scheduler's `prediction_type` must be "sample", its betas those, which are diffusers' own deissues.
         feature_channels: F, where there is an image network.
 
     Raises:

@@ -1,7 +1,7 @@
-"""What a brain MR slice shows: regions, modality, where it lies and of whom. A judge of generated pictures.
+"""What a brain MR slice shows: regions, modality, where it lies and of whom. A judge of generated images.
 
 One U-Net whose output has a channel for each label, for each modality and for each number; those of modality and
-numbers are averaged over the picture.
+numbers are averaged over the image.
 
 | here | shape |
 |---|---|
@@ -28,17 +28,17 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
-PUBLISHED_AS = "meddiffusers_picture_reader_v1"  # file name in a repository
+PUBLISHED_AS = "meddiffusers_slice_attribute_predictor_v1"  # file name in a repository
 NUMBERS = {"slice": 100.0, "age": 100.0, "male": 1.0}  # with what an output of 1 is
 BACKGROUND = 0
 
 
 @dataclass
-class PictureReaderOutput(BaseOutput):
+class SliceAttributePredictorOutput(BaseOutput):
     """`logits` (B, L, H, W), `modality_logits` (B, M), `numbers` (B, 3).
 
     Accelerate makes it anew of a dictionary where it trains in half precision, which an output of several fields takes
-    only if those behind the first have defaults.
+    only if those behind the first have deissues.
     """
 
     logits: Tensor
@@ -46,13 +46,13 @@ class PictureReaderOutput(BaseOutput):
     numbers: Tensor = None  # type: ignore[assignment]
 
 
-class PictureReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """Reads pictures.
+class SliceAttributePredictor(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """Reads images.
 
     Configuration:
         label_ids: FreeSurfer ids of the labels, the first of them 0, the background.
         modalities: names, as `meddiffusers.data.modalities` has them.
-        sample_size: side length in pixels of the pictures it was trained on.
+        sample_size: side length in pixels of the images it was trained on.
         patch_size: pixels of each side that the network sees as one.
         network: what else a `UNet2DModel` takes, but for its channels.
 
@@ -85,8 +85,10 @@ class PictureReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
             **(network or {}),
         )
 
-    def forward(self, sample: Tensor, return_dict: bool = True) -> PictureReaderOutput | tuple[Tensor, Tensor, Tensor]:
-        """What pictures (B, 1, H, W), in [0, 1], show."""
+    def forward(
+        self, sample: Tensor, return_dict: bool = True
+    ) -> SliceAttributePredictorOutput | tuple[Tensor, Tensor, Tensor]:
+        """What images (B, 1, H, W), in [0, 1], show."""
         patch, modalities = self.config["patch_size"], len(self.config["modalities"])
         read = self.unet(F.pixel_unshuffle(2 * sample - 1, patch), 0).sample
         marked = len(self.config["label_ids"]) * patch**2
@@ -94,7 +96,7 @@ class PictureReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
         numbers = whole[:, modalities:] * whole.new_tensor([*NUMBERS.values()])
         if not return_dict:
             return logits, whole[:, :modalities], numbers
-        return PictureReaderOutput(logits=logits, modality_logits=whole[:, :modalities], numbers=numbers)
+        return SliceAttributePredictorOutput(logits=logits, modality_logits=whole[:, :modalities], numbers=numbers)
 
     def to_json_string(self) -> str:
         """The configuration as JSON, without the folder it happened to be loaded from."""

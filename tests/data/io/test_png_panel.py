@@ -52,7 +52,7 @@ def test_planes_are_slices_of_the_scan(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["heart_cine.dcm", "echo.nii.gz"])
-def test_pictures_without_a_place_come_out_as_they_are_stored(name: str, tmp_path: Path) -> None:
+def test_images_without_a_place_come_out_as_they_are_stored(name: str, tmp_path: Path) -> None:
     stored = np.random.default_rng(0).integers(1, 3, (SIDE, SIDE)).astype(np.uint8)
     if name.endswith("dcm"):
         path = tmp_path / name
@@ -67,7 +67,7 @@ def test_pictures_without_a_place_come_out_as_they_are_stored(name: str, tmp_pat
     np.testing.assert_array_equal(1 + tile // 255, stored)
 
 
-def test_frames_are_numbered_and_sequences_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_are_numbered_and_modalities_named(monkeypatch: pytest.MonkeyPatch) -> None:
     captions: list[str] = []
     monkeypatch.setattr(PIL.ImageDraw.ImageDraw, "text", lambda pen, place, text, **_: captions.append(text))
     array = np.random.default_rng(0).random((5, 8, 8, 1))
@@ -94,8 +94,8 @@ def test_labels_are_laid_over_in_their_colours() -> None:
 
 def test_frames_of_a_slice_are_at_most_twelve(tmp_path: Path) -> None:
     scan = Scan(np.random.default_rng(0).random((30, 8, 8, 1)), np.eye(4), "cine")
-    with PIL.Image.open(write(scan, tmp_path / "a.png")) as picture:
-        assert picture.size == (4 * SIDE + 3 * GAP, 3 * (SIDE + CAPTION))
+    with PIL.Image.open(write(scan, tmp_path / "a.png")) as image:
+        assert image.size == (4 * SIDE + 3 * GAP, 3 * (SIDE + CAPTION))
 
 
 def test_labels_elsewhere_are_refused() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from helpers.small_cases import files_below
+from helpers.small_subjects import files_below
 
 from meddiffusers.data.layouts.camus import write_camus
 from meddiffusers.data.phantoms.cardiac import CardiacPhantom
@@ -43,7 +43,7 @@ def test_voxels_are_the_phantom_seen_across_along_and_in_time(tmp_path: Path) ->
     phantom = CardiacPhantom(3, "2CH")
     phases = np.linspace(0, 1, 5)
     for end, frames in (
-        ("", phantom.pictures(phases, (40, 32), 4.0)),
+        ("", phantom.images(phases, (40, 32), 4.0)),
         ("_gt", phantom.labels(phases, (40, 32), 4.0)),
     ):
         image = nibabel.load(folder / f"patient003/patient003_2CH_sequence{end}.nii.gz")

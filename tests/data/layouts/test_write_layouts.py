@@ -10,9 +10,9 @@ import nibabel
 import numpy as np
 import pytest
 import xlrd
-from helpers.small_cases import AFFINE, REGION_IDS, files_below, small_case
+from helpers.small_subjects import AFFINE, REGION_IDS, files_below, small_subject
 
-from meddiffusers.data.case import Case
+from meddiffusers.data.case import Subject
 from meddiffusers.data.layouts import write_brats, write_ibsr, write_ixi, write_oasis1, write_own
 from meddiffusers.data.layouts.folders import tissues
 from meddiffusers.data.scan import Scan
@@ -32,7 +32,9 @@ def test_brats(tmp_path: Path) -> None:
         {"age": 60.5, "survival_days": 289, "resection": "GTR"},
         {"grade": "LGG", "age": 3},
     ]
-    folder = write_brats((small_case(number, **record) for number, record in enumerate(records, 4)), tmp_path / "new")
+    folder = write_brats(
+        (small_subject(number, **record) for number, record in enumerate(records, 4)), tmp_path / "new"
+    )
     cases = ("BraTS20_Training_004", "BraTS20_Training_005")
     names = [f"{case}/{case}_{name}.nii.gz" for case in cases for name in ("flair", "seg", "t1", "t1ce", "t2")]
     assert files_below(folder) == [*names, "name_mapping.csv", "survival_info.csv"]
@@ -43,7 +45,7 @@ def test_brats(tmp_path: Path) -> None:
     ]
     image = nibabel.load(folder / names[1])
     assert image.get_data_dtype() == np.uint8
-    labels, written = small_case(4).lesions.array[0], np.asanyarray(image.dataobj)
+    labels, written = small_subject(4).lesions.array[0], np.asanyarray(image.dataobj)
     assert set(np.unique(labels)) == set(range(7))
     np.testing.assert_array_equal(np.unique(written), [0, 1, 2, 4])
     np.testing.assert_array_equal(written, labels * np.isin(labels, (1, 2, 4)))
@@ -51,8 +53,8 @@ def test_brats(tmp_path: Path) -> None:
 
 def test_ixi(tmp_path: Path) -> None:
     cases = [
-        small_case(2, ("t1", "flair"), age=35.8, sex="F", height=164, weight=58),
-        small_case(12, ("t1", "t2", "pd"), site="HH"),
+        small_subject(2, ("t1", "flair"), age=35.8, sex="F", height=164, weight=58),
+        small_subject(12, ("t1", "t2", "pd"), site="HH"),
     ]
     folder = write_ixi(iter(cases), tmp_path / "new")
     scans = [f"IXI012-HH-0012-{name}.nii.gz" for name in ("PD", "T1", "T2")]
@@ -65,12 +67,12 @@ def test_ixi(tmp_path: Path) -> None:
 
 
 def test_ibsr(tmp_path: Path) -> None:
-    folder = write_ibsr([small_case(3)], tmp_path)
+    folder = write_ibsr([small_subject(3)], tmp_path)
     assert files_below(folder) == [f"IBSR_03/IBSR_03_{name}.nii.gz" for name in ("ana", "segTRI_ana", "seg_ana")]
 
 
 def test_own_scans(tmp_path: Path) -> None:
-    cases = [small_case(3, ("t1", "t2"), sex="F", age=63.6), replace(small_case(12, ("flair",)), regions=None)]
+    cases = [small_subject(3, ("t1", "t2"), sex="F", age=63.6), replace(small_subject(12, ("flair",)), regions=None)]
     folder = write_own(cases, tmp_path / "new")
     names = ("labels", "t1", "t2")
     files = ["scans.csv", *(f"subject-003/{name}.nii.gz" for name in names), "subject-012/flair.nii.gz"]
@@ -83,7 +85,9 @@ def test_own_scans(tmp_path: Path) -> None:
 
 
 def test_oasis1(tmp_path: Path) -> None:
-    folder = write_oasis1([small_case(7, sex="M", age=74, cdr=0.5), replace(small_case(8), regions=None)], tmp_path)
+    folder = write_oasis1(
+        [small_subject(7, sex="M", age=74, cdr=0.5), replace(small_subject(8), regions=None)], tmp_path
+    )
     image = "OAS1_000{0}_MR1/PROCESSED/MPRAGE/T88_111/OAS1_000{0}_MR1_mpr_n4_anon_111_t88_masked_gfc"
     fluid = "OAS1_0007_MR1/FSL_SEG/OAS1_0007_MR1_mpr_n4_anon_111_t88_masked_gfc_fseg"
     stems = (fluid, image.format(7), image.format(8))
@@ -96,14 +100,14 @@ def test_oasis1(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("axes", ["LAS", "RAS", "PIR", "SLA"])
 def test_oasis1_turns_any_axes_to_left_anterior_superior(tmp_path: Path, axes: str) -> None:
-    canonical = nibabel.Nifti1Image(small_case(1).images["t1"].array[0], AFFINE)
+    canonical = nibabel.Nifti1Image(small_subject(1).images["t1"].array[0], AFFINE)
     to_axes = nibabel.orientations.ornt_transform(
         nibabel.io_orientation(AFFINE), nibabel.orientations.axcodes2ornt(axes)
     )
     turned = canonical.as_reoriented(to_axes)
     scan = Scan(np.asanyarray(turned.dataobj), turned.affine, "t1")
     assert scan.orientation == axes
-    folder = write_oasis1([Case(1, {"t1": scan})], tmp_path)
+    folder = write_oasis1([Subject(1, {"t1": scan})], tmp_path)
     (path,) = folder.rglob("*_gfc.hdr")
     pair = nibabel.load(path)
     np.testing.assert_array_equal(np.asanyarray(pair.dataobj), np.asanyarray(canonical.dataobj))
@@ -115,9 +119,9 @@ def test_oasis1_refuses_what_analyze_cannot_hold(tmp_path: Path) -> None:
     turned = AFFINE.copy()
     turned[:2, :2] = [[-0.8, 0.6], [0.6, 0.8]]
     with pytest.raises(ValueError, match=r"Analyze holds no rotation, but the scan's axes are \[\[-0.8"):
-        write_oasis1([Case(1, {"t1": Scan(np.zeros((2, 2, 2), np.int16), turned)})], tmp_path / "a")
+        write_oasis1([Subject(1, {"t1": Scan(np.zeros((2, 2, 2), np.int16), turned)})], tmp_path / "a")
     with pytest.raises(ValueError, match="Analyze has no voxels of uint16; expected one of uint8"):
-        write_oasis1([Case(1, {"t1": Scan(np.zeros((2, 2, 2), np.uint16), AFFINE)})], tmp_path / "b")
+        write_oasis1([Subject(1, {"t1": Scan(np.zeros((2, 2, 2), np.uint16), AFFINE)})], tmp_path / "b")
     assert not [*(tmp_path / "a").iterdir(), *(tmp_path / "b").iterdir()]
 
 
@@ -129,15 +133,15 @@ def test_regions_are_fluid_grey_or_white() -> None:
 
 @pytest.mark.parametrize("write", WRITERS)
 def test_cases_are_written_one_by_one(tmp_path: Path, write: Writer) -> None:
-    def cases() -> Iterator[Case]:
-        yield small_case(1)
+    def cases() -> Iterator[Subject]:
+        yield small_subject(1)
         assert any("1" in name for name in files_below(tmp_path / "new"))
-        yield small_case(2)
+        yield small_subject(2)
         raise RuntimeError("the phantom broke")
 
     with pytest.raises(RuntimeError, match="the phantom broke"):
         write(cases(), tmp_path / "new")
-    whole = write([small_case(1), small_case(2)], tmp_path / "whole")
+    whole = write([small_subject(1), small_subject(2)], tmp_path / "whole")
     scans = [name for name in files_below(whole) if not name.endswith((".csv", ".xls"))]
     assert files_below(tmp_path / "new") == scans
 
@@ -154,7 +158,7 @@ def test_a_case_that_fails_leaves_nothing(tmp_path: Path, write: Writer, monkeyp
 
     monkeypatch.setattr(nibabel, "save", fail_midway)
     with pytest.raises(OSError, match="no space left"):
-        write([small_case(1), small_case(77)], tmp_path / "new")
+        write([small_subject(1), small_subject(77)], tmp_path / "new")
     assert len([*(tmp_path / "new").iterdir()]) == 1
     assert not [name for name in files_below(tmp_path / "new") if "77" in name]
 
@@ -167,7 +171,7 @@ def test_a_folder_with_anything_in_it_is_refused(tmp_path: Path, write: Writer) 
 
 
 def test_what_a_case_lacks_is_named(tmp_path: Path) -> None:
-    bare = Case(3, {"t2": small_case(3).images["t2"]})
+    bare = Subject(3, {"t2": small_subject(3).images["t2"]})
     for write, missing in (
         (write_brats, "t1, t1ce, flair, lesions"),
         (write_ibsr, "t1, regions"),
@@ -180,7 +184,7 @@ def test_what_a_case_lacks_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("write", [write_brats, write_ibsr, write_oasis1])
 def test_several_grids_are_refused(tmp_path: Path, write: Writer) -> None:
-    case = small_case(1)
+    case = small_subject(1)
     shifted = Scan(case.images["t1"].array, AFFINE + 0.1 * np.eye(4, k=3), "t1")
     with pytest.raises(ValueError, match=r"Case 1 cannot be written: .* expected one grid"):
         write([replace(case, images={**case.images, "t1": shifted})], tmp_path)

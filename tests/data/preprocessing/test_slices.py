@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meddiffusers.data.preprocessing.slices import Plane, Slices, assemble, slices
-from meddiffusers.data.preprocessing.transforms import Preparation
+from meddiffusers.data.preprocessing.transforms import Preprocessing
 from meddiffusers.data.scan import Scan
 
 few = settings(max_examples=40, deadline=None)
@@ -25,8 +25,8 @@ planes = st.sampled_from(list(LAYOUTS))
 
 @few
 @given(geometries(), shapes, planes)
-def test_pictures_lie_as_documented(affine: np.ndarray, shape: tuple[int, ...], plane: Plane) -> None:
-    """The channels are the voxels' place in mm, so that every picture shows where its pixels lie."""
+def test_images_lie_as_documented(affine: np.ndarray, shape: tuple[int, ...], plane: Plane) -> None:
+    """The channels are the voxels' place in mm, so that every image shows where its pixels lie."""
     cut = slices(Scan(where(affine, shape), affine, ("x", "y", "z")), plane)
     (down, row), (right, column), across = LAYOUTS[plane]
     assert (down * np.diff(cut.array[:, row], axis=1) > 0).all()
@@ -56,7 +56,7 @@ def test_brats_slices() -> None:
     cut = slices(scan, leave_out=(80, 26))
     assert cut.array.shape == (49, 1, 3, 2)
     assert (cut.numbers[0], cut.numbers[-1], cut.positions[0]) == (80, 128, 80)
-    np.testing.assert_array_equal(cut.array[0, 0], scan.array[0, :, :, 80].T)  # LPS lies as pictures do
+    np.testing.assert_array_equal(cut.array[0, 0], scan.array[0, :, :, 80].T)  # LPS lies as images do
     back = assemble(replace(cut, array=np.ones_like(cut.array)), scan, fill=7).array[0]
     assert (back[..., 80:129] == 1).all()
     assert (back[..., :80] == 7).all()
@@ -64,12 +64,12 @@ def test_brats_slices() -> None:
 
 
 def test_masks_drawn_on_prepared_slices_land_on_the_file() -> None:
-    """The whole walk: prepare, cut, draw on the pictures, assemble, restore."""
+    """The whole walk: prepare, cut, draw on the images, assemble, restore."""
     rng = np.random.default_rng(0)
     array = np.zeros((12, 14, 10), np.int16)
     array[3:9, 4:11, 2:9] = rng.integers(1, 1000, (6, 7, 7))
     scan = Scan(array, np.diag([-1.0, 1.0, -2.0, 1.0]), "t1")
-    prepared = Preparation(size=(16, 16, 16))(scan)
+    prepared = Preprocessing(size=(16, 16, 16))(scan)
     cut = slices(prepared.image, leave_out=(1, 1))
     drawn = replace(cut, array=(cut.array > 0.5).astype(np.uint8), modality=("labels",))
     restored = prepared.restore(assemble(drawn, prepared.image))

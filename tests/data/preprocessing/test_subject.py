@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers.dicom_series import write_series
 from helpers.geometries import where
-from helpers.small_cases import AFFINE, small_case
+from helpers.small_subjects import AFFINE, small_subject
 from scipy.spatial.transform import Rotation
 
 from meddiffusers.data.io import write
@@ -15,8 +15,8 @@ from meddiffusers.data.layouts import write_brats
 from meddiffusers.data.preprocessing.subject import read_subject
 from meddiffusers.data.scan import Scan, stacked
 
-SEQUENCES = ("t1", "t1ce", "t2", "flair")
-CASE = small_case(1)
+MODALITIES = ("t1", "t1ce", "t2", "flair")
+CASE = small_subject(1)
 
 
 @pytest.fixture
@@ -32,28 +32,28 @@ def same_channels(scan: Scan, names: tuple[str, ...]) -> None:
         np.testing.assert_array_equal(scan.channel(name), CASE.images[name].array[0])
 
 
-def test_a_folder_gives_the_sequences_that_its_names_tell(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_gives_the_modalities_that_its_names_tell(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "notes.txt").write_text("no scan")
     scan = read_subject(folder)
-    same_channels(scan, tuple(sorted(SEQUENCES)))
+    same_channels(scan, tuple(sorted(MODALITIES)))
     assert scan.source == str(folder)
     same_channels(read_subject(str(folder), ("flair", "pd", "t1")), ("flair", "t1"))
     assert not caplog.records
     write(CASE.images["t1"], folder / "other.nii.gz")
     read_subject(folder)
-    assert "names that tell no sequence, not used: other.nii.gz" in caplog.text
+    assert "names that tell no modality, not used: other.nii.gz" in caplog.text
 
 
 def test_what_is_not_wanted_is_not_read(folder: Path) -> None:
     (folder / "dwi.nii.gz").write_bytes(b"damaged")
-    same_channels(read_subject(folder, SEQUENCES), SEQUENCES)
+    same_channels(read_subject(folder, MODALITIES), MODALITIES)
 
 
 def test_all_kinds_of_sources_give_the_same(folder: Path) -> None:
-    files = {name: folder / f"{folder.name}_{name}.nii.gz" for name in SEQUENCES}
+    files = {name: folder / f"{folder.name}_{name}.nii.gz" for name in MODALITIES}
     images = list(CASE.images.values())
     for source in (CASE, CASE.images, files, images, list(files.values()), stacked(images), folder):
-        same_channels(read_subject(source, SEQUENCES), SEQUENCES)
+        same_channels(read_subject(source, MODALITIES), MODALITIES)
     for source in (files["t1ce"], images[1], {"t1ce": files["t1ce"]}, [images[1]]):
         same_channels(read_subject(source), ("t1ce",))
     renamed = read_subject({"t1ce": files["t2"], "t2": images[0]})
@@ -130,7 +130,7 @@ def test_unclear_sources_are_refused(folder: Path, tmp_path: Path) -> None:
     unnamed = write(image, tmp_path / "unnamed" / "a.nii.gz")
     with pytest.raises(ValueError, match=r"unnamed holds a.nii.gz; expected .* such as t1ce.nii.gz. .*\{'t1ce': path"):
         read_subject(tmp_path / "unnamed")
-    with pytest.raises(ValueError, match=r"Nothing tells which sequence .*a.nii.gz is; say it: \{'t1ce': path"):
+    with pytest.raises(ValueError, match=r"Nothing tells which modality .*a.nii.gz is; say it: \{'t1ce': path"):
         read_subject(unnamed)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="empty holds no scan; expected"):
@@ -145,7 +145,7 @@ def test_unclear_sources_are_refused(folder: Path, tmp_path: Path) -> None:
         read_subject(3)
 
 
-def test_unused_sequences_are_noted(caplog: pytest.LogCaptureFixture) -> None:
+def test_unused_modalities_are_noted(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         read_subject(CASE, ("t1",))
     assert "a subject: not used: t1ce, t2, flair" in caplog.text

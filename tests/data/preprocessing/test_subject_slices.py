@@ -38,7 +38,7 @@ of_grids = pytest.mark.parametrize("name", GRIDS)
 def head(name: str) -> tuple[Scan, np.ndarray]:
     """A t1 of 1 in a head with nothing of symmetry and 2 in its lesion; and the lesion's label, both (X, Y, Z).
 
-    The percentiles of such a scan are 1 and 2, so that its pictures are the lesion's map.
+    The percentiles of such a scan are 1 and 2, so that its images are the lesion's map.
     """
     affine, shape = GRIDS[name]
     place = where(affine, shape)
@@ -68,7 +68,7 @@ def test_maps_come_back_to_the_bit_at_the_spacing_of_the_file(name: str, plane: 
     affine = GRIDS[name][0] / np.array([*scan.spacing, 1])  # with voxels of 1 mm, as the network takes
     scan = Scan(scan.array, affine, "t1")
     cut = cut_of(scan, 1.0, plane)
-    restored = cut.restore(cut.pictures, ("tumour",))
+    restored = cut.restore(cut.images, ("tumour",))
     np.testing.assert_array_equal(restored.array[0], lesion)
     assert restored.affine.tobytes() == scan.affine.tobytes()
     assert restored.modality == ("tumour",)
@@ -79,8 +79,8 @@ def test_maps_come_back_to_the_bit_at_the_spacing_of_the_file(name: str, plane: 
 def test_maps_come_back_to_their_place_from_another_spacing(name: str, spacing: float) -> None:
     scan, lesion = head(name)
     cut = cut_of(scan, spacing)
-    assert cut.pictures.shape[1:] == (1, 112, 120)
-    restored = cut.restore(cut.pictures, ("tumour",))
+    assert cut.images.shape[1:] == (1, 112, 120)
+    restored = cut.restore(cut.images, ("tumour",))
     assert restored.shape == scan.shape
     assert dice(restored.array[0] > 0.5, lesion) > 0.97
     assert dice(np.roll(restored.array[0] > 0.5, 1, axis=0), lesion) < 0.97  # so that one voxel aside would show
@@ -94,14 +94,14 @@ def test_a_linear_function_of_the_place_survives_both_ways(name: str) -> None:
     values = (900 + 2 * place[0] - 3 * place[1] + 4 * place[2]).astype(np.float32)
     cut = cut_of(Scan(values, affine, "t1"), 1.3)
     low, high = cut.prepared.windows[0]
-    restored = cut.restore(cut.pictures, ("t1",)).array[0] * (high - low) + low
+    restored = cut.restore(cut.images, ("t1",)).array[0] * (high - low) + low
     inner = (slice(3, -3),) * 3
     inside = (values > low + 25) & (values < high - 25)
     assert inside[inner].sum() > 1000
     np.testing.assert_allclose(restored[inner][inside[inner]], values[inner][inside[inner]], atol=0.05)
 
 
-def test_pictures_are_radiological_and_of_the_asked_pixels() -> None:
+def test_images_are_radiological_and_of_the_asked_pixels() -> None:
     """In each plane a mark at the patient's right, front and top lies where a radiologist looks for it."""
     for name in ("RAS", "LPS", "sagittal"):
         affine, shape = GRIDS[name]
@@ -111,13 +111,13 @@ def test_pictures_are_radiological_and_of_the_asked_pixels() -> None:
         array[np.abs(place - middle - [[[[10]]], [[[12]]], [[[8]]]]).max(axis=0) < 8] = 5
         for plane, (row, column), number in (("axial", (-12, -10), 8), ("coronal", (-8, -10), 12)):
             cut = cut_of(Scan(array, affine, "t1"), 2.0, plane)
-            n, _, rows, columns = np.argwhere(cut.pictures > 0.5).mean(axis=0)
+            n, _, rows, columns = np.argwhere(cut.images > 0.5).mean(axis=0)
             assert rows - 55.5 == pytest.approx(row / 2, abs=0.6)
             assert columns - 59.5 == pytest.approx(column / 2, abs=0.6)
             count = {"axial": 60, "coronal": 78}[plane]
             assert cut.numbers[0] + n == pytest.approx((count - 1) / 2 + number, abs=0.6)
         cut = cut_of(Scan(array, affine, "t1"), 2.0, "sagittal")
-        _, _, rows, columns = np.argwhere(cut.pictures > 0.5).mean(axis=0)
+        _, _, rows, columns = np.argwhere(cut.images > 0.5).mean(axis=0)
         assert (rows - 55.5, columns - 59.5) == pytest.approx((-4, -6), abs=0.6)  # top up, front to the left
 
 
@@ -129,7 +129,7 @@ def test_empty_slices_are_left_out_and_filled(name: str) -> None:
     shown = np.flatnonzero((turned > 1).any(axis=(0, 1)))  # a head of 1, the first percentile, is black
     assert set(shown) <= set(cut.numbers.tolist())
     assert len(cut.numbers) < turned.shape[2]
-    assert cut.pictures.any(axis=(1, 2, 3)).all()
+    assert cut.images.any(axis=(1, 2, 3)).all()
     maps = np.broadcast_to(np.float32([0.25, 0.75])[:, None, None], (len(cut.numbers), 2, 112, 120))
     restored = cut.restore(maps, ("background", "tumour"), fill=(1, 0))
     assert set(np.unique(restored.array[0].round(4)).tolist()) == {0.25, 1}
@@ -145,19 +145,19 @@ def test_channels_are_in_the_asked_order_and_the_missing_are_dark() -> None:
     settings = {"spacing": 2.0, "size": (30, 32)}
     cut = subject_slices(both, ("t2", "flair", "t1"), intensity_range=(-1, 1), **settings)
     assert cut.present == ("flair", "t1")
-    assert cut.pictures.dtype == np.float32
-    assert (cut.pictures[:, 0] == -1).all()
-    assert (cut.pictures.min(), cut.pictures.max()) == (-1, 1)
+    assert cut.images.dtype == np.float32
+    assert (cut.images[:, 0] == -1).all()
+    assert (cut.images.min(), cut.images.max()) == (-1, 1)
     alone = subject_slices(both, ("t1",), intensity_range=(-1, 1), **settings)
-    np.testing.assert_array_equal(alone.pictures[:, 0], cut.pictures[np.isin(cut.numbers, alone.numbers), 2])
+    np.testing.assert_array_equal(alone.images[:, 0], cut.images[np.isin(cut.numbers, alone.numbers), 2])
 
 
-def test_the_middle_of_the_foreground_is_the_middle_of_the_picture() -> None:
+def test_the_middle_of_the_foreground_is_the_middle_of_the_image() -> None:
     array = np.zeros((60, 70, 5), np.float32)
     array[40:50, 8:20, 1:4] = np.random.default_rng(0).uniform(5, 9, (10, 12, 3))
-    pictures = cut_of(Scan(array, np.eye(4), "t1"), 1.0, size=(20, 16)).pictures
-    assert len(pictures) == 3
-    rows, columns = np.nonzero(pictures.any(axis=(0, 1)))
+    images = cut_of(Scan(array, np.eye(4), "t1"), 1.0, size=(20, 16)).images
+    assert len(images) == 3
+    rows, columns = np.nonzero(images.any(axis=(0, 1)))
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (4, 15, 3, 12)
 
 
@@ -166,7 +166,7 @@ def test_a_head_that_is_cut_off_is_said(caplog: pytest.LogCaptureFixture) -> Non
     cut_of(scan, 1.0, size=(62, 52))
     assert not caplog.records
     cut_of(scan, 1.0, size=(60, 60))
-    assert "head.nii: a head of 68×55 mm is cut off by pictures of 60×60 mm" in caplog.text
+    assert "head.nii: a head of 68×55 mm is cut off by images of 60×60 mm" in caplog.text
 
 
 def test_what_cannot_be_cut_is_refused() -> None:
@@ -185,14 +185,14 @@ def test_what_cannot_be_cut_is_refused() -> None:
     with pytest.raises(ValueError, match=r"Got maps of shape \(2, 1, 112, 120\), 1 names and 1 fills; expected \("):
         cut.restore(np.zeros((2, 1, 112, 120), np.float32), ("tumour",))
     with pytest.raises(ValueError, match="1 names and 2 fills"):
-        cut.restore(cut.pictures, ("tumour",), fill=(0, 1))
+        cut.restore(cut.images, ("tumour",), fill=(0, 1))
 
 
 @of_grids
 def test_label_ids_take_the_nearest_pixel_and_keep_their_type(name: str) -> None:
     scan, lesion = head(name)
     cut = cut_of(scan, 1.5)
-    ids = (3 * (cut.pictures > 0.5)).astype(np.uint8)
+    ids = (3 * (cut.images > 0.5)).astype(np.uint8)
     restored = cut.restore(ids, ("labels",))
     assert restored.array.dtype == np.uint8 and set(np.unique(restored.array)) == {0, 3}
     assert dice(restored.array[0] == 3, lesion) > 0.93

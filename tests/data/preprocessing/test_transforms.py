@@ -15,7 +15,7 @@ from scipy.ndimage import center_of_mass
 
 from meddiffusers.data.preprocessing.intensities import foreground_window, scaled
 from meddiffusers.data.preprocessing.resampling import moved, respacing
-from meddiffusers.data.preprocessing.transforms import SAME_SPACING, Preparation, Prepared
+from meddiffusers.data.preprocessing.transforms import SAME_SPACING, Preprocessed, Preprocessing
 from meddiffusers.data.scan import Scan
 
 few = settings(max_examples=40, deadline=None)
@@ -58,7 +58,7 @@ def test_without_resampling_labels_come_back_exactly(
     scan = head(shape, affine, seed)
     drawn = np.random.default_rng(seed).integers(0, 5, (1, *shape)) * scan.array.any(axis=0)
     labels = Scan(drawn.astype(dtype), affine, "labels")
-    prepared = Preparation(orientation=codes, margin=0)(scan, labels)
+    prepared = Preprocessing(orientation=codes, margin=0)(scan, labels)
     assert prepared.labels is not None
     assert prepared.image.orientation == prepared.labels.orientation == codes
     restored = prepared.restore(prepared.labels)
@@ -73,8 +73,8 @@ def test_every_prepared_voxel_is_the_voxel_at_its_place(
     affine: np.ndarray, shape: tuple[int, ...], size: Any, crop: bool
 ) -> None:
     scan = head(shape, affine)
-    numbered = Scan(np.arange(1, 1 + np.prod(shape)).reshape(shape), affine, "labels")
-    prepared = Preparation(size=size, crop_foreground=crop)(scan, numbered)
+    to_indexed = Scan(np.arange(1, 1 + np.prod(shape)).reshape(shape), affine, "labels")
+    prepared = Preprocessing(size=size, crop_foreground=crop)(scan, to_indexed)
     assert prepared.labels is not None
     if size:
         assert all(wanted in (None, got) for wanted, got in zip(size, prepared.image.shape, strict=True))
@@ -92,7 +92,7 @@ def test_the_crop_holds_the_foreground_of_all_channels_and_its_margin() -> None:
     array[0, 5, 8:10, 3], array[1, 12, 9, 4] = (1, 2), 3
     array[1, 12, 10, 4] = 1
     scan = Scan(array, np.diag([1, 2, 6.5, 1]), "t1")
-    prepared = Preparation(margin=3, percentiles=(0, 100))(scan)
+    prepared = Preprocessing(margin=3, percentiles=(0, 100))(scan)
     assert prepared.image.shape == (8 + 6, 3 + 2 * 2, 2 + 2 * 1)
     np.testing.assert_allclose(prepared.image.affine[:3, 3], [2, 6 * 2, 2 * 6.5])
 
@@ -101,7 +101,7 @@ def test_the_crop_holds_the_foreground_of_all_channels_and_its_margin() -> None:
 @given(geometries(), shapes, st.floats(0.4, 4))
 def test_extent_and_middle_stay(affine: np.ndarray, shape: tuple[int, ...], spacing: float) -> None:
     scan = head(shape, affine)
-    prepared = Preparation(spacing=spacing, crop_foreground=False)(scan).image
+    prepared = Preprocessing(spacing=spacing, crop_foreground=False)(scan).image
     middle, before = (grid.affine @ [*(np.array(grid.shape) - 1) / 2, 1] for grid in (prepared, scan))
     np.testing.assert_allclose(middle, before, atol=1e-6)
     longer = np.sort(np.multiply(prepared.shape, spacing)) - np.sort(np.multiply(scan.shape, scan.spacing))
@@ -109,7 +109,7 @@ def test_extent_and_middle_stay(affine: np.ndarray, shape: tuple[int, ...], spac
 
 
 def test_cut_and_padding_lie_about_the_middle() -> None:
-    prepared = Preparation(size=(4, 16, None), crop_foreground=False)(head((10, 10, 10), np.eye(4))).image
+    prepared = Preprocessing(size=(4, 16, None), crop_foreground=False)(head((10, 10, 10), np.eye(4))).image
     assert prepared.shape == (4, 16, 10)
     np.testing.assert_array_equal(prepared.affine[:3, 3], [3, -3, 0])
 
@@ -120,7 +120,7 @@ def test_resampled_labels_come_back_to_their_place(affine: np.ndarray, spacing: 
     shape = tuple(int(60 / length) for length in np.linalg.norm(affine[:3, :3], axis=0))
     labels = blob(shape, affine, 20)
     scan = Scan(where(affine, shape)[:1] + 300, affine, "t1")
-    prepared = Preparation(spacing=spacing, crop_foreground=False)(scan, labels)
+    prepared = Preprocessing(spacing=spacing, crop_foreground=False)(scan, labels)
     assert prepared.labels is not None
     np.testing.assert_allclose(prepared.labels.spacing, spacing, atol=SAME_SPACING)
     assert set(np.unique(prepared.labels.array)) == {0, 4}
@@ -139,7 +139,7 @@ def test_at_common_spacings_dice_is_095_and_more() -> None:
         shape = tuple(int(100 / length) for length in old)
         affine = np.diag([*old, 1.0])
         labels = blob(shape, affine, 25)
-        prepared = Preparation(spacing=new, crop_foreground=False)(head(shape, affine), labels)
+        prepared = Preprocessing(spacing=new, crop_foreground=False)(head(shape, affine), labels)
         assert prepared.labels is not None
         restored = prepared.restore(prepared.labels).array
         assert 2 * np.logical_and(restored, labels.array).sum() > 0.95 * (
@@ -153,7 +153,9 @@ def test_a_ramp_of_millimetres_stays_one(affine: np.ndarray, spacing: float, axi
     """The values are the voxels' own place, so that an error in the affine or in the resampling shows."""
     shape = (14, 12, 13)
     ramp = Scan(where(affine, shape)[axis] + 500, affine, "t1")
-    prepared = Preparation(spacing=spacing, crop_foreground=False, percentiles=(0, 100), intensity_range=(-1, 1))(ramp)
+    prepared = Preprocessing(spacing=spacing, crop_foreground=False, percentiles=(0, 100), intensity_range=(-1, 1))(
+        ramp
+    )
     low, high = prepared.windows[0]
     values = (prepared.image.array[0] + 1) / 2 * (high - low) + low - 500
     mm = where(prepared.image.affine, prepared.image.shape)
@@ -177,7 +179,7 @@ def test_a_ramp_stays_one_where_an_axis_has_one_voxel(shape: Any, spacing: Any) 
 @given(geometries(), st.floats(0.7, 2))
 def test_a_map_comes_back_linearly(affine: np.ndarray, spacing: float) -> None:
     scan = head((12, 11, 13), affine)
-    prepared = Preparation(spacing=spacing, crop_foreground=False)(scan)
+    prepared = Preprocessing(spacing=spacing, crop_foreground=False)(scan)
     place = where(prepared.image.affine, prepared.image.shape)
     restored = prepared.restore(prepared.image.like(place.astype(np.float32), ("x", "y", "z")))
     same_place(restored, scan)
@@ -188,7 +190,7 @@ def test_a_map_comes_back_linearly(affine: np.ndarray, spacing: float) -> None:
 
 def test_labels_are_never_interpolated_even_as_floats() -> None:
     scan = head((9, 9, 9), np.eye(4))
-    prepared = Preparation(spacing=0.7)(scan)
+    prepared = Preprocessing(spacing=0.7)(scan)
     drawn = np.random.default_rng(0).choice([0.0, 1.0, 4.0], (1, *prepared.image.shape))
     assert set(np.unique(prepared.restore(prepared.image.like(drawn, "labels")).array)) == {0, 1, 4}
     assert set(np.unique(prepared.restore(prepared.image.like(drawn.astype(int), "mask")).array)) == {0, 1, 4}
@@ -200,7 +202,7 @@ def test_labels_are_never_interpolated_even_as_floats() -> None:
 def test_it_agrees_with_monai(affine: np.ndarray, spacing: float, codes: str) -> None:
     """MONAI scales, and resamples in one step onto the prepared grid, which it knows by its affine alone."""
     scan = head((9, 8, 7), affine)
-    prepared = Preparation(spacing=(spacing, spacing, None), crop_foreground=False, orientation=codes)(scan)
+    prepared = Preprocessing(spacing=(spacing, spacing, None), crop_foreground=False, orientation=codes)(scan)
     onto = SpatialResample(mode="bilinear", padding_mode="border", align_corners=False, dtype=np.float64)
     for channel, window, got in zip(scan.array, prepared.windows, prepared.image.array, strict=True):
         image = MetaTensor(torch.from_numpy(channel[None].astype(np.float64)), affine=torch.from_numpy(affine))
@@ -238,7 +240,7 @@ def test_windows_of_short_integers_over_their_whole_range(dtype: Any) -> None:
 def test_intensities_lie_in_the_declared_range(limits: tuple[float, float], seed: int) -> None:
     intensity_range = (limits[0], limits[0] + limits[1])
     scan = head((6, 7, 8), np.eye(4), seed)
-    prepared = Preparation(intensity_range=intensity_range, crop_foreground=False, size=(12, None, None))(scan)
+    prepared = Preprocessing(intensity_range=intensity_range, crop_foreground=False, size=(12, None, None))(scan)
     array = prepared.image.array
     assert array.dtype == np.float32
     assert (array.min(), array.max()) == tuple(map(np.float32, intensity_range))
@@ -267,7 +269,7 @@ def test_intensities_lie_in_the_declared_range(limits: tuple[float, float], seed
 )
 def test_settings_are_checked_at_construction(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Preparation(**settings)
+        Preprocessing(**settings)
 
 
 def test_images_that_cannot_be_scaled_are_named() -> None:
@@ -282,7 +284,7 @@ def test_images_that_cannot_be_scaled_are_named() -> None:
         (flat, "head.nii, channel t2: percentiles 1 and 99 of the foreground are both 7"),
     ):
         with pytest.raises(ValueError, match=message):
-            Preparation(crop_foreground=False)(scan.like(array))
+            Preprocessing(crop_foreground=False)(scan.like(array))
 
 
 def test_grids_that_do_not_fit_are_refused() -> None:
@@ -290,8 +292,8 @@ def test_grids_that_do_not_fit_are_refused() -> None:
     shifted = np.eye(4)
     shifted[0, 3] = 1
     with pytest.raises(ValueError, match=r"Labels of \(6, 7, 8\) voxels of seg.nii do not lie on .* of head.nii"):
-        Preparation()(scan, Scan(np.ones((6, 7, 8)), shifted, "labels", source="seg.nii"))
-    prepared: Prepared = Preparation(spacing=2.0)(scan)
+        Preprocessing()(scan, Scan(np.ones((6, 7, 8)), shifted, "labels", source="seg.nii"))
+    prepared: Preprocessed = Preprocessing(spacing=2.0)(scan)
     with pytest.raises(ValueError, match=r"Got a scan of \(6, 7, 8\) voxels .* expected the prepared grid, \("):
         prepared.restore(scan)
     with pytest.raises(ValueError, match="expected the prepared grid"):

@@ -8,13 +8,13 @@ import nibabel
 import numpy as np
 import pytest
 from helpers.rows import all_of, known_of, row_of, voxels
-from helpers.small_cases import AFFINE, small_case, unpack
+from helpers.small_subjects import AFFINE, small_subject, unpack
 
 from meddiffusers.data.layouts import write_brats
-from meddiffusers.datasets.public import ScanFaults, brats2020
+from meddiffusers.datasets.public import DatasetError, brats2020
 
 NAME = "BraTS20_Training_{:03d}"
-SEQUENCES = ("t1", "t1ce", "t2", "flair")
+MODALITIES = ("t1", "t1ce", "t2", "flair")
 
 
 @pytest.fixture
@@ -25,20 +25,20 @@ def folder(tmp_path: Path) -> Path:
         {"grade": "LGG"},
         {"grade": "HGG"},
     ]
-    cases = (small_case(number, **record) for number, record in enumerate(records, 1))
+    cases = (small_subject(number, **record) for number, record in enumerate(records, 1))
     return write_brats(cases, tmp_path / "MICCAI_BraTS2020_TrainingData")
 
 
-def path(folder: Path, number: int, sequence: str) -> Path:
-    return folder / NAME.format(number) / f"{NAME.format(number)}_{sequence}.nii.gz"
+def path(folder: Path, number: int, modality: str) -> Path:
+    return folder / NAME.format(number) / f"{NAME.format(number)}_{modality}.nii.gz"
 
 
 def test_every_voxel_and_affine_comes_back(folder: Path) -> None:
     unpack(path(folder, 2, "t1"))
     data = brats2020(folder.parent)  # the folder around it serves too
     for number in (1, 2):
-        row, case = row_of(data, NAME.format(number)), small_case(number)
-        for name in SEQUENCES:
+        row, case = row_of(data, NAME.format(number)), small_subject(number)
+        for name in MODALITIES:
             np.testing.assert_array_equal(voxels(row[name]), case.images[name].array[0])
             np.testing.assert_allclose(row[name].affine, AFFINE, atol=1e-6)
         labels = case.lesions.array[0]
@@ -72,7 +72,7 @@ def test_the_mask_of_case_355_has_another_name(folder: Path) -> None:
     for file in sorted(case.iterdir()):
         file.rename(case / file.name.replace("003", "355"))
     case.rename(folder / NAME.format(355))
-    labels = small_case(3).lesions.array[0]
+    labels = small_subject(3).lesions.array[0]
     seg = row_of(brats2020(folder), NAME.format(355))["seg"]
     np.testing.assert_array_equal(voxels(seg), np.where(np.isin(labels, (1, 2, 4)), labels, 0))
 
@@ -87,21 +87,21 @@ def test_validation_cases_have_no_mask(folder: Path) -> None:
     data = brats2020(folder, test_fraction=0)
     assert list(data) == ["train"]
     assert "seg" not in data["train"].features
-    write_brats([small_case(7)], folder.parent / "training")
+    write_brats([small_subject(7)], folder.parent / "training")
     both = brats2020(folder.parent, test_fraction=0)
     assert row_of(both, "BraTS20_Validation_002")["seg"] is None
     assert row_of(both, "BraTS20_Training_007")["seg"] is not None
 
 
 def spoil(folder: Path) -> dict[str, str]:
-    """One fault of each kind, and the beginning of what is said about it by subject."""
+    """One issue of each kind, and the beginning of what is said about it by subject."""
     path(folder, 1, "t2").unlink()
     whole = path(folder, 2, "t1").read_bytes()
     path(folder, 2, "t1").write_bytes(whole[: len(whole) // 2])
     path(folder, 2, "flair").write_bytes(b"")
     (folder / "copy").mkdir()
     (folder / "copy" / NAME.format(3)).mkdir()
-    write_brats((small_case(number) for number in (5, 6, 7)), folder / "more")
+    write_brats((small_subject(number) for number in (5, 6, 7)), folder / "more")
     t1ce = path(folder / "more", 5, "t1ce")
     nibabel.save(nibabel.Nifti1Image(np.zeros((6, 7, 4), np.int16), AFFINE), t1ce)
     moved = AFFINE + 0.01 * np.eye(4, k=3)
@@ -119,22 +119,22 @@ def spoil(folder: Path) -> dict[str, str]:
     }
 
 
-def test_one_report_lists_all_faults(folder: Path) -> None:
+def test_one_report_lists_all_issues(folder: Path) -> None:
     expected = spoil(folder)
-    with pytest.raises(ScanFaults, match=r"has 7 faults:\n") as caught:
+    with pytest.raises(DatasetError, match=r"has 7 issues:\n") as caught:
         brats2020(folder)
-    faults = caught.value.faults
-    assert [fault.subject for fault in faults] == [NAME.format(int(number[0])) for number in expected]
-    for fault, start in zip(faults, expected.values(), strict=True):
-        assert fault.text.startswith(start)
-        assert f"  - {fault.subject}: {start}" in str(caught.value)
+    issues = caught.value.issues
+    assert [issue.subject for issue in issues] == [NAME.format(int(number[0])) for number in expected]
+    for issue, start in zip(issues, expected.values(), strict=True):
+        assert issue.text.startswith(start)
+        assert f"  - {issue.subject}: {start}" in str(caught.value)
 
 
 def test_the_rest_is_loaded_when_told_to(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     spoil(folder)
-    write_brats((small_case(number) for number in (8, 9)), folder / "others")
+    write_brats((small_subject(number) for number in (8, 9)), folder / "others")
     with caplog.at_level(logging.WARNING):
-        data = brats2020(folder, skip_faulty=True)
+        data = brats2020(folder, skip_invalid=True)
     assert all_of(data) == [NAME.format(number) for number in (4, 8, 9)]
     assert "6 subjects are left out" in caplog.text
     assert "BraTS20_Training_001: no t2" in caplog.text
@@ -145,7 +145,7 @@ def test_foreign_label_values_show_when_every_voxel_is_read(folder: Path) -> Non
     labels[0, 0] = 3
     nibabel.save(nibabel.Nifti1Image(labels, AFFINE), path(folder, 4, "seg"))
     brats2020(folder)
-    with pytest.raises(ScanFaults, match=r"label values \[3\]; expected only \[0, 1, 2, 4\]"):
+    with pytest.raises(DatasetError, match=r"label values \[3\]; expected only \[0, 1, 2, 4\]"):
         brats2020(folder, verify=True)
 
 

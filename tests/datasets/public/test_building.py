@@ -7,17 +7,17 @@ import datasets
 import numpy as np
 import pytest
 from helpers.rows import row_of, values_of, voxels
-from helpers.small_cases import small_case
+from helpers.small_subjects import small_subject
 
 from meddiffusers.data.layouts import write_brats, write_oasis1
-from meddiffusers.datasets.public import ScanFaults, brats2020, building, load_scans, oasis1
+from meddiffusers.datasets.public import DatasetError, brats2020, building, load_scans, oasis1
 from meddiffusers.datasets.public.building import held_out
 
 
 @pytest.fixture
 def analyze(tmp_path: Path) -> Path:
     """A set whose scans are to be converted."""
-    return write_oasis1((small_case(number, ("t1",)) for number in range(1, 7)), tmp_path / "oasis")
+    return write_oasis1((small_subject(number, ("t1",)) for number in range(1, 7)), tmp_path / "oasis")
 
 
 def tables(data: datasets.DatasetDict) -> dict[str, list[dict]]:
@@ -49,7 +49,7 @@ def test_splits_do_not_depend_on_the_order_on_disk(tmp_path: Path) -> None:
     orders = ([3, 1, 5, 2, 4], [5, 4, 3, 2, 1])
     splits = []
     for index, order in enumerate(orders):
-        folder = write_brats((small_case(number) for number in order), tmp_path / str(index))
+        folder = write_brats((small_subject(number) for number in order), tmp_path / str(index))
         splits.append(values_of(brats2020(folder, test_fraction=0.4)))
     assert splits[0] == splits[1]
     train, test = (set(splits[0][name]) for name in ("train", "test"))
@@ -57,7 +57,7 @@ def test_splits_do_not_depend_on_the_order_on_disk(tmp_path: Path) -> None:
 
 
 def test_impossible_splits_are_refused(tmp_path: Path) -> None:
-    folder = write_brats([small_case(1)], tmp_path / "one")
+    folder = write_brats([small_subject(1)], tmp_path / "one")
     with pytest.raises(ValueError, match=r"test_fraction=1.0; expected at least 0 and less than 1"):
         brats2020(folder, test_fraction=1.0)
     with pytest.raises(ValueError, match=r"One subject \(BraTS20_Training_001\) cannot be split"):
@@ -98,7 +98,7 @@ def test_a_changed_file_is_read_again(analyze: Path, ending: str) -> None:
 
 
 def test_what_is_nifti_stays_where_it_is(tmp_path: Path) -> None:
-    folder = write_brats((small_case(number) for number in (1, 2)), tmp_path / "brats")
+    folder = write_brats((small_subject(number) for number in (1, 2)), tmp_path / "brats")
     stored = tables(brats2020(folder, test_fraction=0))["train"][0]["t1"]
     assert stored == {
         "bytes": None,
@@ -108,7 +108,7 @@ def test_what_is_nifti_stays_where_it_is(tmp_path: Path) -> None:
 
 def test_it_survives_being_pushed(tmp_path: Path) -> None:
     """push_to_hub embeds the files and writes Parquet."""
-    folder = write_brats((small_case(number) for number in (1, 2, 3)), tmp_path / "brats")
+    folder = write_brats((small_subject(number) for number in (1, 2, 3)), tmp_path / "brats")
     split = brats2020(folder, test_fraction=0)["train"]
     embedded = split.with_format("arrow").map(datasets.table.embed_table_storage, batched=True, features=split.features)
     embedded.with_format(None).to_parquet(tmp_path / "pushed.parquet")
@@ -117,7 +117,7 @@ def test_it_survives_being_pushed(tmp_path: Path) -> None:
     again = datasets.Dataset.from_parquet(str(tmp_path / "pushed.parquet"))
     assert again.features == split.features
     for number, row in enumerate(again, 1):
-        for name, scan in small_case(number).images.items():
+        for name, scan in small_subject(number).images.items():
             np.testing.assert_array_equal(voxels(row[name]), scan.array[0])
             np.testing.assert_allclose(row[name].affine, scan.affine, atol=1e-6)
 
@@ -129,8 +129,8 @@ def test_it_streams(analyze: Path) -> None:
     np.testing.assert_array_equal(voxels(streamed[2]["t1"]), voxels(split[2]["t1"]))
 
 
-def test_nothing_left_is_an_error_even_when_faults_are_skipped(tmp_path: Path) -> None:
+def test_nothing_left_is_an_error_even_when_issues_are_skipped(tmp_path: Path) -> None:
     (tmp_path / "a.nii").write_bytes(b"")
     (tmp_path / "b.nii").write_bytes(b"")
-    with pytest.raises(ScanFaults, match="has 2 faults"):
-        load_scans(tmp_path, skip_faulty=True)
+    with pytest.raises(DatasetError, match="has 2 issues"):
+        load_scans(tmp_path, skip_invalid=True)

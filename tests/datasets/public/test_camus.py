@@ -9,11 +9,11 @@ import nibabel
 import numpy as np
 import pytest
 from helpers.rows import values_of, voxels
-from helpers.small_cases import unpack
+from helpers.small_subjects import unpack
 
 from meddiffusers.data.layouts.camus import write_camus
 from meddiffusers.data.phantoms.cardiac import CardiacPhantom
-from meddiffusers.datasets.public import ScanFaults
+from meddiffusers.datasets.public import DatasetError
 from meddiffusers.datasets.public.camus import camus
 
 SMALL = {"frames": 5, "shape": (24, 20), "spacing": 7.0}
@@ -46,7 +46,7 @@ def test_what_was_written_comes_back(written: dict[bool, Path], half: bool) -> N
         phases = phantom.phases(5, half)
         labels = phantom.labels(phases, (24, 20), 7.0)
         np.testing.assert_array_equal(voxels(found["labels"]), labels.T)
-        np.testing.assert_array_equal(voxels(found["sequence"]), phantom.pictures(phases, (24, 20), 7.0).T)
+        np.testing.assert_array_equal(voxels(found["sequence"]), phantom.images(phases, (24, 20), 7.0).T)
         assert nibabel.affines.voxel_sizes(found["sequence"].affine).tolist() == [7.0, 7.0, 1.0]
         areas = phantom.truth(phases)["lv_area"]
         assert (found["ed_frame"], found["es_frame"], found["frames"]) == (0, areas.argmin(), 5)
@@ -96,7 +96,7 @@ def test_a_cycle_may_begin_with_end_systole_and_lack_what_is_not_needed(folder: 
 
 
 def spoil(folder: Path) -> list[tuple[str, str]]:
-    """Faults of every kind, with whom they are of and what is said."""
+    """Issues of every kind, with whom they are of and what is said."""
     for path in (folder / "patient0001").glob("*2CH*"):
         path.unlink()
     (folder / "patient0002/Info_4CH.cfg").write_text("ED: 1\nES: five\nNbFrame: 9\n")
@@ -118,32 +118,32 @@ def spoil(folder: Path) -> list[tuple[str, str]]:
     ]
 
 
-def test_one_report_lists_all_faults(folder: Path) -> None:
+def test_one_report_lists_all_issues(folder: Path) -> None:
     expected = spoil(folder)
-    with pytest.raises(ScanFaults, match="has 8 faults:") as caught:
+    with pytest.raises(DatasetError, match="has 8 issues:") as caught:
         camus(folder)
-    assert [fault.subject for fault in caught.value.faults] == [subject for subject, _ in expected]
-    for fault, (_, start) in zip(caught.value.faults, expected, strict=True):
-        assert fault.text.startswith(start)
+    assert [issue.subject for issue in caught.value.issues] == [subject for subject, _ in expected]
+    for issue, (_, start) in zip(caught.value.issues, expected, strict=True):
+        assert issue.text.startswith(start)
 
 
 def test_the_rest_is_loaded_when_told_to(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     spoil(folder)
     with caplog.at_level(logging.WARNING):
-        data = camus(folder, skip_faulty=True)
+        data = camus(folder, skip_invalid=True)
     assert [row["subject"] for split in data.values() for row in split] == ["patient0005"] * 2
     assert "4 subjects are left out" in caplog.text
 
 
-def test_a_patient_in_no_list_is_a_fault(folder: Path) -> None:
+def test_a_patient_in_no_list_is_a_issue(folder: Path) -> None:
     testing = folder / "subGroup1_testing.txt"
     name = testing.read_text().strip()
     testing.write_text("patient0999\n")
-    with pytest.raises(ScanFaults, match=f"{name}: in no list of subGroup1; expected one: set subgroup=None"):
+    with pytest.raises(DatasetError, match=f"{name}: in no list of subGroup1; expected one: set subgroup=None"):
         camus(folder)
     training = folder / "subGroup1_training.txt"
     testing.write_text(f"{name}\n{training.read_text().split()[0]}\n")
-    with pytest.raises(ScanFaults, match="in the lists of train and test of subGroup1"):
+    with pytest.raises(DatasetError, match="in the lists of train and test of subGroup1"):
         camus(folder)
     with pytest.raises(
         ValueError, match=r"has no subGroup9_training.txt.*it has subGroup1_testing.txt.*another subgroup"
@@ -154,7 +154,7 @@ def test_a_patient_in_no_list_is_a_fault(folder: Path) -> None:
 def test_plain_nifti_and_a_folder_around(folder: Path) -> None:
     unpack(folder / "patient0003/patient0003_2CH_half_sequence.nii.gz")
     found = row(camus(folder.parent), "patient0003", "2CH")
-    expected = CardiacPhantom(3, "2CH").pictures(CardiacPhantom(3, "2CH").phases(5, True), (24, 20), 7.0)
+    expected = CardiacPhantom(3, "2CH").images(CardiacPhantom(3, "2CH").phases(5, True), (24, 20), 7.0)
     np.testing.assert_array_equal(voxels(found["sequence"]), expected.T)
 
 

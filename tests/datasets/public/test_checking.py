@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from meddiffusers.datasets.public import checking
-from meddiffusers.datasets.public.checking import looked_at, scan_faults
+from meddiffusers.datasets.public.checking import looked_at, scan_issues
 from meddiffusers.datasets.public.finding import Row
 
 AFFINE = np.diag([-1.0, 1.0, 2.0, 1.0])
@@ -25,7 +25,7 @@ def path(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 def test_a_sound_file_is_not_decompressed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checking, "read", lambda path: pytest.fail("read whole"))
     look = looked_at(path)
-    assert (look.fault, look.shape) == ("", (40, 40, 30))
+    assert (look.issue, look.shape) == ("", (40, 40, 30))
     np.testing.assert_array_equal(look.affine, AFFINE)
 
 
@@ -33,14 +33,14 @@ def test_a_sound_file_is_not_decompressed(path: Path, monkeypatch: pytest.Monkey
 def test_every_cut_is_seen(path: Path, kept: float) -> None:
     data = path.read_bytes()
     path.write_bytes(data[: int(kept * len(data))])
-    assert looked_at(path).fault.startswith(f"{path}: ")
+    assert looked_at(path).issue.startswith(f"{path}: ")
 
 
-def test_gzip_members_in_a_row_are_no_fault(tmp_path: Path) -> None:
+def test_gzip_members_in_a_row_are_no_issue(tmp_path: Path) -> None:
     image = nibabel.Nifti1Image(VOXELS, AFFINE).to_bytes()
     path = tmp_path / "scan.nii.gz"
     path.write_bytes(gzip.compress(image[:9999]) + gzip.compress(image[9999:]) + gzip.compress(b""))  # as bgzip does
-    assert looked_at(path).fault == ""
+    assert looked_at(path).issue == ""
 
 
 def test_a_flipped_bit_shows_when_every_voxel_is_read(tmp_path: Path) -> None:
@@ -49,54 +49,54 @@ def test_a_flipped_bit_shows_when_every_voxel_is_read(tmp_path: Path) -> None:
     image[-1] ^= 1
     path = tmp_path / "scan.nii.gz"
     path.write_bytes(gzip.compress(image)[:-8] + sound[-8:])  # the checksum of what it was
-    assert looked_at(path).fault == ""
-    assert looked_at(path, verify=True).fault.startswith(f"{path}: ")
+    assert looked_at(path).issue == ""
+    assert looked_at(path, verify=True).issue.startswith(f"{path}: ")
     path.write_bytes(sound)
-    assert looked_at(path, verify=True).fault == ""
+    assert looked_at(path, verify=True).issue == ""
 
 
-def test_an_affine_that_is_none_is_a_fault(path: Path) -> None:
+def test_an_affine_that_is_none_is_a_issue(path: Path) -> None:
     data = bytearray(nibabel.Nifti1Image(VOXELS, AFFINE).to_bytes())
     data[280:328] = bytes(48)  # the three rows of the sform
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
-    assert "affine with axes that do not span space" in looked_at(path).fault
+    assert "affine with axes that do not span space" in looked_at(path).issue
 
 
-def test_an_analyze_image_of_another_size_is_a_fault(tmp_path: Path) -> None:
+def test_an_analyze_image_of_another_size_is_a_issue(tmp_path: Path) -> None:
     path = tmp_path / "scan.hdr"
     nibabel.save(nibabel.AnalyzeImage(VOXELS, AFFINE), path)
-    assert looked_at(path).fault == ""
+    assert looked_at(path).issue == ""
     path.with_suffix(".img").write_bytes(VOXELS.tobytes()[:-2])
-    assert looked_at(path).fault.startswith(f"{path}: ")
+    assert looked_at(path).issue.startswith(f"{path}: ")
     path.with_suffix(".img").unlink()
-    assert "scan.img" in looked_at(path).fault
+    assert "scan.img" in looked_at(path).issue
 
 
-def test_an_absent_file_and_a_foreign_one_are_faults(tmp_path: Path) -> None:
+def test_an_absent_file_and_a_foreign_one_are_issues(tmp_path: Path) -> None:
     path = tmp_path / "scan.nii"
-    assert "no such file" in looked_at(path).fault
+    assert "no such file" in looked_at(path).issue
     path.write_bytes(b"a text of some length" * 50)
-    assert looked_at(path).fault.startswith(f"{path}: ")
+    assert looked_at(path).issue.startswith(f"{path}: ")
 
 
-def test_a_file_that_may_not_be_opened_is_a_fault(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_may_not_be_opened_is_a_issue(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: Path, *args: str) -> None:
         raise PermissionError(13, "Permission denied", str(self))
 
     for name in ("open", "read_bytes"):
         monkeypatch.setattr(Path, name, refuse)
-    assert f"Permission denied: '{path}'" in looked_at(path).fault
+    assert f"Permission denied: '{path}'" in looked_at(path).issue
 
 
-def test_faults_are_those_of_one_thread_for_any_number(tmp_path: Path) -> None:
+def test_issues_are_those_of_one_thread_for_any_number(tmp_path: Path) -> None:
     rows = []
     for number in range(12):
         path = tmp_path / f"{number}.nii"
         nibabel.save(nibabel.Nifti1Image(np.full((2, 2, number % 5 + 1), 7, np.uint8), AFFINE), path)
         rows.append(Row(str(number), str(number), {"seg": path, "t1": tmp_path / "0.nii"}))
     results = [
-        scan_faults(rows, verify=True, same_grid=True, label_values={"seg": (0, 7)}, threads=threads)
+        scan_issues(rows, verify=True, same_grid=True, label_values={"seg": (0, 7)}, threads=threads)
         for threads in (1, 3)
     ]
     assert results[0] == results[1]
-    assert [fault.subject for fault in results[0]] == [str(number) for number in range(12) if number % 5]
+    assert [issue.subject for issue in results[0]] == [str(number) for number in range(12) if number % 5]

@@ -6,23 +6,23 @@ import nibabel
 import numpy as np
 import pytest
 from helpers.rows import all_of, row_of, voxels
-from helpers.small_cases import AFFINE, small_case
+from helpers.small_subjects import AFFINE, small_subject
 
 from meddiffusers.data.layouts import write_ibsr
 from meddiffusers.data.layouts.folders import tissues
-from meddiffusers.datasets.public import ScanFaults, ibsr18
+from meddiffusers.datasets.public import DatasetError, ibsr18
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return write_ibsr((small_case(number, ("t1",)) for number in (1, 2, 3)), tmp_path / "ibsr")
+    return write_ibsr((small_subject(number, ("t1",)) for number in (1, 2, 3)), tmp_path / "ibsr")
 
 
 def check(folder: Path, affine: np.ndarray) -> None:
     data = ibsr18(folder)
     assert list(data["train"].features) == ["subject", "t1", "seg", "tissues"]
     for number in (1, 2, 3):
-        row, case = row_of(data, f"IBSR_{number:02d}"), small_case(number, ("t1",))
+        row, case = row_of(data, f"IBSR_{number:02d}"), small_subject(number, ("t1",))
         np.testing.assert_array_equal(voxels(row["t1"]), case.images["t1"].array[0])
         np.testing.assert_array_equal(voxels(row["seg"]), case.regions.array[0])
         np.testing.assert_array_equal(voxels(row["tissues"]), tissues(case.regions).array[0])
@@ -45,12 +45,12 @@ def test_the_analyze_variant_comes_back(folder: Path) -> None:
     check(folder, nibabel.affines.from_matvec(np.diag(spacing), -spacing * (2.5, 3, 2)))
 
 
-def test_missing_labels_are_a_fault_and_missing_tissues_none(folder: Path) -> None:
+def test_missing_labels_are_a_issue_and_missing_tissues_none(folder: Path) -> None:
     (folder / "IBSR_02" / "IBSR_02_seg_ana.nii.gz").unlink()
     (folder / "IBSR_03" / "IBSR_03_segTRI_ana.nii.gz").unlink()
-    with pytest.raises(ScanFaults, match="has 1 fault:\n  - IBSR_02: no …_seg_ana; expected one file"):
+    with pytest.raises(DatasetError, match="has 1 issue:\n  - IBSR_02: no …_seg_ana; expected one file"):
         ibsr18(folder)
-    data = ibsr18(folder, skip_faulty=True)
+    data = ibsr18(folder, skip_invalid=True)
     assert all_of(data) == ["IBSR_01", "IBSR_03"]
     assert row_of(data, "IBSR_03")["tissues"] is None
 

@@ -8,11 +8,11 @@ import numpy as np
 import pandas
 import pytest
 from helpers.rows import known_of, row_of, voxels
-from helpers.small_cases import AFFINE, small_case, unpack
+from helpers.small_subjects import AFFINE, small_subject, unpack
 
 from meddiffusers.data.layouts import write_ixi
 from meddiffusers.data.layouts.ixi import COLUMNS
-from meddiffusers.datasets.public import ScanFaults, ixi
+from meddiffusers.datasets.public import DatasetError, ixi
 
 IMAGES = {2: ("t1", "t2", "pd"), 12: ("t1", "t2", "flair"), 25: ("t1", "pd")}
 SEX = "SEX_ID (1=m, 2=f)"
@@ -21,9 +21,9 @@ SEX = "SEX_ID (1=m, 2=f)"
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     cases = (
-        small_case(2, IMAGES[2], age=35.8, sex="F", height=164, weight=58, site="Guys"),
-        small_case(12, IMAGES[12], age=38.78, sex="M", site="HH"),
-        small_case(25, IMAGES[25], site="IOP"),
+        small_subject(2, IMAGES[2], age=35.8, sex="F", height=164, weight=58, site="Guys"),
+        small_subject(12, IMAGES[12], age=38.78, sex="M", site="HH"),
+        small_subject(25, IMAGES[25], site="IOP"),
     )
     return write_ixi(cases, tmp_path / "ixi")
 
@@ -37,7 +37,7 @@ def test_scans_and_table_come_back(folder: Path) -> None:
     unpack(folder / "IXI002-Guys-0002-T2.nii.gz")
     data = ixi(folder)
     for number, names in IMAGES.items():
-        row, case = row_of(data, f"IXI{number:03d}"), small_case(number, names)
+        row, case = row_of(data, f"IXI{number:03d}"), small_subject(number, names)
         for name in ("t1", "t2", "pd"):
             if name not in names:
                 assert row[name] is None
@@ -58,11 +58,11 @@ def test_scans_and_table_come_back(folder: Path) -> None:
     }  # fmt: skip
 
 
-def test_a_folder_for_each_sequence_serves_too(folder: Path, tmp_path: Path) -> None:
-    for sequence in ("T1", "T2", "PD"):
-        (tmp_path / "apart" / f"IXI-{sequence}").mkdir(parents=True)
-        for file in sorted(folder.glob(f"*-{sequence}.nii.gz")):
-            shutil.copy(file, tmp_path / "apart" / f"IXI-{sequence}")
+def test_a_folder_for_each_modality_serves_too(folder: Path, tmp_path: Path) -> None:
+    for modality in ("T1", "T2", "PD"):
+        (tmp_path / "apart" / f"IXI-{modality}").mkdir(parents=True)
+        for file in sorted(folder.glob(f"*-{modality}.nii.gz")):
+            shutil.copy(file, tmp_path / "apart" / f"IXI-{modality}")
     (tmp_path / "apart" / "IXI-DTI").mkdir()
     (tmp_path / "apart" / "IXI-DTI" / "IXI002-Guys-0002-DTI-00.nii.gz").touch()
     together, apart = ixi(folder), ixi(tmp_path / "apart", table=folder / "IXI.xls")
@@ -71,7 +71,7 @@ def test_a_folder_for_each_sequence_serves_too(folder: Path, tmp_path: Path) -> 
         assert known_of(apart, subject) == known_of(together, subject)
 
 
-def test_a_sequence_that_nobody_has_is_no_column(folder: Path) -> None:
+def test_a_modality_that_nobody_has_is_no_column(folder: Path) -> None:
     for file in folder.glob("*-PD.nii.gz"):
         file.unlink()
     assert "pd" not in ixi(folder)["train"].features
@@ -106,13 +106,13 @@ def test_double_and_damaged_files_are_reported_together(folder: Path) -> None:
     unpack(folder / "IXI002-Guys-0002-T1.nii.gz")
     shutil.copy(folder / "IXI002-Guys-0002-T2.nii.gz", folder / "IXI002-Guys-0002-T1.nii.gz")
     (folder / "IXI025-IOP-0025-PD.nii.gz").write_bytes(b"\x1f\x8b")
-    with pytest.raises(ScanFaults, match="has 2 faults") as caught:
+    with pytest.raises(DatasetError, match="has 2 issues") as caught:
         ixi(folder)
-    double, damaged = caught.value.faults
+    double, damaged = caught.value.issues
     names = "IXI002-Guys-0002-T1.nii, IXI002-Guys-0002-T1.nii.gz"
     assert double == ("IXI002", f"2 of t1 ({names}); expected one: remove the others")
     assert damaged.subject == "IXI025"
-    assert [row["subject"] for row in ixi(folder, skip_faulty=True, test_fraction=0)["train"]] == ["IXI012"]
+    assert [row["subject"] for row in ixi(folder, skip_invalid=True, test_fraction=0)["train"]] == ["IXI012"]
 
 
 def test_another_layout_or_table_is_refused(folder: Path, tmp_path: Path) -> None:

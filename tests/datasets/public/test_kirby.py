@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.rows import all_of, known_of, row_of, values_of, voxels
-from helpers.small_cases import small_case
+from helpers.small_subjects import small_subject
 
 from meddiffusers.data.io import write
-from meddiffusers.datasets.public import ScanFaults, kirby21
+from meddiffusers.datasets.public import DatasetError, kirby21
 
 OWNERS = {1: "113", 2: "142", 3: "113", 4: "127", 5: "142", 6: "127"}
 
@@ -17,7 +17,7 @@ OWNERS = {1: "113", 2: "142", 3: "113", 4: "127", 5: "142", 6: "127"}
 def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "kirby"
     for session in OWNERS:
-        images = small_case(session, ("t1", "flair")).images
+        images = small_subject(session, ("t1", "flair")).images
         write(images["t1"], folder / f"KKI2009-{session:02d}" / f"KKI2009-{session:02d}-MPRAGE.nii")
         if session != 6:
             write(images["flair"], folder / f"KKI2009-{session:02d}" / f"KKI2009-{session:02d}-FLAIR.nii.gz")
@@ -44,7 +44,7 @@ def test_columns(folder: Path, table: Path) -> None:
     known = {"subject": "0113", "session": "KKI2009-03", "sex": "F", "age": 25.0}
     assert known_of(data, "KKI2009-03", "session") == known
     row = row_of(data, "KKI2009-05", "session")
-    for name, scan in small_case(5, ("t1", "flair")).images.items():
+    for name, scan in small_subject(5, ("t1", "flair")).images.items():
         np.testing.assert_array_equal(voxels(row[name]), scan.array[0])
     assert row_of(data, "KKI2009-06", "session")["flair"] is None
 
@@ -62,9 +62,9 @@ def test_without_a_table_nothing_is_split(folder: Path, table: Path) -> None:
 def test_a_damaged_session_leaves_its_person_out(folder: Path, table: Path) -> None:
     file = folder / "KKI2009-03" / "KKI2009-03-MPRAGE.nii"
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(ScanFaults, match=r"has 1 fault:\n  - 0113: .*KKI2009-03-MPRAGE.nii"):
+    with pytest.raises(DatasetError, match=r"has 1 issue:\n  - 0113: .*KKI2009-03-MPRAGE.nii"):
         kirby21(folder, table=table)
-    data = kirby21(folder, table=table, skip_faulty=True)
+    data = kirby21(folder, table=table, skip_invalid=True)
     assert all_of(data) == ["0127", "0127", "0142", "0142"]
 
 

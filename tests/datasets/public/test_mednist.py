@@ -8,13 +8,13 @@ import pytest
 from helpers.rows import all_of
 from PIL import Image
 
-from meddiffusers.datasets.public import ScanFaults, mednist
+from meddiffusers.datasets.public import DatasetError, mednist
 from meddiffusers.datasets.public.mednist import CLASSES
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Ten pictures of each class, grey by class and number."""
+    """Ten images of each class, grey by class and number."""
     for index, label in enumerate(CLASSES):
         (tmp_path / "MedNIST" / label).mkdir(parents=True)
         for number in range(10):
@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "MedNIST"
 
 
-def test_pictures_carry_their_class(folder: Path) -> None:
+def test_images_carry_their_class(folder: Path) -> None:
     data = mednist(folder.parent)
     assert data["test"].features["label"] == datasets.ClassLabel(names=list(CLASSES))
     assert CLASSES == ("AbdomenCT", "BreastMRI", "ChestCT", "CXR", "Hand", "HeadCT")
@@ -50,22 +50,22 @@ def test_the_split_is_stratified_and_seeded(folder: Path) -> None:
     assert test_files(0) != test_files(1)
 
 
-def test_faults_are_reported_together(folder: Path) -> None:
+def test_issues_are_reported_together(folder: Path) -> None:
     cut = folder / "Hand" / "000003.jpeg"
     cut.write_bytes(cut.read_bytes()[:-20])
-    (folder / "CXR" / "000001.jpeg").write_bytes(b"no picture")
+    (folder / "CXR" / "000001.jpeg").write_bytes(b"no image")
     Image.new("L", (32, 64)).save(folder / "ChestCT" / "000000.jpeg")
     for file in (folder / "HeadCT").iterdir():
         file.unlink()
-    with pytest.raises(ScanFaults, match="has 4 faults") as caught:
+    with pytest.raises(DatasetError, match="has 4 issues") as caught:
         mednist(folder)
-    assert [str(fault) for fault in caught.value.faults] == [
-        "HeadCT: no pictures; expected HeadCT/000000.jpeg and others",
+    assert [str(issue) for issue in caught.value.issues] == [
+        "HeadCT: no images; expected HeadCT/000000.jpeg and others",
         "ChestCT/000000.jpeg: (32, 64) pixels; expected (64, 64)",
         "CXR/000001.jpeg: cannot be opened (UnidentifiedImageError); expected a JPEG: download it again",
         "Hand/000003.jpeg: cut short; expected a whole JPEG: download it again",
     ]
-    labels = all_of(mednist(folder, skip_faulty=True), "label")
+    labels = all_of(mednist(folder, skip_invalid=True), "label")
     np.testing.assert_array_equal(np.bincount(labels, minlength=6), [10, 10, 9, 9, 9, 0])
 
 

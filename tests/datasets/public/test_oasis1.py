@@ -7,18 +7,18 @@ import nibabel
 import numpy as np
 import pytest
 from helpers.rows import known_of, row_of, values_of, voxels
-from helpers.small_cases import AFFINE, small_case
+from helpers.small_subjects import AFFINE, small_subject
 
 from meddiffusers.data.layouts import write_oasis1
 from meddiffusers.data.layouts.folders import tissues
-from meddiffusers.datasets.public import ScanFaults, oasis1
+from meddiffusers.datasets.public import DatasetError, oasis1
 
 RECORD = {"sex": "F", "age": 74, "education": 2, "ses": 3, "mmse": 29, "cdr": 0.5, "etiv": 1344, "nwbv": 0.743}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    cases = (small_case(number, ("t1",), asf=1.306, **RECORD) for number in (1, 2, 3))
+    cases = (small_subject(number, ("t1",), asf=1.306, **RECORD) for number in (1, 2, 3))
     return write_oasis1(cases, tmp_path / "oasis")
 
 
@@ -30,7 +30,7 @@ def second_session(folder: Path, subject: str) -> None:
 
 def test_scans_and_table_come_back(folder: Path) -> None:
     data = oasis1(folder)
-    row, case = row_of(data, "OAS1_0002"), small_case(2, ("t1",))
+    row, case = row_of(data, "OAS1_0002"), small_subject(2, ("t1",))
     # The case points to left, anterior, superior already; its place is lost, as Analyze centres the volume.
     np.testing.assert_array_equal(voxels(row["t1"]), case.images["t1"].array[0])
     np.testing.assert_array_equal(voxels(row["seg"]), tissues(case.regions).array[0])
@@ -61,24 +61,24 @@ def test_without_tissues_there_is_no_column(folder: Path) -> None:
     assert "seg" not in oasis1(folder)["train"].features
 
 
-def test_faults_are_reported_together(folder: Path) -> None:
+def test_issues_are_reported_together(folder: Path) -> None:
     second_session(folder, "OAS1_0002")
     (image,) = folder.glob("OAS1_0001_MR1/PROCESSED/MPRAGE/T88_111/*.img")
     image.write_bytes(image.read_bytes()[:-1])
     (header,) = folder.glob("disc2/OAS1_0002_MR2/PROCESSED/MPRAGE/T88_111/*.hdr")
     header.unlink()
-    with pytest.raises(ScanFaults, match="has 2 faults") as caught:
+    with pytest.raises(DatasetError, match="has 2 issues") as caught:
         oasis1(folder)
-    assert [fault.subject for fault in caught.value.faults] == ["OAS1_0002", "OAS1_0001"]
-    assert "no OAS1_0002_MR2 T88_111/…_t88_masked_gfc" in caught.value.faults[0].text
-    assert values_of(oasis1(folder, skip_faulty=True, test_fraction=0)) == {"train": ["OAS1_0003"]}
+    assert [issue.subject for issue in caught.value.issues] == ["OAS1_0002", "OAS1_0001"]
+    assert "no OAS1_0002_MR2 T88_111/…_t88_masked_gfc" in caught.value.issues[0].text
+    assert values_of(oasis1(folder, skip_invalid=True, test_fraction=0)) == {"train": ["OAS1_0003"]}
 
 
 def test_foreign_tissues_show_when_every_voxel_is_read(folder: Path) -> None:
     (tissue_file,) = folder.glob("OAS1_0003_MR1/FSL_SEG/*.img")
     tissue_file.write_bytes(b"\x04" + tissue_file.read_bytes()[1:])
     oasis1(folder)
-    with pytest.raises(ScanFaults, match=r"OAS1_0003: .*label values \[4\]; expected only \[0, 1, 2, 3\]"):
+    with pytest.raises(DatasetError, match=r"OAS1_0003: .*label values \[4\]; expected only \[0, 1, 2, 3\]"):
         oasis1(folder, verify=True)
 
 

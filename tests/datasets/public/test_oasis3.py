@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.rows import known_of, row_of, values_of, voxels
-from helpers.small_cases import small_case
+from helpers.small_subjects import small_subject
 
 from meddiffusers.data.io import write
-from meddiffusers.datasets.public import ScanFaults, oasis3
+from meddiffusers.datasets.public import DatasetError, oasis3
 
 SESSIONS = {"OAS30001": (129, 757), "OAS30002": (0, 653, 2340), "OAS30003": (1210,)}
 
@@ -22,7 +22,7 @@ def scan_path(folder: Path, subject: str, days: int, name: str) -> Path:
 def folder(tmp_path: Path) -> Path:
     for subject, all_days in SESSIONS.items():
         for days in all_days:
-            images = small_case(days, ("t1", "t2")).images
+            images = small_subject(days, ("t1", "t2")).images
             write(images["t1"], scan_path(tmp_path, subject, days, "run-01_T1w"))
             write(images["t2"], scan_path(tmp_path, subject, days, "run-02_T1w"))  # a second run, to be passed over
             if days != 653:
@@ -40,7 +40,7 @@ def test_a_row_for_each_session_with_the_age_at_it(folder: Path) -> None:
     assert known == {"subject": "OAS30002", "session": "d2340", "days": 2340, "sex": "M"}
     assert known_of(data, "d0129", "session")["sex"] == "F"
     assert known_of(data, "d1210", "session")["age"] is None
-    row, images = row_of(data, "d0757", "session"), small_case(757, ("t1", "t2")).images
+    row, images = row_of(data, "d0757", "session"), small_subject(757, ("t1", "t2")).images
     for name in ("t1", "t2"):
         np.testing.assert_array_equal(voxels(row[name]), images[name].array[0])
     assert row_of(data, "d0653", "session")["t2"] is None
@@ -56,9 +56,9 @@ def test_sessions_of_a_person_stay_together(folder: Path, seed: int) -> None:
 def test_a_damaged_session_leaves_its_person_out(folder: Path) -> None:
     file = scan_path(folder, "OAS30002", 653, "run-01_T1w")
     file.write_bytes(file.read_bytes()[:-9])
-    with pytest.raises(ScanFaults, match=r"has 1 fault:\n  - OAS30002: .*d0653"):
+    with pytest.raises(DatasetError, match=r"has 1 issue:\n  - OAS30002: .*d0653"):
         oasis3(folder)
-    assert set(oasis3(folder, skip_faulty=True, test_fraction=0)["train"]["subject"]) == {"OAS30001", "OAS30003"}
+    assert set(oasis3(folder, skip_invalid=True, test_fraction=0)["train"]["subject"]) == {"OAS30001", "OAS30003"}
 
 
 def test_another_layout_is_refused_with_an_example(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ import nibabel
 import numpy as np
 import pytest
 from helpers.rows import all_of, known_of, row_of, values_of, voxels
-from helpers.small_cases import AFFINE, SHAPE
+from helpers.small_subjects import AFFINE, SHAPE
 
 from meddiffusers.data.io import write
 from meddiffusers.data.scan import Scan
-from meddiffusers.datasets.public import ScanFaults, load_scans
-from meddiffusers.datasets.public.grouping import _without_sequence
+from meddiffusers.datasets.public import DatasetError, load_scans
+from meddiffusers.datasets.public.grouping import _without_modality
 
 
 def put(path: Path, value: int) -> Path:
@@ -38,7 +38,7 @@ def rows(folder: Path) -> dict[str, list[tuple[str, int]]]:
     return found
 
 
-def test_file_names_tell_subject_and_sequence(tmp_path: Path) -> None:
+def test_file_names_tell_subject_and_modality(tmp_path: Path) -> None:
     put(tmp_path / "p1_t1.nii.gz", 1)
     put(tmp_path / "p1_t1_ce.nii.gz", 2)
     put(tmp_path / "p1_seg.nii.gz", 3)
@@ -56,7 +56,7 @@ def test_folders_tell_the_subject(tmp_path: Path) -> None:
     assert rows(tmp_path) == {"sub-01": [("t1", 1), ("t1", 2)], "sub-02": [("t1", 3), ("t2", 4)]}
 
 
-def test_folders_of_one_sequence_are_no_subjects(tmp_path: Path) -> None:
+def test_folders_of_one_modality_are_no_subjects(tmp_path: Path) -> None:
     for number in (1, 2):
         put(tmp_path / "images" / f"p{number}.nii.gz", number)
         put(tmp_path / "labels" / f"p{number}.nii.gz", number + 10)
@@ -70,8 +70,8 @@ def test_folders_of_one_sequence_are_no_subjects(tmp_path: Path) -> None:
     ("name", "rest"),
     [("p7_t1_ce", "p7"), ("T1-p7", "p7"), ("p7_t1w_brain", "p7_brain"), ("flair", ""), ("scan 4", "scan 4")],
 )
-def test_the_sequence_is_taken_out_of_a_name(name: str, rest: str) -> None:
-    assert _without_sequence(name) == rest
+def test_the_modality_is_taken_out_of_a_name(name: str, rest: str) -> None:
+    assert _without_modality(name) == rest
 
 
 def test_sessions_of_a_patient_stay_together(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_table_gives_scans_and_columns(tabled: Path) -> None:
     assert (both["subject"], both["mask"], both["scanner"]) == ("007", None, None)
 
 
-def test_a_table_is_held_to_its_folder_and_its_faults_are_told_at_once(
+def test_a_table_is_held_to_its_folder_and_its_issues_are_told_at_once(
     tabled: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     put(tmp_path / "outside.nii.gz", 9)
@@ -195,9 +195,9 @@ def test_a_table_is_held_to_its_folder_and_its_faults_are_told_at_once(
     }
     table = tmp_path / "table.csv"
     table.write_text(TABLE + "".join(f"{subject},{name},,,,,\n" for subject, name in bad.items()))
-    with pytest.raises(ScanFaults, match="has 9 faults") as caught:
+    with pytest.raises(DatasetError, match="has 9 issues") as caught:
         load_scans(tabled, table, subject_column="patient")
-    texts = {fault.subject: fault.text for fault in reversed(caught.value.faults)}
+    texts = {issue.subject: issue.text for issue in reversed(caught.value.issues)}
     for subject in ("p1", "p2", "p3", "p4"):
         assert texts[subject].startswith(f"the table names {bad[subject]!r}; expected a path below the folder")
     assert texts["p5"] == "no absent.nii.gz, which the table names; expected it below the folder"
@@ -205,7 +205,7 @@ def test_a_table_is_held_to_its_folder_and_its_faults_are_told_at_once(
     assert texts["p7"].startswith(str(tabled / "broken.nii.gz"))
     assert texts["row 11"] == "no patient in table.csv; expected whose scan it is"
     with caplog.at_level(logging.WARNING):
-        data = load_scans(tabled, table, subject_column="patient", skip_faulty=True)
+        data = load_scans(tabled, table, subject_column="patient", skip_invalid=True)
     assert all_of(data) == ["007", "007", "12"]
     assert "table.csv has no row for unused.nii.gz" in caplog.text
 
@@ -221,11 +221,11 @@ def test_a_table_without_the_columns_is_refused(tabled: Path, tmp_path: Path) ->
         load_scans(tabled, tmp_path / "table.csv")
 
 
-def test_two_files_of_one_name_are_a_fault(tmp_path: Path) -> None:
+def test_two_files_of_one_name_are_a_issue(tmp_path: Path) -> None:
     put(tmp_path / "p1_t1.nii", 1)
     put(tmp_path / "p1_t1.nii.gz", 1)
     put(tmp_path / "p2_t1.nii.gz", 1)
-    with pytest.raises(ScanFaults, match=r"p1: 2 of t1 \(p1_t1.nii, p1_t1.nii.gz\); expected one"):
+    with pytest.raises(DatasetError, match=r"p1: 2 of t1 \(p1_t1.nii, p1_t1.nii.gz\); expected one"):
         load_scans(tmp_path)
 
 

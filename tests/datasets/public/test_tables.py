@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from meddiffusers.datasets.public.finding import Found
+from meddiffusers.datasets.public.finding import Index
 from meddiffusers.datasets.public.tables import confined, matched, number, read_table, sex
 from meddiffusers.utils.text import some_of
 
@@ -39,7 +39,7 @@ def test_an_absent_engine_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_double_rows_keep_what_all_agree_on(tmp_path: Path) -> None:
-    found = Found(tmp_path)
+    found = Index(tmp_path)
     entries = [("p1", {"age": 5, "sex": "F"}), ("p1", {"age": 6, "sex": "F"}), ("p1", {"age": 6, "sex": "F"})]
     assert matched(found, tmp_path / "t.csv", [*entries, ("p3", {})], ["p1", "p2"]) == {"p1": {"age": None, "sex": "F"}}
     assert found.notes == [

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from contracts.pipeline_contract import generator, seeded
-from helpers.small_segmentation import NETWORK, pictures
+from helpers.small_segmentation import NETWORK, random_images
 
-from meddiffusers import AnomalyDetectionPipeline, DenoisingUNet, ReversibleDDIMScheduler
+from meddiffusers import AnomalyDetectionPipeline, PatchUNet2DModel, ReversibleDDIMScheduler
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE
 from meddiffusers.evaluation.anomaly.baselines import of_map, run_threshold, run_unguided
 from meddiffusers.evaluation.anomaly.report import anomaly_metrics
@@ -52,9 +52,9 @@ def test_the_threshold_finds_what_is_bright_in_the_head(result: AnomalyResult) -
 
 def test_scores_and_masks_of_a_map_are_those_of_the_pipeline() -> None:
     with seeded():
-        unet = DenoisingUNet(in_channels=4, sample_size=8, network=NETWORK).eval()
+        unet = PatchUNet2DModel(in_channels=4, sample_size=8, network=NETWORK).eval()
     pipeline = AnomalyDetectionPipeline(unet, ReversibleDDIMScheduler(), spacing=2.0)
-    images = (pictures(3, 4, 8, 8).numpy() * INTENSITY_SCALE).astype(np.int16)
+    images = (random_images(3, 4, 8, 8).numpy() * INTENSITY_SCALE).astype(np.int16)
     masks = np.zeros((3, 1, 8, 8), np.uint8)
     masks[0, 0, 2:4, 2:4] = 1
     rows = datasets.Dataset.from_dict({"image": images, "masks": masks, "subject": list("abc")})

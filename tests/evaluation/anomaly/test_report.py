@@ -1,4 +1,4 @@
-"""Figures of a detector whose maps are known, against scikit-learn and by hand."""
+"""Metrics of a detector whose maps are known, against scikit-learn and by hand."""
 
 from __future__ import annotations
 
@@ -116,8 +116,8 @@ def test_groups_without_slices_are_left_out() -> None:
 def test_the_report_counts_and_draws() -> None:
     report = evaluate_anomaly(result_of(), dataset="squares")
     assert report.details["slices with"][""] == 20 and report.details["slices with"]["tumour"] == 10
-    [picture] = report.pictures.values()
-    assert picture.width > picture.height / 2 > 100
+    [image] = report.figures.values()
+    assert image.width > image.height / 2 > 100
 
 
 @pytest.mark.parametrize(

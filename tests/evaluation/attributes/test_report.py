@@ -73,7 +73,7 @@ def test_agreement_of_label_maps() -> None:
     report = evaluate_attributes(pipeline, labels, shape, MEASURE, dataset="bars")
     assert report.value("pixel agreement") == pytest.approx(1 - 1 / 784, abs=1e-9)
     assert report.value("edit error, width [px]") <= 0.5  # labels have no half pixels
-    assert len(report.pictures) == 3
+    assert len(report.figures) == 3
 
 
 def test_agreement_is_taken_at_the_middle_of_the_range() -> None:
@@ -86,14 +86,14 @@ def test_agreement_is_taken_at_the_middle_of_the_range() -> None:
 def test_a_plain_vae_is_measured_by_its_reconstructions() -> None:
     report = evaluated(attributes=[])
     assert names(report) == ["pixel agreement"]
-    assert len(report.pictures) == 1
+    assert len(report.figures) == 1
 
 
 def test_a_model_without_calibration_has_no_edits() -> None:
     report = evaluated()
     assert not [name for name in names(report) if "edit" in name]
     assert report.value("traversal Spearman, height") == pytest.approx(1)
-    assert len(report.pictures) == 2
+    assert len(report.figures) == 2
 
 
 def test_an_attribute_without_calibration_has_no_edit() -> None:
@@ -105,7 +105,7 @@ def test_without_a_measure_nothing_is_decoded_to_be_measured() -> None:
     report = evaluated(None, calibration=TRUE)
     assert not [name for name in names(report) if "traversal" in name or "edit" in name]
     assert report.value("SCC") == pytest.approx(1)
-    assert len(report.pictures) == 2
+    assert len(report.figures) == 2
 
 
 def test_a_single_attribute_is_compared_with_none() -> None:
@@ -127,8 +127,8 @@ def test_decoded_images_that_cannot_be_measured_are_left_out() -> None:
     assert report.value("edit error, width [px]") == pytest.approx(0, abs=1e-4)
 
 
-def test_few_images_are_enough_for_the_pictures() -> None:
-    assert len(evaluated(count=5, calibration=TRUE).pictures) == 3
+def test_few_images_are_enough_for_the_images() -> None:
+    assert len(evaluated(count=5, calibration=TRUE).figures) == 3
 
 
 def test_another_measure_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Figures of repaired sequences where they are known: nothing changed, a shift, a hole, a beat that is cut short."""
+"""Metrics of repaired sequences where they are known: nothing changed, a shift, a hole, a beat that is cut short."""
 
 from __future__ import annotations
 
@@ -65,9 +65,7 @@ def test_bias_has_a_sign(pipe: Any, sequences: list[HeartSequence]) -> None:
     assert found["EF bias [points]"] == -found["EF error [points]"] < -20
 
 
-def test_the_report_has_every_method_and_its_pictures(
-    pipe: Any, sequences: list[HeartSequence], tmp_path: Path
-) -> None:
+def test_the_report_has_every_method_and_its_images(pipe: Any, sequences: list[HeartSequence], tmp_path: Path) -> None:
     broken = [
         np.where(np.arange(13)[:, None, None] == 6, np.roll(each.labels, 8, axis=1), each.labels) for each in sequences
     ]
@@ -75,10 +73,10 @@ def test_the_report_has_every_method_and_its_pictures(
     report = evaluate_temporal(results, dataset="phantom")
     assert report.value("Dice, out") > report.value("Dice, in") and report.details == {"sequences": 2, "frames": 26}
     assert report.value("frames drawn anew, out") == pytest.approx(1 / 13)
-    assert (report.save(tmp_path).parent / "pictures" / "1.png").is_file()
+    assert (report.save(tmp_path).parent / "figures" / "1.png").is_file()
 
 
-def test_pictures_of_a_sequence(sequences: list[HeartSequence], tmp_path: Path) -> None:
+def test_images_of_a_sequence(sequences: list[HeartSequence], tmp_path: Path) -> None:
     labels = sequences[0].labels
     drawn = np.arange(13) == 3
     assert frames_panel({"a": labels, "b": labels}, drawn).width > 400

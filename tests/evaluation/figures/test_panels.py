@@ -16,26 +16,26 @@ def tile(*colour: float) -> np.ndarray:
     return np.ones((8, 8, len(colour))) * colour if len(colour) > 1 else np.full((8, 8), colour[0])
 
 
-def patches(picture: PIL.Image.Image, colour: tuple[int, int, int], size: int = 2000) -> list[tuple[float, float]]:
+def patches(image: PIL.Image.Image, colour: tuple[int, int, int], size: int = 2000) -> list[tuple[float, float]]:
     """Centres (row, column) of the areas of at least `size` pixels of one colour."""
-    labels, count = ndimage.label((np.asarray(picture) == colour).all(axis=2))
+    labels, count = ndimage.label((np.asarray(image) == colour).all(axis=2))
     areas = ndimage.sum_labels(labels > 0, labels, range(1, count + 1))
     large = [index + 1 for index, area in enumerate(areas) if area >= size]
     return ndimage.center_of_mass(labels > 0, labels, large)
 
 
-def ink(picture: PIL.Image.Image) -> int:
-    return int((np.asarray(picture) < 128).all(axis=2).sum())
+def ink(image: PIL.Image.Image) -> int:
+    return int((np.asarray(image) < 128).all(axis=2).sum())
 
 
-def border(picture: PIL.Image.Image) -> np.ndarray:
-    pixels = np.asarray(picture)
+def border(image: PIL.Image.Image) -> np.ndarray:
+    pixels = np.asarray(image)
     return np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
 
 
 def test_every_image_is_shown_once_in_its_place() -> None:
-    picture = panel({"first": [tile(*RED), tile(*GREEN), tile(*RED)], "second": [tile(*BLUE), tile(*GREEN)]})
-    red, green, blue = (patches(picture, colour) for colour in (RED, GREEN, BLUE))
+    image = panel({"first": [tile(*RED), tile(*GREEN), tile(*RED)], "second": [tile(*BLUE), tile(*GREEN)]})
+    red, green, blue = (patches(image, colour) for colour in (RED, GREEN, BLUE))
     assert (len(red), len(green), len(blue)) == (2, 2, 1)
     assert red[0][0] == red[1][0] == green[0][0] < green[1][0] == blue[0][0]
     assert blue[0][1] == red[0][1] < green[0][1] == green[1][1] < red[1][1]
@@ -51,9 +51,9 @@ def test_an_image_is_not_turned_over() -> None:
 
 def test_each_row_spans_black_to_white() -> None:
     rows = {"bytes": [tile(10), tile(15), tile(20)], "floats": [tile(-0.5), tile(0), tile(0.5)]}
-    picture = panel(rows)
-    assert len(patches(picture, (0, 0, 0))) == 2
-    assert len(patches(picture, (127, 127, 127)) + patches(picture, (128, 128, 128))) == 2
+    image = panel(rows)
+    assert len(patches(image, (0, 0, 0))) == 2
+    assert len(patches(image, (127, 127, 127)) + patches(image, (128, 128, 128))) == 2
 
 
 def test_other_channel_counts_show_the_first_channel() -> None:
@@ -63,8 +63,8 @@ def test_other_channel_counts_show_the_first_channel() -> None:
 
 
 def test_images_keep_their_aspect() -> None:
-    picture = np.asarray(panel({"x": [np.zeros((8, 16))]}))
-    rows, columns = np.nonzero((picture[:, 26:] == 0).all(axis=2))
+    image = np.asarray(panel({"x": [np.zeros((8, 16))]}))
+    rows, columns = np.nonzero((image[:, 26:] == 0).all(axis=2))
     assert np.ptp(columns) + 1 == pytest.approx(2 * (np.ptp(rows) + 1), abs=1)
 
 
@@ -78,11 +78,11 @@ def test_titles_add_text_and_nothing_is_cut_off() -> None:
 
 
 def test_a_heatmap_is_coloured_by_sign_about_zero() -> None:
-    picture = heatmap(np.array([[2.0, 0, -2], [0, 2, 0]]), ["r", "s"], ["a", "b", "c"], down="swept", across="measured")
+    image = heatmap(np.array([[2.0, 0, -2], [0, 2, 0]]), ["r", "s"], ["a", "b", "c"], down="swept", across="measured")
     darkest_red, darkest_blue, middle = (tuple(colormaps["RdBu_r"](at, bytes=True)[:3]) for at in (1.0, 0.0, 0.5))
-    (first, second), [third] = patches(picture, darkest_red), patches(picture, darkest_blue)
-    assert len(patches(picture, middle)) == 3
+    (first, second), [third] = patches(image, darkest_red), patches(image, darkest_blue)
+    assert len(patches(image, middle)) == 3
     assert first[0] == pytest.approx(third[0], abs=3)
     assert first[0] < second[0]
     assert first[1] < second[1] < third[1]
-    assert (border(picture) == 255).all()
+    assert (border(image) == 255).all()

@@ -1,4 +1,4 @@
-"""What is said of drawn pictures: of real ones, of copies, and of noise."""
+"""What is said of drawn images: of real ones, of copies, and of noise."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from scipy.ndimage import gaussian_filter
 
 from meddiffusers.evaluation.generation.fidelity import DECODED, evaluate_generation, nearest
 
-SEQUENCES = ("one", "other")
-NEAR = "drawn pictures nearer to a training picture than 99 % of held-out ones"
+MODALITIES = ("one", "other")
+NEAR = "drawn images nearer to a training image than 99 % of held-out ones"
 
 
 def blobs(count: int, seed: int) -> np.ndarray:
@@ -40,27 +40,27 @@ class TestNearest:
 
 
 class TestReport:
-    def test_real_pictures_are_no_different(self) -> None:
-        report = evaluate_generation(blobs(40, 3), HELD_OUT, KNOWN, SEQUENCES, dataset="blobs")
+    def test_real_images_are_no_different(self) -> None:
+        report = evaluate_generation(blobs(40, 3), HELD_OUT, KNOWN, MODALITIES, dataset="blobs")
         halves = report.value("kernel distance, held-out halves")
         noise = evaluate_generation(
-            np.random.default_rng(0).random((40, 2, 32, 32), np.float32), HELD_OUT, KNOWN, SEQUENCES, dataset="blobs"
+            np.random.default_rng(0).random((40, 2, 32, 32), np.float32), HELD_OUT, KNOWN, MODALITIES, dataset="blobs"
         )
         assert noise.value("kernel distance") > 20 * max(abs(report.value("kernel distance")), abs(halves))
         assert report.value(NEAR) < 0.1
-        assert report.details["features"] == "EfficientNet-Lite0, ImageNet" and len(report.pictures) == 2
+        assert report.details["features"] == "EfficientNet-Lite0, ImageNet" and len(report.figures) == 2
 
     def test_copies_are_told(self) -> None:
-        report = evaluate_generation(KNOWN[:40], HELD_OUT, KNOWN, SEQUENCES, dataset="blobs")
+        report = evaluate_generation(KNOWN[:40], HELD_OUT, KNOWN, MODALITIES, dataset="blobs")
         assert report.value(NEAR) == 1
-        assert report.value("nearest training picture, drawn") < 1e-3
-        assert report.value("nearest training picture, held-out") > 0.01
+        assert report.value("nearest training image, drawn") < 1e-3
+        assert report.value("nearest training image, held-out") > 0.01
 
     def test_what_the_autoencoder_keeps_is_told_beside_it(self) -> None:
         smooth = gaussian_filter(HELD_OUT, (0, 0, 6, 6))
-        report = evaluate_generation(smooth, HELD_OUT, KNOWN, SEQUENCES, dataset="blobs", decoded=smooth)
-        for figure in ("kernel distance{}", "nearest training picture{}"):
+        report = evaluate_generation(smooth, HELD_OUT, KNOWN, MODALITIES, dataset="blobs", decoded=smooth)
+        for figure in ("kernel distance{}", "nearest training image{}"):
             drawn = figure.format("" if "kernel" in figure else ", drawn")
             assert report.value(figure.format(f", {DECODED}")) == pytest.approx(report.value(drawn))
-        assert report.value(NEAR.replace("drawn pictures", DECODED)) == report.value(NEAR)
+        assert report.value(NEAR.replace("drawn images", DECODED)) == report.value(NEAR)
         assert report.value(f"kernel distance, {DECODED}") > 5 * abs(report.value("kernel distance, held-out halves"))

@@ -11,13 +11,13 @@ import torch
 
 from meddiffusers.evaluation.generation.mask_fidelity import evaluate_masks
 
-SEQUENCES = ("t1", "flair")
+MODALITIES = ("t1", "flair")
 
 
 class Threshold:
-    """Finds the label 2 where the second sequence is bright, and 1 where the first is."""
+    """Finds the label 2 where the second modality is bright, and 1 where the first is."""
 
-    sequences = SEQUENCES
+    modalities = MODALITIES
     id2label = {0: "background", 1: "core", 2: "rim"}
 
     def __call__(self, images: torch.Tensor, **settings: Any) -> SimpleNamespace:
@@ -47,7 +47,7 @@ def test_dice_is_of_the_map_that_was_asked_for() -> None:
     known = slices(50, 1)[0]
     subjects = [str(number // 2) for number in range(40)]
     report = evaluate_masks(
-        drawn, held_out, known, masks, subjects, Threshold(), sequences=SEQUENCES, spacing=None, dataset="squares"
+        drawn, held_out, known, masks, subjects, Threshold(), modalities=MODALITIES, spacing=None, dataset="squares"
     )
     assert not any("cm²" in metric.name for metric in report.metrics)
     for name in ("whole", "core", "rim"):
@@ -56,21 +56,21 @@ def test_dice_is_of_the_map_that_was_asked_for() -> None:
         (metric,) = (each for each in report.metrics if each.name == f"Dice, {name}")
         assert metric.n == 39 and metric.low < 29 / 39 < metric.high
     assert report.value("kernel distance") > 0
-    assert len(report.pictures) == 3
+    assert len(report.figures) == 3
 
 
 def test_maps_of_less_than_a_square_centimetre_are_told_apart() -> None:
     images, masks = slices(40, 0)
     masks[1:11, 8:] = 0  # parts of these are asked for, and wholes drawn
     given = evaluate_masks(
-        images, images, images, masks, ["a"] * 40, Threshold(), sequences=SEQUENCES, spacing=1.7, dataset="squares"
+        images, images, images, masks, ["a"] * 40, Threshold(), modalities=MODALITIES, spacing=1.7, dataset="squares"
     )
     assert given.value("Dice, whole, of 1 cm² or more") == 1 > given.value("Dice, whole")  # 36 pixels are 104 mm²
 
 
-def test_a_segmenter_of_other_sequences_is_refused() -> None:
+def test_a_segmenter_of_other_modalities_is_refused() -> None:
     images, masks = slices(4, 0)
     with pytest.raises(ValueError, match="The segmenter sees t1, flair; the drawn slices are t2, flair"):
         evaluate_masks(
-            images, images, images, masks, "abcd", Threshold(), sequences=("t2", "flair"), spacing=None, dataset=""
+            images, images, images, masks, "abcd", Threshold(), modalities=("t2", "flair"), spacing=None, dataset=""
         )

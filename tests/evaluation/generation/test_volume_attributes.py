@@ -14,7 +14,7 @@ from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, stored
 from meddiffusers.evaluation.generation.volume_attributes import (
     CovariateReading,
     VolumeReading,
-    axial_pictures,
+    axial_images,
     read_volumes,
 )
 
@@ -22,14 +22,14 @@ from meddiffusers.evaluation.generation.volume_attributes import (
 def test_slices_of_a_volume_are_those_that_phantoms_are_cut_into() -> None:
     brain, size = BrainPhantom(5), 52
     volume = stored(brain.volume((4.0, 4.0, 20.0), ("t1",)).images["t1"].array)[0] / INTENSITY_SCALE
-    pictures = axial_pictures(volume.astype(np.float32), 4.0, size)
-    assert pictures.shape == (8, 1, size, size)
+    axial = axial_images(volume.astype(np.float32), 4.0, size)
+    assert axial.shape == (8, 1, size, size)
     heights = brain.volume((4.0, 4.0, 20.0), ("t1",)).images["t1"].affine[2, 3] + 20.0 * np.arange(8)
     for number in (3, 4):
         case = brain.slice(float(heights[number]), size, ("t1",), thickness=20.0)
         expected = stored(slices(case.images["t1"]).array[0]).astype(np.float32)[0] / INTENSITY_SCALE
-        both = np.corrcoef(pictures[number, 0].numpy().ravel(), expected.ravel())[0, 1]
-        turned = np.corrcoef(pictures[number, 0].numpy()[:, ::-1].ravel(), expected.ravel())[0, 1]
+        both = np.corrcoef(axial[number, 0].numpy().ravel(), expected.ravel())[0, 1]
+        turned = np.corrcoef(axial[number, 0].numpy()[:, ::-1].ravel(), expected.ravel())[0, 1]
         assert both > 0.97 and both > turned + 0.01
 
 
@@ -39,8 +39,8 @@ class Reader:
     config = {"label_ids": [0, 3, 4]}
     device, dtype = torch.device("cpu"), torch.float32
 
-    def __call__(self, pictures: torch.Tensor) -> Any:
-        logits = torch.cat([pictures < 0.01, (pictures >= 0.01) & (pictures < 0.8), pictures >= 0.8], dim=1).float()
+    def __call__(self, images: torch.Tensor) -> Any:
+        logits = torch.cat([images < 0.01, (images >= 0.01) & (images < 0.8), images >= 0.8], dim=1).float()
         return type("Output", (), {"logits": logits})
 
 

@@ -1,4 +1,4 @@
-"""The report of volumes: slices as they are looked at, and figures of models that obey, or do not."""
+"""The report of volumes: slices as they are looked at, and metrics of models that obey, or do not."""
 
 from __future__ import annotations
 
@@ -64,4 +64,4 @@ def test_a_model_that_obeys_has_high_figures(obeys: bool, monkeypatch: pytest.Mo
         assert abs(report.value("age r")) < 0.5
     assert report.value("MS-SSIM of pairs, drawn") == pytest.approx(report.value("MS-SSIM of pairs, held-out"), abs=0.1)
     assert not any("weight" in metric.name for metric in report.metrics)
-    assert report.pictures
+    assert report.figures

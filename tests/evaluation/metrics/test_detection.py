@@ -1,4 +1,4 @@
-"""Detection figures against scikit-learn and a search over all thresholds."""
+"""Detection metrics against scikit-learn and a search over all thresholds."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def grey(name: str) -> np.ndarray:
     return image[top : top + side, left : left + side]
 
 
-def pictures(count: int = 6, size: int = 32) -> np.ndarray:
+def random_images(count: int = 6, size: int = 32) -> np.ndarray:
     return np.random.default_rng(0).random((count, size, size))
 
 
@@ -42,7 +42,7 @@ def test_the_network_knows_what_is_in_a_photograph(
 
 
 def test_features_do_not_depend_on_batches_order_layout_or_type(extractor: EfficientNetLite0) -> None:
-    images = pictures()
+    images = random_images()
     features = extractor(images)
     assert features.dtype == torch.float32
     assert not features.requires_grad
@@ -53,17 +53,17 @@ def test_features_do_not_depend_on_batches_order_layout_or_type(extractor: Effic
 
 
 def test_only_the_place_within_the_declared_range_counts(extractor: EfficientNetLite0) -> None:
-    images = np.round(255 * pictures())
+    images = np.round(255 * random_images())
     features = extractor(images / 255)
     torch.testing.assert_close(EfficientNetLite0((0, 255))(images.astype(np.uint8)), features, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(EfficientNetLite0((-1, 1))(images / 127.5 - 1), features, rtol=1e-3, atol=1e-4)
 
 
 def test_a_module_that_holds_it_cannot_set_it_to_training(extractor: EfficientNetLite0) -> None:
-    features = extractor(pictures())
+    features = extractor(random_images())
     nn.Sequential(extractor).train()
     assert not any(module.training for module in extractor.modules())
-    assert torch.equal(extractor(pictures()), features)
+    assert torch.equal(extractor(random_images()), features)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from scipy import ndimage
 
 from meddiffusers.evaluation.metrics.image_features import EfficientNetLite0
-from meddiffusers.evaluation.metrics.kid import kernel_distance, squared_mmd
+from meddiffusers.evaluation.metrics.kid import kid_score, squared_mmd
 
 
 def normal(n: int, dimensions: int = 8, mean: float = 0.0, seed: int = 0) -> np.ndarray:
@@ -47,27 +47,27 @@ def test_the_interval_is_that_of_repeated_sampling() -> None:
     low, high = np.percentile(estimates, (2.5, 97.5))
     widths = []
     for seed in range(20):
-        distance = kernel_distance(normal(100, seed=2 * seed), normal(100, mean=0.5, seed=2 * seed + 1))
+        distance = kid_score(normal(100, seed=2 * seed), normal(100, mean=0.5, seed=2 * seed + 1))
         assert distance.low < distance.value < distance.high
         widths.append(distance.high - distance.low)
     assert np.mean(widths) == pytest.approx(high - low, rel=0.2)
 
 
 def test_real_against_real_lies_about_zero_and_differs_from_what_differs() -> None:
-    distance = kernel_distance(normal(80), normal(60, mean=0.5, seed=1))
+    distance = kid_score(normal(80), normal(60, mean=0.5, seed=1))
     assert (distance.real, distance.generated, distance.half) == (80, 60, 30)
     assert distance.real_low < 0 < distance.real_high < distance.low
-    same = kernel_distance(normal(80), normal(60, seed=1))
+    same = kid_score(normal(80), normal(60, seed=1))
     assert same.low < 0 < same.high
 
 
 def test_the_seed_decides_the_halves() -> None:
     x, y = normal(20), normal(20, seed=1)
-    assert kernel_distance(x, y, seed=3) == kernel_distance(x, y, seed=3) != kernel_distance(x, y, seed=4)
+    assert kid_score(x, y, seed=3) == kid_score(x, y, seed=3) != kid_score(x, y, seed=4)
 
 
 def test_it_reads_as_a_sentence() -> None:
-    text = str(kernel_distance(normal(8), normal(12, seed=1)))
+    text = str(kid_score(normal(8), normal(12, seed=1)))
     number = r"-?[\d.e-]+"
     assert re.fullmatch(
         rf"KID {number} \(95 %: {number} to {number}\), 12 against 8 real; "
@@ -87,7 +87,7 @@ def test_it_reads_as_a_sentence() -> None:
 )
 def test_other_features_are_refused(x: np.ndarray, y: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        kernel_distance(x, y)
+        kid_score(x, y)
 
 
 def template_slices() -> np.ndarray:
@@ -115,7 +115,7 @@ def test_degraded_slices_of_a_real_brain_are_ranked() -> None:
         "least contrast": np.where(others > 0, 0.7 + 0.1 * (others - 0.7), 0),
     }
     features = extractor(real)
-    distances = {name: kernel_distance(features, extractor(images)) for name, images in degraded.items()}
+    distances = {name: kid_score(features, extractor(images)) for name, images in degraded.items()}
     none = distances.pop("none")
     assert none.low < 0.01 < none.high
     assert all(distance.value > none.high for distance in distances.values()), distances

@@ -31,11 +31,11 @@ def test_each_slice_is_mapped_by_itself() -> None:
 
 def test_two_percentiles_of_the_foreground_become_0_and_1_and_the_rest_nan() -> None:
     slices = np.pad(ramp((0, 1), 101, start=0)[:, :, 1:] + 7, ((0, 0), (5, 5), (5, 5)))
-    pictures = normalised(slices)
-    assert np.isnan(pictures).sum() == slices.size - 101 * 100
-    assert np.nanpercentile(pictures, (1, 99)) == pytest.approx([0, 1])
-    assert np.nanmin(pictures) < 0
-    assert np.nanmax(pictures) > 1
+    images = normalised(slices)
+    assert np.isnan(images).sum() == slices.size - 101 * 100
+    assert np.nanpercentile(images, (1, 99)) == pytest.approx([0, 1])
+    assert np.nanmin(images) < 0
+    assert np.nanmax(images) > 1
 
 
 @pytest.mark.parametrize(("first", "second"), [(50, 70), (90, 30)])

@@ -223,7 +223,7 @@ def test_the_report_is_saved_as_it_is_and_its_curves_add_up(tmp_path: Path) -> N
     text = report.save(tmp_path).read_text(encoding="utf-8")
     assert "NaN" not in text
     assert json.loads(text)["details"]["classes"] == {"0": "background", "1": "oedema", "2": "core"}
-    assert len(list((tmp_path / "pictures").iterdir())) == 2
+    assert len(list((tmp_path / "figures").iterdir())) == 2
 
 
 def test_slices_are_shown_for_what_they_are() -> None:
@@ -251,7 +251,7 @@ def test_one_slice_is_enough() -> None:
     assert [title.partition("\n")[0] for title in chosen_slices(one, score(one)).values()] == ["best"]
 
 
-def test_the_picture_has_a_row_for_several_raters_and_outlines_in_the_colours_of_classes() -> None:
+def test_the_image_has_a_row_for_several_raters_and_outlines_in_the_colours_of_classes() -> None:
     of = result()
     single = replace(of, raters=of.raters[:, :1])
     several, one = slices_figure(of, score(of)), slices_figure(single, score(single))

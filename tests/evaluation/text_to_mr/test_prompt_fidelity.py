@@ -1,4 +1,4 @@
-"""Faithfulness: what is read right gives perfect figures, and each kind of error shows in its own."""
+"""Faithfulness: what is read right gives perfect metrics, and each kind of error shows in its own."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from meddiffusers import PictureReader
+from meddiffusers import SliceAttributePredictor
 from meddiffusers.data.prompts import SliceFacts
 from meddiffusers.data.regions import region_volumes
 from meddiffusers.evaluation.report import Report
-from meddiffusers.evaluation.text_to_mr.prompt_fidelity import MEDIAN, Reading, evaluate_faithfulness, read_pictures
+from meddiffusers.evaluation.text_to_mr.prompt_fidelity import (
+    MEDIAN,
+    Reading,
+    evaluate_prompt_adherence,
+    predict_attributes,
+)
 
 VOXEL = (2.0, 2.0, 1.0)
 SUBJECTS = [str(number // 2) for number in range(60)]
@@ -41,7 +46,7 @@ def cases() -> tuple[list[SliceFacts], Reading]:
 
 
 def report_of(asked: list[SliceFacts], reading: Reading) -> Report:
-    return evaluate_faithfulness(asked, reading, SUBJECTS, dataset="made up")
+    return evaluate_prompt_adherence(asked, reading, SUBJECTS, dataset="made up")
 
 
 def test_what_is_read_right_is_perfect() -> None:
@@ -90,7 +95,7 @@ def test_each_error_shows_in_its_own_figure() -> None:
 
 def test_what_cannot_be_compared_is_refused() -> None:
     asked, reading = cases()
-    with pytest.raises(ValueError, match="Got 59 prompts of 60 pictures"):
+    with pytest.raises(ValueError, match="Got 59 prompts of 60 images"):
         report_of(asked[1:], reading)
     with pytest.raises(ValueError, match="says the size of"):
         report_of([replace(facts, voxel=None) for facts in asked], reading)
@@ -104,9 +109,9 @@ def test_a_reading_is_in_the_words_of_prompts() -> None:
         "up_block_types": ["UpBlock2D"] * 2,
         "norm_num_groups": 2,
     }
-    reader = PictureReader([0, 10, 49], ["t1", "t2"], 16, network=network).eval()
+    reader = SliceAttributePredictor([0, 10, 49], ["t1", "t2"], 16, network=network).eval()
     images = np.random.default_rng(0).random((40, 16, 16))
-    reading = read_pictures(reader, images)
+    reading = predict_attributes(reader, images)
     with torch.no_grad():
         found = reader(torch.from_numpy(images[:, None]).float())
     ids = np.array([0, 10, 49])[found.logits.argmax(dim=1).numpy()]

@@ -1,4 +1,4 @@
-"""The report of text-to-MR: a model that draws the held-out pictures themselves is as good as they are."""
+"""The report of text-to-MR: a model that draws the held-out images themselves is as good as they are."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 import torch
 from helpers.small_text_to_mr import small_text_to_mr, text_rows
 
-from meddiffusers import PictureReader
+from meddiffusers import SliceAttributePredictor
 from meddiffusers.data.prompts import read_prompt
-from meddiffusers.evaluation.text_to_mr.prompt_fidelity import read_pictures
+from meddiffusers.evaluation.text_to_mr.prompt_fidelity import predict_attributes
 from meddiffusers.evaluation.text_to_mr.report import anatomy_dice, evaluate_text_to_mr
-from meddiffusers.evaluation.text_to_mr.run import asked_of, drawn, in_modality, prompts_of, real_pictures
+from meddiffusers.evaluation.text_to_mr.run import drawn, in_modality, prompts_of, real_images, targets_of
 
 COUNT = 48
 
@@ -37,7 +37,7 @@ class Painter:
         return SimpleNamespace(images=images)
 
 
-class Judge(PictureReader):
+class Judge(SliceAttributePredictor):
     """Reads the modality by the brightness; half of what is bright is the left white matter, half the right."""
 
     def forward(self, sample: torch.Tensor, return_dict: bool = True) -> Any:
@@ -53,7 +53,7 @@ class Judge(PictureReader):
         )
 
 
-def judge() -> PictureReader:
+def judge() -> SliceAttributePredictor:
     network = {"block_out_channels": [4], "down_block_types": ["DownBlock2D"], "up_block_types": ["UpBlock2D"]}
     return Judge([0, 2, 41], ["t1", "t2"], 16, network={**network, "norm_num_groups": 2}).eval()
 
@@ -68,11 +68,11 @@ def test_a_perfect_painter_has_perfect_figures() -> None:
     painter, rows = Painter(), rows_of(COUNT, 1)
     report = evaluate_text_to_mr(painter, judge(), rows, rows_of(24, 2), dataset="made up", num_inference_steps=7)
     assert all(settings == {"num_inference_steps": 7} for _, settings in painter.calls)
-    assert report.value("modality") == report.value("modality, real pictures") == 1
+    assert report.value("modality") == report.value("modality, real images") == 1
     assert report.value("swapped: modality") == report.value("swapped: Dice") == 1
-    assert 0 < report.value("spread of a prompt's pictures") < 0.02 < report.value("spread of held-out pictures")
-    assert {"kernel distance", "nearest training picture, drawn"} <= {metric.name for metric in report.metrics}
-    assert len(report.pictures) == 4
+    assert 0 < report.value("spread of a prompt's images") < 0.02 < report.value("spread of held-out images")
+    assert {"kernel distance", "nearest training image, drawn"} <= {metric.name for metric in report.metrics}
+    assert len(report.figures) == 4
 
 
 def test_a_painter_that_heeds_no_modality_is_found_out() -> None:
@@ -81,11 +81,11 @@ def test_a_painter_that_heeds_no_modality_is_found_out() -> None:
             return super().__call__([text.replace("T2", "T1") for text in texts], **arguments)
 
     report = evaluate_text_to_mr(Deaf(), judge(), rows_of(COUNT, 1), rows_of(24, 2), dataset="made up")
-    assert report.value("modality") == 0.5 and report.value("modality, real pictures") == 1
+    assert report.value("modality") == 0.5 and report.value("modality, real images") == 1
     assert report.value("swapped: modality") < 0.6 and report.value("swapped: Dice") == 1
 
 
-def test_real_pictures_of_one_slice_say_how_alike_a_swap_can_be_read() -> None:
+def test_real_images_of_one_slice_say_how_alike_a_swap_can_be_read() -> None:
     rows = rows_of(COUNT, 1)
     pairs = rows.map(
         lambda row, index: {"subject": str(index // 2), "facts": {**row["facts"], "number": 7}},
@@ -93,8 +93,8 @@ def test_real_pictures_of_one_slice_say_how_alike_a_swap_can_be_read() -> None:
         features=rows.features,
     )
     report = evaluate_text_to_mr(Painter(), judge(), pairs, rows_of(24, 2), dataset="made up")
-    (ceiling,) = (metric for metric in report.metrics if metric.name == "swapped: Dice, real pictures")
-    labels = read_pictures(judge(), real_pictures(pairs)).labels
+    (ceiling,) = (metric for metric in report.metrics if metric.name == "swapped: Dice, real images")
+    labels = predict_attributes(judge(), real_images(pairs)).labels
     assert ceiling.n == COUNT // 2 and ceiling.value == pytest.approx(anatomy_dice(labels[::2], labels[1::2]).mean())
 
 
@@ -110,9 +110,9 @@ def test_dice_is_of_what_either_has() -> None:
     np.testing.assert_allclose(anatomy_dice(one, other)[0], (1 + 1 + 0) / 3)
 
 
-def test_pictures_do_not_depend_on_those_beside_them() -> None:
+def test_images_do_not_depend_on_those_beside_them() -> None:
     pipeline, rows = small_text_to_mr(positions=512), text_rows(18)
-    asked = asked_of(rows)
+    asked = targets_of(rows)
     assert [facts.modality for facts in in_modality(asked, "t2")] == ["t2"] * 18
     texts = prompts_of(pipeline, asked)
     assert [read_prompt(text) for text in texts] == asked
@@ -121,4 +121,4 @@ def test_pictures_do_not_depend_on_those_beside_them() -> None:
     assert whole.shape == (18, 16, 16)
     np.testing.assert_allclose(part, whole[:2], atol=1e-4)
     assert not np.allclose(drawn(pipeline, texts[:2], seed=4, num_inference_steps=2), part, atol=1e-3)
-    assert real_pictures(rows).shape == (18, 16, 16) and real_pictures(rows).max() == pytest.approx(0.75, abs=0.06)
+    assert real_images(rows).shape == (18, 16, 16) and real_images(rows).max() == pytest.approx(0.75, abs=0.06)

@@ -80,11 +80,11 @@ def test_validation_sees_the_average_and_leaves_the_run_as_it_was(tmp_path: Path
     assert torch.equal(task.shown, flat(checked.modules["net"]))
     plain = run_toy(tmp_path / "plain", chance, use_ema=True)
     assert torch.equal(flat(checked.modules["net"]), flat(plain.modules["net"]))
-    pictures = sorted((tmp_path / "checked" / "validation").rglob("*"))
-    assert [path.relative_to(tmp_path / "checked" / "validation").as_posix() for path in pictures] == [
-        "step-14", "step-14/picture.png", "step-20", "step-20/picture.png", "step-7", "step-7/picture.png",
+    images = sorted((tmp_path / "checked" / "validation").rglob("*"))
+    assert [path.relative_to(tmp_path / "checked" / "validation").as_posix() for path in images] == [
+        "step-14", "step-14/image.png", "step-20", "step-20/image.png", "step-7", "step-7/image.png",
     ]  # fmt: skip
-    assert np.asarray(Image.open(pictures[1])).max() == 14
+    assert np.asarray(Image.open(images[1])).max() == 14
     assert [line["step"] for line in log_lines(tmp_path / "checked") if "validation/error" in line] == [7, 14, 20]
 
 
@@ -223,7 +223,7 @@ def test_a_run_that_diverges_stops_before_it_spoils_a_checkpoint(
     assert [path.name for path in tmp_path.glob("*checkpoint*")] == ["checkpoint-5"]
 
 
-def test_trackers_receive_losses_metrics_and_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trackers_receive_losses_metrics_and_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     run_toy(tmp_path, report_to="tensorboard,trackio", validation_steps=20, tracker_project_name="toy")
     losses, metrics = log_lines(tmp_path)[:2], log_lines(tmp_path)[2]
@@ -234,13 +234,13 @@ def test_trackers_receive_losses_metrics_and_pictures(tmp_path: Path, monkeypatc
         (line["step"], line["loss"]) for line in losses
     ]
     assert board.Scalars("validation/error")[0].value == pytest.approx(metrics["validation/error"])
-    assert (board.Images("picture")[0].width, board.Images("picture")[0].height) == (6, 4)
+    assert (board.Images("image")[0].width, board.Images("image")[0].height) == (6, 4)
 
     with sqlite3.connect(tmp_path / "trackio" / "toy.db") as database:
         rows = [json.loads(row) for (row,) in database.execute("SELECT metrics FROM metrics ORDER BY id")]
     assert [row["loss"] for row in rows if "loss" in row] == [line["loss"] for line in losses]
     assert [row["validation/error"] for row in rows if "validation/error" in row] == [metrics["validation/error"]]
-    assert (tmp_path / "trackio" / "media" / rows[-1]["picture"]["file_path"]).exists()
+    assert (tmp_path / "trackio" / "media" / rows[-1]["image"]["file_path"]).exists()
 
 
 def test_a_missing_tracker_is_named_before_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,7 +264,7 @@ def test_a_failed_save_of_the_pipeline_leaves_the_earlier_one_and_the_checkpoint
         folder.mkdir()
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("toy_task.ToyPipeline.save_pretrained", no_space)
+    monkeypatch.setattr("helpers.toy_task.ToyPipeline.save_pretrained", no_space)
     with pytest.raises(OSError, match="No space left"):
         run_toy(tmp_path, max_train_steps=5, resume_from_checkpoint="latest")
     monkeypatch.undo()

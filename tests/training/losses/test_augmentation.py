@@ -1,4 +1,4 @@
-"""Random changes of training pictures: what they keep, what they change, and that processes draw alike."""
+"""Random changes of training images: what they keep, what they change, and that processes draw alike."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from meddiffusers.training.losses.augmentation import (
     TURN,
     WEAKENED,
     cropped,
+    drop_modalities,
     moved,
-    poorly_scanned,
-    recoloured,
-    without_some,
+    random_intensity,
+    simulate_low_quality,
 )
 
 SIZE = 40
@@ -59,7 +59,7 @@ def test_image_and_labels_move_together() -> None:
     labels = label_maps()
     image, masks = moved(labels.float() / 2, labels, BatchRandom(3))
     assert masks.dtype == torch.uint8 and image.dtype == torch.float32
-    # Where a picture is constant around, bilinear and nearest sampling read the same; else the nearest of four
+    # Where a image is constant around, bilinear and nearest sampling read the same; else the nearest of four
     # pixels weighs most, a quarter or more.
     apart = (image - masks.float() / 2).abs()
     assert (apart > 1e-5).float().mean() < 0.1
@@ -81,7 +81,7 @@ def test_the_middle_of_all_draws_changes_nothing() -> None:
     assert torch.equal(masks, labels)
 
 
-def test_half_of_the_pictures_are_mirrored() -> None:
+def test_half_of_the_images_are_mirrored() -> None:
     labels = label_maps()
     image = torch.rand(8, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     mirrored, masks = moved(image, labels, Fixed(0.5, _2=0.2))
@@ -117,15 +117,15 @@ def test_contrast_changes_within_the_range_and_zero_stays() -> None:
     image = torch.rand(16, 4, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     image[:, :, :10] = 0
     image[:, :, 10] = 1
-    changed = recoloured(image, BatchRandom(1))
+    changed = random_intensity(image, BatchRandom(1))
     assert not changed[:, :, :10].any()
     assert changed.min() >= 0 and changed.max() <= 1
     gains = (changed[:, :, 20:] / image[:, :, 20:]).flatten(2).median(dim=2).values
     # Of the middle intensity, 1/2, e^±GAIN · (1/2)^(e^∓GAMMA − 1), and a little more for the noise and other medians.
     low, high = (math.exp(end * GAIN) * 0.5 ** (math.exp(-end * GAMMA) - 1) for end in (-1, 1))
-    assert gains.std() > 0.05 and 0.9 * low < gains.min() < 1 < gains.max() < 1.1 * high  # each picture's and channel's
+    assert gains.std() > 0.05 and 0.9 * low < gains.min() < 1 < gains.max() < 1.1 * high  # each image's and channel's
     # Middling draws leave gain and gamma alone, and the noise has its standard deviation to itself.
-    middle = recoloured(image, Fixed(0.5))
+    middle = random_intensity(image, Fixed(0.5))
     torch.testing.assert_close(middle, image, atol=1e-5, rtol=0)
 
 
@@ -135,15 +135,15 @@ def test_noise_has_its_largest_deviation() -> None:
             return torch.tensor([0.5, 0.5, 1.0]).expand(shape)
 
     image = torch.full((4, 2, 100, 100), 0.5)
-    apart = recoloured(image, OnlyNoise(0)) - image
+    apart = random_intensity(image, OnlyNoise(0)) - image
     assert apart.std().item() == pytest.approx(NOISE, rel=0.02)
     assert abs(apart.mean().item()) < 1e-3
 
 
-def test_sequences_are_left_out_of_a_part_of_the_pictures() -> None:
+def test_modalities_are_left_out_of_a_part_of_the_images() -> None:
     count, channels, probability = 4000, 4, 0.6
     image = torch.rand(count, channels, 2, 2, generator=torch.Generator().manual_seed(0)) + 0.1
-    left = without_some(image, probability, BatchRandom(2))
+    left = drop_modalities(image, probability, BatchRandom(2))
     there = left.flatten(2).abs().amax(dim=2) > 0
     assert torch.equal(left[there], image[there])
     assert not left[~there].any()
@@ -160,16 +160,20 @@ def test_sequences_are_left_out_of_a_part_of_the_pictures() -> None:
 
 def test_nothing_is_left_out_without_a_probability() -> None:
     image = torch.rand(50, 4, 2, 2)
-    assert torch.equal(without_some(image, 0.0, BatchRandom(2)), image)
+    assert torch.equal(drop_modalities(image, 0.0, BatchRandom(2)), image)
     single = torch.rand(50, 1, 2, 2)
-    assert torch.equal(without_some(single, 1.0, BatchRandom(2)), single)
+    assert torch.equal(drop_modalities(single, 1.0, BatchRandom(2)), single)
 
 
 def moves(image: Tensor, random: BatchRandom) -> Tensor:
     return torch.cat(moved(image, (image * 3).byte(), random), dim=1)
 
 
-CHANGES: list[Callable[[Tensor, BatchRandom], Tensor]] = [moves, recoloured, lambda x, r: without_some(x, 0.5, r)]
+CHANGES: list[Callable[[Tensor, BatchRandom], Tensor]] = [
+    moves,
+    random_intensity,
+    lambda x, r: drop_modalities(x, 0.5, r),
+]
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -192,22 +196,22 @@ def disc() -> Tensor:
 def test_a_poor_scanner_weakens_the_contrast_about_the_mean_and_changes_the_gain() -> None:
     image = disc()
     level, inside = image[image > 0].mean(), image > 0
-    unchanged = poorly_scanned(image, Fixed(0.0, _1=0.5))
+    unchanged = simulate_low_quality(image, Fixed(0.0, _1=0.5))
     torch.testing.assert_close(unchanged, image)
-    weak = poorly_scanned(image, Fixed(0.0, _0=1.0, _1=0.5))[inside]
+    weak = simulate_low_quality(image, Fixed(0.0, _0=1.0, _1=0.5))[inside]
     torch.testing.assert_close(weak, (level + (1 - WEAKENED) * (image - level))[inside])
-    bright = poorly_scanned(image, Fixed(0.0, _1=1.0))
+    bright = simulate_low_quality(image, Fixed(0.0, _1=1.0))
     torch.testing.assert_close(bright, image * math.exp(BRIGHTER))
 
 
-def test_poor_scans_of_pictures_differ_and_nothing_comes_outside_the_head() -> None:
+def test_poor_scans_of_images_differ_and_nothing_comes_outside_the_head() -> None:
     images = disc().repeat(6, 1, 1, 1)
-    poor = poorly_scanned(images, BatchRandom(0))
+    poor = simulate_low_quality(images, BatchRandom(0))
     assert (poor[images == 0] == 0).all() and poor.min() >= 0 and poor.max() <= 1
     assert poor.flatten(1).std(dim=0).max() > 0.02
     for one in poor:
         assert np.corrcoef(one.flatten(), images[0].flatten())[0, 1] > 0.8
-    assert (poorly_scanned(torch.zeros(1, 1, SIZE, SIZE), BatchRandom(0)) == 0).all()
+    assert (simulate_low_quality(torch.zeros(1, 1, SIZE, SIZE), BatchRandom(0)) == 0).all()
 
 
 def test_cubes_are_cut_from_everywhere_and_short_axes_stay_whole() -> None:

@@ -11,7 +11,7 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from meddiffusers.training.losses.diffusion import denoising_target, focused, min_snr_weights, variational_bound
+from meddiffusers.training.losses.diffusion import denoising_target, importance_timesteps, min_snr_weights, vlb
 
 KINDS = ("epsilon", "sample", "v_prediction")
 TIMES = torch.tensor([0, 1, 2, 50, 400, 999])
@@ -83,14 +83,14 @@ def test_weights_are_the_clipped_snr_in_terms_of_the_image(
 
 def test_most_times_lie_in_focus() -> None:
     even = (torch.arange(10_000) + 0.5) / 10_000
-    times = focused(even, 0.1, 0.4, 0.8)
+    times = importance_timesteps(even, 0.1, 0.4, 0.8)
     within = (times >= 0.1) & (times < 0.4)
     assert within.float().mean().item() == pytest.approx(0.8 + 0.2 * 0.3, abs=1e-3)
     for part, low, high in ((times[even < 0.8], 0.1, 0.4), (times[even >= 0.8], 0.0, 1.0)):  # each uniform there
         expected = low + (high - low) * (torch.arange(len(part)) + 0.5) / len(part)
         torch.testing.assert_close(part.sort().values, expected, rtol=0, atol=1e-3)
-    torch.testing.assert_close(focused(even, 0.1, 0.4, 0.0), even)
-    assert focused(even, 0.1, 0.4, 1.0).max() <= 0.4
+    torch.testing.assert_close(importance_timesteps(even, 0.1, 0.4, 0.0), even)
+    assert importance_timesteps(even, 0.1, 0.4, 1.0).max() <= 0.4
 
 
 def test_weights_where_the_snr_is_known() -> None:
@@ -122,7 +122,7 @@ def test_the_bound_is_the_divergence_from_the_posterior(kind: str, drawn: tuple[
     generator = torch.Generator().manual_seed(2)
     output = denoising_target(scheduler, x0, noise, TIMES) + 0.1 * torch.randn(x0.shape, generator=generator)
     v = torch.rand(x0.shape, generator=generator) * 2 - 1
-    bits = variational_bound(scheduler, torch.cat([output, v], dim=1), x0, x_t, TIMES)
+    bits = vlb(scheduler, torch.cat([output, v], dim=1), x0, x_t, TIMES)
     guess = recovered(kind, output.double(), x_t.double(), products(scheduler, TIMES))[0]
     for index, time in enumerate(TIMES[1:].tolist(), 1):
         true, variance = posterior(scheduler, x0[index].double(), x_t[index].double(), time)
@@ -144,7 +144,7 @@ def test_the_last_step_is_the_likelihood_of_the_image(drawn: tuple[Tensor, Tenso
     guess = recovered("epsilon", output.double(), x_t.double(), products(scheduler, first))[0]
     _, earlier = posterior(scheduler, x0.double(), x_t.double(), 1)
     for v, variance in ((1.0, scheduler.betas[0].double()), (-1.0, earlier)):
-        bits = variational_bound(scheduler, torch.cat([output, torch.full_like(x0, v)], dim=1), x0, x_t, first)
+        bits = vlb(scheduler, torch.cat([output, torch.full_like(x0, v)], dim=1), x0, x_t, first)
         expected = -Normal(guess, variance.sqrt()).log_prob(x0.double()).mean() / math.log(2)
         assert bits.item() == pytest.approx(expected.item(), rel=1e-2)
 
@@ -154,9 +154,9 @@ def test_the_bound_vanishes_for_the_exact_posterior(kind: str, drawn: tuple[Tens
     scheduler, (x0, noise) = scheduler_of(kind), drawn
     exact = denoising_target(scheduler, x0, noise, TIMES)
     x_t = scheduler.add_noise(x0, noise, TIMES)
-    bits = variational_bound(scheduler, torch.cat([exact, -torch.ones_like(x0)], dim=1), x0, x_t, TIMES)
+    bits = vlb(scheduler, torch.cat([exact, -torch.ones_like(x0)], dim=1), x0, x_t, TIMES)
     torch.testing.assert_close(bits[1:], torch.zeros(len(TIMES) - 1), atol=1e-5, rtol=0)
-    wider = variational_bound(scheduler, torch.cat([exact, torch.zeros_like(x0)], dim=1), x0, x_t, TIMES)
+    wider = vlb(scheduler, torch.cat([exact, torch.zeros_like(x0)], dim=1), x0, x_t, TIMES)
     assert (wider[1:4] > 1e-4).all()  # late in the process, posterior's variance and β are nearly the same
     assert torch.isfinite(bits).all()
 
@@ -165,7 +165,7 @@ def test_the_bound_teaches_the_variance_alone(drawn: tuple[Tensor, Tensor]) -> N
     scheduler, (x0, noise) = scheduler_of("epsilon"), drawn
     predicted = torch.cat([noise + 0.1, torch.zeros_like(noise)], dim=1).requires_grad_()
     x_t = scheduler.add_noise(x0, noise, TIMES)
-    variational_bound(scheduler, predicted, x0, x_t, TIMES).sum().backward()
+    vlb(scheduler, predicted, x0, x_t, TIMES).sum().backward()
     assert predicted.grad is not None and torch.isfinite(predicted.grad).all()
     assert not predicted.grad[:, :3].any()
     assert (predicted.grad[:, 3:].flatten(1).abs().amax(dim=1) > 0).all()

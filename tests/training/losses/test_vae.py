@@ -116,16 +116,16 @@ def test_regression_is_the_squared_distance_summed_over_attributes() -> None:
 
 
 def test_consistency_compares_what_was_asked_with_what_is_read() -> None:
-    picture = torch.arange(8.0).reshape(2, 1, 2, 2)
-    loss = consistency_loss(nn.Flatten(), picture, torch.tensor([1, 3]), torch.tensor([0.5, 9.0]))
+    image = torch.arange(8.0).reshape(2, 1, 2, 2)
+    loss = consistency_loss(nn.Flatten(), image, torch.tensor([1, 3]), torch.tensor([0.5, 9.0]))
     assert loss == ((1 - 0.5) ** 2 + (7 - 9) ** 2) / 2
 
 
 def test_consistency_teaches_the_decoder_alone() -> None:
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(4, 6))
-    picture = torch.ones(2, 1, 2, 2, requires_grad=True)
+    image = torch.ones(2, 1, 2, 2, requires_grad=True)
     dimension, value = torch.tensor([0, 2]), torch.tensor([1.0, -1.0])
-    consistency_loss(encoder, picture, dimension, value).backward()
+    consistency_loss(encoder, image, dimension, value).backward()
     assert all(parameter.grad is None for parameter in encoder.parameters())
-    gap = encoder(picture)[[0, 1], dimension] - value
-    torch.testing.assert_close(picture.grad.flatten(1), gap[:, None].detach() * encoder[1].weight[dimension].detach())
+    gap = encoder(image)[[0, 1], dimension] - value
+    torch.testing.assert_close(image.grad.flatten(1), gap[:, None].detach() * encoder[1].weight[dimension].detach())

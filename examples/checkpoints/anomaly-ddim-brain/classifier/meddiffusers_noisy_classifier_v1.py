@@ -56,7 +56,7 @@ class NoisyClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Label of an image x_t at time t.
 
     Configuration:
-        in_channels: C, one for each sequence.
+        in_channels: C, one for each modality.
         id2label: names of the labels by id.
         sample_size: side length in pixels of the images it was trained on; with pooling "attention" the only one.
         block_out_channels: of the levels; the image is halved between two of them.
@@ -87,7 +87,7 @@ class NoisyClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         self.__module__ = PUBLISHED_AS  # what diffusers writes as this component's library
-        names = _numbered(id2label)
+        names = _to_indexed(id2label)
         if len(names) < 2 or set(names) != {str(number) for number in range(len(names))}:
             raise ValueError(f"id2label has the ids {', '.join(names)}; expected 0, 1 and so on, at least two.")
         width, last = block_out_channels[0], block_out_channels[-1]
@@ -127,7 +127,7 @@ class NoisyClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
     @property
     def id2label(self) -> dict[int, str]:
         """Names of the labels by id."""
-        names = _numbered(self.config["id2label"])
+        names = _to_indexed(self.config["id2label"])
         return {number: names[str(number)] for number in range(len(names))}
 
     def label_id(self, name: str) -> int:
@@ -206,7 +206,7 @@ class MeanPool(nn.Module):
         return self.to_out(features.mean(dim=(2, 3)))
 
 
-def _numbered(values: Mapping[Any, str] | Sequence[str]) -> dict[str, str]:
+def _to_indexed(values: Mapping[Any, str] | Sequence[str]) -> dict[str, str]:
     """{"0": first, …}, as JSON can hold it."""
     return {
         str(key): name for key, name in (values if isinstance(values, Mapping) else dict(enumerate(values))).items()

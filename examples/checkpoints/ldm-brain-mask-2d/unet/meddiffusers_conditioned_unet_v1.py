@@ -6,7 +6,7 @@
 | t | `timestep` | one for all, or (B,) |
 | u | `covariates`, from 0 to 1 over their ranges, `UNKNOWN` where nothing is said | (B, K) |
 | y | `class_labels`, ids 0 … L − 1 of `id2label`, L where unknown | (B,) |
-| m | `masks`, label maps of the decoded picture or volume, `UNKNOWN` throughout where there is none | (B, f·h, f·w) … |
+| m | `masks`, label maps of the decoded image or volume, `UNKNOWN` throughout where there is none | (B, f·h, f·w) … |
 
 Covariates enter twice, as constant channels beside z_t and as the one token of the cross-attention (Pinaya et al. 2022,
 "Brain imaging generation with latent diffusion models", section 2.2). There u is all that is told. With W waves, cos
@@ -52,11 +52,11 @@ class ConditionedUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
         covariates: ranges in their own units, `{"age": [18, 95], "sex": ["F", "M"]}`, of a number its lowest and
             highest value, of a word all that it may be; None: it takes none. Kept as pairs: JSON forgets the order of
             names, which is that of the channels.
-        covariate_waves: W.
+        num_fourier_features: W.
         id2label: names of the classes by id, or None: it knows none.
         mask_labels: names of the label maps' ids, such as `{1: "oedema"}`; 0 is all else. None: it takes no maps.
-        mask_factor: f, voxels of a side for each latent.
-        mask_voxels: whether each voxel of a latent is a channel of its own; else its part of them is one.
+        mask_downsample: f, voxels of a side for each latent.
+        mask_space_to_depth: whether each voxel of a latent is a channel of its own; else its part of them is one.
         network: what else MONAI's `DiffusionModelUNet` takes.
 
     Raises:
@@ -73,11 +73,11 @@ class ConditionedUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
         latent_channels: int = 3,
         sample_size: Sequence[int] = (10, 12, 10),
         covariates: Mapping[str, Sequence[Any]] | Sequence[tuple[str, Sequence[Any]]] | None = None,
-        covariate_waves: int = 0,
+        num_fourier_features: int = 0,
         id2label: Mapping[Any, str] | Sequence[str] | None = None,
         mask_labels: Mapping[Any, str] | None = None,
-        mask_factor: int = 8,
-        mask_voxels: bool = False,
+        mask_downsample: int = 8,
+        mask_space_to_depth: bool = False,
         network: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class ConditionedUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
             )
         ranges = dict(covariates or {})
         self.register_to_config(covariates=[[name, list(ends)] for name, ends in ranges.items()] or None)
-        known = len(ranges) * (1 + 2 * covariate_waves)
+        known = len(ranges) * (1 + 2 * num_fourier_features)
         self.unet = DiffusionModelUNet(
             spatial_dims=spatial_dims,
             in_channels=latent_channels + known + self.mask_channels,
@@ -111,8 +111,8 @@ class ConditionedUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
     def id2label(self) -> dict[int, str]:
         """Names of the classes by id; empty where it knows none."""
         names = self.config["id2label"] or {}
-        numbered = names if isinstance(names, Mapping) else dict(enumerate(names))
-        return {int(number): name for number, name in numbered.items()}
+        to_indexed = names if isinstance(names, Mapping) else dict(enumerate(names))
+        return {int(number): name for number, name in to_indexed.items()}
 
     @property
     def mask_labels(self) -> dict[int, str]:
@@ -122,7 +122,9 @@ class ConditionedUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
     @property
     def mask_channels(self) -> int:
         """How many channels a label map becomes."""
-        voxels = self.config["mask_factor"] ** self.config["spatial_dims"] if self.config["mask_voxels"] else 1
+        voxels = (
+            self.config["mask_downsample"] ** self.config["spatial_dims"] if self.config["mask_space_to_depth"] else 1
+        )
         return 1 + voxels * len(self.mask_labels) if self.mask_labels else 0
 
     def forward(
@@ -181,19 +183,19 @@ class ConditionedUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
 
     def _with_waves(self, covariates: Tensor) -> Tensor:
         """u (B, K) and its waves, (B, K·(1 + 2W))."""
-        factors = torch.arange(1, self.config["covariate_waves"] + 1).to(covariates)
+        factors = torch.arange(1, self.config["num_fourier_features"] + 1).to(covariates)
         angles = math.pi * covariates[:, :, None] * factors
         waves = torch.cat([angles.cos(), angles.sin()], dim=2) * (covariates != UNKNOWN)[:, :, None]
         return torch.cat([covariates, waves.flatten(1)], dim=1)
 
     def _channels(self, masks: Tensor) -> Tensor:
         """Label maps (N, …) as channels (N, M, …) on the latents' grid."""
-        factor, dims = self.config["mask_factor"], self.config["spatial_dims"]
+        factor, dims = self.config["mask_downsample"], self.config["spatial_dims"]
         blocks = torch.stack([masks == label for label in self.mask_labels], dim=1).float()
         for axis in range(2, 2 + 2 * dims, 2):  # (N, L, h, f, w, f, …)
             blocks = blocks.unflatten(axis, (-1, factor))
         within, coarse = [3 + 2 * axis for axis in range(dims)], [2 + 2 * axis for axis in range(dims)]
-        if self.config["mask_voxels"]:
+        if self.config["mask_space_to_depth"]:
             blocks = blocks.permute(0, 1, *within, *coarse).flatten(1, 1 + dims)
         else:
             blocks = blocks.mean(dim=within)

@@ -1,4 +1,4 @@
-"""Autoencoder of pictures and volumes: MONAI's `AutoencoderKL` as a model of diffusers, decoded slab by slab if large.
+"""Autoencoder of images and volumes: MONAI's `AutoencoderKL` as a model of diffusers, decoded slab by slab if large.
 
 | symbol | here | shape |
 |---|---|---|
@@ -142,7 +142,7 @@ class MonaiAutoencoderKL(AutoencoderKL, ModelMixin, ConfigMixin, PeftAdapterMixi
         return_dict: bool = True,
         generator: torch.Generator | None = None,
     ) -> DecoderOutput | tuple[Tensor]:
-        """What is left of pictures or volumes that went through the latents' mode, or a sample of them."""
+        """What is left of images or volumes that went through the latents' mode, or a sample of them."""
         found = self.encode(sample, return_dict=False)[0]
         return self.decode(found.sample(generator) if sample_posterior else found.mode(), return_dict)
 

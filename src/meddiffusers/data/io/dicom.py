@@ -1,7 +1,7 @@
 """DICOM: one file, a multi-frame file, or a folder that holds one series; and segmentations.
 
 Array axes are columns, rows and slices; slices are sorted by position, never by name or instance number. Files of
-enhanced MR and CT say where each frame lies. Older multi-frame files, such as cines, are moving pictures of one slice:
+enhanced MR and CT say where each frame lies. Older multi-frame files, such as cines, are moving images of one slice:
 their frames become channels. Where a file has no position the first pixel lies at 0, columns run to the left and rows
 to the back, with the spacing the file declares, else 1 mm.
 
@@ -49,9 +49,9 @@ def read_dicom(path: Path, modality: Modality | None) -> Scan:
 def _moving(dataset: Any, frames: list[Frame], name: Modality, source: str) -> Scan:
     """Frames of one slice as channels."""
     if any(keyword in dataset for keyword in STACKED):
-        raise UnreadableError(source, "frames that are slices of a dose or an emission", "MR, CT or a moving picture")
+        raise UnreadableError(source, "frames that are slices of a dose or an emission", "MR, CT or a moving image")
     if frames[0].pixels.ndim == 3:
-        raise UnreadableError(source, "a moving picture in colour", "grey values", "convert it to grey")
+        raise UnreadableError(source, "a moving image in colour", "grey values", "convert it to grey")
     check_frames(frames, source)
     seconds = float(dataset.get("FrameTime") or 0) / 1000
     return scan_read(values_of(frames)[..., None], affine_of(frames[:1]), name, source, seconds)

@@ -1,4 +1,4 @@
-"""The pictures in DICOM files, with where each lies: one in a plain file, many in a multi-frame file."""
+"""The images in DICOM files, with where each lies: one in a plain file, many in a multi-frame file."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from meddiffusers.data.io.library_errors import UnreadableError
 from meddiffusers.utils.optional import optional_import
 
-LARGEST_RATIO = 10_000  # of pixels to their compressed bytes, of nearly empty pictures
+LARGEST_RATIO = 10_000  # of pixels to their compressed bytes, of nearly empty images
 UNPLACED = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # columns to the left, rows to the back
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture.
+    """One image.
 
     pixels: (columns, rows), or (columns, rows, 3), as stored.
     position: centre of the first pixel, mm in DICOM's LPS+; None where the file does not say.
@@ -33,17 +33,17 @@ class Frame:
 
 
 def frames_in(dataset: Any, source: str) -> list[Frame]:
-    """The pictures of one file, in stored order."""
+    """The images of one file, in stored order."""
     if "ModalityLUTSequence" in dataset:
         raise UnreadableError(source, "values by a look-up table", "slope and intercept", "export it without the table")
-    pictures = pixels_in(dataset, source)
+    images = pixels_in(dataset, source)
     groups = dataset.get("PerFrameFunctionalGroupsSequence")
     if groups is None:
-        return [_frame(picture, [dataset]) for picture in pictures]
-    if len(groups) != len(pictures):
-        raise UnreadableError(source, f"{len(pictures)} frames with {len(groups)} places", "a place for each")
+        return [_frame(image, [dataset]) for image in images]
+    if len(groups) != len(images):
+        raise UnreadableError(source, f"{len(images)} frames with {len(groups)} places", "a place for each")
     shared = dataset.get("SharedFunctionalGroupsSequence") or [{}]
-    return [_frame(picture, _groups(own, shared[0])) for picture, own in zip(pictures, groups, strict=True)]
+    return [_frame(image, _groups(own, shared[0])) for image, own in zip(images, groups, strict=True)]
 
 
 def pixels_in(dataset: Any, source: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Pictures put where they lie: one volume of evenly spaced slices, or the frames of a moving picture."""
+"""Images put where they lie: one volume of evenly spaced slices, or the frames of a moving image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def slice_order(frames: Sequence[Frame], source: str) -> list[int]:
 
     Raises:
         UnreadableError: no position, planes that are not parallel or of other sizes, gaps that differ by more than 2 %
-            of their median, several pictures at one place.
+            of their median, several images at one place.
     """
     check_frames(frames, source)
     if len(frames) == 1:

@@ -1,7 +1,7 @@
 """NRRD and MetaImage, through SimpleITK.
 
 Before SimpleITK reads voxels, `itk_header` compares them with what it promises. Pixels of several values become
-channels, and so do the volumes of a four-dimensional image. A picture of two dimensions is one slice. These formats
+channels, and so do the volumes of a four-dimensional image. A image of two dimensions is one slice. These formats
 have no place for a time step that programs agree on: it is not written.
 """
 
@@ -85,7 +85,7 @@ def _voxels(itk: Any, image: Any) -> np.ndarray:
 
 
 def _affine(image: Any) -> np.ndarray:
-    """Of the first three dimensions; of a picture the third has 1 mm."""
+    """Of the first three dimensions; of a image the third has 1 mm."""
     size = image.GetDimension()
     affine = np.eye(max(size, 3) + 1)
     affine[:size, :size] = np.reshape(image.GetDirection(), (size, size)) * image.GetSpacing()

@@ -1,8 +1,8 @@
-"""A scan as one picture, to look at: three planes through what matters of a volume, or the frames of a slice.
+"""A scan as one image, to look at: three planes through what matters of a volume, or the frames of a slice.
 
 Planes lie along the patient's axes that the scan's come closest to, in true proportions, as radiologists look at them
 and `data.slices` lays them out: front or head up, the patient's right on the left; a side view looks to the left.
-Pictures without a place in the patient come out as they are stored. Grey runs from the 1st to the 99th percentile of a
+Images without a place in the patient come out as they are stored. Grey runs from the 1st to the 99th percentile of a
 channel's voxels that are not 0. Labels are colours, the same for a label whatever scan it is in.
 """
 
@@ -38,7 +38,7 @@ class _View:
 
 
 def scan_panel(scan: Scan, labels: Scan | None = None) -> Image.Image:
-    """A row of three planes for each channel of a volume; of a single slice one picture a channel, at most 12.
+    """A row of three planes for each channel of a volume; of a single slice one image a channel, at most 12.
 
     Channels that share one name are frames, and numbered from 0.
     labels: a label map on the same grid, laid over in colours; the planes then go through its centre.
@@ -94,16 +94,16 @@ def _tile(view: _View, channel: int, axis: int) -> Image.Image:
     across, up = (each for each in range(3) if each != axis)
     scale = view.spacing * SIDE / max(view.spacing * volume.shape)
     size = tuple(max(1, round(volume.shape[each] * scale[each])) for each in (across, up))
-    picture = Image.fromarray(_upright(255 * grey).astype(np.uint8)).resize(size, Image.Resampling.BILINEAR)
+    image = Image.fromarray(_upright(255 * grey).astype(np.uint8)).resize(size, Image.Resampling.BILINEAR)
     if marked is None:
-        return picture.convert("RGB")
+        return image.convert("RGB")
     plane = _upright(np.take(marked, centre[axis], axis))
     colours, shown = np.zeros((*plane.shape, 3), np.uint8), np.where(plane != 0, round(255 * OPACITY), 0)
     for label in np.unique(plane[plane != 0]).tolist():
         colours[plane == label] = label_colour(int(label))
     mask = Image.fromarray((shown if volume.any() else 255 * (plane != 0)).astype(np.uint8))
     paint = Image.fromarray(colours).resize(size, Image.Resampling.NEAREST)
-    return Image.composite(paint, picture.convert("RGB"), mask.resize(size, Image.Resampling.NEAREST))
+    return Image.composite(paint, image.convert("RGB"), mask.resize(size, Image.Resampling.NEAREST))
 
 
 def _upright(plane: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ DICOM, DICOM_SUFFIXES = "DICOM", (".dcm", ".dicom", ".ima")
 def find_scans(path: Path) -> list[Path]:
     """The scans in a folder and below it, sorted; a file or a folder that is a DICOM series stands for itself.
 
-    A folder with several DICOM files is one series, unless every file is a series of its own, such as a moving picture.
+    A folder with several DICOM files is one series, unless every file is a series of its own, such as a moving image.
 
     Raises:
         FileNotFoundError: no such file or folder.

@@ -33,7 +33,7 @@ def write(
 
     .nii, .nii.gz: voxel type, values and affine as they are; channels as fourth axis.
     .nrrd, .mha, .mhd: the same; channels as values of one voxel.
-    .png: `png_panel.scan_panel`, a picture to look at.
+    .png: `png_panel.scan_panel`, a image to look at.
     .dcm: a label map as DICOM-SEG on the grid of `series`, a folder or the files of the DICOM series that it outlines,
     with `names` of the labels; patient and study are blank unless `keep_patient` copies them from the series.
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from meddiffusers.data.case import Case
+from meddiffusers.data.case import Subject
 from meddiffusers.data.io import write
 from meddiffusers.data.layouts.folders import needed, new_folder, on_one_grid, write_csv
 from meddiffusers.utils.atomic import replacing
 
-SEQUENCES = ("t1", "t1ce", "t2", "flair")
+MODALITIES = ("t1", "t1ce", "t2", "flair")
 LABELS = (1, 2, 4)
 NAME_COLUMNS = (
     "Grade", "BraTS_2017_subject_ID", "BraTS_2018_subject_ID", "TCGA_TCIA_subject_ID", "BraTS_2019_subject_ID",
@@ -21,7 +21,7 @@ NAME_COLUMNS = (
 SURVIVAL_COLUMNS = ("Brats20ID", "Age", "Survival_days", "Extent_of_Resection")
 
 
-def write_brats(cases: Iterable[Case], folder: str | Path) -> Path:
+def write_brats(cases: Iterable[Subject], folder: str | Path) -> Path:
     """Write the cases one by one, each whole or not at all, then name_mapping.csv and survival_info.csv.
 
     A case needs t1, t1ce, t2, flair and lesions on one grid; of the lesions the labels 1, 2 and 4 are written, all
@@ -46,8 +46,8 @@ def write_brats(cases: Iterable[Case], folder: str | Path) -> Path:
     return folder
 
 
-def _write_case(case: Case, folder: Path) -> None:
-    scans = needed(case, "BraTS 2020", *SEQUENCES, "lesions")
+def _write_case(case: Subject, folder: Path) -> None:
+    scans = needed(case, "BraTS 2020", *MODALITIES, "lesions")
     lesions = scans.pop("lesions")
     labels = np.where(np.isin(lesions.array, LABELS), lesions.array, 0).astype(np.uint8)
     scans["seg"] = lesions.like(labels)

@@ -40,7 +40,7 @@ def write_camus(
     """Write both views of `CardiacPhantom(seed)` for every seed, which is the patient's number too; return the folder.
 
     frames: from end diastole to the next one, or to end systole for half a cycle; at least 3. shape: rows (along the
-    beam) and columns of a picture; spacing: mm; ending: ".nii.gz", or ".mhd" (extra `itk`). Lists of splits are written
+    beam) and columns of a image; spacing: mm; ending: ".nii.gz", or ".mhd" (extra `itk`). Lists of splits are written
     from three patients on.
 
     Raises:
@@ -56,16 +56,16 @@ def write_camus(
         for view in VIEWS:
             phantom = CardiacPhantom(seed, view)
             phases = phantom.phases(frames, half_cycle)
-            pictures, labels = phantom.pictures(phases, shape, spacing), phantom.labels(phases, shape, spacing)
+            images, labels = phantom.images(phases, shape, spacing), phantom.labels(phases, shape, spacing)
             info = _info(phantom, phases)
             part = _Part(folder / name / f"{name}_{view}", spacing, ending)
             if half_cycle:
-                part.write("half_sequence", pictures, labels)
-                part.write("ED", pictures[:1], labels[:1])
-                part.write("ES", pictures[-1:], labels[-1:])
+                part.write("half_sequence", images, labels)
+                part.write("ED", images[:1], labels[:1])
+                part.write("ES", images[-1:], labels[-1:])
                 _write_lines(folder / name / f"Info_{view}.cfg", info)
             else:
-                part.write("sequence", pictures, labels)
+                part.write("sequence", images, labels)
                 _write_lines(folder / name / f"{name}_{view}_info.cfg", info)
     _write_splits(folder, sorted(names))
     return folder
@@ -81,14 +81,14 @@ def _check(seeds: Sequence[int], digits: int, frames: int, ending: str) -> None:
 
 
 class _Part:
-    """Writes frames of one view, the pictures and the label maps beside them."""
+    """Writes frames of one view, the images and the label maps beside them."""
 
     def __init__(self, start: Path, spacing: float, ending: str) -> None:
         self.start, self.ending = start, ending
         self.affine = np.diag([-spacing, -spacing, 1.0, 1.0])  # ITK's axes, which CAMUS leaves as they are
 
-    def write(self, name: str, pictures: np.ndarray, labels: np.ndarray) -> None:
-        for end, frames, modality in (("", pictures, "us"), ("_gt", labels, LABELS)):
+    def write(self, name: str, images: np.ndarray, labels: np.ndarray) -> None:
+        for end, frames, modality in (("", images, "us"), ("_gt", labels, LABELS)):
             path = self.start.with_name(f"{self.start.name}_{name}{end}{self.ending}")
             write(Scan(np.ascontiguousarray(frames.T), self.affine, modality), path)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from meddiffusers.data.case import Case
+from meddiffusers.data.case import Subject
 from meddiffusers.data.regions import CEREBROSPINAL_FLUID, VENTRICLES
 from meddiffusers.data.scan import Scan, stacked
 from meddiffusers.utils.atomic import replacing
@@ -29,7 +29,7 @@ def new_folder(folder: str | Path) -> Path:
     return folder
 
 
-def needed(case: Case, layout: str, *names: str) -> dict[str, Scan]:
+def needed(case: Subject, layout: str, *names: str) -> dict[str, Scan]:
     """The images of those names, "regions" and "lesions" too; ValueError naming those that the case lacks."""
     maps = {"regions": case.regions, "lesions": case.lesions}
     scans = {**case.images, **{name: scan for name, scan in maps.items() if scan is not None}}
@@ -42,7 +42,7 @@ def needed(case: Case, layout: str, *names: str) -> dict[str, Scan]:
     return {name: scans[name] for name in names}
 
 
-def on_one_grid(case: Case, *scans: Scan) -> None:
+def on_one_grid(case: Subject, *scans: Scan) -> None:
     """ValueError where the scans do not share their voxels."""
     try:
         stacked(scans)

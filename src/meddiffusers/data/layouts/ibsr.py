@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from meddiffusers.data.case import Case
+from meddiffusers.data.case import Subject
 from meddiffusers.data.io import write
 from meddiffusers.data.layouts.folders import needed, new_folder, on_one_grid, tissues
 from meddiffusers.utils.atomic import replacing
 
 
-def write_ibsr(cases: Iterable[Case], folder: str | Path) -> Path:
+def write_ibsr(cases: Iterable[Subject], folder: str | Path) -> Path:
     """Write the cases one by one, each whole or not at all: t1, its regions, and their three tissues.
 
     Raises:

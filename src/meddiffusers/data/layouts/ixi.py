@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from meddiffusers.data.case import Case
+from meddiffusers.data.case import Subject
 from meddiffusers.data.io import write
 from meddiffusers.data.layouts.folders import needed, new_folder
 from meddiffusers.utils.atomic import replacing
@@ -18,7 +18,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def write_ixi(cases: Iterable[Case], folder: str | Path) -> Path:
+def write_ixi(cases: Iterable[Subject], folder: str | Path) -> Path:
     """Write the cases one by one, each file whole or not at all, then the table IXI.xls.
 
     A case needs t1; t2 and pd are written where it has them. Of its record "age", "sex", "height" (cm), "weight" (kg)
@@ -42,7 +42,7 @@ def write_ixi(cases: Iterable[Case], folder: str | Path) -> Path:
     return folder
 
 
-def _row(case: Case) -> dict[str, Any]:
+def _row(case: Subject) -> dict[str, Any]:
     return {
         "IXI_ID": case.number,
         "SEX_ID (1=m, 2=f)": {"M": 1, "F": 2}.get(case.record.get("sex", ""), 0),

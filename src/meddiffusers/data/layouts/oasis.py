@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
-from meddiffusers.data.case import Case
+from meddiffusers.data.case import Subject
 from meddiffusers.data.layouts.folders import needed, new_folder, on_one_grid, tissues, write_csv
 from meddiffusers.data.scan import Scan
 from meddiffusers.utils.atomic import replacing
@@ -22,7 +22,7 @@ COLUMNS = {
 STORED = ("uint8", "int16", "int32", "float32", "float64")
 
 
-def write_oasis1(cases: Iterable[Case], folder: str | Path) -> Path:
+def write_oasis1(cases: Iterable[Subject], folder: str | Path) -> Path:
     """Write the cases one by one, each whole or not at all, then the table oasis_cross-sectional.csv.
 
     A case needs t1; where it has regions too, on the same grid, their three tissues are written as FSL_SEG. Of its
@@ -45,7 +45,7 @@ def write_oasis1(cases: Iterable[Case], folder: str | Path) -> Path:
     return folder
 
 
-def _write_case(case: Case, folder: Path) -> None:
+def _write_case(case: Subject, folder: Path) -> None:
     image = needed(case, "OASIS-1", "t1")["t1"]
     name = f"{folder.name}_mpr_n4_anon_111_t88_masked_gfc"
     scans = {f"PROCESSED/MPRAGE/T88_111/{name}": image}

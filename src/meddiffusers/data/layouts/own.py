@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from meddiffusers.data.case import Case
+from meddiffusers.data.case import Subject
 from meddiffusers.data.io import write
 from meddiffusers.data.layouts.folders import new_folder, on_one_grid, write_csv
 from meddiffusers.utils.atomic import replacing
@@ -14,7 +14,7 @@ TABLE = "scans.csv"
 COLUMNS = ("file_name", "labels_file_name", "subject", "modality", "sex", "age")
 
 
-def write_own(cases: Iterable[Case], folder: str | Path) -> Path:
+def write_own(cases: Iterable[Subject], folder: str | Path) -> Path:
     """Write each scan, its regions if there are any, and the table `scans.csv`, as `load_scans` reads them.
 
     Raises:

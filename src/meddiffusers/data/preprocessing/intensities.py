@@ -13,9 +13,9 @@ def foreground_window(channel: np.ndarray, percentiles: tuple[float, float], nam
     Raises:
         ValueError: voxels that are NaN or infinite, no voxel but 0, or two percentiles of one value; names `name`.
     """
-    if channel.dtype.kind == "f" and (faulty := int((~np.isfinite(channel)).sum())):
+    if channel.dtype.kind == "f" and (invalid := int((~np.isfinite(channel)).sum())):
         raise ValueError(
-            f"{name}: {faulty} of {channel.size} voxels are NaN or infinite; expected finite ones. "
+            f"{name}: {invalid} of {channel.size} voxels are NaN or infinite; expected finite ones. "
             "Repair them or leave the file out."
         )
     voxels = channel[_forwards(channel)].ravel(order="K")  # in the order of memory, where selecting is fast

@@ -1,8 +1,8 @@
-"""Slices of a scan as pictures, and back.
+"""Slices of a scan as images, and back.
 
-Pictures are (N, C, H, W), laid out as radiologists look at them; slice 0 is the lowest in the third column:
+Images are (N, C, H, W), laid out as radiologists look at them; slice 0 is the lowest in the third column:
 
-    plane      up          left in the picture    slices count from
+    plane      up          left in the image    slices count from
     axial      anterior    patient's right        inferior to superior
     coronal    superior    patient's right        posterior to anterior
     sagittal   superior    anterior               left to right
@@ -64,25 +64,25 @@ def slices(scan: Scan, plane: Plane = "axial", leave_out: tuple[int, int] = (0, 
     return Slices(np.moveaxis(array, -1, 0), numbers, positions, tuple(scan.modality), plane)
 
 
-def assemble(pictures: Slices, like: Scan, fill: float = 0) -> Scan:
+def assemble(images: Slices, like: Scan, fill: float = 0) -> Scan:
     """The slices at their places in the grid of `like`, which they were cut from; `fill` where there is none.
 
-    The pictures may be others than those that were cut: `replace(cut, array=masks, modality=("labels",))`.
+    The images may be others than those that were cut: `replace(cut, array=masks, modality=("labels",))`.
 
     Raises:
-        ValueError: pictures of another size than the slices of `like`, or numbers that it does not have.
+        ValueError: images of another size than the slices of `like`, or numbers that it does not have.
     """
-    matrix, (height, width, count) = _layout(like, pictures.plane)
-    found = pictures.array.shape
-    if found[2:] != (height, width) or not (pictures.numbers < count).all():
+    matrix, (height, width, count) = _layout(like, images.plane)
+    found = images.array.shape
+    if found[2:] != (height, width) or not (images.numbers < count).all():
         raise ValueError(
-            f"Got {pictures.plane} slices of {found[2:]} pixels, the last number {pictures.numbers.max()}; "
+            f"Got {images.plane} slices of {found[2:]} pixels, the last number {images.numbers.max()}; "
             f"expected {(height, width)} and less than {count}, as a scan of {like.shape} voxels has."
         )
-    volume = np.full((count, *found[1:]), fill, pictures.array.dtype)
-    volume[pictures.numbers] = pictures.array
+    volume = np.full((count, *found[1:]), fill, images.array.dtype)
+    volume[images.numbers] = images.array
     array = moved(np.moveaxis(volume, 0, -1), np.linalg.inv(matrix), like.shape, nearest=True)
-    return like.like(array, pictures.modality)
+    return like.like(array, images.modality)
 
 
 def _layout(scan: Scan, plane: Plane) -> Move:

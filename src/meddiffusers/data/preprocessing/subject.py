@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import affine_transform
 
-from meddiffusers.data.case import Case
+from meddiffusers.data.case import Subject
 from meddiffusers.data.io import read
 from meddiffusers.data.io.scan_search import DICOM, find_scans, format_of
 from meddiffusers.data.modalities import LABELS, modality_in
@@ -19,37 +19,37 @@ from meddiffusers.data.preprocessing.resampling import translation
 from meddiffusers.data.scan import Scan, stacked
 from meddiffusers.utils.text import some_of
 
-Named = tuple[str, Any]  # a sequence, and its scan or what `data.io.read` takes
+Named = tuple[str, Any]  # a modality, and its scan or what `data.io.read` takes
 _USUAL = ("t1", "t1ce", "t2", "flair")
 _SAME_GRID = 1e-3  # mm, as `stacked` compares
 
 logger = logging.getLogger(__name__)
 
 
-def read_subject(source: Any, sequences: Sequence[str] | None = None) -> Scan:
-    """One channel for each sequence of the subject, all on one grid; by default every sequence there is.
+def read_subject(source: Any, modalities: Sequence[str] | None = None) -> Scan:
+    """One channel for each modality of the subject, all on one grid; by default every modality there is.
 
-    source: a folder with one file or DICOM series for each sequence, which names tell (`data.modalities`; label files
-        are passed over); a single file or DICOM series; a mapping from sequence to path or scan; a scan, whose
+    source: a folder with one file or DICOM series for each modality, which names tell (`data.modalities`; label files
+        are passed over); a single file or DICOM series; a mapping from modality to path or scan; a scan, whose
         `modality` names its channels; several of these in a list; or a `Case`.
-    sequences: those that are wanted, in this order. Others are not read, and wanted ones may be missing, but not all.
+    modalities: those that are wanted, in this order. Others are not read, and wanted ones may be missing, but not all.
 
     Scans on several grids are resampled linearly onto the grid of the one with the most voxels, by their affines: they
     are taken to be registered. Where one has no voxels the channel is 0.
 
     Raises:
         FileNotFoundError: no such file or folder.
-        ValueError: no wanted sequence, two scans of one, names that tell none, a scan of several channels for one
-            sequence, scans that do not overlap, and files that cannot be read.
+        ValueError: no wanted modality, two scans of one, names that tell none, a scan of several channels for one
+            modality, scans that do not overlap, and files that cannot be read.
     """
     path = str(source) if isinstance(source, str | Path) else ""
     found = list(_named(source))
     names = list(dict.fromkeys(name for name, _ in found))
-    wanted = [name for name in sequences or names if name in names and name != LABELS]
+    wanted = [name for name in modalities or names if name in names and name != LABELS]
     if not wanted:
         raise ValueError(
             f"Got {', '.join(names) or 'nothing'}{path and f' in {path}'}; expected at least one of "
-            f"{', '.join(sequences or _USUAL)}. Give scans of these, or say which they are: {{'t1ce': path}}."
+            f"{', '.join(modalities or _USUAL)}. Give scans of these, or say which they are: {{'t1ce': path}}."
         )
     if left_out := [name for name in names if name not in wanted]:
         logger.info("%s: not used: %s", path or "a subject", ", ".join(left_out))
@@ -59,8 +59,8 @@ def read_subject(source: Any, sequences: Sequence[str] | None = None) -> Scan:
 
 
 def _named(source: Any) -> Iterator[Named]:
-    """Every sequence that the source is known to hold; files are not read where their names tell."""
-    if isinstance(source, Case):
+    """Every modality that the source is known to hold; files are not read where their names tell."""
+    if isinstance(source, Subject):
         yield from source.images.items()
     elif isinstance(source, Mapping):
         yield from source.items()
@@ -78,7 +78,7 @@ def _named(source: Any) -> Iterator[Named]:
 def _channels(scan: Scan) -> Iterator[Named]:
     if not all(scan.modality):
         raise ValueError(
-            f"Nothing tells which sequence {scan.source or 'a scan'} is; say it: {{'t1ce': path or scan}}, "
+            f"Nothing tells which modality {scan.source or 'a scan'} is; say it: {{'t1ce': path or scan}}, "
             "or Scan(array, affine, modality='t1ce') with a name for each channel."
         )
     for channel, name in zip(scan.array, scan.modality, strict=True):
@@ -95,15 +95,15 @@ def _in_path(path: Path) -> Iterator[Named]:
     if len(unknown) == len(named):
         raise ValueError(
             f"{path} holds {some_of(unknown) or 'no scan'}; expected a subject's scans with names that tell the "
-            "sequence, such as t1ce.nii.gz. Rename them, or say which they are: {'t1ce': path}."
+            "modality, such as t1ce.nii.gz. Rename them, or say which they are: {'t1ce': path}."
         )
     if unknown:
-        logger.warning("%s: names that tell no sequence, not used: %s", path, some_of(unknown))
+        logger.warning("%s: names that tell no modality, not used: %s", path, some_of(unknown))
     yield from (each for each in named if each[0])
 
 
 def _told(file: Path, folder: Path) -> Named:
-    """The sequence as the name, a folder above it or, of DICOM, the file itself tells it; "" where none does."""
+    """The modality as the name, a folder above it or, of DICOM, the file itself tells it; "" where none does."""
     name = next(filter(None, map(modality_in, reversed(file.relative_to(folder).parts))), "")
     if name or format_of(file) != DICOM:
         return name, file
@@ -112,11 +112,11 @@ def _told(file: Path, folder: Path) -> Named:
 
 
 def _single(name: str, found: Sequence[Any]) -> Scan:
-    """The one scan that was found of a sequence, read, with one channel of its name."""
+    """The one scan that was found of a modality, read, with one channel of its name."""
     if len(found) > 1:
         places = some_of(str(each) if isinstance(each, str | Path) else each.source or "a scan" for each in found)
         raise ValueError(
-            f"Got {len(found)} scans of {name}: {places}; expected one of each sequence of one subject. "
+            f"Got {len(found)} scans of {name}: {places}; expected one of each modality of one subject. "
             f"Say which: {{{name!r}: path}}."
         )
     scan = found[0] if isinstance(found[0], Scan) else read(found[0], modality=name)

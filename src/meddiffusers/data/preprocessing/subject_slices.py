@@ -1,7 +1,7 @@
-"""One subject, made into the pictures that a slice-wise network takes, and the network's maps brought back.
+"""One subject, made into the images that a slice-wise network takes, and the network's maps brought back.
 
     cut = subject_slices("patient7", ("t1", "t1ce", "t2", "flair"), spacing=1.5, size=(160, 160))
-    scan = cut.restore(network(cut.pictures), ("background", "tumour"), fill=(1, 0))
+    scan = cut.restore(network(cut.images), ("background", "tumour"), fill=(1, 0))
 
 Slices lie where the file has them, whatever their thickness: only within the plane voxels are resampled.
 """
@@ -19,7 +19,7 @@ from meddiffusers.data.preprocessing.intensities import foreground_box
 from meddiffusers.data.preprocessing.resampling import moved, reorientation
 from meddiffusers.data.preprocessing.slices import Plane, Slices, assemble, slices
 from meddiffusers.data.preprocessing.subject import read_subject
-from meddiffusers.data.preprocessing.transforms import Preparation, Prepared
+from meddiffusers.data.preprocessing.transforms import Preprocessed, Preprocessing
 from meddiffusers.data.scan import Scan
 
 __all__ = ["SubjectSlices", "in_plane", "read_subject", "subject_slices"]
@@ -32,20 +32,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class SubjectSlices:
-    """Pictures of one subject and the way back.
+    """Images of one subject and the way back.
 
-    cut: the pictures, (N, C, H, W) float32 of the slices with any foreground, at their places in the prepared grid.
-    present: the sequences that there are; of others the channel is at the low end of the range.
+    cut: the images, (N, C, H, W) float32 of the slices with any foreground, at their places in the prepared grid.
+    present: the modalities that there are; of others the channel is at the low end of the range.
     prepared: the grid they were cut from, without its voxels; lowest: the number of its first slice in the file.
     """
 
     cut: Slices
     present: tuple[str, ...]
-    prepared: Prepared
+    prepared: Preprocessed
     lowest: int
 
     @property
-    def pictures(self) -> np.ndarray:
+    def images(self) -> np.ndarray:
         """(N, C, H, W) float32 within the intensity range, laid out as `data.slices` says."""
         return self.cut.array
 
@@ -55,22 +55,22 @@ class SubjectSlices:
         return self.cut.numbers + self.lowest
 
     def restore(self, maps: np.ndarray, names: Sequence[str], fill: float | Sequence[float] = 0) -> Scan:
-        """Maps (N, K, H, W), one of each picture, on exactly the voxels and the affine of the file: (K, X, Y, Z).
+        """Maps (N, K, H, W), one of each image, on exactly the voxels and the affine of the file: (K, X, Y, Z).
 
         Where the spacing was changed, floats are interpolated linearly within the plane and become float32; integers
         take the nearest pixel and keep their type. fill: of each map or of all, where the network did not look, such as
         1 for the probability of background.
 
         Raises:
-            ValueError: maps of another shape than the pictures, or another number of names or fills than of maps.
+            ValueError: maps of another shape than the images, or another number of names or fills than of maps.
         """
-        count, _, *size = self.pictures.shape
+        count, _, *size = self.images.shape
         fills = np.ravel(fill).tolist() * (len(names) if np.ndim(fill) == 0 else 1)
         expected = (count, len(names), *size)
         if maps.shape != expected or len(fills) != len(names):
             raise ValueError(
                 f"Got maps of shape {maps.shape}, {len(names)} names and {len(fills)} fills; expected {expected}, "
-                "a map of each name for each picture, and one fill for all or one for each."
+                "a map of each name for each image, and one fill for all or one for each."
             )
         affine, shape = self.prepared.original
         inverse, volumes = np.linalg.inv(self.prepared.matrix), []
@@ -85,32 +85,32 @@ class SubjectSlices:
 
 def subject_slices(
     source: Any,
-    sequences: Sequence[str],
+    modalities: Sequence[str],
     *,
     spacing: float,
     size: tuple[int, int],
     intensity_range: tuple[float, float] = (0, 1),
     plane: Plane = "axial",
 ) -> SubjectSlices:
-    """The slices of a subject with the sequences as channels, in their order.
+    """The slices of a subject with the modalities as channels, in their order.
 
     source: of `read_subject`. spacing: mm, of the square pixels; size: (H, W), about the middle of the foreground.
-    intensity_range: what percentiles 1 and 99 of each sequence's foreground (not 0) in the whole volume become; around
-    the head is the low end. Slices without any foreground are left out. A head that the pictures cut off is logged.
+    intensity_range: what percentiles 1 and 99 of each modality's foreground (not 0) in the whole volume become; around
+    the head is the low end. Slices without any foreground are left out. A head that the images cut off is logged.
 
     Raises:
-        ValueError, FileNotFoundError: as `read_subject`; an unknown plane; a sequence that is empty, without contrast
+        ValueError, FileNotFoundError: as `read_subject`; an unknown plane; a modality that is empty, without contrast
             or not finite.
     """
     prepare = in_plane(spacing, size, intensity_range, plane)
-    scan = read_subject(source, sequences)
+    scan = read_subject(source, modalities)
     prepared = prepare(scan)
     rows, columns, across = _AXES[plane]
     upright, _ = reorientation(scan.affine, scan.shape, "RAS")
     _warn_of_cut_off(scan, upright, (rows, columns), (size[0] * spacing, size[1] * spacing))
     nothing = np.broadcast_to(np.float32(0), prepared.image.shape)  # of the grid's shape, but without memory
     return SubjectSlices(
-        cut=_with_foreground(slices(prepared.image, plane), sequences, intensity_range),
+        cut=_with_foreground(slices(prepared.image, plane), modalities, intensity_range),
         present=tuple(scan.modality),
         prepared=replace(prepared, image=prepared.image.like(nothing, "")),
         lowest=round((np.linalg.inv(upright) @ prepared.matrix)[across, 3]),
@@ -119,7 +119,7 @@ def subject_slices(
 
 def in_plane(
     spacing: float, size: tuple[int, int], intensity_range: tuple[float, float] = (0, 1), plane: Plane = "axial"
-) -> Preparation:
+) -> Preprocessing:
     """What `subject_slices` does to a scan before it is cut: only within the plane voxels are resampled.
 
     Raises ValueError for an unknown plane.
@@ -130,22 +130,22 @@ def in_plane(
     spacings: list[float | None] = [spacing] * 3
     sizes: list[int | None] = [None] * 3
     spacings[across], sizes[rows], sizes[columns] = None, size[0], size[1]
-    return Preparation(
+    return Preprocessing(
         spacing=(spacings[0], spacings[1], spacings[2]),
         size=(sizes[0], sizes[1], sizes[2]),
         intensity_range=intensity_range,
     )
 
 
-def _with_foreground(cut: Slices, sequences: Sequence[str], intensity_range: tuple[float, float]) -> Slices:
-    """The slices that show anything, with a channel for each sequence."""
+def _with_foreground(cut: Slices, modalities: Sequence[str], intensity_range: tuple[float, float]) -> Slices:
+    """The slices that show anything, with a channel for each modality."""
     low, high = intensity_range
     kept = np.flatnonzero((cut.array > low + _DARK * (high - low)).any(axis=(1, 2, 3)))
-    pictures = np.full((len(kept), len(sequences), *cut.array.shape[2:]), low, np.float32)
-    for index, name in enumerate(sequences):
+    images = np.full((len(kept), len(modalities), *cut.array.shape[2:]), low, np.float32)
+    for index, name in enumerate(modalities):
         if name in cut.modality:
-            pictures[:, index] = cut.array[kept, cut.modality.index(name)]
-    return Slices(pictures, cut.numbers[kept], cut.positions[kept], tuple(sequences), cut.plane)
+            images[:, index] = cut.array[kept, cut.modality.index(name)]
+    return Slices(images, cut.numbers[kept], cut.positions[kept], tuple(modalities), cut.plane)
 
 
 def _warn_of_cut_off(scan: Scan, upright: np.ndarray, axes: tuple[int, int], view: tuple[float, float]) -> None:
@@ -156,7 +156,7 @@ def _warn_of_cut_off(scan: Scan, upright: np.ndarray, axes: tuple[int, int], vie
     head = lengths[of_file[list(axes)]]
     if (head > _CUT_OFF * np.array(view)).any():
         logger.warning(
-            "%s: a head of %.0f×%.0f mm is cut off by pictures of %.0f×%.0f mm; beyond them nothing is looked at.",
+            "%s: a head of %.0f×%.0f mm is cut off by images of %.0f×%.0f mm; beyond them nothing is looked at.",
             scan.source or "a scan",
             *head,
             *view,

@@ -1,6 +1,6 @@
 """A scan made ready for a network, and what the network says brought back to the voxels of the file.
 
-    prepare = Preparation(spacing=1.0, size=(224, 224, 155), intensity_range=(-1, 1))
+    prepare = Preprocessing(spacing=1.0, size=(224, 224, 155), intensity_range=(-1, 1))
     prepared = prepare(scan, labels)
     mask = prepared.restore(prepared.image.like(network(prepared.image.array), "labels"))
 
@@ -25,8 +25,8 @@ SAME_SPACING = 1e-3  # mm: headers hold spacings in float32, and no voxel is int
 
 
 @dataclass(frozen=True)
-class Preparation:
-    """Orientation, spacing, crop, size and intensities of prepared scans. Called with a scan, it gives a `Prepared`.
+class Preprocessing:
+    """Orientation, spacing, crop, size and intensities of prepared scans. Called with a scan, it gives a `Preprocessed`.
 
     spacing: edge length of the voxels in mm, one or three along the axes of `orientation`; None, for one axis or all,
         keeps the file's, as thick slices want.
@@ -66,7 +66,7 @@ class Preparation:
         if sorted(axes) != ["IS", "LR", "PA"]:
             raise ValueError(f"orientation={self.orientation!r}; expected one letter of each of LR, PA and IS.")
 
-    def __call__(self, scan: Scan, labels: Scan | None = None) -> Prepared:
+    def __call__(self, scan: Scan, labels: Scan | None = None) -> Preprocessed:
         """The scan, and labels on the same grid, made ready. Labels keep their values and type: never interpolated."""
         if labels is not None and not _same_grid(labels, scan):
             raise ValueError(
@@ -87,7 +87,7 @@ class Preparation:
         image = moved(values, inner, shape, nearest=False, fill=self.intensity_range[0])
         matrix = matrix @ inner
         affine = scan.affine @ matrix
-        return Prepared(
+        return Preprocessed(
             image=replace(scan, array=image, affine=affine),
             labels=labels and replace(labels, array=moved(labels.array, matrix, shape, nearest=True), affine=affine),
             intensity_range=self.intensity_range,
@@ -107,7 +107,7 @@ class Preparation:
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class Preprocessed:
     """A scan ready for a network, and the way back.
 
     image: (C, X, Y, Z) float32 within `intensity_range`; labels: on the same grid, of their own type.

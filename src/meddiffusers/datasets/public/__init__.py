@@ -2,7 +2,7 @@
 
 from meddiffusers.datasets.public.brats import brats2020
 from meddiffusers.datasets.public.camus import camus
-from meddiffusers.datasets.public.errors import ScanFaults
+from meddiffusers.datasets.public.errors import DatasetError
 from meddiffusers.datasets.public.ibsr import ibsr18
 from meddiffusers.datasets.public.ixi import ixi
 from meddiffusers.datasets.public.kirby import kirby21
@@ -12,7 +12,7 @@ from meddiffusers.datasets.public.oasis3 import oasis3
 from meddiffusers.datasets.public.scans import load_scans
 
 __all__ = [
-    "ScanFaults",
+    "DatasetError",
     "brats2020",
     "camus",
     "ibsr18",

@@ -1,4 +1,4 @@
-"""BraTS 2020: gliomas in four co-registered sequences, with tumour masks.
+"""BraTS 2020: gliomas in four co-registered modalities, with tumour masks.
 
 From the challenge's site at the University of Pennsylvania (CBICA; registration), earlier years also at TCIA. For
 research only, with its papers to be cited (Menze 2015, Bakas 2017 and 2018); it may not be passed on.
@@ -14,10 +14,10 @@ from typing import Unpack
 import datasets
 
 from meddiffusers.datasets.public.building import Options, build
-from meddiffusers.datasets.public.finding import Found, Row, folders_named, scans_named
+from meddiffusers.datasets.public.finding import Index, Row, folders_named, scans_named
 from meddiffusers.datasets.public.tables import Record, first_table, matched, number, read_table
 
-SEQUENCES = ("t1", "t1ce", "t2", "flair")
+MODALITIES = ("t1", "t1ce", "t2", "flair")
 LABELS = {0: "background", 1: "necrotic and non-enhancing core", 2: "oedema", 4: "enhancing tumour"}
 CASE = r"BraTS20_(Training|Validation)_\d+"
 
@@ -32,20 +32,20 @@ def brats2020(folder: str | Path, **options: Unpack[Options]) -> datasets.Datase
 
     options: of `Options`. Raises as `build` does, and ValueError where the folder has another layout.
     """
-    found = Found(Path(folder))
+    found = Index(Path(folder))
     cases = folders_named(found.folder, CASE)
     records = _records(found, cases)
     for name, copies in cases.items():
         found.only(name, "the case", copies)
         scans = {
-            sequence: found.only(name, sequence, scans_named(copies[0], pattern), needed=True)
-            for sequence, pattern in _patterns(name).items()
+            modality: found.only(name, modality, scans_named(copies[0], pattern), needed=True)
+            for modality, pattern in _patterns(name).items()
         }
         found.rows.append(Row(name, name, scans, records.get(name, {})))
     found.need_rows("BraTS 2020", "BraTS20_Training_001/BraTS20_Training_001_flair.nii.gz")
     features = {
         "subject": datasets.Value("string"),
-        **{name: datasets.Nifti() for name in (*SEQUENCES, "seg") if any(name in row.scans for row in found.rows)},
+        **{name: datasets.Nifti() for name in (*MODALITIES, "seg") if any(name in row.scans for row in found.rows)},
         "grade": datasets.Value("string"),
         "age": datasets.Value("float64"),
         "survival_days": datasets.Value("int64"),
@@ -56,13 +56,13 @@ def brats2020(folder: str | Path, **options: Unpack[Options]) -> datasets.Datase
 
 
 def _patterns(case: str) -> dict[str, str]:
-    """How the files of a case are named, by sequence."""
-    patterns = {sequence: f".*_{sequence}" for sequence in SEQUENCES}
+    """How the files of a case are named, by modality."""
+    patterns = {modality: f".*_{modality}" for modality in MODALITIES}
     # The mask of case 355 is named W39_1998.09.19_Segm.nii.
     return patterns | {"seg": ".*_(seg|Segm)"} if "Training" in case else patterns
 
 
-def _records(found: Found, cases: Collection[str]) -> dict[str, Record]:
+def _records(found: Index, cases: Collection[str]) -> dict[str, Record]:
     """What the two tables tell of each case."""
     grades, survival = dict[str, Record](), dict[str, Record]()
     if path := first_table(found.folder, "name_mapping.csv"):

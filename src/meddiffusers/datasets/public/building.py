@@ -14,12 +14,12 @@ import datasets
 import nibabel
 
 from meddiffusers.data.io import read, write
-from meddiffusers.datasets.public.checking import scan_faults
-from meddiffusers.datasets.public.errors import Fault, ScanFaults
-from meddiffusers.datasets.public.finding import Found, Row
+from meddiffusers.datasets.public.checking import scan_issues
+from meddiffusers.datasets.public.errors import DatasetError, Issue
+from meddiffusers.datasets.public.finding import Index, Row
 from meddiffusers.utils.text import bullets
 
-PICTURES = (".jpeg", ".jpg", ".png")  # what `datasets.Image` reads
+IMAGES = (".jpeg", ".jpg", ".png")  # what `datasets.Image` reads
 
 logger = logging.getLogger(__name__)
 
@@ -30,45 +30,45 @@ class Options(TypedDict, total=False):
     test_fraction: part of the patients that make the split test, 0.2 by default and at least one patient; with 0 there
         is only the split train.
     seed: of the split, which depends on nothing but this number and the patients' names; 0 by default.
-    skip_faulty: log the faults and load the other subjects, instead of raising `ScanFaults`.
+    skip_invalid: log the issues and load the other subjects, instead of raising `DatasetError`.
     verify: read every voxel and compare checksums and label values, instead of headers and file sizes alone.
     num_proc: processes that convert what is not NIfTI, and threads that check; the result does not depend on it.
     """
 
     test_fraction: float
     seed: int
-    skip_faulty: bool
+    skip_invalid: bool
     verify: bool
     num_proc: int | None
 
 
 def build(
-    found: Found,
+    found: Index,
     features: Mapping[str, Any],
     *,
     same_grid: bool = False,
     label_values: Mapping[str, Collection[int]] | None = None,
     test_fraction: float = 0.2,
     seed: int = 0,
-    skip_faulty: bool = False,
+    skip_invalid: bool = False,
     verify: bool = False,
     num_proc: int | None = None,
 ) -> datasets.DatasetDict:
     """The rows that were found as splits train and test; `features` gives the columns and their order.
 
-    same_grid, label_values: as in `scan_faults`. The other arguments are those of `Options`.
+    same_grid, label_values: as in `scan_issues`. The other arguments are those of `Options`.
 
     Raises:
-        ScanFaults: scans that are missing, double or damaged, all in one report; with skip_faulty only where no subject
+        DatasetError: scans that are missing, double or damaged, all in one report; with skip_invalid only where no subject
             is left.
         ValueError: a test_fraction out of [0, 1), or too few patients to split.
     """
     check_fraction(test_fraction)
-    faults = [
-        *found.faults,
-        *scan_faults(found.rows, verify=verify, same_grid=same_grid, label_values=label_values or {}, threads=num_proc),
+    issues = [
+        *found.issues,
+        *scan_issues(found.rows, verify=verify, same_grid=same_grid, label_values=label_values or {}, threads=num_proc),
     ]
-    rows = without_faults(found, faults, skip_faulty)
+    rows = without_issues(found, issues, skip_invalid)
     test = held_out((row.subject for row in rows), test_fraction, seed)
     return splits(in_two(rows, {row.name for row in rows if row.subject in test}), features, num_proc)
 
@@ -79,16 +79,16 @@ def check_fraction(test_fraction: float) -> None:
         raise ValueError(f"test_fraction={test_fraction}; expected at least 0 and less than 1.")
 
 
-def without_faults(found: Found, faults: Sequence[Fault], skip_faulty: bool) -> list[Row]:
-    """The rows of the subjects without a fault, ordered by name; notes and skipped faults are logged as warnings."""
+def without_issues(found: Index, issues: Sequence[Issue], skip_invalid: bool) -> list[Row]:
+    """The rows of the subjects without a issue, ordered by name; notes and skipped issues are logged as warnings."""
     if found.notes:
         logger.warning("%s:\n%s", found.folder, bullets(found.notes))
-    faulty = {fault.subject for fault in faults}
-    rows = sorted((row for row in found.rows if row.subject not in faulty), key=lambda row: row.name)
-    if faults and not (skip_faulty and rows):
-        raise ScanFaults(found.folder, faults)
-    if faults:
-        logger.warning("%s: %d subjects are left out:\n%s", found.folder, len(faulty), bullets(faults))
+    invalid = {issue.subject for issue in issues}
+    rows = sorted((row for row in found.rows if row.subject not in invalid), key=lambda row: row.name)
+    if issues and not (skip_invalid and rows):
+        raise DatasetError(found.folder, issues)
+    if issues:
+        logger.warning("%s: %d subjects are left out:\n%s", found.folder, len(invalid), bullets(issues))
     return rows
 
 
@@ -153,7 +153,7 @@ def _stamps(path: Path) -> list[tuple[str, int, int]]:
     """Name, bytes and time of change of all files that make up the scan: of a folder, or of a header and its voxels."""
     if path.is_dir():
         files = sorted(path.iterdir())
-    elif path.name.lower().endswith((".nii", ".gz", *PICTURES)):
+    elif path.name.lower().endswith((".nii", ".gz", *IMAGES)):
         files = [path]
     else:
         files = sorted(file for file in path.parent.iterdir() if file.stem == path.stem)
@@ -167,7 +167,7 @@ def _examples(rows: list[str]) -> Iterator[dict[str, Any]]:
 
 def _stored(path: str) -> str | bytes:
     """The path of what `datasets` reads by itself, and can embed; else the scan as NIfTI-1 in one file."""
-    if path.lower().endswith(PICTURES):
+    if path.lower().endswith(IMAGES):
         return path
     if path.lower().endswith((".nii", ".nii.gz")) and type(nibabel.load(path)) is nibabel.Nifti1Image:
         return path

@@ -13,10 +13,10 @@ from typing import Any, Unpack
 
 import datasets
 
-from meddiffusers.datasets.public.building import Options, check_fraction, held_out, splits, without_faults
-from meddiffusers.datasets.public.checking import looked_at, scan_faults
-from meddiffusers.datasets.public.errors import Fault
-from meddiffusers.datasets.public.finding import Found, Row, folders_named
+from meddiffusers.datasets.public.building import Options, check_fraction, held_out, splits, without_issues
+from meddiffusers.datasets.public.checking import looked_at, scan_issues
+from meddiffusers.datasets.public.errors import Issue
+from meddiffusers.datasets.public.finding import Index, Row, folders_named
 from meddiffusers.datasets.public.tables import sex
 from meddiffusers.utils.text import some_of
 
@@ -40,7 +40,7 @@ NEEDED = ("ED", "ES", "NbFrame")
 def camus(folder: str | Path, *, subgroup: int | None = 1, **options: Unpack[Options]) -> datasets.DatasetDict:
     """Two rows a patient, one a view, from the half cycles or the full ones.
 
-    Columns: subject ("patient0001"); view ("2CH", "4CH"); sequence (the pictures, X across the beam, Y along it, and
+    Columns: subject ("patient0001"); view ("2CH", "4CH"); sequence (the images, X across the beam, Y along it, and
     frames as third axis; uint8), labels (`LABELS`, on the same grid); ed_frame and es_frame, counted from 0; frames;
     frame_rate in frames a second; quality ("Good", "Medium", "Poor"); ejection_fraction in [0, 1]; age in years; sex
     ("F", "M"). The last five are None where the .cfg does not tell. The single frames at end diastole and end systole
@@ -51,7 +51,7 @@ def camus(folder: str | Path, *, subgroup: int | None = 1, **options: Unpack[Opt
     options: of `Options`. Raises as `build` does, and ValueError where the folder has another layout or lacks the lists
     of that subgroup alone.
     """
-    found = Found(Path(folder))
+    found = Index(Path(folder))
     for name, copies in folders_named(found.folder, r"patient\d{3,4}").items():
         found.only(name, "the patient's folder", copies)
         found.rows.extend(_row(found, copies[0], name, view) for view in VIEWS)
@@ -61,7 +61,7 @@ def camus(folder: str | Path, *, subgroup: int | None = 1, **options: Unpack[Opt
     parts = None if subgroup is None else _parts(found, subgroup)
     test_fraction = options.get("test_fraction", 0.2)
     check_fraction(test_fraction)
-    rows = without_faults(found, _faults(found, options), options.get("skip_faulty", False))
+    rows = without_issues(found, _issues(found, options), options.get("skip_invalid", False))
     if parts is None:
         test = held_out((row.subject for row in rows), test_fraction, options.get("seed", 0))
         parts = {"train": {row.subject for row in rows} - test, "test": test}
@@ -69,7 +69,7 @@ def camus(folder: str | Path, *, subgroup: int | None = 1, **options: Unpack[Opt
     return splits(split, _features(), options.get("num_proc"))
 
 
-def _row(found: Found, folder: Path, name: str, view: str) -> Row:
+def _row(found: Index, folder: Path, name: str, view: str) -> Row:
     def scan(end: str) -> Path | None:
         wanted = re.compile(f"{name}_{view}(_half)?_sequence{end}")
         named = ((path, SCAN.fullmatch(path.name)) for path in sorted(folder.iterdir()))
@@ -94,8 +94,8 @@ def _row(found: Found, folder: Path, name: str, view: str) -> Row:
     return Row(name, f"{name}_{view}", scans, record)
 
 
-def _info(found: Found, subject: str, path: Path) -> dict[str, Any]:
-    """Lines such as "ED: 1". What is missing or no number is a fault where it is needed, else unknown."""
+def _info(found: Index, subject: str, path: Path) -> dict[str, Any]:
+    """Lines such as "ED: 1". What is missing or no number is a issue where it is needed, else unknown."""
     lines = (line.partition(":") for line in path.read_text(encoding="utf-8", errors="replace").splitlines())
     stated = {key.strip(): value.strip() for key, _, value in lines}
     info: dict[str, Any] = {}
@@ -104,25 +104,25 @@ def _info(found: Found, subject: str, path: Path) -> dict[str, Any]:
             info[key] = kind(stated[key])
         except (KeyError, ValueError):
             if key in NEEDED:
-                found.faults.append(
-                    Fault(subject, f"{path.name}: no whole number {key}; expected a line such as {key}: 1")
+                found.issues.append(
+                    Issue(subject, f"{path.name}: no whole number {key}; expected a line such as {key}: 1")
                 )
     return info
 
 
-def _faults(found: Found, options: Options) -> list[Fault]:
+def _issues(found: Index, options: Options) -> list[Issue]:
     """Those seen so far, those of the scans, and frames that are not as many as the .cfg says."""
-    faults = scan_faults(
+    issues = scan_issues(
         found.rows,
         verify=options.get("verify", False),
         same_grid=True,
         label_values={"labels": LABELS},
         threads=options.get("num_proc"),
     )
-    return [*found.faults, *faults, *(Fault(row.subject, text) for row in found.rows if (text := _frames_fault(row)))]
+    return [*found.issues, *issues, *(Issue(row.subject, text) for row in found.rows if (text := _frames_issue(row)))]
 
 
-def _frames_fault(row: Row) -> str:
+def _frames_issue(row: Row) -> str:
     path, frames = row.scans["sequence"], row.record["frames"]
     if path is None or frames is None:
         return ""
@@ -133,8 +133,8 @@ def _frames_fault(row: Row) -> str:
     return f"{row.name}: ED or ES at frame {outside[0]}; expected 1 to {frames}" if outside else ""
 
 
-def _parts(found: Found, subgroup: int) -> dict[str, set[str]] | None:
-    """The patients of each split, by the lists of the subgroup; a patient in none of them or in two is a fault."""
+def _parts(found: Index, subgroup: int) -> dict[str, set[str]] | None:
+    """The patients of each split, by the lists of the subgroup; a patient in none of them or in two is a issue."""
     lists = {path.name: path for path in sorted(found.folder.rglob("subGroup*_*.txt"))}
     if not lists:
         return None
@@ -149,8 +149,8 @@ def _parts(found: Found, subgroup: int) -> dict[str, set[str]] | None:
         of = [part for part, names in parts.items() if subject in names]
         if len(of) != 1:
             where = f"in the lists of {' and '.join(of)}" if of else "in no list"
-            found.faults.append(
-                Fault(subject, f"{where} of subGroup{subgroup}; expected one: set subgroup=None to ignore")
+            found.issues.append(
+                Issue(subject, f"{where} of subGroup{subgroup}; expected one: set subgroup=None to ignore")
             )
     if absent := set().union(*parts.values()) - subjects:
         found.notes.append(f"the lists of subGroup{subgroup} name patients that are not there: {some_of(absent)}")

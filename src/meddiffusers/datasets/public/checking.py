@@ -20,7 +20,7 @@ from datasets.utils import tqdm
 
 from meddiffusers.data.io import read
 from meddiffusers.data.scan import Scan
-from meddiffusers.datasets.public.errors import Fault
+from meddiffusers.datasets.public.errors import Issue
 from meddiffusers.datasets.public.finding import Row
 
 GZIP = b"\x1f\x8b"
@@ -30,36 +30,36 @@ GZIP = b"\x1f\x8b"
 class Look:
     """What is wrong with a scan, "" for nothing, and where it lies."""
 
-    fault: str = ""
+    issue: str = ""
     shape: tuple[int, ...] = ()
     affine: np.ndarray = field(default_factory=lambda: np.eye(4))
 
 
-def scan_faults(
+def scan_issues(
     rows: Sequence[Row],
     *,
     verify: bool,
     same_grid: bool,
     label_values: Mapping[str, Collection[int]],
     threads: int | None = None,
-) -> list[Fault]:
-    """The faults of the rows' scans, in the order of the rows.
+) -> list[Issue]:
+    """The issues of the rows' scans, in the order of the rows.
 
     verify: read every voxel, and compare label maps with `label_values`, the values allowed by column.
-    same_grid: a fault, too, where the scans of a row have not one shape and affine (to 1e-3 mm).
+    same_grid: a issue, too, where the scans of a row have not one shape and affine (to 1e-3 mm).
     """
     asked = [(row, column, path) for row in rows for column, path in row.scans.items() if path is not None]
     allowed = label_values if verify else {}
     with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
         looking = pool.map(lambda item: looked_at(item[2], verify, allowed.get(item[1])), asked)
         looks = list(tqdm(looking, total=len(asked), desc="Checking scans", unit=" scans"))
-    faults = [Fault(row.subject, look.fault) for (row, _, _), look in zip(asked, looks, strict=True) if look.fault]
+    issues = [Issue(row.subject, look.issue) for (row, _, _), look in zip(asked, looks, strict=True) if look.issue]
     if same_grid:
         seen: dict[str, dict[str, Look]] = {row.name: {} for row in rows}
         for (row, column, _), look in zip(asked, looks, strict=True):
-            seen[row.name] |= {} if look.fault else {column: look}
-        faults += [Fault(row.subject, text) for row in rows if (text := _grid_fault(seen[row.name]))]
-    return faults
+            seen[row.name] |= {} if look.issue else {column: look}
+        issues += [Issue(row.subject, text) for row in rows if (text := _grid_issue(seen[row.name]))]
+    return issues
 
 
 def looked_at(path: Path, verify: bool = False, allowed: Collection[int] | None = None) -> Look:
@@ -100,7 +100,7 @@ def _size(path: Path) -> int:
         return int.from_bytes(file.read(), "little") if compressed else file.tell()
 
 
-def _grid_fault(looks: Mapping[str, Look]) -> str:
+def _grid_issue(looks: Mapping[str, Look]) -> str:
     """What is wrong where scans that should lie on one grid do not, else ""."""
     shapes = {column: look.shape for column, look in looks.items()}
     if len({*shapes.values()}) > 1:

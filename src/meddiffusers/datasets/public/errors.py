@@ -9,7 +9,7 @@ from typing import NamedTuple
 from meddiffusers.utils.text import bullets
 
 
-class Fault(NamedTuple):
+class Issue(NamedTuple):
     """Something that keeps a subject from being loaded."""
 
     subject: str
@@ -19,12 +19,12 @@ class Fault(NamedTuple):
         return f"{self.subject}: {self.text}"
 
 
-class ScanFaults(ValueError):  # noqa: N818  (a report of several)
-    """A folder whose scans cannot all be loaded; `faults` holds every fault, and the message prints them."""
+class DatasetError(ValueError):
+    """A folder whose scans cannot all be loaded; `issues` holds every issue, and the message prints them."""
 
-    def __init__(self, folder: Path, faults: Sequence[Fault]) -> None:
-        self.faults = tuple(faults)
+    def __init__(self, folder: Path, issues: Sequence[Issue]) -> None:
+        self.issues = tuple(issues)
         super().__init__(
-            f"{folder} has {len(faults)} fault{'s' if len(faults) > 1 else ''}:\n{bullets(faults)}\n"
-            "Mend them, or set skip_faulty=True to load the other subjects."
+            f"{folder} has {len(issues)} issue{'s' if len(issues) > 1 else ''}:\n{bullets(issues)}\n"
+            "Mend them, or set skip_invalid=True to load the other subjects."
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from meddiffusers.datasets.public.errors import Fault
+from meddiffusers.datasets.public.errors import Issue
 
 SCAN = re.compile(r"(?P<stem>.+)\.(nii|nii\.gz|hdr)", re.IGNORECASE)
 
@@ -27,21 +27,21 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Found:
-    """The rows of a folder, the faults seen so far, and notes: what is odd but keeps no subject out."""
+class Index:
+    """The rows of a folder, the issues seen so far, and notes: what is odd but keeps no subject out."""
 
     folder: Path
     rows: list[Row] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
+    issues: list[Issue] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def only(self, subject: str, what: str, paths: Sequence[Path], *, needed: bool = False) -> Path | None:
-        """The one of `paths`; a fault of the subject where there are several, or none but one must be."""
+        """The one of `paths`; a issue of the subject where there are several, or none but one must be."""
         if len(paths) > 1:
             names = ", ".join(str(path.relative_to(self.folder)) for path in paths)
-            self.faults.append(Fault(subject, f"{len(paths)} of {what} ({names}); expected one: remove the others"))
+            self.issues.append(Issue(subject, f"{len(paths)} of {what} ({names}); expected one: remove the others"))
         if needed and not paths:
-            self.faults.append(Fault(subject, f"no {what}; expected one file: download it again"))
+            self.issues.append(Issue(subject, f"no {what}; expected one file: download it again"))
         return paths[0] if paths else None
 
     def need_rows(self, layout: str, example: str) -> None:
@@ -78,10 +78,10 @@ def scans_named(folder: Path, pattern: str) -> list[Path]:
 def scans_by(folder: Path, pattern: re.Pattern[str], columns: Mapping[str, str]) -> dict[str, dict[str, list[Path]]]:
     """Files at any depth whose whole name matches, by the pattern's group `owner`, then by column.
 
-    columns: the name of the column for each value of the pattern's group `sequence`.
+    columns: the name of the column for each value of the pattern's group `modality`.
     """
     files: dict[str, dict[str, list[Path]]] = {}
     for path in below(folder):
         if name := pattern.fullmatch(path.name):
-            files.setdefault(name["owner"], {}).setdefault(columns[name["sequence"]], []).append(path)
+            files.setdefault(name["owner"], {}).setdefault(columns[name["modality"]], []).append(path)
     return files

@@ -1,4 +1,4 @@
-"""Files of a folder without a table, put together by their names: whose they are and which sequence they show."""
+"""Files of a folder without a table, put together by their names: whose they are and which modality they show."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 
 from meddiffusers.data.io.dicom_files import SUFFIXES, is_dicom
 from meddiffusers.data.modalities import LABELS, MODALITIES, modality_in
-from meddiffusers.datasets.public.finding import Found, Row, below
+from meddiffusers.datasets.public.finding import Index, Row, below
 from meddiffusers.utils.text import some_of
 
 SCAN = re.compile(r"(?P<stem>.+?)\.(nii|nii\.gz|hdr|nrrd|nhdr|mha|mhd)", re.IGNORECASE)
-IMAGE = "image"  # the column of what names no sequence
+IMAGE = "image"  # the column of what names no modality
 COLUMNS = (IMAGE, *(name for name in MODALITIES if name != LABELS), LABELS)
 
 
 @dataclass(frozen=True)
 class Named:
-    """A scan's column, the folders above it that name no sequence, and what else its name says."""
+    """A scan's column, the folders above it that name no modality, and what else its name says."""
 
     path: Path
     column: str
@@ -36,7 +36,7 @@ def scans_below(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def group(found: Found) -> list[str]:
+def group(found: Index) -> list[str]:
     """Add the folder's scans as rows, and return the columns that any of them has."""
     named = [_named(path, found.folder) for path in scans_below(found.folder)]
     columns = [name for name in COLUMNS if any(scan.column == name for scan in named)]
@@ -67,19 +67,19 @@ def _named(path: Path, folder: Path) -> Named:
     above = path.relative_to(folder).parent.parts if path != folder else ()
     match = None if path.is_dir() else SCAN.fullmatch(path.name)
     stem = match["stem"] if match else path.name
-    sequences = (modality_in(name) for name in (stem, *reversed(above)))
-    column = next(filter(None, sequences), IMAGE)
-    return Named(path, column, tuple(name for name in above if not modality_in(name)), _without_sequence(stem))
+    modalities = (modality_in(name) for name in (stem, *reversed(above)))
+    column = next(filter(None, modalities), IMAGE)
+    return Named(path, column, tuple(name for name in above if not modality_in(name)), _without_modality(stem))
 
 
-def _without_sequence(stem: str) -> str:
-    """The name without the fewest words that name its sequence: "p7" of "p7_t1_ce"."""
+def _without_modality(stem: str) -> str:
+    """The name without the fewest words that name its modality: "p7" of "p7_t1_ce"."""
     parts = re.split(r"([ _.-]+)", stem)  # words, and between them what separates them
     ends: Sequence[tuple[int, int]] = sorted(combinations(range(len(parts) + 1), 2), key=lambda run: run[1] - run[0])
-    sequence = modality_in(stem)
-    if not sequence:
+    modality = modality_in(stem)
+    if not modality:
         return stem
-    start, end = next(run for run in ends if modality_in("".join(parts[slice(*run)])) == sequence)
+    start, end = next(run for run in ends if modality_in("".join(parts[slice(*run)])) == modality)
     sides = ("".join(side).strip(" _.-") for side in (parts[:start], parts[end:]))
     return "_".join(filter(None, sides))
 

@@ -12,7 +12,7 @@ from typing import Unpack
 import datasets
 
 from meddiffusers.datasets.public.building import Options, build
-from meddiffusers.datasets.public.finding import Found, Row, folders_named, scans_named
+from meddiffusers.datasets.public.finding import Index, Row, folders_named, scans_named
 
 SUFFIXES = {"t1": "ana", "seg": "seg_ana", "tissues": "segTRI_ana"}
 TISSUES = {0: "background", 1: "cerebrospinal fluid", 2: "grey matter", 3: "white matter"}
@@ -26,7 +26,7 @@ def ibsr18(folder: str | Path, **options: Unpack[Options]) -> datasets.DatasetDi
 
     options: of `Options`. Raises as `build` does, and ValueError where the folder has another layout.
     """
-    found = Found(Path(folder))
+    found = Index(Path(folder))
     for subject, copies in folders_named(found.folder, r"IBSR_\d{2}").items():
         found.only(subject, "the subject", copies)
         scans = {

@@ -1,6 +1,6 @@
 """IXI: nearly 600 healthy people at three London hospitals, aged 20 to 86.
 
-From brain-development.org, licence CC BY-SA 3.0: one archive for each sequence, and the table IXI.xls.
+From brain-development.org, licence CC BY-SA 3.0: one archive for each modality, and the table IXI.xls.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Unpack
 import datasets
 
 from meddiffusers.datasets.public.building import Options, build
-from meddiffusers.datasets.public.finding import Found, Row, scans_by
+from meddiffusers.datasets.public.finding import Index, Row, scans_by
 from meddiffusers.datasets.public.tables import Record, first_table, matched, number, read_table, sex
 
 FIELD_STRENGTHS = {"Guys": 1.5, "HH": 3.0, "IOP": 1.5}  # tesla
-SCAN = re.compile(r"(?P<owner>IXI\d{3})-(?P<site>[A-Za-z]+)-\d{4}-(?P<sequence>T1|T2|PD)\.nii(\.gz)?")
+SCAN = re.compile(r"(?P<owner>IXI\d{3})-(?P<site>[A-Za-z]+)-\d{4}-(?P<modality>T1|T2|PD)\.nii(\.gz)?")
 COLUMNS = {"T1": "t1", "T2": "t2", "PD": "pd"}
 SEX = "SEX_ID (1=m, 2=f)"
 
 
 def ixi(folder: str | Path, *, table: str | Path | None = None, **options: Unpack[Options]) -> datasets.DatasetDict:
-    """One row a person, from a flat folder or from a folder for each sequence.
+    """One row a person, from a flat folder or from a folder for each modality.
 
     Columns: subject ("IXI002"); those of t1, t2 and pd that are there (T1 about 256×256×150 voxels of 0.94×0.94×1.2 mm;
     T2 and PD 256×256×130 of 0.94×0.94×1.25 mm and on one grid; heads not stripped), None for a person without; site;
@@ -32,20 +32,20 @@ def ixi(folder: str | Path, *, table: str | Path | None = None, **options: Unpac
 
     options: of `Options`. Raises as `build` does, and ValueError where the folder has another layout.
     """
-    found = Found(Path(folder))
+    found = Index(Path(folder))
     files = scans_by(found.folder, SCAN, COLUMNS)
     path = Path(table) if table else first_table(found.folder, "IXI.xls", "IXI.xlsx", "IXI.csv")
     records = _records(found, path, files) if path else {}
-    sequences = [name for name in COLUMNS.values() if any(name in scans for scans in files.values())]
+    modalities = [name for name in COLUMNS.values() if any(name in scans for scans in files.values())]
     for subject, named in files.items():
-        scans = {name: found.only(subject, name, named.get(name, [])) for name in sequences}
+        scans = {name: found.only(subject, name, named.get(name, [])) for name in modalities}
         site = next(iter(named.values()))[0].name.split("-")[1]
         place = {"site": site, "field_strength": FIELD_STRENGTHS.get(site)}
         found.rows.append(Row(subject, subject, scans, place | records.get(subject, {})))
     found.need_rows("IXI", "IXI002-Guys-0828-T1.nii.gz or IXI-T1/IXI002-Guys-0828-T1.nii.gz")
     features = {
         "subject": datasets.Value("string"),
-        **{name: datasets.Nifti() for name in sequences},
+        **{name: datasets.Nifti() for name in modalities},
         "site": datasets.Value("string"),
         **dict.fromkeys(("field_strength", "age"), datasets.Value("float64")),
         "sex": datasets.Value("string"),
@@ -54,7 +54,7 @@ def ixi(folder: str | Path, *, table: str | Path | None = None, **options: Unpac
     return build(found, features, **options)
 
 
-def _records(found: Found, path: Path, subjects: Collection[str]) -> dict[str, Record]:
+def _records(found: Index, path: Path, subjects: Collection[str]) -> dict[str, Record]:
     """The table's traps: ids are not padded and occur twice, and 0 stands for a number that is missing."""
     sheet = "Table" if path.suffix != ".csv" else 0
     rows = read_table(path, columns=("IXI_ID", SEX, "HEIGHT", "WEIGHT", "AGE"), sheet=sheet)

@@ -13,10 +13,10 @@ from typing import Unpack
 import datasets
 
 from meddiffusers.datasets.public.building import Options, build
-from meddiffusers.datasets.public.finding import Found, Row, scans_by
+from meddiffusers.datasets.public.finding import Index, Row, scans_by
 from meddiffusers.datasets.public.tables import Record, matched, number, read_table, sex
 
-SCAN = re.compile(r"(?P<owner>KKI2009-\d{2})-(?P<sequence>MPRAGE|FLAIR|T2)w?\.nii(\.gz)?")
+SCAN = re.compile(r"(?P<owner>KKI2009-\d{2})-(?P<modality>MPRAGE|FLAIR|T2)w?\.nii(\.gz)?")
 COLUMNS = {"MPRAGE": "t1", "FLAIR": "flair", "T2": "t2"}
 
 
@@ -35,14 +35,14 @@ def kirby21(folder: str | Path, *, table: str | Path | None = None, **options: U
         ValueError: another layout; a split without a table, or sessions that the table does not name, since the same
             person could be on both sides; and as `build` does.
     """
-    found = Found(Path(folder))
+    found = Index(Path(folder))
     files = scans_by(found.folder, SCAN, COLUMNS)
     records = _records(found, Path(table), files) if table else {}
-    sequences = [name for name in COLUMNS.values() if any(name in named for named in files.values())]
+    modalities = [name for name in COLUMNS.values() if any(name in named for named in files.values())]
     for session, named in files.items():
         record = records.get(session, {})
         subject = record.get("subject", session)
-        scans = {name: found.only(subject, f"{session} {name}", named.get(name, [])) for name in sequences}
+        scans = {name: found.only(subject, f"{session} {name}", named.get(name, [])) for name in modalities}
         found.rows.append(Row(subject, session, scans, {"session": session, "subject": None} | record))
     found.need_rows("Kirby21", "KKI2009-01-MPRAGE.nii")
     unknown = sorted(files.keys() - records.keys())
@@ -54,14 +54,14 @@ def kirby21(folder: str | Path, *, table: str | Path | None = None, **options: U
         )
     features = {
         **dict.fromkeys(("subject", "session"), datasets.Value("string")),
-        **{name: datasets.Nifti() for name in sequences},
+        **{name: datasets.Nifti() for name in modalities},
         "age": datasets.Value("float64"),
         "sex": datasets.Value("string"),
     }
     return build(found, features, **options)
 
 
-def _records(found: Found, path: Path, sessions: Collection[str]) -> dict[str, Record]:
+def _records(found: Index, path: Path, sessions: Collection[str]) -> dict[str, Record]:
     entries = [
         (
             f"KKI2009-{int(given[1]):02d}",

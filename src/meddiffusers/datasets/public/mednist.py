@@ -1,4 +1,4 @@
-"""MedNIST: 58,954 small pictures of six kinds, a first set for classification and generation.
+"""MedNIST: 58,954 small images of six kinds, a first set for classification and generation.
 
 Put together by B. J. Erickson (Mayo Clinic) from TCIA, the RSNA Bone Age Challenge and the NIH Chest X-ray set, under
 CC BY-SA 4.0; MONAI hosts the archive. It has been derived from patient data whose patients are not told.
@@ -13,9 +13,9 @@ import datasets
 from datasets.utils import tqdm
 from PIL import Image
 
-from meddiffusers.datasets.public.building import Options, check_fraction, held_out, in_two, splits, without_faults
-from meddiffusers.datasets.public.errors import Fault
-from meddiffusers.datasets.public.finding import Found, Row
+from meddiffusers.datasets.public.building import Options, check_fraction, held_out, in_two, splits, without_issues
+from meddiffusers.datasets.public.errors import Issue
+from meddiffusers.datasets.public.finding import Index, Row
 
 CLASSES = ("AbdomenCT", "BreastMRI", "ChestCT", "CXR", "Hand", "HeadCT")
 SIZE = (64, 64)
@@ -23,32 +23,32 @@ END_OF_JPEG = b"\xff\xd9"
 
 
 def mednist(folder: str | Path, **options: Unpack[Options]) -> datasets.DatasetDict:
-    """The pictures, split within each class since no patient is known: slices of one may be on both sides.
+    """The images, split within each class since no patient is known: slices of one may be on both sides.
 
     Columns: image (64×64, 8 bits of grey), label (one of `CLASSES`).
 
-    options: of `Options`; each picture counts as a subject. Raises as `build` does, and ValueError where the folder has
+    options: of `Options`; each image counts as a subject. Raises as `build` does, and ValueError where the folder has
     another layout.
     """
-    found = Found(Path(folder))
+    found = Index(Path(folder))
     top = next(
         (path for path in (found.folder, found.folder / "MedNIST") if (path / CLASSES[0]).is_dir()), found.folder
     )
     for label in CLASSES:
-        pictures = sorted((top / label).glob("*.jp*g"))
+        images = sorted((top / label).glob("*.jp*g"))
         found.rows.extend(
-            Row(name := f"{label}/{path.name}", name, {"image": path}, {"label": label}) for path in pictures
+            Row(name := f"{label}/{path.name}", name, {"image": path}, {"label": label}) for path in images
         )
-        if not pictures:
-            found.faults.append(Fault(label, f"no pictures; expected {label}/000000.jpeg and others"))
+        if not images:
+            found.issues.append(Issue(label, f"no images; expected {label}/000000.jpeg and others"))
     found.need_rows("MedNIST", "AbdomenCT/000000.jpeg")
     test_fraction, seed = options.get("test_fraction", 0.2), options.get("seed", 0)
     check_fraction(test_fraction)
     whole = options.get("verify", False)
-    for row in tqdm(found.rows, desc="Checking pictures", unit=" pictures"):
-        if text := _fault(top / row.name, whole):
-            found.faults.append(Fault(row.subject, text))
-    rows = without_faults(found, found.faults, options.get("skip_faulty", False))
+    for row in tqdm(found.rows, desc="Checking images", unit=" images"):
+        if text := _issue(top / row.name, whole):
+            found.issues.append(Issue(row.subject, text))
+    rows = without_issues(found, found.issues, options.get("skip_invalid", False))
     test = set[str]()
     for label in {row.record["label"] for row in rows}:
         test |= held_out((row.name for row in rows if row.record["label"] == label), test_fraction, seed)
@@ -56,15 +56,15 @@ def mednist(folder: str | Path, **options: Unpack[Options]) -> datasets.DatasetD
     return splits(in_two(rows, test), features, options.get("num_proc"))
 
 
-def _fault(path: Path, whole: bool) -> str:
-    """What is wrong with a picture, by its header and its last bytes, or by all its pixels where `whole`; else ""."""
+def _issue(path: Path, whole: bool) -> str:
+    """What is wrong with a image, by its header and its last bytes, or by all its pixels where `whole`; else ""."""
     try:
-        with path.open("rb") as file, Image.open(file) as picture:
+        with path.open("rb") as file, Image.open(file) as image:
             if whole:
-                picture.load()
+                image.load()
             file.seek(-len(END_OF_JPEG), 2)
             if file.read() != END_OF_JPEG:
                 return "cut short; expected a whole JPEG: download it again"
-            return "" if picture.size == SIZE else f"{picture.size} pixels; expected {SIZE}"
+            return "" if image.size == SIZE else f"{image.size} pixels; expected {SIZE}"
     except OSError as error:
         return f"cannot be opened ({type(error).__name__}); expected a JPEG: download it again"

@@ -13,7 +13,7 @@ from typing import Unpack
 import datasets
 
 from meddiffusers.datasets.public.building import Options, build
-from meddiffusers.datasets.public.finding import Found, Row, folders_named, scans_named
+from meddiffusers.datasets.public.finding import Index, Row, folders_named, scans_named
 from meddiffusers.datasets.public.tables import Record, first_table, matched, number, read_table, sex
 
 TISSUES = {0: "background", 1: "cerebrospinal fluid", 2: "grey matter", 3: "white matter"}
@@ -36,7 +36,7 @@ def oasis1(folder: str | Path, *, table: str | Path | None = None, **options: Un
 
     options: of `Options`. Raises as `build` does, and ValueError where the folder has another layout.
     """
-    found = Found(Path(folder))
+    found = Index(Path(folder))
     sessions = folders_named(found.folder, r"OAS1_\d{4}_MR\d")
     path = (
         Path(table) if table else first_table(found.folder, "oasis_cross-sectional*.csv", "oasis_cross-sectional*.xlsx")
@@ -66,7 +66,7 @@ def oasis1(folder: str | Path, *, table: str | Path | None = None, **options: Un
     return build(found, features, label_values={"seg": TISSUES}, **options)
 
 
-def _records(found: Found, path: Path, sessions: Collection[str]) -> dict[str, Record]:
+def _records(found: Index, path: Path, sessions: Collection[str]) -> dict[str, Record]:
     rows = read_table(path, columns=("ID", "M/F", "Hand", *NUMBERS.values()))
     entries = [
         (

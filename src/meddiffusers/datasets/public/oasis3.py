@@ -14,11 +14,11 @@ from typing import Unpack
 import datasets
 
 from meddiffusers.datasets.public.building import Options, build
-from meddiffusers.datasets.public.finding import Found, Row, below
+from meddiffusers.datasets.public.finding import Index, Row, below
 from meddiffusers.datasets.public.tables import Record, first_table, matched, number, read_table, sex
 
 SCAN = re.compile(
-    r"sub-(?P<subject>OAS3\d+)_ses-(?P<session>d(?P<days>\d+))_(.*_)?(?P<sequence>T1w|T2w|FLAIR)\.nii(\.gz)?"
+    r"sub-(?P<subject>OAS3\d+)_ses-(?P<session>d(?P<days>\d+))_(.*_)?(?P<modality>T1w|T2w|FLAIR)\.nii(\.gz)?"
 )
 DAYS_A_YEAR = 365.25
 
@@ -34,23 +34,23 @@ def oasis3(folder: str | Path, *, table: str | Path | None = None, **options: Un
 
     options: of `Options`. Raises as `build` does, and ValueError where the folder has another layout.
     """
-    found = Found(Path(folder))
+    found = Index(Path(folder))
     sessions = _sessions(found.folder)
     path = Path(table) if table else first_table(found.folder, "OASIS3_demographics.csv")
     records = _records(found, path, {subject for subject, _ in sessions}) if path else {}
-    sequences = [name for name in ("t1", "t2", "flair") if any(name in runs for runs in sessions.values())]
+    modalities = [name for name in ("t1", "t2", "flair") if any(name in runs for runs in sessions.values())]
     for (subject, session), runs in sessions.items():
         days = int(session[1:])
         known = records.get(subject, {"entry": None, "sex": None})
         age = None if known["entry"] is None else known["entry"] + days / DAYS_A_YEAR
         record = {"session": session, "days": days, "age": age, "sex": known["sex"]}
-        scans = {name: next(iter(runs.get(name, [])), None) for name in sequences}
+        scans = {name: next(iter(runs.get(name, [])), None) for name in modalities}
         found.rows.append(Row(subject, f"{subject} {session}", scans, record))
     found.need_rows("OASIS-3", "sub-OAS30001/ses-d0129/anat/sub-OAS30001_ses-d0129_T1w.nii.gz")
     features = {
         **dict.fromkeys(("subject", "session"), datasets.Value("string")),
         "days": datasets.Value("int64"),
-        **{name: datasets.Nifti() for name in sequences},
+        **{name: datasets.Nifti() for name in modalities},
         "age": datasets.Value("float64"),
         "sex": datasets.Value("string"),
     }
@@ -58,17 +58,17 @@ def oasis3(folder: str | Path, *, table: str | Path | None = None, **options: Un
 
 
 def _sessions(folder: Path) -> dict[tuple[str, str], dict[str, list[Path]]]:
-    """The runs of each sequence, in order, by subject and session."""
+    """The runs of each modality, in order, by subject and session."""
     sessions: dict[tuple[str, str], dict[str, list[Path]]] = {}
     for path in sorted(below(folder), key=lambda path: path.name):
         if name := SCAN.fullmatch(path.name):
-            sequence = name["sequence"].lower().removesuffix("w")
+            modality = name["modality"].lower().removesuffix("w")
             runs = sessions.setdefault((name["subject"], name["session"]), {})
-            runs.setdefault(sequence, []).append(path)
+            runs.setdefault(modality, []).append(path)
     return sessions
 
 
-def _records(found: Found, path: Path, subjects: Collection[str]) -> dict[str, Record]:
+def _records(found: Index, path: Path, subjects: Collection[str]) -> dict[str, Record]:
     rows = read_table(path, columns=("OASISID", "AgeatEntry", "GENDER"))
     entries = [(row["OASISID"], {"entry": number(row["AgeatEntry"]), "sex": sex(row["GENDER"])}) for row in rows]
     return matched(found, path, entries, subjects)

@@ -9,8 +9,8 @@ from typing import Any, Unpack
 import datasets
 
 from meddiffusers.datasets.public.building import Options, build
-from meddiffusers.datasets.public.errors import Fault
-from meddiffusers.datasets.public.finding import Found, Row
+from meddiffusers.datasets.public.errors import Issue
+from meddiffusers.datasets.public.finding import Index, Row
 from meddiffusers.datasets.public.grouping import IMAGE, group, scans_below
 from meddiffusers.datasets.public.tables import confined, read_table
 from meddiffusers.utils.text import some_of
@@ -28,17 +28,17 @@ def load_scans(
         `folder` (of a file or a DICOM folder; empty for none). `subject_column` says whose scans they are; it becomes
         the column subject. All other columns stay as they are.
 
-    Without a table a row is what has one name but for the sequence in it (`modality_in`): patient7_t1.nii.gz and
+    Without a table a row is what has one name but for the modality in it (`modality_in`): patient7_t1.nii.gz and
     patient7_flair.nii.gz give one row with the columns subject, t1 and flair; label maps are the column labels, scans
-    without a sequence the column image. The subject is the outermost folder that differs between the scans and names no
-    sequence, else that name. So several sessions of one patient need a folder of the patient, or a table, to stay on
+    without a modality the column image. The subject is the outermost folder that differs between the scans and names no
+    modality, else that name. So several sessions of one patient need a folder of the patient, or a table, to stay on
     one side of the split.
 
     File names and the table's columns are taken into the data set as they are: they must not identify a patient.
 
     options: of `Options`. Raises as `build` does, and ValueError where there are no scans or the table lacks a column.
     """
-    found = Found(Path(folder))
+    found = Index(Path(folder))
     if table is None:
         features = {name: datasets.Nifti() for name in group(found)}
     else:
@@ -47,7 +47,7 @@ def load_scans(
     return build(found, {"subject": datasets.Value("string"), **features}, **options)
 
 
-def _add_rows(found: Found, table: Path, subject_column: str) -> dict[str, Any]:
+def _add_rows(found: Index, table: Path, subject_column: str) -> dict[str, Any]:
     """Add the table's rows to what was found, and return the features of all columns but the subject."""
     records = read_table(table, columns=(subject_column,), text=(subject_column,))
     names = list(records[0]) if records else []
@@ -63,12 +63,12 @@ def _add_rows(found: Found, table: Path, subject_column: str) -> dict[str, Any]:
     for index, record in enumerate(records):
         subject = record[subject_column] or f"row {index + 1}"
         if record[subject_column] is None:
-            found.faults.append(Fault(subject, f"no {subject_column} in {table.name}; expected whose scan it is"))
+            found.issues.append(Issue(subject, f"no {subject_column} in {table.name}; expected whose scan it is"))
         paths = {column: _path(found, subject, record[name]) for name, column in scans.items()}
         for path in paths.values():
             if path and owners.setdefault(path, subject) != subject:
-                found.faults.append(
-                    Fault(subject, f"{path.name} is the scan of {owners[path]} too; expected one owner")
+                found.issues.append(
+                    Issue(subject, f"{path.name} is the scan of {owners[path]} too; expected one owner")
                 )
         others = {
             name: str(record[name]) if kind == "string" and record[name] is not None else record[name]
@@ -81,22 +81,22 @@ def _add_rows(found: Found, table: Path, subject_column: str) -> dict[str, Any]:
     }
 
 
-def _path(found: Found, subject: str, name: Any) -> Path | None:
-    """The scan that a cell names; a fault where there is none, or where it lies outside the folder."""
+def _path(found: Index, subject: str, name: Any) -> Path | None:
+    """The scan that a cell names; a issue where there is none, or where it lies outside the folder."""
     if name is None:
         return None
     try:
         path = confined(found.folder, str(name))
     except ValueError as error:
-        found.faults.append(Fault(subject, str(error)))
+        found.issues.append(Issue(subject, str(error)))
         return None
     if path.exists():
         return path
-    found.faults.append(Fault(subject, f"no {name}, which the table names; expected it below the folder"))
+    found.issues.append(Issue(subject, f"no {name}, which the table names; expected it below the folder"))
     return None
 
 
-def _note_unused(found: Found, table: Path) -> None:
+def _note_unused(found: Index, table: Path) -> None:
     used = {path for row in found.rows for path in row.scans.values()}
     unused = [str(path.relative_to(found.folder)) for path in scans_below(found.folder) if path not in used]
     if unused:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas
 
-from meddiffusers.datasets.public.finding import Found
+from meddiffusers.datasets.public.finding import Index
 from meddiffusers.utils.optional import optional_import
 from meddiffusers.utils.text import some_of
 
@@ -44,7 +44,7 @@ def first_table(folder: Path, *names: str) -> Path | None:
 
 
 def matched(
-    found: Found, table: Path, entries: Iterable[tuple[str, Record]], names: Collection[str]
+    found: Index, table: Path, entries: Iterable[tuple[str, Record]], names: Collection[str]
 ) -> dict[str, Record]:
     """The records of a table by the name of the row or subject they are of, for those in `names`.
 

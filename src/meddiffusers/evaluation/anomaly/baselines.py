@@ -1,4 +1,4 @@
-"""What a detector of anomalies has to beat: a threshold on a bright sequence, and reconstruction without guidance."""
+"""What a detector of anomalies has to beat: a threshold on a bright modality, and reconstruction without guidance."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from meddiffusers.pipelines.meddiffusers_anomaly_maps_v1 import SMOOTHING, otsu,
 
 
 def run_threshold(result: AnomalyResult, smoothing: float = SMOOTHING) -> AnomalyResult:
-    """The intensity itself, smoothed, as the map, of the slices and the sequence that `result` draws: FLAIR if it can.
+    """The intensity itself, smoothed, as the map, of the slices and the modality that `result` draws: FLAIR if it can.
 
     Lesions are bright there, and a threshold on it is what radiology has used for long (Meissen et al. 2022, "On the
     pitfalls of using the residual error as anomaly score").

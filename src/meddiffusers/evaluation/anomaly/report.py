@@ -37,12 +37,12 @@ FIGURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def evaluate_anomaly(result: AnomalyResult, *, dataset: str, seed: int = 0) -> Report:
-    """The metrics, how many slices are behind them, and a picture. The seed draws the bootstrap's subjects."""
+    """The metrics, how many slices are behind them, and a image. The seed draws the bootstrap's subjects."""
     kinds = {kind: int(np.count_nonzero(inside)) for kind, inside in _groups(result).items()}
     title = "Slices of each kind of lesion, as they are and as they would be, what changed, and what is marked"
     details = {"slices": len(result.maps), "subjects": len(set(result.subjects)), "slices with": kinds}
-    pictures = {title: slices_panel(result)}
-    return Report(anomaly_metrics(result, dataset, seed), run_facts(seed), details, pictures)
+    figures = {title: slices_panel(result)}
+    return Report(anomaly_metrics(result, dataset, seed), run_facts(seed), details, figures)
 
 
 def anomaly_metrics(result: AnomalyResult, dataset: str, seed: int = 0) -> list[Metric]:
@@ -76,7 +76,7 @@ def slices_panel(result: AnomalyResult) -> PIL.Image.Image:
         inside = np.flatnonzero([other == kind for other in result.lesions])
         chosen += inside[np.argsort(-result.area[inside], kind="stable")][:PER_KIND].tolist()
     rows = {
-        "picture": result.images[chosen],
+        "image": result.images[chosen],
         "counterfactual": result.counterfactuals[chosen],
         "anomaly map": result.maps[chosen],
         "mask": result.masks[chosen].astype(float),
@@ -87,7 +87,7 @@ def slices_panel(result: AnomalyResult) -> PIL.Image.Image:
     return panel(
         rows,
         tile=1.2,
-        titles={"picture": [result.lesions[number].replace("_", " ") for number in chosen]},
+        titles={"image": [result.lesions[number].replace("_", " ") for number in chosen]},
         ranges=ranges,
     )
 

@@ -77,7 +77,7 @@ def run_anomaly(
     reference = np.stack(read["reference"]) if "reference" in read else np.stack(read["masks"])[:, 0]
     generators = [torch.Generator().manual_seed(seed * 1_000_003 + number) for number in range(len(images))]
     output: Any = pipeline(torch.from_numpy(images), generator=generators, **settings)
-    drawn = drawn_channel(pipeline.sequences)
+    drawn = drawn_channel(pipeline.modalities)
     kinds = read["lesion"] if "lesion" in read else np.where(reference.any(axis=(1, 2)), "anomaly", "none")
     edge = pipeline.config["spacing"] or 1.0
     return AnomalyResult(
@@ -94,6 +94,6 @@ def run_anomaly(
     )
 
 
-def drawn_channel(sequences: Sequence[str]) -> int:
-    """The number of the sequence that pictures show."""
-    return next((sequences.index(name) for name in SHOWN if name in sequences), 0)
+def drawn_channel(modalities: Sequence[str]) -> int:
+    """The number of the modality that images show."""
+    return next((modalities.index(name) for name in SHOWN if name in modalities), 0)

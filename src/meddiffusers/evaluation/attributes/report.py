@@ -62,7 +62,7 @@ def evaluate_attributes(
             metrics.append(Metric.single(f"traversal Spearman, {name}", rho, dataset, len(shown)))
         for name, error in _edit_errors(pipeline, images[edited], attributes, measure, rng).items():
             metrics.append(Metric.single(f"edit error, {name} [{measure.units[name]}]", error, dataset, len(edited)))
-    return Report(metrics, run_facts(seed), details, _pictures(pipeline, images, sweep))
+    return Report(metrics, run_facts(seed), details, _figures(pipeline, images, sweep))
 
 
 def _check_measure(names: Sequence[str], measure: Measure | None) -> None:
@@ -133,7 +133,7 @@ def _edit_errors(
     return errors
 
 
-def _pictures(
+def _figures(
     pipeline: AttributeVAEPipeline, images: torch.Tensor, sweep: Traversal | None
 ) -> dict[str, PIL.Image.Image]:
     """Panels: reconstructions, samples and interpolations; a traversal of each attribute; the leakage matrix."""
@@ -146,19 +146,19 @@ def _pictures(
         "linear": pipeline.interpolate(**ends, steps=SHOWN, output_type="np").images,
         "spherical": pipeline.interpolate(**ends, steps=SHOWN, method="spherical", output_type="np").images,
     }
-    pictures = {
+    figures = {
         "Held-out images, their reconstructions, samples, and two ways from the first image to the last": panel(rows)
     }
     if _calibration(pipeline):
-        pictures["One held-out image with each attribute swept over its calibrated range"] = _traversals(
+        figures["One held-out image with each attribute swept over its calibrated range"] = _traversals(
             pipeline, shown[len(shown) // 2][None]
         )
     if sweep is not None:
         caption = "Change of each attribute, in its own σ, over a ±2σ sweep of each attribute's dimension"
-        pictures[caption] = heatmap(
+        figures[caption] = heatmap(
             sweep.leakage, pipeline.attributes, pipeline.attributes, down="dimension swept", across="attribute measured"
         )
-    return pictures
+    return figures
 
 
 def _traversals(pipeline: AttributeVAEPipeline, image: torch.Tensor) -> PIL.Image.Image:

@@ -65,13 +65,13 @@ def film(rows: Mapping[str, np.ndarray], path: Path) -> None:
         for t in range(len(next(iter(rows.values()))))
     ]
     scale = max(1, HEIGHT // frames[0].shape[0])
-    pictures = [PIL.Image.fromarray(frame.repeat(scale, axis=0).repeat(scale, axis=1)) for frame in frames]
+    images = [PIL.Image.fromarray(frame.repeat(scale, axis=0).repeat(scale, axis=1)) for frame in frames]
     temporary = path.with_name(f".{path.name}.tmp")
-    pictures[0].save(
+    images[0].save(
         temporary,
         format="GIF",
         save_all=True,
-        append_images=pictures[1:],
+        append_images=images[1:],
         duration=round(1000 * SECONDS / len(frames)),
         loop=0,
     )

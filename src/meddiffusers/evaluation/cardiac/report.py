@@ -33,7 +33,7 @@ LABELS = (1, 2)
 def evaluate_temporal(
     results: Mapping[str, Sequence[RepairedSequence]], *, dataset: str, seed: int = 0, shown: int = 0
 ) -> Report:
-    """Each method's figures, and pictures of the sequence number `shown`; the first is what came in, the last ours."""
+    """Each method's metrics, and images of the sequence number `shown`; the first is what came in, the last ours."""
     metrics = [
         metric for name, sequences in results.items() for metric in temporal_metrics(sequences, name, dataset, seed)
     ]
@@ -41,16 +41,16 @@ def evaluate_temporal(
     before, after = results[first][shown], results[last][shown]
     rows = {"truth": before.reference, "as segmented": before.labels, "repaired": after.labels}
     reports = {"truth": before.truth, "as segmented": before.report, "repaired": after.report}
-    pictures = {
+    figures = {
         "Frames of one beat": frames_panel(rows, after.redrawn),
         "Attributes of that beat": curves({name: report.attributes for name, report in reports.items()}),
     }
     details = {"sequences": len(results[first]), "frames": sum(len(each.labels) for each in results[first])}
-    return Report(metrics, run_facts(seed), details, pictures)
+    return Report(metrics, run_facts(seed), details, figures)
 
 
 def temporal_metrics(sequences: Sequence[RepairedSequence], name: str, dataset: str, seed: int = 0) -> list[Metric]:
-    """The figures of one method, each with its 95 % interval."""
+    """The metrics of one method, each with its 95 % interval."""
     subjects = [each.subject for each in sequences]
     error = np.array([100 * (each.report.ejection_fraction - each.truth.ejection_fraction) for each in sequences])
     values = {

@@ -10,7 +10,7 @@ import numpy as np
 
 from meddiffusers.datasets.cardiac_sequences import HeartSequence
 from meddiffusers.pipelines.meddiffusers_heart_shapes_v1 import CARDIAC_ATTRIBUTES
-from meddiffusers.pipelines.meddiffusers_heart_validity_v1 import FAULTS
+from meddiffusers.pipelines.meddiffusers_heart_validity_v1 import ISSUES
 from meddiffusers.pipelines.temporal_consistency_pipeline import HeartReport, TemporalConsistencyPipeline
 
 
@@ -54,7 +54,7 @@ def as_segmented(
 
 def repair_facts(result: Any) -> dict[str, Any]:
     """Of the pipeline's output, as JSON: which frames were changed, and which attributes of which frames bent by how
-    much of what they may, which faults there were, and the ejection fraction, before and after."""
+    much of what they may, which issues there were, and the ejection fraction, before and after."""
     return {
         "drawn anew": np.flatnonzero(result.redrawn).tolist(),
         "tidied": np.flatnonzero(result.tidied).tolist(),
@@ -69,7 +69,7 @@ def _report_facts(report: HeartReport) -> dict[str, Any]:
         {"frame": int(t), "attribute": names[a], "of the limit": round(float(report.excess[t, a]), 3)}
         for t, a in np.argwhere(report.excess > 1)
     ]
-    wrong = [{"frame": int(t), "fault": FAULTS[f]} for t, f in np.argwhere(report.faults)]
+    wrong = [{"frame": int(t), "issue": ISSUES[f]} for t, f in np.argwhere(report.issues)]
     measured = {
         f"{name} [{CARDIAC_ATTRIBUTES[name]}]": [
             None if np.isnan(value) else round(float(value), 3) for value in values

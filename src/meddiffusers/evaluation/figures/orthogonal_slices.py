@@ -1,4 +1,4 @@
-"""Volumes as pictures to look at and to compare: the slices through their middle."""
+"""Volumes as images to look at and to compare: the slices through their middle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much of a picture comes back from an autoencoder of pictures."""
+"""How much of a image comes back from an autoencoder of images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from meddiffusers.evaluation.figures.panels import panel
 from meddiffusers.evaluation.metrics.bootstrap import bootstrap_mean_interval
 from meddiffusers.evaluation.metrics.image_features import NAME, EfficientNetLite0
-from meddiffusers.evaluation.metrics.kid import kernel_distance
+from meddiffusers.evaluation.metrics.kid import kid_score
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.results import Metric, run_facts
 
@@ -22,9 +22,9 @@ SHOWN, BATCH = 8, 16
 def evaluate_autoencoder(
     images: np.ndarray, decoded: np.ndarray, subjects: Sequence[str], *, dataset: str, seed: int = 0
 ) -> Report:
-    """Figures and pictures of images (N, H, W) in [0, 1] and of what came back; whose they are."""
+    """Metrics and images of images (N, H, W) in [0, 1] and of what came back; whose they are."""
     pairs = list(zip(images, decoded, strict=True))
-    per_picture = {
+    per_image = {
         "mean absolute error": np.abs(images - decoded).mean(axis=(1, 2)),
         "PSNR, dB": np.array([peak_signal_noise_ratio(*pair, data_range=1) for pair in pairs]),
         "SSIM": np.array([structural_similarity(*pair, data_range=1) for pair in pairs]),
@@ -38,10 +38,10 @@ def evaluate_autoencoder(
             *bootstrap_mean_interval(values, subjects, seed),
             "95 %, subjects",
         )
-        for name, values in per_picture.items()
+        for name, values in per_image.items()
     ]
     network = EfficientNetLite0()
-    found = kernel_distance(network(images).cpu().numpy(), network(decoded).cpu().numpy(), seed=seed)
+    found = kid_score(network(images).cpu().numpy(), network(decoded).cpu().numpy(), seed=seed)
     note = f"{NAME}; {found.generated} against {found.real}"
     metrics.append(
         Metric(
@@ -49,17 +49,17 @@ def evaluate_autoencoder(
         )
     )
     rows = {
-        "picture": images[:SHOWN],
+        "image": images[:SHOWN],
         "decoded": decoded[:SHOWN],
         "difference × 4": 4 * np.abs(images - decoded)[:SHOWN],
     }
-    pictures = {"Pictures, and what comes back of them": panel(rows, ranges=dict.fromkeys(rows, (0.0, 1.0)))}
-    return Report(metrics, run_facts(seed), {}, pictures)
+    figures = {"Images, and what comes back of them": panel(rows, ranges=dict.fromkeys(rows, (0.0, 1.0)))}
+    return Report(metrics, run_facts(seed), {}, figures)
 
 
 @torch.no_grad()
 def reconstructed(vae: Any, images: torch.Tensor) -> torch.Tensor:
-    """What comes back of pictures or volumes (N, C, …) in [0, 1], from the means of their latents."""
+    """What comes back of images or volumes (N, C, …) in [0, 1], from the means of their latents."""
     parts = [
         vae.decode(vae.encode((2 * part - 1).to(vae.device, vae.dtype)).latent_dist.mean).sample.float().cpu()
         for part in images.split(BATCH)

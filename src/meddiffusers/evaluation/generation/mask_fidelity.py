@@ -37,7 +37,7 @@ def evaluate_masks(
     subjects: Sequence[str],
     segmenter: Any,
     *,
-    sequences: Sequence[str],
+    modalities: Sequence[str],
     spacing: float | None,
     dataset: str,
     decoded: np.ndarray | None = None,
@@ -46,17 +46,17 @@ def evaluate_masks(
     """Of slices (N, C, H, W) in [0, 1] drawn of `masks` (N, H, W), the maps of `held_out`; `known` are training slices.
 
     spacing: mm of a pixel, None if not known. decoded: what the autoencoder makes of `held_out`.
-    segmenter: a `ConditionalSegmentationPipeline` of these sequences and labels, which has not seen the drawn slices.
+    segmenter: a `ConditionalSegmentationPipeline` of these modalities and labels, which has not seen the drawn slices.
 
     Raises:
-        ValueError: a segmenter of other sequences.
+        ValueError: a segmenter of other modalities.
     """
-    if tuple(segmenter.sequences) != tuple(sequences):
+    if tuple(segmenter.modalities) != tuple(modalities):
         raise ValueError(
-            f"The segmenter sees {', '.join(segmenter.sequences)}; the drawn slices are {', '.join(sequences)}. Give "
-            "one of these sequences."
+            f"The segmenter sees {', '.join(segmenter.modalities)}; the drawn slices are {', '.join(modalities)}. Give "
+            "one of these modalities."
         )
-    like = evaluate_generation(images, held_out, known, sequences, dataset=dataset, decoded=decoded, seed=seed)
+    like = evaluate_generation(images, held_out, known, modalities, dataset=dataset, decoded=decoded, seed=seed)
     found = {"": _segmented(segmenter, images, seed), ", held-out slices": _segmented(segmenter, held_out, seed)}
     metrics = list(like.metrics)
     for note, labels in found.items():
@@ -64,11 +64,11 @@ def evaluate_masks(
     chosen = np.flatnonzero(masks.any(axis=(1, 2)))[:SHOWN]
     top = max(int(masks.max()), 1)
     rows = {"asked": masks[chosen] / top}
-    rows |= {f"drawn {name}": images[chosen, number] for number, name in enumerate(sequences)}
+    rows |= {f"drawn {name}": images[chosen, number] for number, name in enumerate(modalities)}
     rows |= {"found": found[""][chosen] / top}
     title = "Maps of held-out subjects, slices drawn of them, and what a segmenter finds in these"
-    pictures = {title: panel(rows, ranges=dict.fromkeys(rows, (0.0, 1.0))), **like.pictures}
-    return Report(metrics, like.run, like.details, pictures)
+    figures = {title: panel(rows, ranges=dict.fromkeys(rows, (0.0, 1.0))), **like.figures}
+    return Report(metrics, like.run, like.details, figures)
 
 
 def _segmented(segmenter: Any, images: np.ndarray, seed: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a drawn brain measures: a `PictureReader` finds its regions on axial slices, and brain tissue is what is bright.
+"""What a drawn brain measures: a `SliceAttributePredictor` finds its regions on axial slices, and brain tissue is what is bright.
 
 | covariate | measured |
 |---|---|
@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 from meddiffusers.data.phantoms.brain.phantom import FIELD_OF_VIEW
 from meddiffusers.data.regions import VENTRICLES
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, stored
-from meddiffusers.models.slice_attribute_predictor import PictureReader
+from meddiffusers.models.slice_attribute_predictor import SliceAttributePredictor
 
 COUNTED = ("ventricular_volume_ml", "brain_volume_ml")
 PENALTIES = tuple(10.0**power for power in range(-2, 5))  # of the ridge regression, which chooses by cross-validation
@@ -45,7 +45,7 @@ class VolumeReading:
 
 
 @torch.inference_mode()
-def read_volumes(reader: PictureReader, volumes: np.ndarray, spacing: float, size: int = 96) -> VolumeReading:
+def read_volumes(reader: SliceAttributePredictor, volumes: np.ndarray, spacing: float, size: int = 96) -> VolumeReading:
     """Of T1-weighted volumes (N, X, Y, Z) in [0, 1], RAS.
 
     spacing: mm of a voxel. size: pixels of a side that the reader was trained on, over `FIELD_OF_VIEW`.
@@ -54,8 +54,8 @@ def read_volumes(reader: PictureReader, volumes: np.ndarray, spacing: float, siz
     ml = (FIELD_OF_VIEW / size) ** 2 * spacing / 1000
     counts = np.zeros((len(volumes), len(ids)))
     for number, volume in enumerate(tqdm(volumes, desc="Reading", leave=False)):
-        pictures = axial_pictures(volume, spacing, size)
-        shown = pictures[pictures.flatten(1).any(dim=1)]  # nothing is read of a black slice
+        images = axial_images(volume, spacing, size)
+        shown = images[images.flatten(1).any(dim=1)]  # nothing is read of a black slice
         for part in shown.split(BATCH):
             labels = reader(part.to(reader.device, reader.dtype)).logits.argmax(dim=1)
             counts[number] += np.bincount(labels.flatten().cpu().numpy(), minlength=len(ids))
@@ -91,7 +91,7 @@ def _features(read: VolumeReading) -> np.ndarray:
     return np.concatenate([ml, np.log1p(ml)], axis=1)
 
 
-def axial_pictures(volume: np.ndarray, spacing: float, size: int) -> torch.Tensor:
+def axial_images(volume: np.ndarray, spacing: float, size: int) -> torch.Tensor:
     """(Z, 1, size, size) float32 in [0, 1] of a volume (X, Y, Z), RAS, as training slices of phantoms are cut.
 
     Rows run from front to back and columns from the head's right to its left; each slice is normalised by itself.

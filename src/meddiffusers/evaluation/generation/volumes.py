@@ -28,7 +28,7 @@ from meddiffusers.evaluation.generation.volume_attributes import COUNTED, Covari
 from meddiffusers.evaluation.metrics.bootstrap import OVER_SUBJECTS, bootstrap_interval, bootstrap_mean_interval
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.results import Metric
-from meddiffusers.models.slice_attribute_predictor import PictureReader
+from meddiffusers.models.slice_attribute_predictor import SliceAttributePredictor
 
 PAIRS, SHOWN, LEARNT_FROM = 100, 6, 300
 SCALES = (0.3, 0.4, 0.3)  # weights of MS-SSIM's scales, of which there are fewer than of photographs
@@ -41,7 +41,7 @@ def evaluate_volumes(
     known: np.ndarray,
     told: Told,
     known_told: Told,
-    reader: PictureReader | None,
+    reader: SliceAttributePredictor | None,
     *,
     spacing: float,
     dataset: str,
@@ -74,8 +74,8 @@ def evaluate_volumes(
         f"{kind} {plane}": cut[:SHOWN, n] for n, plane in enumerate(PLANES) for kind, cut in _shown(images, held_out)
     }
     title = "Volumes of held-out subjects' covariates, and these subjects"
-    pictures = {title: panel(rows, ranges=dict.fromkeys(rows, (0.0, 1.0))), **like.pictures}
-    return Report(metrics, like.run, like.details, pictures)
+    figures = {title: panel(rows, ranges=dict.fromkeys(rows, (0.0, 1.0))), **like.figures}
+    return Report(metrics, like.run, like.details, figures)
 
 
 def _covariates(read: Sequence[VolumeReading], told: Told, learnt: Told, dataset: str, seed: int) -> list[Metric]:

@@ -1,6 +1,6 @@
 """How well a map finds what it looks for, at every threshold at once: AUROC, average precision, best Dice.
 
-Pixels are counted in bins of the map's value, so that figures of many images, or of subjects drawn again and again by a
+Pixels are counted in bins of the map's value, so that metrics of many images, or of subjects drawn again and again by a
 bootstrap, cost a sum of counts. With P_b positive and N_b negative pixels in bin b, those at or above it found:
 
     TPR_b = Σ_{c ≥ b} P_c / P,   FPR_b = Σ_{c ≥ b} N_c / N,   precision_b = Σ_{c ≥ b} P_c / Σ_{c ≥ b} (P_c + N_c)

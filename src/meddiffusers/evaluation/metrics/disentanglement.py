@@ -30,7 +30,7 @@ def disentanglement(latents: np.ndarray, attributes: np.ndarray, names: Sequence
     """All five metrics of latents (N, K) and attributes (N, A), each the mean over attributes or dimensions.
 
     Besides the means the result holds `samples` (rows used), `dropped` (rows left out, as an attribute is NaN) and
-    `per_attribute`, which maps each name to its own figures. Raises ValueError where a metric has no meaning.
+    `per_attribute`, which maps each name to its own metrics. Raises ValueError where a metric has no meaning.
     """
     _check(latents, attributes, names)
     complete = np.isfinite(attributes).all(axis=1)

@@ -1,4 +1,4 @@
-"""Where pictures are compared: the pooled features of EfficientNet-Lite0, trained on ImageNet.
+"""Where images are compared: the pooled features of EfficientNet-Lite0, trained on ImageNet.
 
 The weights come with the packages of the extra `features` (Apache-2.0, 17 MB), so nothing is downloaded. Distances in
 this space are not those of Inception's and cannot be set beside published FID or KID: print `NAME` with every figure.

@@ -6,7 +6,7 @@ x, y    features (N, d) of real and of generated images
 pairs   of two different images, which makes the estimate unbiased: for equal distributions its mean is 0 at every N,
         so it is below 0 half of the time
 
-Bińkowski et al., Demystifying MMD GANs, ICLR 2018. Published figures are means over random subsets of 1,000; here every
+Bińkowski et al., Demystifying MMD GANs, ICLR 2018. Published metrics are means over random subsets of 1,000; here every
 pair counts.
 """
 
@@ -21,7 +21,7 @@ INTERVAL = (2.5, 97.5)
 
 
 @dataclass(frozen=True)
-class KernelDistance:
+class KID:
     """MMD² of all samples, its 95 % interval, and what real images among themselves give at the same number.
 
     value: the unbiased estimate from `real` and `generated` samples.
@@ -56,7 +56,7 @@ def squared_mmd(x: ArrayLike, y: ArrayLike) -> float:
     return float(_mmd(_kernel(x, y), np.eye(2, dtype=bool).repeat((len(x), len(y)), axis=1)[:, None])[0])
 
 
-def kernel_distance(real: ArrayLike, generated: ArrayLike, subsets: int = 200, seed: int = 0) -> KernelDistance:
+def kid_score(real: ArrayLike, generated: ArrayLike, subsets: int = 200, seed: int = 0) -> KID:
     """KID of features (N, d) and (M, d), with an interval from `subsets` random halves that the seed draws.
 
     Raises:
@@ -72,7 +72,7 @@ def kernel_distance(real: ArrayLike, generated: ArrayLike, subsets: int = 200, s
         third[len(real) + rng.permutation(len(generated))[:half]] = True
     low, high = np.percentile(_mmd(kernel, chosen[[0, 2]]), INTERVAL)
     real_low, real_high = np.percentile(_mmd(kernel, chosen[[0, 1]]), INTERVAL)
-    return KernelDistance(
+    return KID(
         squared_mmd(real, generated), float(low), float(high), float(real_low), float(real_high),
         len(real), len(generated), half,
     )  # fmt: skip

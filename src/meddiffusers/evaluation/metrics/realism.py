@@ -26,7 +26,7 @@ from meddiffusers.evaluation.figures.panels import DPI, to_image
 PERCENTILES = (1.0, 99.0)
 LOWEST = 0.02  # cycles per mm: slower than that is the shape of the head
 BINS = 48  # of frequencies
-EXAMPLES = 3  # pictures of each source in the figure
+EXAMPLES = 3  # images of each source in the figure
 Source = tuple[np.ndarray, float]  # slices (N, H, W) in their own units, 0 outside; edge length of a pixel, mm
 
 
@@ -68,7 +68,7 @@ def normalised(slices: np.ndarray) -> np.ndarray:
     """
     if slices.ndim != 3 or not len(slices):
         raise ValueError(f"Got slices of shape {slices.shape}; expected (N, H, W), N at least 1.")
-    windows = [foreground_window(picture, PERCENTILES, f"slice {number}") for number, picture in enumerate(slices)]
+    windows = [foreground_window(image, PERCENTILES, f"slice {number}") for number, image in enumerate(slices)]
     dark, bright = np.array(windows).T[:, :, None, None]
     return np.where(slices == 0, np.nan, (slices - dark) / (bright - dark))
 
@@ -81,30 +81,30 @@ def appearance(slices: np.ndarray, spacing: float) -> Appearance:
     """
     if not 0 < spacing < np.inf:
         raise ValueError(f"spacing={spacing!r}; expected the edge length of a pixel, mm.")
-    pictures = normalised(slices)
-    return Appearance(pictures[~np.isnan(pictures)], gradients(pictures, spacing), *power_spectrum(pictures, spacing))
+    images = normalised(slices)
+    return Appearance(images[~np.isnan(images)], gradients(images, spacing), *power_spectrum(images, spacing))
 
 
-def gradients(pictures: np.ndarray, spacing: float) -> np.ndarray:
+def gradients(images: np.ndarray, spacing: float) -> np.ndarray:
     """(Q,) magnitudes per mm by central differences, where a pixel's four neighbours are not NaN either."""
-    down, across = np.gradient(pictures, spacing, axis=(1, 2))
+    down, across = np.gradient(images, spacing, axis=(1, 2))
     down[:, [0, -1]] = across[:, :, [0, -1]] = np.nan  # one-sided differences see more noise
-    magnitudes = np.hypot(down, across)[~np.isnan(pictures)]
+    magnitudes = np.hypot(down, across)[~np.isnan(images)]
     return magnitudes[~np.isnan(magnitudes)]
 
 
-def power_spectrum(pictures: np.ndarray, spacing: float) -> tuple[np.ndarray, np.ndarray]:
-    """Frequencies (F,), 1/mm, up to Nyquist's, and power density (F,), mm², averaged over directions and pictures.
+def power_spectrum(images: np.ndarray, spacing: float) -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies (F,), 1/mm, up to Nyquist's, and power density (F,), mm², averaged over directions and images.
 
     The mean is taken off and what is NaN counts as 0; the power is that of a mm² of foreground, so that neither the
     field of view nor the size of pixels changes it: white noise of variance v has v · spacing² everywhere.
     """
-    foreground = ~np.isnan(pictures)
-    filled = np.where(foreground, pictures - np.nanmean(pictures), 0)
+    foreground = ~np.isnan(images)
+    filled = np.where(foreground, images - np.nanmean(images), 0)
     power = (np.abs(np.fft.fft2(filled)) ** 2).sum(axis=0) * spacing**2 / foreground.sum()
-    down, across = (np.fft.fftfreq(length, spacing) for length in pictures.shape[1:])
+    down, across = (np.fft.fftfreq(length, spacing) for length in images.shape[1:])
     distance = np.hypot(down[:, None], across)
-    width = 1 / (spacing * min(pictures.shape[1:]))  # of one bin
+    width = 1 / (spacing * min(images.shape[1:]))  # of one bin
     rings = np.rint(distance / width).astype(int)
     frequencies = np.arange(1, int(0.5 / spacing / width) + 1)
     return frequencies * width, ndimage.mean(power, rings, frequencies)
@@ -120,11 +120,11 @@ def realism_figure(sources: Mapping[str, Source]) -> PIL.Image.Image:
     curves = grid[1].subgridspec(1, 3, wspace=0.25)
     histogram, edges, spectrum = (figure.add_subplot(curves[column]) for column in range(3))
     for column, (name, (slices, spacing)) in enumerate(sources.items()):
-        pictures = np.nan_to_num(normalised(slices).clip(0, 1))
-        chosen = np.linspace(0, len(pictures) - 1, EXAMPLES + 2).round().astype(int)[1:-1]
+        images = np.nan_to_num(normalised(slices).clip(0, 1))
+        chosen = np.linspace(0, len(images) - 1, EXAMPLES + 2).round().astype(int)[1:-1]
         for row, number in enumerate(chosen):
             axis = figure.add_subplot(examples[row, column])
-            axis.imshow(pictures[number], cmap="gray", vmin=0, vmax=1)
+            axis.imshow(images[number], cmap="gray", vmin=0, vmax=1)
             axis.axis("off")
             if row == 0:
                 axis.set_title(name, fontsize=9)

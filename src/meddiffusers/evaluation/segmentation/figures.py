@@ -98,13 +98,13 @@ def slices_figure(result: SegmentationResult, scores: SegmentationScores) -> PIL
 def _draw(axis: Axes, name: str, result: SegmentationResult, number: int) -> AxesImage:
     """One tile of the row of that name."""
     down, across = _size(result)
-    picture, colours, highest = {
+    image, colours, highest = {
         "probability": (result.foreground[number], "magma", 1),
         "raters": ((result.raters[number] > 0).mean(axis=0), "magma", 1),
         "uncertainty": (result.uncertainty[number], "viridis", result.uncertainty.max()),
     }.get(name, (result.images[number], "gray", 1))
     shown = axis.imshow(
-        picture, cmap=colours, vmin=0, vmax=highest, interpolation="nearest", extent=(0, across, down, 0), aspect="auto"
+        image, cmap=colours, vmin=0, vmax=highest, interpolation="nearest", extent=(0, across, down, 0), aspect="auto"
     )
     axis.set(xticks=[], yticks=[])
     axis.spines[:].set_visible(False)

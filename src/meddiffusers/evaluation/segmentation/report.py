@@ -23,19 +23,19 @@ from meddiffusers.evaluation.segmentation.scores import SegmentationScores, scor
 
 
 def evaluate_segmentation(result: SegmentationResult, *, dataset: str, seed: int = 0) -> Report:
-    """The metrics, what curves and counts are behind them, and two pictures. The seed draws the bootstrap's subjects.
+    """The metrics, what curves and counts are behind them, and two images. The seed draws the bootstrap's subjects.
 
     Raises:
         ValueError: no reference has foreground.
     """
     scores = score(result)
-    pictures = {
+    figures = {
         "Slices from best to worst, all rows but the first enlarged to the square in it; thin white lines: the "
         "reference's foreground": slices_figure(result, scores),
         "Reliability of the foreground's probability, Dice when the most uncertain pixels go to an oracle, and Dice "
         "by size of lesion": summary_figure(result, scores),
     }
-    return Report(_metrics(result, scores, dataset, seed), run_facts(seed), _details(result, scores), pictures)
+    return Report(_metrics(result, scores, dataset, seed), run_facts(seed), _details(result, scores), figures)
 
 
 def segmentation_metrics(result: SegmentationResult, dataset: str, seed: int) -> list[Metric]:

@@ -42,7 +42,7 @@ def run_segmentation(
         generator=generators,
     )
     edge = pipeline.config["spacing"] or 1.0
-    drawn = next((pipeline.sequences.index(name) for name in SHOWN if name in pipeline.sequences), 0)
+    drawn = next((pipeline.modalities.index(name) for name in SHOWN if name in pipeline.modalities), 0)
     return SegmentationResult(
         mask=output.mask,
         probability=output.probability,

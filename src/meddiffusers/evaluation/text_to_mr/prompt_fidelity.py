@@ -1,13 +1,13 @@
-"""Do pictures show what their prompts asked for? A `PictureReader` measures them; its own errors are in the figures.
+"""Do images show what their prompts asked for? A `SliceAttributePredictor` measures them; its own errors are in the metrics.
 
 | figure | of |
 |---|---|
-| modality | part of the pictures that are read as the modality asked for |
-| volume, r and error | asked against read volume, mm³, of one region, over the pictures whose prompt names it |
+| modality | part of the images that are read as the modality asked for |
+| volume, r and error | asked against read volume, mm³, of one region, over the images whose prompt names it |
 | slice, age | asked against read number |
-| sex | part of the pictures that are read as of that sex, where it is asked for |
+| sex | part of the images that are read as of that sex, where it is asked for |
 
-Regions count whose mean asked volume exceeds `LARGE` mm³, in at least `ENOUGH` pictures.
+Regions count whose mean asked volume exceeds `LARGE` mm³, in at least `ENOUGH` images.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from meddiffusers.evaluation.figures.panels import DPI, to_image
 from meddiffusers.evaluation.metrics.bootstrap import OVER_SUBJECTS, bootstrap_interval
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.results import Metric, run_facts
-from meddiffusers.models.slice_attribute_predictor import NUMBERS, PictureReader
+from meddiffusers.models.slice_attribute_predictor import NUMBERS, SliceAttributePredictor
 
-LARGE, ENOUGH = 200.0, 20  # mm³; pictures
+LARGE, ENOUGH = 200.0, 20  # mm³; images
 BATCH = 32
 VENTRICLES, MEDIAN = "lateral ventricles", "volume r, median region"
 
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What was read of N pictures: FreeSurfer's label ids (N, H, W), modalities (N,), numbers by name, (N,) each."""
+    """What was read of N images: FreeSurfer's label ids (N, H, W), modalities (N,), numbers by name, (N,) each."""
 
     labels: np.ndarray
     modalities: list[str]
@@ -46,8 +46,8 @@ class Reading:
 
 
 @torch.inference_mode()
-def read_pictures(reader: PictureReader, images: np.ndarray) -> Reading:
-    """Of pictures (N, H, W) in [0, 1]. "male" becomes a probability."""
+def predict_attributes(reader: SliceAttributePredictor, images: np.ndarray) -> Reading:
+    """Of images (N, H, W) in [0, 1]. "male" becomes a probability."""
     ids, names = np.array(reader.config["label_ids"]), list(reader.config["modalities"])
     parts = [
         reader(part[:, None].to(reader.device, reader.dtype))
@@ -62,7 +62,7 @@ def read_pictures(reader: PictureReader, images: np.ndarray) -> Reading:
     )
 
 
-def evaluate_faithfulness(
+def evaluate_prompt_adherence(
     asked: Sequence[SliceFacts],
     reading: Reading,
     subjects: Sequence[str],
@@ -70,14 +70,14 @@ def evaluate_faithfulness(
     dataset: str,
     seed: int = 0,
 ) -> Report:
-    """Figures and a picture of what was asked for and what was read; `subjects`: whose facts were asked for.
+    """Metrics and a image of what was asked for and what was read; `subjects`: whose facts were asked for.
 
     Raises:
-        ValueError: as many prompts as pictures are expected; facts whose voxel is not known.
+        ValueError: as many prompts as images are expected; facts whose voxel is not known.
     """
     if len(asked) != len(reading.labels) or any(facts.voxel is None for facts in asked):
         raise ValueError(
-            f"Got {len(asked)} prompts of {len(reading.labels)} pictures; expected one for each, that says the size of "
+            f"Got {len(asked)} prompts of {len(reading.labels)} images; expected one for each, that says the size of "
             "a voxel."
         )
     pairs, numbers = _volumes(asked, reading), reading.numbers

@@ -2,13 +2,13 @@
 
 | figure | of |
 |---|---|
-| those of `generation_report` | how like held-out pictures the drawn ones are, and whether any is a training picture |
-| those of `faithfulness` | what a reader finds in the drawn pictures, against what was asked for |
-| the same, "real pictures" | what it finds in the held-out pictures: no model can do better |
-| swapped: modality | pictures of the same prompts and noise in another modality, read as of that modality |
-| swapped: Dice | regions of such a picture against those of the first, mean of white and grey matter and ventricles |
-| the same, "real pictures" | of held-out pictures of one slice in two modalities: no model can do better |
-| spread | RMS difference of two pictures of one prompt, and of two held-out pictures |
+| those of `generation_report` | how like held-out images the drawn ones are, and whether any is a training image |
+| those of `faithfulness` | what a reader finds in the drawn images, against what was asked for |
+| the same, "real images" | what it finds in the held-out images: no model can do better |
+| swapped: modality | images of the same prompts and noise in another modality, read as of that modality |
+| swapped: Dice | regions of such a image against those of the first, mean of white and grey matter and ventricles |
+| the same, "real images" | of held-out images of one slice in two modalities: no model can do better |
+| spread | RMS difference of two images of one prompt, and of two held-out images |
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from meddiffusers.evaluation.generation.fidelity import evaluate_generation
 from meddiffusers.evaluation.metrics.bootstrap import OVER_SUBJECTS, bootstrap_mean_interval
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.results import Metric, run_facts
-from meddiffusers.evaluation.text_to_mr.prompt_fidelity import Reading, evaluate_faithfulness, read_pictures
-from meddiffusers.evaluation.text_to_mr.run import asked_of, drawn, in_modality, prompts_of, real_pictures
-from meddiffusers.models.slice_attribute_predictor import PictureReader
+from meddiffusers.evaluation.text_to_mr.prompt_fidelity import Reading, evaluate_prompt_adherence, predict_attributes
+from meddiffusers.evaluation.text_to_mr.run import drawn, in_modality, prompts_of, real_images, targets_of
+from meddiffusers.models.slice_attribute_predictor import SliceAttributePredictor
 
 ANATOMY: Mapping[str, tuple[int, ...]] = {
     "white matter": (2, 41),
@@ -44,7 +44,7 @@ SHOWN = 8
 
 def evaluate_text_to_mr(
     pipeline: Any,
-    reader: PictureReader,
+    reader: SliceAttributePredictor,
     rows: datasets.Dataset,
     known: datasets.Dataset,
     *,
@@ -52,32 +52,32 @@ def evaluate_text_to_mr(
     seed: int = 0,
     **settings: Any,
 ) -> Report:
-    """Figures and pictures on held-out `rows`; `known` are the training rows; `settings` go to the pipeline."""
-    asked, subjects = asked_of(rows), list(rows["subject"])
+    """Metrics and images on held-out `rows`; `known` are the training rows; `settings` go to the pipeline."""
+    asked, subjects = targets_of(rows), list(rows["subject"])
     draw = partial(_drawn, pipeline, settings)
     mean = partial(_mean, dataset=dataset, seed=seed)
-    real, images, again = real_pictures(rows), draw(asked, seed), draw(asked, seed + 1)
+    real, images, again = real_images(rows), draw(asked, seed), draw(asked, seed + 1)
     modalities = sorted({facts.modality for facts in asked})
     swapped = {name: draw(in_modality(asked, name), seed) for name in modalities}
-    reading = read_pictures(reader, images)
+    reading = predict_attributes(reader, images)
     like = evaluate_generation(
-        images[:, None], real[:, None], real_pictures(known)[:, None], ["MR"], dataset=dataset, seed=seed
+        images[:, None], real[:, None], real_images(known)[:, None], ["MR"], dataset=dataset, seed=seed
     )
-    reading_real = read_pictures(reader, real)
+    reading_real = predict_attributes(reader, real)
     faithful, ceiling = (
-        evaluate_faithfulness(asked, read, subjects, dataset=dataset, seed=seed) for read in (reading, reading_real)
+        evaluate_prompt_adherence(asked, read, subjects, dataset=dataset, seed=seed) for read in (reading, reading_real)
     )
     metrics = [*like.metrics, *faithful.metrics]
-    metrics += [replace(metric, name=f"{metric.name}, real pictures") for metric in ceiling.metrics]
+    metrics += [replace(metric, name=f"{metric.name}, real images") for metric in ceiling.metrics]
     metrics += _swap_metrics(
-        {name: read_pictures(reader, of) for name, of in swapped.items()}, reading, asked, subjects, mean
+        {name: predict_attributes(reader, of) for name, of in swapped.items()}, reading, asked, subjects, mean
     )
     metrics += _ceiling_of_swaps(reading_real, asked, subjects, mean)
-    metrics.append(mean("spread of a prompt's pictures", _apart(images, again), subjects))
-    metrics.append(mean("spread of held-out pictures", _apart(real, np.roll(real, 1, axis=0)), subjects))
-    title = "Held-out pictures, drawn ones of their prompts, and the same prompts and noise in each modality"
-    pictures = {**like.pictures, **faithful.pictures, title: _panel(real, images, swapped)}
-    return Report(metrics, run_facts(seed), {**like.details, **faithful.details}, pictures)
+    metrics.append(mean("spread of a prompt's images", _apart(images, again), subjects))
+    metrics.append(mean("spread of held-out images", _apart(real, np.roll(real, 1, axis=0)), subjects))
+    title = "Held-out images, drawn ones of their prompts, and the same prompts and noise in each modality"
+    figures = {**like.figures, **faithful.figures, title: _panel(real, images, swapped)}
+    return Report(metrics, run_facts(seed), {**like.details, **faithful.details}, figures)
 
 
 def anatomy_dice(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -105,7 +105,7 @@ def _swap_metrics(
     subjects: Sequence[str],
     mean: Callable[..., Metric],
 ) -> list[Metric]:
-    """Of pictures in another modality than the prompt's; none where there is but one."""
+    """Of images in another modality than the prompt's; none where there is but one."""
     right, dice, whose = [], [], []
     for name, read in swapped.items():
         others = [number for number, facts in enumerate(asked) if facts.modality != name]
@@ -123,7 +123,7 @@ def _swap_metrics(
 def _ceiling_of_swaps(
     reading: Reading, asked: Sequence[SliceFacts], subjects: Sequence[str], mean: Callable[..., Metric]
 ) -> list[Metric]:
-    """Of pairs of real pictures that show one slice in two modalities; none where there are no such pairs."""
+    """Of pairs of real images that show one slice in two modalities; none where there are no such pairs."""
     slices: dict[tuple[str, int | None], list[int]] = {}
     for number, (facts, subject) in enumerate(zip(asked, subjects, strict=True)):
         slices.setdefault((subject, facts.number), []).append(number)
@@ -137,11 +137,11 @@ def _ceiling_of_swaps(
         return []
     one, other = (reading.labels[list(side)] for side in zip(*pairs, strict=True))
     dice = anatomy_dice(one, other)
-    return [mean("swapped: Dice, real pictures", dice, [subjects[pair[0]] for pair in pairs])]
+    return [mean("swapped: Dice, real images", dice, [subjects[pair[0]] for pair in pairs])]
 
 
 def _apart(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """(N,) RMS differences of pictures (N, H, W)."""
+    """(N,) RMS differences of images (N, H, W)."""
     return np.sqrt(np.square(one - other).mean(axis=(1, 2)))
 
 
@@ -153,5 +153,5 @@ def _mean(name: str, values: np.ndarray, subjects: Sequence[str], *, dataset: st
 def _panel(real: np.ndarray, images: np.ndarray, swapped: Mapping[str, np.ndarray]) -> PIL.Image.Image:
     chosen = np.linspace(0, len(real) - 1, min(SHOWN, len(real))).astype(int)
     rows = {"held-out": real[chosen], "drawn": images[chosen]}
-    rows |= {f"as {name}": pictures[chosen] for name, pictures in swapped.items()}
+    rows |= {f"as {name}": swap[chosen] for name, swap in swapped.items()}
     return panel(rows, ranges=dict.fromkeys(rows, (0.0, 1.0)))

@@ -1,4 +1,4 @@
-"""A text-to-MR pipeline on held-out rows: prompts of them, pictures of the prompts, the same in other modalities."""
+"""A text-to-MR pipeline on held-out rows: prompts of them, images of the prompts, the same in other modalities."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import torch
 
 from meddiffusers.data.prompts import SliceFacts, write_prompt_within
 from meddiffusers.datasets.captioned_slices import facts_of
-from meddiffusers.datasets.rows import pictures_of
+from meddiffusers.datasets.rows import images_of
 
-BATCH = 16  # pictures that are drawn at once
+BATCH = 16  # images that are drawn at once
 
 
-def asked_of(rows: datasets.Dataset) -> list[SliceFacts]:
+def targets_of(rows: datasets.Dataset) -> list[SliceFacts]:
     """What prompts of rows, as `data.text_slices` has them, say."""
     return [facts_of(row) for row in rows.select_columns(["facts"])]
 
@@ -36,7 +36,7 @@ def in_modality(asked: Sequence[SliceFacts], modality: str) -> list[SliceFacts]:
 
 
 def drawn(pipeline: Any, texts: Sequence[str], seed: int = 0, **settings: Any) -> np.ndarray:
-    """Pictures (N, H, W) in [0, 1] of texts, each from a generator of its own, which its number gives."""
+    """Images (N, H, W) in [0, 1] of texts, each from a generator of its own, which its number gives."""
     parts = []
     for first in range(0, len(texts), BATCH):
         part = texts[first : first + BATCH]
@@ -45,6 +45,6 @@ def drawn(pipeline: Any, texts: Sequence[str], seed: int = 0, **settings: Any) -
     return np.concatenate(parts)[:, 0]
 
 
-def real_pictures(rows: datasets.Dataset) -> np.ndarray:
+def real_images(rows: datasets.Dataset) -> np.ndarray:
     """(N, H, W) float32 in [0, 1]."""
-    return pictures_of(rows)[:, 0]
+    return images_of(rows)[:, 0]

@@ -1,7 +1,7 @@
-"""What a run tells: losses, metrics and pictures, to files, trackers and the terminal.
+"""What a run tells: losses, metrics and images, to files, trackers and the terminal.
 
 ``output_dir/log.jsonl`` has one JSON object a line, each with its step; ``output_dir/validation/step-N/NAME.png`` the
-pictures. Both are written whatever the trackers.
+images. Both are written whatever the trackers.
 """
 
 from __future__ import annotations
@@ -80,12 +80,12 @@ class RunLog:
         self.bar.set_postfix(loss=f"{values['loss']:.4g}", lr=f"{values['lr']:.3g}")
 
     def validation(self, step: int, result: Validation) -> None:
-        """Writes a validation's numbers and pictures."""
+        """Writes a validation's numbers and images."""
         self.metrics(step, {f"validation/{name}": value for name, value in result.metrics.items()})
-        pictures = self.folder / "validation" / f"step-{step}"
-        pictures.mkdir(parents=True, exist_ok=True)
+        folder = self.folder / "validation" / f"step-{step}"
+        folder.mkdir(parents=True, exist_ok=True)
         for name, image in result.images.items():
-            image.save(pictures / f"{name}.png")
+            image.save(folder / f"{name}.png")
         for tracker in self.accelerator.trackers:
             _track_images(tracker, result.images, step)
 
@@ -107,7 +107,7 @@ def require_trackers(names: list[str]) -> None:
 
 
 def _track_images(tracker: Any, images: dict[str, Image], step: int) -> None:
-    """Each tracker takes pictures in its own way; accelerate covers two of three."""
+    """Each tracker takes images in its own way; accelerate covers two of three."""
     if tracker.name == "tensorboard":
         arrays = {name: np.asarray(image.convert("RGB"))[None] for name, image in images.items()}
         tracker.log_images(arrays, step=step, dataformats="NHWC")

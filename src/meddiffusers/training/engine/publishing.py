@@ -1,4 +1,4 @@
-"""What becomes of a trained pipeline: figures, pictures, a repository with its model card, the Hub."""
+"""What becomes of a trained pipeline: metrics, images, a repository with its model card, the Hub."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def finish(
         return
     report = evaluate(result.pipeline)
     report = replace(report, run={**report.run, "seed": training.seed, "training_minutes": result.seconds / 60})
-    print(f"Figures are in '{report.save(result.output_dir)}', pictures beside them.")
+    print(f"Metrics are in '{report.save(result.output_dir)}', images beside them.")
     if facts is None:
         return
     repository = _written(result, report, facts)

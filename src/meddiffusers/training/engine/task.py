@@ -30,7 +30,7 @@ class MapDataset(Protocol):
 
 @dataclass
 class Validation:
-    """What a validation found: numbers for the log, and pictures by name."""
+    """What a validation found: numbers for the log, and images by name."""
 
     metrics: dict[str, float] = field(default_factory=dict)
     images: dict[str, Image] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Random changes of training pictures that leave their meaning: place, contrast, and sequences that are missing.
+"""Random changes of training images that leave their meaning: place, contrast, and modalities that are missing.
 
 All draw from a `BatchRandom`, so that they do not depend on the number of processes, and work on whole batches.
 """
@@ -15,7 +15,7 @@ from meddiffusers.training.engine.randomness import BatchRandom
 
 TURN, SCALE, SHIFT = math.radians(15), 0.15, 0.08  # radians; part of the size; part of the field of view
 GAIN, GAMMA, NOISE = 0.5, 0.5, 0.04  # largest changes: of the log of the gain and the exponent; σ of the noise
-WEAKENED, BRIGHTER, SHADED, GRAINY = 0.4, 0.2, 0.35, 0.12  # largest changes of a poor scanner's pictures
+WEAKENED, BRIGHTER, SHADED, GRAINY = 0.4, 0.2, 0.35, 0.12  # largest changes of a poor scanner's images
 SHADES = 4  # knots a side of the shade
 
 
@@ -34,7 +34,7 @@ def moved(image: Tensor, labels: Tensor, random: BatchRandom) -> tuple[Tensor, T
     return turned, F.grid_sample(labels.float(), grid, mode="nearest", align_corners=False).to(labels.dtype)
 
 
-def recoloured(image: Tensor, random: BatchRandom) -> Tensor:
+def random_intensity(image: Tensor, random: BatchRandom) -> Tensor:
     """Each channel of (B, C, H, W) in [0, 1] with another gain, gamma and a little noise; 0 stays 0."""
     count, channels = image.shape[:2]
     drawn = (2 * random.rand(count, channels, 3) - 1)[..., None, None]
@@ -43,8 +43,8 @@ def recoloured(image: Tensor, random: BatchRandom) -> Tensor:
     return torch.where(image > 0, bright.clamp(0, 1), image)
 
 
-def poorly_scanned(image: Tensor, random: BatchRandom) -> Tensor:
-    """Pictures (B, 1, H, W) in [0, 1] with less contrast, another gain, a smooth shade and Rician noise; 0 stays 0."""
+def simulate_low_quality(image: Tensor, random: BatchRandom) -> Tensor:
+    """Images (B, 1, H, W) in [0, 1] with less contrast, another gain, a smooth shade and Rician noise; 0 stays 0."""
     count, inside = len(image), image > 0
     weak, gain, dark, grain = random.rand(count, 4, 1, 1, 1).to(image).unbind(dim=1)
     level = image.sum(dim=(1, 2, 3), keepdim=True) / inside.sum(dim=(1, 2, 3), keepdim=True).clamp_min(1)
@@ -56,8 +56,8 @@ def poorly_scanned(image: Tensor, random: BatchRandom) -> Tensor:
     return torch.where(inside, torch.hypot(signal + real, imaginary).clamp(0, 1), image)
 
 
-def without_some(image: Tensor, probability: float, random: BatchRandom) -> Tensor:
-    """Of a part of the pictures (B, C, H, W), drawn with this probability, only 1 to C channels stay; others are 0."""
+def drop_modalities(image: Tensor, probability: float, random: BatchRandom) -> Tensor:
+    """Of a part of the images (B, C, H, W), drawn with this probability, only 1 to C channels stay; others are 0."""
     count, channels = image.shape[:2]
     rank = random.rand(count, channels).argsort(dim=1).argsort(dim=1)
     kept = torch.where(random.rand(count, 1) < probability, random.randint(1, channels + 1, (count, 1)), channels)
@@ -74,7 +74,7 @@ def mirrored(image: Tensor, labels: Tensor, random: BatchRandom) -> tuple[Tensor
 
 
 def cropped(image: Tensor, side: int, random: BatchRandom) -> Tensor:
-    """Of each picture or volume (B, C, …) a square or cube of `side`, at random; a shorter axis stays whole."""
+    """Of each image or volume (B, C, …) a square or cube of `side`, at random; a shorter axis stays whole."""
     sides = image.shape[2:]
     starts = (random.rand(len(image), len(sides)) * torch.tensor([max(each - side, 0) + 1 for each in sides])).long()
     parts = [

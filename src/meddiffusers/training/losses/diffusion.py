@@ -24,17 +24,17 @@ from meddiffusers.training.engine.randomness import BatchRandom
 VARIATIONAL_WEIGHT = 1e-3  # of the bound beside the squared error: T/1000 for the sum over T steps (Nichol & Dhariwal)
 
 
-def spread_times(batch: int, draws: int, random: BatchRandom) -> Tensor:
-    """(B·draws,) each uniform on [0, 1), those of one picture evenly apart: fewer chance ups and downs."""
+def stratified_timesteps(batch: int, draws: int, random: BatchRandom) -> Tensor:
+    """(B·draws,) each uniform on [0, 1), those of one image evenly apart: fewer chance ups and downs."""
     first = random.rand(batch, 1)
     apart = torch.arange(draws, device=first.device) / draws
     return ((first + apart) % 1).clamp_max(1 - 1e-6).flatten()
 
 
-def focused(times: Tensor, low: float, high: float, share: float) -> Tensor:
+def importance_timesteps(times: Tensor, low: float, high: float, share: float) -> Tensor:
     """Uniform numbers on [0, 1) as others there, of which `share` lie between `low` and `high` beside those by chance.
 
-    Early times are nearly the picture and late ones nearly noise; what a label changes is learnt between them.
+    Early times are nearly the image and late ones nearly noise; what a label changes is learnt between them.
     """
     within = low + (high - low) * times / max(share, 1e-9)
     return torch.where(times < share, within, (times - share) / max(1 - share, 1e-9)).clamp_max(1 - 1e-6)
@@ -60,7 +60,7 @@ def min_snr_weights(scheduler: Any, timesteps: Tensor, gamma: float) -> Tensor:
     return clipped / {"epsilon": snr, "sample": 1.0, "v_prediction": snr + 1}[kind]
 
 
-def squared_error_and_bound(
+def hybrid_loss(
     scheduler: Any,
     predicted: Tensor,
     x0: Tensor,
@@ -80,12 +80,12 @@ def squared_error_and_bound(
         each = each * min_snr_weights(scheduler, timesteps, snr_gamma)
     total = each.mean()
     if predicted.shape[1] > x0.shape[1]:
-        terms["bound"] = variational_bound(scheduler, predicted, x0, x_t, timesteps).mean()
+        terms["bound"] = vlb(scheduler, predicted, x0, x_t, timesteps).mean()
         total = total + VARIATIONAL_WEIGHT * scheduler.config.num_train_timesteps * terms["bound"]
     return {"loss": total, **terms}
 
 
-def variational_bound(scheduler: Any, predicted: Tensor, x0: Tensor, x_t: Tensor, timesteps: Tensor) -> Tensor:
+def vlb(scheduler: Any, predicted: Tensor, x0: Tensor, x_t: Tensor, timesteps: Tensor) -> Tensor:
     """(B,) bits per dimension of step t with the learnt variance; the mean gets no gradient (Nichol & Dhariwal 2021).
 
     predicted (B, 2·K, …): what `denoising_target` is, and v in [−1, 1] that interpolates log σ² from the posterior's
@@ -130,11 +130,11 @@ def denoising_loss(
 
     scheduler: None for flow matching, whose times go from 0 to 1000 (Lipman et al. 2023).
     """
-    noise, times = random.randn_like(x0), spread_times(len(x0), 1, random).to(x0.device)
+    noise, times = random.randn_like(x0), stratified_timesteps(len(x0), 1, random).to(x0.device)
     if scheduler is None:
         share = times.view(-1, *(1,) * (x0.ndim - 1))
         found = predicted(torch.lerp(x0, noise, share), 1000 * times)
         return {"loss": (found - (noise - x0)).square().mean()}
     timesteps = (times * scheduler.config.num_train_timesteps).long()
     x_t = scheduler.add_noise(x0, noise, timesteps)
-    return squared_error_and_bound(scheduler, predicted(x_t, timesteps), x0, noise, x_t, timesteps, snr_gamma)
+    return hybrid_loss(scheduler, predicted(x_t, timesteps), x0, noise, x_t, timesteps, snr_gamma)

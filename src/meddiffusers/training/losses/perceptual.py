@@ -1,4 +1,4 @@
-"""How different two pictures look: features of the first blocks of EfficientNet-Lite0, compared place by place."""
+"""How different two images look: features of the first blocks of EfficientNet-Lite0, compared place by place."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PerceptualDistance(nn.Module):
         self.requires_grad_(False).train(False)
 
     def forward(self, one: Tensor, other: Tensor) -> Tensor:
-        """Mean over the layers, for pictures (B, 1, H, W) in [0, 1]."""
+        """Mean over the layers, for images (B, 1, H, W) in [0, 1]."""
         count = len(one)
         x = self.stem(((torch.cat([one, other]) - MEAN) / DEVIATION).expand(-1, 3, -1, -1))
         terms = [_difference(x, count)]

@@ -51,12 +51,12 @@ def regression_loss(latents: Tensor, attributes: Tensor) -> Tensor:
     return (latents - attributes).square().mean(dim=0).sum()
 
 
-def consistency_loss(encoder: nn.Module, picture: Tensor, dimension: Tensor, value: Tensor) -> Tensor:
-    """Does a decoded picture show the attribute it was asked for? mean_i (μ(picture_i)[dimension_i] − value_i)².
+def consistency_loss(encoder: nn.Module, image: Tensor, dimension: Tensor, value: Tensor) -> Tensor:
+    """Does a decoded image show the attribute it was asked for? mean_i (μ(image_i)[dimension_i] − value_i)².
 
-    picture (B, C, H, W) was decoded from latents whose `dimension` (B,) had been set to `value` (B,). The encoder reads
+    image (B, C, H, W) was decoded from latents whose `dimension` (B,) had been set to `value` (B,). The encoder reads
     it and is held fixed, so that the decoder alone has to learn.
     """
     fixed = {name: parameter.detach() for name, parameter in encoder.named_parameters()}
-    read = functional_call(encoder, fixed, (picture,))
+    read = functional_call(encoder, fixed, (image,))
     return (read.gather(1, dimension[:, None])[:, 0] - value).square().mean()

@@ -101,6 +101,6 @@ def save_adapter(pipeline: Any, folder: Path) -> None:
 
 @torch.no_grad()
 def round_to_half(module: nn.Module) -> None:
-    """Rounds what was trained to what half precision stores, so that figures are those of the file."""
+    """Rounds what was trained to what half precision stores, so that metrics are those of the file."""
     for trained in (weight for weight in module.parameters() if weight.requires_grad):
         trained.copy_(trained.half())

@@ -3,12 +3,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from meddiffusers.data.phantoms.brain.demographics import BRAIN_ML, VENTRICLES_ML, Person, likely_person, random_person
+from meddiffusers.data.phantoms.brain.demographics import (
+    BRAIN_ML,
+    VENTRICLES_ML,
+    Demographics,
+    random_demographics,
+    typical_demographics,
+)
 
 
 def test_volumes_go_with_age_and_sex() -> None:
     rng = np.random.default_rng(0)
-    people = [random_person(rng) for _ in range(2000)]
+    people = [random_demographics(rng) for _ in range(2000)]
     ages = np.array([person.age for person in people])
     brains = np.array([person.brain_volume_ml for person in people])
     ventricles = np.array([person.ventricular_volume_ml for person in people])
@@ -22,16 +28,18 @@ def test_volumes_go_with_age_and_sex() -> None:
 
 
 def test_what_is_given_is_kept_and_the_rest_does_not_change_with_it() -> None:
-    free = random_person(np.random.default_rng(3))
-    given = random_person(np.random.default_rng(3), age=30, sex="F", brain_volume_ml=1200, ventricular_volume_ml=20)
-    assert given == Person(30, "F", 1200, 20)
-    assert random_person(np.random.default_rng(3), age=free.age) == free
+    free = random_demographics(np.random.default_rng(3))
+    given = random_demographics(
+        np.random.default_rng(3), age=30, sex="F", brain_volume_ml=1200, ventricular_volume_ml=20
+    )
+    assert given == Demographics(30, "F", 1200, 20)
+    assert random_demographics(np.random.default_rng(3), age=free.age) == free
 
 
 def test_the_likely_person_lies_in_the_middle() -> None:
     rng = np.random.default_rng(1)
-    people = [random_person(rng, age=60, sex="F") for _ in range(1000)]
-    middle = likely_person(60, "F")
+    people = [random_demographics(rng, age=60, sex="F") for _ in range(1000)]
+    middle = typical_demographics(60, "F")
     for name in ("brain_volume_ml", "ventricular_volume_ml"):
         assert getattr(middle, name) == pytest.approx(np.median([getattr(each, name) for each in people]), rel=0.03)
 
@@ -48,4 +56,4 @@ def test_the_likely_person_lies_in_the_middle() -> None:
 )
 def test_values_out_of_range_are_refused(values: tuple[float, str, float, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Person(*values)
+        Demographics(*values)

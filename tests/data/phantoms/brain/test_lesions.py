@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers.plain_brain import surroundings, tissue_on, volume_grid
 
-from meddiffusers.data.phantoms.brain.lesion_appearance import LESION_INTENSITIES, LESION_LABELS, random_look
+from meddiffusers.data.phantoms.brain.lesion_appearance import LESION_INTENSITIES, LESION_LABELS, random_appearance
 from meddiffusers.data.phantoms.brain.lesions import KINDS, Lesion, lesion_labels, random_lesions
 from meddiffusers.data.phantoms.brain.smooth_field import Grid
 from meddiffusers.data.phantoms.brain.tissue import Tissue
@@ -175,13 +175,13 @@ def test_labels_are_those_of_brats_and_need_half_a_voxel() -> None:
     np.testing.assert_array_equal(lesion_labels(parts), [1, 4, 2, 0])
 
 
-@pytest.mark.parametrize("sequence", list(LESION_INTENSITIES))
-def test_easy_lesions_look_as_in_the_table_and_hard_ones_are_fainter(sequence: str) -> None:
+@pytest.mark.parametrize("modality", list(LESION_INTENSITIES))
+def test_easy_lesions_look_as_in_the_table_and_hard_ones_are_fainter(modality: str) -> None:
     easy, hard = (
-        [random_look(np.random.default_rng(seed), difficulty) for seed in range(40)] for difficulty in (0.0, 1.0)
+        [random_appearance(np.random.default_rng(seed), difficulty) for seed in range(40)] for difficulty in (0.0, 1.0)
     )
-    mean = {part: np.mean([look.intensities(sequence)[part] for look in easy]) for part in LESION_LABELS}
-    assert mean == pytest.approx(LESION_INTENSITIES[sequence], rel=0.05)
+    mean = {part: np.mean([look.intensities(modality)[part] for look in easy]) for part in LESION_LABELS}
+    assert mean == pytest.approx(LESION_INTENSITIES[modality], rel=0.05)
     assert {look.contrast for look in easy} == {1.0}
     assert 0.3 < np.mean([look.contrast for look in hard]) < 0.75
 

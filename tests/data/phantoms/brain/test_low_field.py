@@ -1,4 +1,4 @@
-"""Pictures of low field: the same brain, but softer, flatter and noisier."""
+"""Images of low field: the same brain, but softer, flatter and noisier."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from scipy import ndimage
 
 from meddiffusers.data.phantoms.brain.low_field import low_field
 from meddiffusers.data.phantoms.brain.phantom import BrainPhantom
-from meddiffusers.data.phantoms.brain.population import low_field_cases
+from meddiffusers.data.phantoms.brain.population import low_field_subjects
 
 
-def contrast(picture: np.ndarray, regions: np.ndarray) -> float:
+def contrast(image: np.ndarray, regions: np.ndarray) -> float:
     """Of white and grey matter, over their mean."""
-    white, grey = (picture[np.isin(regions, labels)].mean() for labels in ((2, 41), (3, 42)))
+    white, grey = (image[np.isin(regions, labels)].mean() for labels in ((2, 41), (3, 42)))
     return float(abs(white - grey) / (white + grey) * 2)
 
 
-def test_the_anatomy_stays_and_the_pictures_get_worse() -> None:
+def test_the_anatomy_stays_and_the_images_get_worse() -> None:
     case = BrainPhantom(3).volume((2.0, 2.0, 8.0), ("t1", "t2"))
     worse = low_field(case, seed=1)
     assert worse.regions is case.regions and worse.record == case.record
@@ -29,7 +29,7 @@ def test_the_anatomy_stays_and_the_pictures_get_worse() -> None:
         )
         assert contrast(after, regions) < 0.9 * contrast(before, regions)
         inside = ndimage.binary_erosion(np.isin(regions, (2, 41)), iterations=1)
-        noise = [ndimage.laplace(picture)[inside].std() / picture[inside].mean() for picture in (before, after)]
+        noise = [ndimage.laplace(image)[inside].std() / image[inside].mean() for image in (before, after)]
         assert noise[1] > 1.3 * noise[0]
         assert np.corrcoef(before[inside | (before > 0)], after[inside | (before > 0)])[0, 1] > 0.5
 
@@ -40,6 +40,6 @@ def test_the_seed_decides() -> None:
     assert np.array_equal(one, same) and not np.array_equal(one, other)
 
 
-def test_cases_take_turns_in_sequence() -> None:
-    cases = list(low_field_cases(2, seed=5, sequences=("t1", "t2")))
+def test_cases_take_turns_in_modality() -> None:
+    cases = list(low_field_subjects(2, seed=5, modalities=("t1", "t2")))
     assert [list(case.images) for case in cases] == [["t1"], ["t2"]]

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from meddiffusers.data.case import Case
-from meddiffusers.data.phantoms.brain.contrasts import SEQUENCES
+from meddiffusers.data.case import Subject
+from meddiffusers.data.phantoms.brain.contrasts import MODALITIES
 from meddiffusers.data.phantoms.brain.phantom import BrainPhantom
 from meddiffusers.data.phantoms.brain.scanner import FULL_SCALE
 from meddiffusers.data.phantoms.brain.smooth_field import points_of
@@ -19,11 +19,11 @@ MIDLINE = {14: (0.3, 6.0), 15: (0.8, 6.0), 16: (13, 32), 24: (90, 230)}
 
 
 @pytest.fixture(scope="module")
-def healthy() -> Case:
-    return BrainPhantom(21, age=60).volume(2.0, SEQUENCES)
+def healthy() -> Subject:
+    return BrainPhantom(21, age=60).volume(2.0, MODALITIES)
 
 
-def brain_and_ventricles(case: Case) -> tuple[float, float]:
+def brain_and_ventricles(case: Subject) -> tuple[float, float]:
     ventricles = sum(case.volumes[label] for label in VENTRICLES)
     return (sum(case.volumes.values()) - ventricles - case.volumes[CEREBROSPINAL_FLUID]) / 1000, ventricles / 1000
 
@@ -58,7 +58,7 @@ def test_random_people_are_adults_and_have_their_volumes() -> None:
             assert abs(left - right) < 0.35 * max(left, right), REGIONS[label]
 
 
-def test_labels_lie_on_their_side(healthy: Case) -> None:
+def test_labels_lie_on_their_side(healthy: Subject) -> None:
     labels = healthy.regions.array[0]
     assert set(np.unique(labels).tolist()) == {0, *healthy.volumes}
     x = healthy.regions.affine[0, 3] + 2 * np.arange(labels.shape[0])
@@ -67,19 +67,19 @@ def test_labels_lie_on_their_side(healthy: Case) -> None:
         assert np.quantile(x[np.nonzero(labels == MIRRORED[left])[0]], 0.05) > 0, REGIONS[MIRRORED[left]]
 
 
-def test_labels_count_what_the_fractions_sum_to(healthy: Case) -> None:
+def test_labels_count_what_the_fractions_sum_to(healthy: Subject) -> None:
     counted = region_volumes(healthy.regions.array[0], 8.0)
     for label in (2, 3, 8, 10, 11, 12, 16, 43):
         assert counted[label] == pytest.approx(healthy.volumes[label], rel=0.2), REGIONS[label]
 
 
-def test_everything_follows_from_the_seed(healthy: Case) -> None:
-    again = BrainPhantom(21, age=60).volume(2.0, SEQUENCES)
+def test_everything_follows_from_the_seed(healthy: Subject) -> None:
+    again = BrainPhantom(21, age=60).volume(2.0, MODALITIES)
     for name, scan in healthy.images.items():
         np.testing.assert_array_equal(scan.array, again.images[name].array)
     np.testing.assert_array_equal(healthy.regions.array, again.regions.array)
     assert healthy.record == again.record
-    one, other = (BrainPhantom(seed, age=60).slice(sequences=("t1",)) for seed in (21, 22))
+    one, other = (BrainPhantom(seed, age=60).slice(modalities=("t1",)) for seed in (21, 22))
     assert (one.images["t1"].array != other.images["t1"].array).mean() > 0.2
 
 
@@ -92,15 +92,15 @@ def test_a_slice_alone_has_the_labels_of_the_volume() -> None:
     np.testing.assert_array_equal(alone.lesions.array[..., 0], thick.lesions.array[..., 1])
 
 
-def test_contrasts_are_those_of_the_sequences(healthy: Case) -> None:
+def test_contrasts_are_those_of_the_modalities(healthy: Subject) -> None:
     labels = healthy.regions.array[0]
 
-    def median(sequence: str, *ids: int) -> float:
-        return float(np.median(healthy.images[sequence].channel(sequence)[np.isin(labels, ids)]))
+    def median(modality: str, *ids: int) -> float:
+        return float(np.median(healthy.images[modality].channel(modality)[np.isin(labels, ids)]))
 
-    for sequence, order in {"t1": "VGW", "t2": "WGV", "flair": "VWG", "pd": "WGV"}.items():
-        values = {"V": median(sequence, 4, 43), "G": median(sequence, 3, 42), "W": median(sequence, 2, 41)}
-        assert "".join(sorted(values, key=values.__getitem__)) == order, sequence
+    for modality, order in {"t1": "VGW", "t2": "WGV", "flair": "VWG", "pd": "WGV"}.items():
+        values = {"V": median(modality, 4, 43), "G": median(modality, 3, 42), "W": median(modality, 2, 41)}
+        assert "".join(sorted(values, key=values.__getitem__)) == order, modality
     assert all(scan.array.dtype == np.int16 for scan in healthy.images.values())
     assert not any(scan.array[0][labels == 0].any() for scan in healthy.images.values())
 
@@ -144,12 +144,12 @@ def test_the_heights_of_a_lesion_meet_it() -> None:
 def test_air_holds_rician_noise_and_the_skull_a_signal() -> None:
     phantom = BrainPhantom(3)
     case = phantom.volume(3.0, ("t1",), skull=True)
-    picture = case.images["t1"].array[0] / FULL_SCALE
+    image = case.images["t1"].array[0] / FULL_SCALE
     acquisition = phantom._acquisitions["t1"]
     sigma = acquisition.noise / np.sqrt(27) * acquisition.gain
-    corner = picture[:6, :6]
+    corner = image[:6, :6]
     assert corner.mean() == pytest.approx(sigma * np.sqrt(np.pi / 2), rel=0.1)  # Rayleigh's mean
-    assert (picture[case.regions.array[0] == 0] > 10 * sigma).mean() > 0.1
+    assert (image[case.regions.array[0] == 0] > 10 * sigma).mean() > 0.1
 
 
 def test_thick_slices_average_thin_ones() -> None:
@@ -171,9 +171,9 @@ def test_the_warp_has_no_folds() -> None:
         assert np.linalg.det(slopes.transpose(2, 3, 4, 0, 1)).min() > 0.1
 
 
-def test_unknown_sequences_and_lesions_are_refused() -> None:
+def test_unknown_modalities_and_lesions_are_refused() -> None:
     phantom = BrainPhantom(1)
-    with pytest.raises(ValueError, match="no sequence dwi; it has t1, t1ce, t2, flair, pd"):
+    with pytest.raises(ValueError, match="no modality dwi; it has t1, t1ce, t2, flair, pd"):
         phantom.slice(0.0, 64, ("t1", "dwi"))
     with pytest.raises(ValueError, match="no lesions of the kind 'abscess'"):
         BrainPhantom(1, lesion="abscess")

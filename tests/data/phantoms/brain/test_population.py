@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from meddiffusers.data import layouts
-from meddiffusers.data.case import Case
+from meddiffusers.data.case import Subject
 from meddiffusers.data.io import read
 from meddiffusers.data.phantoms.brain import population
 from meddiffusers.data.phantoms.brain.phantom import BrainPhantom
 from meddiffusers.data.phantoms.brain.template import template
 from meddiffusers.data.regions import REGIONS
+from meddiffusers.datasets import phantom_slices as slices_module
 from meddiffusers.datasets import public as sets
 from meddiffusers.datasets.phantom_slices import phantom_slices
 
@@ -31,7 +32,7 @@ def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same cases with voxels four times as long."""
     fine = population._case
 
-    def small(subject: Any, sizes: Any, steps: Any, *arguments: Any, **named: Any) -> Case:
+    def small(subject: Any, sizes: Any, steps: Any, *arguments: Any, **named: Any) -> Subject:
         fewer, longer = tuple(-(-size // 4) for size in sizes), tuple(4 * step for step in steps)
         return fine(subject, fewer, longer, *arguments, **named)
 
@@ -53,13 +54,13 @@ def test_slices_do_not_depend_on_the_number_of_processes(monkeypatch: pytest.Mon
 
 def test_slices_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     first = phantom_slices(2, size=32)
-    monkeypatch.setattr(population, "BrainPhantom", lambda *_, **__: pytest.fail("made twice"))
+    monkeypatch.setattr(slices_module, "random_phantom", lambda *_, **__: pytest.fail("made twice"))
     assert same(first, phantom_slices(2, size=32))
 
 
 def test_a_slice_is_upright_and_its_columns_belong_together() -> None:
     heights = (8.0, 8.0)  # where caudate and thalamus are
-    data = phantom_slices(1, size=64, shares={None: 1.0}, sequences=("t1", "t2"), heights=heights)
+    data = phantom_slices(1, size=64, shares={None: 1.0}, modalities=("t1", "t2"), heights=heights)
     row = data.with_format("numpy")[0]
     assert row["image"].shape == (2, 64, 64)
 
@@ -91,9 +92,9 @@ def test_the_first_slice_of_a_subject_meets_its_lesion(monkeypatch: pytest.Monke
 
 def test_kinds_and_difficulties_are_drawn_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(population, "BrainPhantom", lambda number, lesion, difficulty: (number, lesion, difficulty))
-    kinds, weights = tuple(population.SHARES), tuple(population.SHARES.values())
-    people: list[Any] = [population._drawn(np.random.default_rng([0, k]), kinds, weights) for k in range(4000)]
-    for kind, share in population.SHARES.items():
+    kinds, weights = tuple(slices_module.SHARES), tuple(slices_module.SHARES.values())
+    people: list[Any] = [population.random_phantom(np.random.default_rng([0, k]), kinds, weights) for k in range(4000)]
+    for kind, share in slices_module.SHARES.items():
         difficulties = [difficulty for _, drawn, difficulty in people if drawn == kind]
         assert len(difficulties) / 4000 == pytest.approx(share, abs=0.03)  # 4 standard errors
         np.testing.assert_allclose(np.quantile(difficulties, (0, 0.5, 1)), (0, 0.5, 1), atol=0.09)
@@ -107,9 +108,9 @@ def test_kinds_and_difficulties_are_drawn_as_asked(monkeypatch: pytest.MonkeyPat
         ({"shares": {None: 0.5}}, "expected parts of tumour, white_matter_lesions, cavity and None that sum to 1"),
         ({"shares": {None: 1.5, "tumour": -0.5}}, "Got the shares .*-0.5"),
         ({"shares": {}}, "Got the shares {}"),
-        ({"sequences": ("t1", "swi")}, r"Got the sequences \['t1', 'swi'\]; expected different ones of t1"),
-        ({"sequences": ("t1", "t1")}, "expected different ones"),
-        ({"sequences": ()}, r"Got the sequences \[\]"),
+        ({"modalities": ("t1", "swi")}, r"Got the modalities \['t1', 'swi'\]; expected different ones of t1"),
+        ({"modalities": ("t1", "t1")}, "expected different ones"),
+        ({"modalities": ()}, r"Got the modalities \[\]"),
         ({"per_subject": 0}, "Got {'per_subject': 0}; expected n, size and per_subject of at least 1"),
         ({"n": 0, "seed": -1}, "Got {'n': 0, 'seed': -1}"),
     ],
@@ -126,7 +127,7 @@ def test_shares_may_be_rounded() -> None:
 
 @pytest.mark.usefixtures("coarse")
 def test_brats_loads_what_the_phantom_wrote(tmp_path: Path) -> None:
-    cases = list(population.brats_cases(2, seed=1))
+    cases = list(population.brats_subjects(2, seed=1))
     data = sets.brats2020(layouts.write_brats(cases, tmp_path / "brats"), test_fraction=0.5)
     rows = sorted((row for part in data.values() for row in part), key=lambda row: row["subject"])
     for row, case in zip(rows, cases, strict=True):
@@ -143,7 +144,7 @@ def test_brats_loads_what_the_phantom_wrote(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("coarse")
 def test_ixi_loads_heads_with_their_record(tmp_path: Path) -> None:
-    [case] = population.ixi_cases(1, seed=2)
+    [case] = population.ixi_subjects(1, seed=2)
     [row] = sets.ixi(layouts.write_ixi([case], tmp_path / "ixi"), test_fraction=0)["train"]
     assert (row["sex"], row["site"]) == (case.record["sex"], case.record["site"])
     assert row["age"] == pytest.approx(case.record["age"], abs=0.01)
@@ -155,7 +156,7 @@ def test_ixi_loads_heads_with_their_record(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("coarse")
 def test_oasis_loads_brains_with_tissues(tmp_path: Path) -> None:
-    [case] = population.oasis1_cases(1)
+    [case] = population.oasis1_subjects(1)
     [row] = sets.oasis1(layouts.write_oasis1([case], tmp_path / "oasis"), test_fraction=0)["train"]
     assert (row["sex"], row["age"]) == (case.record["sex"], pytest.approx(case.record["age"], abs=0.01))
     t1, tissues = read(row["t1"]), read(row["seg"])
@@ -167,7 +168,7 @@ def test_oasis_loads_brains_with_tissues(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("coarse")
 def test_ibsr_loads_heads_with_regions(tmp_path: Path) -> None:
-    [case] = population.ibsr_cases(1)
+    [case] = population.ibsr_subjects(1)
     [row] = sets.ibsr18(layouts.write_ibsr([case], tmp_path / "ibsr"), test_fraction=0)["train"]
     t1, regions = read(row["t1"]), read(row["seg"])
     assert (t1.shape, t1.spacing) == ((64, 32, 64), pytest.approx((3.75, 6, 3.75)))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from meddiffusers.data.phantoms.brain.contrasts import INTENSITIES, SEQUENCES
+from meddiffusers.data.phantoms.brain.contrasts import INTENSITIES, MODALITIES
 from meddiffusers.data.phantoms.brain.scanner import FULL_SCALE, Acquisition, random_acquisitions
 
 VISIT = random_acquisitions(np.random.default_rng(0))
@@ -14,8 +14,8 @@ SHAPE = (40, 40, 40)
 
 
 def received(level: float, acquisition: Acquisition = LOUD, voxel_volume: float = 1.0, seed: int = 0) -> np.ndarray:
-    picture = np.full(SHAPE, level, np.float32)
-    return acquisition.received(picture, voxel_volume, np.random.default_rng(seed))
+    image = np.full(SHAPE, level, np.float32)
+    return acquisition.received(image, voxel_volume, np.random.default_rng(seed))
 
 
 def test_air_has_the_moments_of_rayleigh() -> None:
@@ -55,10 +55,8 @@ def test_a_ramp_moves_by_its_millimetres() -> None:
 
 
 def test_a_single_slice_does_not_move_through_itself() -> None:
-    picture = np.random.default_rng(0).random((8, 9, 1), np.float32)
-    np.testing.assert_array_equal(
-        replace(LOUD, shift=np.array([0.0, 0.0, 0.4])).moved(picture, (1.0, 1.0, 1.0)), picture
-    )
+    image = np.random.default_rng(0).random((8, 9, 1), np.float32)
+    np.testing.assert_array_equal(replace(LOUD, shift=np.array([0.0, 0.0, 0.4])).moved(image, (1.0, 1.0, 1.0)), image)
 
 
 def test_shading_is_the_exponential_of_a_smooth_field() -> None:
@@ -73,22 +71,22 @@ def test_shading_is_the_exponential_of_a_smooth_field() -> None:
 
 def test_a_visit_scatters_about_the_table_and_moves_little() -> None:
     visits = [random_acquisitions(np.random.default_rng(seed)) for seed in range(40)]
-    assert tuple(visits[0]) == SEQUENCES
-    for name in SEQUENCES:
+    assert tuple(visits[0]) == MODALITIES
+    for name in MODALITIES:
         ratios = np.stack([visit[name].intensities for visit in visits]) / INTENSITIES[name]
         assert ratios.mean() == pytest.approx(1, abs=0.01)
         assert ratios.std() == pytest.approx(0.04, rel=0.15)
-    first, others = SEQUENCES[0], SEQUENCES[1:]
+    first, others = MODALITIES[0], MODALITIES[1:]
     assert not any(visit[first].shift.any() for visit in visits)
     shifts = np.stack([visit[name].shift for visit in visits for name in others])
     assert shifts.std() == pytest.approx(0.3, rel=0.15)
     assert np.abs(shifts).max() < 1.5
-    assert all(0.005 < visit[name].noise < 0.04 for visit in visits for name in SEQUENCES)
+    assert all(0.005 < visit[name].noise < 0.04 for visit in visits for name in MODALITIES)
 
 
 def test_a_visit_follows_from_its_seed() -> None:
     again = random_acquisitions(np.random.default_rng(0))
-    for name in SEQUENCES:
+    for name in MODALITIES:
         np.testing.assert_array_equal(again[name].intensities, VISIT[name].intensities)
         np.testing.assert_array_equal(again[name].bias.coefficients, VISIT[name].bias.coefficients)
         assert (again[name].noise, again[name].gain) == (VISIT[name].noise, VISIT[name].gain)

@@ -7,9 +7,9 @@ from scipy import ndimage
 from meddiffusers.data.phantoms.cardiac import CardiacPhantom
 
 
-def level(picture: np.ndarray, mask: np.ndarray) -> float:
+def level(image: np.ndarray, mask: np.ndarray) -> float:
     """Mean brightness well inside a mask."""
-    return float(picture[ndimage.binary_erosion(mask, iterations=2)].mean())
+    return float(image[ndimage.binary_erosion(mask, iterations=2)].mean())
 
 
 @pytest.mark.parametrize("view", ["4CH", "2CH"])
@@ -17,28 +17,28 @@ def test_the_wall_is_bright_and_blood_is_dark(view: str) -> None:
     for seed in range(8):
         phantom = CardiacPhantom(seed, view)
         phases = np.array([0, phantom.end_systole])
-        for picture, labels in zip(phantom.pictures(phases), phantom.labels(phases), strict=True):
-            assert level(picture, labels == 2) > level(picture, labels == 1) + 40
-            assert level(picture, labels == 2) > level(picture, labels == 3) + 40
+        for image, labels in zip(phantom.images(phases), phantom.labels(phases), strict=True):
+            assert level(image, labels == 2) > level(image, labels == 1) + 40
+            assert level(image, labels == 2) > level(image, labels == 3) + 40
 
 
 def test_outside_of_the_fan_is_black() -> None:
-    picture = CardiacPhantom(0).pictures(np.zeros(1))[0]
-    rows, columns = np.indices(picture.shape)
+    image = CardiacPhantom(0).images(np.zeros(1))[0]
+    rows, columns = np.indices(image.shape)
     x, y = (columns + 0.5 - 64) * 1.25, (rows + 0.5) * 1.25
     outside = (abs(np.arctan2(x, y)) > 0.76) | (np.hypot(x, y) > 162)
-    assert not picture[outside].any()
-    assert (picture[~outside] > 0).mean() > 0.8
+    assert not image[outside].any()
+    assert (image[~outside] > 0).mean() > 0.8
 
 
 def test_speckle_widens_with_depth() -> None:
     """Correlation of neighbours along rows, in tissue near the probe and far from it."""
     near, far = [], []
     for seed in range(6):
-        picture = CardiacPhantom(seed, "2CH").pictures(np.zeros(1), (320, 320), 0.5)[0].astype(float)
-        picture -= ndimage.gaussian_filter(picture, 8)
+        image = CardiacPhantom(seed, "2CH").images(np.zeros(1), (320, 320), 0.5)[0].astype(float)
+        image -= ndimage.gaussian_filter(image, 8)
         for rows, columns, values in ((slice(30, 60), slice(148, 172), near), (slice(250, 290), slice(30, 110), far)):
-            block = picture[rows, columns]
+            block = image[rows, columns]
             values.append(np.corrcoef(block[:, :-2].ravel(), block[:, 2:].ravel())[0, 1])
     assert np.mean(far) > np.mean(near) + 0.2
 
@@ -48,7 +48,7 @@ def test_speckle_moves_as_the_wall_does(seed: int) -> None:
     """A block in the middle of the right wall is found again where the outlines say, to a mm or so."""
     phantom, spacing, half = CardiacPhantom(seed, "2CH", quality="Good"), 0.5, 9
     phases = np.array([0.12, 0.22])
-    first, second = phantom.pictures(phases, (320, 320), spacing).astype(float)
+    first, second = phantom.images(phases, (320, 320), spacing).astype(float)
     lines = phantom.outlines(phases)
     middle = (lines.cavity[:, 174] + lines.epicardium[:, 186]) / 2
     column, row = np.rint(middle[0] / spacing + [159.5, -0.5]).astype(int)
@@ -68,34 +68,34 @@ def test_blood_has_no_memory() -> None:
     """Far from the probe, where no reverberation reaches."""
     phantom = CardiacPhantom(1, "2CH", quality="Good")
     phases = np.array([0.10, 0.105])
-    (first, second), labels = phantom.pictures(phases).astype(float), phantom.labels(phases)
+    (first, second), labels = phantom.images(phases).astype(float), phantom.labels(phases)
 
     def likeness(label: int, margin: int) -> float:
         inside = ndimage.binary_erosion((labels == label).all(axis=0), iterations=margin)
         inside[:64] = False
-        fine = [picture - ndimage.gaussian_filter(picture, 2) for picture in (first, second)]
+        fine = [image - ndimage.gaussian_filter(image, 2) for image in (first, second)]
         return float(np.corrcoef(fine[0][inside], fine[1][inside])[0, 1])
 
     assert likeness(2, margin=2) > 0.9
     assert likeness(1, margin=6) < 0.5
 
 
-def test_a_poor_picture_loses_the_lateral_wall() -> None:
+def test_a_poor_image_loses_the_lateral_wall() -> None:
     loss = []
     for seed in range(10):
         levels = []
         for quality in ("Good", "Poor"):
             phantom = CardiacPhantom(seed, quality=quality)
-            picture, labels = phantom.pictures(np.zeros(1))[0], phantom.labels(np.zeros(1))[0]
+            image, labels = phantom.images(np.zeros(1))[0], phantom.labels(np.zeros(1))[0]
             right = np.indices(labels.shape)[1] > np.argwhere(labels == 1)[:, 1].mean()
-            levels.append(level(picture, (labels == 2) & right) - level(picture, (labels == 2) & ~right))
+            levels.append(level(image, (labels == 2) & right) - level(image, (labels == 2) & ~right))
         loss.append(levels[0] - levels[1])
     assert np.mean(loss) > 5
 
 
-def test_one_seed_gives_one_picture_whatever_the_other_frames() -> None:
+def test_one_seed_gives_one_image_whatever_the_other_frames() -> None:
     phases = np.array([0, 0.3, 0.7])
-    pictures = CardiacPhantom(4).pictures(phases)
-    assert pictures.dtype == np.uint8
-    np.testing.assert_array_equal(CardiacPhantom(4).pictures(phases[1:2])[0], pictures[1])
-    assert (CardiacPhantom(5).pictures(phases[:1]) != pictures[:1]).any()
+    images = CardiacPhantom(4).images(phases)
+    assert images.dtype == np.uint8
+    np.testing.assert_array_equal(CardiacPhantom(4).images(phases[1:2])[0], images[1])
+    assert (CardiacPhantom(5).images(phases[:1]) != images[:1]).any()

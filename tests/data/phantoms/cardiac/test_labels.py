@@ -9,7 +9,7 @@ from meddiffusers.data.phantoms.cardiac import CardiacPhantom
 EIGHT = np.ones((3, 3))
 
 
-def faults(labels: np.ndarray) -> list[str]:
+def issues(labels: np.ndarray) -> list[str]:
     """What is anatomically impossible in a label map."""
     parts = {"cavity": labels == 1, "wall": labels == 2, "both": np.isin(labels, (1, 2)), "atrium": labels == 3}
     found = [f"{name} in pieces" for name, mask in parts.items() if ndimage.label(mask, EIGHT)[1] != 1]
@@ -25,7 +25,7 @@ def test_every_heart_is_anatomically_valid(size: int, spacing: float) -> None:
     for seed in range(120):
         phantom = CardiacPhantom(seed, ("4CH", "2CH")[seed % 2])
         maps = phantom.labels(np.array([0, 0.2, phantom.end_systole, 0.6, 0.85]), (size, size), spacing)
-        assert [faults(labels) for labels in maps] == [[]] * 5, seed
+        assert [issues(labels) for labels in maps] == [[]] * 5, seed
         assert not maps[:, 0].any()
         assert not maps[:, :, [0, -1]].any()
 
@@ -65,7 +65,7 @@ def test_areas_of_pixels_converge_to_the_truth() -> None:
     assert fine < 0.15 * coarse
 
 
-def test_a_picture_may_have_any_shape() -> None:
+def test_a_image_may_have_any_shape() -> None:
     phantom = CardiacPhantom(5)
     square = phantom.labels(np.zeros(1), (128, 128), 1.25)[0]
     tall = phantom.labels(np.zeros(1), (150, 96), 1.25)[0]

@@ -21,7 +21,7 @@ from helpers.hub_fixtures import FACTS
 
 from meddiffusers.evaluation.attributes import report as attribute_report
 from meddiffusers.evaluation.report import Report
-from meddiffusers.hub.card import card_faults
+from meddiffusers.hub.card import card_issues
 from meddiffusers.training.tasks.attribute_vae import task as attribute_vae_task
 
 SCRIPT = Path(__file__).parents[4] / "training" / "train_attribute_vae.py"
@@ -111,7 +111,7 @@ def test_digits_with_a_card_become_a_repository(train: Train, tmp_path: Path) ->
         seed=3,
     )
     repository = output / "repository"
-    assert card_faults((repository / "README.md").read_text(encoding="utf-8"), repository) == []
+    assert card_issues((repository / "README.md").read_text(encoding="utf-8"), repository) == []
     report = Report.read(repository)
     assert report.metrics == Report.read(output).metrics
     assert report.run["seed"] == 3

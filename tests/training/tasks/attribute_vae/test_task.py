@@ -16,14 +16,14 @@ from meddiffusers.training.tasks.attribute_vae.task import AttributeVAEConfig, A
 
 def test_consistency_loss_is_the_squared_error_of_what_the_encoder_reads() -> None:
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(4, 6))
-    picture = torch.randn(5, 1, 2, 2, requires_grad=True)
+    image = torch.randn(5, 1, 2, 2, requires_grad=True)
     dimension, value = torch.tensor([0, 2, 1, 2, 0]), torch.randn(5)
-    loss = consistency_loss(encoder, picture, dimension, value)
-    read = encoder(picture)
+    loss = consistency_loss(encoder, image, dimension, value)
+    read = encoder(image)
     expected = sum((read[i, dimension[i]] - value[i]) ** 2 for i in range(5)) / 5
     torch.testing.assert_close(loss, expected)
     loss.backward()
-    assert picture.grad is not None and picture.grad.abs().sum() > 0
+    assert image.grad is not None and image.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in encoder.parameters())
 
 
@@ -63,7 +63,7 @@ def test_a_repository_of_another_architecture_is_refused() -> None:
 
 def test_weights_are_rounded_before_attributes_are_calibrated() -> None:
     start = {"attributes": list(DIGIT_ATTRIBUTES), "pretrained_model_name_or_path": str(SHIPPED)}
-    task = AttributeVAETask(AttributeVAEConfig(**start, measure="digits", max_train_samples=64, half_weights=True))
+    task = AttributeVAETask(AttributeVAEConfig(**start, measure="digits", max_train_samples=64, save_in_fp16=True))
     with torch.no_grad():
         for weight in task.vae.parameters():
             weight.mul_(1 + 1e-5)

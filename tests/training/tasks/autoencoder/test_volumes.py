@@ -12,7 +12,7 @@ from helpers.short_run import run
 from helpers.small_volumes import SIZE, volume_rows
 
 from meddiffusers import MonaiAutoencoderKL
-from meddiffusers.datasets.captioned_config import pictures_of
+from meddiffusers.datasets.captioned_config import images_of
 from meddiffusers.datasets.volume_config import VolumeDataConfig
 from meddiffusers.evaluation.generation.autoencoder import reconstructed
 from meddiffusers.training import BatchRandom
@@ -34,7 +34,7 @@ def test_the_loss_is_its_terms() -> None:
     task = task_of(kl_weight=0.5)
     losses = task.loss(task.modules, task.collate([task.train_dataset[n] for n in range(4)]), BatchRandom(0))
     torch.testing.assert_close(losses["loss"], losses["error"] + 0.5 * losses["kl"])
-    posterior = task.vae.encode(2 * pictures_of(task.splits["train"].select(range(4))) - 1).latent_dist
+    posterior = task.vae.encode(2 * images_of(task.splits["train"].select(range(4))) - 1).latent_dist
     expected = posterior.kl().mean() / np.prod(SIZE)
     assert losses["kl"].item() == pytest.approx(expected.item(), rel=0.1)  # some volumes are mirrored
 
@@ -65,26 +65,26 @@ def test_a_frozen_encoder_keeps_its_latents(tmp_path: Path) -> None:
     first.save(first.build_pipeline(first.modules), tmp_path / "first")
     task = task_of(pretrained_model_name_or_path=str(tmp_path / "first"), freeze_encoder=True)
     result = run(task, tmp_path / "second", max_train_steps=3, train_batch_size=2)
-    volumes = pictures_of(task.splits["test"])
+    volumes = images_of(task.splits["test"])
     one, other = (vae.encode(volumes).latent_dist for vae in (first.vae, result.pipeline))
     assert torch.equal(one.mean, other.mean) and torch.equal(one.std, other.std)
     assert not torch.equal(first.vae.decode(one.mean).sample, result.pipeline.decode(one.mean).sample)
 
 
 def test_a_short_training_leaves_an_autoencoder_with_its_scale(tmp_path: Path) -> None:
-    task = task_of(perceptual_weight=0.1, half_weights=True)
-    volumes = pictures_of(task.splits["test"])
+    task = task_of(perceptual_weight=0.1, save_in_fp16=True)
+    volumes = images_of(task.splits["test"])
     before = (reconstructed(task.vae, volumes) - volumes).abs().mean()
     run(task, tmp_path, max_train_steps=40)
     vae = MonaiAutoencoderKL.from_pretrained(tmp_path)
     after = (reconstructed(vae, volumes) - volumes).abs().mean()
     assert after < 0.5 * before
-    latents = vae.encode(2 * pictures_of(task.splits["train"]) - 1).latent_dist.mean
+    latents = vae.encode(2 * images_of(task.splits["train"]) - 1).latent_dist.mean
     assert vae.config["scaling_factor"] == pytest.approx(1 / latents.std().item(), rel=1e-3)
-    assert task.evaluate(vae).pictures
+    assert task.evaluate(vae).figures
     again = AutoencoderConfig(pretrained_model_name_or_path=str(tmp_path))
     assert VolumeAutoencoderTask(DATA, again, task.splits)
-    two = VolumeDataConfig(size=list(SIZE), covariates=["age", "sex"], sequences=["t1", "t2"])
+    two = VolumeDataConfig(size=list(SIZE), covariates=["age", "sex"], modalities=["t1", "t2"])
     with pytest.raises(ValueError, match="is for 1 channels; expected 2"):
         VolumeAutoencoderTask(two, again, task.splits)
 
@@ -92,7 +92,7 @@ def test_a_short_training_leaves_an_autoencoder_with_its_scale(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"sequences": ["ct"]}, "phantoms have the sequences"),
+        ({"modalities": ["ct"]}, "phantoms have the modalities"),
         ({"covariates": ["height"]}, "and the covariates age, sex"),
         ({"size": [80, 96]}, "expected voxels along three axes"),
     ],

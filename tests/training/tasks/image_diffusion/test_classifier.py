@@ -14,7 +14,7 @@ from helpers.short_run import run
 from helpers.small_segmentation import pipeline_of
 from torch import Tensor, nn
 
-from meddiffusers import AnomalyDetectionPipeline, DenoisingUNet, ReversibleDDIMScheduler, UnconditionalPipeline
+from meddiffusers import AnomalyDetectionPipeline, ImageDiffusionPipeline, PatchUNet2DModel, ReversibleDDIMScheduler
 from meddiffusers.datasets.labelled_config import SegmentationDataConfig
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, row_features
 from meddiffusers.hub.load import load
@@ -27,7 +27,7 @@ SMALL: dict[str, Any] = {"block_out_channels": [8, 16], "norm_num_groups": 4}
 
 
 def spots(count: int, seed: int) -> datasets.Dataset:
-    """Grey pictures; every other one has a bright spot, which is marked."""
+    """Grey images; every other one has a bright spot, which is marked."""
     rng = np.random.default_rng(seed)
     masks = np.zeros((count, 1, SIZE, SIZE), np.uint8)
     for number in range(1, count, 2):
@@ -53,13 +53,13 @@ def diffusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "up_block_types": ["UpBlock2D"] * 2,
             "norm_num_groups": 2,
         }
-        unet = DenoisingUNet(in_channels=1, sample_size=SIZE, network=network)
-    UnconditionalPipeline(unet, noise_scheduler("epsilon", "fixed_small"), sequences=["grey"]).save_pretrained(folder)
+        unet = PatchUNet2DModel(in_channels=1, sample_size=SIZE, network=network)
+    ImageDiffusionPipeline(unet, noise_scheduler("epsilon", "fixed_small"), modalities=["grey"]).save_pretrained(folder)
     return folder
 
 
 def task_of(diffusion: Path, **config: Any) -> ClassifierTask:
-    data = SegmentationDataConfig(sequences=["grey"], classes=["lesion"], resolution=SIZE)
+    data = SegmentationDataConfig(modalities=["grey"], classes=["lesion"], resolution=SIZE)
     splits = {"train": spots(96, seed=0), "test": spots(16, seed=1)}
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -75,7 +75,7 @@ class Recorder(nn.Module):
         return SimpleNamespace(logits=torch.stack([torch.zeros(len(sample)), sample.amax(dim=(1, 2, 3))], dim=1))
 
 
-def test_the_loss_is_the_cross_entropy_of_noisy_pictures(diffusion: Path) -> None:
+def test_the_loss_is_the_cross_entropy_of_noisy_images(diffusion: Path) -> None:
     task, network = task_of(diffusion), Recorder()
     batch = task.collate([task.train_dataset[number] for number in range(64)])
     losses = task.loss({"classifier": network}, batch, BatchRandom(0))
@@ -89,7 +89,7 @@ def test_the_loss_is_the_cross_entropy_of_noisy_pictures(diffusion: Path) -> Non
     assert late.std().item() == pytest.approx(1, abs=0.1)
 
 
-def test_no_picture_is_noisier_than_the_largest_time(diffusion: Path) -> None:
+def test_no_image_is_noisier_than_the_largest_time(diffusion: Path) -> None:
     task, network = task_of(diffusion, largest_time=0.5), Recorder()
     task.loss(
         {"classifier": network}, task.collate([task.train_dataset[number] for number in range(64)]), BatchRandom(0)
@@ -103,11 +103,11 @@ def test_no_picture_is_noisier_than_the_largest_time(diffusion: Path) -> None:
 @pytest.fixture(scope="module")
 def trained(diffusion: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
     settings = {"train_batch_size": 16, "max_train_steps": 80, "lr_scheduler": "cosine", "validation_steps": 80}
-    return run(task_of(diffusion, half_weights=True), tmp_path_factory.mktemp("trained"), **settings)
+    return run(task_of(diffusion, save_in_fp16=True), tmp_path_factory.mktemp("trained"), **settings)
 
 
 class TestTraining:
-    def test_it_tells_pictures_apart_while_the_noise_lets_it(self, diffusion: Path, trained: TrainingResult) -> None:
+    def test_it_tells_images_apart_while_the_noise_lets_it(self, diffusion: Path, trained: TrainingResult) -> None:
         task, pipeline = task_of(diffusion), load(trained.output_dir)
         images = torch.stack([task.train_dataset[number]["image"] for number in range(64)])
         x_t = task.noise.add_noise(2 * images - 1, torch.randn(images.shape), torch.full((64,), 100))
@@ -117,7 +117,7 @@ class TestTraining:
 
     def test_what_comes_out_is_a_pipeline(self, diffusion: Path, trained: TrainingResult) -> None:
         pipeline = load(trained.output_dir)
-        assert isinstance(pipeline, AnomalyDetectionPipeline) and pipeline.sequences == ("grey",)
+        assert isinstance(pipeline, AnomalyDetectionPipeline) and pipeline.modalities == ("grey",)
         assert isinstance(pipeline.scheduler, ReversibleDDIMScheduler)
         assert pipeline.classifier.id2label == {0: "healthy", 1: "diseased"}
         for name, weight in load(str(diffusion)).unet.state_dict().items():
@@ -136,8 +136,8 @@ def test_what_does_not_fit_is_refused(diffusion: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="pretrained_model_name_or_path is not set; a classifier guides a diffusion"):
         task_of(diffusion, pretrained_model_name_or_path="")
     pipeline_of().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="holds a ConditionalSegmentationPipeline; expected an UnconditionalPipeline"):
+    with pytest.raises(ValueError, match="holds a ConditionalSegmentationPipeline; expected an ImageDiffusionPipeline"):
         task_of(tmp_path)
-    data = SegmentationDataConfig(sequences=["flair"], classes=["lesion"], resolution=SIZE)
-    with pytest.raises(ValueError, match=r"has sequences \['grey'\] \(here \['flair'\]\)"):
+    data = SegmentationDataConfig(modalities=["flair"], classes=["lesion"], resolution=SIZE)
+    with pytest.raises(ValueError, match=r"has modalities \['grey'\] \(here \['flair'\]\)"):
         ClassifierTask(data, ClassifierConfig(pretrained_model_name_or_path=str(diffusion)))

@@ -15,7 +15,7 @@ from helpers.short_run import run
 from helpers.small_segmentation import pipeline_of
 from torch import Tensor, nn
 
-from meddiffusers import DenoisingUNet, UnconditionalPipeline
+from meddiffusers import ImageDiffusionPipeline, PatchUNet2DModel
 from meddiffusers.datasets.labelled_config import SegmentationDataConfig
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, row_features
 from meddiffusers.evaluation.generation.fidelity import drawn
@@ -29,7 +29,7 @@ SMALL: dict[str, Any] = {"block_out_channels": [16, 32], "norm_num_groups": 4}
 
 
 def shades(count: int, seed: int) -> datasets.Dataset:
-    """Pictures of one grey and its half: the dark ones are healthy, of the bright ones all is marked."""
+    """Images of one grey and its half: the dark ones are healthy, of the bright ones all is marked."""
     rng = np.random.default_rng(seed)
     bright = np.arange(count) % 2 == 1
     level = np.where(bright, rng.uniform(0.6, 0.9, count), rng.uniform(0.1, 0.3, count))
@@ -43,7 +43,7 @@ def shades(count: int, seed: int) -> datasets.Dataset:
 
 
 def task_of(**model: Any) -> DenoisingTask:
-    data = SegmentationDataConfig(sequences=["one", "half"], classes=["lesion"], resolution=SIZE)
+    data = SegmentationDataConfig(modalities=["one", "half"], classes=["lesion"], resolution=SIZE)
     splits = {"train": shades(64, seed=0), "test": shades(16, seed=1)}
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -53,13 +53,13 @@ def task_of(**model: Any) -> DenoisingTask:
 class Recorder(nn.Module):
     """In the place of the network: keeps what it is given and predicts a multiple of it."""
 
-    def __init__(self, per_picture: int = 1) -> None:
+    def __init__(self, per_image: int = 1) -> None:
         super().__init__()
-        self.per_picture, self.calls = per_picture, []
+        self.per_image, self.calls = per_image, []
 
     def forward(self, sample: Tensor, timestep: Tensor, class_labels: Tensor | None) -> SimpleNamespace:
         self.calls.append((sample, timestep, class_labels))
-        return SimpleNamespace(sample=0.3 * torch.cat([sample] * self.per_picture, dim=1))
+        return SimpleNamespace(sample=0.3 * torch.cat([sample] * self.per_image, dim=1))
 
 
 def batch_of(task: DenoisingTask, count: int) -> dict[str, Tensor]:
@@ -105,8 +105,8 @@ def test_times_in_focus() -> None:
         task_of(focus_times=[0.3, 0.2])
 
 
-def test_sequences_are_left_out() -> None:
-    task, network = task_of(sequence_dropout=1.0), Recorder()
+def test_modalities_are_left_out() -> None:
+    task, network = task_of(modality_dropout=1.0), Recorder()
     task.noise.alphas_cumprod[:] = 1 - 1e-8  # no noise to speak of
     task.loss({"unet": network}, batch_of(task, 64), BatchRandom(0))
     black = (network.calls[0][0].amax(dim=(2, 3)) < -0.99).sum(dim=1)
@@ -115,19 +115,19 @@ def test_sequences_are_left_out() -> None:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
-    task = task_of(label_dropout=0.2, half_weights=True, prediction_type="sample")
+    task = task_of(label_dropout=0.2, save_in_fp16=True, prediction_type="sample")
     settings = {"train_batch_size": 16, "max_train_steps": 150, "lr_scheduler": "cosine", "validation_steps": 150}
     return run(task, tmp_path_factory.mktemp("trained"), **settings)
 
 
 class TestTraining:
-    def test_pictures_are_as_the_label_says(self, trained: TrainingResult) -> None:
+    def test_images_are_as_the_label_says(self, trained: TrainingResult) -> None:
         pipeline = load(trained.output_dir)
-        assert isinstance(pipeline, UnconditionalPipeline)
+        assert isinstance(pipeline, ImageDiffusionPipeline)
         means = {label: drawn(pipeline, 8, label=label).mean(axis=(2, 3)) for label in ("healthy", "diseased")}
         assert (means["healthy"][:, 0] < 0.45).all() and (means["diseased"][:, 0] > 0.45).all()
         every = np.concatenate(list(means.values()))
-        np.testing.assert_allclose(every[:, 1], every[:, 0] / 2, atol=0.12)  # the sequences go together
+        np.testing.assert_allclose(every[:, 1], every[:, 0] / 2, atol=0.12)  # the modalities go together
 
     def test_what_it_leaves(self, trained: TrainingResult) -> None:
         assert len(list((trained.output_dir / "validation").glob("step-*/drawn.png"))) == 1
@@ -141,8 +141,8 @@ def test_it_goes_on_from_a_repository(tmp_path: Path) -> None:
     again = task_of(pretrained_model_name_or_path=str(tmp_path))
     for name, weight in first.unet.state_dict().items():
         torch.testing.assert_close(again.unet.state_dict()[name], weight)
-    with pytest.raises(ValueError, match=r"has sequences \['one', 'half'\] \(here \['grey'\]\)\. Configure the same"):
-        data = SegmentationDataConfig(sequences=["grey"], classes=["lesion"], resolution=SIZE)
+    with pytest.raises(ValueError, match=r"has modalities \['one', 'half'\] \(here \['grey'\]\)\. Configure the same"):
+        data = SegmentationDataConfig(modalities=["grey"], classes=["lesion"], resolution=SIZE)
         DenoisingTask(data, DenoisingModelConfig(pretrained_model_name_or_path=str(tmp_path)))
 
 
@@ -168,7 +168,7 @@ def test_an_adapter_of_nothing_is_refused() -> None:
 
 def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
     pipeline_of().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="holds a ConditionalSegmentationPipeline; expected an UnconditionalPipeline"):
+    with pytest.raises(ValueError, match="holds a ConditionalSegmentationPipeline; expected an ImageDiffusionPipeline"):
         task_of(pretrained_model_name_or_path=str(tmp_path))
 
 
@@ -182,5 +182,5 @@ def test_it_takes_a_plain_unet(tmp_path: Path) -> None:
         up_block_types=["UpBlock2D"] * 2,
         norm_num_groups=2,
     )
-    UnconditionalPipeline(unet, DDIMScheduler(), sequences=["one", "half"]).save_pretrained(tmp_path)
-    assert isinstance(task_of(pretrained_model_name_or_path=str(tmp_path)).unet, DenoisingUNet)
+    ImageDiffusionPipeline(unet, DDIMScheduler(), modalities=["one", "half"]).save_pretrained(tmp_path)
+    assert isinstance(task_of(pretrained_model_name_or_path=str(tmp_path)).unet, PatchUNet2DModel)

@@ -1,4 +1,4 @@
-"""Latent diffusion of slices: what is told and learnt, and the autoencoder of several sequences."""
+"""Latent diffusion of slices: what is told and learnt, and the autoencoder of several modalities."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 from helpers.short_run import run
-from helpers.small_latent_diffusion import of_pictures
+from helpers.small_latent_diffusion import of_images
 
 from meddiffusers import LatentDiffusionPipeline, MonaiAutoencoderKL
-from meddiffusers.datasets.captioned_config import pictures_of
+from meddiffusers.datasets.captioned_config import images_of
 from meddiffusers.datasets.labelled_config import SegmentationDataConfig
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, row_features
 from meddiffusers.evaluation.generation.autoencoder import reconstructed
@@ -26,7 +26,7 @@ from meddiffusers.training.tasks.autoencoder.slices import SliceAutoencoderTask
 from meddiffusers.training.tasks.latent_diffusion.model import LatentDiffusionConfig
 from meddiffusers.training.tasks.latent_diffusion.slices import SliceDiffusionTask
 
-DATA = SegmentationDataConfig(resolution=16, sequences=["t1", "flair"], classes=["core", "rim"], spacing=2.0)
+DATA = SegmentationDataConfig(resolution=16, modalities=["t1", "flair"], classes=["core", "rim"], spacing=2.0)
 SMALL: dict[str, Any] = {
     "block_out_channels": [8, 16],
     "attention_levels": [1],
@@ -36,7 +36,7 @@ SMALL: dict[str, Any] = {
 
 
 def squares(count: int, seed: int = 0) -> datasets.Dataset:
-    """Two sequences with a square somewhere, whose left half is the core; two raters, of whom one is wider."""
+    """Two modalities with a square somewhere, whose left half is the core; two raters, of whom one is wider."""
     rng, rows = np.random.default_rng(seed), []
     for index in range(count):
         top, left = rng.integers(2, 8, 2)
@@ -56,7 +56,7 @@ def squares(count: int, seed: int = 0) -> datasets.Dataset:
 
 @pytest.fixture
 def vae(tmp_path: Path) -> str:
-    of_pictures().vae.save_pretrained(tmp_path / "vae")
+    of_images().vae.save_pretrained(tmp_path / "vae")
     return str(tmp_path / "vae")
 
 
@@ -114,7 +114,7 @@ def test_a_model_may_be_told_nothing(vae: str) -> None:
 
 
 def test_a_short_training_learns_and_leaves_a_pipeline(vae: str, tmp_path: Path) -> None:
-    task = task_of(vae, half_weights=True)
+    task = task_of(vae, save_in_fp16=True)
     assert task.pipeline.unet.mask_labels == {1: "core", 2: "rim"}
     batch = task.collate([task.train_dataset[number] for number in range(16)])
     with torch.no_grad():
@@ -124,23 +124,23 @@ def test_a_short_training_learns_and_leaves_a_pipeline(vae: str, tmp_path: Path)
     with torch.no_grad():
         assert task.loss(result.modules, batch, BatchRandom(0))["loss"] < 0.95 * before
     pipeline = load(tmp_path / "run")
-    assert isinstance(pipeline, LatentDiffusionPipeline) and pipeline.sequences == ("t1", "flair")
+    assert isinstance(pipeline, LatentDiffusionPipeline) and pipeline.modalities == ("t1", "flair")
     assert list((tmp_path / "run" / "validation").iterdir())
     assert drawn_slices(pipeline, first_masks(task.splits["test"]), num_inference_steps=2).shape == (6, 2, 16, 16)
     assert task_of(None, pretrained_model_name_or_path=str(tmp_path / "run"))
     with pytest.raises(ValueError, match="has classes"):
-        other = SegmentationDataConfig(resolution=16, sequences=["t1", "flair"], classes=["tumour"], spacing=2.0)
+        other = SegmentationDataConfig(resolution=16, modalities=["t1", "flair"], classes=["tumour"], spacing=2.0)
         start = LatentDiffusionConfig(pretrained_model_name_or_path=str(tmp_path / "run"))
         SliceDiffusionTask(other, start, task.splits)
 
 
 @pytest.mark.parametrize(("patch", "kind"), [(1, AutoencoderKL), (2, MonaiAutoencoderKL)])
-def test_an_autoencoder_of_several_sequences(tmp_path: Path, patch: int, kind: Any) -> None:
+def test_an_autoencoder_of_several_modalities(tmp_path: Path, patch: int, kind: Any) -> None:
     small = {"block_out_channels": [8, 16], "latent_channels": 2, "norm_num_groups": 4, "perceptual_weight": 0.1}
     small["patch_size"] = patch
     splits = {"train": squares(24), "test": squares(6, seed=1)}
     task = SliceAutoencoderTask(DATA, AutoencoderConfig(**small), splits)
-    images = pictures_of(splits["test"])
+    images = images_of(splits["test"])
     before = (reconstructed(task.vae, images) - images).abs().mean()
     run(task, tmp_path, max_train_steps=40)
     vae = kind.from_pretrained(tmp_path)
@@ -148,7 +148,7 @@ def test_an_autoencoder_of_several_sequences(tmp_path: Path, patch: int, kind: A
     told = task_of(str(tmp_path))  # a model of its latents
     assert type(told.pipeline.vae) is kind and told.pipeline.vae_scale_factor == 2 * patch
     assert drawn_slices(told.pipeline, first_masks(splits["test"]), num_inference_steps=1).shape == (6, 2, 16, 16)
-    one = SegmentationDataConfig(resolution=16, sequences=["t1"], classes=["core", "rim"])
+    one = SegmentationDataConfig(resolution=16, modalities=["t1"], classes=["core", "rim"])
     with pytest.raises(ValueError, match="is for 2 channels; expected 1"):
         SliceAutoencoderTask(one, AutoencoderConfig(pretrained_model_name_or_path=str(tmp_path)), splits)
     with pytest.raises(ValueError, match="is an autoencoder in 2 dimensions; expected 3"):
@@ -157,14 +157,14 @@ def test_an_autoencoder_of_several_sequences(tmp_path: Path, patch: int, kind: A
     assert report.value("mean absolute error") > 0
 
 
-def test_looks_are_compared_within_a_sequence_and_each_has_its_turn() -> None:
+def test_looks_are_compared_within_a_modality_and_each_has_its_turn() -> None:
     small = {"block_out_channels": [8, 16], "latent_channels": 2, "norm_num_groups": 4, "perceptual_weight": 0.1}
     splits = {"train": squares(8), "test": squares(2, seed=1)}
     task = SliceAutoencoderTask(DATA, AutoencoderConfig(**small), splits)
-    batch = {"image": pictures_of(splits["train"])}
+    batch = {"image": images_of(splits["train"])}
 
     def perceptual(kept: list[int], seed: int = 0) -> float:
-        """Of an autoencoder that gives these sequences back, and nothing of others."""
+        """Of an autoencoder that gives these modalities back, and nothing of others."""
 
         def vae(x: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             back = torch.full_like(x, -1)

@@ -15,7 +15,7 @@ from helpers.small_latent_diffusion import of_volumes
 from helpers.small_volumes import SIZE, volume_rows
 
 from meddiffusers import LatentDiffusionPipeline
-from meddiffusers.datasets.captioned_config import pictures_of
+from meddiffusers.datasets.captioned_config import images_of
 from meddiffusers.datasets.volume_config import VolumeDataConfig
 from meddiffusers.evaluation.generation.run import drawn_volumes
 from meddiffusers.hub.load import load
@@ -52,7 +52,7 @@ def test_the_cache_holds_latents_and_those_of_mirror_images(monkeypatch: pytest.
     rows, vae = volume_rows(6), of_volumes().vae
     found = cached_latents(rows, vae, axis=2)
     for index, view in ((0, 0), (5, 1)):
-        volume = pictures_of(rows.select([index]))
+        volume = images_of(rows.select([index]))
         volume = volume.flip(2) if view else volume
         expected = vae.encode(2 * volume - 1).latent_dist
         moments = torch.from_numpy(found[index, view].astype(np.float32))[None]
@@ -112,7 +112,7 @@ def test_ranges_are_those_of_the_training_volumes() -> None:
 
 
 def test_a_short_training_learns_and_leaves_a_pipeline(vae: str, tmp_path: Path) -> None:
-    task = task_of(vae, half_weights=True)
+    task = task_of(vae, save_in_fp16=True)
     batch = task.collate([task.train_dataset[number] for number in range(16)])
     with torch.no_grad():
         before = task.loss(task.modules, batch, BatchRandom(0))["loss"]
@@ -122,7 +122,7 @@ def test_a_short_training_learns_and_leaves_a_pipeline(vae: str, tmp_path: Path)
         assert task.loss(result.modules, batch, BatchRandom(0))["loss"] < 0.85 * before
     pipeline = load(tmp_path / "run")
     assert isinstance(pipeline, LatentDiffusionPipeline)
-    assert pipeline.config["spacing"] == 2.0 and pipeline.sequences == ("t1",)
+    assert pipeline.config["spacing"] == 2.0 and pipeline.modalities == ("t1",)
     assert all(torch.equal(weight, weight.half().float()) for weight in pipeline.unet.state_dict().values())
     assert list((tmp_path / "run" / "validation").iterdir())
     assert drawn_volumes(pipeline, [{"age": 50.0}, {}], num_inference_steps=2).shape == (2, 1, *SIZE)
@@ -135,7 +135,7 @@ def test_a_short_training_learns_and_leaves_a_pipeline(vae: str, tmp_path: Path)
 
 
 def test_an_adapter_is_trained_alone_and_loads(tmp_path: Path) -> None:
-    base = of_volumes(spacing=2.0, sequences=("t1",))
+    base = of_volumes(spacing=2.0, modalities=("t1",))
     base.save_pretrained(tmp_path / "base")
     before = {file: file.read_bytes() for file in (tmp_path / "base").rglob("*.safetensors")}
     task = task_of(None, pretrained_model_name_or_path=str(tmp_path / "base"), rank=2)

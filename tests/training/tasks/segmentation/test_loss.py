@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from meddiffusers.datasets.labelled_config import SegmentationDataConfig
 from meddiffusers.training import BatchRandom
-from meddiffusers.training.losses.diffusion import variational_bound
+from meddiffusers.training.losses.diffusion import vlb
 from meddiffusers.training.tasks.segmentation import loss as mask_denoising
-from meddiffusers.training.tasks.segmentation.loss import MaskDenoising
+from meddiffusers.training.tasks.segmentation.loss import SegmentationDiffusionLoss
 from meddiffusers.training.tasks.segmentation.model import SegmentationModelConfig, first_pipeline
 
 SIZE = 16
@@ -22,11 +22,11 @@ KINDS = ["sample", "epsilon", "v_prediction"]
 
 
 def loss_of(
-    classes: tuple[str, ...] = ("disc",), sequences: tuple[str, ...] = ("grey",), **model: Any
-) -> MaskDenoising:
-    data = SegmentationDataConfig(sequences=list(sequences), classes=list(classes), resolution=SIZE)
+    classes: tuple[str, ...] = ("disc",), modalities: tuple[str, ...] = ("grey",), **model: Any
+) -> SegmentationDiffusionLoss:
+    data = SegmentationDataConfig(modalities=list(modalities), classes=list(classes), resolution=SIZE)
     config = SegmentationModelConfig(block_out_channels=[4, 8], norm_num_groups=2, **model)
-    return MaskDenoising(first_pipeline(data, config), config)
+    return SegmentationDiffusionLoss(first_pipeline(data, config), config)
 
 
 def batch_of(count: int = 4, channels: int = 1) -> dict[str, Tensor]:
@@ -61,7 +61,7 @@ class Recorder(nn.Module):
 
 @pytest.fixture
 def unmoved(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures are not moved, so that masks are those of the data."""
+    """Images are not moved, so that masks are those of the data."""
     monkeypatch.setattr(mask_denoising, "moved", lambda image, masks, random: (image, masks))
 
 
@@ -98,7 +98,7 @@ def test_a_learnt_variance_adds_the_bound(kind: str) -> None:
     losses = loss(network, batch, BatchRandom(0))
     [(x_t, times, _)] = network.calls
     x0 = 2.0 * batch["masks"] - 1
-    bound = variational_bound(loss.noise, torch.cat([0.3 * x_t] * 2, dim=1), x0, x_t, times).mean()
+    bound = vlb(loss.noise, torch.cat([0.3 * x_t] * 2, dim=1), x0, x_t, times).mean()
     torch.testing.assert_close(losses["bound"], bound)
     torch.testing.assert_close(losses["loss"], losses["mse"] + bound)  # a thousandth of the bound of 1000 steps
 
@@ -155,7 +155,7 @@ def test_an_image_network_predicts_labels_and_nothing_else(settings: dict[str, A
         SegmentationModelConfig(image_block_out_channels=[16], **settings)
 
 
-def test_draws_of_a_picture_spread_over_the_times() -> None:
+def test_draws_of_a_image_spread_over_the_times() -> None:
     loss = loss_of(noise_draws=4)
     network = Recorder()
     for seed in range(100):
@@ -168,7 +168,7 @@ def test_draws_of_a_picture_spread_over_the_times() -> None:
     assert (shares - 0.1).abs().max() < 0.02
 
 
-def test_labels_are_learnt_where_there_is_noise_of_a_part_of_the_pictures() -> None:
+def test_labels_are_learnt_where_there_is_noise_of_a_part_of_the_images() -> None:
     """The k-th tenth of the times is drawn 2k − 1 times as often as the first."""
     loss = loss_of(noise_draws=0.5, image_block_out_channels=[16])
     logits, guess = torch.randn(4, 1, SIZE, SIZE), torch.randn(8, 1, SIZE, SIZE)
@@ -206,7 +206,7 @@ def test_every_rater_is_drawn() -> None:
 
 
 def test_processes_together_have_the_loss_of_one() -> None:
-    loss = loss_of(noise_draws=2, sequence_dropout=0.5)
+    loss = loss_of(noise_draws=2, modality_dropout=0.5)
     batch, unet = batch_of(6), loss.pipeline.unet.eval()
     with torch.no_grad():
         whole = loss(unet, batch, BatchRandom(5))
@@ -221,14 +221,14 @@ def test_processes_together_have_the_loss_of_one() -> None:
     assert sum(part["loss"].item() for part in parts) / 2 == pytest.approx(whole["loss"].item(), rel=1e-5)
 
 
-def test_sequences_are_left_out_and_pictures_changed() -> None:
-    loss = loss_of(sequences=("a", "b", "c"), sequence_dropout=1.0, noise_draws=2)
+def test_modalities_are_left_out_and_images_changed() -> None:
+    loss = loss_of(modalities=("a", "b", "c"), modality_dropout=1.0, noise_draws=2)
     batch = batch_of(32, channels=3)
     image, masks = loss.augmented(batch, 2, BatchRandom(0))
     assert masks.shape == (64, SIZE, SIZE) and masks.dtype == torch.uint8
     kept = (image.flatten(2).amax(dim=2) > 0).sum(dim=1)
     assert kept.unique().tolist() == [1, 2, 3]
     assert not any(torch.equal(one, other) for one, other in zip(image, batch["image"], strict=True))
-    drawn = masks[::2] > 0  # where the disc of the picture is, too
+    drawn = masks[::2] > 0  # where the disc of the image is, too
     brightest = image.amax(dim=1)
     assert brightest[drawn].mean() > brightest[~drawn].mean() + 0.3

@@ -23,7 +23,7 @@ from helpers.hub_fixtures import FACTS
 
 from meddiffusers import ConditionalSegmentationPipeline
 from meddiffusers.evaluation.report import Report
-from meddiffusers.hub.card import card_faults
+from meddiffusers.hub.card import card_issues
 from meddiffusers.pipelines.conditional_segmentation_pipeline import PUBLISHED_AS
 
 SCRIPT = Path(__file__).parents[4] / "training" / "train_segmentation.py"
@@ -31,7 +31,7 @@ ADAPTER = "pytorch_lora_weights.safetensors"
 Train = Callable[..., Path]
 
 SMALL: dict[str, Any] = {
-    "sequences": ["grey"],
+    "modalities": ["grey"],
     "classes": ["disc"],
     "resolution": 16,
     "block_out_channels": [4, 8],
@@ -66,7 +66,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of bright discs of 16×16 pixels and their masks, as `datasets` reads one."""
     folder, rng = tmp_path_factory.mktemp("sets") / "discs", np.random.default_rng(0)
     folder.mkdir()
@@ -85,11 +85,11 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def train(script: ModuleType, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
+def train(script: ModuleType, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
     """``train(name=value, …)`` runs the script with these options, on a small network; returns the output folder."""
 
     def run(**options: Any) -> Path:
-        settings = {**SMALL, "dataset_name": pictures, "output_dir": tmp_path / "out", **options}
+        settings = {**SMALL, "dataset_name": images, "output_dir": tmp_path / "out", **options}
         words = [
             word
             for name, value in settings.items()
@@ -114,9 +114,9 @@ def log_of(output: Path) -> list[dict[str, float]]:
 
 
 def probabilities(pipeline: Any) -> np.ndarray:
-    """Of two pictures."""
-    pictures = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    return pipeline(pictures, 2, generator=torch.Generator().manual_seed(1)).probability
+    """Of two images."""
+    images = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    return pipeline(images, 2, generator=torch.Generator().manual_seed(1)).probability
 
 
 def test_a_folder_with_a_card_becomes_a_repository(train: Train, facts: Path) -> None:
@@ -125,8 +125,8 @@ def test_a_folder_with_a_card_becomes_a_repository(train: Train, facts: Path) ->
     assert 0 <= report.value("Dice, whole") <= 1
     assert {metric.dataset for metric in report.metrics} == {"discs, test subjects"}
     assert report.run["seed"] == 3 and 0 < report.run["training_minutes"] < 1
-    assert len(report.pictures) == 2
-    assert card_faults((repository / "README.md").read_text(encoding="utf-8"), repository) == []
+    assert len(report.figures) == 2
+    assert card_issues((repository / "README.md").read_text(encoding="utf-8"), repository) == []
     assert Report.read(repository).metrics == report.metrics
     drawn = [probabilities(DiffusionPipeline.from_pretrained(folder)) for folder in (output, repository)]
     np.testing.assert_array_equal(*drawn)
@@ -138,7 +138,7 @@ def test_a_folder_with_a_card_becomes_a_repository(train: Train, facts: Path) ->
 
 def test_a_learnt_variance(train: Train) -> None:
     learnt = {"prediction_type": "epsilon", "variance_type": "learned_range", "attention_levels": [1]}
-    output = train(noise_draws=2, snr_gamma=5.0, half_weights=True, **learnt)
+    output = train(noise_draws=2, snr_gamma=5.0, save_in_fp16=True, **learnt)
     pipeline = DiffusionPipeline.from_pretrained(output)
     assert isinstance(pipeline, ConditionalSegmentationPipeline)
     assert pipeline.unet.config["out_channels"] == 2
@@ -180,7 +180,7 @@ def test_a_card_for_an_adapter_goes_with_the_weights_that_it_makes(
     settings = {"pretrained_model_name_or_path": base, "rank": 2, "learning_rate": 3e-2, "lr_warmup_steps": 0}
     output = train(output_dir=tmp_path / "adapter", **settings)
     repository = output / "repository"
-    assert card_faults((repository / "README.md").read_text(encoding="utf-8"), repository) == []
+    assert card_issues((repository / "README.md").read_text(encoding="utf-8"), repository) == []
     assert (repository / ADAPTER).read_bytes() == (output / ADAPTER).read_bytes()
     adapted = DiffusionPipeline.from_pretrained(base)
     adapted.load_lora_weights(str(output))

@@ -49,7 +49,7 @@ def discs(count: int, seed: int) -> datasets.Dataset:
 
 def task_of(data: dict[str, Any] | None = None, **model: Any) -> SegmentationTask:
     """A task on discs, its network drawn by a fixed seed."""
-    settings = {"sequences": ["grey"], "classes": ["disc"], "resolution": SIZE, **(data or {})}
+    settings = {"modalities": ["grey"], "classes": ["disc"], "resolution": SIZE, **(data or {})}
     splits = {"train": discs(96, seed=0), "test": discs(16, seed=1)}
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -105,7 +105,7 @@ class TestTraining:
         assert [dtype for training, dtype in seen if training] == [torch.bfloat16] * 2
 
     def test_weights_are_rounded_where_they_are_stored_so(self) -> None:
-        task = task_of(half_weights=True)
+        task = task_of(save_in_fp16=True)
         before = {name: weight.detach().clone() for name, weight in task.unet.named_parameters()}
         rounded = dict(task.build_pipeline(task.modules).unet.named_parameters())
         assert all(torch.equal(rounded[name], weight.half().float()) for name, weight in before.items())
@@ -131,10 +131,10 @@ class TestTraining:
 
 
 def predicted(pipeline: Any) -> Tensor:
-    """Probabilities of two pictures."""
-    picture = torch.from_numpy(np.stack(discs(2, 5)["image"]) / INTENSITY_SCALE).float()
+    """Probabilities of two images."""
+    image = torch.from_numpy(np.stack(discs(2, 5)["image"]) / INTENSITY_SCALE).float()
     noise = torch.Generator().manual_seed(0)
-    return pipeline(picture, 3, ensemble_size=2, generator=noise, output_type="pt").probability
+    return pipeline(image, 3, ensemble_size=2, generator=noise, output_type="pt").probability
 
 
 class TestAdapter:
@@ -185,10 +185,10 @@ class TestStartingFromARepository:
         name = str(trained.output_dir)
         with pytest.raises(
             ValueError,
-            match=r"has sequences \['grey'\] \(here \['t1'\]\), classes \['disc'\] \(here \['a', 'b'\]\), "
+            match=r"has modalities \['grey'\] \(here \['t1'\]\), classes \['disc'\] \(here \['a', 'b'\]\), "
             r"spacing None \(here 2\.0\)\. Configure the same to start from it",
         ):
-            task_of({"sequences": ["t1"], "classes": ["a", "b"], "spacing": 2.0}, pretrained_model_name_or_path=name)
+            task_of({"modalities": ["t1"], "classes": ["a", "b"], "spacing": 2.0}, pretrained_model_name_or_path=name)
         with pytest.raises(ValueError, match=r"trained\d+ has classes \['disc'\] \(here \['spot'\]\)\. Configure"):
             task_of({"classes": ["spot"]}, pretrained_model_name_or_path=name)
 
@@ -212,7 +212,7 @@ class TestStartingFromARepository:
         )
         scheduler = DDIMScheduler(prediction_type="epsilon", timestep_spacing="trailing")
         labels = {0: "background", 1: "disc"}
-        known = {"sequences": ["grey"], "id2label": labels, "mask_range": [0.0, 1.0]}
+        known = {"modalities": ["grey"], "id2label": labels, "mask_range": [0.0, 1.0]}
         pipeline = ConditionalSegmentationPipeline(joint, scheduler, **known)
         pipeline.save_pretrained(tmp_path / "joint")
         task = task_of(pretrained_model_name_or_path=str(tmp_path / "joint"), rank=rank)
@@ -220,10 +220,10 @@ class TestStartingFromARepository:
         begun = task.build_pipeline(task.modules)
         assert begun.mask_range == (0.0, 1.0)
         assert task.denoising.noise.config["prediction_type"] == "epsilon"
-        mask, picture = torch.randn(2, 1, SIZE, SIZE), torch.rand(2, 1, SIZE, SIZE)
+        mask, scan = torch.randn(2, 1, SIZE, SIZE), torch.rand(2, 1, SIZE, SIZE)
         with torch.no_grad():
-            same = begun.unet(mask, 5, image=picture).sample
-            torch.testing.assert_close(same, joint(torch.cat([picture, mask], dim=1), 5).sample, atol=1e-5, rtol=0)
+            same = begun.unet(mask, 5, image=scan).sample
+            torch.testing.assert_close(same, joint(torch.cat([scan, mask], dim=1), 5).sample, atol=1e-5, rtol=0)
         result = run(task, tmp_path / "out", max_train_steps=2)
         assert not torch.equal(predicted(result.pipeline), predicted(pipeline))
         assert (tmp_path / "out" / (ADAPTER if rank else "model_index.json")).is_file()

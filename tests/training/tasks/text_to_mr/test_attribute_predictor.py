@@ -1,4 +1,4 @@
-"""The picture reader: mirrored pictures keep their sides, what is not known counts for nothing, and it learns."""
+"""The image reader: mirrored images keep their sides, what is not known counts for nothing, and it learns."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import torch
 from helpers.short_run import run
 from helpers.small_text_to_mr import text_rows
 
-from meddiffusers import PictureReader
+from meddiffusers import SliceAttributePredictor
 from meddiffusers.datasets.captioned_config import TextDataConfig
 from meddiffusers.training import BatchRandom
-from meddiffusers.training.tasks.text_to_mr.attribute_predictor import PictureReaderConfig, PictureReadingTask
+from meddiffusers.training.tasks.text_to_mr.attribute_predictor import AttributePredictorConfig, AttributePredictorTask
 
 SMALL: dict[str, Any] = {"block_out_channels": [8, 16], "norm_num_groups": 4}
 
 
 def rows_with_regions(count: int, seed: int = 0) -> datasets.Dataset:
-    """The left thalamus where the picture is darker, the right one where it is brighter."""
+    """The left thalamus where the image is darker, the right one where it is brighter."""
 
     def labelled(row: dict[str, Any]) -> dict[str, Any]:
         image, regions = np.array(row["image"])[0], np.zeros((16, 16), np.int16)
@@ -32,14 +32,16 @@ def rows_with_regions(count: int, seed: int = 0) -> datasets.Dataset:
     return rows.map(labelled, features=rows.features)
 
 
-def task_of(**config: Any) -> PictureReadingTask:
+def task_of(**config: Any) -> AttributePredictorTask:
     splits = {"train": rows_with_regions(32), "test": rows_with_regions(24, seed=1)}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return PictureReadingTask(TextDataConfig(resolution=16), PictureReaderConfig(**{**SMALL, **config}), splits)
+        return AttributePredictorTask(
+            TextDataConfig(resolution=16), AttributePredictorConfig(**{**SMALL, **config}), splits
+        )
 
 
-def test_labels_of_a_mirrored_picture_are_those_of_the_other_side() -> None:
+def test_labels_of_a_mirrored_image_are_those_of_the_other_side() -> None:
     task = task_of()
     assert task.reader.config["label_ids"] == [0, 10, 49] and task.reader.config["modalities"] == ["t1", "t2"]
     batch = task.collate(task.train_dataset.__getitems__(list(range(16))))
@@ -62,13 +64,13 @@ def test_what_a_row_does_not_say_counts_for_nothing() -> None:
 
 
 def test_a_short_training_reads_regions_and_modality(tmp_path: Path) -> None:
-    task = task_of(half_weights=True)
+    task = task_of(save_in_fp16=True)
     run(task, tmp_path, max_train_steps=120, train_batch_size=8, learning_rate=1e-2, validation_steps=120)
-    reader = PictureReader.from_pretrained(tmp_path).eval()
+    reader = SliceAttributePredictor.from_pretrained(tmp_path).eval()
     rows = task.splits["test"]
-    pictures = torch.from_numpy(np.stack(rows.with_format("numpy")["image"]).astype(np.float32)) / 10_000
+    images = torch.from_numpy(np.stack(rows.with_format("numpy")["image"]).astype(np.float32)) / 10_000
     with torch.no_grad():
-        read = reader(pictures)
+        read = reader(images)
     assert (read.modality_logits.argmax(dim=1) == torch.arange(24) % 2).float().mean() > 0.9
     truth = torch.from_numpy(np.stack(rows.with_format("numpy")["regions"]).astype(np.int64))
     found = torch.tensor([0, 10, 49])[read.logits.argmax(dim=1)]

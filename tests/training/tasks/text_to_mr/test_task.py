@@ -15,7 +15,7 @@ from helpers.small_text_to_mr import small_text_to_mr, text_rows
 from torch import Tensor, nn
 
 from meddiffusers import TextToMRPipeline
-from meddiffusers.datasets.captioned_config import TextDataConfig, pictures_of
+from meddiffusers.datasets.captioned_config import TextDataConfig, images_of
 from meddiffusers.evaluation.text_to_mr.run import drawn
 from meddiffusers.hub.load import load
 from meddiffusers.training import BatchRandom
@@ -88,9 +88,9 @@ def test_the_cache_holds_what_the_networks_make() -> None:
     found = cached(rows, pipeline, captions=8)
     for index, view, caption in ((0, 0, 0), (7, 1, 1), (19, 1, 0)):
         item = found.item(index, view, caption)
-        picture = pictures_of(rows.select([index]))
-        picture = picture.flip(-1) if view else picture
-        moments = pipeline.vae.encode(2 * picture - 1).latent_dist.parameters[0]
+        image = images_of(rows.select([index]))
+        image = image.flip(-1) if view else image
+        moments = pipeline.vae.encode(2 * image - 1).latent_dist.parameters[0]
         torch.testing.assert_close(item["moments"], moments.detach(), atol=2e-3, rtol=2e-3)
         states, mask = pipeline.encode_text([item["prompt"]])
         torch.testing.assert_close(item["tokens"], states[0].detach(), atol=2e-3, rtol=2e-3)
@@ -183,7 +183,7 @@ def test_left_out_prompts_go_through_the_text_encoder_that_is_trained(repository
 
 
 def test_a_short_training_learns_and_leaves_a_pipeline(repository: Path, tmp_path: Path) -> None:
-    task = task_of(repository, **NEW, half_weights=True)
+    task = task_of(repository, **NEW, save_in_fp16=True)
     batch = task.collate([task.train_dataset.item(number, 0, 0) for number in range(16)])
     with torch.no_grad():
         before = task.loss(task.modules, batch, BatchRandom(0))["loss"]
@@ -200,7 +200,7 @@ def test_a_short_training_learns_and_leaves_a_pipeline(repository: Path, tmp_pat
     assert drawn(pipeline, ["t1 weighted brain"], num_inference_steps=2).shape == (1, 16, 16)
     assert list((tmp_path / "run" / "validation").iterdir())
     report = task.evaluate(pipeline)
-    assert report.value("nearest training picture, held-out") >= 0 and report.pictures
+    assert report.value("nearest training image, held-out") >= 0 and report.figures
 
 
 @pytest.mark.parametrize("parts", [{"rank": 2}, {"rank": 2, "text_encoder_rank": 2}])
@@ -225,7 +225,7 @@ def test_an_adapter_is_trained_alone_and_loads(repository: Path, tmp_path: Path,
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"prediction_type": "epsilon"}, "noise says nothing of a picture"),
+        ({"prediction_type": "epsilon"}, "noise says nothing of a image"),
         ({"prediction_type": "flow", "snr_gamma": 5.0}, "which is not weighted"),
         ({"rank": 4}, "give --pretrained_model_name_or_path"),
         ({"text_encoder_rank": 4, "pretrained_model_name_or_path": "x"}, "--rank with --text_encoder_rank"),

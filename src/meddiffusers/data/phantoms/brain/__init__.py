@@ -1,1 +1,1 @@
-"""Random human brains from an average template: anatomy, lesions and MR pictures, all a function of one seed."""
+"""Random human brains from an average template: anatomy, lesions and MR images, all a function of one seed."""

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import expit
 
 from meddiffusers.data.phantoms.brain.boxes import cut, cut_tissue, pasted, within
-from meddiffusers.data.phantoms.brain.lesion_appearance import LesionLook, random_look
+from meddiffusers.data.phantoms.brain.lesion_appearance import LesionAppearance, random_appearance
 from meddiffusers.data.phantoms.brain.lesion_places import place
 from meddiffusers.data.phantoms.brain.local_field import LocalField
 from meddiffusers.data.phantoms.brain.mass_effect import mass_effect
@@ -37,7 +37,7 @@ class Cavity:
     """A cavity; see `lesions.Lesion` for what it answers. Its scar counts as oedema, as in BraTS after treatment."""
 
     def __init__(
-        self, shape: CavityShape, detail: SmoothField, pull: LocalField | None, raters: Raters, look: LesionLook
+        self, shape: CavityShape, detail: SmoothField, pull: LocalField | None, raters: Raters, look: LesionAppearance
     ) -> None:
         self.shape, self.look = shape, look
         self._detail, self._pull, self._raters = detail, pull, raters
@@ -98,7 +98,7 @@ def random_cavity(rng: np.random.Generator, difficulty: float, surroundings: Sur
     if rng.random() < 0.6:
         pull = mass_effect(surroundings, floor, 2.2 * radius + 8, -rng.uniform(0.1, 0.35))
     detail = SmoothField(rng, max(0.6 * radius, 4.5), 2)
-    return Cavity(shape, detail, pull, Raters(rng, 0.6 * radius), random_look(rng, 0.25 * difficulty))
+    return Cavity(shape, detail, pull, Raters(rng, 0.6 * radius), random_appearance(rng, 0.25 * difficulty))
 
 
 def _mouth(floor: np.ndarray, surroundings: Surroundings) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""How bright each part of the head is in each sequence, on the scale in which white matter in T1 is 0.80.
+"""How bright each part of the head is in each modality, on the scale in which white matter in T1 is 0.80.
 
-Typical contrast of clinical spin-echo and gradient-echo sequences at 1.5–3 T, rounded; T1 with contrast agent differs
+Typical contrast of clinical spin-echo and gradient-echo modalities at 1.5–3 T, rounded; T1 with contrast agent differs
 from T1 only in vessels, choroid plexus and lesions.
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from meddiffusers.data.phantoms.brain.anatomy import PARTS
 
-SEQUENCES = ("t1", "t1ce", "t2", "flair", "pd")
+MODALITIES = ("t1", "t1ce", "t2", "flair", "pd")
 _TABLE = {  # part: t1, t2, flair, pd
     "fluid": (0.20, 0.92, 0.12, 0.85),
     "cortex": (0.59, 0.56, 0.60, 0.78),
@@ -36,7 +36,7 @@ INTENSITIES = {
     name: np.array([_TABLE[part][column] for part in PARTS], np.float32) for name, column in _COLUMNS.items()
 }
 
-# What the average brain's T1 shows beyond the mean of its tissues, and how much of it each sequence shows.
+# What the average brain's T1 shows beyond the mean of its tissues, and how much of it each modality shows.
 DETAIL = {"t1": 0.8, "t1ce": 0.8, "t2": -0.55, "flair": -0.2, "pd": -0.3}
 CHOROID_PLEXUS = {"t1": 0.45, "t1ce": 1.0, "t2": 0.75, "flair": 0.55, "pd": 0.75}
 VESSEL = {"t1": 0.30, "t1ce": 1.25, "t2": 0.15, "flair": 0.20, "pd": 0.35}  # slow ones: flow voids but for the agent
@@ -52,6 +52,6 @@ HEAD = {  # outside the brain, innermost first, then what fills the face; t1, t2
 }
 
 
-def head_intensity(sequence: str) -> np.ndarray:
+def head_intensity(modality: str) -> np.ndarray:
     """(7,) of HEAD, in its order."""
-    return np.array([row[_COLUMNS[sequence]] for row in HEAD.values()], np.float32)
+    return np.array([row[_COLUMNS[modality]] for row in HEAD.values()], np.float32)

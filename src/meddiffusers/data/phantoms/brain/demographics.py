@@ -19,7 +19,7 @@ SEXES = ("F", "M")
 
 
 @dataclass(frozen=True)
-class Person:
+class Demographics:
     """age in years, sex "F" or "M", volumes in ml. ValueError for a value outside its bounds."""
 
     age: float
@@ -36,13 +36,13 @@ class Person:
                 raise ValueError(f"{name}={getattr(self, name):g}; the phantom's range is {low:g} to {high:g}.")
 
 
-def random_person(
+def random_demographics(
     rng: np.random.Generator,
     age: float | None = None,
     sex: str | None = None,
     brain_volume_ml: float | None = None,
     ventricular_volume_ml: float | None = None,
-) -> Person:
+) -> Demographics:
     """A person with what is given; the rest is drawn, and the drawn volumes follow age and sex."""
     drawn_age, drawn_sex, size, width = (
         rng.uniform(*AGES),
@@ -53,7 +53,7 @@ def random_person(
     age = float(drawn_age) if age is None else float(age)
     sex = str(drawn_sex) if sex is None else sex
     brain, ventricles = _usual(age, sex, size, width)
-    return Person(
+    return Demographics(
         age,
         sex,
         float(np.clip(brain, *BRAIN_ML)) if brain_volume_ml is None else float(brain_volume_ml),
@@ -61,10 +61,10 @@ def random_person(
     )
 
 
-def likely_person(age: float, sex: str) -> Person:
+def typical_demographics(age: float, sex: str) -> Demographics:
     """A person of an age, years, and a sex, with the volumes that lie in the middle of those of such people."""
     brain, ventricles = _usual(age, sex, 0.0, 0.0)
-    return Person(age, sex, float(np.clip(brain, *BRAIN_ML)), float(np.clip(ventricles, *VENTRICLES_ML)))
+    return Demographics(age, sex, float(np.clip(brain, *BRAIN_ML)), float(np.clip(ventricles, *VENTRICLES_ML)))
 
 
 def _usual(age: float, sex: str, size: float, width: float) -> tuple[float, float]:

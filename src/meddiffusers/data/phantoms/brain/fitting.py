@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from meddiffusers.data.phantoms.brain.anatomy import TISSUE, VENTRICLES, Sulci, anatomy_at, ventricles_at
-from meddiffusers.data.phantoms.brain.demographics import Person
+from meddiffusers.data.phantoms.brain.demographics import Demographics
 from meddiffusers.data.phantoms.brain.smooth_field import Grid, points_of
 from meddiffusers.data.phantoms.brain.template import COARSE, Template
 from meddiffusers.data.phantoms.brain.warp import CENTRE, Warp, sampled
@@ -26,7 +26,7 @@ VENTRICLE_STEP, VENTRICLE_HALF = 2.3, np.array([60.0, 70.0, 70.0])
 WIDENINGS = (-5.0, 12.0)  # mm
 
 
-def fitted(warp: Warp, person: Person, sulci: Sulci, template: Template) -> Warp:
+def fitted(warp: Warp, person: Demographics, sulci: Sulci, template: Template) -> Warp:
     """The warp with the size and widening at which the person's two volumes are met, to about 1 %."""
     brain, ventricles = 1000 * person.brain_volume_ml, 1000 * person.ventricular_volume_ml
     whole = anatomy_at(_around_centre(BRAIN_STEP, BRAIN_HALF), warp, sulci, template)

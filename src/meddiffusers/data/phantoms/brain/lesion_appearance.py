@@ -1,4 +1,4 @@
-"""How lesions look: the grey value of each part in each sequence, on the scale in which white matter in T1 is 0.80."""
+"""How lesions look: the grey value of each part in each modality, on the scale in which white matter in T1 is 0.80."""
 
 from __future__ import annotations
 
@@ -27,38 +27,38 @@ _ENHANCEMENT = 0.53  # by which contrast agent brightens T1
 
 
 @dataclass(frozen=True)
-class LesionLook:
+class LesionAppearance:
     """The look of one lesion.
 
-    contrast: in (0, 1], by which every soft fraction is to be weighed when the picture is mixed: at 0.3 the lesion
-    differs from the healthy tissue around it by 0.3 of what the values say. values: of each sequence and part.
+    contrast: in (0, 1], by which every soft fraction is to be weighed when the image is mixed: at 0.3 the lesion
+    differs from the healthy tissue around it by 0.3 of what the values say. values: of each modality and part.
     """
 
     contrast: float
     values: dict[str, dict[str, float]]
 
-    def intensities(self, sequence: str) -> dict[str, float]:
+    def intensities(self, modality: str) -> dict[str, float]:
         """Grey value of each part in "t1", "t1ce", "t2", "flair" or "pd"; KeyError for any other name."""
-        return self.values[sequence]
+        return self.values[modality]
 
 
-def random_look(rng: np.random.Generator, difficulty: float, solid: float = 0.0) -> LesionLook:
-    """A look drawn about the table: the harder, the fainter, and the nearer to white matter in some of the sequences.
+def random_appearance(rng: np.random.Generator, difficulty: float, solid: float = 0.0) -> LesionAppearance:
+    """A look drawn about the table: the harder, the fainter, and the nearer to white matter in some of the modalities.
 
     solid: 0 for a fluid necrosis, 1 for a core of non-enhancing tumour, which is bright in FLAIR as well.
     """
     contrast = 1 - difficulty * rng.uniform(0.25, 0.6)
     values = {}
-    for sequence in ("t1", "t2", "flair", "pd"):
+    for modality in ("t1", "t2", "flair", "pd"):
         visible = 1 - 0.75 * difficulty * rng.random() ** 2
-        row = {part: value * (1 + 0.05 * rng.standard_normal()) for part, value in LESION_INTENSITIES[sequence].items()}
-        row["necrosis"] += solid * (_SOLID[sequence] - LESION_INTENSITIES[sequence]["necrosis"])
-        values[sequence] = {
-            part: _WHITE[sequence] + visible * (value - _WHITE[sequence]) for part, value in row.items()
+        row = {part: value * (1 + 0.05 * rng.standard_normal()) for part, value in LESION_INTENSITIES[modality].items()}
+        row["necrosis"] += solid * (_SOLID[modality] - LESION_INTENSITIES[modality]["necrosis"])
+        values[modality] = {
+            part: _WHITE[modality] + visible * (value - _WHITE[modality]) for part, value in row.items()
         }
     enhancement = rng.uniform(0.9, 1.2) * (1 - 0.75 * difficulty * rng.random())
     values["t1ce"] = {
         part: value + 0.02 for part, value in values["t1"].items()
     }  # the same but where contrast agent is
     values["t1ce"]["enhancing"] += enhancement * _ENHANCEMENT
-    return LesionLook(float(contrast), values)
+    return LesionAppearance(float(contrast), values)

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from meddiffusers.data.phantoms.brain.cavity import random_cavity
-from meddiffusers.data.phantoms.brain.lesion_appearance import LESION_LABELS, LesionLook
+from meddiffusers.data.phantoms.brain.lesion_appearance import LESION_LABELS, LesionAppearance
 from meddiffusers.data.phantoms.brain.smooth_field import Grid
 from meddiffusers.data.phantoms.brain.tissue import Surroundings, Tissue
 from meddiffusers.data.phantoms.brain.tumour import random_tumour
@@ -22,7 +22,7 @@ class Lesion(Protocol):
     `tissue` is the anatomy (X, Y, Z) at the points of the grid, already displaced by `push`.
     """
 
-    look: LesionLook
+    look: LesionAppearance
 
     def push(self, grid: Grid) -> np.ndarray | None:
         """(3, X, Y, Z) mm, smooth and invertible: at a point of the grid lies the healthy point minus this push.

@@ -8,15 +8,15 @@ from functools import cached_property
 import numpy as np
 from scipy import ndimage
 
-from meddiffusers.data.case import Case
+from meddiffusers.data.case import Subject
 from meddiffusers.data.modalities import LABELS
 from meddiffusers.data.phantoms.brain.anatomy import Anatomy, Sulci, anatomy_at
-from meddiffusers.data.phantoms.brain.contrasts import SEQUENCES
-from meddiffusers.data.phantoms.brain.demographics import random_person
+from meddiffusers.data.phantoms.brain.contrasts import MODALITIES
+from meddiffusers.data.phantoms.brain.demographics import random_demographics
 from meddiffusers.data.phantoms.brain.fitting import fitted
 from meddiffusers.data.phantoms.brain.head import head_fractions
 from meddiffusers.data.phantoms.brain.lesions import Lesion, lesion_labels, random_lesions
-from meddiffusers.data.phantoms.brain.rendering import Texture, ideal_picture, scene
+from meddiffusers.data.phantoms.brain.rendering import Texture, ideal_image, scene
 from meddiffusers.data.phantoms.brain.scanner import random_acquisitions
 from meddiffusers.data.phantoms.brain.smooth_field import Grid, SmoothField
 from meddiffusers.data.phantoms.brain.template import template
@@ -56,7 +56,7 @@ class BrainPhantom:
         self.seed = seed
         # Independent streams: a lesion changes nothing else about a person.
         people, shapes, looks, visits, lesions = (np.random.default_rng([seed, part]) for part in range(5))
-        self.person = random_person(people, age, sex, brain_volume_ml, ventricular_volume_ml)
+        self.person = random_demographics(people, age, sex, brain_volume_ml, ventricular_volume_ml)
         years = (self.person.age - 50) / 20
         self._sulci = Sulci(SmoothField(shapes, 5, 3), float(np.clip(0.35 * years + 0.2 * shapes.normal(), -0.8, 1.2)))
         self._warp = fitted(Warp.random(shapes), self.person, self._sulci, template())
@@ -73,10 +73,10 @@ class BrainPhantom:
     def volume(
         self,
         spacing: float | tuple[float, float, float] = 1.0,
-        sequences: Sequence[str] = SEQUENCES[:4],
+        modalities: Sequence[str] = MODALITIES[:4],
         *,
         skull: bool = False,
-    ) -> Case:
+    ) -> Subject:
         """The whole brain on a grid of `spacing` mm, RAS; thick slices along an axis of a large spacing.
 
         Raises ValueError for a spacing that is not above 0, and as `on_grid` does.
@@ -86,17 +86,17 @@ class BrainPhantom:
             raise ValueError(f"spacing={spacing}; expected mm above 0 along each axis.")
         extent = HEAD_EXTENT if skull else EXTENT
         sizes = [int(np.ceil(mm / edge)) for mm, edge in zip(extent, (x, y, z), strict=True)]
-        return self.on_grid(_centred(CENTRE, sizes, (x, y, z)), (x, y, z), sequences, skull=skull)
+        return self.on_grid(_centred(CENTRE, sizes, (x, y, z)), (x, y, z), modalities, skull=skull)
 
     def slice(
         self,
         height: float = 10.0,
         size: int = 128,
-        sequences: Sequence[str] = SEQUENCES[:4],
+        modalities: Sequence[str] = MODALITIES[:4],
         *,
         thickness: float = 1.0,
         skull: bool = False,
-    ) -> Case:
+    ) -> Subject:
         """One axial slice of size² pixels over 208 mm, `height` mm above the average brain's anterior commissure.
 
         Raises ValueError for a size or thickness that is not above 0, and as `on_grid` does.
@@ -106,19 +106,19 @@ class BrainPhantom:
         edge = FIELD_OF_VIEW / size
         spacing = (edge, edge, thickness)
         grid = _centred(np.array([CENTRE[0], CENTRE[1], height]), [size, size, 1], spacing)
-        return self.on_grid(grid, spacing, sequences, skull=skull)
+        return self.on_grid(grid, spacing, modalities, skull=skull)
 
     def on_grid(
-        self, grid: Grid, spacing: tuple[float, float, float], sequences: Sequence[str], *, skull: bool = False
-    ) -> Case:
-        """Pictures and labels on any axis-aligned grid of voxels of `spacing` mm; its planes may run either way.
+        self, grid: Grid, spacing: tuple[float, float, float], modalities: Sequence[str], *, skull: bool = False
+    ) -> Subject:
+        """Images and labels on any axis-aligned grid of voxels of `spacing` mm; its planes may run either way.
 
         Raises:
-            ValueError: a sequence that is not one of `contrasts.SEQUENCES`, or a grid without voxels.
+            ValueError: a modality that is not one of `contrasts.MODALITIES`, or a grid without voxels.
         """
-        unknown = sorted(set(sequences) - set(SEQUENCES))
+        unknown = sorted(set(modalities) - set(MODALITIES))
         if unknown:
-            raise ValueError(f"The phantom has no sequence {', '.join(unknown)}; it has {', '.join(SEQUENCES)}.")
+            raise ValueError(f"The phantom has no modality {', '.join(unknown)}; it has {', '.join(MODALITIES)}.")
         if not min(map(len, grid)):
             raise ValueError(f"Got a grid of {' × '.join(str(len(planes)) for planes in grid)} voxels; expected some.")
         anatomy = self._anatomy(grid, spacing)
@@ -130,14 +130,12 @@ class BrainPhantom:
         affine = _affine(grid, spacing)
         mask = tissue.brain > 0.5 if head is None else np.ones(tissue.brain.shape, bool)
         images = {}
-        for name in sequences:
+        for name in modalities:
             acquisition = self._acquisitions[name]
-            picture = acquisition.moved(
-                acquisition.shaded(ideal_picture(anatomy, seen, name, acquisition), grid), spacing
-            )
-            noise = np.random.default_rng([self.seed, 5, SEQUENCES.index(name), round(10 * float(grid[2][0])) % 2**32])
-            images[name] = Scan(acquisition.received(picture, float(np.prod(spacing)), noise) * mask, affine, name)
-        return Case(
+            image = acquisition.moved(acquisition.shaded(ideal_image(anatomy, seen, name, acquisition), grid), spacing)
+            noise = np.random.default_rng([self.seed, 5, MODALITIES.index(name), round(10 * float(grid[2][0])) % 2**32])
+            images[name] = Scan(acquisition.received(image, float(np.prod(spacing)), noise) * mask, affine, name)
+        return Subject(
             number=self.seed,
             images=images,
             regions=Scan(anatomy.labels(), affine, LABELS),

@@ -1,4 +1,4 @@
-"""From anatomy and lesions to the ideal picture of a sequence, before the scanner."""
+"""From anatomy and lesions to the ideal image of a modality, before the scanner."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from meddiffusers.data.phantoms.brain.anatomy import PARTS, TISSUE, Anatomy
 from meddiffusers.data.phantoms.brain.contrasts import CAP, CHOROID_PLEXUS, DETAIL, VESSEL, head_intensity
-from meddiffusers.data.phantoms.brain.lesion_appearance import TEXTURES, LesionLook
+from meddiffusers.data.phantoms.brain.lesion_appearance import TEXTURES, LesionAppearance
 from meddiffusers.data.phantoms.brain.scanner import Acquisition
 from meddiffusers.data.phantoms.brain.smooth_field import Grid, SmoothField
 
@@ -39,7 +39,7 @@ class Scene:
     vessel: np.ndarray
     cap: np.ndarray
     lesions: Mapping[str, np.ndarray]
-    look: LesionLook | None
+    look: LesionAppearance | None
     head: np.ndarray | None
 
 
@@ -48,7 +48,7 @@ def scene(
     grid: Grid,
     texture: Texture,
     lesions: Mapping[str, np.ndarray],
-    look: LesionLook | None,
+    look: LesionAppearance | None,
     head: np.ndarray | None,
 ) -> Scene:
     """The scene of one person on one grid."""
@@ -60,30 +60,30 @@ def scene(
     return Scene(grain, vein, texture.cap * rim * np.clip(1 + 0.5 * grain[0], 0, 2), lesions, look, head)
 
 
-def ideal_picture(anatomy: Anatomy, scene: Scene, sequence: str, acquisition: Acquisition) -> np.ndarray:
+def ideal_image(anatomy: Anatomy, scene: Scene, modality: str, acquisition: Acquisition) -> np.ndarray:
     """(X, Y, Z) float32 without noise, 0 in the air."""
     fractions = anatomy.fractions
     values = acquisition.intensities @ fractions
-    values += scene.vessel * (np.float32(VESSEL[sequence]) - acquisition.intensities[0])
+    values += scene.vessel * (np.float32(VESSEL[modality]) - acquisition.intensities[0])
     lateral = acquisition.intensities[PARTS.index("lateral ventricle")]
-    values += anatomy.choroid * (np.float32(CHOROID_PLEXUS[sequence]) - lateral)
-    values += scene.cap * np.float32(CAP[sequence])
+    values += anatomy.choroid * (np.float32(CHOROID_PLEXUS[modality]) - lateral)
+    values += scene.cap * np.float32(CAP[modality])
     tissue = fractions[list(TISSUE)].sum(axis=0)
     grain = acquisition.texture.astype(np.float32) @ scene.grain
-    values += (np.float32(DETAIL[sequence]) * anatomy.detail + np.float32(GRAIN) * grain) * tissue
-    picture = anatomy.spread(values)
+    values += (np.float32(DETAIL[modality]) * anatomy.detail + np.float32(GRAIN) * grain) * tissue
+    image = anatomy.spread(values)
     if scene.head is not None:
-        picture += np.tensordot(head_intensity(sequence), scene.head, 1)
+        image += np.tensordot(head_intensity(modality), scene.head, 1)
     if scene.look is not None:
-        _add_lesions(picture, anatomy, scene, scene.look, sequence)
-    return picture
+        _add_lesions(image, anatomy, scene, scene.look, modality)
+    return image
 
 
-def _add_lesions(picture: np.ndarray, anatomy: Anatomy, scene: Scene, look: LesionLook, sequence: str) -> None:
-    """Mix the lesion's parts into the picture, by their fraction and contrast, with a grain of their own."""
-    values = look.intensities(sequence)
+def _add_lesions(image: np.ndarray, anatomy: Anatomy, scene: Scene, look: LesionAppearance, modality: str) -> None:
+    """Mix the lesion's parts into the image, by their fraction and contrast, with a grain of their own."""
+    values = look.intensities(modality)
     coarse = anatomy.spread(scene.grain[0])
     for name, fraction in scene.lesions.items():
         touched = fraction > 0
         own = np.float32(values[name]) + np.float32(TEXTURES[name]) * coarse[touched]
-        picture[touched] += np.float32(look.contrast) * fraction[touched] * (own - picture[touched])
+        image[touched] += np.float32(look.contrast) * fraction[touched] * (own - image[touched])

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import expit
 
 from meddiffusers.data.phantoms.brain.boxes import Box, cut, cut_tissue, pasted, shape_of, within
-from meddiffusers.data.phantoms.brain.lesion_appearance import LesionLook, random_look
+from meddiffusers.data.phantoms.brain.lesion_appearance import LesionAppearance, random_appearance
 from meddiffusers.data.phantoms.brain.lesion_places import place
 from meddiffusers.data.phantoms.brain.local_field import LocalField
 from meddiffusers.data.phantoms.brain.mass_effect import mass_effect
@@ -22,7 +22,7 @@ _SMALLEST = 1.5
 class Tumour:
     """A tumour; see `lesions.Lesion` for what it answers."""
 
-    def __init__(self, foci: list[Focus], push: LocalField | None, raters: Raters, look: LesionLook) -> None:
+    def __init__(self, foci: list[Focus], push: LocalField | None, raters: Raters, look: LesionAppearance) -> None:
         self.foci, self.look = foci, look
         self._push, self._raters = push, raters
         self._low = np.min([focus.levels.low for focus in foci], axis=0)
@@ -66,7 +66,7 @@ def random_tumour(rng: np.random.Generator, difficulty: float, surroundings: Sur
         doubt = 0.6 * difficulty * np.exp(-shape.radius / 5) if index else 0.0
         foci.append(grow(rng, shape, surroundings, push, doubters(rng, doubt)))
     raters = Raters(rng, 0.5 * main.radius + 0.2 * main.spread)
-    return Tumour(foci, push, raters, random_look(rng, difficulty, solid=0.0 if enhances else 1.0))
+    return Tumour(foci, push, raters, random_appearance(rng, difficulty, solid=0.0 if enhances else 1.0))
 
 
 def _draw_foci(

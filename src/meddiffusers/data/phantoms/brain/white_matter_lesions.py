@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import expit
 
 from meddiffusers.data.phantoms.brain.boxes import cut, shape_of, within
-from meddiffusers.data.phantoms.brain.lesion_appearance import LesionLook, random_look
+from meddiffusers.data.phantoms.brain.lesion_appearance import LesionAppearance, random_appearance
 from meddiffusers.data.phantoms.brain.lesion_places import place
 from meddiffusers.data.phantoms.brain.raters import Raters, doubters
 from meddiffusers.data.phantoms.brain.smooth_field import Grid, SmoothField, points_of
@@ -43,7 +43,7 @@ class WhiteMatterLesions:
     """All white-matter lesions of one brain; see `lesions.Lesion` for what it answers."""
 
     def __init__(
-        self, spots: list[Spot], band: Band, margin: float, detail: SmoothField, raters: Raters, look: LesionLook
+        self, spots: list[Spot], band: Band, margin: float, detail: SmoothField, raters: Raters, look: LesionAppearance
     ) -> None:
         self.spots, self.band, self.look = spots, band, look
         self._margin, self._detail, self._raters = margin, detail, raters
@@ -114,7 +114,7 @@ def random_white_matter_lesions(
         margin,
         SmoothField(rng, 6.0, 2),
         Raters(rng, 6.0, 0.12 + 0.14 * difficulty),
-        random_look(rng, difficulty),
+        random_appearance(rng, difficulty),
     )
 
 

@@ -1,4 +1,4 @@
-"""Random beating hearts in an apical view: label maps in mm, ultrasound pictures, faulty segmentations."""
+"""Random beating hearts in an apical view: label maps in mm, ultrasound images, invalid segmentations."""
 
 from meddiffusers.data.phantoms.cardiac.errors import ERROR_KINDS, InjectedError, corrupted
 from meddiffusers.data.phantoms.cardiac.ground_truth import TRUTH

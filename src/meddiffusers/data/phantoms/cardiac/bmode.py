@@ -1,4 +1,4 @@
-"""Ultrasound pictures of a heart: speckle that moves with the tissue, borders, shadows, haze, in a fan of beams.
+"""Ultrasound images of a heart: speckle that moves with the tissue, borders, shadows, haze, in a fan of beams.
 
 Scatterers are complex noise in the coordinates of the tissue at end diastole; every frame fetches each sample's
 scatterer from where that tissue lay, weighs it by its echogenicity and blurs it by the beam (fully developed speckle).
@@ -29,7 +29,7 @@ Axes = tuple[np.ndarray, np.ndarray]
 
 
 class Scanner:
-    """Takes pictures of one heart: (H, W) of pixels with edges of `spacing` mm, as deep as the picture is high.
+    """Takes images of one heart: (H, W) of pixels with edges of `spacing` mm, as deep as the image is high.
 
     rest: the outlines at end diastole, one frame; view as of `CardiacPhantom`; one seed, one texture and one setting.
     """
@@ -40,7 +40,7 @@ class Scanner:
         rng = np.random.default_rng(seed)
         self.view, self.spacing = view, spacing
         self.sector = Sector(shape[0] * spacing)
-        self.grid = self.sector.picture_grid(shape, spacing)
+        self.grid = self.sector.image_grid(shape, spacing)
         self.rest = _axes(rest)[0]
         coarse = rng.standard_normal((_TILE, _TILE), dtype=np.float32)
         coarse = ndimage.gaussian_filter(coarse, _LUMP / _GRAIN, mode="wrap")
@@ -49,12 +49,12 @@ class Scanner:
         haze = _HAZE[quality] - 0.8 * np.clip(self.sector.range - 8, 0, None)
         self.haze = _speckle(rng, (RANGES, BEAMS), _BEAM) * 10 ** (haze / 20)
 
-    def pictures(self, lines: Outlines, opening: np.ndarray, blood_seeds: np.ndarray) -> np.ndarray:
+    def images(self, lines: Outlines, opening: np.ndarray, blood_seeds: np.ndarray) -> np.ndarray:
         """uint8 (F, H, W); opening: of the mitral valve, (F,) in [0, 1]; blood_seeds: (F,) integers, one a frame."""
         frames = zip(lines.cavity, lines.epicardium, lines.atrium, opening, _axes(lines), blood_seeds, strict=True)
-        return np.stack([self._picture(*frame) for frame in frames])
+        return np.stack([self._image(*frame) for frame in frames])
 
-    def _picture(
+    def _image(
         self, cavity: np.ndarray, epicardium: np.ndarray, atrium: np.ndarray, opening: float, axes: Axes, blood: int
     ) -> np.ndarray:
         level = echogenicity(self.sector, cavity, epicardium, atrium, opening, self.view == "4CH")
@@ -62,7 +62,7 @@ class Scanner:
         signal = _blurred(scatterers * 10 ** ((level + self.gain) / 20), _BEAM) + self.haze
         decibels = 20 * np.log10(np.abs(signal) + 1e-4)
         brightness = np.clip(1 + decibels / _DYNAMIC_RANGE, 0, 1)
-        return np.rint(255 * self.sector.picture(brightness, self.grid, self.spacing)).astype(np.uint8)
+        return np.rint(255 * self.sector.image(brightness, self.grid, self.spacing)).astype(np.uint8)
 
     def _tissue(self, axes: Axes) -> np.ndarray:
         """Each sample's scatterer: the heart's neighbourhood moves with it, what is far stays."""

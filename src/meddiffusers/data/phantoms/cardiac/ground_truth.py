@@ -5,7 +5,7 @@ lv_length      middle of the base to the apex, the farthest point of the cavity 
 base_width     distance of the two corners where cavity, wall and atrium meet                            mm
 orientation    long principal axis of the cavity to the vertical, positive where the apex leans right    degrees
 myo_area       area of the wall                                                                          mm²
-epi_x, epi_y   centre of mass of cavity and wall: right of the picture's middle, depth                   mm
+epi_x, epi_y   centre of mass of cavity and wall: right of the image's middle, depth                   mm
 volume         8·area²/(3π·length), area–length method                                                   ml
 """
 

@@ -1,7 +1,7 @@
 """What is particular to one heart in one view, drawn from a seed.
 
 The patient's share (how large, how strong, how fast) is the same in both views; the view's share (how the plane cuts
-the wall, how the heart lies in the picture) is drawn apart. Lengths in mm; x to the right of the picture's middle, y in
+the wall, how the heart lies in the image) is drawn apart. Lengths in mm; x to the right of the image's middle, y in
 depth from the probe. Sizes follow published adult echocardiography (Lang et al., JASE 2015).
 """
 
@@ -31,7 +31,7 @@ class Heart:
     bend: sideways excursion of the axis, mm; obliquity: slope of the mitral plane to the axis
     roundness: exponents of the left and right wall's outline, larger is more blunt; taper: narrowing towards the base
     atrium: length and greatest width of the left atrium, mm; atrium_lean: its axis to the ventricle's, degrees
-    quality: of the picture, "Good", "Medium" or "Poor"
+    quality: of the image, "Good", "Medium" or "Poor"
     """
 
     ejection_fraction: float

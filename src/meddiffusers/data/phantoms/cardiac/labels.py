@@ -12,7 +12,7 @@ _FACTOR = 3  # odd, so that two labels never share a pixel half and half
 
 
 def label_maps(lines: Outlines, shape: tuple[int, int], spacing: float) -> np.ndarray:
-    """uint8 (F, H, W); x = 0 is the middle of the picture, y = 0 its upper edge, a pixel has edges of `spacing` mm.
+    """uint8 (F, H, W); x = 0 is the middle of the image, y = 0 its upper edge, a pixel has edges of `spacing` mm.
 
     A pixel has the label that most of its 3×3 cells have.
     """

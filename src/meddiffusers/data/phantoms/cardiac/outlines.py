@@ -123,7 +123,7 @@ def _offset(cavity: np.ndarray, thickness: np.ndarray) -> np.ndarray:
 
 
 class _Placement:
-    """From the heart's axes to the picture's, so that the apex and the lean of the axis are as they should be."""
+    """From the heart's axes to the image's, so that the apex and the lean of the axis are as they should be."""
 
     def __init__(self, heart: Heart, contraction: np.ndarray) -> None:
         lean = np.deg2rad(heart.orientation + heart.swing * contraction) - np.arctan(heart.obliquity)

@@ -14,7 +14,7 @@ SHAPE, SPACING = (128, 128), 1.25  # pixels and mm that show ventricle and atriu
 
 
 class CardiacPhantom:
-    """Left ventricle with its wall and atrium over a beat, as mm in the picture plane of an ultrasound probe.
+    """Left ventricle with its wall and atrium over a beat, as mm in the image plane of an ultrasound probe.
 
     seed: the patient; both views of one patient have the same length, ejection fraction, heart rate and quality.
     view: "4CH" or "2CH", the apical four- and two-chamber views.
@@ -22,7 +22,7 @@ class CardiacPhantom:
     [30, 65] mm at end diastole, quality "Good", "Medium" or "Poor": drawn from the seed where None.
 
     Phases are floats in fractions of a beat: 0 is end diastole, `end_systole` the smallest ventricle, 1 end diastole
-    again. A picture's pixel (row, column) has its centre at y = (row + ½)·spacing from the probe and
+    again. A image's pixel (row, column) has its centre at y = (row + ½)·spacing from the probe and
     x = (column + ½ − W/2)·spacing from the middle.
 
     Raises:
@@ -82,12 +82,12 @@ class CardiacPhantom:
         """uint8 (F, H, W): 1 cavity, 2 wall, 3 left atrium; `spacing` in mm."""
         return label_maps(self.outlines(phases), shape, spacing)
 
-    def pictures(self, phases: np.ndarray, shape: tuple[int, int] = SHAPE, spacing: float = SPACING) -> np.ndarray:
+    def images(self, phases: np.ndarray, shape: tuple[int, int] = SHAPE, spacing: float = SPACING) -> np.ndarray:
         """uint8 (F, H, W): B-mode ultrasound of the same places; speckle follows the wall from frame to frame."""
         seed = [self.seed, VIEWS.index(self.view), 1]
         scanner = Scanner(self.outlines(np.zeros(1)), self.view, self.heart.quality, seed, shape, spacing)
         blood = np.rint(np.asarray(phases) * 1e6).astype(np.int64) * 7919  # other blood in other frames
-        return scanner.pictures(self.outlines(phases), self.heart.cycle.opening(phases), blood)
+        return scanner.images(self.outlines(phases), self.heart.cycle.opening(phases), blood)
 
 
 def _check(name: str, value: float | None, low: float, high: float) -> None:

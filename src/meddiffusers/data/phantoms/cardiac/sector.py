@@ -1,4 +1,4 @@
-"""The fan of beams of a phased array: samples along beams, and their way into a picture.
+"""The fan of beams of a phased array: samples along beams, and their way into a image.
 
 Samples (RANGES, BEAMS): row i lies NEAREST + i·step mm from the probe, column j in the direction −HALF_ANGLE + j·turn
 from straight down, to the right where positive. A beam has one width in angle, so what lies deeper is blurred more.
@@ -29,13 +29,13 @@ class Sector:
         x, y = points[..., 0], points[..., 1]
         return np.stack([(np.arctan2(x, y) + HALF_ANGLE) / _TURN, (np.hypot(x, y) - NEAREST) / self.step], axis=-1)
 
-    def picture_grid(self, shape: tuple[int, int], spacing: float) -> np.ndarray:
-        """Row and column (2, H, W) of every pixel's centre in the samples, for `picture`."""
+    def image_grid(self, shape: tuple[int, int], spacing: float) -> np.ndarray:
+        """Row and column (2, H, W) of every pixel's centre in the samples, for `image`."""
         rows, columns = np.indices(shape, dtype=np.float32)
         x, y = (columns + 0.5 - shape[1] / 2) * spacing, (rows + 0.5) * spacing
         return np.moveaxis(self.samples(np.stack([x, y], axis=-1))[..., ::-1], -1, 0)
 
-    def picture(self, brightness: np.ndarray, grid: np.ndarray, spacing: float) -> np.ndarray:
+    def image(self, brightness: np.ndarray, grid: np.ndarray, spacing: float) -> np.ndarray:
         """(H, W) of samples (RANGES, BEAMS); black outside the fan."""
         smooth = ndimage.gaussian_filter1d(brightness, 0.35 * spacing / self.step, axis=0)
         return ndimage.map_coordinates(smooth, grid, order=1, mode="constant")

@@ -55,7 +55,7 @@ from meddiffusers.training.losses.vae import (
 from meddiffusers.training.tasks.unets import round_to_half
 from meddiffusers.utils.settings import list_setting, setting
 
-SHARPENING, PICTURE_NOISE = 2.0, 0.3  # of pictures that the consistency loss reads; noise in units of intensity
+SHARPENING, IMAGE_NOISE = 2.0, 0.3  # of images that the consistency loss reads; noise in units of intensity
 CALIBRATED = 128  # training images whose decoded sweeps give the calibration
 ENCODED = 4000  # training images at most for what needs encoding alone
 
@@ -106,7 +106,7 @@ class AttributeVAEConfig:
         [], "Attributes that consistency draws from; all alike if not given."
     )
     max_shift: int = setting(0, "Training images are moved by up to so many pixels, where attributes allow it.")
-    half_weights: bool = setting(False, "Round the trained weights to what half precision stores.")
+    save_in_fp16: bool = setting(False, "Round the trained weights to what half precision stores.")
 
 
 class AttributeVAETask:
@@ -184,7 +184,7 @@ class AttributeVAETask:
     def _consistency(self, vae: nn.Module, latents: Tensor, random: BatchRandom) -> Tensor:
         """The consistency loss of latents (B, K) with one attribute each, drawn at random, set to a draw of N(0, 1).
 
-        The picture is sharpened (where it has logits) and noised before it is read, lest the decoder learn textures
+        The image is sharpened (where it has logits) and noised before it is read, lest the decoder learn textures
         that only this encoder takes for the attribute.
         """
         names = self.config.consistency_attributes or self.config.attributes
@@ -196,8 +196,8 @@ class AttributeVAETask:
         model = extract_model_from_parallel(vae)
         if self.config.likelihood != "gaussian":
             parameters = SHARPENING * parameters
-        picture = model.expectation(parameters)
-        noised = picture + PICTURE_NOISE * random.randn_like(picture)
+        image = model.expectation(parameters)
+        noised = image + IMAGE_NOISE * random.randn_like(image)
         return consistency_loss(model.encoder, noised, dimension, value)
 
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
@@ -215,7 +215,7 @@ class AttributeVAETask:
     def build_pipeline(self, modules: Mapping[str, nn.Module]) -> AttributeVAEPipeline:
         """The pipeline, its attributes calibrated to their own units on training images."""
         vae = cast(AttributeVAE, modules["vae"])
-        if self.config.half_weights:
+        if self.config.save_in_fp16:
             round_to_half(vae)
         pipeline = AttributeVAEPipeline(vae)
         some = np.random.default_rng(0).permutation(len(self.train_dataset))
@@ -235,7 +235,7 @@ class AttributeVAETask:
         pipeline.save_pretrained(folder)
 
     def evaluate(self, pipeline: AttributeVAEPipeline) -> Report:
-        """Figures and pictures of the trained pipeline on the held-out images."""
+        """Metrics and images of the trained pipeline on the held-out images."""
         images, attributes = self.test_images.images, self.test_images.attributes
         dataset = f"{Path(self.config.dataset_name).name}, held out"  # a folder's place is nobody's business
         return evaluate_attributes(pipeline, images, attributes, self._measure, dataset=dataset)

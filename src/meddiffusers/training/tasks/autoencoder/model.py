@@ -1,6 +1,6 @@
 """The autoencoder before training: from settings, or of a repository to go on with.
 
-Diffusers' `AutoencoderKL` for pictures; `MonaiAutoencoderKL` for volumes, and for pictures whose patches are channels.
+Diffusers' `AutoencoderKL` for images; `MonaiAutoencoderKL` for volumes, and for images whose patches are channels.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class AutoencoderConfig:
     pretrained_model_name_or_path: str | None = setting(None, "Folder or repository of an autoencoder to start from.")
     subfolder: str | None = setting(None, "Where in it the autoencoder is, such as vae.")
     freeze_encoder: bool = setting(False, "Train its decoder alone, with latents as they are.")
-    latent_channels: int = setting(4, "Channels of a latent picture.")
+    latent_channels: int = setting(4, "Channels of a latent image.")
     block_out_channels: list[int] = list_setting([32, 64, 128], "Channels of the levels, each half the size.")
     layers_per_block: int = setting(1, "Residual blocks of a level.")
     norm_num_groups: int = setting(16, "Groups of the normalisation.")
@@ -35,7 +35,7 @@ class AutoencoderConfig:
     perceptual_weight: float = setting(0.1, "Of the difference of an image network's features.")
     adversarial_weight: float = setting(0.0, "Of a discriminator of patches; 0: none.")
     discriminator_channels: int = setting(32, "Of its first layer.")
-    half_weights: bool = setting(False, "Round the trained weights to what half precision stores.")
+    save_in_fp16: bool = setting(False, "Round the trained weights to what half precision stores.")
 
     def __post_init__(self) -> None:
         check_fields(self, _RANGES)
@@ -67,16 +67,16 @@ class TrainedAutoencoder(AutoencoderKL):
     decode: Any
 
     def forward(self, sample: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Decoded pictures and the divergence (B,), of pictures in [-1, 1] and unit noise of the latents' shape."""
+        """Decoded images and the divergence (B,), of images in [-1, 1] and unit noise of the latents' shape."""
         posterior = self.encode(sample).latent_dist
         return self.decode(posterior.mean + posterior.std * noise).sample, posterior.kl()
 
 
 class TrainedMonaiAutoencoder(MonaiAutoencoderKL):
-    """The same of MONAI's, of pictures or volumes."""
+    """The same of MONAI's, of images or volumes."""
 
     def forward(self, sample: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        """Decoded pictures and the divergence (B,), of pictures in [-1, 1] and unit noise of the latents' shape."""
+        """Decoded images and the divergence (B,), of images in [-1, 1] and unit noise of the latents' shape."""
         found: Any = self.encode(sample, return_dict=False)[0]
         return self.decode(found.mean + found.std * noise, return_dict=False)[0], found.kl()
 
@@ -111,7 +111,7 @@ def published(vae: Any) -> Any:
 
 
 def first_autoencoder(config: AutoencoderConfig, channels: int = 1, dims: int = 2, resolution: int = 64) -> Any:
-    """New, or a repository's, for pictures of so many channels in so many dimensions.
+    """New, or a repository's, for images of so many channels in so many dimensions.
 
     Raises:
         ValueError: a repository whose autoencoder is not for these.

@@ -1,4 +1,4 @@
-"""The learning problem of `autoencoder_task`, of slices with several sequences, which one latent picture holds."""
+"""The learning problem of `autoencoder_task`, of slices with several modalities, which one latent image holds."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ class SliceAutoencoderTask(AutoencoderTask):
     """Builds the networks and their data, unless these are given as `splits`.
 
     Raises:
-        ValueError: a repository whose autoencoder has another number of channels than there are sequences.
+        ValueError: a repository whose autoencoder has another number of channels than there are modalities.
     """
 
     def _load(self, data: SegmentationDataConfig) -> datasets.DatasetDict:
         return load_segmentation_data(data)
 
     def _first(self, data: SegmentationDataConfig, config: AutoencoderConfig) -> Any:
-        return first_autoencoder(config, len(data.sequences), resolution=data.resolution)
+        return first_autoencoder(config, len(data.modalities), resolution=data.resolution)
 
     def _seen(self, decoded: Tensor, image: Tensor, random: BatchRandom) -> list[tuple[Tensor, Tensor]]:
-        """One sequence of each slice by chance: right on average, and a fraction of the time of all of them."""
+        """One modality of each slice by chance: right on average, and a fraction of the time of all of them."""
         chosen = (random.rand(len(image)) * image.shape[1]).long().to(image.device)
         rows = torch.arange(len(image), device=image.device)
         return [(decoded[rows, chosen][:, None], image[rows, chosen][:, None])]
 
     def _flat(self, images: Tensor) -> np.ndarray:
-        """(N·C, H, W), the sequences of a slice one after the other."""
+        """(N·C, H, W), the modalities of a slice one after the other."""
         return images.flatten(0, 1).numpy()

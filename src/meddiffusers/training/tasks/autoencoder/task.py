@@ -6,10 +6,10 @@ the discriminator D of patches, both in one step (Rombach et al. 2022, section 3
 | symbol | setting |
 |---|---|
 | w_p | `perceptual_weight` |
-| β | `kl_weight`, of the divergence summed over a latent picture, over the number of pixels |
+| β | `kl_weight`, of the divergence summed over a latent image, over the number of pixels |
 | w_a | `adversarial_weight`; 0: no discriminator |
 
-What the latents' standard deviation is, measured on training pictures, is stored as `scaling_factor`. With
+What the latents' standard deviation is, measured on training images, is stored as `scaling_factor`. With
 `freeze_encoder` latents and their factor stay as they are, so that a diffusion model of them serves on.
 """
 
@@ -27,7 +27,7 @@ from monai.networks.nets import PatchDiscriminator
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from meddiffusers.datasets.captioned_config import TextDataConfig, TextImages, load_text_data, pictures_of
+from meddiffusers.datasets.captioned_config import TextDataConfig, TextImages, images_of, load_text_data
 from meddiffusers.evaluation.figures.panels import panel
 from meddiffusers.evaluation.generation.autoencoder import evaluate_autoencoder, reconstructed
 from meddiffusers.evaluation.report import Report
@@ -45,7 +45,7 @@ class AutoencoderTask:
     """Builds the networks and their data, unless these are given as `splits`.
 
     Raises:
-        ValueError: a repository whose autoencoder is not of pictures with one channel; patches.
+        ValueError: a repository whose autoencoder is not of images with one channel; patches.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class AutoencoderTask:
             raise ValueError(f"crop_size={config.crop_size}; expected a multiple of {self.factor}, a latent's pixels.")
         if config.freeze_encoder:
             for name, part in self.vae.named_children():
-                part.requires_grad_(not name.startswith(("encoder", "quant_conv")))  # what makes latents of pictures
+                part.requires_grad_(not name.startswith(("encoder", "quant_conv")))  # what makes latents of images
         self.perceptual = PerceptualDistance() if config.perceptual_weight else None
         self.discriminator = (
             PatchDiscriminator(
@@ -84,7 +84,7 @@ class AutoencoderTask:
         return {"vae": self.vae} | ({"discriminator": self.discriminator} if self.discriminator else {})
 
     def collate(self, items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Pictures (B, 1, H, W), or volumes (B, C, X, Y, Z), in [0, 1]."""
+        """Images (B, 1, H, W), or volumes (B, C, X, Y, Z), in [0, 1]."""
         return {"image": torch.stack([item["image"] for item in items])}
 
     def loss(
@@ -109,24 +109,24 @@ class AutoencoderTask:
         return {"loss": total, **terms}
 
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
-        """Test pictures, and what comes back of them."""
-        images = pictures_of(self.splits["test"].select(range(min(SHOWN, len(self.splits["test"])))))
+        """Test images, and what comes back of them."""
+        images = images_of(self.splits["test"].select(range(min(SHOWN, len(self.splits["test"])))))
         decoded = reconstructed(modules["vae"], images)
-        rows = {"picture": self._flat(images), "decoded": self._flat(decoded)}
-        error = float(np.abs(rows["picture"] - rows["decoded"]).mean())
+        rows = {"image": self._flat(images), "decoded": self._flat(decoded)}
+        error = float(np.abs(rows["image"] - rows["decoded"]).mean())
         return Validation({"error": error}, {"decoded": panel(rows, ranges=dict.fromkeys(rows, (0.0, 1.0)))})
 
     @torch.no_grad()
     def build_pipeline(self, modules: Mapping[str, nn.Module]) -> Any:
         """The autoencoder alone, with its scaling factor."""
         trained: Any = modules["vae"]
-        if self.config.half_weights:
+        if self.config.save_in_fp16:
             round_to_half(trained)
         vae = published(trained)
         if self.config.freeze_encoder:
             return vae
         chosen = torch.linspace(0, len(self.splits["train"]) - 1, min(self.measured, len(self.splits["train"]))).long()
-        images = pictures_of(self.splits["train"].select(chosen.tolist()))
+        images = images_of(self.splits["train"].select(chosen.tolist()))
         latents = torch.cat(
             [vae.encode((2 * part - 1).to(vae.device)).latent_dist.mean for part in images.split(BATCH)]
         )
@@ -138,9 +138,9 @@ class AutoencoderTask:
         pipeline.save_pretrained(folder)
 
     def evaluate(self, pipeline: Any, seed: int = 0) -> Report:
-        """Figures and pictures of test pictures that went through it."""
+        """Metrics and images of test images that went through it."""
         rows = self.splits["test"].select(range(min(EVALUATED, len(self.splits["test"]))))
-        images = pictures_of(rows)
+        images = images_of(rows)
         return evaluate_autoencoder(
             self._flat(images),
             self._flat(reconstructed(pipeline, images)),
@@ -152,7 +152,7 @@ class AutoencoderTask:
     # What is otherwise for volumes
 
     dims: ClassVar[int] = 2
-    measured: ClassVar[int] = 512  # training pictures whose latents give the scaling factor
+    measured: ClassVar[int] = 512  # training images whose latents give the scaling factor
 
     def _load(self, data: Any) -> datasets.DatasetDict:
         return load_text_data(data)
@@ -160,7 +160,7 @@ class AutoencoderTask:
     def _first(self, data: Any, config: AutoencoderConfig) -> Any:
         if config.patch_size != 1:
             raise ValueError(
-                f"patch_size={config.patch_size}; the models of these pictures take diffusers' AutoencoderKL, which "
+                f"patch_size={config.patch_size}; the models of these images take diffusers' AutoencoderKL, which "
                 "has none. Leave it out."
             )
         return first_autoencoder(config, resolution=data.resolution)
@@ -169,15 +169,15 @@ class AutoencoderTask:
         return mirrored(image, image, random)[0]
 
     def _seen(self, decoded: Tensor, image: Tensor, random: BatchRandom) -> list[tuple[Tensor, Tensor]]:
-        """Pairs of pictures (B, 1, H, W) that are compared by their looks."""
+        """Pairs of images (B, 1, H, W) that are compared by their looks."""
         return [(decoded, image)]
 
     def _flat(self, images: Tensor) -> np.ndarray:
-        """As pictures (N, H, W) to measure and to look at."""
+        """As images (N, H, W) to measure and to look at."""
         return images[:, 0].numpy()
 
     def _latent_shape(self, image: Tensor) -> tuple[int, ...]:
-        """Of the latents of pictures."""
+        """Of the latents of images."""
         return len(image), self.vae.config["latent_channels"], *(side // self.factor for side in image.shape[2:])
 
 

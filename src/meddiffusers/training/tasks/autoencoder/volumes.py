@@ -35,7 +35,7 @@ class VolumeAutoencoderTask(AutoencoderTask):
         return load_volume_data(data)
 
     def _first(self, data: VolumeDataConfig, config: AutoencoderConfig) -> Any:
-        return first_autoencoder(config, len(data.sequences), dims=3)
+        return first_autoencoder(config, len(data.modalities), dims=3)
 
     def _mirrored(self, image: Tensor, random: BatchRandom) -> Tensor:
         turned = (random.rand(len(image), 1, 1, 1, 1) < 0.5).to(image.device)

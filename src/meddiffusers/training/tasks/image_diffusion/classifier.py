@@ -1,6 +1,6 @@
-"""The learning problem of a classifier of noisy pictures, which guides a diffusion model, for the engine.
+"""The learning problem of a classifier of noisy images, which guides a diffusion model, for the engine.
 
-Of a picture that is noised to a random time the classifier says whether there is anything marked in it (Wolleb et al.,
+Of a image that is noised to a random time the classifier says whether there is anything marked in it (Wolleb et al.,
 MICCAI 2022). What comes out is an `AnomalyDetectionPipeline` of it and the diffusion model.
 """
 
@@ -24,19 +24,19 @@ from meddiffusers.evaluation.report import Report
 from meddiffusers.hub.load import load
 from meddiffusers.models.noisy_classifier import NoisyClassifier
 from meddiffusers.pipelines.anomaly_detection_pipeline import AnomalyDetectionPipeline
-from meddiffusers.pipelines.image_diffusion_pipeline import UnconditionalPipeline
+from meddiffusers.pipelines.image_diffusion_pipeline import ImageDiffusionPipeline
 from meddiffusers.schedulers.reversible_ddim_scheduler import ReversibleDDIMScheduler
 from meddiffusers.training.engine.randomness import BatchRandom
 from meddiffusers.training.engine.task import Validation
-from meddiffusers.training.losses.augmentation import mirrored, without_some
-from meddiffusers.training.losses.diffusion import spread_times
+from meddiffusers.training.losses.augmentation import drop_modalities, mirrored
+from meddiffusers.training.losses.diffusion import stratified_timesteps
 from meddiffusers.training.tasks.image_diffusion.model import DISEASED, HEALTHY
 from meddiffusers.training.tasks.labelled_slices import SliceTask
 from meddiffusers.training.tasks.unets import check_same, round_to_half
 from meddiffusers.utils.settings import Range, check_fields, list_setting, setting
 
-VALIDATED = 32  # test pictures of a validation
-EVALUATED = 256  # of the figures at the end
+VALIDATED = 32  # test images of a validation
+EVALUATED = 256  # of the metrics at the end
 
 
 @dataclass
@@ -50,12 +50,12 @@ class ClassifierConfig:
     attention_levels: list[int] = list_setting([], "Levels with attention, counted from 0.")
     attention_head_dim: int | None = setting(None, "Channels of an attention head; one head if not given.")
     norm_num_groups: int = setting(16, "Groups of the normalisation.")
-    pooling: Literal["attention", "mean"] = setting("mean", "attention: as in the paper, for pictures of one size.")
+    pooling: Literal["attention", "mean"] = setting("mean", "attention: as in the paper, for images of one size.")
     largest_time: float = setting(
-        1.0, "Part of the way to pure noise that it sees pictures on; guidance from the middle on needs half of it."
+        1.0, "Part of the way to pure noise that it sees images on; guidance from the middle on needs half of it."
     )
-    sequence_dropout: float = setting(0.0, "Part of the pictures that a random number of sequences is left out of.")
-    half_weights: bool = setting(False, "Round the trained weights to what half precision stores.")
+    modality_dropout: float = setting(0.0, "Part of the images that a random number of modalities is left out of.")
+    save_in_fp16: bool = setting(False, "Round the trained weights to what half precision stores.")
 
     def __post_init__(self) -> None:
         check_fields(self, _RANGES)
@@ -67,7 +67,7 @@ _RANGES = {
     "attention_head_dim": _COUNT,
     "norm_num_groups": _COUNT,
     "largest_time": Range(0, 1, open_low=True),
-    "sequence_dropout": Range(0, 1),
+    "modality_dropout": Range(0, 1),
 }
 
 
@@ -75,7 +75,7 @@ class ClassifierTask(SliceTask):
     """Builds the classifier and its data, unless these are given as `splits`; the diffusion model stays as it is.
 
     Raises:
-        ValueError: no diffusion model, one of another kind, or with other sequences or pixels than the data.
+        ValueError: no diffusion model, one of another kind, or with other modalities or pixels than the data.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class ClassifierTask(SliceTask):
         self.config = config
         self.diffusion = _diffusion_model(data, config)
         self.classifier = NoisyClassifier(
-            in_channels=len(data.sequences),
+            in_channels=len(data.modalities),
             id2label={0: HEALTHY, 1: DISEASED},
             sample_size=data.resolution,
             block_out_channels=config.block_out_channels,
@@ -108,12 +108,12 @@ class ClassifierTask(SliceTask):
     def loss(
         self, modules: Mapping[str, nn.Module], batch: dict[str, Tensor], random: BatchRandom
     ) -> dict[str, Tensor]:
-        """Cross-entropy of the label by the noisy picture, times drawn evenly up to the largest."""
+        """Cross-entropy of the label by the noisy image, times drawn evenly up to the largest."""
         image, masks = mirrored(batch["image"], batch["masks"], random)
-        image = without_some(image, self.config.sequence_dropout, random)
+        image = drop_modalities(image, self.config.modality_dropout, random)
         low, high = self.diffusion.image_range
         x0 = low + (high - low) * image
-        times = self.config.largest_time * spread_times(len(x0), 1, random)
+        times = self.config.largest_time * stratified_timesteps(len(x0), 1, random)
         timesteps = (times * self.noise.config.num_train_timesteps).long()
         x_t = self.noise.add_noise(x0, random.randn_like(x0), timesteps)
         logits, labels = modules["classifier"](x_t, timesteps).logits.float(), masks.flatten(1).any(dim=1).long()
@@ -121,7 +121,7 @@ class ClassifierTask(SliceTask):
         return {"loss": F.cross_entropy(logits, labels), "accuracy": accuracy}
 
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
-        """What the guided diffusion model makes of test pictures."""
+        """What the guided diffusion model makes of test images."""
         rows = self.splits["test"].select(range(min(VALIDATED, len(self.splits["test"]))))
         pipeline = self._with(modules["classifier"])
         result = run_anomaly(pipeline, rows, method="classifier", map_from="change", num_inference_steps=20)
@@ -130,7 +130,7 @@ class ClassifierTask(SliceTask):
 
     def build_pipeline(self, modules: Mapping[str, nn.Module]) -> AnomalyDetectionPipeline:
         """The pipeline around the trained classifier, whose weights are rounded if they are to be stored so."""
-        if self.config.half_weights:
+        if self.config.save_in_fp16:
             round_to_half(modules["classifier"])
         return self._with(modules["classifier"])
 
@@ -139,20 +139,20 @@ class ClassifierTask(SliceTask):
         pipeline.save_pretrained(folder)
 
     def evaluate(self, pipeline: AnomalyDetectionPipeline, seed: int = 0) -> Report:
-        """Figures and pictures of the pipeline on the test pictures."""
+        """Metrics and images of the pipeline on the test images."""
         rows = self.splits["test"].select(range(min(EVALUATED, len(self.splits["test"]))))
         result = run_anomaly(pipeline, rows, seed=seed, num_inference_steps=20)
         return evaluate_anomaly(result, dataset=f"{self.dataset_name}, test subjects", seed=seed)
 
     def _with(self, classifier: nn.Module) -> AnomalyDetectionPipeline:
-        known = {name: self.diffusion.config[name] for name in ("sequences", "spacing", "image_range")}
+        known = {name: self.diffusion.config[name] for name in ("modalities", "spacing", "image_range")}
         scheduler = ReversibleDDIMScheduler.from_config(self.diffusion.scheduler.config)
         pipeline = AnomalyDetectionPipeline(self.diffusion.unet, scheduler, classifier, **known)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
 
-def _diffusion_model(data: SegmentationDataConfig, config: ClassifierConfig) -> UnconditionalPipeline:
+def _diffusion_model(data: SegmentationDataConfig, config: ClassifierConfig) -> ImageDiffusionPipeline:
     name = config.pretrained_model_name_or_path
     if not name:
         raise ValueError(
@@ -160,7 +160,7 @@ def _diffusion_model(data: SegmentationDataConfig, config: ClassifierConfig) -> 
             "training/train_ddpm.py, and give --pretrained_model_name_or_path REPOSITORY."
         )
     pipeline = load(name, revision=config.revision)
-    if not isinstance(pipeline, UnconditionalPipeline):
-        raise ValueError(f"{name} holds a {type(pipeline).__name__}; expected an UnconditionalPipeline.")
-    check_same(name, {"sequences": list(pipeline.sequences), "spacing": pipeline.config["spacing"]}, data)
+    if not isinstance(pipeline, ImageDiffusionPipeline):
+        raise ValueError(f"{name} holds a {type(pipeline).__name__}; expected an ImageDiffusionPipeline.")
+    check_same(name, {"modalities": list(pipeline.modalities), "spacing": pipeline.config["spacing"]}, data)
     return pipeline

@@ -9,12 +9,12 @@ from diffusers import UNet2DModel
 
 from meddiffusers.datasets.labelled_config import SegmentationDataConfig
 from meddiffusers.hub.load import load
-from meddiffusers.models.patch_unet import DenoisingUNet
-from meddiffusers.pipelines.image_diffusion_pipeline import UnconditionalPipeline
+from meddiffusers.models.patch_unet import PatchUNet2DModel
+from meddiffusers.pipelines.image_diffusion_pipeline import ImageDiffusionPipeline
 from meddiffusers.training.tasks.unets import UNET_RANGES, UNetConfig, check_same, noise_scheduler
 from meddiffusers.utils.settings import Range, check_fields, list_setting, setting
 
-HEALTHY, DISEASED = "healthy", "diseased"  # labels of pictures without and with any foreground
+HEALTHY, DISEASED = "healthy", "diseased"  # labels of images without and with any foreground
 
 
 @dataclass
@@ -25,12 +25,12 @@ class DenoisingModelConfig(UNetConfig):
     variance_type: Literal["fixed_small", "learned_range"] = setting("fixed_small", "learned_range: train it too.")
     snr_gamma: float | None = setting(None, "γ of min-SNR weights; unweighted if not given.")
     label_dropout: float | None = setting(
-        None, "Tell the network which pictures are healthy, but for this part of them; it is never told if not given."
+        None, "Tell the network which images are healthy, but for this part of them; it is never told if not given."
     )
-    focus_share: float = setting(0.0, "Part of the pictures that are noised to a time within focus_times.")
+    focus_share: float = setting(0.0, "Part of the images that are noised to a time within focus_times.")
     focus_times: list[float] = list_setting([0.12, 0.42], "Parts of the way to pure noise, the first the smaller.")
-    half_weights: bool = setting(False, "Round the trained weights to what half precision stores.")
-    sequence_dropout: float = setting(0.0, "Part of the pictures that a random number of sequences is left out of.")
+    save_in_fp16: bool = setting(False, "Round the trained weights to what half precision stores.")
+    modality_dropout: float = setting(0.0, "Part of the images that a random number of modalities is left out of.")
 
     def __post_init__(self) -> None:
         check_fields(self, _RANGES)
@@ -42,22 +42,22 @@ _RANGES = UNET_RANGES | {
     "snr_gamma": Range(0, open_low=True),
     "label_dropout": Range(0, 1),
     "focus_share": Range(0, 1),
-    "sequence_dropout": Range(0, 1),
+    "modality_dropout": Range(0, 1),
 }
 
 
-def first_pipeline(data: SegmentationDataConfig, config: DenoisingModelConfig) -> UnconditionalPipeline:
+def first_pipeline(data: SegmentationDataConfig, config: DenoisingModelConfig) -> ImageDiffusionPipeline:
     """The pipeline before training, its network new or of a repository.
 
     Raises:
-        ValueError: a repository of another kind, or with other sequences or pixels than the data; an adapter without a
+        ValueError: a repository of another kind, or with other modalities or pixels than the data; an adapter without a
             repository.
     """
     if config.pretrained_model_name_or_path:
         return _repository(data, config)
     config.check_start()
-    channels = len(data.sequences)
-    unet = DenoisingUNet(
+    channels = len(data.modalities)
+    unet = PatchUNet2DModel(
         in_channels=channels,
         out_channels=2 * channels if config.variance_type == "learned_range" else None,
         patch_size=config.patch_size,
@@ -66,15 +66,15 @@ def first_pipeline(data: SegmentationDataConfig, config: DenoisingModelConfig) -
         network=config.settings(config.block_out_channels, config.attention_levels),
     )
     scheduler = noise_scheduler(config.prediction_type, config.variance_type)
-    return UnconditionalPipeline(unet, scheduler, sequences=data.sequences, spacing=data.spacing)
+    return ImageDiffusionPipeline(unet, scheduler, modalities=data.modalities, spacing=data.spacing)
 
 
-def _repository(data: SegmentationDataConfig, config: DenoisingModelConfig) -> UnconditionalPipeline:
+def _repository(data: SegmentationDataConfig, config: DenoisingModelConfig) -> ImageDiffusionPipeline:
     name = config.pretrained_model_name_or_path or ""
     pipeline = load(name, revision=config.revision)
-    if not isinstance(pipeline, UnconditionalPipeline):
-        raise ValueError(f"{name} holds a {type(pipeline).__name__}; expected an UnconditionalPipeline.")
+    if not isinstance(pipeline, ImageDiffusionPipeline):
+        raise ValueError(f"{name} holds a {type(pipeline).__name__}; expected an ImageDiffusionPipeline.")
     if isinstance(pipeline.unet, UNet2DModel):
-        pipeline = UnconditionalPipeline.from_pipe(pipeline, unet=DenoisingUNet.from_unet(pipeline.unet))
-    check_same(name, {"sequences": list(pipeline.sequences), "spacing": pipeline.config["spacing"]}, data)
+        pipeline = ImageDiffusionPipeline.from_pipe(pipeline, unet=PatchUNet2DModel.from_unet(pipeline.unet))
+    check_same(name, {"modalities": list(pipeline.modalities), "spacing": pipeline.config["spacing"]}, data)
     return pipeline

@@ -1,4 +1,4 @@
-"""Latents of pictures or volumes and of their mirror images, computed once and kept on disk.
+"""Latents of images or volumes and of their mirror images, computed once and kept on disk.
 
 (N, 2, 2c, …) float16: of N rows, as they are and mirrored, mean and deviation of c channels.
 """
@@ -17,7 +17,7 @@ from accelerate import PartialState
 from torch import nn
 from tqdm.auto import tqdm
 
-from meddiffusers.datasets.captioned_config import pictures_of
+from meddiffusers.datasets.captioned_config import images_of
 
 BATCH = 4  # rows that the autoencoder sees at once
 _VERSION = 1  # of what the file holds: raise it with every change that a cache must not outlive
@@ -45,8 +45,8 @@ def cached_latents(rows: datasets.Dataset, vae: Any, axis: int) -> np.ndarray:
 def _moments(rows: datasets.Dataset, vae: Any, axis: int) -> np.ndarray:
     parts = []
     for first in tqdm(range(0, len(rows), BATCH), desc="Latents", leave=False):
-        pictures = 2 * pictures_of(rows.select(range(first, min(first + BATCH, len(rows))))).to(vae.device) - 1
-        views = [vae.encode(view).latent_dist for view in (pictures, pictures.flip(axis))]
+        images = 2 * images_of(rows.select(range(first, min(first + BATCH, len(rows))))).to(vae.device) - 1
+        views = [vae.encode(view).latent_dist for view in (images, images.flip(axis))]
         found = torch.stack([torch.cat([each.mean, each.std], dim=1) for each in views], dim=1)
         parts.append(found.cpu().to(torch.float16).numpy())
     return np.concatenate(parts)

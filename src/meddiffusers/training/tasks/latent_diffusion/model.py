@@ -41,7 +41,7 @@ class LatentDiffusionConfig:
     resblock_updown: bool = setting(False, "Whether residual blocks change the size between levels.")
     norm_num_groups: int = setting(16, "Groups of the normalisation.")
 
-    covariate_waves: int = setting(2, "Of volumes: waves of each covariate that the denoiser is told beside it.")
+    num_fourier_features: int = setting(2, "Of volumes: waves of each covariate that the denoiser is told beside it.")
     conditioning: Literal["mask", "label", "none"] = setting(
         "mask", "Of slices: told label maps, whether there is any foreground, or nothing. Volumes have covariates."
     )
@@ -50,7 +50,7 @@ class LatentDiffusionConfig:
     )
     snr_gamma: float | None = setting(None, "γ of min-SNR weights; unweighted if not given.")
     condition_dropout: float = setting(0.1, "Part of what the network is told that is left out.")
-    half_weights: bool = setting(False, "Round the trained weights to what half precision stores.")
+    save_in_fp16: bool = setting(False, "Round the trained weights to what half precision stores.")
 
     def __post_init__(self) -> None:
         check_fields(self, _RANGES)
@@ -72,7 +72,7 @@ _RANGES = {
     "layers_per_block": _COUNT,
     "attention_head_dim": _COUNT,
     "norm_num_groups": _COUNT,
-    "covariate_waves": Range(0),
+    "num_fourier_features": Range(0),
     "snr_gamma": Range(0, open_low=True),
     "condition_dropout": Range(0, 1),
 }
@@ -98,17 +98,17 @@ def of_volumes(
         latent_channels=vae.config["latent_channels"],
         sample_size=[side // latent_factor(vae) for side in data.size],
         covariates=covariate_ranges(train, data.covariates) or None,
-        covariate_waves=config.covariate_waves,
+        num_fourier_features=config.num_fourier_features,
         network=network_settings(config),
     )
-    return LatentDiffusionPipeline(vae, unet, _scheduler(config), tuple(data.sequences), data.spacing)
+    return LatentDiffusionPipeline(vae, unet, _scheduler(config), tuple(data.modalities), data.spacing)
 
 
 def of_slices(data: SegmentationDataConfig, config: LatentDiffusionConfig) -> LatentDiffusionPipeline:
     """The pipeline of slices that are told label maps, labels or nothing, before training.
 
     Raises:
-        ValueError: no autoencoder to begin with; a repository of another kind, or for other pictures.
+        ValueError: no autoencoder to begin with; a repository of another kind, or for other images.
     """
     labels = {str(number): name for number, name in enumerate(data.classes, 1)}
     if config.pretrained_model_name_or_path:
@@ -127,12 +127,12 @@ def of_slices(data: SegmentationDataConfig, config: LatentDiffusionConfig) -> La
         sample_size=[data.resolution // factor] * 2,
         id2label={0: HEALTHY, 1: DISEASED} if config.conditioning == "label" else None,
         mask_labels=labels if config.conditioning == "mask" else None,
-        mask_factor=factor,
-        mask_voxels=True,
+        mask_downsample=factor,
+        mask_space_to_depth=True,
         network=network_settings(config),
     )
     spacing = data.spacing or (FIELD_OF_VIEW / data.resolution if data.dataset_name == PHANTOM else None)
-    return LatentDiffusionPipeline(vae, unet, _scheduler(config), tuple(data.sequences), spacing)
+    return LatentDiffusionPipeline(vae, unet, _scheduler(config), tuple(data.modalities), spacing)
 
 
 def covariate_ranges(rows: datasets.Dataset, names: Sequence[str]) -> dict[str, list[Any]]:
@@ -207,6 +207,6 @@ def _repository(config: LatentDiffusionConfig) -> LatentDiffusionPipeline:
 
 def _check(pipeline: LatentDiffusionPipeline, config: LatentDiffusionConfig, theirs: dict[str, Any], data: Any) -> None:
     """ValueError where a repository was made for other data than those that are configured."""
-    shared = {"sequences": list(pipeline.sequences), "spacing": pipeline.config["spacing"]}
-    given = shared if data.spacing is not None else {"sequences": shared["sequences"]}
+    shared = {"modalities": list(pipeline.modalities), "spacing": pipeline.config["spacing"]}
+    given = shared if data.spacing is not None else {"modalities": shared["modalities"]}
     check_same(config.pretrained_model_name_or_path or "", {**given, **theirs}, data)

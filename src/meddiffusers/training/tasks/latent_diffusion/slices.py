@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from meddiffusers.datasets.labelled_config import SegmentationDataConfig, load_segmentation_data
-from meddiffusers.datasets.rows import pictures_of
+from meddiffusers.datasets.rows import images_of
 from meddiffusers.evaluation.figures.panels import panel
 from meddiffusers.evaluation.generation.fidelity import evaluate_generation
 from meddiffusers.evaluation.generation.run import drawn_slices, first_masks
@@ -79,10 +79,10 @@ class SliceDiffusionTask(LatentDiffusionTask):
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
         """Slices of what is known of test slices beside these, the same noise each time."""
         rows = self._tests(SHOWN)
-        masks, real = first_masks(rows), pictures_of(rows)
+        masks, real = first_masks(rows), images_of(rows)
         images = drawn_slices(self.with_unet(modules["unet"]), masks)
         shown: dict[str, np.ndarray] = {"mask": masks / max(masks.max(), 1)}
-        for number, name in enumerate(self.pipeline.sequences):
+        for number, name in enumerate(self.pipeline.modalities):
             shown |= {f"drawn {name}": images[:, number], f"held-out {name}": real[:, number]}
         return Validation({}, {"drawn": panel(shown, ranges=dict.fromkeys(shown, (0.0, 1.0)))})
 
@@ -90,9 +90,9 @@ class SliceDiffusionTask(LatentDiffusionTask):
         """How like held-out slices those of their masks or labels are, and whether any is a training slice."""
         rows = self._tests(EVALUATED)
         images = drawn_slices(pipeline, first_masks(rows), seed)
-        real, known = (pictures_of(part) for part in (rows, self.splits["train"]))
+        real, known = (images_of(part) for part in (rows, self.splits["train"]))
         dataset = f"{self.dataset_name}, test subjects"
-        return evaluate_generation(images, real, known, pipeline.sequences, dataset=dataset, seed=seed)
+        return evaluate_generation(images, real, known, pipeline.modalities, dataset=dataset, seed=seed)
 
     def _tests(self, count: int) -> datasets.Dataset:
         return self.splits["test"].select(range(min(count, len(self.splits["test"]))))

@@ -59,7 +59,7 @@ class LatentDiffusionTask:
 
     def build_pipeline(self, modules: Mapping[str, nn.Module]) -> LatentDiffusionPipeline:
         """The pipeline around what was trained, whose weights are rounded if they are to be stored so."""
-        if self.config.half_weights:
+        if self.config.save_in_fp16:
             round_to_half(modules["unet"])
         return self.with_unet(modules["unet"])
 

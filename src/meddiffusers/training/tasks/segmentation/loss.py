@@ -1,7 +1,7 @@
 """The loss of a conditional segmentation diffusion model.
 
-A picture b has masks of one or more raters. In each of `noise_draws` draws (a part of 1: for that part of the
-pictures) a rater's mask x_0 (one-hot, in `mask_range`), a time t and noise ε are drawn, and the network D(x_t, t, b) is
+A image b has masks of one or more raters. In each of `noise_draws` draws (a part of 1: for that part of the
+images) a rater's mask x_0 (one-hot, in `mask_range`), a time t and noise ε are drawn, and the network D(x_t, t, b) is
 to predict ε, x_0 or v (`prediction_type`). Each draw has another rater's mask, so samples come to differ as raters do.
 
 - A network that predicts numbers learns by the squared error, weighted by min-SNR if wanted; with
@@ -24,16 +24,16 @@ from torch import Tensor, nn
 from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
 from meddiffusers.training.engine.distributed import gather_with_gradient
 from meddiffusers.training.engine.randomness import BatchRandom
-from meddiffusers.training.losses.augmentation import moved, recoloured, without_some
-from meddiffusers.training.losses.diffusion import spread_times, squared_error_and_bound
+from meddiffusers.training.losses.augmentation import drop_modalities, moved, random_intensity
+from meddiffusers.training.losses.diffusion import hybrid_loss, stratified_timesteps
 from meddiffusers.training.tasks.segmentation.model import SegmentationModelConfig
 
 
-class MaskDenoising:
+class SegmentationDiffusionLoss:
     """The loss of networks like the unet of `pipeline`, whose scheduler, labels and mask range it takes.
 
     Raises:
-        ValueError: noise for a part of the pictures only, where nothing is learnt from the others.
+        ValueError: noise for a part of the images only, where nothing is learnt from the others.
     """
 
     def __init__(self, pipeline: ConditionalSegmentationPipeline, config: SegmentationModelConfig) -> None:
@@ -53,18 +53,16 @@ class MaskDenoising:
         """
         draws = max(1, int(self.config.noise_draws))
         image, masks = self.augmented(batch, draws, random)
-        noised = max(1, round(min(1, self.config.noise_draws) * len(image)))  # pictures, the first ones
+        noised = max(1, round(min(1, self.config.noise_draws) * len(image)))  # images, the first ones
         x0 = self._in_range(masks[: noised * draws])
-        times = spread_times(noised, draws, random)
+        times = stratified_timesteps(noised, draws, random)
         times = times.sqrt() if self.predicts_labels else times
         timesteps = (times * self.noise.config.num_train_timesteps).long()
         noise = random.randn_like(x0)
         x_t = self.noise.add_noise(x0, noise, timesteps)
         output = unet(x_t, timesteps, image=image)
         if output.logits is None:
-            return squared_error_and_bound(
-                self.noise, output.sample.float(), x0, noise, x_t, timesteps, self.config.snr_gamma
-            )
+            return hybrid_loss(self.noise, output.sample.float(), x0, noise, x_t, timesteps, self.config.snr_gamma)
         terms = {
             "denoising": label_loss(output.logits.float(), masks[: len(x0)]),
             "guess": label_loss(output.guess.float(), masks, self.config.dice_weight),
@@ -74,7 +72,7 @@ class MaskDenoising:
     def augmented(self, batch: dict[str, Tensor], draws: int, random: BatchRandom) -> tuple[Tensor, Tensor]:
         """Changed images (B, C, H, W), and label ids (B·draws, H, W) of a rater drawn anew for each draw."""
         image, masks = moved(batch["image"], batch["masks"], random)
-        image = without_some(recoloured(image, random), self.config.sequence_dropout, random)
+        image = drop_modalities(random_intensity(image, random), self.config.modality_dropout, random)
         return image, _one_rater_a_draw(masks, draws, random)
 
     def _in_range(self, labels: Tensor) -> Tensor:
@@ -88,7 +86,7 @@ class MaskDenoising:
 def label_loss(logits: Tensor, masks: Tensor, dice_weight: float = 0) -> Tensor:
     """Cross-entropy + weight · (1 − Dice) of logits (B, K, H, W), sigmoid for K = 1, to label ids (n·B, H, W).
 
-    Dice is that of the whole batch, of all processes, mean over the labels but 0: of a single picture without
+    Dice is that of the whole batch, of all processes, mean over the labels but 0: of a single image without
     foreground it would leap between 0 and 1 with the first pixel that is marked.
     """
     logits = logits.repeat_interleave(len(masks) // len(logits), dim=0)

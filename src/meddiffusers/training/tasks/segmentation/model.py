@@ -28,10 +28,10 @@ class SegmentationModelConfig(UNetConfig):
     snr_gamma: float | None = setting(None, "γ of min-SNR weights; unweighted if not given.")
     dice_weight: float = setting(0.05, "Weight of Dice beside the cross-entropy, where there is an image network.")
     noise_draws: float = setting(
-        1, "Noisy masks for each picture of a batch, a whole number; with an image network also a part of 1."
+        1, "Noisy masks for each image of a batch, a whole number; with an image network also a part of 1."
     )
-    half_weights: bool = setting(False, "Round the trained weights to what half precision stores.")
-    sequence_dropout: float = setting(0.0, "Part of the pictures that a random number of sequences is left out of.")
+    save_in_fp16: bool = setting(False, "Round the trained weights to what half precision stores.")
+    modality_dropout: float = setting(0.0, "Part of the images that a random number of modalities is left out of.")
 
     def __post_init__(self) -> None:
         check_fields(self, _RANGES)
@@ -51,7 +51,7 @@ _RANGES = UNET_RANGES | {
     "snr_gamma": Range(0, open_low=True),
     "dice_weight": Range(0),
     "noise_draws": Range(0, open_low=True),
-    "sequence_dropout": Range(0, 1),
+    "modality_dropout": Range(0, 1),
 }
 
 
@@ -59,7 +59,7 @@ def first_pipeline(data: SegmentationDataConfig, config: SegmentationModelConfig
     """The pipeline before training, its network new or of a repository.
 
     Raises:
-        ValueError: a repository of another kind, or with other sequences, labels or pixels than the data; an adapter
+        ValueError: a repository of another kind, or with other modalities, labels or pixels than the data; an adapter
             without a repository.
     """
     if config.pretrained_model_name_or_path:
@@ -68,7 +68,7 @@ def first_pipeline(data: SegmentationDataConfig, config: SegmentationModelConfig
     id2label = dict(enumerate(["background", *data.classes]))
     channels = 1 if len(id2label) == 2 else len(id2label)
     unet = SegmentationUNet(
-        image_channels=len(data.sequences),
+        image_channels=len(data.modalities),
         mask_channels=channels,
         out_channels=2 * channels if config.variance_type == "learned_range" else None,
         patch_size=config.patch_size,
@@ -80,11 +80,11 @@ def first_pipeline(data: SegmentationDataConfig, config: SegmentationModelConfig
     return ConditionalSegmentationPipeline(
         unet=unet,
         scheduler=noise_scheduler(config.prediction_type, config.variance_type),
-        sequences=data.sequences,
+        modalities=data.modalities,
         id2label=id2label,
         spacing=data.spacing,
         mask_range=config.mask_range,
-        views=len(VIEWS) if config.image_block_out_channels else 1,  # as training mirrors and moves the pictures
+        views=len(VIEWS) if config.image_block_out_channels else 1,  # as training mirrors and moves the images
     )
 
 
@@ -98,7 +98,7 @@ def _repository(data: SegmentationDataConfig, config: SegmentationModelConfig) -
             pipeline, unet=SegmentationUNet.from_unet(pipeline.unet, pipeline.mask_channels)
         )
     theirs = {
-        "sequences": list(pipeline.sequences),
+        "modalities": list(pipeline.modalities),
         "classes": list(pipeline.id2label.values())[1:],
         "spacing": pipeline.config["spacing"],
     }

@@ -20,15 +20,15 @@ from meddiffusers.pipelines.conditional_segmentation_pipeline import Conditional
 from meddiffusers.training.engine.randomness import BatchRandom
 from meddiffusers.training.engine.task import Validation
 from meddiffusers.training.tasks.labelled_slices import SliceTask
-from meddiffusers.training.tasks.segmentation.loss import MaskDenoising
+from meddiffusers.training.tasks.segmentation.loss import SegmentationDiffusionLoss
 from meddiffusers.training.tasks.segmentation.model import SegmentationModelConfig, first_pipeline
 from meddiffusers.training.tasks.unets import add_adapter, round_to_half, save_adapter
 
-VALIDATED, SHOWN = 48, 8  # test pictures of a validation, and those of them that it draws
+VALIDATED, SHOWN = 48, 8  # test images of a validation, and those of them that it draws
 
 
 class SegmentationTask(SliceTask):
-    """Builds the model and its data, unless these are given as `splits`; the loss is `MaskDenoising`."""
+    """Builds the model and its data, unless these are given as `splits`; the loss is `SegmentationDiffusionLoss`."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class SegmentationTask(SliceTask):
         self.unet = self.pipeline.unet
         if config.rank:
             add_adapter(self.unet, config.rank, config.lora_alpha)
-        self.denoising = MaskDenoising(self.pipeline, config)
+        self.denoising = SegmentationDiffusionLoss(self.pipeline, config)
         super().__init__(data, splits)
         self.pipeline.preprocess(self.train_dataset[0]["image"])  # a wrong size shows before any work
 
@@ -53,21 +53,21 @@ class SegmentationTask(SliceTask):
     def loss(
         self, modules: Mapping[str, nn.Module], batch: dict[str, Tensor], random: BatchRandom
     ) -> dict[str, Tensor]:
-        """The terms of `MaskDenoising`."""
+        """The terms of `SegmentationDiffusionLoss`."""
         return self.denoising(modules["unet"], batch, random)
 
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
-        """Dice of one member on test pictures, and some of them beside their masks."""
+        """Dice of one member on test images, and some of them beside their masks."""
         rows = self.splits["test"].select(range(min(VALIDATED, len(self.splits["test"]))))
         result = run_segmentation(self._with(modules["unet"]), rows, ensemble_size=1)
         whole = overlap(result.mask > 0, result.reference > 0, (1,), result.spacing).dice[result.area > 0]
         shown = np.argsort(-result.area, kind="stable")[:SHOWN]
-        pictures = {name: getattr(result, name)[shown] for name in ("images", "reference", "mask")}
-        return Validation({"dice": float(whole.mean())} if len(whole) else {}, {"segmentation": panel(pictures)})
+        images = {name: getattr(result, name)[shown] for name in ("images", "reference", "mask")}
+        return Validation({"dice": float(whole.mean())} if len(whole) else {}, {"segmentation": panel(images)})
 
     def build_pipeline(self, modules: Mapping[str, nn.Module]) -> ConditionalSegmentationPipeline:
         """The pipeline around the trained network, whose weights are rounded if they are to be stored so."""
-        if self.config.half_weights:
+        if self.config.save_in_fp16:
             round_to_half(modules["unet"])
         return self._with(modules["unet"])
 
@@ -79,12 +79,12 @@ class SegmentationTask(SliceTask):
             pipeline.save_pretrained(folder)
 
     def evaluate(self, pipeline: ConditionalSegmentationPipeline, seed: int = 0) -> Report:
-        """Figures and pictures of the trained pipeline on the test pictures."""
+        """Metrics and images of the trained pipeline on the test images."""
         result = run_segmentation(pipeline, self.splits["test"], seed=seed)
         return evaluate_segmentation(result, dataset=f"{self.dataset_name}, test subjects", seed=seed)
 
     def _with(self, unet: nn.Module) -> ConditionalSegmentationPipeline:
-        names = ("sequences", "id2label", "spacing", "mask_range", "views")
+        names = ("modalities", "id2label", "spacing", "mask_range", "views")
         known = {name: self.pipeline.config[name] for name in names}
         pipeline = ConditionalSegmentationPipeline(unet, self.pipeline.scheduler, **known)
         pipeline.set_progress_bar_config(disable=True)

@@ -1,7 +1,7 @@
-"""The learning problem of a `PictureReader`, for the engine.
+"""The learning problem of a `SliceAttributePredictor`, for the engine.
 
 Loss = cross-entropy and (1 − Dice) of the regions + cross-entropy of the modality + squared error of slice and age, in
-hundreds, + cross-entropy of the sex. What a row does not say counts for nothing. Pictures are mirrored with their
+hundreds, + cross-entropy of the sex. What a row does not say counts for nothing. Images are mirrored with their
 labels, and blurred, noised and shaded, as generated ones and those of poorer scanners may be.
 """
 
@@ -19,33 +19,33 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from meddiffusers.data.regions import MIRRORED, REGIONS
-from meddiffusers.datasets.captioned_config import TextDataConfig, load_text_data, pictures_of
+from meddiffusers.datasets.captioned_config import TextDataConfig, images_of, load_text_data
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE
 from meddiffusers.evaluation.figures.panels import panel
 from meddiffusers.evaluation.report import Report
-from meddiffusers.evaluation.text_to_mr.prompt_fidelity import evaluate_faithfulness, read_pictures
-from meddiffusers.evaluation.text_to_mr.run import asked_of
-from meddiffusers.models.slice_attribute_predictor import BACKGROUND, NUMBERS, PictureReader
+from meddiffusers.evaluation.text_to_mr.prompt_fidelity import evaluate_prompt_adherence, predict_attributes
+from meddiffusers.evaluation.text_to_mr.run import targets_of
+from meddiffusers.models.slice_attribute_predictor import BACKGROUND, NUMBERS, SliceAttributePredictor
 from meddiffusers.training.engine.randomness import BatchRandom
 from meddiffusers.training.engine.task import Validation
-from meddiffusers.training.losses.augmentation import poorly_scanned
+from meddiffusers.training.losses.augmentation import simulate_low_quality
 from meddiffusers.training.losses.vae import soft_dice_loss
 from meddiffusers.training.tasks.unets import round_to_half
 from meddiffusers.utils.settings import Range, check_fields, list_setting, setting
 
-BLUR, POOR = 0.5, 0.5  # parts of the pictures that are blurred, and that look like a poorer scanner's
+BLUR, POOR = 0.5, 0.5  # parts of the images that are blurred, and that look like a poorer scanner's
 SHOWN, EVALUATED = 8, 768
 
 
 @dataclass
-class PictureReaderConfig:
+class AttributePredictorConfig:
     """Which reader, and how it learns."""
 
     patch_size: int = setting(2, "Pixels of each side that the network sees as one.")
     block_out_channels: list[int] = list_setting([32, 64, 96, 128], "Channels of the levels.")
     layers_per_block: int = setting(1, "Residual blocks of a level.")
     norm_num_groups: int = setting(16, "Groups of the normalisation.")
-    half_weights: bool = setting(False, "Round the trained weights to what half precision stores.")
+    save_in_fp16: bool = setting(False, "Round the trained weights to what half precision stores.")
 
     def __post_init__(self) -> None:
         check_fields(self, _RANGES)
@@ -54,15 +54,15 @@ class PictureReaderConfig:
 _RANGES = dict.fromkeys(("patch_size", "layers_per_block", "norm_num_groups"), Range(1))
 
 
-class LabelledPictures:
-    """A map-style data set: picture (1, H, W) in [0, 1], label numbers (H, W), modality; numbers, NaN if unknown."""
+class LabelledImages:
+    """A map-style data set: image (1, H, W) in [0, 1], label numbers (H, W), modality; numbers, NaN if unknown."""
 
-    def __init__(self, rows: datasets.Dataset, reader: PictureReader) -> None:
+    def __init__(self, rows: datasets.Dataset, reader: SliceAttributePredictor) -> None:
         self.rows = rows.select_columns(["image", "regions"]).with_format("numpy")
         self.table = np.zeros(max(*REGIONS, *reader.config["label_ids"]) + 1, np.int64)
         for number, label in enumerate(reader.config["label_ids"]):
             self.table[label] = number
-        said = asked_of(rows)
+        said = targets_of(rows)
         modalities = list(reader.config["modalities"])
         self.modalities = torch.tensor([modalities.index(facts.modality) for facts in said])
         sexes = {"M": 1.0, "F": 0.0, None: np.nan}
@@ -85,22 +85,22 @@ class LabelledPictures:
         return [{name: part[number] for name, part in parts.items()} for number in range(len(indices))]
 
 
-class PictureReadingTask:
+class AttributePredictorTask:
     """Builds the reader and its data, unless these are given as `splits`. Labels are those of the training rows."""
 
     def __init__(
         self,
         data: TextDataConfig,
-        config: PictureReaderConfig,
+        config: AttributePredictorConfig,
         splits: Mapping[str, datasets.Dataset] | None = None,
     ) -> None:
         self.config = config
         self.splits = splits or load_text_data(data)
         self.dataset_name = Path(data.dataset_name).name
-        said = asked_of(self.splits["train"])
+        said = targets_of(self.splits["train"])
         ids = sorted({label for facts in said for label in (*facts.volumes, *facts.mirrored().volumes)})
         count = len(config.block_out_channels)
-        self.reader = PictureReader(
+        self.reader = SliceAttributePredictor(
             label_ids=[BACKGROUND, *ids],
             modalities=sorted({facts.modality for facts in said}),
             sample_size=data.resolution,
@@ -113,7 +113,7 @@ class PictureReadingTask:
                 "norm_num_groups": config.norm_num_groups,
             },
         )
-        self.train_dataset = LabelledPictures(self.splits["train"], self.reader)
+        self.train_dataset = LabelledImages(self.splits["train"], self.reader)
         mirrored = [BACKGROUND, *(1 + ids.index(MIRRORED[label]) for label in ids)]
         self.mirrored = torch.tensor(mirrored)  # label number → that of the other side
 
@@ -123,7 +123,7 @@ class PictureReadingTask:
         return {"reader": self.reader}
 
     def collate(self, items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """All that a picture has, stacked."""
+        """All that a image has, stacked."""
         return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 
     def loss(
@@ -147,35 +147,35 @@ class PictureReadingTask:
         return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
-        """Test pictures, and their labels as they are and as they are read."""
+        """Test images, and their labels as they are and as they are read."""
         rows = self.splits["test"].select(range(min(SHOWN, len(self.splits["test"]))))
         reader: Any = modules["reader"]
         shown = {
-            "picture": pictures_of(rows)[:, 0].numpy(),
+            "image": images_of(rows)[:, 0].numpy(),
             "labels": np.stack(rows.with_format("numpy")["regions"]),
-            "read": read_pictures(reader, pictures_of(rows)[:, 0].numpy()).labels,
+            "read": predict_attributes(reader, images_of(rows)[:, 0].numpy()).labels,
         }
         return Validation(
-            {}, {"read": panel(shown, ranges={"picture": (0, 1), **dict.fromkeys(("labels", "read"), (0, 60))})}
+            {}, {"read": panel(shown, ranges={"image": (0, 1), **dict.fromkeys(("labels", "read"), (0, 60))})}
         )
 
     def build_pipeline(self, modules: Mapping[str, nn.Module]) -> Any:
         """The reader alone."""
-        if self.config.half_weights:
+        if self.config.save_in_fp16:
             round_to_half(modules["reader"])
         return modules["reader"]
 
-    def save(self, pipeline: PictureReader, folder: Path) -> None:
-        """As `PictureReader.from_pretrained` reads it."""
+    def save(self, pipeline: SliceAttributePredictor, folder: Path) -> None:
+        """As `SliceAttributePredictor.from_pretrained` reads it."""
         pipeline.save_pretrained(folder)
 
-    def evaluate(self, pipeline: PictureReader, seed: int = 0) -> Report:
-        """What it reads of real test pictures, against what they show: the best that a generated picture can reach."""
+    def evaluate(self, pipeline: SliceAttributePredictor, seed: int = 0) -> Report:
+        """What it reads of real test images, against what they show: the best that a generated image can reach."""
         rows = self.splits["test"].select(range(min(EVALUATED, len(self.splits["test"]))))
-        asked = asked_of(rows)
-        reading = read_pictures(pipeline, pictures_of(rows)[:, 0].numpy())
+        asked = targets_of(rows)
+        reading = predict_attributes(pipeline, images_of(rows)[:, 0].numpy())
         dataset = f"{self.dataset_name}, test subjects"
-        return evaluate_faithfulness(asked, reading, rows["subject"], dataset=dataset, seed=seed)
+        return evaluate_prompt_adherence(asked, reading, rows["subject"], dataset=dataset, seed=seed)
 
     def _changed(self, image: Tensor, labels: Tensor, random: BatchRandom) -> tuple[Tensor, Tensor]:
         count = len(image)
@@ -183,4 +183,4 @@ class PictureReadingTask:
         image = torch.where(turned, image.flip(-1), image)
         labels = torch.where(turned[:, 0], self.mirrored.to(labels.device)[labels].flip(-1), labels)
         image = torch.where(blurred, F.avg_pool2d(image, 3, 1, 1, count_include_pad=False), image)
-        return torch.where(poor, poorly_scanned(image, random), image), labels
+        return torch.where(poor, simulate_low_quality(image, random), image), labels

@@ -1,6 +1,6 @@
-"""What a text-to-image model trains on, computed once and kept on disk: latents of pictures and tokens of prompts.
+"""What a text-to-image model trains on, computed once and kept on disk: latents of images and tokens of prompts.
 
-Of N pictures in V views (as it is, and mirrored) and K prompts of each view, a folder of arrays that are read in place:
+Of N images in V views (as it is, and mirrored) and K prompts of each view, a folder of arrays that are read in place:
 
 moments.npy  (N, V, 2c, h, w) float16    mean and log variance of the latents
 tokens.npy   (Σ T, W) float16            what the text encoder makes of the prompts, one after the other
@@ -28,13 +28,13 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from meddiffusers.data.prompts import varied, write_prompt_within
-from meddiffusers.datasets.captioned_config import pictures_of
+from meddiffusers.datasets.captioned_config import images_of
 from meddiffusers.datasets.captioned_slices import facts_of
 from meddiffusers.training.engine.randomness import derive_seed
 from meddiffusers.training.tasks.latent_diffusion.cache import digest
 
 VIEWS = 2
-BATCH = 16  # pictures that the networks see at once
+BATCH = 16  # images that the networks see at once
 ARRAYS = ("moments", "tokens", "ends", "values")
 logger = logging.getLogger(__name__)
 _VERSION = 2  # of what stands in the folder: raise it with every change that a cache must not outlive
@@ -43,7 +43,7 @@ _VERSION = 2  # of what stands in the folder: raise it with every change that a 
 class CachedText:
     """A map-style data set of such a folder.
 
-    An item is a picture in a view and a prompt of it, both drawn at random: "moments" (2c, h, w), "tokens" (T, W),
+    An item is a image in a view and a prompt of it, both drawn at random: "moments" (2c, h, w), "tokens" (T, W),
     "values" (Q,), all float32; "prompt", the text.
     """
 
@@ -99,7 +99,7 @@ def cached(rows: datasets.Dataset, pipeline: Any, captions: int, seed: int = 0) 
 
 
 def _prompts(row: dict[str, Any], number: int, tokenizer: Any, max_tokens: int, captions: int, seed: int) -> list[str]:
-    """V·K prompts of a row, those of the mirrored picture last."""
+    """V·K prompts of a row, those of the mirrored image last."""
     facts, prompts = facts_of(row), []
     for view, said in enumerate((facts, facts.mirrored())):
         for caption in range(captions):
@@ -115,7 +115,7 @@ def _write(folder: Path, rows: datasets.Dataset, pipeline: Any, captions: int, s
     with raw.open("wb") as file:
         for first in tqdm(range(0, len(rows), BATCH), desc="Latents and tokens", leave=False):
             part = rows.select(range(first, min(first + BATCH, len(rows))))
-            moments.append(_moments(pipeline, pictures_of(part)))
+            moments.append(_moments(pipeline, images_of(part)))
             texts = [
                 text
                 for number, row in enumerate(part.select_columns(["facts"]), first)
@@ -139,7 +139,7 @@ def _write(folder: Path, rows: datasets.Dataset, pipeline: Any, captions: int, s
 
 
 def _moments(pipeline: Any, images: Tensor) -> np.ndarray:
-    """(B, V, 2c, h, w) of pictures (B, 1, H, W) in [0, 1]."""
+    """(B, V, 2c, h, w) of images (B, 1, H, W) in [0, 1]."""
     views = torch.stack([images, images.flip(-1)], dim=1).flatten(0, 1)
     found = pipeline.vae.encode((2 * views - 1).to(pipeline.vae.device, pipeline.vae.dtype)).latent_dist.parameters
     return found.unflatten(0, (-1, VIEWS)).cpu().to(torch.float16).numpy()

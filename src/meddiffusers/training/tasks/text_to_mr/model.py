@@ -54,14 +54,14 @@ class TextToMRConfig:
     zero_terminal_snr: bool = setting(True, "End in pure noise (Lin et al. 2024); not with epsilon.")
     snr_gamma: float | None = setting(None, "γ of min-SNR weights; unweighted if not given.")
     prompt_dropout: float = setting(0.1, "Part of the prompts that is left out, for guidance.")
-    captions_per_image: int = setting(2, "Prompts of each picture that are written and encoded beforehand.")
-    half_weights: bool = setting(False, "Round the trained weights to what half precision stores.")
+    captions_per_image: int = setting(2, "Prompts of each image that are written and encoded beforehand.")
+    save_in_fp16: bool = setting(False, "Round the trained weights to what half precision stores.")
 
     def __post_init__(self) -> None:
         check_fields(self, _RANGES)
         if self.prediction_type == "epsilon" and self.zero_terminal_snr:
             raise ValueError(
-                "prediction_type=epsilon and zero_terminal_snr: noise says nothing of a picture where there is nothing "
+                "prediction_type=epsilon and zero_terminal_snr: noise says nothing of a image where there is nothing "
                 "else. Predict v_prediction or sample, or set zero_terminal_snr to false."
             )
         if self.prediction_type == "flow" and self.snr_gamma is not None:

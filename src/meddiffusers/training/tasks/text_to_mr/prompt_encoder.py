@@ -160,7 +160,7 @@ class PromptEncoderTask:
             part.save_pretrained(folder / name)
 
     def evaluate(self, pipeline: tuple[BertModel, BertTokenizer], seed: int = 0) -> Report:
-        """The validation's figures."""
+        """The validation's metrics."""
         count = min(EVALUATED, len(self.test_dataset))
         dataset = f"{self.dataset_name}, test subjects"
         metrics = [Metric.single(name, value, dataset, count) for name, value in _figures(self, self.model).items()]

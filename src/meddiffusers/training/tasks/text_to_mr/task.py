@@ -1,6 +1,6 @@
 """The learning problem of a text-to-MR latent diffusion model, for the engine: model, data, validation.
 
-Pictures and prompts are encoded once, before the first step. Where an adapter also changes the text encoder, prompts
+Images and prompts are encoded once, before the first step. Where an adapter also changes the text encoder, prompts
 are encoded at each step instead.
 """
 
@@ -23,7 +23,7 @@ from meddiffusers.datasets.captioned_config import TextDataConfig, load_text_dat
 from meddiffusers.evaluation.figures.panels import panel
 from meddiffusers.evaluation.generation.fidelity import evaluate_generation
 from meddiffusers.evaluation.report import Report
-from meddiffusers.evaluation.text_to_mr.run import asked_of, drawn, prompts_of, real_pictures
+from meddiffusers.evaluation.text_to_mr.run import drawn, prompts_of, real_images, targets_of
 from meddiffusers.pipelines.text_to_mr_pipeline import TextToMRPipeline
 from meddiffusers.training.engine.randomness import BatchRandom
 from meddiffusers.training.engine.task import Validation
@@ -100,15 +100,15 @@ class TextToMRTask:
         return denoising_loss(self.noise, predicted, x0, random, self.config.snr_gamma)
 
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
-        """Pictures of test prompts beside those that the prompts were written of, the same noise each time."""
+        """Images of test prompts beside those that the prompts were written of, the same noise each time."""
         rows = self.splits["test"].select(range(min(SHOWN, len(self.splits["test"]))))
-        images = drawn(self._with(modules), prompts_of(self.pipeline, asked_of(rows)))
-        shown = {"of the prompt": images, "the prompt is of": real_pictures(rows)}
+        images = drawn(self._with(modules), prompts_of(self.pipeline, targets_of(rows)))
+        shown = {"of the prompt": images, "the prompt is of": real_images(rows)}
         return Validation({}, {"drawn": panel(shown, ranges=dict.fromkeys(shown, (0.0, 1.0)))})
 
     def build_pipeline(self, modules: Mapping[str, nn.Module]) -> TextToMRPipeline:
         """The pipeline around what was trained, whose weights are rounded if they are to be stored so."""
-        if self.config.half_weights:
+        if self.config.save_in_fp16:
             for module in modules.values():
                 round_to_half(module)
         return self._with(modules)
@@ -127,10 +127,10 @@ class TextToMRTask:
         pipeline.save_lora_weights(folder, **layers)
 
     def evaluate(self, pipeline: TextToMRPipeline, seed: int = 0) -> Report:
-        """How like held-out pictures those of held-out prompts are, and whether any is a training picture."""
+        """How like held-out images those of held-out prompts are, and whether any is a training image."""
         rows = self.splits["test"].select(range(min(EVALUATED, len(self.splits["test"]))))
-        images, real = drawn(pipeline, prompts_of(pipeline, asked_of(rows)), seed), real_pictures(rows)
-        known = real_pictures(self.splits["train"])
+        images, real = drawn(pipeline, prompts_of(pipeline, targets_of(rows)), seed), real_images(rows)
+        known = real_images(self.splits["train"])
         dataset = f"{self.dataset_name}, test subjects"
         return evaluate_generation(images[:, None], real[:, None], known[:, None], ["MR"], dataset=dataset, seed=seed)
 
@@ -152,7 +152,7 @@ class TextToMRTask:
     def _told(
         self, modules: Mapping[str, nn.Module], batch: dict[str, Tensor], random: BatchRandom
     ) -> tuple[Tensor, Tensor]:
-        """Tokens (B, T, W) of text and numbers, and which are real; of some pictures those of the text or of none."""
+        """Tokens (B, T, W) of text and numbers, and which are real; of some images those of the text or of none."""
         mask, values = batch["mask"], batch["values"]
         left_out = (random.rand(len(mask)) < self.config.prompt_dropout).to(mask.device)
         if "input_ids" in batch:  # an adapter changes what the empty text becomes, too

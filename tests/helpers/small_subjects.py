@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from meddiffusers.data.case import Case
+from meddiffusers.data.case import Subject
 from meddiffusers.data.scan import Scan
 
 AFFINE = np.array([[-1.0, 0, 0, 8], [0, 0.9375, 0, -20], [0, 0, 1.5, 3], [0, 0, 0, 1]])
@@ -16,10 +16,10 @@ SHAPE = (6, 7, 5)
 REGION_IDS = (0, 2, 3, 4, 10, 16, 24, 41, 72)
 
 
-def small_case(number: int, images: tuple[str, ...] = ("t1", "t1ce", "t2", "flair"), **record: Any) -> Case:
+def small_subject(number: int, images: tuple[str, ...] = ("t1", "t1ce", "t2", "flair"), **record: Any) -> Subject:
     """int16 images on one grid, regions of `REGION_IDS`, lesions of 0 to 6."""
     rng = np.random.default_rng(number)
-    return Case(
+    return Subject(
         number,
         {name: Scan(rng.integers(-5, 3000, SHAPE).astype(np.int16), AFFINE, name) for name in images},
         regions=Scan(rng.choice(REGION_IDS, SHAPE).astype(np.uint8), AFFINE, "labels"),

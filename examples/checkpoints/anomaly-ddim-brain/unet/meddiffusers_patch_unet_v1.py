@@ -29,15 +29,15 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_2d import UNet2DModel, UNet2DOutput
 from torch import Tensor
 
-PUBLISHED_AS = "meddiffusers_denoising_unet_v1"  # library name in model_index.json and file name in a repository
+PUBLISHED_AS = "meddiffusers_patch_unet_v1"  # library name in model_index.json and file name in a repository
 DERIVED = ("sample_size", "in_channels", "out_channels", "num_class_embeds")  # settings that follow from the others
 
 
-class DenoisingUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc]
+class PatchUNet2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc]
     """Denoiser of images; LoRA adapters fit on it.
 
     Configuration:
-        in_channels: C, one for each sequence.
+        in_channels: C, one for each modality.
         out_channels: C, or 2·C where the variance is learnt too. None: C.
         patch_size: p.
         sample_size: side length in pixels of the images the model was trained on; others work too.
@@ -88,7 +88,7 @@ class DenoisingUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[
         )
 
     @classmethod
-    def from_unet(cls, unet: UNet2DModel) -> DenoisingUNet:
+    def from_unet(cls, unet: UNet2DModel) -> PatchUNet2DModel:
         """A `UNet2DModel` without labels as this class, which takes adapters; shares its weights."""
         settings = {name: value for name, value in unet.config.items() if name not in DERIVED and name[0] != "_"}
         size = unet.config["sample_size"]
@@ -111,8 +111,8 @@ class DenoisingUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[
     def id2label(self) -> dict[int, str]:
         """Names of the labels by id; empty where it knows none."""
         names = self.config["id2label"] or {}
-        numbered = names if isinstance(names, Mapping) else dict(enumerate(names))
-        return {int(number): name for number, name in numbered.items()}
+        to_indexed = names if isinstance(names, Mapping) else dict(enumerate(names))
+        return {int(number): name for number, name in to_indexed.items()}
 
     def forward(
         self,
