@@ -24,6 +24,7 @@ from meddiffusers.hub.load import load
 from meddiffusers.training.engine.config import TrainingConfig
 from meddiffusers.training.engine.parsing import parse_config
 from meddiffusers.training.tasks.text_to_mr.model import TextToMRConfig
+from meddiffusers.utils.seeds import sample_generators
 
 CONFIG, READER = "training/configs/text_to_mr_brain.yaml", Path("examples/checkpoints/attribute-predictor-brain")
 DATASET, COUNT, IMAGES = "phantom, unseen", 144, Path("benchmarks/results/text_to_mr")
@@ -84,7 +85,7 @@ def _padded(pipeline: Any, rows: datasets.Dataset, seed: int) -> tuple[torch.Ten
     short = write_prompt(asked[0], seed, regions=2)
 
     def image(texts: list[str]) -> torch.Tensor:
-        generators = [torch.Generator().manual_seed(seed + number) for number in range(len(texts))]
+        generators = sample_generators(seed, len(texts))
         return pipeline(texts, generator=generators, output_type="pt").images[0]
 
     return image([short]), image([short, long])

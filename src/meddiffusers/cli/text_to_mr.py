@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from meddiffusers.cli.console import Repository, Revision, console, pipeline_of, table
+from meddiffusers.utils.seeds import sample_generators
 
 Steps = Annotated[int, typer.Option(min=1, help="Of the scheduler.")]
 Scale = Annotated[float, typer.Option(min=1, help="Guidance scale; 1: none.")]
@@ -27,12 +28,11 @@ def draw(
     revision: Revision = None,
 ) -> None:
     """Draw MR slices of a text: slice-N.nii.gz, and all of them in panel.png."""
-    import torch
 
     from meddiffusers.evaluation.figures.panels import panel
 
     pipeline = _text_to_mr(repository, revision, lora)
-    generators = [torch.Generator().manual_seed(seed + number) for number in range(count)]
+    generators = sample_generators(seed, count)
     images: Any = pipeline(
         prompt,
         negative_prompt=negative_prompt,

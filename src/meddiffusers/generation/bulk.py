@@ -23,6 +23,7 @@ from meddiffusers.generation.label_maps import LabelMaps, label_image
 from meddiffusers.generation.quality_filter import QualityFilter
 from meddiffusers.generation.shards import Shards
 from meddiffusers.utils.atomic import write_json, write_text
+from meddiffusers.utils.seeds import sample_seed
 
 PLAN, CARD = "generation.json", "README.md"
 PATIENCE, PAUSE = 3600.0, 1.0  # seconds that the first process waits for a shard of another's, and looks again
@@ -115,7 +116,7 @@ def _made(
         maps = [masks.draw(number) for number in part] if masks else []
         given: dict[str, Any] = {"covariates": told} if source else {}
         given |= {"mask": np.stack(maps).astype(np.int64)} if maps else {}
-        generators = [_generator(order.seed, number) for number in part]
+        generators = [torch.Generator().manual_seed(sample_seed(order.seed, number)) for number in part]
         images = pipeline(len(part), **given, generator=generators, output_type="nifti", **order.settings).images
         for place, (number, image) in enumerate(zip(part, images, strict=True)):
             row = {"image": _packed(image, number), "number": number, **told[place]}
@@ -128,11 +129,6 @@ def _made(
 def _packed(image: Any, number: int) -> dict[str, Any]:
     """As `datasets.Nifti` stores it, without the time, which would change the bytes."""
     return {"bytes": gzip.compress(image.to_bytes(), mtime=0), "path": f"{number:07d}.nii.gz"}
-
-
-def _generator(seed: int, number: int) -> torch.Generator:
-    """Of a sample's noise; its covariates come of other numbers."""
-    return torch.Generator().manual_seed(int(np.random.default_rng([seed, number, 1]).integers(2**63)))
 
 
 def _array(image: Any) -> np.ndarray:

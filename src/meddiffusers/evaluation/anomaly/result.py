@@ -12,6 +12,7 @@ import torch
 
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE
 from meddiffusers.pipelines.anomaly_detection_pipeline import AnomalyDetectionPipeline
+from meddiffusers.utils.seeds import sample_generators
 
 SHOWN = ("flair", "t2", "t1ce", "t1")  # the first of these that there is is drawn
 
@@ -75,7 +76,7 @@ def run_anomaly(
     read = rows.with_format("numpy")[:]
     images = np.stack(read["image"]).astype(np.float32) / INTENSITY_SCALE
     reference = np.stack(read["reference"]) if "reference" in read else np.stack(read["masks"])[:, 0]
-    generators = [torch.Generator().manual_seed(seed * 1_000_003 + number) for number in range(len(images))]
+    generators = sample_generators(seed, len(images))
     output: Any = pipeline(torch.from_numpy(images), generator=generators, **settings)
     drawn = drawn_channel(pipeline.modalities)
     kinds = read["lesion"] if "lesion" in read else np.where(reference.any(axis=(1, 2)), "anomaly", "none")

@@ -15,6 +15,7 @@ from meddiffusers.evaluation.cardiac.report import evaluate_temporal
 from meddiffusers.evaluation.cardiac.result import RepairedSequence, as_segmented, run_temporal
 from meddiffusers.evaluation.report import Report
 from meddiffusers.pipelines.temporal_consistency_pipeline import TemporalConsistencyPipeline
+from meddiffusers.utils.seeds import sample_seed
 
 INPUT, OURS = "as segmented", "repair"
 
@@ -24,7 +25,7 @@ def broken(
 ) -> list[np.ndarray]:
     """Label maps of each sequence with errors put in, which depend on (seed, its number) alone."""
     return [
-        corrupted(sequence.labels, sequence.spacing[0], seed * 1_000_003 + number, rate, kinds)[0]
+        corrupted(sequence.labels, sequence.spacing[0], sample_seed(seed, number), rate, kinds)[0]
         for number, sequence in enumerate(sequences)
     ]
 

@@ -27,6 +27,7 @@ from meddiffusers.evaluation.metrics.image_features import NAME, EfficientNetLit
 from meddiffusers.evaluation.metrics.kid import KID, kid_score
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.results import Metric, run_facts
+from meddiffusers.utils.seeds import sample_generators
 
 BATCH = 16  # images that are drawn at once
 COARSE = 32  # pixels of a side at which images are compared with training images
@@ -39,9 +40,7 @@ def drawn(pipeline: Any, count: int, seed: int = 0, **settings: Any) -> np.ndarr
     """Images (N, C, H, W) in [0, 1], each from a generator of its own: the first are the same whatever N."""
     parts = []
     for first in range(0, count, BATCH):
-        generators = [
-            torch.Generator().manual_seed(seed + number) for number in range(first, min(first + BATCH, count))
-        ]
+        generators = sample_generators(seed, min(BATCH, count - first), first)
         output = pipeline(len(generators), generator=generators, output_type="pt", **settings)
         parts.append(output.images.cpu().numpy())
     return np.concatenate(parts)

@@ -24,6 +24,7 @@ from meddiffusers.evaluation.metrics.bootstrap import OVER_SUBJECTS, bootstrap_m
 from meddiffusers.evaluation.metrics.overlap import overlap
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.results import Metric
+from meddiffusers.utils.seeds import sample_generators
 
 SHOWN, BATCH = 8, 32
 LARGE = 100.0  # mm²
@@ -73,7 +74,7 @@ def evaluate_masks(
 
 def _segmented(segmenter: Any, images: np.ndarray, seed: int) -> np.ndarray:
     """(N, H, W) label maps; row n's noise depends on (seed, n) alone."""
-    generators = [torch.Generator().manual_seed(seed * 1_000_003 + number) for number in range(len(images))]
+    generators = sample_generators(seed, len(images))
     return segmenter(torch.from_numpy(images), batch_size=BATCH, generator=generators).mask
 
 

@@ -9,6 +9,8 @@ import datasets
 import numpy as np
 import torch
 
+from meddiffusers.utils.seeds import sample_generators
+
 VOLUMES_AT_ONCE, SLICES_AT_ONCE = 4, 16
 
 
@@ -25,7 +27,7 @@ def drawn_volumes(pipeline: Any, told: Sequence[Mapping[str, Any]], seed: int = 
         rows = told[first : first + VOLUMES_AT_ONCE]
         given: dict[str, Any] = {"covariates": rows} if any(rows) else {"batch_size": len(rows)}
         output = pipeline(
-            generator=_generators(seed, first, len(rows)), extrapolate=True, output_type="pt", **given, **settings
+            generator=sample_generators(seed, len(rows), first), extrapolate=True, output_type="pt", **given, **settings
         )
         parts.append(output.images.cpu().numpy())
     return np.concatenate(parts)
@@ -45,7 +47,7 @@ def drawn_slices(pipeline: Any, masks: np.ndarray, seed: int = 0, **settings: An
     for first in range(0, len(masks), SLICES_AT_ONCE):
         part = masks[first : first + SLICES_AT_ONCE]
         given = _told_of(pipeline, part)
-        output = pipeline(generator=_generators(seed, first, len(part)), output_type="pt", **given, **settings)
+        output = pipeline(generator=sample_generators(seed, len(part), first), output_type="pt", **given, **settings)
         parts.append(output.images.cpu().numpy())
     return np.concatenate(parts)
 
@@ -56,7 +58,3 @@ def _told_of(pipeline: Any, masks: np.ndarray) -> dict[str, Any]:
     if names := pipeline.unet.id2label:
         return {"label": [names[int(mask.any())] for mask in masks]}
     return {"batch_size": len(masks)}
-
-
-def _generators(seed: int, first: int, count: int) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(seed * 1_000_003 + first + number) for number in range(count)]

@@ -11,6 +11,7 @@ import torch
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE
 from meddiffusers.evaluation.segmentation.result import SegmentationResult
 from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
+from meddiffusers.utils.seeds import sample_generators
 
 SHOWN = ("flair", "t1ce", "t2", "t1")  # the first of these that there is is drawn
 
@@ -33,7 +34,7 @@ def run_segmentation(
     images = np.stack(read["image"]).astype(np.float32) / INTENSITY_SCALE
     raters = np.stack(read["masks"]).astype(np.uint8)
     reference = np.stack(read["reference"]).astype(np.uint8) if "reference" in read else raters[:, 0]
-    generators = [torch.Generator().manual_seed(seed * 1_000_003 + number) for number in range(len(images))]
+    generators = sample_generators(seed, len(images))
     output: Any = pipeline(
         torch.from_numpy(images),
         num_inference_steps=num_inference_steps,

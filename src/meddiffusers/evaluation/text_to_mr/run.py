@@ -8,11 +8,11 @@ from typing import Any
 
 import datasets
 import numpy as np
-import torch
 
 from meddiffusers.data.prompts import SliceFacts, write_prompt_within
 from meddiffusers.datasets.captioned_slices import facts_of
 from meddiffusers.datasets.rows import images_of
+from meddiffusers.utils.seeds import sample_generators
 
 BATCH = 16  # images that are drawn at once
 
@@ -40,7 +40,7 @@ def drawn(pipeline: Any, texts: Sequence[str], seed: int = 0, **settings: Any) -
     parts = []
     for first in range(0, len(texts), BATCH):
         part = texts[first : first + BATCH]
-        generators = [torch.Generator().manual_seed(seed * 1_000_003 + first + number) for number in range(len(part))]
+        generators = sample_generators(seed, len(part), first)
         parts.append(pipeline(part, generator=generators, output_type="pt", **settings).images.float().cpu().numpy())
     return np.concatenate(parts)[:, 0]
 
