@@ -9,9 +9,9 @@ from anomaly_quality import DATASET
 from diffusers import DDIMScheduler
 
 from meddiffusers import ImageDiffusionPipeline
-from meddiffusers.datasets.labelled_config import SegmentationDataConfig, load_segmentation_data
+from meddiffusers.datasets.labelled_config import LabelledDataConfig, load_labelled_data
 from meddiffusers.datasets.rows import images_of
-from meddiffusers.evaluation.generation.fidelity import drawn, evaluate_generation
+from meddiffusers.evaluation.generation.fidelity import evaluate_generation, generate_images
 from meddiffusers.evaluation.results import Bar
 from meddiffusers.hub.load import load
 from meddiffusers.training.engine.config import TrainingConfig
@@ -28,9 +28,9 @@ def generation(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     known = {name: detector.config[name] for name in ("modalities", "spacing", "image_range")}
     scheduler = DDIMScheduler.from_config(detector.scheduler.config, timestep_spacing="trailing")
     pipeline = ImageDiffusionPipeline(detector.unet, scheduler, **known)
-    config = parse_config(SegmentationDataConfig, DenoisingModelConfig, TrainingConfig, argv=["--config", CONFIG])[0]
-    data = load_segmentation_data(config)
-    images = drawn(pipeline, COUNT, seed)
+    config = parse_config(LabelledDataConfig, DenoisingModelConfig, TrainingConfig, argv=["--config", CONFIG])[0]
+    data = load_labelled_data(config)
+    images = generate_images(pipeline, COUNT, seed)
     report = evaluate_generation(
         images, images_of(data["test"]), images_of(data["train"]), pipeline.modalities, dataset=DATASET, seed=seed
     )

@@ -9,10 +9,10 @@ import datasets
 import numpy as np
 from anomaly_vae import run_vae, trained_vae
 
-from meddiffusers.datasets.labelled_config import held_out_for
+from meddiffusers.datasets.labelled_config import test_split_for
 from meddiffusers.evaluation.anomaly.baselines import run_threshold, run_unguided
 from meddiffusers.evaluation.anomaly.report import anomaly_metrics
-from meddiffusers.evaluation.anomaly.result import AnomalyResult, drawn_channel, run_anomaly
+from meddiffusers.evaluation.anomaly.result import AnomalyResult, displayed_channel, run_anomaly
 from meddiffusers.evaluation.results import Bar, Metric
 from meddiffusers.hub.load import load
 
@@ -25,14 +25,14 @@ TUMOURS = ("AUROC, tumour", "best Dice, tumour")
 def quality(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     """The bars of quality, and all metrics of all detectors."""
     pipeline: Any = load(checkpoint)
-    rows = held_out_for(pipeline, "phantom", ["lesion"], num_proc=2).select(range(SLICES))
+    rows = test_split_for(pipeline, "phantom", ["lesion"], num_proc=2).select(range(SLICES))
     ours = run_anomaly(pipeline, rows, seed, num_inference_steps=STEPS)
     vae, training = trained_vae(MINUTES)
     results = {
         "ours": ours,
         "without guidance": run_unguided(pipeline, rows, seed),
         "FLAIR": run_threshold(ours),
-        "autoencoder": run_vae(vae, rows, ours, drawn_channel(pipeline.modalities)),
+        "autoencoder": run_vae(vae, rows, ours, displayed_channel(pipeline.modalities)),
     }
     found = {name: _figures(result, seed) for name, result in results.items()}
     best = {name: max(found[other][name].high for other in results if other != "ours") for name in TUMOURS}
@@ -56,7 +56,7 @@ def quality(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
 
 def rows_with_tumour(pipeline: Any, count: int) -> datasets.Dataset:
     """The first test slices that show a tumour."""
-    rows = held_out_for(pipeline, "phantom", ["lesion"], num_proc=2)
+    rows = test_split_for(pipeline, "phantom", ["lesion"], num_proc=2)
     kinds, shown = np.array(rows["lesion"]), [mask.any() for mask in rows.with_format("numpy")["reference"]]
     return rows.select(np.flatnonzero((kinds == "tumour") & shown)[:count])
 

@@ -19,9 +19,9 @@ from accelerate.utils import extract_model_from_parallel, set_seed
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from meddiffusers.datasets.labelled_config import SegmentationDataConfig, load_segmentation_data
+from meddiffusers.datasets.labelled_config import LabelledDataConfig, load_labelled_data
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE
-from meddiffusers.evaluation.anomaly.baselines import of_map
+from meddiffusers.evaluation.anomaly.baselines import result_from_map
 from meddiffusers.evaluation.anomaly.result import AnomalyResult
 from meddiffusers.pipelines.meddiffusers_anomaly_maps_v1 import SMOOTHING
 from meddiffusers.training.engine.config import TrainingConfig
@@ -43,7 +43,7 @@ BATCH = 32
 class ReconstructionTask(SliceTask):
     """Squared error and Kullback–Leibler divergence, on images without any lesion."""
 
-    def __init__(self, data: SegmentationDataConfig, splits: Mapping[str, datasets.Dataset]) -> None:
+    def __init__(self, data: LabelledDataConfig, splits: Mapping[str, datasets.Dataset]) -> None:
         super().__init__(data, splits)
         self.vae = AutoencoderKL(
             in_channels=len(data.modalities),
@@ -86,9 +86,9 @@ def trained_vae(minutes: float) -> tuple[AutoencoderKL, dict[str, float]]:
     done = RUN / "facts.json"
     if not done.is_file():
         data, _, training = parse_config(
-            SegmentationDataConfig, DenoisingModelConfig, TrainingConfig, argv=["--config", CONFIG]
+            LabelledDataConfig, DenoisingModelConfig, TrainingConfig, argv=["--config", CONFIG]
         )
-        splits = load_segmentation_data(data)
+        splits = load_labelled_data(data)
         healthy = [not masks.any() for masks in splits["train"].with_format("numpy")["masks"]]
         splits["train"] = splits["train"].select(np.flatnonzero(healthy))
         set_seed(training.seed)
@@ -106,4 +106,4 @@ def run_vae(vae: AutoencoderKL, rows: datasets.Dataset, like: AnomalyResult, dra
     decoded = torch.cat([vae.decode(vae.encode(2 * part - 1).latent_dist.mean).sample for part in images.split(BATCH)])
     rebuilt = ((decoded + 1) / 2).clamp(0, 1)
     maps = (images - rebuilt).abs().mean(dim=1).numpy()
-    return of_map(like, maps, rebuilt[:, drawn].numpy(), SMOOTHING)
+    return result_from_map(like, maps, rebuilt[:, drawn].numpy(), SMOOTHING)

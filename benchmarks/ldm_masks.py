@@ -18,10 +18,10 @@ from accelerate.utils import set_seed
 from supervised_unet import BATCH, SupervisedTask, configured, logits
 
 from meddiffusers.cli.latent_diffusion import slices_like
-from meddiffusers.datasets.labelled_config import load_segmentation_data
+from meddiffusers.datasets.labelled_config import load_labelled_data
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, row_features
 from meddiffusers.datasets.rows import images_of
-from meddiffusers.evaluation.generation.run import drawn_slices, first_masks
+from meddiffusers.evaluation.generation.run import first_rater_masks, generate_slices
 from meddiffusers.evaluation.metrics.overlap import overlap
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.results import Bar
@@ -38,12 +38,12 @@ def masks(checkpoints: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     report = Report.read(checkpoints / REPOSITORY)
     pipeline: Any = load(checkpoints / REPOSITORY)
     pipeline.set_progress_bar_config(disable=True)
-    splits = load_segmentation_data(slices_like(pipeline, "phantom"))
+    splits = load_labelled_data(slices_like(pipeline, "phantom"))
     known = splits["train"].select(range(PAIRS))
-    maps, whose = first_masks(known), list(known["subject"])
+    maps, whose = first_rater_masks(known), list(known["subject"])
     sources = {"phantoms": images_of(known)}
     for name, scale in (("drawn", 1.0), ("drawn with guidance 2", 2.0)):
-        sources[name] = drawn_slices(pipeline, maps, seed + 1, num_inference_steps=20, guidance_scale=scale)
+        sources[name] = generate_slices(pipeline, maps, seed + 1, num_inference_steps=20, guidance_scale=scale)
     dice = {name: _learnt(_rows(of, maps, whose), splits["test"], pipeline, seed) for name, of in sources.items()}
     bars = [
         Bar("maps: Dice of the map asked for and the one found", report.value("Dice, whole"), ">=", 0.8),
@@ -82,6 +82,6 @@ def _learnt(rows: datasets.Dataset, tests: datasets.Dataset, pipeline: Any, seed
     with torch.inference_mode():
         images = torch.from_numpy(images_of(tests))
         found = torch.cat([logits(unet, part).argmax(dim=1) for part in images.split(BATCH)]).numpy()
-    maps = first_masks(tests)
+    maps = first_rater_masks(tests)
     dice = overlap((found > 0).astype(np.uint8), (maps > 0).astype(np.uint8), [1], (1.0, 1.0)).dice[:, 0]
     return float(dice[maps.any(axis=(1, 2))].mean())

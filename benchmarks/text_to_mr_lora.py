@@ -17,13 +17,13 @@ from text_to_mr_quality import judge
 from meddiffusers.data.layouts import write_own
 from meddiffusers.data.layouts.own import TABLE
 from meddiffusers.data.phantoms.brain.population import low_field_subjects
-from meddiffusers.datasets.captioned_config import TextDataConfig, load_text_data
+from meddiffusers.datasets.captioned_config import CaptionedDataConfig, load_captioned_data
 from meddiffusers.evaluation.metrics.image_features import EfficientNetLite0
 from meddiffusers.evaluation.metrics.kid import kid_score
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.results import Bar
-from meddiffusers.evaluation.text_to_mr.prompt_fidelity import MEDIAN, evaluate_prompt_adherence, predict_attributes
-from meddiffusers.evaluation.text_to_mr.run import drawn, prompts_of, real_images, targets_of
+from meddiffusers.evaluation.text_to_mr.prompt_adherence import MEDIAN, evaluate_prompt_adherence, predict_attributes
+from meddiffusers.evaluation.text_to_mr.run import generate_from_prompts, prompts_of, real_images, targets_of
 from meddiffusers.hub.checks import ADAPTER
 from meddiffusers.hub.load import load
 from meddiffusers.training.engine.config import TrainingConfig
@@ -61,15 +61,15 @@ def _test_rows(folder: Path) -> datasets.Dataset:
     """Slices of low-field scans that were written as files and read again, as anyone's would be."""
     write_own(low_field_subjects(TEST_SCANS, SEED), folder)
     named = ["--dataset_name", str(folder), "--table", str(folder / TABLE), "--labels_column", "labels"]
-    config = parse_config(TextDataConfig, TextToMRConfig, TrainingConfig, argv=["--config", CONFIG, *named])[0]
-    data = load_text_data(config)
+    config = parse_config(CaptionedDataConfig, TextToMRConfig, TrainingConfig, argv=["--config", CONFIG, *named])[0]
+    data = load_captioned_data(config)
     return datasets.concatenate_datasets([data["train"], data["test"]])
 
 
 def _figures(pipeline: Any, rows: datasets.Dataset, seed: int) -> dict[str, float]:
     pipeline.set_progress_bar_config(disable=True)
     asked, network = targets_of(rows), EfficientNetLite0()
-    images = drawn(pipeline, prompts_of(pipeline, asked), seed, num_inference_steps=20)
+    images = generate_from_prompts(pipeline, prompts_of(pipeline, asked), seed, num_inference_steps=20)
     features = [network(each).cpu().numpy() for each in (real_images(rows), images)]
     distance = kid_score(features[0], features[1], seed=seed).value
     return {"kernel distance": distance, **_read(images, rows, seed)}

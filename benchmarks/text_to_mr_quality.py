@@ -10,16 +10,16 @@ import torch
 
 from meddiffusers import SliceAttributePredictor, TextToMRPipeline
 from meddiffusers.data.prompts import write_prompt
-from meddiffusers.datasets.captioned_config import TextDataConfig, load_text_data
+from meddiffusers.datasets.captioned_config import CaptionedDataConfig, load_captioned_data
 from meddiffusers.evaluation.results import Bar
-from meddiffusers.evaluation.text_to_mr.prompt_fidelity import (
+from meddiffusers.evaluation.text_to_mr.prompt_adherence import (
     MEDIAN,
     VENTRICLES,
     evaluate_prompt_adherence,
     predict_attributes,
 )
 from meddiffusers.evaluation.text_to_mr.report import evaluate_text_to_mr
-from meddiffusers.evaluation.text_to_mr.run import drawn, prompts_of, targets_of
+from meddiffusers.evaluation.text_to_mr.run import generate_from_prompts, prompts_of, targets_of
 from meddiffusers.hub.load import load
 from meddiffusers.training.engine.config import TrainingConfig
 from meddiffusers.training.engine.parsing import parse_config
@@ -60,7 +60,7 @@ def _words_alone(pipeline: Any, rows: datasets.Dataset, seed: int) -> dict[str, 
     alone: Any = TextToMRPipeline.from_pipe(pipeline, quantity_encoder=None)
     alone.set_progress_bar_config(disable=True)
     asked = targets_of(rows)
-    images = drawn(alone, prompts_of(alone, asked), seed, num_inference_steps=20)
+    images = generate_from_prompts(alone, prompts_of(alone, asked), seed, num_inference_steps=20)
     report = evaluate_prompt_adherence(
         asked, predict_attributes(judge(), images), rows["subject"], dataset=DATASET, seed=seed
     )
@@ -69,8 +69,8 @@ def _words_alone(pipeline: Any, rows: datasets.Dataset, seed: int) -> dict[str, 
 
 def unseen() -> datasets.DatasetDict:
     """The splits of the model's configuration."""
-    config = parse_config(TextDataConfig, TextToMRConfig, TrainingConfig, argv=["--config", CONFIG])[0]
-    return load_text_data(config)
+    config = parse_config(CaptionedDataConfig, TextToMRConfig, TrainingConfig, argv=["--config", CONFIG])[0]
+    return load_captioned_data(config)
 
 
 def judge() -> SliceAttributePredictor:

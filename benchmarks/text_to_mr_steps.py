@@ -12,8 +12,8 @@ from text_to_mr_quality import judge, unseen
 from meddiffusers.evaluation.metrics.image_features import EfficientNetLite0
 from meddiffusers.evaluation.metrics.kid import kid_score
 from meddiffusers.evaluation.results import Bar
-from meddiffusers.evaluation.text_to_mr.prompt_fidelity import MEDIAN, evaluate_prompt_adherence, predict_attributes
-from meddiffusers.evaluation.text_to_mr.run import drawn, prompts_of, real_images, targets_of
+from meddiffusers.evaluation.text_to_mr.prompt_adherence import MEDIAN, evaluate_prompt_adherence, predict_attributes
+from meddiffusers.evaluation.text_to_mr.run import generate_from_prompts, prompts_of, real_images, targets_of
 from meddiffusers.hub.load import load
 
 SCHEDULERS = {"DDIM": DDIMScheduler, "DPM-Solver++": DPMSolverMultistepScheduler, "UniPC": UniPCMultistepScheduler}
@@ -32,7 +32,7 @@ def steps(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
         pipeline.scheduler = kind.from_config(settings)
         for count in (*STEPS, MANY) if name == "DDIM" else STEPS:
             began = time.perf_counter()
-            images = drawn(pipeline, texts, seed, num_inference_steps=count)
+            images = generate_from_prompts(pipeline, texts, seed, num_inference_steps=count)
             seconds = (time.perf_counter() - began) / IMAGES
             distance = kid_score(real, network(images).cpu().numpy(), seed=seed).value
             found = evaluate_prompt_adherence(

@@ -15,12 +15,12 @@ from meddiffusers.data.prompts import SliceFacts, write_prompt
 from meddiffusers.data.regions import LATERAL_VENTRICLES
 from meddiffusers.data.scan import stacked
 from meddiffusers.datasets.digits import digits
-from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, stored
-from meddiffusers.evaluation.generation.run import drawn_slices, drawn_volumes
-from meddiffusers.evaluation.generation.volume_attributes import CovariateReading, read_volumes
+from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, normalise_to_int16
+from meddiffusers.evaluation.generation.run import generate_slices, generate_volumes
+from meddiffusers.evaluation.generation.volume_attributes import CovariateEstimator, measure_volumes
 from meddiffusers.evaluation.report import Report
-from meddiffusers.evaluation.text_to_mr.prompt_fidelity import predict_attributes
-from meddiffusers.evaluation.text_to_mr.run import drawn
+from meddiffusers.evaluation.text_to_mr.prompt_adherence import predict_attributes
+from meddiffusers.evaluation.text_to_mr.run import generate_from_prompts
 from meddiffusers.hub.card import card_issues
 from meddiffusers.hub.checks import adapter_issues, identifier_issues, repository_issues, weight_issues
 from meddiffusers.hub.load import load
@@ -68,9 +68,14 @@ def test_the_adapter_is_sound_and_changes_what_its_base_draws() -> None:
     assert card_issues((folder / "README.md").read_text(encoding="utf-8"), folder) == []
     pipeline = load(CHECKPOINTS / "text-to-mr-brain")
     pipeline.set_progress_bar_config(disable=True)
-    plain = drawn(pipeline, ["Axial T1-weighted image of the brain."], num_inference_steps=2)
+    plain = generate_from_prompts(pipeline, ["Axial T1-weighted image of the brain."], num_inference_steps=2)
     pipeline.load_lora_weights(folder)
-    assert abs(drawn(pipeline, ["Axial T1-weighted image of the brain."], num_inference_steps=2) - plain).max() > 0.05
+    assert (
+        abs(
+            generate_from_prompts(pipeline, ["Axial T1-weighted image of the brain."], num_inference_steps=2) - plain
+        ).max()
+        > 0.05
+    )
 
 
 def test_the_text_model_draws_the_contrast_and_the_ventricles_that_are_asked_for() -> None:
@@ -86,7 +91,9 @@ def test_the_text_model_draws_the_contrast_and_the_ventricles_that_are_asked_for
         for name in ("t1", "t2", "flair")
         for half in (150, 1200)
     ]
-    read = predict_attributes(reader, drawn(pipeline, [write_prompt(facts) for facts in asked], num_inference_steps=10))
+    read = predict_attributes(
+        reader, generate_from_prompts(pipeline, [write_prompt(facts) for facts in asked], num_inference_steps=10)
+    )
     assert read.modalities == [facts.modality for facts in asked]
     found = np.isin(read.labels, LATERAL_VENTRICLES).sum(axis=(1, 2))
     assert (found[1::2] > 1.1 * found[::2]).all()  # one volume changed alone is followed, though not all the way
@@ -99,8 +106,8 @@ def test_the_model_of_volumes_draws_the_ventricles_that_are_asked_for() -> None:
     asked = [15.0, 45.0]
     person = {"age": 60.0, "sex": "F", "brain_volume_ml": 1220.0}
     told = [{**person, "ventricular_volume_ml": ml} for ml in asked]
-    read = read_volumes(reader, drawn_volumes(pipeline, told, num_inference_steps=20)[:, 0], 2.0)
-    assert CovariateReading("ventricular_volume_ml", read, ())(read) == pytest.approx(asked, abs=10)
+    read = measure_volumes(reader, generate_volumes(pipeline, told, num_inference_steps=20)[:, 0], 2.0)
+    assert CovariateEstimator("ventricular_volume_ml", read, ())(read) == pytest.approx(asked, abs=10)
     assert read.tissue == pytest.approx([1220, 1220], rel=0.1)
 
 
@@ -111,7 +118,7 @@ def test_the_model_of_label_maps_draws_the_tumour_where_it_is_asked_for() -> Non
     left = np.zeros((96, 96), np.int64)
     left[40:58, 28:44], left[45:53, 32:40] = 2, 3
     masks = np.stack([left, left[:, ::-1], np.zeros_like(left)])
-    images = torch.from_numpy(drawn_slices(pipeline, masks, num_inference_steps=20))
+    images = torch.from_numpy(generate_slices(pipeline, masks, num_inference_steps=20))
     found = segmenter(images, generator=torch.Generator().manual_seed(0)).mask > 0
     for mask, other in ((0, 1), (1, 0)):
         assert 2 * (found[mask] & (masks[mask] > 0)).sum() > 0.6 * (found[mask].sum() + (masks[mask] > 0).sum())
@@ -151,7 +158,7 @@ def test_the_anomaly_model_finds_plain_tumours_without_outlines_to_learn_from() 
             brain = BrainPhantom(seed, lesion=lesion, difficulty=0.2)
             height = float(np.median(brain.lesion_heights())) if lesion else 15.0
             case = brain.slice(height, pipeline.unet.config["sample_size"], pipeline.modalities)
-            channels = stored(np.concatenate([slices(image).array[0] for image in case.images.values()]))
+            channels = normalise_to_int16(np.concatenate([slices(image).array[0] for image in case.images.values()]))
             found = pipeline(torch.from_numpy(channels.astype(np.float32) / INTENSITY_SCALE), num_inference_steps=1)
             scores[lesion] += found.score.tolist()
             if lesion:

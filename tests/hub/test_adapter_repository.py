@@ -16,7 +16,7 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
-from meddiffusers.evaluation.text_to_mr.run import drawn
+from meddiffusers.evaluation.text_to_mr.run import generate_from_prompts
 from meddiffusers.hub import RepositoryError, publish
 from meddiffusers.hub.card import card_issues
 from meddiffusers.hub.checks import ADAPTER
@@ -47,9 +47,9 @@ def test_it_is_published_alone_and_loads_by_its_name(hub: HubServer, weights: Pa
     assert set(tree(folder)) == names
     publish(folder, "tester/mine")
     pipeline: Any = small_text_to_mr()
-    plain = drawn(pipeline, TEXTS, num_inference_steps=2)
+    plain = generate_from_prompts(pipeline, TEXTS, num_inference_steps=2)
     pipeline.load_lora_weights("tester/mine")
-    assert abs(drawn(pipeline, TEXTS, num_inference_steps=2) - plain).max() > 1e-5
+    assert abs(generate_from_prompts(pipeline, TEXTS, num_inference_steps=2) - plain).max() > 1e-5
 
 
 def test_its_card_names_the_base_and_loads_both(weights: Path, tmp_path: Path) -> None:

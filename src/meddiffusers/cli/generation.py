@@ -85,8 +85,8 @@ def _source(table: Path, as_rows: bool, names: Sequence[str]) -> Any:
 
 
 def _masks(data: str, pipeline: Any, count: int) -> Any:
-    from meddiffusers.datasets.labelled_config import to_train_on
-    from meddiffusers.evaluation.generation.run import first_masks
+    from meddiffusers.datasets.labelled_config import train_split
+    from meddiffusers.evaluation.generation.run import first_rater_masks
     from meddiffusers.generation.label_maps import ENDS, LabelMaps, size_of
 
     if not pipeline.unet.mask_labels:
@@ -94,18 +94,18 @@ def _masks(data: str, pipeline: Any, count: int) -> Any:
     if Path(data).is_dir() and any(path.name.endswith(ENDS) for path in Path(data).iterdir()):
         return LabelMaps.read(Path(data), size_of(pipeline), pipeline.config["spacing"])
     config = replace(slices_like(pipeline, data), phantom_slices=count)
-    return LabelMaps(first_masks(to_train_on(config))[:count])
+    return LabelMaps(first_rater_masks(train_split(config))[:count])
 
 
 def _gate(known: str, pipeline: Any) -> Any:
-    from meddiffusers.datasets.labelled_config import to_train_on
+    from meddiffusers.datasets.labelled_config import train_split
     from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE
     from meddiffusers.datasets.volume_config import load_volume_data
     from meddiffusers.generation.quality_filter import QualityFilter
 
     is_2d = pipeline.unet.config["spatial_dims"] == 2
     rows = (
-        to_train_on(slices_like(pipeline, known)) if is_2d else load_volume_data(volumes_like(pipeline, known))["train"]
+        train_split(slices_like(pipeline, known)) if is_2d else load_volume_data(volumes_like(pipeline, known))["train"]
     )
     images = (row["image"].astype("float32") / INTENSITY_SCALE for row in rows.with_format("numpy"))
     return QualityFilter.of(

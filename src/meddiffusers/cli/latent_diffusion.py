@@ -11,7 +11,7 @@ import typer
 from meddiffusers.cli.console import Repository, Revision, console, pipeline_of, table
 
 if TYPE_CHECKING:
-    from meddiffusers.datasets.labelled_config import SegmentationDataConfig
+    from meddiffusers.datasets.labelled_config import LabelledDataConfig
     from meddiffusers.datasets.volume_config import VolumeDataConfig
     from meddiffusers.evaluation.report import Report
 
@@ -89,13 +89,13 @@ def volumes_like(pipeline: Any, data: str, data_table: Path | None = None) -> Vo
     )
 
 
-def slices_like(pipeline: Any, data: str) -> SegmentationDataConfig:
+def slices_like(pipeline: Any, data: str) -> LabelledDataConfig:
     """A data set's slices and label maps as the pipeline takes them; of phantoms as many as it was trained on."""
-    from meddiffusers.datasets.labelled_config import SegmentationDataConfig, whereabouts
+    from meddiffusers.datasets.labelled_config import LabelledDataConfig, data_source
     from meddiffusers.generation.label_maps import size_of
 
-    return SegmentationDataConfig(
-        **whereabouts(data),
+    return LabelledDataConfig(
+        **data_source(data),
         modalities=list(pipeline.modalities),
         classes=list(pipeline.unet.mask_labels.values()) or ["tumour"],
         resolution=size_of(pipeline)[0],
@@ -119,8 +119,8 @@ def _of_volumes(
 
     from meddiffusers.datasets.rows import images_of
     from meddiffusers.datasets.volume_config import load_volume_data
-    from meddiffusers.evaluation.generation.autoencoder import reconstructed
-    from meddiffusers.evaluation.generation.run import covariates_of, drawn_volumes
+    from meddiffusers.evaluation.generation.autoencoder import reconstruct
+    from meddiffusers.evaluation.generation.run import covariates_of, generate_volumes
     from meddiffusers.evaluation.generation.volumes import evaluate_volumes
     from meddiffusers.models.slice_attribute_predictor import SliceAttributePredictor
 
@@ -128,7 +128,7 @@ def _of_volumes(
     rows = splits["test"].select(range(min(max_samples, len(splits["test"]))))
     told, held_out = covariates_of(pipeline, rows), images_of(rows)
     return evaluate_volumes(
-        drawn_volumes(pipeline, told, seed, **settings)[:, 0],
+        generate_volumes(pipeline, told, seed, **settings)[:, 0],
         held_out[:, 0],
         images_of(splits["train"])[:, 0],
         told,
@@ -136,7 +136,7 @@ def _of_volumes(
         SliceAttributePredictor.from_pretrained(reader).eval() if reader else None,
         spacing=pipeline.config["spacing"],
         dataset=f"{Path(data).name}, held out",
-        decoded=reconstructed(pipeline.vae, torch.from_numpy(held_out)).numpy()[:, 0],
+        decoded=reconstruct(pipeline.vae, torch.from_numpy(held_out)).numpy()[:, 0],
         seed=seed,
     )
 
@@ -146,20 +146,20 @@ def _of_masks(
 ) -> Report:
     import torch
 
-    from meddiffusers.datasets.labelled_config import load_segmentation_data
+    from meddiffusers.datasets.labelled_config import load_labelled_data
     from meddiffusers.datasets.rows import images_of
-    from meddiffusers.evaluation.generation.autoencoder import reconstructed
+    from meddiffusers.evaluation.generation.autoencoder import reconstruct
     from meddiffusers.evaluation.generation.mask_fidelity import evaluate_masks
-    from meddiffusers.evaluation.generation.run import drawn_slices, first_masks
+    from meddiffusers.evaluation.generation.run import first_rater_masks, generate_slices
     from meddiffusers.hub.load import load
 
     judge: Any = load(segmenter)
     judge.set_progress_bar_config(disable=True)
-    splits = load_segmentation_data(slices_like(pipeline, data))
+    splits = load_labelled_data(slices_like(pipeline, data))
     rows = splits["test"].select(range(min(max_samples, len(splits["test"]))))
-    masks, held_out = first_masks(rows), images_of(rows)
+    masks, held_out = first_rater_masks(rows), images_of(rows)
     return evaluate_masks(
-        drawn_slices(pipeline, masks, seed, **settings),
+        generate_slices(pipeline, masks, seed, **settings),
         held_out,
         images_of(splits["train"]),
         masks,
@@ -168,6 +168,6 @@ def _of_masks(
         modalities=pipeline.modalities,
         spacing=pipeline.config["spacing"],
         dataset=f"{Path(data).name}, held out",
-        decoded=reconstructed(pipeline.vae, torch.from_numpy(held_out)).numpy(),
+        decoded=reconstruct(pipeline.vae, torch.from_numpy(held_out)).numpy(),
         seed=seed,
     )

@@ -15,7 +15,7 @@ from meddiffusers.data.phantoms.brain.demographics import typical_demographics
 from meddiffusers.demo.page import Section
 from meddiffusers.evaluation.figures.orthogonal_slices import PLANES, plane_slices
 from meddiffusers.evaluation.figures.panels import panel
-from meddiffusers.evaluation.generation.volume_attributes import CovariateReading, read_volumes
+from meddiffusers.evaluation.generation.volume_attributes import CovariateEstimator, measure_volumes
 from meddiffusers.hub.load import load
 from meddiffusers.models.slice_attribute_predictor import SliceAttributePredictor
 
@@ -34,8 +34,8 @@ def brains_section(checkpoints: Path) -> Section:
     aged = [_told(age=age, sex="F") for age in AGES]
     swept = [_told(age=60, sex="M") | {"ventricular_volume_ml": float(ml)} for ml in VENTRICLES]
     volumes = [_drawn(pipeline, rows) for rows in (aged, swept)]
-    read = read_volumes(reader, volumes[1], pipeline.config["spacing"])
-    ventricles = CovariateReading("ventricular_volume_ml", read, ())(read)
+    read = measure_volumes(reader, volumes[1], pipeline.config["spacing"])
+    ventricles = CovariateEstimator("ventricular_volume_ml", read, ())(read)
     asked = [f"{ml} ml" for ml in VENTRICLES]
     return Section(
         key="brains",

@@ -15,7 +15,7 @@ from meddiffusers.data.preprocessing.slices import slices
 from meddiffusers.datasets.labelled_slices import label_ids
 from meddiffusers.demo.page import Section
 from meddiffusers.evaluation.figures.panels import panel
-from meddiffusers.evaluation.generation.run import drawn_slices
+from meddiffusers.evaluation.generation.run import generate_slices
 from meddiffusers.evaluation.metrics.overlap import overlap
 from meddiffusers.generation.label_maps import size_of
 from meddiffusers.hub.load import load
@@ -33,7 +33,7 @@ def labelled_section(checkpoints: Path) -> Section:
         each.set_progress_bar_config(disable=True)
     maps = _maps(size_of(pipeline)[0], list(pipeline.unet.mask_labels.values()))
     masks = np.stack(list(maps.values()))
-    images = drawn_slices(pipeline, masks)
+    images = generate_slices(pipeline, masks)
     found = segmenter(torch.from_numpy(images), generator=torch.Generator().manual_seed(0)).mask
     whole = overlap((found > 0).astype(np.uint8), (masks > 0).astype(np.uint8), [1], (1.0, 1.0)).dice[:, 0]
     dice = np.where(masks.any(axis=(1, 2)), whole, np.nan)  # of no tumour there is none

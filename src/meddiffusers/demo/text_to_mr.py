@@ -13,10 +13,10 @@ import torch
 
 from meddiffusers.data.prompts import SliceFacts, write_prompt
 from meddiffusers.data.regions import LATERAL_VENTRICLES
-from meddiffusers.datasets.captioned_slices import facts_of, phantom_text_slices
+from meddiffusers.datasets.captioned_slices import facts_of, phantom_captioned_slices
 from meddiffusers.demo.page import Section
 from meddiffusers.evaluation.figures.panels import panel
-from meddiffusers.evaluation.text_to_mr.prompt_fidelity import predict_attributes
+from meddiffusers.evaluation.text_to_mr.prompt_adherence import predict_attributes
 from meddiffusers.hub.load import load
 from meddiffusers.models.slice_attribute_predictor import SliceAttributePredictor
 
@@ -80,7 +80,7 @@ def text_to_mr_section(checkpoints: Path) -> Section:
 def _person(pipeline: Any) -> SliceFacts:
     """Of a phantom's slice, T1-weighted."""
     size = pipeline.vae_scale_factor * pipeline.unet.config["sample_size"]
-    rows = phantom_text_slices(1, PERSON, size=size, modalities=["t1"], heights=(HEIGHT, HEIGHT))
+    rows = phantom_captioned_slices(1, PERSON, size=size, modalities=["t1"], heights=(HEIGHT, HEIGHT))
     return facts_of(rows[0])
 
 

@@ -12,7 +12,7 @@ from helpers.small_segmentation import NETWORK, random_images
 
 from meddiffusers import AnomalyDetectionPipeline, PatchUNet2DModel, ReversibleDDIMScheduler
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE
-from meddiffusers.evaluation.anomaly.baselines import of_map, run_threshold, run_unguided
+from meddiffusers.evaluation.anomaly.baselines import result_from_map, run_threshold, run_unguided
 from meddiffusers.evaluation.anomaly.report import anomaly_metrics
 from meddiffusers.evaluation.anomaly.result import AnomalyResult, run_anomaly
 from meddiffusers.pipelines.meddiffusers_anomaly_maps_v1 import SMOOTHING
@@ -59,7 +59,7 @@ def test_scores_and_masks_of_a_map_are_those_of_the_pipeline() -> None:
     masks[0, 0, 2:4, 2:4] = 1
     rows = datasets.Dataset.from_dict({"image": images, "masks": masks, "subject": list("abc")})
     found = run_unguided(pipeline, rows, num_inference_steps=2)
-    again = of_map(found, found.maps)
+    again = result_from_map(found, found.maps)
     np.testing.assert_allclose(again.scores, found.scores, rtol=1e-6)
     np.testing.assert_array_equal(again.masks, found.masks)
     settings: dict[str, Any] = {"method": "none", "encoding": "noise", "smoothing": SMOOTHING, "num_inference_steps": 2}

@@ -10,24 +10,24 @@ import torch
 
 from meddiffusers.data.phantoms.brain.phantom import BrainPhantom
 from meddiffusers.data.preprocessing.slices import slices
-from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, stored
+from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, normalise_to_int16
 from meddiffusers.evaluation.generation.volume_attributes import (
-    CovariateReading,
-    VolumeReading,
+    CovariateEstimator,
+    VolumeMeasurements,
     axial_images,
-    read_volumes,
+    measure_volumes,
 )
 
 
 def test_slices_of_a_volume_are_those_that_phantoms_are_cut_into() -> None:
     brain, size = BrainPhantom(5), 52
-    volume = stored(brain.volume((4.0, 4.0, 20.0), ("t1",)).images["t1"].array)[0] / INTENSITY_SCALE
+    volume = normalise_to_int16(brain.volume((4.0, 4.0, 20.0), ("t1",)).images["t1"].array)[0] / INTENSITY_SCALE
     axial = axial_images(volume.astype(np.float32), 4.0, size)
     assert axial.shape == (8, 1, size, size)
     heights = brain.volume((4.0, 4.0, 20.0), ("t1",)).images["t1"].affine[2, 3] + 20.0 * np.arange(8)
     for number in (3, 4):
         case = brain.slice(float(heights[number]), size, ("t1",), thickness=20.0)
-        expected = stored(slices(case.images["t1"]).array[0]).astype(np.float32)[0] / INTENSITY_SCALE
+        expected = normalise_to_int16(slices(case.images["t1"]).array[0]).astype(np.float32)[0] / INTENSITY_SCALE
         both = np.corrcoef(axial[number, 0].numpy().ravel(), expected.ravel())[0, 1]
         turned = np.corrcoef(axial[number, 0].numpy()[:, ::-1].ravel(), expected.ravel())[0, 1]
         assert both > 0.97 and both > turned + 0.01
@@ -50,18 +50,20 @@ def test_labels_are_counted_in_ml() -> None:
     volume[10:30, 12:24, 2:8] = 1.0
     volume[10:12, 12:36, 2:8] = 0.1  # the darkest become 0
     spacing = 208 / 96  # so that nothing is resampled
-    read = read_volumes(Reader(), np.stack([volume, 0 * volume]), spacing)  # type: ignore[arg-type]
+    read = measure_volumes(Reader(), np.stack([volume, 0 * volume]), spacing)  # type: ignore[arg-type]
     ml = spacing**3 / 1000
     for label in (3, 4):
         assert read.regions[label] == pytest.approx([18 * 12 * 6 * ml, 0])
-    assert CovariateReading("ventricular_volume_ml", read, [])(read) == pytest.approx(read.regions[4])
+    assert CovariateEstimator("ventricular_volume_ml", read, [])(read) == pytest.approx(read.regions[4])
 
 
 def test_what_is_bright_has_the_volume_of_the_brain() -> None:
     brains = [BrainPhantom(5, brain_volume_ml=ml) for ml in (1150.0, 1400.0)]
-    images = [stored(brain.volume(2.0, ("t1",)).images["t1"].array)[0] / INTENSITY_SCALE for brain in brains]
-    read = read_volumes(Reader(), np.stack(images).astype(np.float32), 2.0)  # type: ignore[arg-type]
-    assert CovariateReading("brain_volume_ml", read, [])(read) == pytest.approx([1150, 1400], rel=0.03)
+    images = [
+        normalise_to_int16(brain.volume(2.0, ("t1",)).images["t1"].array)[0] / INTENSITY_SCALE for brain in brains
+    ]
+    read = measure_volumes(Reader(), np.stack(images).astype(np.float32), 2.0)  # type: ignore[arg-type]
+    assert CovariateEstimator("brain_volume_ml", read, [])(read) == pytest.approx([1150, 1400], rel=0.03)
 
 
 def test_what_cannot_be_counted_is_learnt_from_known_volumes() -> None:
@@ -70,11 +72,11 @@ def test_what_cannot_be_counted_is_learnt_from_known_volumes() -> None:
     age = 20 + regions[4] + 10 * np.log1p(regions[14])
     words = np.where(regions[3] > 27, "M", "F")
     known, unseen = (
-        VolumeReading({label: ml[part] for label, ml in regions.items()}, np.zeros(1))
+        VolumeMeasurements({label: ml[part] for label, ml in regions.items()}, np.zeros(1))
         for part in (slice(200), slice(200, None))
     )
-    read = CovariateReading("age", known, age[:200].tolist())(unseen)
+    read = CovariateEstimator("age", known, age[:200].tolist())(unseen)
     np.testing.assert_allclose(read, age[200:], atol=0.5)
-    assert (CovariateReading("sex", known, words[:200].tolist())(unseen) == words[200:]).mean() > 0.9
-    counted = CovariateReading("ventricular_volume_ml", known, [])(unseen)
+    assert (CovariateEstimator("sex", known, words[:200].tolist())(unseen) == words[200:]).mean() > 0.9
+    counted = CovariateEstimator("ventricular_volume_ml", known, [])(unseen)
     np.testing.assert_allclose(counted, unseen.regions[4] + unseen.regions[14])

@@ -9,7 +9,7 @@ import pytest
 
 from meddiffusers.evaluation.figures.orthogonal_slices import plane_slices
 from meddiffusers.evaluation.generation import volumes as volume_report
-from meddiffusers.evaluation.generation.volume_attributes import VolumeReading
+from meddiffusers.evaluation.generation.volume_attributes import VolumeMeasurements
 from meddiffusers.evaluation.generation.volumes import evaluate_volumes
 
 
@@ -43,9 +43,9 @@ def test_a_model_that_obeys_has_high_figures(obeys: bool, monkeypatch: pytest.Mo
     )
     drawn = balls(sizes if obeys else rng.permutation(sizes))
 
-    def read(reader: Any, volumes: np.ndarray, spacing: float) -> VolumeReading:
+    def read(reader: Any, volumes: np.ndarray, spacing: float) -> VolumeMeasurements:
         radius = np.cbrt((volumes > 0).sum(axis=(1, 2, 3)) * 3 / 4 / np.pi)
-        return VolumeReading({3: radius, 4: np.zeros(len(volumes))}, radius)
+        return VolumeMeasurements({3: radius, 4: np.zeros(len(volumes))}, radius)
 
     monkeypatch.setattr(volume_report, "read_volumes", read)
     judge: Any = object()

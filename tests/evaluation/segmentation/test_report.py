@@ -13,7 +13,7 @@ from meddiffusers.evaluation.metrics.energy_distance import energy_distance
 from meddiffusers.evaluation.metrics.overlap import overlap
 from meddiffusers.evaluation.metrics.uncertainty import error_uncertainty_auroc
 from meddiffusers.evaluation.results import Metric
-from meddiffusers.evaluation.segmentation.figures import chosen_slices, slices_figure
+from meddiffusers.evaluation.segmentation.figures import select_slices, slices_figure
 from meddiffusers.evaluation.segmentation.report import SegmentationResult, evaluate_segmentation, segmentation_metrics
 from meddiffusers.evaluation.segmentation.scores import score, strata
 
@@ -228,7 +228,7 @@ def test_the_report_is_saved_as_it_is_and_its_curves_add_up(tmp_path: Path) -> N
 
 def test_slices_are_shown_for_what_they_are() -> None:
     of = result()
-    chosen = chosen_slices(of, score(of))
+    chosen = select_slices(of, score(of))
     dice = overlap(of.mask > 0, of.reference > 0, (1,), of.spacing)[:, 0].where(of.area > 0).dice
     reasons = {title.partition("\n")[0]: number for number, title in chosen.items()}
     assert list(reasons)[:3] == ["best", "median", "worst"]
@@ -239,7 +239,7 @@ def test_slices_are_shown_for_what_they_are() -> None:
     assert f"Dice {np.nanmax(dice):.2f}" in chosen[reasons["best"]]
     assert "8 mm²" in chosen[5]
     single = replace(of, raters=of.raters[:, :1])
-    assert "least sure" in {title.partition("\n")[0] for title in chosen_slices(single, score(single)).values()}
+    assert "least sure" in {title.partition("\n")[0] for title in select_slices(single, score(single)).values()}
 
 
 def test_one_slice_is_enough() -> None:
@@ -248,7 +248,7 @@ def test_one_slice_is_enough() -> None:
     one = replace(of, subjects=["a"], **{name: getattr(of, name)[3:4] for name in arrays})
     report = evaluate_segmentation(one, dataset="discs")
     assert all(metric.low == metric.value == metric.high for metric in report.metrics)
-    assert [title.partition("\n")[0] for title in chosen_slices(one, score(one)).values()] == ["best"]
+    assert [title.partition("\n")[0] for title in select_slices(one, score(one)).values()] == ["best"]
 
 
 def test_the_image_has_a_row_for_several_raters_and_outlines_in_the_colours_of_classes() -> None:

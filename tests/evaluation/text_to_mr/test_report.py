@@ -12,9 +12,15 @@ from helpers.small_text_to_mr import small_text_to_mr, text_rows
 
 from meddiffusers import SliceAttributePredictor
 from meddiffusers.data.prompts import read_prompt
-from meddiffusers.evaluation.text_to_mr.prompt_fidelity import predict_attributes
+from meddiffusers.evaluation.text_to_mr.prompt_adherence import predict_attributes
 from meddiffusers.evaluation.text_to_mr.report import anatomy_dice, evaluate_text_to_mr
-from meddiffusers.evaluation.text_to_mr.run import drawn, in_modality, prompts_of, real_images, targets_of
+from meddiffusers.evaluation.text_to_mr.run import (
+    generate_from_prompts,
+    in_modality,
+    prompts_of,
+    real_images,
+    targets_of,
+)
 
 COUNT = 48
 
@@ -116,9 +122,9 @@ def test_images_do_not_depend_on_those_beside_them() -> None:
     assert [facts.modality for facts in in_modality(asked, "t2")] == ["t2"] * 18
     texts = prompts_of(pipeline, asked)
     assert [read_prompt(text) for text in texts] == asked
-    whole = drawn(pipeline, texts, seed=3, num_inference_steps=2)
-    part = drawn(pipeline, texts[:2], seed=3, num_inference_steps=2)
+    whole = generate_from_prompts(pipeline, texts, seed=3, num_inference_steps=2)
+    part = generate_from_prompts(pipeline, texts[:2], seed=3, num_inference_steps=2)
     assert whole.shape == (18, 16, 16)
     np.testing.assert_allclose(part, whole[:2], atol=1e-4)
-    assert not np.allclose(drawn(pipeline, texts[:2], seed=4, num_inference_steps=2), part, atol=1e-3)
+    assert not np.allclose(generate_from_prompts(pipeline, texts[:2], seed=4, num_inference_steps=2), part, atol=1e-3)
     assert real_images(rows).shape == (18, 16, 16) and real_images(rows).max() == pytest.approx(0.75, abs=0.06)

@@ -20,7 +20,7 @@ def run_threshold(result: AnomalyResult, smoothing: float = SMOOTHING) -> Anomal
     Lesions are bright there, and a threshold on it is what radiology has used for long (Meissen et al. 2022, "On the
     pitfalls of using the residual error as anomaly score").
     """
-    return of_map(result, np.where(result.head, result.images, 0), smoothing=smoothing)
+    return result_from_map(result, np.where(result.head, result.images, 0), smoothing=smoothing)
 
 
 def run_unguided(
@@ -34,7 +34,7 @@ def run_unguided(
     return run_anomaly(pipeline, rows, seed, **way, **settings)
 
 
-def of_map(
+def result_from_map(
     result: AnomalyResult, maps: np.ndarray, counterfactuals: np.ndarray | None = None, smoothing: float = 0.0
 ) -> AnomalyResult:
     """Another detector's maps (N, H, W) of the same slices; masks by Otsu, scores by the highest values, as ours."""

@@ -78,7 +78,7 @@ def run_anomaly(
     reference = np.stack(read["reference"]) if "reference" in read else np.stack(read["masks"])[:, 0]
     generators = sample_generators(seed, len(images))
     output: Any = pipeline(torch.from_numpy(images), generator=generators, **settings)
-    drawn = drawn_channel(pipeline.modalities)
+    drawn = displayed_channel(pipeline.modalities)
     kinds = read["lesion"] if "lesion" in read else np.where(reference.any(axis=(1, 2)), "anomaly", "none")
     edge = pipeline.config["spacing"] or 1.0
     return AnomalyResult(
@@ -95,6 +95,6 @@ def run_anomaly(
     )
 
 
-def drawn_channel(modalities: Sequence[str]) -> int:
+def displayed_channel(modalities: Sequence[str]) -> int:
     """The number of the modality that images show."""
     return next((modalities.index(name) for name in SHOWN if name in modalities), 0)

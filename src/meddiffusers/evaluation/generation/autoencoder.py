@@ -58,7 +58,7 @@ def evaluate_autoencoder(
 
 
 @torch.no_grad()
-def reconstructed(vae: Any, images: torch.Tensor) -> torch.Tensor:
+def reconstruct(vae: Any, images: torch.Tensor) -> torch.Tensor:
     """What comes back of images or volumes (N, C, …) in [0, 1], from the means of their latents."""
     parts = [
         vae.decode(vae.encode((2 * part - 1).to(vae.device, vae.dtype)).latent_dist.mean).sample.float().cpu()

@@ -36,7 +36,7 @@ SHOWN = 8
 DECODED = "held-out images through the autoencoder"
 
 
-def drawn(pipeline: Any, count: int, seed: int = 0, **settings: Any) -> np.ndarray:
+def generate_images(pipeline: Any, count: int, seed: int = 0, **settings: Any) -> np.ndarray:
     """Images (N, C, H, W) in [0, 1], each from a generator of its own: the first are the same whatever N."""
     parts = []
     for first in range(0, count, BATCH):

@@ -20,7 +20,7 @@ def covariates_of(pipeline: Any, rows: datasets.Dataset) -> list[dict[str, Any]]
     return [dict(row) for row in (rows.select_columns(names) if names else [{}] * len(rows))]
 
 
-def drawn_volumes(pipeline: Any, told: Sequence[Mapping[str, Any]], seed: int = 0, **settings: Any) -> np.ndarray:
+def generate_volumes(pipeline: Any, told: Sequence[Mapping[str, Any]], seed: int = 0, **settings: Any) -> np.ndarray:
     """Volumes (N, C, X, Y, Z) in [0, 1] of covariates, each from a generator of its own, which its number gives."""
     parts = []
     for first in range(0, len(told), VOLUMES_AT_ONCE):
@@ -33,12 +33,12 @@ def drawn_volumes(pipeline: Any, told: Sequence[Mapping[str, Any]], seed: int = 
     return np.concatenate(parts)
 
 
-def first_masks(rows: datasets.Dataset) -> np.ndarray:
+def first_rater_masks(rows: datasets.Dataset) -> np.ndarray:
     """(N, H, W) label maps of the first rater, of rows as `data.segmentation_slices` has them."""
     return np.stack([np.asarray(masks)[0] for masks in rows.with_format("numpy")["masks"]])
 
 
-def drawn_slices(pipeline: Any, masks: np.ndarray, seed: int = 0, **settings: Any) -> np.ndarray:
+def generate_slices(pipeline: Any, masks: np.ndarray, seed: int = 0, **settings: Any) -> np.ndarray:
     """Slices (N, C, H, W) in [0, 1], each from a generator of its own, which its number gives.
 
     masks: (N, H, W), of which the pipeline is told all, whether there is any foreground, or nothing, as it takes it.

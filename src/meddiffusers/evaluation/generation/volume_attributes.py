@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 
 from meddiffusers.data.phantoms.brain.phantom import FIELD_OF_VIEW
 from meddiffusers.data.regions import VENTRICLES
-from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, stored
+from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, normalise_to_int16
 from meddiffusers.models.slice_attribute_predictor import SliceAttributePredictor
 
 COUNTED = ("ventricular_volume_ml", "brain_volume_ml")
@@ -37,7 +37,7 @@ BATCH = 32
 
 
 @dataclass
-class VolumeReading:
+class VolumeMeasurements:
     """`regions`, ml (N,) of every label that the reader knows; `tissue`, ml (N,) of what is bright."""
 
     regions: dict[int, np.ndarray]
@@ -45,7 +45,9 @@ class VolumeReading:
 
 
 @torch.inference_mode()
-def read_volumes(reader: SliceAttributePredictor, volumes: np.ndarray, spacing: float, size: int = 96) -> VolumeReading:
+def measure_volumes(
+    reader: SliceAttributePredictor, volumes: np.ndarray, spacing: float, size: int = 96
+) -> VolumeMeasurements:
     """Of T1-weighted volumes (N, X, Y, Z) in [0, 1], RAS.
 
     spacing: mm of a voxel. size: pixels of a side that the reader was trained on, over `FIELD_OF_VIEW`.
@@ -61,22 +63,22 @@ def read_volumes(reader: SliceAttributePredictor, volumes: np.ndarray, spacing: 
             counts[number] += np.bincount(labels.flatten().cpu().numpy(), minlength=len(ids))
     bright = [(volume > threshold_otsu(volume)).sum() if volume.any() else 0 for volume in volumes]
     regions = {label: counts[:, place] * ml for place, label in enumerate(ids)}
-    return VolumeReading(regions, np.array(bright) * spacing**3 / 1000)
+    return VolumeMeasurements(regions, np.array(bright) * spacing**3 / 1000)
 
 
-class CovariateReading:
+class CovariateEstimator:
     """Measures a covariate of volumes that were read.
 
     name: of the covariate. known, values: known volumes and theirs, to learn from what cannot be counted.
     """
 
-    def __init__(self, name: str, known: VolumeReading, values: Sequence[Any]) -> None:
+    def __init__(self, name: str, known: VolumeMeasurements, values: Sequence[Any]) -> None:
         self.name, self.estimator = name, None
         if name not in COUNTED:
             last = LogisticRegression() if isinstance(values[0], str) else RidgeCV(PENALTIES)
             self.estimator = make_pipeline(StandardScaler(), last).fit(_features(known), list(values))
 
-    def __call__(self, read: VolumeReading) -> np.ndarray:
+    def __call__(self, read: VolumeMeasurements) -> np.ndarray:
         """(N,), in the covariate's own units, or words."""
         if self.estimator is not None:
             return self.estimator.predict(_features(read))
@@ -85,7 +87,7 @@ class CovariateReading:
         return np.sum([read.regions[label] for label in VENTRICLES if label in read.regions], axis=0)
 
 
-def _features(read: VolumeReading) -> np.ndarray:
+def _features(read: VolumeMeasurements) -> np.ndarray:
     """Volumes of regions and their logarithms, (N, 2·L)."""
     ml = np.stack([volumes for label, volumes in sorted(read.regions.items()) if label], axis=1)
     return np.concatenate([ml, np.log1p(ml)], axis=1)
@@ -101,4 +103,4 @@ def axial_images(volume: np.ndarray, spacing: float, size: int) -> torch.Tensor:
     scaled = F.interpolate(upright, sides, mode="bilinear", antialias=True, align_corners=False)
     left, top = ((size - side) // 2 for side in reversed(sides))
     padded = F.pad(scaled, (left, size - sides[1] - left, top, size - sides[0] - top))
-    return torch.from_numpy(stored(padded[:, 0].numpy()).astype(np.float32) / INTENSITY_SCALE)[:, None]
+    return torch.from_numpy(normalise_to_int16(padded[:, 0].numpy()).astype(np.float32) / INTENSITY_SCALE)[:, None]

@@ -24,7 +24,12 @@ from sklearn.pipeline import make_pipeline
 from meddiffusers.evaluation.figures.orthogonal_slices import PLANES, plane_slices
 from meddiffusers.evaluation.figures.panels import panel
 from meddiffusers.evaluation.generation.fidelity import evaluate_generation
-from meddiffusers.evaluation.generation.volume_attributes import COUNTED, CovariateReading, VolumeReading, read_volumes
+from meddiffusers.evaluation.generation.volume_attributes import (
+    COUNTED,
+    CovariateEstimator,
+    VolumeMeasurements,
+    measure_volumes,
+)
 from meddiffusers.evaluation.metrics.bootstrap import OVER_SUBJECTS, bootstrap_interval, bootstrap_mean_interval
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.results import Metric
@@ -66,7 +71,7 @@ def evaluate_volumes(
     metrics = list(like.metrics)
     if reader is not None:
         learnt = known_told[:LEARNT_FROM]
-        read = [read_volumes(reader, of, spacing) for of in (known[:LEARNT_FROM], images, held_out)]
+        read = [measure_volumes(reader, of, spacing) for of in (known[:LEARNT_FROM], images, held_out)]
         metrics += _covariates(read, told, learnt, dataset, seed)
     for name, volumes in (("drawn", images), ("held-out", held_out)):
         metrics.append(_alike(f"MS-SSIM of pairs, {name}", volumes, dataset, seed))
@@ -78,14 +83,14 @@ def evaluate_volumes(
     return Report(metrics, like.run, like.details, figures)
 
 
-def _covariates(read: Sequence[VolumeReading], told: Told, learnt: Told, dataset: str, seed: int) -> list[Metric]:
+def _covariates(read: Sequence[VolumeMeasurements], told: Told, learnt: Told, dataset: str, seed: int) -> list[Metric]:
     """Of known, drawn and held-out volumes; `learnt` are the covariates of the known ones."""
     known, drawn, held_out = read
     names = [name for name in told[0] if all(row.get(name) is not None for row in (*told, *learnt))]
     told, learnt = ([{name: row[name] for name in names} for row in rows] for rows in (told, learnt))
     metrics = []
     for name in names:
-        reading, asked = CovariateReading(name, known, [row[name] for row in learnt]), [row[name] for row in told]
+        reading, asked = CovariateEstimator(name, known, [row[name] for row in learnt]), [row[name] for row in told]
         found = {"": reading(drawn), ", held-out volumes": reading(held_out)}
         if name not in COUNTED and not isinstance(asked[0], str):
             found[", from the other covariates"] = _from_the_others(name, learnt, told)

@@ -27,7 +27,7 @@ WHITE = (1.0, 1.0, 1.0)
 ORDER = ("best", "median", "worst", "smallest lesion", "raters differ most", "least sure", "false positive")
 
 
-def chosen_slices(result: SegmentationResult, scores: SegmentationScores) -> dict[int, str]:
+def select_slices(result: SegmentationResult, scores: SegmentationScores) -> dict[int, str]:
     """Up to six different slices, by number, and why each is shown.
 
     Those of the best, the median and the worst Dice, of the smallest lesion, of most doubt (by the raters if there are
@@ -61,11 +61,11 @@ def chosen_slices(result: SegmentationResult, scores: SegmentationScores) -> dic
 
 
 def slices_figure(result: SegmentationResult, scores: SegmentationScores) -> PIL.Image.Image:
-    """`chosen_slices` across; down: image, reference, mask, probability, the part of several raters, uncertainty.
+    """`select_slices` across; down: image, reference, mask, probability, the part of several raters, uncertainty.
 
     All rows but the first are enlarged to the square about the foreground that the first shows.
     """
-    chosen = chosen_slices(result, scores)
+    chosen = select_slices(result, scores)
     names = ["image", "reference", "mask", "probability", "raters", "uncertainty"]
     rows = [name for name in names if name != "raters" or result.raters.shape[1] > 1]
     down, across = _size(result)

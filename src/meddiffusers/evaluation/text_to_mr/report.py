@@ -30,8 +30,18 @@ from meddiffusers.evaluation.generation.fidelity import evaluate_generation
 from meddiffusers.evaluation.metrics.bootstrap import OVER_SUBJECTS, bootstrap_mean_interval
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.results import Metric, run_facts
-from meddiffusers.evaluation.text_to_mr.prompt_fidelity import Reading, evaluate_prompt_adherence, predict_attributes
-from meddiffusers.evaluation.text_to_mr.run import drawn, in_modality, prompts_of, real_images, targets_of
+from meddiffusers.evaluation.text_to_mr.prompt_adherence import (
+    SlicePredictions,
+    evaluate_prompt_adherence,
+    predict_attributes,
+)
+from meddiffusers.evaluation.text_to_mr.run import (
+    generate_from_prompts,
+    in_modality,
+    prompts_of,
+    real_images,
+    targets_of,
+)
 from meddiffusers.models.slice_attribute_predictor import SliceAttributePredictor
 
 ANATOMY: Mapping[str, tuple[int, ...]] = {
@@ -95,12 +105,12 @@ def anatomy_dice(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _drawn(pipeline: Any, settings: Mapping[str, Any], asked: Sequence[SliceFacts], seed: int) -> np.ndarray:
-    return drawn(pipeline, prompts_of(pipeline, asked), seed, **settings)
+    return generate_from_prompts(pipeline, prompts_of(pipeline, asked), seed, **settings)
 
 
 def _swap_metrics(
-    swapped: Mapping[str, Reading],
-    reading: Reading,
+    swapped: Mapping[str, SlicePredictions],
+    reading: SlicePredictions,
     asked: Sequence[SliceFacts],
     subjects: Sequence[str],
     mean: Callable[..., Metric],
@@ -121,7 +131,7 @@ def _swap_metrics(
 
 
 def _ceiling_of_swaps(
-    reading: Reading, asked: Sequence[SliceFacts], subjects: Sequence[str], mean: Callable[..., Metric]
+    reading: SlicePredictions, asked: Sequence[SliceFacts], subjects: Sequence[str], mean: Callable[..., Metric]
 ) -> list[Metric]:
     """Of pairs of real images that show one slice in two modalities; none where there are no such pairs."""
     slices: dict[tuple[str, int | None], list[int]] = {}

@@ -35,7 +35,7 @@ def in_modality(asked: Sequence[SliceFacts], modality: str) -> list[SliceFacts]:
     return [replace(facts, modality=modality) for facts in asked]
 
 
-def drawn(pipeline: Any, texts: Sequence[str], seed: int = 0, **settings: Any) -> np.ndarray:
+def generate_from_prompts(pipeline: Any, texts: Sequence[str], seed: int = 0, **settings: Any) -> np.ndarray:
     """Images (N, H, W) in [0, 1] of texts, each from a generator of its own, which its number gives."""
     parts = []
     for first in range(0, len(texts), BATCH):

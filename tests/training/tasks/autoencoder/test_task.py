@@ -11,14 +11,14 @@ from diffusers import AutoencoderKL
 from helpers.short_run import run
 from helpers.small_text_to_mr import text_rows
 
-from meddiffusers.datasets.captioned_config import TextDataConfig, images_of
-from meddiffusers.evaluation.generation.autoencoder import reconstructed
+from meddiffusers.datasets.captioned_config import CaptionedDataConfig, images_of
+from meddiffusers.evaluation.generation.autoencoder import reconstruct
 from meddiffusers.training import BatchRandom
 from meddiffusers.training.tasks.autoencoder.model import AutoencoderConfig
 from meddiffusers.training.tasks.autoencoder.task import AutoencoderTask
 
 SMALL: dict[str, Any] = {"block_out_channels": [8, 16], "latent_channels": 2, "norm_num_groups": 4}
-DATA = TextDataConfig(resolution=16)
+DATA = CaptionedDataConfig(resolution=16)
 
 
 def task_of(**config: Any) -> AutoencoderTask:
@@ -73,10 +73,10 @@ def test_squares_alone_are_seen_if_asked_for(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_short_training_leaves_an_autoencoder_with_its_scale(tmp_path: Path) -> None:
     task = task_of(adversarial_weight=0.01, perceptual_weight=0.1, save_in_fp16=True)
     images = images_of(task.splits["test"])
-    before = (reconstructed(task.vae, images) - images).abs().mean()
+    before = (reconstruct(task.vae, images) - images).abs().mean()
     run(task, tmp_path, max_train_steps=40)
     vae = AutoencoderKL.from_pretrained(tmp_path)
-    after = (reconstructed(vae, images) - images).abs().mean()
+    after = (reconstruct(vae, images) - images).abs().mean()
     assert after < 0.5 * before
     latents = vae.encode(2 * images_of(task.splits["train"]) - 1).latent_dist.mean
     assert vae.config["scaling_factor"] == pytest.approx(1 / latents.std().item(), rel=1e-3)
@@ -94,12 +94,12 @@ def test_a_frozen_encoder_makes_the_latents_that_it_made(tmp_path: Path) -> None
     first.vae.save_pretrained(tmp_path / "first")
     task = task_of(pretrained_model_name_or_path=str(tmp_path / "first"), freeze_encoder=True)
     images = images_of(task.splits["test"])
-    before = (reconstructed(task.vae, images) - images).abs().mean()
+    before = (reconstruct(task.vae, images) - images).abs().mean()
     run(task, tmp_path / "second", max_train_steps=40)
     vae = AutoencoderKL.from_pretrained(tmp_path / "second")
     assert torch.equal(vae.encode(images).latent_dist.parameters, first.vae.encode(images).latent_dist.parameters)
     assert vae.config["scaling_factor"] == 0.5
-    assert (reconstructed(vae, images) - images).abs().mean() < 0.7 * before
+    assert (reconstruct(vae, images) - images).abs().mean() < 0.7 * before
 
 
 def test_images_alike_are_at_no_perceptual_distance() -> None:

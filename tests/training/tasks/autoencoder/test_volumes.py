@@ -14,7 +14,7 @@ from helpers.small_volumes import SIZE, volume_rows
 from meddiffusers import MonaiAutoencoderKL
 from meddiffusers.datasets.captioned_config import images_of
 from meddiffusers.datasets.volume_config import VolumeDataConfig
-from meddiffusers.evaluation.generation.autoencoder import reconstructed
+from meddiffusers.evaluation.generation.autoencoder import reconstruct
 from meddiffusers.training import BatchRandom
 from meddiffusers.training.tasks.autoencoder.model import AutoencoderConfig
 from meddiffusers.training.tasks.autoencoder.volumes import VolumeAutoencoderTask
@@ -74,10 +74,10 @@ def test_a_frozen_encoder_keeps_its_latents(tmp_path: Path) -> None:
 def test_a_short_training_leaves_an_autoencoder_with_its_scale(tmp_path: Path) -> None:
     task = task_of(perceptual_weight=0.1, save_in_fp16=True)
     volumes = images_of(task.splits["test"])
-    before = (reconstructed(task.vae, volumes) - volumes).abs().mean()
+    before = (reconstruct(task.vae, volumes) - volumes).abs().mean()
     run(task, tmp_path, max_train_steps=40)
     vae = MonaiAutoencoderKL.from_pretrained(tmp_path)
-    after = (reconstructed(vae, volumes) - volumes).abs().mean()
+    after = (reconstruct(vae, volumes) - volumes).abs().mean()
     assert after < 0.5 * before
     latents = vae.encode(2 * images_of(task.splits["train"]) - 1).latent_dist.mean
     assert vae.config["scaling_factor"] == pytest.approx(1 / latents.std().item(), rel=1e-3)

@@ -16,9 +16,9 @@ from helpers.small_segmentation import pipeline_of
 from torch import Tensor, nn
 
 from meddiffusers import ImageDiffusionPipeline, PatchUNet2DModel
-from meddiffusers.datasets.labelled_config import SegmentationDataConfig
+from meddiffusers.datasets.labelled_config import LabelledDataConfig
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, row_features
-from meddiffusers.evaluation.generation.fidelity import drawn
+from meddiffusers.evaluation.generation.fidelity import generate_images
 from meddiffusers.hub.load import load
 from meddiffusers.training import BatchRandom, TrainingResult
 from meddiffusers.training.tasks.image_diffusion.model import DenoisingModelConfig
@@ -43,7 +43,7 @@ def shades(count: int, seed: int) -> datasets.Dataset:
 
 
 def task_of(**model: Any) -> DenoisingTask:
-    data = SegmentationDataConfig(modalities=["one", "half"], classes=["lesion"], resolution=SIZE)
+    data = LabelledDataConfig(modalities=["one", "half"], classes=["lesion"], resolution=SIZE)
     splits = {"train": shades(64, seed=0), "test": shades(16, seed=1)}
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -124,7 +124,9 @@ class TestTraining:
     def test_images_are_as_the_label_says(self, trained: TrainingResult) -> None:
         pipeline = load(trained.output_dir)
         assert isinstance(pipeline, ImageDiffusionPipeline)
-        means = {label: drawn(pipeline, 8, label=label).mean(axis=(2, 3)) for label in ("healthy", "diseased")}
+        means = {
+            label: generate_images(pipeline, 8, label=label).mean(axis=(2, 3)) for label in ("healthy", "diseased")
+        }
         assert (means["healthy"][:, 0] < 0.45).all() and (means["diseased"][:, 0] > 0.45).all()
         every = np.concatenate(list(means.values()))
         np.testing.assert_allclose(every[:, 1], every[:, 0] / 2, atol=0.12)  # the modalities go together
@@ -142,7 +144,7 @@ def test_it_goes_on_from_a_repository(tmp_path: Path) -> None:
     for name, weight in first.unet.state_dict().items():
         torch.testing.assert_close(again.unet.state_dict()[name], weight)
     with pytest.raises(ValueError, match=r"has modalities \['one', 'half'\] \(here \['grey'\]\)\. Configure the same"):
-        data = SegmentationDataConfig(modalities=["grey"], classes=["lesion"], resolution=SIZE)
+        data = LabelledDataConfig(modalities=["grey"], classes=["lesion"], resolution=SIZE)
         DenoisingTask(data, DenoisingModelConfig(pretrained_model_name_or_path=str(tmp_path)))
 
 
@@ -154,11 +156,11 @@ def test_an_adapter_is_all_that_is_trained_and_saved(tmp_path: Path) -> None:
     assert all(torch.equal(task.unet.state_dict()[name], weight) for name, weight in before.items())
     assert not (result.output_dir / "model_index.json").exists()
     pipeline: Any = load(str(tmp_path / "base"))
-    plain = drawn(pipeline, 1, num_inference_steps=2)
+    plain = generate_images(pipeline, 1, num_inference_steps=2)
     pipeline.load_lora_weights(result.output_dir)
-    adapted = drawn(pipeline, 1, num_inference_steps=2)
+    adapted = generate_images(pipeline, 1, num_inference_steps=2)
     assert not np.allclose(plain, adapted, atol=1e-4)
-    np.testing.assert_allclose(adapted, drawn(result.pipeline, 1, num_inference_steps=2), atol=1e-2)
+    np.testing.assert_allclose(adapted, generate_images(result.pipeline, 1, num_inference_steps=2), atol=1e-2)
 
 
 def test_an_adapter_of_nothing_is_refused() -> None:

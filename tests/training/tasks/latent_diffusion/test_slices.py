@@ -15,10 +15,10 @@ from helpers.small_latent_diffusion import of_images
 
 from meddiffusers import LatentDiffusionPipeline, MonaiAutoencoderKL
 from meddiffusers.datasets.captioned_config import images_of
-from meddiffusers.datasets.labelled_config import SegmentationDataConfig
+from meddiffusers.datasets.labelled_config import LabelledDataConfig
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, row_features
-from meddiffusers.evaluation.generation.autoencoder import reconstructed
-from meddiffusers.evaluation.generation.run import drawn_slices, first_masks
+from meddiffusers.evaluation.generation.autoencoder import reconstruct
+from meddiffusers.evaluation.generation.run import first_rater_masks, generate_slices
 from meddiffusers.hub.load import load
 from meddiffusers.training import BatchRandom
 from meddiffusers.training.tasks.autoencoder.model import AutoencoderConfig, load_autoencoder
@@ -26,7 +26,7 @@ from meddiffusers.training.tasks.autoencoder.slices import SliceAutoencoderTask
 from meddiffusers.training.tasks.latent_diffusion.model import LatentDiffusionConfig
 from meddiffusers.training.tasks.latent_diffusion.slices import SliceDiffusionTask
 
-DATA = SegmentationDataConfig(resolution=16, modalities=["t1", "flair"], classes=["core", "rim"], spacing=2.0)
+DATA = LabelledDataConfig(resolution=16, modalities=["t1", "flair"], classes=["core", "rim"], spacing=2.0)
 SMALL: dict[str, Any] = {
     "block_out_channels": [8, 16],
     "attention_levels": [1],
@@ -99,8 +99,8 @@ def test_labels_say_whether_there_is_foreground(vae: str) -> None:
     told = task.told({"masks": masks}, BatchRandom(0))["class_labels"]
     assert (told == 2).float().mean().item() == pytest.approx(0.25, abs=0.03)
     assert set(told[::2].tolist()) == {1, 2} and set(told[1::2].tolist()) == {0, 2}
-    some = first_masks(task.splits["test"])
-    assert drawn_slices(task.with_unet(task.pipeline.unet), some, num_inference_steps=1).shape == (6, 2, 16, 16)
+    some = first_rater_masks(task.splits["test"])
+    assert generate_slices(task.with_unet(task.pipeline.unet), some, num_inference_steps=1).shape == (6, 2, 16, 16)
 
 
 def test_a_model_may_be_told_nothing(vae: str) -> None:
@@ -109,8 +109,8 @@ def test_a_model_may_be_told_nothing(vae: str) -> None:
     batch = task.collate([task.train_dataset[number] for number in range(4)])
     assert task.loss(task.modules, batch, BatchRandom(0))["loss"].isfinite()
     assert task.pipeline.unet.config["network"]["num_head_channels"] == [0, 16]
-    some = first_masks(task.splits["test"])
-    assert drawn_slices(task.with_unet(task.pipeline.unet), some, num_inference_steps=1).shape == (6, 2, 16, 16)
+    some = first_rater_masks(task.splits["test"])
+    assert generate_slices(task.with_unet(task.pipeline.unet), some, num_inference_steps=1).shape == (6, 2, 16, 16)
 
 
 def test_a_short_training_learns_and_leaves_a_pipeline(vae: str, tmp_path: Path) -> None:
@@ -126,10 +126,15 @@ def test_a_short_training_learns_and_leaves_a_pipeline(vae: str, tmp_path: Path)
     pipeline = load(tmp_path / "run")
     assert isinstance(pipeline, LatentDiffusionPipeline) and pipeline.modalities == ("t1", "flair")
     assert list((tmp_path / "run" / "validation").iterdir())
-    assert drawn_slices(pipeline, first_masks(task.splits["test"]), num_inference_steps=2).shape == (6, 2, 16, 16)
+    assert generate_slices(pipeline, first_rater_masks(task.splits["test"]), num_inference_steps=2).shape == (
+        6,
+        2,
+        16,
+        16,
+    )
     assert task_of(None, pretrained_model_name_or_path=str(tmp_path / "run"))
     with pytest.raises(ValueError, match="has classes"):
-        other = SegmentationDataConfig(resolution=16, modalities=["t1", "flair"], classes=["tumour"], spacing=2.0)
+        other = LabelledDataConfig(resolution=16, modalities=["t1", "flair"], classes=["tumour"], spacing=2.0)
         start = LatentDiffusionConfig(pretrained_model_name_or_path=str(tmp_path / "run"))
         SliceDiffusionTask(other, start, task.splits)
 
@@ -141,14 +146,19 @@ def test_an_autoencoder_of_several_modalities(tmp_path: Path, patch: int, kind: 
     splits = {"train": squares(24), "test": squares(6, seed=1)}
     task = SliceAutoencoderTask(DATA, AutoencoderConfig(**small), splits)
     images = images_of(splits["test"])
-    before = (reconstructed(task.vae, images) - images).abs().mean()
+    before = (reconstruct(task.vae, images) - images).abs().mean()
     run(task, tmp_path, max_train_steps=40)
     vae = kind.from_pretrained(tmp_path)
-    assert (reconstructed(vae, images) - images).abs().mean() < 0.5 * before
+    assert (reconstruct(vae, images) - images).abs().mean() < 0.5 * before
     told = task_of(str(tmp_path))  # a model of its latents
     assert type(told.pipeline.vae) is kind and told.pipeline.vae_scale_factor == 2 * patch
-    assert drawn_slices(told.pipeline, first_masks(splits["test"]), num_inference_steps=1).shape == (6, 2, 16, 16)
-    one = SegmentationDataConfig(resolution=16, modalities=["t1"], classes=["core", "rim"])
+    assert generate_slices(told.pipeline, first_rater_masks(splits["test"]), num_inference_steps=1).shape == (
+        6,
+        2,
+        16,
+        16,
+    )
+    one = LabelledDataConfig(resolution=16, modalities=["t1"], classes=["core", "rim"])
     with pytest.raises(ValueError, match="is for 2 channels; expected 1"):
         SliceAutoencoderTask(one, AutoencoderConfig(pretrained_model_name_or_path=str(tmp_path)), splits)
     with pytest.raises(ValueError, match="is an autoencoder in 2 dimensions; expected 3"):

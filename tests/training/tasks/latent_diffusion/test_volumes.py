@@ -17,7 +17,7 @@ from helpers.small_volumes import SIZE, volume_rows
 from meddiffusers import LatentDiffusionPipeline
 from meddiffusers.datasets.captioned_config import images_of
 from meddiffusers.datasets.volume_config import VolumeDataConfig
-from meddiffusers.evaluation.generation.run import drawn_volumes
+from meddiffusers.evaluation.generation.run import generate_volumes
 from meddiffusers.hub.load import load
 from meddiffusers.training import BatchRandom
 from meddiffusers.training.tasks.latent_diffusion.cache import cached_latents
@@ -125,7 +125,7 @@ def test_a_short_training_learns_and_leaves_a_pipeline(vae: str, tmp_path: Path)
     assert pipeline.config["spacing"] == 2.0 and pipeline.modalities == ("t1",)
     assert all(torch.equal(weight, weight.half().float()) for weight in pipeline.unet.state_dict().values())
     assert list((tmp_path / "run" / "validation").iterdir())
-    assert drawn_volumes(pipeline, [{"age": 50.0}, {}], num_inference_steps=2).shape == (2, 1, *SIZE)
+    assert generate_volumes(pipeline, [{"age": 50.0}, {}], num_inference_steps=2).shape == (2, 1, *SIZE)
     assert task_of(None, pretrained_model_name_or_path=str(tmp_path / "run"))
     other = VolumeDataConfig(size=list(SIZE), covariates=["age"])
     with pytest.raises(ValueError, match="has covariates"):
@@ -144,7 +144,7 @@ def test_an_adapter_is_trained_alone_and_loads(tmp_path: Path) -> None:
     assert [file.name for file in (tmp_path / "adapter").glob("*.safetensors")] == ["pytorch_lora_weights.safetensors"]
     plain, adapted = load(tmp_path / "base"), load(tmp_path / "base")
     adapted.load_lora_weights(tmp_path / "adapter")
-    one, other = (drawn_volumes(each, [{"age": 50.0}], num_inference_steps=2) for each in (plain, adapted))
+    one, other = (generate_volumes(each, [{"age": 50.0}], num_inference_steps=2) for each in (plain, adapted))
     assert not np.allclose(one, other, atol=1e-6)
 
 

@@ -15,15 +15,15 @@ from helpers.small_text_to_mr import small_text_to_mr, text_rows
 from torch import Tensor, nn
 
 from meddiffusers import TextToMRPipeline
-from meddiffusers.datasets.captioned_config import TextDataConfig, images_of
-from meddiffusers.evaluation.text_to_mr.run import drawn
+from meddiffusers.datasets.captioned_config import CaptionedDataConfig, images_of
+from meddiffusers.evaluation.text_to_mr.run import generate_from_prompts
 from meddiffusers.hub.load import load
 from meddiffusers.training import BatchRandom
 from meddiffusers.training.tasks.text_to_mr.cache import cached
 from meddiffusers.training.tasks.text_to_mr.model import TextToMRConfig
 from meddiffusers.training.tasks.text_to_mr.task import TextToMRTask
 
-DATA = TextDataConfig(resolution=16)
+DATA = CaptionedDataConfig(resolution=16)
 NEW: dict[str, Any] = {
     "vae_subfolder": "vae",
     "block_out_channels": [16, 32],
@@ -197,7 +197,7 @@ def test_a_short_training_learns_and_leaves_a_pipeline(repository: Path, tmp_pat
         old, new = (getattr(each, name).state_dict() for each in (load(repository), pipeline))
         assert all(torch.equal(old[key], new[key]) for key in old)
     assert all(torch.equal(weight, weight.half().float()) for weight in pipeline.unet.state_dict().values())
-    assert drawn(pipeline, ["t1 weighted brain"], num_inference_steps=2).shape == (1, 16, 16)
+    assert generate_from_prompts(pipeline, ["t1 weighted brain"], num_inference_steps=2).shape == (1, 16, 16)
     assert list((tmp_path / "run" / "validation").iterdir())
     report = task.evaluate(pipeline)
     assert report.value("nearest training image, held-out") >= 0 and report.figures
@@ -214,8 +214,8 @@ def test_an_adapter_is_trained_alone_and_loads(repository: Path, tmp_path: Path,
     adapted.load_lora_weights(tmp_path / "adapter", adapter_name="mine")
     texts = ["t1 weighted brain"]
     assert not torch.allclose(
-        torch.from_numpy(drawn(plain, texts, num_inference_steps=2)),
-        torch.from_numpy(drawn(adapted, texts, num_inference_steps=2)),
+        torch.from_numpy(generate_from_prompts(plain, texts, num_inference_steps=2)),
+        torch.from_numpy(generate_from_prompts(adapted, texts, num_inference_steps=2)),
         atol=1e-6,
     )
     changed = not torch.allclose(plain.encode_text(texts)[0], adapted.encode_text(texts)[0], atol=1e-6)

@@ -27,9 +27,9 @@ from monai.networks.nets import PatchDiscriminator
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from meddiffusers.datasets.captioned_config import TextDataConfig, TextImages, images_of, load_text_data
+from meddiffusers.datasets.captioned_config import CaptionedDataConfig, CaptionedImages, images_of, load_captioned_data
 from meddiffusers.evaluation.figures.panels import panel
-from meddiffusers.evaluation.generation.autoencoder import evaluate_autoencoder, reconstructed
+from meddiffusers.evaluation.generation.autoencoder import evaluate_autoencoder, reconstruct
 from meddiffusers.evaluation.report import Report
 from meddiffusers.training.engine.randomness import BatchRandom
 from meddiffusers.training.engine.task import Validation
@@ -50,13 +50,13 @@ class AutoencoderTask:
 
     def __init__(
         self,
-        data: TextDataConfig,
+        data: CaptionedDataConfig,
         config: AutoencoderConfig,
         splits: Mapping[str, datasets.Dataset] | None = None,
     ) -> None:
         self.config = config
         self.splits = splits or self._load(data)
-        self.train_dataset = TextImages(self.splits["train"])
+        self.train_dataset = CaptionedImages(self.splits["train"])
         self.dataset_name = Path(data.dataset_name).name  # a folder's place is nobody's business
         self.vae: Any = self._first(data, config)
         self.factor = latent_factor(self.vae)
@@ -111,7 +111,7 @@ class AutoencoderTask:
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
         """Test images, and what comes back of them."""
         images = images_of(self.splits["test"].select(range(min(SHOWN, len(self.splits["test"])))))
-        decoded = reconstructed(modules["vae"], images)
+        decoded = reconstruct(modules["vae"], images)
         rows = {"image": self._flat(images), "decoded": self._flat(decoded)}
         error = float(np.abs(rows["image"] - rows["decoded"]).mean())
         return Validation({"error": error}, {"decoded": panel(rows, ranges=dict.fromkeys(rows, (0.0, 1.0)))})
@@ -143,7 +143,7 @@ class AutoencoderTask:
         images = images_of(rows)
         return evaluate_autoencoder(
             self._flat(images),
-            self._flat(reconstructed(pipeline, images)),
+            self._flat(reconstruct(pipeline, images)),
             np.repeat(rows["subject"], len(self._flat(images[:1]))).tolist(),
             dataset=f"{self.dataset_name}, test subjects",
             seed=seed,
@@ -155,7 +155,7 @@ class AutoencoderTask:
     measured: ClassVar[int] = 512  # training images whose latents give the scaling factor
 
     def _load(self, data: Any) -> datasets.DatasetDict:
-        return load_text_data(data)
+        return load_captioned_data(data)
 
     def _first(self, data: Any, config: AutoencoderConfig) -> Any:
         if config.patch_size != 1:

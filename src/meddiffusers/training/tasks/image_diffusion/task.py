@@ -11,10 +11,10 @@ from diffusers import DDPMScheduler
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-from meddiffusers.datasets.labelled_config import SegmentationDataConfig
+from meddiffusers.datasets.labelled_config import LabelledDataConfig
 from meddiffusers.datasets.rows import images_of
 from meddiffusers.evaluation.figures.panels import panel
-from meddiffusers.evaluation.generation.fidelity import drawn, evaluate_generation
+from meddiffusers.evaluation.generation.fidelity import evaluate_generation, generate_images
 from meddiffusers.evaluation.report import Report
 from meddiffusers.pipelines.image_diffusion_pipeline import ImageDiffusionPipeline
 from meddiffusers.training.engine.randomness import BatchRandom
@@ -38,7 +38,7 @@ class DenoisingTask(SliceTask):
 
     def __init__(
         self,
-        data: SegmentationDataConfig,
+        data: LabelledDataConfig,
         config: DenoisingModelConfig,
         splits: Mapping[str, datasets.Dataset] | None = None,
     ) -> None:
@@ -73,7 +73,7 @@ class DenoisingTask(SliceTask):
 
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
         """Some images, the same noise each time."""
-        images = drawn(self._with(modules["unet"]), SHOWN, seed=0)
+        images = generate_images(self._with(modules["unet"]), SHOWN, seed=0)
         rows = {name: images[:, channel] for channel, name in enumerate(self.pipeline.modalities)}
         return Validation({}, {"drawn": panel(rows, ranges=dict.fromkeys(rows, (0.0, 1.0)))})
 
@@ -93,7 +93,7 @@ class DenoisingTask(SliceTask):
     def evaluate(self, pipeline: ImageDiffusionPipeline, seed: int = 0) -> Report:
         """Metrics and images of what the trained pipeline draws, beside the test images."""
         held_out, known = (images_of(self.splits[name]) for name in ("test", "train"))
-        images = drawn(pipeline, EVALUATED, seed=seed)
+        images = generate_images(pipeline, EVALUATED, seed=seed)
         dataset = f"{self.dataset_name}, test subjects"
         return evaluate_generation(images, held_out, known, pipeline.modalities, dataset=dataset, seed=seed)
 

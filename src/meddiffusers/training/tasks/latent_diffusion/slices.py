@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from meddiffusers.datasets.labelled_config import SegmentationDataConfig, load_segmentation_data
+from meddiffusers.datasets.labelled_config import LabelledDataConfig, load_labelled_data
 from meddiffusers.datasets.rows import images_of
 from meddiffusers.evaluation.figures.panels import panel
 from meddiffusers.evaluation.generation.fidelity import evaluate_generation
-from meddiffusers.evaluation.generation.run import drawn_slices, first_masks
+from meddiffusers.evaluation.generation.run import first_rater_masks, generate_slices
 from meddiffusers.evaluation.report import Report
 from meddiffusers.models.conditioned_unet import UNKNOWN
 from meddiffusers.pipelines.latent_diffusion_pipeline import LatentDiffusionPipeline
@@ -51,16 +51,16 @@ class SliceDiffusionTask(LatentDiffusionTask):
     What the network is told is what it takes: label maps, or whether a slice has any foreground, or nothing.
 
     Raises:
-        ValueError: as `of_slices` and `load_segmentation_data` do.
+        ValueError: as `of_slices` and `load_labelled_data` do.
     """
 
     def __init__(
         self,
-        data: SegmentationDataConfig,
+        data: LabelledDataConfig,
         config: LatentDiffusionConfig,
         splits: Mapping[str, datasets.Dataset] | None = None,
     ) -> None:
-        self.splits = splits or load_segmentation_data(data)
+        self.splits = splits or load_labelled_data(data)
         super().__init__(of_slices(data, config), config)
         self.dataset_name = Path(data.dataset_name).name  # a folder's place is nobody's business
         moments = cached_latents(self.splits["train"], self.pipeline.vae, LEFT_RIGHT)
@@ -79,8 +79,8 @@ class SliceDiffusionTask(LatentDiffusionTask):
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
         """Slices of what is known of test slices beside these, the same noise each time."""
         rows = self._tests(SHOWN)
-        masks, real = first_masks(rows), images_of(rows)
-        images = drawn_slices(self.with_unet(modules["unet"]), masks)
+        masks, real = first_rater_masks(rows), images_of(rows)
+        images = generate_slices(self.with_unet(modules["unet"]), masks)
         shown: dict[str, np.ndarray] = {"mask": masks / max(masks.max(), 1)}
         for number, name in enumerate(self.pipeline.modalities):
             shown |= {f"drawn {name}": images[:, number], f"held-out {name}": real[:, number]}
@@ -89,7 +89,7 @@ class SliceDiffusionTask(LatentDiffusionTask):
     def evaluate(self, pipeline: LatentDiffusionPipeline, seed: int = 0) -> Report:
         """How like held-out slices those of their masks or labels are, and whether any is a training slice."""
         rows = self._tests(EVALUATED)
-        images = drawn_slices(pipeline, first_masks(rows), seed)
+        images = generate_slices(pipeline, first_rater_masks(rows), seed)
         real, known = (images_of(part) for part in (rows, self.splits["train"]))
         dataset = f"{self.dataset_name}, test subjects"
         return evaluate_generation(images, real, known, pipeline.modalities, dataset=dataset, seed=seed)

@@ -15,7 +15,7 @@ from meddiffusers.datasets.volume_config import VolumeDataConfig, load_volume_da
 from meddiffusers.evaluation.figures.orthogonal_slices import PLANES, plane_slices
 from meddiffusers.evaluation.figures.panels import panel
 from meddiffusers.evaluation.generation.fidelity import evaluate_generation
-from meddiffusers.evaluation.generation.run import covariates_of, drawn_volumes
+from meddiffusers.evaluation.generation.run import covariates_of, generate_volumes
 from meddiffusers.evaluation.report import Report
 from meddiffusers.models.conditioned_unet import UNKNOWN
 from meddiffusers.pipelines.latent_diffusion_pipeline import LatentDiffusionPipeline
@@ -77,7 +77,7 @@ class VolumeDiffusionTask(LatentDiffusionTask):
         """Volumes of test covariates beside those whose covariates they are, the same noise each time."""
         tests = self._tests(SHOWN)
         told = covariates_of(self.pipeline, tests)
-        images = self._flat(drawn_volumes(self.with_unet(modules["unet"]), told))
+        images = self._flat(generate_volumes(self.with_unet(modules["unet"]), told))
         real = self._flat(images_of(tests).numpy())
         rows = {f"{kind} {name}": of[:, n] for n, name in enumerate(PLANES) for kind, of in _kinds(images, real)}
         return Validation({}, {"drawn": panel(rows, ranges=dict.fromkeys(rows, (0.0, 1.0)))})
@@ -85,7 +85,7 @@ class VolumeDiffusionTask(LatentDiffusionTask):
     def evaluate(self, pipeline: LatentDiffusionPipeline, seed: int = 0) -> Report:
         """How like held-out volumes those of their covariates are in their middle slices, and whether any is known."""
         rows = self._tests(EVALUATED)
-        images = drawn_volumes(pipeline, covariates_of(pipeline, rows), seed)
+        images = generate_volumes(pipeline, covariates_of(pipeline, rows), seed)
         real, known = (self._flat(images_of(part).numpy()) for part in (rows, self.splits["train"]))
         dataset = f"{self.dataset_name}, test subjects"
         return evaluate_generation(self._flat(images), real, known, PLANES, dataset=dataset, seed=seed)

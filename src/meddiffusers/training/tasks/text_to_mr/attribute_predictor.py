@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from meddiffusers.data.regions import MIRRORED, REGIONS
-from meddiffusers.datasets.captioned_config import TextDataConfig, images_of, load_text_data
+from meddiffusers.datasets.captioned_config import CaptionedDataConfig, images_of, load_captioned_data
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE
 from meddiffusers.evaluation.figures.panels import panel
 from meddiffusers.evaluation.report import Report
-from meddiffusers.evaluation.text_to_mr.prompt_fidelity import evaluate_prompt_adherence, predict_attributes
+from meddiffusers.evaluation.text_to_mr.prompt_adherence import evaluate_prompt_adherence, predict_attributes
 from meddiffusers.evaluation.text_to_mr.run import targets_of
 from meddiffusers.models.slice_attribute_predictor import BACKGROUND, NUMBERS, SliceAttributePredictor
 from meddiffusers.training.engine.randomness import BatchRandom
@@ -90,12 +90,12 @@ class AttributePredictorTask:
 
     def __init__(
         self,
-        data: TextDataConfig,
+        data: CaptionedDataConfig,
         config: AttributePredictorConfig,
         splits: Mapping[str, datasets.Dataset] | None = None,
     ) -> None:
         self.config = config
-        self.splits = splits or load_text_data(data)
+        self.splits = splits or load_captioned_data(data)
         self.dataset_name = Path(data.dataset_name).name
         said = targets_of(self.splits["train"])
         ids = sorted({label for facts in said for label in (*facts.volumes, *facts.mirrored().volumes)})

@@ -19,11 +19,11 @@ from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from meddiffusers.datasets.captioned_config import TextDataConfig, load_text_data
+from meddiffusers.datasets.captioned_config import CaptionedDataConfig, load_captioned_data
 from meddiffusers.evaluation.figures.panels import panel
 from meddiffusers.evaluation.generation.fidelity import evaluate_generation
 from meddiffusers.evaluation.report import Report
-from meddiffusers.evaluation.text_to_mr.run import drawn, prompts_of, real_images, targets_of
+from meddiffusers.evaluation.text_to_mr.run import generate_from_prompts, prompts_of, real_images, targets_of
 from meddiffusers.pipelines.text_to_mr_pipeline import TextToMRPipeline
 from meddiffusers.training.engine.randomness import BatchRandom
 from meddiffusers.training.engine.task import Validation
@@ -39,12 +39,12 @@ class TextToMRTask:
     """Builds the model and its data, unless these are given as `splits`.
 
     Raises:
-        ValueError: as `first_pipeline` and `load_text_data` do, and for a prompt that is too long.
+        ValueError: as `first_pipeline` and `load_captioned_data` do, and for a prompt that is too long.
     """
 
     def __init__(
         self,
-        data: TextDataConfig,
+        data: CaptionedDataConfig,
         config: TextToMRConfig,
         splits: Mapping[str, datasets.Dataset] | None = None,
     ) -> None:
@@ -52,7 +52,7 @@ class TextToMRTask:
         self.pipeline = first_pipeline(data, config)
         self.pipeline.to(PartialState().device)  # where the engine takes what is trained; the fixed parts go along
         self.pipeline.set_progress_bar_config(disable=True)
-        self.splits = splits or load_text_data(data)
+        self.splits = splits or load_captioned_data(data)
         self.dataset_name = Path(data.dataset_name).name  # a folder's place is nobody's business
         self.train_dataset = cached(self.splits["train"], self.pipeline, config.captions_per_image)
         self.empty = self.pipeline.encode_text([""])[0][0].float()
@@ -102,7 +102,7 @@ class TextToMRTask:
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
         """Images of test prompts beside those that the prompts were written of, the same noise each time."""
         rows = self.splits["test"].select(range(min(SHOWN, len(self.splits["test"]))))
-        images = drawn(self._with(modules), prompts_of(self.pipeline, targets_of(rows)))
+        images = generate_from_prompts(self._with(modules), prompts_of(self.pipeline, targets_of(rows)))
         shown = {"of the prompt": images, "the prompt is of": real_images(rows)}
         return Validation({}, {"drawn": panel(shown, ranges=dict.fromkeys(shown, (0.0, 1.0)))})
 
@@ -129,7 +129,7 @@ class TextToMRTask:
     def evaluate(self, pipeline: TextToMRPipeline, seed: int = 0) -> Report:
         """How like held-out images those of held-out prompts are, and whether any is a training image."""
         rows = self.splits["test"].select(range(min(EVALUATED, len(self.splits["test"]))))
-        images, real = drawn(pipeline, prompts_of(pipeline, targets_of(rows)), seed), real_images(rows)
+        images, real = generate_from_prompts(pipeline, prompts_of(pipeline, targets_of(rows)), seed), real_images(rows)
         known = real_images(self.splits["train"])
         dataset = f"{self.dataset_name}, test subjects"
         return evaluate_generation(images[:, None], real[:, None], known[:, None], ["MR"], dataset=dataset, seed=seed)

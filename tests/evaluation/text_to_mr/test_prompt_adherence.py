@@ -12,9 +12,9 @@ from meddiffusers import SliceAttributePredictor
 from meddiffusers.data.prompts import SliceFacts
 from meddiffusers.data.regions import region_volumes
 from meddiffusers.evaluation.report import Report
-from meddiffusers.evaluation.text_to_mr.prompt_fidelity import (
+from meddiffusers.evaluation.text_to_mr.prompt_adherence import (
     MEDIAN,
-    Reading,
+    SlicePredictions,
     evaluate_prompt_adherence,
     predict_attributes,
 )
@@ -23,7 +23,7 @@ VOXEL = (2.0, 2.0, 1.0)
 SUBJECTS = [str(number // 2) for number in range(60)]
 
 
-def cases() -> tuple[list[SliceFacts], Reading]:
+def cases() -> tuple[list[SliceFacts], SlicePredictions]:
     """Sixty slices of two ventricles and two thalami of many sizes, read as they are."""
     rng, labels = np.random.default_rng(0), np.zeros((60, 24, 24), np.int64)
     for one in labels:
@@ -42,10 +42,10 @@ def cases() -> tuple[list[SliceFacts], Reading]:
         for number in range(60)
     ]
     read = {name: values.astype(np.float32) for name, values in numbers.items()}
-    return asked, Reading(labels, [facts.modality for facts in asked], read)
+    return asked, SlicePredictions(labels, [facts.modality for facts in asked], read)
 
 
-def report_of(asked: list[SliceFacts], reading: Reading) -> Report:
+def report_of(asked: list[SliceFacts], reading: SlicePredictions) -> Report:
     return evaluate_prompt_adherence(asked, reading, SUBJECTS, dataset="made up")
 
 

@@ -37,7 +37,7 @@ VENTRICLES, MEDIAN = "lateral ventricles", "volume r, median region"
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class SlicePredictions:
     """What was read of N images: FreeSurfer's label ids (N, H, W), modalities (N,), numbers by name, (N,) each."""
 
     labels: np.ndarray
@@ -46,7 +46,7 @@ class Reading:
 
 
 @torch.inference_mode()
-def predict_attributes(reader: SliceAttributePredictor, images: np.ndarray) -> Reading:
+def predict_attributes(reader: SliceAttributePredictor, images: np.ndarray) -> SlicePredictions:
     """Of images (N, H, W) in [0, 1]. "male" becomes a probability."""
     ids, names = np.array(reader.config["label_ids"]), list(reader.config["modalities"])
     parts = [
@@ -55,7 +55,7 @@ def predict_attributes(reader: SliceAttributePredictor, images: np.ndarray) -> R
     ]
     numbers = torch.cat([part.numbers for part in parts]).float().cpu()
     numbers[:, -1] = numbers[:, -1].sigmoid()
-    return Reading(
+    return SlicePredictions(
         ids[torch.cat([part.logits.argmax(dim=1) for part in parts]).cpu().numpy()],
         [names[number] for part in parts for number in part.modality_logits.argmax(dim=1).tolist()],
         dict(zip(NUMBERS, numbers.numpy().T, strict=True)),
@@ -64,7 +64,7 @@ def predict_attributes(reader: SliceAttributePredictor, images: np.ndarray) -> R
 
 def evaluate_prompt_adherence(
     asked: Sequence[SliceFacts],
-    reading: Reading,
+    reading: SlicePredictions,
     subjects: Sequence[str],
     *,
     dataset: str,
@@ -119,7 +119,7 @@ def _metric(
     return Metric(name, statistic(rows), dataset, len(rows), low, high, OVER_SUBJECTS)
 
 
-def _volumes(asked: Sequence[SliceFacts], reading: Reading) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _volumes(asked: Sequence[SliceFacts], reading: SlicePredictions) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Asked and read mm³ (N,) of each region by name, and of the lateral ventricles together."""
     edges = [facts.voxel for facts in asked]
     voxel = np.array([prod(each) for each in edges if each is not None])
