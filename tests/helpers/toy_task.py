@@ -124,9 +124,9 @@ def run_toy(output_dir: Path, toy: dict[str, Any] | ToyTask | None = None, **set
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     GradientState._reset_state()
     torch.set_num_threads(1)
-    deissues = {"train_batch_size": 2, "learning_rate": 1e-2, "lr_warmup_steps": 0, "max_train_steps": 20}
+    defaults = {"train_batch_size": 2, "learning_rate": 1e-2, "lr_warmup_steps": 0, "max_train_steps": 20}
     task = toy if isinstance(toy, ToyTask) else ToyTask(**(toy or {}))
-    return train(task, TrainingConfig(output_dir=str(output_dir), **{**deissues, **settings}))
+    return train(task, TrainingConfig(output_dir=str(output_dir), **{**defaults, **settings}))
 
 
 def run_toys(runs: list[dict[str, Any]], environment: dict[str, str]) -> None:

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from meddiffusers import ConditionedUNet
-from meddiffusers.datasets.captioned_config import TextDataConfig
-from meddiffusers.datasets.labelled_config import SegmentationDataConfig
+from meddiffusers.datasets.captioned_config import CaptionedDataConfig
+from meddiffusers.datasets.labelled_config import LabelledDataConfig
 from meddiffusers.datasets.volume_config import VolumeDataConfig
 from meddiffusers.training.engine.config import TrainingConfig
 from meddiffusers.training.engine.parsing import parse_config
@@ -27,18 +27,18 @@ from meddiffusers.training.tasks.text_to_mr.prompt_encoder import PromptEncoderC
 
 CONFIGS = sorted((Path(__file__).parents[2] / "training" / "configs").glob("*.yaml"))
 KINDS: dict[str, tuple[Any, ...]] = {
-    "anomaly": (SegmentationDataConfig, ClassifierConfig),
+    "anomaly": (LabelledDataConfig, ClassifierConfig),
     "ar_vae": (AttributeVAEConfig,),
-    "autoencoder": (TextDataConfig, AutoencoderConfig),
-    "ddpm": (SegmentationDataConfig, DenoisingModelConfig),
-    "attribute_predictor": (TextDataConfig, AttributePredictorConfig),
-    "prompt_encoder": (TextDataConfig, PromptEncoderConfig),
-    "segmentation": (SegmentationDataConfig, SegmentationModelConfig),
+    "autoencoder": (CaptionedDataConfig, AutoencoderConfig),
+    "ddpm": (LabelledDataConfig, DenoisingModelConfig),
+    "attribute_predictor": (CaptionedDataConfig, AttributePredictorConfig),
+    "prompt_encoder": (CaptionedDataConfig, PromptEncoderConfig),
+    "segmentation": (LabelledDataConfig, SegmentationModelConfig),
     "temporal_consistency": (ConsistencyConfig,),  # which trains nothing
-    "text_to_mr": (TextDataConfig, TextToMRConfig),
+    "text_to_mr": (CaptionedDataConfig, TextToMRConfig),
     "vae": (AttributeVAEConfig,),
-    "slice_diffusion": (SegmentationDataConfig, LatentDiffusionConfig),
-    "slice_autoencoder": (SegmentationDataConfig, AutoencoderConfig),
+    "slice_diffusion": (LabelledDataConfig, LatentDiffusionConfig),
+    "slice_autoencoder": (LabelledDataConfig, AutoencoderConfig),
     "volume_autoencoder": (VolumeDataConfig, AutoencoderConfig),
     "volume_diffusion": (VolumeDataConfig, LatentDiffusionConfig),
 }
@@ -54,7 +54,7 @@ def test_its_script_takes_it(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "data", "dims", "millions"),
     [
-        ("slice_diffusion_256", SegmentationDataConfig, 2, 274),  # of LDM-256, Rombach et al. 2022, table 12
+        ("slice_diffusion_256", LabelledDataConfig, 2, 274),  # of LDM-256, Rombach et al. 2022, table 12
         ("volume_diffusion_paper", VolumeDataConfig, 3, 553),  # of Pinaya et al. 2022, as MONAI's bundle has it
     ],
 )

@@ -47,7 +47,7 @@ def test_all_wrong_settings_are_listed_at_once() -> None:
     assert "YAML" in remedy
 
 
-def test_the_command_line_overrides_the_file_which_overrides_the_deissues(tmp_path: Path) -> None:
+def test_the_command_line_overrides_the_file_which_overrides_the_defaults(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(
         "learning_rate: 1e-3\nuse_ema: true\ncached: false\nshift: -1\nmax_train_steps: 70\n"

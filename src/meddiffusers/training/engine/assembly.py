@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from meddiffusers.training.engine.batches import Division
 from meddiffusers.training.engine.config import TrainingConfig
+from meddiffusers.training.engine.precision import supported_precision
 from meddiffusers.training.engine.state import TrainingState
 
 logger = logging.getLogger(__name__)
@@ -28,11 +29,15 @@ _SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEG
 
 
 def make_accelerator(config: TrainingConfig) -> Accelerator:
-    """Accelerate's view of this process; raises ValueError if it was told to spread one network over several."""
-    folder = Path(config.output_dir)
+    """The `Accelerator` of this process.
+
+    Raises:
+        ValueError: fp16 on a CPU, or accelerate is configured to shard one network over several processes.
+    """
+    folder, precision = Path(config.output_dir), supported_precision(config.mixed_precision)
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),  # or processes of torchrun would not find each other there
-        mixed_precision=config.mixed_precision,
+        mixed_precision=precision,
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         log_with=config.trackers or None,
         project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "logs")),
@@ -45,21 +50,23 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
             "parallelism, since checkpoints hold whole networks. Run `accelerate config` again or `accelerate launch "
             "--multi_gpu`."
         )
+    if precision != config.mixed_precision and accelerator.is_main_process:
+        logger.warning(
+            "This %s has no instructions for %s; the run uses float32, which is faster here.",
+            "processor" if accelerator.device.type == "cpu" else "GPU",
+            config.mixed_precision,
+        )
     if accelerator.device.type == "cpu":
-        _warn_of_slowness(config, accelerator.num_processes)
+        _warn_about_idle_cores(accelerator.num_processes)
     return accelerator
 
 
-def _warn_of_slowness(config: TrainingConfig, processes: int) -> None:
-    """Where this processor would take much longer than it must."""
-    slow = torch.backends.cpu.get_cpu_capability() == "AVX2"  # of Arm's, whose name says less, some have bf16
-    if config.mixed_precision == "bf16" and slow:
-        logger.warning("This processor has no instructions for bf16, and is many times slower in it than without.")
+def _warn_about_idle_cores(processes: int) -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if processes == 1 and os.environ.get("OMP_NUM_THREADS") == "1" and cores > 1:
         logger.warning(
-            "One of %d cores is used: accelerate launch leaves it at that on a CPU. Give it "
-            "--num_cpu_threads_per_process %d, or set OMP_NUM_THREADS.",
+            "This run uses one of %d cores, the default of `accelerate launch` on a CPU. Set OMP_NUM_THREADS=%d, or "
+            "give `accelerate launch` --num_cpu_threads_per_process.",
             cores,
             cores,
         )

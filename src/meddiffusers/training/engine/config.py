@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from meddiffusers.training.engine.precision import Precision, supported_precision
 from meddiffusers.utils.settings import Range, check_fields, setting
 
 TRACKERS = ("tensorboard", "trackio", "wandb")
@@ -46,7 +47,11 @@ class TrainingConfig:
     adam_epsilon: float = setting(1e-8, "AdamW's epsilon.")
     max_grad_norm: float = setting(1.0, "Gradients are clipped to this norm.")
 
-    mixed_precision: Literal["no", "fp16", "bf16"] = setting("no", "Precision of the forward pass; fp16 needs a GPU.")
+    mixed_precision: Precision = setting(
+        "no",
+        "Precision of the forward pass. bf16 is used where the device has instructions for it, else float32; "
+        "fp16 needs a GPU.",
+    )
     gradient_checkpointing: bool = setting(False, "Save memory by computing activations twice.")
     use_ema: bool = setting(False, "Keep an exponential moving average of the weights and publish that.")
     ema_decay: float = setting(0.9999, "Largest decay of the average; step n has at most n / (n + 9).")
@@ -68,6 +73,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, _RANGES)
+        supported_precision(self.mixed_precision)  # refuses fp16 on a CPU before any data are prepared
         unknown = [name for name in self.trackers if name not in TRACKERS]
         if unknown:
             raise ValueError(

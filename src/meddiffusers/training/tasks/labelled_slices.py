@@ -10,7 +10,7 @@ import datasets
 import torch
 from torch import Tensor
 
-from meddiffusers.datasets.labelled_config import SegmentationDataConfig, SegmentationImages, load_segmentation_data
+from meddiffusers.datasets.labelled_config import LabelledDataConfig, LabelledImages, load_labelled_data
 
 
 class SliceTask:
@@ -21,9 +21,9 @@ class SliceTask:
     dataset_name: for a card; of a folder its name, as its place is nobody's business.
     """
 
-    def __init__(self, data: SegmentationDataConfig, splits: Mapping[str, datasets.Dataset] | None) -> None:
-        self.splits = splits or load_segmentation_data(data)
-        self.train_dataset = SegmentationImages(self.splits["train"], data.foreground_share)
+    def __init__(self, data: LabelledDataConfig, splits: Mapping[str, datasets.Dataset] | None) -> None:
+        self.splits = splits or load_labelled_data(data)
+        self.train_dataset = LabelledImages(self.splits["train"], data.foreground_share)
         self.dataset_name = Path(data.dataset_name).name
 
     def collate(self, items: list[dict[str, Any]]) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from helpers.small_segmentation import pipeline_of
 from torch import Tensor, nn
 
 from meddiffusers import AnomalyDetectionPipeline, ImageDiffusionPipeline, PatchUNet2DModel, ReversibleDDIMScheduler
-from meddiffusers.datasets.labelled_config import SegmentationDataConfig
+from meddiffusers.datasets.labelled_config import LabelledDataConfig
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, row_features
 from meddiffusers.hub.load import load
 from meddiffusers.training import BatchRandom, TrainingResult
@@ -59,7 +59,7 @@ def diffusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def task_of(diffusion: Path, **config: Any) -> ClassifierTask:
-    data = SegmentationDataConfig(modalities=["grey"], classes=["lesion"], resolution=SIZE)
+    data = LabelledDataConfig(modalities=["grey"], classes=["lesion"], resolution=SIZE)
     splits = {"train": spots(96, seed=0), "test": spots(16, seed=1)}
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -138,6 +138,6 @@ def test_what_does_not_fit_is_refused(diffusion: Path, tmp_path: Path) -> None:
     pipeline_of().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="holds a ConditionalSegmentationPipeline; expected an ImageDiffusionPipeline"):
         task_of(tmp_path)
-    data = SegmentationDataConfig(modalities=["flair"], classes=["lesion"], resolution=SIZE)
+    data = LabelledDataConfig(modalities=["flair"], classes=["lesion"], resolution=SIZE)
     with pytest.raises(ValueError, match=r"has modalities \['grey'\] \(here \['flair'\]\)"):
         ClassifierTask(data, ClassifierConfig(pretrained_model_name_or_path=str(diffusion)))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from meddiffusers.datasets.labelled_config import SegmentationDataConfig
+from meddiffusers.datasets.labelled_config import LabelledDataConfig
 from meddiffusers.training import BatchRandom
 from meddiffusers.training.losses.diffusion import vlb
 from meddiffusers.training.tasks.segmentation import loss as mask_denoising
@@ -24,7 +24,7 @@ KINDS = ["sample", "epsilon", "v_prediction"]
 def loss_of(
     classes: tuple[str, ...] = ("disc",), modalities: tuple[str, ...] = ("grey",), **model: Any
 ) -> SegmentationDiffusionLoss:
-    data = SegmentationDataConfig(modalities=list(modalities), classes=list(classes), resolution=SIZE)
+    data = LabelledDataConfig(modalities=list(modalities), classes=list(classes), resolution=SIZE)
     config = SegmentationModelConfig(block_out_channels=[4, 8], norm_num_groups=2, **model)
     return SegmentationDiffusionLoss(first_pipeline(data, config), config)
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from meddiffusers import ConditionalSegmentationPipeline, SegmentationUNet
-from meddiffusers.datasets.labelled_config import SegmentationDataConfig
+from meddiffusers.datasets.labelled_config import LabelledDataConfig
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, row_features
 from meddiffusers.evaluation.segmentation.run import run_segmentation
 from meddiffusers.hub.load import load
@@ -53,9 +53,7 @@ def task_of(data: dict[str, Any] | None = None, **model: Any) -> SegmentationTas
     splits = {"train": discs(96, seed=0), "test": discs(16, seed=1)}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return SegmentationTask(
-            SegmentationDataConfig(**settings), SegmentationModelConfig(**{**SMALL, **model}), splits
-        )
+        return SegmentationTask(LabelledDataConfig(**settings), SegmentationModelConfig(**{**SMALL, **model}), splits)
 
 
 def dice_of(pipeline: ConditionalSegmentationPipeline, rows: datasets.Dataset) -> float:
@@ -232,7 +230,7 @@ class TestStartingFromARepository:
 def test_the_network_of_the_paper() -> None:
     file = ROOT / "training" / "configs" / "segmentation_paper.yaml"
     data, model, training = parse_config(
-        SegmentationDataConfig, SegmentationModelConfig, TrainingConfig, argv=["--config", str(file)]
+        LabelledDataConfig, SegmentationModelConfig, TrainingConfig, argv=["--config", str(file)]
     )
     assert (training.train_batch_size, training.max_train_steps, training.learning_rate) == (10, 60_000, 1e-4)
     with torch.device("meta"):

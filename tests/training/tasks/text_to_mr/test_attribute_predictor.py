@@ -13,7 +13,7 @@ from helpers.short_run import run
 from helpers.small_text_to_mr import text_rows
 
 from meddiffusers import SliceAttributePredictor
-from meddiffusers.datasets.captioned_config import TextDataConfig
+from meddiffusers.datasets.captioned_config import CaptionedDataConfig
 from meddiffusers.training import BatchRandom
 from meddiffusers.training.tasks.text_to_mr.attribute_predictor import AttributePredictorConfig, AttributePredictorTask
 
@@ -37,7 +37,7 @@ def task_of(**config: Any) -> AttributePredictorTask:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return AttributePredictorTask(
-            TextDataConfig(resolution=16), AttributePredictorConfig(**{**SMALL, **config}), splits
+            CaptionedDataConfig(resolution=16), AttributePredictorConfig(**{**SMALL, **config}), splits
         )
 
 

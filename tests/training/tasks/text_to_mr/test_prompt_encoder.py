@@ -11,7 +11,7 @@ from helpers.small_text_to_mr import text_rows
 from transformers import AutoModel, AutoTokenizer
 
 from meddiffusers.data.prompts import write_prompt
-from meddiffusers.datasets.captioned_config import TextDataConfig
+from meddiffusers.datasets.captioned_config import CaptionedDataConfig
 from meddiffusers.training import BatchRandom
 from meddiffusers.training.tasks.text_to_mr.prompt_encoder import PromptEncoderConfig, PromptEncoderTask
 from meddiffusers.training.tasks.text_to_mr.vocabulary import prompt_tokenizer
@@ -29,7 +29,7 @@ def task_of(**config: Any) -> PromptEncoderTask:
     splits = {"train": text_rows(32), "test": text_rows(16, seed=1)}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return PromptEncoderTask(TextDataConfig(resolution=16), PromptEncoderConfig(**{**SMALL, **config}), splits)
+        return PromptEncoderTask(CaptionedDataConfig(resolution=16), PromptEncoderConfig(**{**SMALL, **config}), splits)
 
 
 def test_numbers_are_read_digit_by_digit_and_words_whole() -> None:

@@ -32,7 +32,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from meddiffusers.datasets.attribute_images import AttributeImages, load_attribute_images
-from meddiffusers.datasets.attribute_measures import MEASURES, Measure, measure_named
+from meddiffusers.datasets.attribute_measures import MEASURES, Measure, get_measure
 from meddiffusers.evaluation.attributes.batched import BATCH
 from meddiffusers.evaluation.attributes.calibration import calibration_by_decoding, calibration_by_encoding
 from meddiffusers.evaluation.attributes.latent_moments import latent_moments
@@ -242,7 +242,7 @@ class AttributeVAETask:
 
     @property
     def _measure(self) -> Measure | None:
-        return measure_named(self.config.measure, self.config.spacing) if self.config.measure else None
+        return get_measure(self.config.measure, self.config.spacing) if self.config.measure else None
 
     def _images(self, split: datasets.Dataset) -> AttributeImages:
         labels = self.config.likelihood == "categorical"

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from meddiffusers.datasets.labelled_config import SegmentationDataConfig, load_segmentation_data
+from meddiffusers.datasets.labelled_config import LabelledDataConfig, load_labelled_data
 from meddiffusers.training.engine.randomness import BatchRandom
 from meddiffusers.training.tasks.autoencoder.model import AutoencoderConfig, first_autoencoder
 from meddiffusers.training.tasks.autoencoder.task import AutoencoderTask
@@ -22,10 +22,10 @@ class SliceAutoencoderTask(AutoencoderTask):
         ValueError: a repository whose autoencoder has another number of channels than there are modalities.
     """
 
-    def _load(self, data: SegmentationDataConfig) -> datasets.DatasetDict:
-        return load_segmentation_data(data)
+    def _load(self, data: LabelledDataConfig) -> datasets.DatasetDict:
+        return load_labelled_data(data)
 
-    def _first(self, data: SegmentationDataConfig, config: AutoencoderConfig) -> Any:
+    def _first(self, data: LabelledDataConfig, config: AutoencoderConfig) -> Any:
         return first_autoencoder(config, len(data.modalities), resolution=data.resolution)
 
     def _seen(self, decoded: Tensor, image: Tensor, random: BatchRandom) -> list[tuple[Tensor, Tensor]]:

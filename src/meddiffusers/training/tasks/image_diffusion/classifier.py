@@ -17,7 +17,7 @@ from diffusers import DDPMScheduler
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-from meddiffusers.datasets.labelled_config import SegmentationDataConfig
+from meddiffusers.datasets.labelled_config import LabelledDataConfig
 from meddiffusers.evaluation.anomaly.report import evaluate_anomaly, slices_panel
 from meddiffusers.evaluation.anomaly.result import run_anomaly
 from meddiffusers.evaluation.report import Report
@@ -80,7 +80,7 @@ class ClassifierTask(SliceTask):
 
     def __init__(
         self,
-        data: SegmentationDataConfig,
+        data: LabelledDataConfig,
         config: ClassifierConfig,
         splits: Mapping[str, datasets.Dataset] | None = None,
     ) -> None:
@@ -152,7 +152,7 @@ class ClassifierTask(SliceTask):
         return pipeline
 
 
-def _diffusion_model(data: SegmentationDataConfig, config: ClassifierConfig) -> ImageDiffusionPipeline:
+def _diffusion_model(data: LabelledDataConfig, config: ClassifierConfig) -> ImageDiffusionPipeline:
     name = config.pretrained_model_name_or_path
     if not name:
         raise ValueError(

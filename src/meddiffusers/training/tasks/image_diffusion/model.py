@@ -7,7 +7,7 @@ from typing import Literal
 
 from diffusers import UNet2DModel
 
-from meddiffusers.datasets.labelled_config import SegmentationDataConfig
+from meddiffusers.datasets.labelled_config import LabelledDataConfig
 from meddiffusers.hub.load import load
 from meddiffusers.models.patch_unet import PatchUNet2DModel
 from meddiffusers.pipelines.image_diffusion_pipeline import ImageDiffusionPipeline
@@ -46,7 +46,7 @@ _RANGES = UNET_RANGES | {
 }
 
 
-def first_pipeline(data: SegmentationDataConfig, config: DenoisingModelConfig) -> ImageDiffusionPipeline:
+def first_pipeline(data: LabelledDataConfig, config: DenoisingModelConfig) -> ImageDiffusionPipeline:
     """The pipeline before training, its network new or of a repository.
 
     Raises:
@@ -69,7 +69,7 @@ def first_pipeline(data: SegmentationDataConfig, config: DenoisingModelConfig) -
     return ImageDiffusionPipeline(unet, scheduler, modalities=data.modalities, spacing=data.spacing)
 
 
-def _repository(data: SegmentationDataConfig, config: DenoisingModelConfig) -> ImageDiffusionPipeline:
+def _repository(data: LabelledDataConfig, config: DenoisingModelConfig) -> ImageDiffusionPipeline:
     name = config.pretrained_model_name_or_path or ""
     pipeline = load(name, revision=config.revision)
     if not isinstance(pipeline, ImageDiffusionPipeline):

@@ -12,7 +12,7 @@ import numpy as np
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
 from meddiffusers.data.phantoms.brain.phantom import FIELD_OF_VIEW
-from meddiffusers.datasets.labelled_config import PHANTOM, SegmentationDataConfig
+from meddiffusers.datasets.labelled_config import PHANTOM, LabelledDataConfig
 from meddiffusers.datasets.volume_config import VolumeDataConfig
 from meddiffusers.hub.load import load
 from meddiffusers.models.conditioned_unet import ConditionedUNet
@@ -104,7 +104,7 @@ def of_volumes(
     return LatentDiffusionPipeline(vae, unet, _scheduler(config), tuple(data.modalities), data.spacing)
 
 
-def of_slices(data: SegmentationDataConfig, config: LatentDiffusionConfig) -> LatentDiffusionPipeline:
+def of_slices(data: LabelledDataConfig, config: LatentDiffusionConfig) -> LatentDiffusionPipeline:
     """The pipeline of slices that are told label maps, labels or nothing, before training.
 
     Raises:

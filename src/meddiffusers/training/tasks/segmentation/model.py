@@ -7,7 +7,7 @@ from typing import Literal
 
 from diffusers import UNet2DModel
 
-from meddiffusers.datasets.labelled_config import SegmentationDataConfig
+from meddiffusers.datasets.labelled_config import LabelledDataConfig
 from meddiffusers.hub.load import load
 from meddiffusers.models.segmentation_unet import SegmentationUNet
 from meddiffusers.pipelines.conditional_segmentation_pipeline import VIEWS, ConditionalSegmentationPipeline
@@ -55,7 +55,7 @@ _RANGES = UNET_RANGES | {
 }
 
 
-def first_pipeline(data: SegmentationDataConfig, config: SegmentationModelConfig) -> ConditionalSegmentationPipeline:
+def first_pipeline(data: LabelledDataConfig, config: SegmentationModelConfig) -> ConditionalSegmentationPipeline:
     """The pipeline before training, its network new or of a repository.
 
     Raises:
@@ -88,7 +88,7 @@ def first_pipeline(data: SegmentationDataConfig, config: SegmentationModelConfig
     )
 
 
-def _repository(data: SegmentationDataConfig, config: SegmentationModelConfig) -> ConditionalSegmentationPipeline:
+def _repository(data: LabelledDataConfig, config: SegmentationModelConfig) -> ConditionalSegmentationPipeline:
     name = config.pretrained_model_name_or_path or ""
     pipeline = load(name, revision=config.revision)
     if not isinstance(pipeline, ConditionalSegmentationPipeline):

@@ -10,7 +10,7 @@ import numpy as np
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-from meddiffusers.datasets.labelled_config import SegmentationDataConfig
+from meddiffusers.datasets.labelled_config import LabelledDataConfig
 from meddiffusers.evaluation.figures.panels import panel
 from meddiffusers.evaluation.metrics.overlap import overlap
 from meddiffusers.evaluation.report import Report
@@ -32,7 +32,7 @@ class SegmentationTask(SliceTask):
 
     def __init__(
         self,
-        data: SegmentationDataConfig,
+        data: LabelledDataConfig,
         config: SegmentationModelConfig,
         splits: Mapping[str, datasets.Dataset] | None = None,
     ) -> None:

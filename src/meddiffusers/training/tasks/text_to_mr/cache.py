@@ -27,7 +27,7 @@ from accelerate import PartialState
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from meddiffusers.data.prompts import varied, write_prompt_within
+from meddiffusers.data.prompts import sample_facts, write_prompt_within
 from meddiffusers.datasets.captioned_config import images_of
 from meddiffusers.datasets.captioned_slices import facts_of
 from meddiffusers.training.engine.randomness import derive_seed
@@ -104,7 +104,7 @@ def _prompts(row: dict[str, Any], number: int, tokenizer: Any, max_tokens: int, 
     for view, said in enumerate((facts, facts.mirrored())):
         for caption in range(captions):
             own = derive_seed(seed, number, view, caption)
-            prompts.append(write_prompt_within(varied(said, own), tokenizer, max_tokens, own))
+            prompts.append(write_prompt_within(sample_facts(said, own), tokenizer, max_tokens, own))
     return prompts
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from diffusers import AutoencoderKL, DDIMScheduler, FlowMatchEulerDiscreteScheduler, UNet2DConditionModel
 from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPTextModel, T5EncoderModel
 
-from meddiffusers.datasets.captioned_config import TextDataConfig
+from meddiffusers.datasets.captioned_config import CaptionedDataConfig
 from meddiffusers.hub.load import load
 from meddiffusers.models.quantity_encoder import QuantityEncoder
 from meddiffusers.pipelines.text_to_mr_pipeline import TextToMRPipeline
@@ -91,7 +91,7 @@ _RANGES = {
 }
 
 
-def first_pipeline(data: TextDataConfig, config: TextToMRConfig) -> TextToMRPipeline:
+def first_pipeline(data: CaptionedDataConfig, config: TextToMRConfig) -> TextToMRPipeline:
     """The pipeline before training.
 
     Raises:
@@ -156,7 +156,7 @@ def _text_encoder(name: str, max_tokens: int) -> tuple[Any, Any]:
     return encoder.eval(), tokenizer
 
 
-def _repository(data: TextDataConfig, config: TextToMRConfig) -> TextToMRPipeline:
+def _repository(data: CaptionedDataConfig, config: TextToMRConfig) -> TextToMRPipeline:
     name = config.pretrained_model_name_or_path or ""
     pipeline = load(name, revision=config.revision)
     if not isinstance(pipeline, TextToMRPipeline):

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import BertConfig, BertForMaskedLM, BertModel, BertTokenizer
 
-from meddiffusers.data.prompts import varied, write_prompt
-from meddiffusers.datasets.captioned_config import TextDataConfig, load_text_data
+from meddiffusers.data.prompts import sample_facts, write_prompt
+from meddiffusers.datasets.captioned_config import CaptionedDataConfig, load_captioned_data
 from meddiffusers.datasets.captioned_slices import facts_of
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.results import Metric, run_facts
@@ -74,7 +74,7 @@ class Prompts:
 
     def __getitem__(self, index: int) -> str:
         seed = global_random.getrandbits(31)  # the engine seeds it
-        return write_prompt(varied(self.facts[index], seed), seed)
+        return write_prompt(sample_facts(self.facts[index], seed), seed)
 
 
 class PromptModel(nn.Module):
@@ -96,12 +96,12 @@ class PromptEncoderTask:
 
     def __init__(
         self,
-        data: TextDataConfig,
+        data: CaptionedDataConfig,
         config: PromptEncoderConfig,
         splits: Mapping[str, datasets.Dataset] | None = None,
     ) -> None:
         self.config = config
-        splits = splits or load_text_data(data)
+        splits = splits or load_captioned_data(data)
         self.train_dataset, self.test_dataset = (Prompts(splits[name]) for name in ("train", "test"))
         self.dataset_name = Path(data.dataset_name).name
         texts = (write_prompt(facts, seed) for seed, facts in enumerate(self.train_dataset.facts))
