@@ -7,7 +7,7 @@ from typing import Any
 
 from meddiffusers import AttributeVAEPipeline
 from meddiffusers.datasets.attribute_images import AttributeImages, load_attribute_images
-from meddiffusers.datasets.attribute_measures import measure_named
+from meddiffusers.datasets.attribute_measures import get_measure
 from meddiffusers.evaluation.attributes.report import evaluate_attributes
 from meddiffusers.evaluation.results import Bar
 from meddiffusers.hub.load import load
@@ -30,7 +30,7 @@ def latents(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     )
     images = AttributeImages(data["test"], pipeline.attributes, "image", labels=True)
     report = evaluate_attributes(
-        pipeline, images.images, images.attributes, measure_named("hearts", spacing), dataset="phantom, unseen"
+        pipeline, images.images, images.attributes, get_measure("hearts", spacing), dataset="phantom, unseen"
     )
     values = {metric.name: metric.value for metric in report.metrics}
     bars = [

@@ -15,10 +15,10 @@ from unittest.mock import patch
 
 import datasets
 
-from meddiffusers.data.case import Subject
 from meddiffusers.data.phantoms.brain.phantom import BrainPhantom
 from meddiffusers.data.phantoms.brain.template import template
 from meddiffusers.data.regions import CEREBROSPINAL_FLUID, REGIONS, VENTRICLES
+from meddiffusers.data.subject import Subject
 from meddiffusers.evaluation.results import Bar
 
 TIMED, COMPARED = 5, 3  # people whose images are timed, and whose volumes are compared

@@ -19,7 +19,7 @@ from meddiffusers.data.layouts import write_brats
 from meddiffusers.data.phantoms.brain.population import brats_subjects
 from meddiffusers.data.preprocessing.slices import slices
 from meddiffusers.data.preprocessing.transforms import Preprocessing
-from meddiffusers.data.scan import stacked
+from meddiffusers.data.scan import stack_channels
 from meddiffusers.datasets.public import brats2020
 from meddiffusers.evaluation.results import Bar
 
@@ -77,7 +77,7 @@ def _reading_ratio(folder: Path, seed: int) -> tuple[float, dict[str, Any]]:
         start = time.process_time()
         row = rows[index]
         labels = read(row["seg"], modality="labels")
-        prepared = prepare(stacked([read(row[name]) for name in MODALITIES]), labels)
+        prepared = prepare(stack_channels([read(row[name]) for name in MODALITIES]), labels)
         slices(prepared.image), slices(prepared.labels or labels)
         ours.append(time.process_time() - start + indexing)
         start = time.process_time()

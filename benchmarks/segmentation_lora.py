@@ -15,8 +15,8 @@ from accelerate.utils import set_seed
 from scipy.ndimage import zoom
 from segmentation_quality import test_config
 
-from meddiffusers.datasets.labelled_config import PHANTOM_HEIGHTS, held_out
-from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, phantom_segmentation
+from meddiffusers.datasets.labelled_config import PHANTOM_HEIGHTS, test_split
+from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, phantom_labelled_slices
 from meddiffusers.evaluation.results import Bar
 from meddiffusers.evaluation.segmentation.run import run_segmentation
 from meddiffusers.evaluation.segmentation.scores import score
@@ -36,8 +36,8 @@ def lora(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     """Dice on the other scanner's unseen subjects: untouched, fully fine-tuned, with an adapter."""
     pipeline: Any = load(checkpoint)
     config = test_config(pipeline)
-    test = on_other_scanner(held_out(config).select(range(TESTED)), pipeline.modalities)
-    scans = phantom_segmentation(
+    test = on_other_scanner(test_split(config).select(range(TESTED)), pipeline.modalities)
+    scans = phantom_labelled_slices(
         SUBJECTS * SLICES_OF_EACH,
         SEED_OF_SUBJECTS,
         size=config.resolution,

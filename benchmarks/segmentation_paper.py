@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from accelerate.utils import set_seed
 
-from meddiffusers.datasets.labelled_config import SegmentationDataConfig
+from meddiffusers.datasets.labelled_config import LabelledDataConfig
 from meddiffusers.evaluation.results import Bar
 from meddiffusers.training.engine.config import TrainingConfig
 from meddiffusers.training.engine.parsing import parse_config
@@ -24,7 +24,7 @@ REFERENCE = 113_674_370  # parameters of the reference's network in the same con
 def paper(_checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     """One step of training on noise, and one of sampling."""
     data, model, _ = parse_config(
-        SegmentationDataConfig, SegmentationModelConfig, TrainingConfig, argv=["--config", CONFIG]
+        LabelledDataConfig, SegmentationModelConfig, TrainingConfig, argv=["--config", CONFIG]
     )
     set_seed(seed)
     pipeline: Any = first_pipeline(data, model)

@@ -20,7 +20,7 @@ from accelerate.utils import extract_model_from_parallel, set_seed
 from diffusers import UNet2DModel
 from torch import Tensor, nn
 
-from meddiffusers.datasets.labelled_config import SegmentationDataConfig
+from meddiffusers.datasets.labelled_config import LabelledDataConfig
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE
 from meddiffusers.evaluation.segmentation.result import SegmentationResult
 from meddiffusers.training.engine.config import TrainingConfig
@@ -45,7 +45,7 @@ class SupervisedTask(SegmentationTask):
 
     def __init__(
         self,
-        data: SegmentationDataConfig,
+        data: LabelledDataConfig,
         config: SegmentationModelConfig,
         channels: list[int],
         splits: Mapping[str, datasets.Dataset] | None = None,
@@ -93,8 +93,8 @@ def trained_baseline() -> tuple[UNet2DModel, dict[str, float]]:
     return UNet2DModel.from_pretrained(RUN).eval(), json.loads(done.read_text())
 
 
-def configured() -> tuple[SegmentationDataConfig, SegmentationModelConfig, TrainingConfig]:
-    return parse_config(SegmentationDataConfig, SegmentationModelConfig, TrainingConfig, argv=["--config", CONFIG])
+def configured() -> tuple[LabelledDataConfig, SegmentationModelConfig, TrainingConfig]:
+    return parse_config(LabelledDataConfig, SegmentationModelConfig, TrainingConfig, argv=["--config", CONFIG])
 
 
 def _seconds_a_step(name: str) -> float:

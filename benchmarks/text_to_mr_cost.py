@@ -9,7 +9,8 @@ import torch
 from text_to_mr_quality import CONFIG, unseen
 from timing import medians_in_turn
 
-from meddiffusers.datasets.captioned_config import TextDataConfig, images_of
+from meddiffusers.datasets.captioned_config import CaptionedDataConfig
+from meddiffusers.datasets.rows import images_of
 from meddiffusers.evaluation.results import Bar
 from meddiffusers.evaluation.text_to_mr.run import prompts_of, targets_of
 from meddiffusers.hub.load import load
@@ -24,7 +25,7 @@ STEPS, ROUNDS, BATCH = 20, 9, 16
 
 def cost(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     """The bars, ratios of times that are taken in turn in this process."""
-    data, config, _ = parse_config(TextDataConfig, TextToMRConfig, TrainingConfig, argv=["--config", CONFIG])
+    data, config, _ = parse_config(CaptionedDataConfig, TextToMRConfig, TrainingConfig, argv=["--config", CONFIG])
     splits = unseen()
     with torch.inference_mode():
         whole, bare = _a_image(load(checkpoint), prompts_of(load(checkpoint), targets_of(splits["test"].select([0]))))
@@ -61,7 +62,7 @@ def _a_image(pipeline: Any, texts: list[str]) -> list[float]:
 
 def _a_step(task: TextToMRTask, rows: Any, seed: int) -> list[float]:
     """Seconds of a forward and a backward pass of a batch, with what is cached and with what is computed each time."""
-    pipeline, images = task.pipeline, images_of(rows)
+    pipeline, images = task.pipeline, torch.from_numpy(images_of(rows))
     texts = prompts_of(pipeline, targets_of(rows))
 
     def step(batch: dict[str, torch.Tensor]) -> None:

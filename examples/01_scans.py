@@ -35,14 +35,14 @@ def main() -> None:
     print(
         f"Preprocessed: {prepared.image.shape} voxels of {np.round(prepared.image.spacing, 2)} mm, axes to RAS, in [-1, 1]"
     )
-    mask = prepared.restore(prepared.labels)
+    mask = prepared.invert(prepared.labels)
     overlap = 2 * np.logical_and(mask.array, outline.array).sum() / (mask.array.sum() + outline.array.sum())
     print(f"The mask back on {mask.shape} voxels: Dice {overlap:.3f} to the mask that went in")
     print(f"NIfTI: {write(mask, OUTPUT / 'tumour.nii.gz')}")
 
     prepared = prepare(head)
     bright = prepared.image.like((prepared.image.array > 0.5).astype(np.uint8), "labels")
-    bright = prepared.restore(bright)
+    bright = prepared.invert(bright)
     print(f"DICOM-SEG: {write(bright, OUTPUT / 'bright.dcm', series=SCANS / 'head_pd', names={1: 'bright tissue'})}")
 
     rows = {"tumour, T1 with contrast": coloured(tumour, mask), "bright tissue, PD": coloured(head, bright)}

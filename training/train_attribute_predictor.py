@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from accelerate.utils import set_seed
 
-from meddiffusers.datasets.captioned_config import TextDataConfig
+from meddiffusers.datasets.captioned_config import CaptionedDataConfig
 from meddiffusers.training.engine.config import TrainingConfig
 from meddiffusers.training.engine.loop import train
 from meddiffusers.training.engine.parsing import parse_config
@@ -20,7 +20,7 @@ from meddiffusers.training.tasks.text_to_mr.attribute_predictor import Attribute
 
 def main() -> None:
     """Train, and evaluate."""
-    data, model, training = parse_config(TextDataConfig, AttributePredictorConfig, TrainingConfig)
+    data, model, training = parse_config(CaptionedDataConfig, AttributePredictorConfig, TrainingConfig)
     set_seed(training.seed)  # the network's first weights
     task = AttributePredictorTask(data, model)
     finish(train(task, training), task.evaluate, training, facts=None)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from accelerate.utils import set_seed
 
-from meddiffusers.datasets.captioned_config import TextDataConfig
+from meddiffusers.datasets.captioned_config import CaptionedDataConfig
 from meddiffusers.training.engine.config import TrainingConfig
 from meddiffusers.training.engine.loop import train
 from meddiffusers.training.engine.parsing import parse_config
@@ -24,7 +24,7 @@ from meddiffusers.training.tasks.autoencoder.task import AutoencoderTask
 
 def main() -> None:
     """Train, and evaluate."""
-    data, model, training = parse_config(TextDataConfig, AutoencoderConfig, TrainingConfig)
+    data, model, training = parse_config(CaptionedDataConfig, AutoencoderConfig, TrainingConfig)
     set_seed(training.seed)  # the network's first weights
     task = AutoencoderTask(data, model)
     finish(train(task, training), task.evaluate, training, facts=None)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from accelerate.utils import set_seed
 
-from meddiffusers.datasets.captioned_config import TextDataConfig
+from meddiffusers.datasets.captioned_config import CaptionedDataConfig
 from meddiffusers.training.engine.config import TrainingConfig
 from meddiffusers.training.engine.loop import train
 from meddiffusers.training.engine.parsing import parse_config
@@ -22,7 +22,7 @@ from meddiffusers.training.tasks.text_to_mr.prompt_encoder import PromptEncoderC
 
 def main() -> None:
     """Train, and evaluate."""
-    data, model, training = parse_config(TextDataConfig, PromptEncoderConfig, TrainingConfig)
+    data, model, training = parse_config(CaptionedDataConfig, PromptEncoderConfig, TrainingConfig)
     set_seed(training.seed)  # the network's first weights
     task = PromptEncoderTask(data, model)
     finish(train(task, training), task.evaluate, training, facts=None)

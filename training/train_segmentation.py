@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from accelerate.utils import set_seed
 
-from meddiffusers.datasets.labelled_config import SegmentationDataConfig
+from meddiffusers.datasets.labelled_config import LabelledDataConfig
 from meddiffusers.training.engine.config import TrainingConfig
 from meddiffusers.training.engine.loop import train
 from meddiffusers.training.engine.parsing import parse_config
@@ -26,7 +26,7 @@ from meddiffusers.training.tasks.segmentation.task import SegmentationTask
 def main() -> None:
     """Train, evaluate, and write or publish the repository if asked to."""
     data, model, training, publishing = parse_config(
-        SegmentationDataConfig, SegmentationModelConfig, TrainingConfig, CardConfig
+        LabelledDataConfig, SegmentationModelConfig, TrainingConfig, CardConfig
     )
     facts = publishing.facts(training)
     set_seed(training.seed)  # the network's first weights

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from accelerate.utils import set_seed
 
-from meddiffusers.datasets.labelled_config import SegmentationDataConfig
+from meddiffusers.datasets.labelled_config import LabelledDataConfig
 from meddiffusers.training.engine.config import TrainingConfig
 from meddiffusers.training.engine.loop import train
 from meddiffusers.training.engine.parsing import parse_config
@@ -23,7 +23,7 @@ from meddiffusers.training.tasks.autoencoder.slices import SliceAutoencoderTask
 
 def main() -> None:
     """Train, and evaluate."""
-    data, model, training = parse_config(SegmentationDataConfig, AutoencoderConfig, TrainingConfig)
+    data, model, training = parse_config(LabelledDataConfig, AutoencoderConfig, TrainingConfig)
     set_seed(training.seed)  # the network's first weights
     task = SliceAutoencoderTask(data, model)
     finish(train(task, training), task.evaluate, training, facts=None)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from accelerate.utils import set_seed
 
-from meddiffusers.datasets.captioned_config import TextDataConfig
+from meddiffusers.datasets.captioned_config import CaptionedDataConfig
 from meddiffusers.training.engine.config import TrainingConfig
 from meddiffusers.training.engine.loop import train
 from meddiffusers.training.engine.parsing import parse_config
@@ -27,7 +27,7 @@ from meddiffusers.training.tasks.text_to_mr.task import TextToMRTask
 
 def main() -> None:
     """Train, evaluate, and write or publish the repository if asked to."""
-    data, model, training, publishing = parse_config(TextDataConfig, TextToMRConfig, TrainingConfig, CardConfig)
+    data, model, training, publishing = parse_config(CaptionedDataConfig, TextToMRConfig, TrainingConfig, CardConfig)
     facts = publishing.facts(training)
     set_seed(training.seed)  # the network's first weights
     task = TextToMRTask(data, model)

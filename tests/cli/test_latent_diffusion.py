@@ -82,7 +82,7 @@ def test_slices_of_label_maps_are_measured(tmp_path: Path, monkeypatch: pytest.M
         def __call__(self, images: torch.Tensor, **_: Any) -> SimpleNamespace:
             return SimpleNamespace(mask=(4 * (images[:, 0] > 0.5)).numpy().astype(np.uint8))
 
-    monkeypatch.setattr("meddiffusers.datasets.labelled_config.load_segmentation_data", rows)
+    monkeypatch.setattr("meddiffusers.datasets.labelled_config.load_labelled_data", rows)
     monkeypatch.setattr(
         sys.modules["meddiffusers.hub.load"], "load", lambda name, **_: Finds() if name == "judge" else load(name)
     )

@@ -63,7 +63,7 @@ def test_evaluate_prints_and_writes_the_figures(
             }
         )
 
-    monkeypatch.setattr("meddiffusers.datasets.captioned_config.load_text_data", load)
+    monkeypatch.setattr("meddiffusers.datasets.captioned_config.load_captioned_data", load)
     arguments = ["--reader", tmp_path / "reader", "--num-inference-steps", 1, "--max-samples", 24]
     output = run("evaluate", "text-to-mr", repository, *arguments, "--output", tmp_path / "metrics").output
     found = {

@@ -16,7 +16,7 @@ from meddiffusers.data.phantoms.brain.template import template
 from meddiffusers.data.prompts import SliceFacts, read_prompt, write_prompt
 from meddiffusers.data.regions import REGIONS, region_volumes
 from meddiffusers.data.scan import Scan
-from meddiffusers.datasets.captioned_slices import facts_of, phantom_text_slices, scan_text_slices
+from meddiffusers.datasets.captioned_slices import facts_of, phantom_captioned_slices, scan_captioned_slices
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE
 
 
@@ -29,7 +29,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def test_a_phantom_is_a_row_in_each_modality() -> None:
-    rows = phantom_text_slices(2, seed=3, size=32, modalities=("t1", "t2"), per_subject=2)
+    rows = phantom_captioned_slices(2, seed=3, size=32, modalities=("t1", "t2"), per_subject=2)
     assert len(rows) == 4 and rows.features["image"].shape == (1, 32, 32)
     read = [{name: np.array(row[name]) for name in ("image", "regions")} | {"facts": facts_of(row)} for row in rows]
     assert [row["facts"].modality for row in read] == ["t1", "t2", "t1", "t2"]
@@ -63,7 +63,7 @@ def scans(folder: Path, **columns: Any) -> datasets.Dataset:
 
 def test_scans_with_label_maps(tmp_path: Path) -> None:
     given = scans(tmp_path, modality=["t1", "flair"], sex=["F", None], age=[63.4, None])
-    rows = scan_text_slices(given, spacing=2.0, size=(8, 6), labels_column="labels")
+    rows = scan_captioned_slices(given, spacing=2.0, size=(8, 6), labels_column="labels")
     assert len(rows) == 6 and rows["subject"][:] == ["a"] * 3 + ["b"] * 3
     facts = [facts_of(row) for row in rows]
     assert facts[1] == SliceFacts("t1", "F", 63, "axial", 2, (2, 2, 4), {2: 240, 41: 240})
@@ -75,7 +75,7 @@ def test_scans_with_label_maps(tmp_path: Path) -> None:
 
 
 def test_scans_without_label_maps(tmp_path: Path) -> None:
-    rows = scan_text_slices(scans(tmp_path), spacing=2.0, size=(8, 8), modality="t2", plane="coronal")
+    rows = scan_captioned_slices(scans(tmp_path), spacing=2.0, size=(8, 8), modality="t2", plane="coronal")
     facts = [facts_of(row) for row in rows]
     assert [each.number for each in facts[:5]] == [1, 2, 3, 4, 5] and len(facts) == 10
     assert facts[0] == SliceFacts("t2", plane="coronal", number=1, voxel=(2, 2, 2))
@@ -85,6 +85,6 @@ def test_scans_without_label_maps(tmp_path: Path) -> None:
 def test_what_scans_must_have(tmp_path: Path) -> None:
     given = scans(tmp_path)
     with pytest.raises(ValueError, match="have no column modality; they have image, labels, subject"):
-        scan_text_slices(given, spacing=2.0, size=(8, 8))
+        scan_captioned_slices(given, spacing=2.0, size=(8, 8))
     with pytest.raises(ValueError, match=r"Row 0: modality='x'; expected one of"):
-        scan_text_slices(given, spacing=2.0, size=(8, 8), modality="x")
+        scan_captioned_slices(given, spacing=2.0, size=(8, 8), modality="x")

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from helpers.small_subjects import small_subject
 
-from meddiffusers.data.case import Subject
 from meddiffusers.data.layouts import write_brats
 from meddiffusers.data.scan import Scan
-from meddiffusers.datasets.labelled_brats import brats_segmentation
+from meddiffusers.data.subject import Subject
+from meddiffusers.datasets.labelled_brats import brats_labelled_slices
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, TUMOUR_PARTS
 
 NAME = "BraTS20_Training_{:03d}"
@@ -44,7 +44,7 @@ def upright(scan: Scan) -> np.ndarray:
 
 def test_rows_are_the_voxels_of_the_files(folder: Path) -> None:
     modalities, classes = ("flair", "t1"), ("oedema", "necrosis", "enhancing")
-    data = brats_segmentation(folder, size=(7, 6), modalities=modalities, classes=classes, leave_out=LEAVE_OUT)
+    data = brats_labelled_slices(folder, size=(7, 6), modalities=modalities, classes=classes, leave_out=LEAVE_OUT)
     assert {name: len(split) for name, split in data.items()} == {"train": 8, "test": 2}
     assert not {*data["train"]["subject"]} & {*data["test"]["subject"]}
     for split in data.values():
@@ -65,22 +65,22 @@ def test_rows_are_the_voxels_of_the_files(folder: Path) -> None:
 
 
 def test_images_have_the_asked_size_and_spacing(folder: Path) -> None:
-    whole = brats_segmentation(folder, size=(7, 6), leave_out=(0, 0), classes=("tumour",), test_fraction=0)
+    whole = brats_labelled_slices(folder, size=(7, 6), leave_out=(0, 0), classes=("tumour",), test_fraction=0)
     assert list(whole) == ["train"]
     assert len(whole["train"]) == 25
     assert set(np.unique(whole["train"].with_format("numpy")["masks"][:]).tolist()) == {0, 1}
-    padded = brats_segmentation(folder, size=(9, 10), leave_out=(0, 0), classes=("tumour",), test_fraction=0)
+    padded = brats_labelled_slices(folder, size=(9, 10), leave_out=(0, 0), classes=("tumour",), test_fraction=0)
     one, other = (np.stack(data["train"].with_format("numpy")["image"][:]) for data in (whole, padded))
     np.testing.assert_array_equal(other[:, :, 1:-1, 2:-2], one)
     assert not other[:, :, 0].any()
-    coarse = brats_segmentation(folder, size=(4, 3), spacing=2.0, leave_out=(0, 0), test_fraction=0)
+    coarse = brats_labelled_slices(folder, size=(4, 3), spacing=2.0, leave_out=(0, 0), test_fraction=0)
     assert coarse["train"].features["image"].shape == (4, 4, 3)
 
 
 def test_cases_are_cut_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = brats_segmentation(folder, size=(5, 5), leave_out=(2, 2))
+    first = brats_labelled_slices(folder, size=(5, 5), leave_out=(2, 2))
     monkeypatch.setattr("meddiffusers.datasets.labelled_brats.slices", lambda *_, **__: pytest.fail("cut twice"))
-    assert brats_segmentation(folder, size=(5, 5), leave_out=(2, 2))["train"][:] == first["train"][:]
+    assert brats_labelled_slices(folder, size=(5, 5), leave_out=(2, 2))["train"][:] == first["train"][:]
 
 
 def test_cases_without_a_mask_are_left_out(folder: Path, tmp_path: Path) -> None:
@@ -91,17 +91,17 @@ def test_cases_without_a_mask_are_left_out(folder: Path, tmp_path: Path) -> None
             name = path.name.replace("Training", "Validation")
             nibabel.save(nibabel.load(path), validation / name)
     with pytest.raises(ValueError, match=r"ValidationData has no case with a mask; expected the training data"):
-        brats_segmentation(validation.parent, size=(7, 6), leave_out=LEAVE_OUT, test_fraction=0)
+        brats_labelled_slices(validation.parent, size=(7, 6), leave_out=LEAVE_OUT, test_fraction=0)
     (validation.parent / NAME.format(1)).symlink_to(folder / NAME.format(1))
-    data = brats_segmentation(validation.parent, size=(7, 6), leave_out=LEAVE_OUT, test_fraction=0)
+    data = brats_labelled_slices(validation.parent, size=(7, 6), leave_out=LEAVE_OUT, test_fraction=0)
     assert set(data["train"]["subject"]) == {NAME.format(1)}
 
 
 def test_what_makes_no_sense_is_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"Got the modalities \['t1', 'pd'\]; expected different ones of t1, t1ce"):
-        brats_segmentation(folder, size=(7, 6), modalities=("t1", "pd"))
+        brats_labelled_slices(folder, size=(7, 6), modalities=("t1", "pd"))
     with pytest.raises(ValueError, match="Got the classes 'tissue'; expected"):
-        brats_segmentation(folder, size=(7, 6), classes=("tissue",))
+        brats_labelled_slices(folder, size=(7, 6), classes=("tissue",))
     with pytest.raises(ValueError, match=r"leave_out=\(80, 26\) of 5 axial slices; expected to leave at least one"):
-        brats_segmentation(folder, size=(7, 6))
+        brats_labelled_slices(folder, size=(7, 6))
     assert tuple(LABELS) == TUMOUR_PARTS

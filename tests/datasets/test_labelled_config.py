@@ -14,21 +14,21 @@ import pytest
 import torch
 from helpers.small_subjects import small_subject
 
-from meddiffusers.data.case import Subject
 from meddiffusers.data.layouts import write_brats
 from meddiffusers.data.phantoms.brain.template import template
+from meddiffusers.data.subject import Subject
 from meddiffusers.datasets import labelled_config as segmentation_data
 from meddiffusers.datasets.labelled_config import (
     HARD,
     PHANTOM_HEIGHTS,
     PHANTOM_SHARES,
     PHANTOM_SKULL,
-    SegmentationDataConfig,
-    SegmentationImages,
-    held_out,
-    load_segmentation_data,
+    LabelledDataConfig,
+    LabelledImages,
+    load_labelled_data,
+    test_split,
 )
-from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, phantom_segmentation, row_features
+from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, phantom_labelled_slices, row_features
 from meddiffusers.training.engine.parsing import parse_config
 
 PHANTOMS = {"phantom_slices": 4, "phantom_test_slices": 2, "resolution": 32}
@@ -65,24 +65,24 @@ def saved(folder: Path, **splits: int) -> Path:
     return folder
 
 
-def config_of(folder: Path, **changes: Any) -> SegmentationDataConfig:
+def config_of(folder: Path, **changes: Any) -> LabelledDataConfig:
     settings: dict[str, Any] = {"modalities": ["grey"], "classes": ["lesion"], "resolution": 8, **changes}
-    return SegmentationDataConfig(dataset_name=str(folder), **settings)
+    return LabelledDataConfig(dataset_name=str(folder), **settings)
 
 
-def test_the_deissues_are_those_of_the_command_line() -> None:
-    (parsed,) = parse_config(SegmentationDataConfig, argv=[])
-    assert parsed == SegmentationDataConfig()
+def test_the_defaults_are_those_of_the_command_line() -> None:
+    (parsed,) = parse_config(LabelledDataConfig, argv=[])
+    assert parsed == LabelledDataConfig()
     assert (parsed.dataset_name, parsed.classes, parsed.spacing) == ("phantom", ["tumour"], None)
     assert parsed.modalities == ["t1", "t1ce", "t2", "flair"]
-    assert parsed.modalities is not SegmentationDataConfig().modalities
-    (parsed,) = parse_config(SegmentationDataConfig, argv=["--classes", "a", "b", "--spacing", "1.5"])
+    assert parsed.modalities is not LabelledDataConfig().modalities
+    (parsed,) = parse_config(LabelledDataConfig, argv=["--classes", "a", "b", "--spacing", "1.5"])
     assert parsed.classes == ["a", "b"] and parsed.spacing == 1.5
 
 
 def test_images_are_fractions_and_masks_label_ids() -> None:
     rows = rows_of(5)
-    images = SegmentationImages(rows)
+    images = LabelledImages(rows)
     assert len(images) == 5
     for index in range(5):
         item = images[index]
@@ -94,7 +94,7 @@ def test_images_are_fractions_and_masks_label_ids() -> None:
 
 
 def test_many_at_once_are_each_alone() -> None:
-    images = SegmentationImages(rows_of(5))
+    images = LabelledImages(rows_of(5))
     indices = [3, 0, 3, 4]
     for item, index in zip(images.__getitems__(indices), indices, strict=True):
         assert item.keys() == {"image", "masks"}
@@ -110,27 +110,27 @@ def test_images_with_foreground_are_shown_more_often() -> None:
         features=rows.features,
         keep_in_memory=True,
     )
-    images = SegmentationImages(rows, foreground_share=0.7)
+    images = LabelledImages(rows, foreground_share=0.7)
     assert len(images) == 23  # 7 without are 0.3 of it
-    once = [item["image"] for item in SegmentationImages(rows).__getitems__(list(range(10)))]
+    once = [item["image"] for item in LabelledImages(rows).__getitems__(list(range(10)))]
     items = images.__getitems__(list(range(23)))
     shown = [index for item in items for index in range(10) if torch.equal(item["image"], once[index])]
     counts = np.bincount(shown)
     assert (counts[empty] == 1).all()
     assert sorted(counts[[1, 4, 8]]) == [5, 5, 6]
-    assert len(SegmentationImages(rows, foreground_share=0.2)) == 10  # they are 0.3 as they come
-    assert len(SegmentationImages(rows.select(empty), foreground_share=0.5)) == 7
+    assert len(LabelledImages(rows, foreground_share=0.2)) == 10  # they are 0.3 as they come
+    assert len(LabelledImages(rows.select(empty), foreground_share=0.5)) == 7
 
 
 def test_phantoms_of_two_populations() -> None:
-    config = SegmentationDataConfig(
+    config = LabelledDataConfig(
         modalities=["t1", "flair"], classes=["oedema", "necrosis", "enhancing"], phantom_seed=5, **PHANTOMS
     )
-    data = load_segmentation_data(config)
+    data = load_labelled_data(config)
     assert {name: len(split) for name, split in data.items()} == {"train": 4, "test": 2}
     assert data["train"].features["image"].shape == (2, 32, 32)
     assert data["train"].features["masks"].shape == (5, 32, 32)
-    assert held_out(config)[:] == data["test"][:]
+    assert test_split(config)[:] == data["test"][:]
     settings: dict[str, Any] = {
         "size": 32,
         "modalities": ("t1", "flair"),
@@ -140,36 +140,36 @@ def test_phantoms_of_two_populations() -> None:
         "heights": PHANTOM_HEIGHTS,
         "skull": PHANTOM_SKULL,
     }
-    assert phantom_segmentation(4, 5, **settings)[:] == data["train"][:]
-    assert phantom_segmentation(2, 6, difficulty=HARD, **settings)[:] == data["test"][:]
-    plain = held_out(replace(config, phantom_test_difficulty=[0.0, 0.1]))
-    assert phantom_segmentation(2, 6, difficulty=(0.0, 0.1), **settings)[:] == plain[:]
+    assert phantom_labelled_slices(4, 5, **settings)[:] == data["train"][:]
+    assert phantom_labelled_slices(2, 6, difficulty=HARD, **settings)[:] == data["test"][:]
+    plain = test_split(replace(config, phantom_test_difficulty=[0.0, 0.1]))
+    assert phantom_labelled_slices(2, 6, difficulty=(0.0, 0.1), **settings)[:] == plain[:]
     assert sum(PHANTOM_SHARES.values()) == pytest.approx(1)
 
 
 def test_a_folder_of_images_and_masks(tmp_path: Path) -> None:
     folder = saved(tmp_path / "set", train=20)
-    data = load_segmentation_data(config_of(folder))
+    data = load_labelled_data(config_of(folder))
     assert {name: len(split) for name, split in data.items()} == {"train": 18, "test": 2}
-    item = SegmentationImages(data["train"])[0]
+    item = LabelledImages(data["train"])[0]
     assert item["image"].shape == (1, 8, 8) and item["masks"].shape == (1, 8, 8)
-    assert held_out(config_of(folder))["subject"][:] == data["test"]["subject"][:]
+    assert test_split(config_of(folder))["subject"][:] == data["test"]["subject"][:]
     columns = datasets.load_from_disk(folder)["train"].rename_columns({"image": "scan", "mask": "truth"})
     columns.save_to_disk(tmp_path / "renamed")
-    renamed = load_segmentation_data(config_of(tmp_path / "renamed", image_column="scan", mask_column="truth"))
+    renamed = load_labelled_data(config_of(tmp_path / "renamed", image_column="scan", mask_column="truth"))
     assert renamed["test"][:] == data["test"][:]
 
 
 def test_the_validation_split_is_tested_on_where_there_is_no_test_split(tmp_path: Path) -> None:
-    both = load_segmentation_data(config_of(saved(tmp_path / "both", train=4, validation=2, test=3)))
+    both = load_labelled_data(config_of(saved(tmp_path / "both", train=4, validation=2, test=3)))
     assert len(both["test"]) == 3
-    validation = load_segmentation_data(config_of(saved(tmp_path / "validation", train=4, validation=2)))
+    validation = load_labelled_data(config_of(saved(tmp_path / "validation", train=4, validation=2)))
     assert list(validation) == ["train", "test"] and len(validation["test"]) == 2
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(3, 3), (50, 6), (None, 6)])
 def test_the_first_samples_only(tmp_path: Path, limit: int | None, expected: int) -> None:
-    data = load_segmentation_data(config_of(saved(tmp_path / "set", train=6, test=2), max_train_samples=limit))
+    data = load_labelled_data(config_of(saved(tmp_path / "set", train=6, test=2), max_train_samples=limit))
     assert len(data["train"]) == expected
     assert data["train"]["subject"][:] == [f"train-{index}" for index in range(expected)]
     assert len(data["test"]) == 2
@@ -187,17 +187,17 @@ def test_brats_is_read_from_its_folder(tmp_path: Path, monkeypatch: pytest.Monke
     folder = tmp_path / "MICCAI_BraTS2020_TrainingData"
     write_brats((on_millimetres(number) for number in range(1, 6)), folder)
     given: dict[str, Any] = {}
-    read = segmentation_data.brats_segmentation
+    read = segmentation_data.brats_labelled_slices
 
     def recorded(*arguments: Any, **options: Any) -> datasets.DatasetDict:
         given.update(options)
         return read(*arguments, **options, leave_out=(1, 2))  # of the five slices of a small case
 
-    monkeypatch.setattr(segmentation_data, "brats_segmentation", recorded)
-    config = SegmentationDataConfig(
+    monkeypatch.setattr(segmentation_data, "brats_labelled_slices", recorded)
+    config = LabelledDataConfig(
         "brats2020", train_data_dir=str(folder), modalities=["flair", "t1", "t2"], resolution=6, spacing=1.0
     )
-    data = load_segmentation_data(config)
+    data = load_labelled_data(config)
     assert (given["size"], given["spacing"]) == ((6, 6), 1.0)
     assert {name: len(split) for name, split in data.items()} == {"train": 8, "test": 2}
     assert data["train"].features["image"].shape == (3, 6, 6)
@@ -207,25 +207,25 @@ class TestWhatCannotBeIsRefused:
     @pytest.mark.parametrize("wrong", [[0.5], [0.6, 0.5], [-0.1, 1.0], [0.0, 1.1]])
     def test_difficulties_that_no_lesion_has(self, wrong: list[float]) -> None:
         with pytest.raises(ValueError, match=re.escape(f"phantom_test_difficulty={wrong}; expected two numbers")):
-            SegmentationDataConfig(phantom_test_difficulty=wrong)
+            LabelledDataConfig(phantom_test_difficulty=wrong)
 
     @pytest.mark.parametrize("given", [{}, {"spacing": 1.0}, {"train_data_dir": "here"}])
     def test_brats_without_a_folder_or_a_spacing(self, given: dict[str, Any]) -> None:
-        config = SegmentationDataConfig("brats2020", **given)
+        config = LabelledDataConfig("brats2020", **given)
         message = r"brats2020 needs its folder and the size of a pixel; got train_data_dir=.* --spacing MM\."
         with pytest.raises(ValueError, match=message):
-            load_segmentation_data(config)
+            load_labelled_data(config)
         with pytest.raises(ValueError, match=message):
-            held_out(config)
+            test_split(config)
 
     def test_a_set_without_images_to_test_on(self, tmp_path: Path) -> None:
         config = config_of(saved(tmp_path / "set", train=2, extra=2))
-        for load in (load_segmentation_data, held_out):
+        for load in (load_labelled_data, test_split):
             with pytest.raises(ValueError, match="set has the splits train, extra; expected a test or a validation"):
                 load(config)
 
     def test_a_set_without_images_to_train_on(self, tmp_path: Path) -> None:
         config = config_of(saved(tmp_path / "set", validation=2, test=2))
         with pytest.raises(ValueError, match="set has the splits validation, test; expected train, and one to test on"):
-            load_segmentation_data(config)
-        assert len(held_out(config)) == 2
+            load_labelled_data(config)
+        assert len(test_split(config)) == 2

@@ -10,8 +10,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from meddiffusers.datasets.labelled_images import image_mask_segmentation
-from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, stored
+from meddiffusers.datasets.labelled_images import load_labelled_images
+from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, normalise_to_int16
 
 RNG = np.random.default_rng(0)
 
@@ -50,7 +50,7 @@ def saved(folder: Path, **columns: list[Any]) -> Path:
 
 def load(name: Path, **changes: Any) -> datasets.DatasetDict:
     settings: dict[str, Any] = {"size": (8, 12), "modalities": ("t1",), "classes": ("lesion",), **changes}
-    return image_mask_segmentation(name, **settings)
+    return load_labelled_images(name, **settings)
 
 
 def test_a_folder_of_images_is_split_by_its_rows(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_folder_of_images_is_split_by_its_rows(tmp_path: Path) -> None:
     for split in data.values():
         for row in split.with_format("numpy"):
             index = int(row["subject"].removeprefix("train-"))
-            np.testing.assert_array_equal(row["image"], stored(np.asarray(images[index])[None]))
+            np.testing.assert_array_equal(row["image"], normalise_to_int16(np.asarray(images[index])[None]))
             np.testing.assert_array_equal(row["masks"][0], np.asarray(masks[index]) > 0)
     assert data["test"]["subject"][:] == load(folder)["test"]["subject"][:]
     assert data["test"]["subject"][:] != load(folder, seed=1)["test"]["subject"][:]
@@ -88,7 +88,7 @@ def test_arrays_have_their_channels_first_or_last(tmp_path: Path, last: bool) ->
     name = saved(tmp_path / "set", scan=[value], truth=[mask], subject=["p1"])
     columns = {"image_column": "scan", "mask_column": "truth", "modalities": ("t1", "t2"), "classes": ("a", "b")}
     row = load(name, size=(6, 5), test_fraction=0, **columns)["train"].with_format("numpy")[0]
-    np.testing.assert_array_equal(row["image"], stored(image))
+    np.testing.assert_array_equal(row["image"], normalise_to_int16(image))
     np.testing.assert_array_equal(row["masks"], [mask])
     assert row["subject"] == "p1"
 
@@ -97,9 +97,9 @@ def test_colour_becomes_grey_only_for_one_channel(tmp_path: Path) -> None:
     images, masks = random_images(2, "RGB", top=1)
     folder = write_folder(tmp_path / "set", images, masks)
     grey = load(folder, test_fraction=0)["train"].with_format("numpy")[0]["image"]
-    np.testing.assert_array_equal(grey, stored(np.asarray(images[0].convert("L"))[None]))
+    np.testing.assert_array_equal(grey, normalise_to_int16(np.asarray(images[0].convert("L"))[None]))
     colour = load(folder, test_fraction=0, modalities=("r", "g", "b"))["train"].with_format("numpy")[0]["image"]
-    np.testing.assert_array_equal(colour, stored(np.moveaxis(np.asarray(images[0]), -1, 0)))
+    np.testing.assert_array_equal(colour, normalise_to_int16(np.moveaxis(np.asarray(images[0]), -1, 0)))
 
 
 def test_splits_and_subjects_of_the_set_are_kept(tmp_path: Path) -> None:

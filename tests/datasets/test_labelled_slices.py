@@ -10,10 +10,10 @@ from meddiffusers.data.phantoms.brain.template import template
 from meddiffusers.datasets.labelled_slices import (
     INTENSITY_SCALE,
     label_ids,
-    phantom_segmentation,
+    labelled_rows,
+    normalise_to_int16,
+    phantom_labelled_slices,
     row_features,
-    segmentation_rows,
-    stored,
 )
 from meddiffusers.datasets.phantom_slices import phantom_slices
 
@@ -65,7 +65,7 @@ def nearest(marks: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def test_raters_have_the_label_of_the_nearest_reference(slices: datasets.Dataset) -> None:
-    rows = segmentation_rows(slices, PARTS).with_format("numpy")
+    rows = labelled_rows(slices, PARTS).with_format("numpy")
     tumours = 0
     for row, origin in zip(rows, slices.with_format("numpy"), strict=True):
         if row["lesion"] != "tumour":
@@ -89,13 +89,13 @@ def test_a_small_tumour_by_hand() -> None:
     raters[0, 1, 0:6] = 1  # beyond the reference on both sides
     raters[1, 0, 2] = 1  # beside it
     raters[2, 1, 3] = 1
-    row = segmentation_rows(drawn(lesions, raters), ("necrosis", "oedema", "enhancing")).with_format("numpy")[0]
+    row = labelled_rows(drawn(lesions, raters), ("necrosis", "oedema", "enhancing")).with_format("numpy")[0]
     np.testing.assert_array_equal(row["reference"][1], [0, 1, 3, 2, 0, 0])
     np.testing.assert_array_equal(row["masks"][0, 1], [1, 1, 3, 2, 2, 2])
     assert row["masks"][1, 0, 2] == 3
     assert row["masks"][2].sum() == 2
     assert not row["masks"][3:].any()
-    binary = segmentation_rows(drawn(lesions, raters), ("tumour",)).with_format("numpy")[0]
+    binary = labelled_rows(drawn(lesions, raters), ("tumour",)).with_format("numpy")[0]
     np.testing.assert_array_equal(binary["masks"], raters)
     np.testing.assert_array_equal(binary["reference"], lesions > 0)
 
@@ -105,20 +105,20 @@ def test_outlines_beside_an_empty_reference_are_oedema() -> None:
     raters[1, 1, 2:4] = 1
     empty = np.zeros((3, 6), np.uint8)
     for classes, label in ((PARTS, 1), (("necrosis", "enhancing", "oedema"), 3), (("tumour",), 1)):
-        row = segmentation_rows(drawn(empty, raters), classes).with_format("numpy")[0]
+        row = labelled_rows(drawn(empty, raters), classes).with_format("numpy")[0]
         np.testing.assert_array_equal(row["masks"], label * raters)
 
 
 def test_only_tumours_count() -> None:
     lesions, raters = np.full((3, 6), 5, np.uint8), np.ones((5, 3, 6), np.uint8)
-    row = segmentation_rows(drawn(lesions, raters, "white_matter_lesions"), PARTS).with_format("numpy")[0]
+    row = labelled_rows(drawn(lesions, raters, "white_matter_lesions"), PARTS).with_format("numpy")[0]
     assert not row["masks"].any()
     np.testing.assert_array_equal(label_ids(np.array([0, 1, 2, 4, 5, 6]), PARTS), [0, 3, 1, 2, 0, 0])
     np.testing.assert_array_equal(label_ids(np.array([0, 1, 2, 4, 5, 6]), ("tumour",)), [0, 1, 1, 1, 0, 0])
 
 
 def test_intensities_are_percentiles_of_the_foreground(slices: datasets.Dataset) -> None:
-    rows = segmentation_rows(slices, PARTS).with_format("numpy")
+    rows = labelled_rows(slices, PARTS).with_format("numpy")
     for row, origin in zip(rows, slices.with_format("numpy"), strict=True):
         for image, before in zip(row["image"], origin["image"].astype(float), strict=True):
             low, high = np.percentile(before[before != 0], (1, 99))
@@ -128,20 +128,20 @@ def test_intensities_are_percentiles_of_the_foreground(slices: datasets.Dataset)
 
 def test_channels_without_contrast_are_black() -> None:
     image = np.stack([np.zeros((4, 4)), np.eye(4) * 7, np.arange(16).reshape(4, 4)]).astype(np.int16)
-    values = stored(image)
+    values = normalise_to_int16(image)
     assert values.dtype == np.int16
     assert not values[:2].any()
     assert values[2].max() == INTENSITY_SCALE
     with pytest.raises(ValueError, match="pixels are NaN or infinite; expected finite ones"):
-        stored(np.where(image > 5, np.nan, image))
+        normalise_to_int16(np.where(image > 5, np.nan, image))
 
 
 def test_the_whole_way_from_seed_to_rows(slices: datasets.Dataset) -> None:
-    rows = phantom_segmentation(8, classes=PARTS, shares=SHARES, **SETTINGS)
+    rows = phantom_labelled_slices(8, classes=PARTS, shares=SHARES, **SETTINGS)
     assert rows.column_names == ["image", "masks", "subject", "reference", "lesion", "difficulty", "height"]
     assert all(rows.features[name] == kind for name, kind in row_features(2, 5, (48, 48)).items())
     assert rows["subject"][:] == slices["subject"][:]
-    assert rows[:] == segmentation_rows(slices, PARTS)[:]
+    assert rows[:] == labelled_rows(slices, PARTS)[:]
 
 
 @pytest.mark.parametrize("classes", [(), ("necrosis", "oedema"), ("tumour", "oedema"), ("oedema",) * 3])
@@ -149,11 +149,11 @@ def test_other_classes_are_refused(classes: tuple[str, ...]) -> None:
     with pytest.raises(
         ValueError, match=r"Got the classes .*; expected 'necrosis', 'oedema', 'enhancing' in the order"
     ):
-        phantom_segmentation(4, classes=classes)
+        phantom_labelled_slices(4, classes=classes)
 
 
 def test_any_lesion_is_whatever_is_not_healthy(slices: datasets.Dataset) -> None:
-    rows = segmentation_rows(slices, ("lesion",)).with_format("numpy")[:]
+    rows = labelled_rows(slices, ("lesion",)).with_format("numpy")[:]
     drawn_lesions = slices.with_format("numpy")[:]
     assert set(rows["lesion"]) == {"tumour", "cavity"}
     for lesion, masks, reference, truth, raters in zip(

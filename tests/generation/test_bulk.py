@@ -13,14 +13,14 @@ import torch
 from helpers.small_latent_diffusion import RANGES, of_volumes
 from helpers.small_volumes import volume_rows
 
-from meddiffusers.datasets.captioned_config import images_of
+from meddiffusers.datasets.rows import images_of
 from meddiffusers.generation.bulk import CARD, PLAN, Order, generate
 from meddiffusers.generation.covariates import JointDistribution, TableRows
 from meddiffusers.generation.quality_filter import QualityFilter
 from meddiffusers.generation.shards import Shards
 
 ROWS = volume_rows(20)
-GATE = QualityFilter.of(images_of(ROWS).numpy(), axis=1)
+GATE = QualityFilter.of(images_of(ROWS), axis=1)
 SOURCE = JointDistribution.fit([dict(row) for row in ROWS.select_columns([*RANGES])], [*RANGES])
 ORDER = Order("me/model", 7, seed=3, shard_size=3, batch_size=2, settings={"num_inference_steps": 2})
 

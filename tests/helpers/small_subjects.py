@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from meddiffusers.data.case import Subject
 from meddiffusers.data.scan import Scan
+from meddiffusers.data.subject import Subject
 
 AFFINE = np.array([[-1.0, 0, 0, 8], [0, 0.9375, 0, -20], [0, 0, 1.5, 3], [0, 0, 0, 1]])
 SHAPE = (6, 7, 5)

@@ -293,7 +293,7 @@ def test_bad_configurations_are_refused(config: dict[str, Any], message: str) ->
 
 
 @pytest.mark.parametrize("make", [lambda: SegmentationUNet(), lambda: SegmentationUNet(image_network={})])
-def test_the_deissues_work(make: Callable[[], SegmentationUNet]) -> None:
+def test_the_defaults_work(make: Callable[[], SegmentationUNet]) -> None:
     with torch.device("meta"):
         model = make()
         output = model(torch.empty(1, 1, 96, 96), torch.zeros(1), image=torch.empty(1, 4, 96, 96)).sample

@@ -12,10 +12,10 @@ import pytest
 import torch
 from helpers.small_segmentation import LABELS, pipeline_of
 
-from meddiffusers.data.case import Subject
 from meddiffusers.data.io import write
 from meddiffusers.data.preprocessing.subject_slices import subject_slices
-from meddiffusers.data.scan import Scan, stacked
+from meddiffusers.data.scan import Scan, stack_channels
+from meddiffusers.data.subject import Subject
 
 AFFINE = np.array([[-2.0, 0, 0, 20], [0, -2.0, 0, 30], [0, 0, 4.0, -10], [0, 0, 0, 1]])  # LPS
 
@@ -41,7 +41,7 @@ def test_slices_are_segmented_as_images_are() -> None:
     images = pipeline(torch.from_numpy(cut.images), 3, 2, generator=torch.Generator().manual_seed(0))
     found = segmented(scans())
     fill = [1, 0, 0, 0]
-    np.testing.assert_array_equal(found.probability.array, cut.restore(images.probability, LABELS, fill).array)
+    np.testing.assert_array_equal(found.probability.array, cut.invert(images.probability, LABELS, fill).array)
     for slice_, number in enumerate(cut.numbers):  # LPS voxels (i, j) are columns from the left and rows from the front
         np.testing.assert_array_equal(found.mask.array[0, :, :, number], images.mask[slice_].T)
         for member in (0, 1):
@@ -74,7 +74,7 @@ def test_every_way_to_give_a_subject_is_the_same(tmp_path: Path) -> None:
     for name, scan in scans().items():
         write(scan, tmp_path / "patient" / f"{name}.nii.gz")
     sources = {
-        "one scan": stacked(list(scans().values())),
+        "one scan": stack_channels(list(scans().values())),
         "list": list(scans().values()),
         "case": Subject(1, scans()),
         "folder": tmp_path / "patient",

@@ -80,13 +80,13 @@ def evaluate_anomaly(
     revision: Revision = None,
 ) -> None:
     """Detection of pixels and slices on held-out images, with 95 % intervals, beside two simple baselines."""
-    from meddiffusers.datasets.labelled_config import held_out_for
+    from meddiffusers.datasets.labelled_config import test_split_for
     from meddiffusers.evaluation.anomaly.baselines import run_threshold, run_unguided
     from meddiffusers.evaluation.anomaly.report import anomaly_metrics, evaluate_anomaly
     from meddiffusers.evaluation.anomaly.result import run_anomaly
 
     pipeline = anomaly_pipeline(repository, revision)
-    rows = held_out_for(pipeline, data, ["lesion"], image_column=image_column, mask_column=mask_column)
+    rows = test_split_for(pipeline, data, ["lesion"], image_column=image_column, mask_column=mask_column)
     rows = rows.select(range(min(max_samples or len(rows), len(rows))))
     steps = {"strength": strength, "num_inference_steps": num_inference_steps}
     chosen = _given(guidance_scale=guidance_scale, method=method, map_from=map_from)

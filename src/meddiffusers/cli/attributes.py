@@ -32,7 +32,7 @@ def evaluate_attribute_model(
 ) -> None:
     """Disentanglement, reconstruction, traversal and edit errors on held-out images."""
     from meddiffusers.datasets.attribute_images import AttributeImages, load_attribute_images
-    from meddiffusers.datasets.attribute_measures import measure_named
+    from meddiffusers.datasets.attribute_measures import get_measure
     from meddiffusers.evaluation.attributes.report import evaluate_attributes
 
     pipeline = _attribute_pipeline(repository, revision)
@@ -53,7 +53,7 @@ def evaluate_attribute_model(
         pipeline,
         images.images,
         images.attributes,
-        measure_named(measured_by, spacing) if measured_by else None,
+        get_measure(measured_by, spacing) if measured_by else None,
         dataset=f"{dataset}, held out",
     )
     rows = [(metric.name, f"{metric.value:.4g}", str(metric.n)) for metric in report.metrics]

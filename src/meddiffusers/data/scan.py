@@ -96,7 +96,7 @@ class Scan:
         return replace(self, array=array, modality=names if isinstance(names, str) else tuple(names))
 
 
-def stacked(scans: Sequence[Scan]) -> Scan:
+def stack_channels(scans: Sequence[Scan]) -> Scan:
     """Co-registered scans as the channels of one; ValueError where their grids differ."""
     first = scans[0]
     for scan in scans[1:]:

@@ -11,7 +11,7 @@ import datasets
 import numpy as np
 import torch
 
-from meddiffusers.datasets.attribute_measures import MEASURES, Measure, measure_named
+from meddiffusers.datasets.attribute_measures import MEASURES, Measure, get_measure
 from meddiffusers.datasets.cardiac_frames import heart_frames
 from meddiffusers.datasets.cardiac_sequences import is_hearts
 from meddiffusers.datasets.digits import digits, measured
@@ -45,7 +45,7 @@ def load_attribute_images(
         ValueError: no training split, a column or attribute that is not there, an unknown measure, or images of
             several sizes where they are to be measured.
     """
-    measured_by = measure_named(measure, spacing) if measure else None
+    measured_by = get_measure(measure, spacing) if measure else None
     if is_hearts(name):
         data = heart_frames(name, size=size, spacing=spacing, sequences=sequences, seed=seed)
     else:

@@ -23,7 +23,7 @@ class Measure:
 MEASURES = ("digits", "hearts")
 
 
-def measure_named(name: str, spacing: float = 1.0) -> Measure:
+def get_measure(name: str, spacing: float = 1.0) -> Measure:
     """The measurement of that name, of pixels of `spacing` mm where it is in mm.
 
     Raises:

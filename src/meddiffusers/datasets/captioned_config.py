@@ -13,8 +13,7 @@ from torch import Tensor
 from meddiffusers.data.phantoms.brain.contrasts import MODALITIES
 from meddiffusers.data.phantoms.brain.phantom import FIELD_OF_VIEW
 from meddiffusers.data.preprocessing.slices import Plane
-from meddiffusers.datasets import rows as image_rows
-from meddiffusers.datasets.captioned_slices import phantom_text_slices, scan_text_slices
+from meddiffusers.datasets.captioned_slices import phantom_captioned_slices, scan_captioned_slices
 from meddiffusers.datasets.labelled_config import PHANTOM
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE
 from meddiffusers.datasets.public.scans import load_scans
@@ -22,7 +21,7 @@ from meddiffusers.utils.settings import Range, check_fields, list_setting, setti
 
 
 @dataclass
-class TextDataConfig:
+class CaptionedDataConfig:
     """Which images, and what is known of them."""
 
     dataset_name: str = setting(PHANTOM, "'phantom', or a folder of scans.")
@@ -65,7 +64,7 @@ _RANGES = {
 }
 
 
-def load_text_data(config: TextDataConfig) -> datasets.DatasetDict:
+def load_captioned_data(config: CaptionedDataConfig) -> datasets.DatasetDict:
     """The splits train and test, subjects apart, with rows as `data.text_slices` has them.
 
     Raises:
@@ -77,7 +76,7 @@ def load_text_data(config: TextDataConfig) -> datasets.DatasetDict:
     return data
 
 
-class TextImages:
+class CaptionedImages:
     """A map-style data set of the images alone: `{"image": (1, H, W) float in [0, 1]}`."""
 
     def __init__(self, rows: datasets.Dataset) -> None:
@@ -94,12 +93,7 @@ class TextImages:
         return [{"image": image} for image in torch.from_numpy(images)]
 
 
-def images_of(rows: datasets.Dataset) -> Tensor:
-    """(N, 1, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(image_rows.images_of(rows))
-
-
-def _phantoms(config: TextDataConfig) -> datasets.DatasetDict:
+def _phantoms(config: CaptionedDataConfig) -> datasets.DatasetDict:
     settings: dict[str, Any] = {
         "size": config.resolution,
         "modalities": tuple(config.phantom_modalities),
@@ -107,16 +101,16 @@ def _phantoms(config: TextDataConfig) -> datasets.DatasetDict:
     }
     per_subject = config.phantom_slices_per_subject
     return datasets.DatasetDict(
-        train=phantom_text_slices(config.phantom_slices, config.phantom_seed, per_subject=per_subject, **settings),
-        test=phantom_text_slices(config.phantom_test_slices, config.phantom_seed + 1, **settings),
+        train=phantom_captioned_slices(config.phantom_slices, config.phantom_seed, per_subject=per_subject, **settings),
+        test=phantom_captioned_slices(config.phantom_test_slices, config.phantom_seed + 1, **settings),
     )
 
 
-def _scans(config: TextDataConfig) -> datasets.DatasetDict:
+def _scans(config: CaptionedDataConfig) -> datasets.DatasetDict:
     data = load_scans(config.dataset_name, config.table, num_proc=config.preprocessing_num_workers)
     return datasets.DatasetDict(
         {
-            name: scan_text_slices(
+            name: scan_captioned_slices(
                 split,
                 spacing=config.spacing or 1.0,
                 size=(config.resolution, config.resolution),

@@ -26,14 +26,14 @@ from meddiffusers.data.preprocessing.subject_slices import in_plane
 from meddiffusers.data.prompts import SliceFacts, slice_facts
 from meddiffusers.data.regions import REGIONS, region_volumes
 from meddiffusers.data.scan import Scan
-from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, WRITTEN_AT_ONCE, stored
+from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, WRITER_BATCH_SIZE, normalise_to_int16
 from meddiffusers.datasets.phantom_slices import HEIGHTS, phantom_slices
 
 SKULL_BASE = -70.0  # mm from the average brain's anterior commissure, where phantom slices of 1 mm are counted from
 _VERSION = 1  # of what a row holds: raise it with every change that a cached data set must not outlive
 
 
-def phantom_text_slices(
+def phantom_captioned_slices(
     n: int,
     seed: int = 0,
     *,
@@ -68,14 +68,14 @@ def phantom_text_slices(
             fn_kwargs={"modalities": tuple(modalities), "version": _VERSION},
             remove_columns=cut.column_names,
             features=row_features((size, size)),
-            writer_batch_size=WRITTEN_AT_ONCE,
+            writer_batch_size=WRITER_BATCH_SIZE,
             num_proc=num_proc,
         )
         .with_format(None)
     )
 
 
-def scan_text_slices(
+def scan_captioned_slices(
     scans: datasets.Dataset,
     *,
     spacing: float,
@@ -110,7 +110,7 @@ def scan_text_slices(
         fn_kwargs={**settings, "columns": (image_column, labels_column)},
         remove_columns=scans.column_names,
         features=row_features(size),
-        writer_batch_size=WRITTEN_AT_ONCE,
+        writer_batch_size=WRITER_BATCH_SIZE,
         num_proc=num_proc,
     )
 
@@ -162,7 +162,7 @@ def _rows_of_phantom(batch: dict[str, Any], modalities: tuple[str, ...], version
         for name in modalities
     ]
     return {
-        "image": [stored(channel[None].astype(np.float32)) for channel in row["image"]],
+        "image": [normalise_to_int16(channel[None].astype(np.float32)) for channel in row["image"]],
         "regions": [row["regions"].astype(np.int16)] * len(modalities),
         "facts": [_stored_facts(each) for each in facts],
         "subject": [str(row["subject"])] * len(modalities),

@@ -12,11 +12,11 @@ import numpy as np
 from meddiffusers.data.io import read
 from meddiffusers.data.preprocessing.slices import slices
 from meddiffusers.data.preprocessing.transforms import Preprocessing
-from meddiffusers.data.scan import stacked
+from meddiffusers.data.scan import stack_channels
 from meddiffusers.datasets.labelled_slices import (
     INTENSITY_SCALE,
     TUMOUR_PARTS,
-    WRITTEN_AT_ONCE,
+    WRITER_BATCH_SIZE,
     check_classes,
     label_ids,
     row_features,
@@ -27,7 +27,7 @@ from meddiffusers.datasets.public.building import Options
 _VERSION = 1  # of what a row holds: raise it with every change that a cached data set must not outlive
 
 
-def brats_segmentation(
+def brats_labelled_slices(
     folder: str | Path,
     *,
     size: tuple[int, int],
@@ -66,7 +66,7 @@ def brats_segmentation(
                 fn_kwargs={**settings, "modalities": tuple(modalities), "version": _VERSION},
                 remove_columns=split.column_names,
                 features=datasets.Features(row_features(len(modalities), 1, size)),
-                writer_batch_size=WRITTEN_AT_ONCE,
+                writer_batch_size=WRITER_BATCH_SIZE,
                 num_proc=options.get("num_proc"),
                 desc="Cutting",
             )
@@ -96,7 +96,7 @@ def _slices_of_case(
     modalities: tuple[str, ...],
     version: int,
 ) -> dict[str, Any]:
-    scan = stacked([read(batch[name][0], modality=name) for name in modalities])
+    scan = stack_channels([read(batch[name][0], modality=name) for name in modalities])
     mask = read(batch["seg"][0], modality="labels")
     ids = mask.like(label_ids(mask.array, classes))
     height, width = size

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from meddiffusers.datasets.labelled_brats import brats_segmentation
-from meddiffusers.datasets.labelled_images import image_mask_segmentation
-from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, phantom_segmentation
+from meddiffusers.datasets.labelled_brats import brats_labelled_slices
+from meddiffusers.datasets.labelled_images import load_labelled_images
+from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, phantom_labelled_slices
 from meddiffusers.utils.settings import Range, check_fields, list_setting, setting
 
 PHANTOM, BRATS = "phantom", "brats2020"
@@ -25,7 +25,7 @@ HARD = (0.5, 1.0)  # difficulties of lesions
 
 
 @dataclass
-class SegmentationDataConfig:
+class LabelledDataConfig:
     """Which data, and what is in them."""
 
     dataset_name: str = setting(
@@ -71,7 +71,7 @@ _RANGES = {
 }
 
 
-class SegmentationImages:
+class LabelledImages:
     """A map-style data set of `{"image": (C, H, W) float in [0, 1], "masks": (R, H, W) uint8}`.
 
     foreground_share: rows with foreground are repeated, the last time not all of them, until they make this part; a
@@ -102,43 +102,43 @@ class SegmentationImages:
         return [{"image": image, "masks": mask} for image, mask in zip(images, masks, strict=True)]
 
 
-def load_segmentation_data(config: SegmentationDataConfig) -> datasets.DatasetDict:
+def load_labelled_data(config: LabelledDataConfig) -> datasets.DatasetDict:
     """The splits train and test, subjects apart, with rows as `data.segmentation_slices` has them.
 
     Raises:
         ValueError: BraTS without a folder or a spacing, a set without one of the two splits, and as the readers do.
     """
     if config.dataset_name == PHANTOM:
-        return datasets.DatasetDict(train=to_train_on(config), test=held_out(config))
+        return datasets.DatasetDict(train=train_split(config), test=test_split(config))
     data = _read(config)
-    return datasets.DatasetDict(train=_train_split(data, config), test=_test_split(data, config))
+    return datasets.DatasetDict(train=_select_train(data, config), test=_select_test(data, config))
 
 
-def to_train_on(config: SegmentationDataConfig) -> datasets.Dataset:
-    """The training split alone. Raises as `load_segmentation_data`."""
+def train_split(config: LabelledDataConfig) -> datasets.Dataset:
+    """The training split alone. Raises as `load_labelled_data`."""
     if config.dataset_name != PHANTOM:
-        return _train_split(_read(config), config)
-    rows = phantom_segmentation(config.phantom_slices, config.phantom_seed, **_phantom_settings(config))
+        return _select_train(_read(config), config)
+    rows = phantom_labelled_slices(config.phantom_slices, config.phantom_seed, **_phantom_settings(config))
     return _first(rows, config)
 
 
-def held_out(config: SegmentationDataConfig) -> datasets.Dataset:
-    """The test split alone. Raises as `load_segmentation_data`."""
+def test_split(config: LabelledDataConfig) -> datasets.Dataset:
+    """The test split alone. Raises as `load_labelled_data`."""
     if config.dataset_name == PHANTOM:
         seed, settings = config.phantom_seed + 1, _phantom_settings(config)
         low, high = config.phantom_test_difficulty
-        return phantom_segmentation(config.phantom_test_slices, seed, difficulty=(low, high), **settings)
-    return _test_split(_read(config), config)
+        return phantom_labelled_slices(config.phantom_test_slices, seed, difficulty=(low, high), **settings)
+    return _select_test(_read(config), config)
 
 
-def whereabouts(data: str) -> dict[str, Any]:
+def data_source(data: str) -> dict[str, Any]:
     """Settings that say where data are, of "phantom", a BraTS 2020 folder, or a set of images and masks."""
     if any(Path(data).glob("**/BraTS20_*_flair.nii*")):
         return {"dataset_name": BRATS, "train_data_dir": data}
     return {"dataset_name": data}
 
 
-def held_out_for(
+def test_split_for(
     pipeline: Any,
     data: str,
     classes: Sequence[str],
@@ -149,11 +149,11 @@ def held_out_for(
 ) -> datasets.Dataset:
     """The test split of "phantom", of a BraTS 2020 folder, or of a set of images and masks, as a pipeline takes it.
 
-    Raises as `load_segmentation_data`.
+    Raises as `load_labelled_data`.
     """
-    return held_out(
-        SegmentationDataConfig(
-            **whereabouts(data),
+    return test_split(
+        LabelledDataConfig(
+            **data_source(data),
             image_column=image_column,
             mask_column=mask_column,
             modalities=list(pipeline.modalities),
@@ -165,10 +165,10 @@ def held_out_for(
     )
 
 
-def _read(config: SegmentationDataConfig) -> datasets.DatasetDict:
+def _read(config: LabelledDataConfig) -> datasets.DatasetDict:
     size, workers = (config.resolution, config.resolution), config.preprocessing_num_workers
     if config.dataset_name != BRATS:
-        return image_mask_segmentation(
+        return load_labelled_images(
             config.dataset_name,
             size=size,
             modalities=config.modalities,
@@ -182,7 +182,7 @@ def _read(config: SegmentationDataConfig) -> datasets.DatasetDict:
             f"{BRATS} needs its folder and the size of a pixel; got train_data_dir={config.train_data_dir!r} and "
             f"spacing={config.spacing!r}. Give --train_data_dir FOLDER --spacing MM."
         )
-    return brats_segmentation(
+    return brats_labelled_slices(
         config.train_data_dir,
         size=size,
         spacing=config.spacing,
@@ -192,17 +192,17 @@ def _read(config: SegmentationDataConfig) -> datasets.DatasetDict:
     )
 
 
-def _train_split(data: datasets.DatasetDict, config: SegmentationDataConfig) -> datasets.Dataset:
+def _select_train(data: datasets.DatasetDict, config: LabelledDataConfig) -> datasets.Dataset:
     if "train" not in data:
         raise ValueError(f"{config.dataset_name} has the splits {', '.join(data)}; expected train, and one to test on.")
     return _first(data["train"], config)
 
 
-def _first(rows: datasets.Dataset, config: SegmentationDataConfig) -> datasets.Dataset:
+def _first(rows: datasets.Dataset, config: LabelledDataConfig) -> datasets.Dataset:
     return rows.select(range(min(config.max_train_samples or len(rows), len(rows))))
 
 
-def _test_split(data: datasets.DatasetDict, config: SegmentationDataConfig) -> datasets.Dataset:
+def _select_test(data: datasets.DatasetDict, config: LabelledDataConfig) -> datasets.Dataset:
     split = next((name for name in ("test", "validation") if name in data), None)
     if split is None:
         raise ValueError(
@@ -216,7 +216,7 @@ def _test_split(data: datasets.DatasetDict, config: SegmentationDataConfig) -> d
     return data[split]
 
 
-def _phantom_settings(config: SegmentationDataConfig) -> dict[str, Any]:
+def _phantom_settings(config: LabelledDataConfig) -> dict[str, Any]:
     return {
         "size": config.resolution,
         "modalities": tuple(config.modalities),

@@ -12,14 +12,14 @@ import PIL.Image
 import torch
 from torch.nn.functional import interpolate
 
-from meddiffusers.datasets.labelled_slices import WRITTEN_AT_ONCE, row_features, stored
-from meddiffusers.datasets.public.building import check_fraction, held_out
+from meddiffusers.datasets.labelled_slices import WRITER_BATCH_SIZE, normalise_to_int16, row_features
+from meddiffusers.datasets.public.building import check_fraction, select_test_subjects
 
 _VERSION = 1  # of what a row holds: raise it with every change that a cached data set must not outlive
 _GREY = ("1", "L", "I", "I;16", "F")  # modes of PIL with one channel that is no palette
 
 
-def image_mask_segmentation(
+def load_labelled_images(
     name: str | Path,
     *,
     size: tuple[int, int],
@@ -31,7 +31,7 @@ def image_mask_segmentation(
     seed: int = 0,
     num_proc: int | None = None,
 ) -> datasets.DatasetDict:
-    """Any set of images with masks: its splits, or where it has but one, train and test drawn by the seed.
+    """Any set of images with masks: its build_splits, or where it has but one, train and test drawn by the seed.
 
     Columns: image, masks of one rater, and subject: the set's own column of that name, by which it is then split, else
     the split and the row.
@@ -62,7 +62,7 @@ def image_mask_segmentation(
             fn_kwargs={**settings, "columns": (image_column, mask_column), "split": key},
             remove_columns=split.column_names,
             features=datasets.Features(row_features(len(modalities), 1, size)),
-            writer_batch_size=WRITTEN_AT_ONCE,
+            writer_batch_size=WRITER_BATCH_SIZE,
             num_proc=num_proc,
         )
         for key, split in data.items()
@@ -71,7 +71,7 @@ def image_mask_segmentation(
         return datasets.DatasetDict(rows)
     (only,) = rows.values()
     subjects = only["subject"][:]
-    test = held_out(subjects, test_fraction, seed)
+    test = select_test_subjects(subjects, test_fraction, seed)
     parts = {"train": [subject not in test for subject in subjects], "test": [subject in test for subject in subjects]}
     return datasets.DatasetDict({key: only.select(np.flatnonzero(part)) for key, part in parts.items()})
 
@@ -99,7 +99,7 @@ def _row_of_images(
         pixels = torch.from_numpy(image.astype(np.float32))[None]
         resized = interpolate(pixels, size, mode="bilinear", antialias=True)[0].numpy()
         ids = interpolate(torch.from_numpy(mask)[None, None], size, mode="nearest-exact")[0].numpy()
-        values = stored(resized)
+        values = normalise_to_int16(resized)
     except ValueError as error:
         raise ValueError(f"Split {split}, row {index}: {error}") from None
     return {"image": values, "masks": ids, "subject": str(row.get("subject") or f"{split}-{index}")}

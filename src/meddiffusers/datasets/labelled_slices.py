@@ -20,18 +20,18 @@ from scipy.ndimage import distance_transform_edt
 from meddiffusers.data.phantoms.brain.contrasts import MODALITIES
 from meddiffusers.data.phantoms.brain.lesion_appearance import LESION_LABELS
 from meddiffusers.data.phantoms.brain.raters import RATERS
-from meddiffusers.data.preprocessing.intensities import foreground_window, scaled
+from meddiffusers.data.preprocessing.intensities import foreground_window, rescale
 from meddiffusers.datasets.phantom_slices import HEIGHTS, phantom_slices
 
 INTENSITY_SCALE = 10_000
 PERCENTILES = (1.0, 99.0)
 TUMOUR_PARTS = ("necrosis", "oedema", "enhancing")
 WHOLE_TUMOUR, ANY_LESION = ("tumour",), ("lesion",)
-WRITTEN_AT_ONCE = 100  # rows: at 256² pixels and four channels about 100 MB of memory
+WRITER_BATCH_SIZE = 100  # rows: at 256² pixels and four channels about 100 MB of memory
 _VERSION = 1  # of what a row holds: raise it with every change that a cached data set must not outlive
 
 
-def phantom_segmentation(
+def phantom_labelled_slices(
     n: int,
     seed: int = 0,
     *,
@@ -67,13 +67,11 @@ def phantom_segmentation(
         skull=skull,
         num_proc=num_proc,
     )
-    return segmentation_rows(slices, classes, num_proc)
+    return labelled_rows(slices, classes, num_proc)
 
 
-def segmentation_rows(
-    slices: datasets.Dataset, classes: Sequence[str], num_proc: int | None = None
-) -> datasets.Dataset:
-    """The rows of `phantom_segmentation` from those of `phantom_slices`."""
+def labelled_rows(slices: datasets.Dataset, classes: Sequence[str], num_proc: int | None = None) -> datasets.Dataset:
+    """The rows of `phantom_labelled_slices` from those of `phantom_slices`."""
     channels, height, width = slices.features["image"].shape
     features = row_features(channels, RATERS, (height, width)) | {
         "reference": datasets.Array2D((height, width), "uint8"),
@@ -86,7 +84,7 @@ def segmentation_rows(
         fn_kwargs={"classes": tuple(classes), "version": _VERSION},
         remove_columns=[name for name in slices.column_names if name not in features],
         features=datasets.Features(features),
-        writer_batch_size=WRITTEN_AT_ONCE,
+        writer_batch_size=WRITER_BATCH_SIZE,
         num_proc=num_proc,
     )
     return rows.with_format(None).select_columns(list(features))
@@ -123,7 +121,7 @@ def label_ids(lesions: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     return ids[lesions.astype(np.uint8)]
 
 
-def stored(image: np.ndarray) -> np.ndarray:
+def normalise_to_int16(image: np.ndarray) -> np.ndarray:
     """(C, H, W) int16 with percentiles 1 and 99 of each channel's foreground (not 0) at 0 and `INTENSITY_SCALE`.
 
     A channel without foreground or contrast, as at the very end of a brain, is 0 throughout.
@@ -139,7 +137,7 @@ def stored(image: np.ndarray) -> np.ndarray:
             window = foreground_window(channel, PERCENTILES)
         except ValueError:  # of its three reasons: black, or one shade of grey
             continue
-        target[:] = scaled(channel[None], window[None], (0, 1))[0]
+        target[:] = rescale(channel[None], window[None], (0, 1))[0]
     return np.rint(values * INTENSITY_SCALE).astype(np.int16)
 
 
@@ -147,7 +145,7 @@ def _row(row: dict[str, Any], classes: tuple[str, ...], version: int) -> dict[st
     labelled = row["lesion"] == "tumour" or classes == ANY_LESION
     reference = label_ids(row["lesions"] * labelled, classes)
     return {
-        "image": stored(row["image"]),
+        "image": normalise_to_int16(row["image"]),
         "masks": _rated(row["raters"].astype(np.uint8) * labelled, reference, classes),
         "reference": reference,
     }

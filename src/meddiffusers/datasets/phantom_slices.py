@@ -10,10 +10,10 @@ import datasets
 import numpy as np
 import torch
 
-from meddiffusers.data.case import Subject
 from meddiffusers.data.phantoms.brain.contrasts import MODALITIES
 from meddiffusers.data.phantoms.brain.lesions import KINDS
 from meddiffusers.data.phantoms.brain.population import random_phantom
+from meddiffusers.data.subject import Subject
 
 VERSION = 4  # of what the phantom draws: raise it with every change that a cached data set must not outlive
 

@@ -18,12 +18,12 @@ import torch
 from meddiffusers.data.io import read
 from meddiffusers.data.phantoms.brain.phantom import EXTENT, BrainPhantom
 from meddiffusers.data.preprocessing.transforms import Preprocessing
-from meddiffusers.data.scan import stacked
-from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, stored
+from meddiffusers.data.scan import stack_channels
+from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, normalise_to_int16
 from meddiffusers.datasets.phantom_slices import VERSION
 
 COVARIATES = ("age", "sex", "brain_volume_ml", "ventricular_volume_ml")
-WRITTEN_AT_ONCE = 16  # rows: at 2 mm about 50 MB of memory
+WRITER_BATCH_SIZE = 16  # rows: at 2 mm about 50 MB of memory
 _VERSION = 1  # of what a row holds: raise it with every change that a cached data set must not outlive
 
 
@@ -59,7 +59,7 @@ def phantom_volumes(
         "version": (VERSION, _VERSION),
     }
     return datasets.Dataset.from_generator(
-        _rows, features=features, gen_kwargs=settings, num_proc=num_proc, writer_batch_size=WRITTEN_AT_ONCE
+        _rows, features=features, gen_kwargs=settings, num_proc=num_proc, writer_batch_size=WRITER_BATCH_SIZE
     )
 
 
@@ -73,7 +73,7 @@ def _rows(
             brain = BrainPhantom(int(np.random.default_rng([seed, index]).integers(2**31)))
             case = brain.volume(spacing, modalities)
             yield {
-                "image": stored(np.concatenate([scan.array for scan in case.images.values()])),
+                "image": normalise_to_int16(np.concatenate([scan.array for scan in case.images.values()])),
                 "regions": case.regions.array[0].astype(np.int16) if case.regions else None,
                 "subject": f"{seed}-{index}",
                 **{name: brain.record[name] for name in COVARIATES},
@@ -114,7 +114,7 @@ def scan_volumes(
         fn_kwargs={**settings, "version": _VERSION},
         remove_columns=scans.column_names,
         features=features,
-        writer_batch_size=WRITTEN_AT_ONCE,
+        writer_batch_size=WRITER_BATCH_SIZE,
         num_proc=num_proc,
     )
 
@@ -129,7 +129,7 @@ def _row_of_scan(
     version: int,
 ) -> dict[str, Any]:
     try:
-        scan = stacked([read(row[name], modality=name) for name in modalities])
+        scan = stack_channels([read(row[name], modality=name) for name in modalities])
         image = Preprocessing(spacing=spacing, size=size)(scan).image
     except ValueError as error:
         raise ValueError(f"Row {index}: {error}") from None

@@ -14,7 +14,7 @@ from meddiffusers.data.io import read
 from meddiffusers.data.phantoms.brain.phantom import BrainPhantom
 from meddiffusers.data.preprocessing.slices import slices
 from meddiffusers.data.scan import Scan
-from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, stored
+from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, normalise_to_int16
 from meddiffusers.demo.outlines import outlined, spread_over
 from meddiffusers.demo.page import Section
 from meddiffusers.evaluation.figures.panels import panel
@@ -76,7 +76,7 @@ def _phantom(kind: str | None, seed: int, size: int, modalities: tuple[str, ...]
     case = brain.slice(float(np.median(heights)) if len(heights) else HEIGHT, size, modalities)
     channels = np.concatenate([slices(image).array[0] for image in case.images.values()])
     truth = np.zeros((size, size), bool) if case.lesions is None else slices(case.lesions).array[0, 0] > 0
-    return stored(channels).astype(np.float32) / INTENSITY_SCALE, truth
+    return normalise_to_int16(channels).astype(np.float32) / INTENSITY_SCALE, truth
 
 
 def _dice(found: np.ndarray, truth: np.ndarray) -> np.ndarray:

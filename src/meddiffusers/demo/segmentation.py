@@ -12,7 +12,7 @@ import torch
 from meddiffusers.data.io import read
 from meddiffusers.data.phantoms.brain.phantom import BrainPhantom
 from meddiffusers.data.preprocessing.slices import slices
-from meddiffusers.data.scan import Scan, stacked
+from meddiffusers.data.scan import Scan, stack_channels
 from meddiffusers.demo.outlines import outlined, spread_over
 from meddiffusers.demo.page import Section
 from meddiffusers.evaluation.figures.panels import panel
@@ -31,7 +31,7 @@ def segmentation_section(checkpoints: Path, scans: Path) -> Section:
     pipeline.set_progress_bar_config(disable=True)
     case = BrainPhantom(PHANTOM_SEED, lesion="tumour", difficulty=DIFFICULTY).volume(SPACING)
     subjects: dict[str, tuple[Scan, Any]] = {
-        "phantom, 4 modalities": (stacked(list(case.images.values())), case.lesions)
+        "phantom, 4 modalities": (stack_channels(list(case.images.values())), case.lesions)
     }
     for name in TUMOURS:
         subjects[f"real {name[-1]}, T1ce alone"] = (

@@ -12,7 +12,7 @@ import nibabel
 import numpy as np
 
 from meddiffusers.data.io import read
-from meddiffusers.data.preprocessing.resampling import moved, reorientation
+from meddiffusers.data.preprocessing.resampling import reorientation, resample
 from meddiffusers.data.preprocessing.slices import slices
 from meddiffusers.data.scan import Scan
 
@@ -98,7 +98,7 @@ def _maps_of(path: Path, size: tuple[int, ...], spacing: float | None) -> np.nda
             f"{path} has {tuple(found)} voxels of {', '.join(f'{edge:.3g}' for edge in edges)} mm; expected {size} of "
             f"{spacing or 'any'} mm, as the model draws. Bring it to that grid, taking the nearest voxel."
         )
-    return moved(scan.array, matrix, shape, nearest=True) if dims == 3 else _shown(scan)
+    return resample(scan.array, matrix, shape, nearest=True) if dims == 3 else _shown(scan)
 
 
 def _shown(scan: Scan) -> np.ndarray:

@@ -80,7 +80,7 @@ class ReversibleDDIMScheduler(DDIMScheduler):
         prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon",
         rescale_betas_zero_snr: bool = False,
     ) -> None:
-        super().__init__(  # by name: those given otherwise it would take for deissues
+        super().__init__(  # by name: those given otherwise it would take for defaults
             num_train_timesteps=num_train_timesteps,
             beta_start=beta_start,
             beta_end=beta_end,

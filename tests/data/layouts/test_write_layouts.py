@@ -12,10 +12,10 @@ import pytest
 import xlrd
 from helpers.small_subjects import AFFINE, REGION_IDS, files_below, small_subject
 
-from meddiffusers.data.case import Subject
 from meddiffusers.data.layouts import write_brats, write_ibsr, write_ixi, write_oasis1, write_own
 from meddiffusers.data.layouts.folders import tissues
 from meddiffusers.data.scan import Scan
+from meddiffusers.data.subject import Subject
 from meddiffusers.datasets.public.scans import load_scans
 
 WRITERS = [write_brats, write_ibsr, write_ixi, write_oasis1, write_own]

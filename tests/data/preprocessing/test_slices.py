@@ -72,7 +72,7 @@ def test_masks_drawn_on_prepared_slices_land_on_the_file() -> None:
     prepared = Preprocessing(size=(16, 16, 16))(scan)
     cut = slices(prepared.image, leave_out=(1, 1))
     drawn = replace(cut, array=(cut.array > 0.5).astype(np.uint8), modality=("labels",))
-    restored = prepared.restore(assemble(drawn, prepared.image))
+    restored = prepared.invert(assemble(drawn, prepared.image))
     middle = prepared.windows[0].mean()
     np.testing.assert_array_equal(restored.array[0], array > middle)
     assert restored.affine.tobytes() == scan.affine.tobytes()

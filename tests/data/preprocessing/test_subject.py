@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from meddiffusers.data.io import write
 from meddiffusers.data.layouts import write_brats
 from meddiffusers.data.preprocessing.subject import read_subject
-from meddiffusers.data.scan import Scan, stacked
+from meddiffusers.data.scan import Scan, stack_channels
 
 MODALITIES = ("t1", "t1ce", "t2", "flair")
 CASE = small_subject(1)
@@ -52,7 +52,7 @@ def test_what_is_not_wanted_is_not_read(folder: Path) -> None:
 def test_all_kinds_of_sources_give_the_same(folder: Path) -> None:
     files = {name: folder / f"{folder.name}_{name}.nii.gz" for name in MODALITIES}
     images = list(CASE.images.values())
-    for source in (CASE, CASE.images, files, images, list(files.values()), stacked(images), folder):
+    for source in (CASE, CASE.images, files, images, list(files.values()), stack_channels(images), folder):
         same_channels(read_subject(source, MODALITIES), MODALITIES)
     for source in (files["t1ce"], images[1], {"t1ce": files["t1ce"]}, [images[1]]):
         same_channels(read_subject(source), ("t1ce",))

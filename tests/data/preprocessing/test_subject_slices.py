@@ -68,7 +68,7 @@ def test_maps_come_back_to_the_bit_at_the_spacing_of_the_file(name: str, plane: 
     affine = GRIDS[name][0] / np.array([*scan.spacing, 1])  # with voxels of 1 mm, as the network takes
     scan = Scan(scan.array, affine, "t1")
     cut = cut_of(scan, 1.0, plane)
-    restored = cut.restore(cut.images, ("tumour",))
+    restored = cut.invert(cut.images, ("tumour",))
     np.testing.assert_array_equal(restored.array[0], lesion)
     assert restored.affine.tobytes() == scan.affine.tobytes()
     assert restored.modality == ("tumour",)
@@ -80,7 +80,7 @@ def test_maps_come_back_to_their_place_from_another_spacing(name: str, spacing: 
     scan, lesion = head(name)
     cut = cut_of(scan, spacing)
     assert cut.images.shape[1:] == (1, 112, 120)
-    restored = cut.restore(cut.images, ("tumour",))
+    restored = cut.invert(cut.images, ("tumour",))
     assert restored.shape == scan.shape
     assert dice(restored.array[0] > 0.5, lesion) > 0.97
     assert dice(np.roll(restored.array[0] > 0.5, 1, axis=0), lesion) < 0.97  # so that one voxel aside would show
@@ -94,7 +94,7 @@ def test_a_linear_function_of_the_place_survives_both_ways(name: str) -> None:
     values = (900 + 2 * place[0] - 3 * place[1] + 4 * place[2]).astype(np.float32)
     cut = cut_of(Scan(values, affine, "t1"), 1.3)
     low, high = cut.prepared.windows[0]
-    restored = cut.restore(cut.images, ("t1",)).array[0] * (high - low) + low
+    restored = cut.invert(cut.images, ("t1",)).array[0] * (high - low) + low
     inner = (slice(3, -3),) * 3
     inside = (values > low + 25) & (values < high - 25)
     assert inside[inner].sum() > 1000
@@ -131,7 +131,7 @@ def test_empty_slices_are_left_out_and_filled(name: str) -> None:
     assert len(cut.numbers) < turned.shape[2]
     assert cut.images.any(axis=(1, 2, 3)).all()
     maps = np.broadcast_to(np.float32([0.25, 0.75])[:, None, None], (len(cut.numbers), 2, 112, 120))
-    restored = cut.restore(maps, ("background", "tumour"), fill=(1, 0))
+    restored = cut.invert(maps, ("background", "tumour"), fill=(1, 0))
     assert set(np.unique(restored.array[0].round(4)).tolist()) == {0.25, 1}
     assert set(np.unique(restored.array[1].round(4)).tolist()) == {0.75, 0}
     upright = nibabel.as_closest_canonical(nibabel.Nifti1Image(restored.array[1], restored.affine)).get_fdata()
@@ -183,9 +183,9 @@ def test_what_cannot_be_cut_is_refused() -> None:
         cut_of(replace(scan, array=0 * scan.array), 1.0)
     cut = cut_of(scan, 1.0)
     with pytest.raises(ValueError, match=r"Got maps of shape \(2, 1, 112, 120\), 1 names and 1 fills; expected \("):
-        cut.restore(np.zeros((2, 1, 112, 120), np.float32), ("tumour",))
+        cut.invert(np.zeros((2, 1, 112, 120), np.float32), ("tumour",))
     with pytest.raises(ValueError, match="1 names and 2 fills"):
-        cut.restore(cut.images, ("tumour",), fill=(0, 1))
+        cut.invert(cut.images, ("tumour",), fill=(0, 1))
 
 
 @of_grids
@@ -193,6 +193,6 @@ def test_label_ids_take_the_nearest_pixel_and_keep_their_type(name: str) -> None
     scan, lesion = head(name)
     cut = cut_of(scan, 1.5)
     ids = (3 * (cut.images > 0.5)).astype(np.uint8)
-    restored = cut.restore(ids, ("labels",))
+    restored = cut.invert(ids, ("labels",))
     assert restored.array.dtype == np.uint8 and set(np.unique(restored.array)) == {0, 3}
     assert dice(restored.array[0] == 3, lesion) > 0.93

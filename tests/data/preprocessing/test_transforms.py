@@ -13,8 +13,8 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms import ScaleIntensityRange, SpatialResample
 from scipy.ndimage import center_of_mass
 
-from meddiffusers.data.preprocessing.intensities import foreground_window, scaled
-from meddiffusers.data.preprocessing.resampling import moved, respacing
+from meddiffusers.data.preprocessing.intensities import foreground_window, rescale
+from meddiffusers.data.preprocessing.resampling import resample, respacing
 from meddiffusers.data.preprocessing.transforms import SAME_SPACING, Preprocessed, Preprocessing
 from meddiffusers.data.scan import Scan
 
@@ -61,7 +61,7 @@ def test_without_resampling_labels_come_back_exactly(
     prepared = Preprocessing(orientation=codes, margin=0)(scan, labels)
     assert prepared.labels is not None
     assert prepared.image.orientation == prepared.labels.orientation == codes
-    restored = prepared.restore(prepared.labels)
+    restored = prepared.invert(prepared.labels)
     same_place(restored, scan)
     assert restored.array.dtype == dtype
     np.testing.assert_array_equal(restored.array, labels.array)
@@ -82,7 +82,7 @@ def test_every_prepared_voxel_is_the_voxel_at_its_place(
     here, there = where(prepared.image.affine, prepared.image.shape), where(affine, shape).reshape(3, -1)
     np.testing.assert_allclose(here[:, number > 0], there[:, number[number > 0] - 1], atol=1e-6)
     intensities = scan.array.reshape(2, -1)[:, number[number > 0] - 1]
-    expected = scaled(intensities[..., None, None], prepared.windows, (0, 1))[..., 0, 0]
+    expected = rescale(intensities[..., None, None], prepared.windows, (0, 1))[..., 0, 0]
     np.testing.assert_array_equal(prepared.image.array[:, number > 0], expected)
     assert (prepared.image.array[:, number == 0] == 0).all()
 
@@ -126,7 +126,7 @@ def test_resampled_labels_come_back_to_their_place(affine: np.ndarray, spacing: 
     assert set(np.unique(prepared.labels.array)) == {0, 4}
     coarsest = max(spacing, *scan.spacing)
     assert np.linalg.norm(centre(prepared.labels) - centre(labels)) < coarsest / 2
-    restored = prepared.restore(prepared.labels)
+    restored = prepared.invert(prepared.labels)
     same_place(restored, scan)
     assert set(np.unique(restored.array)) == {0, 4}
     assert np.linalg.norm(centre(restored) - centre(labels)) < coarsest / 2
@@ -141,7 +141,7 @@ def test_at_common_spacings_dice_is_095_and_more() -> None:
         labels = blob(shape, affine, 25)
         prepared = Preprocessing(spacing=new, crop_foreground=False)(head(shape, affine), labels)
         assert prepared.labels is not None
-        restored = prepared.restore(prepared.labels).array
+        restored = prepared.invert(prepared.labels).array
         assert 2 * np.logical_and(restored, labels.array).sum() > 0.95 * (
             (restored > 0).sum() + (labels.array > 0).sum()
         )
@@ -170,7 +170,7 @@ def test_a_ramp_of_millimetres_stays_one(affine: np.ndarray, spacing: float, axi
 )
 def test_a_ramp_stays_one_where_an_axis_has_one_voxel(shape: Any, spacing: Any) -> None:
     matrix, new = respacing(shape, np.array(spacing))
-    values = moved(where(np.eye(4), shape), matrix, new, nearest=False)
+    values = resample(where(np.eye(4), shape), matrix, new, nearest=False)
     expected = np.clip(where(matrix, new), 0, np.array(shape)[:, None, None, None] - 1)  # the border goes on outwards
     np.testing.assert_allclose(values, expected, atol=1e-5)
 
@@ -181,7 +181,7 @@ def test_a_map_comes_back_linearly(affine: np.ndarray, spacing: float) -> None:
     scan = head((12, 11, 13), affine)
     prepared = Preprocessing(spacing=spacing, crop_foreground=False)(scan)
     place = where(prepared.image.affine, prepared.image.shape)
-    restored = prepared.restore(prepared.image.like(place.astype(np.float32), ("x", "y", "z")))
+    restored = prepared.invert(prepared.image.like(place.astype(np.float32), ("x", "y", "z")))
     same_place(restored, scan)
     assert restored.modality == ("x", "y", "z")
     middle = (slice(None), *[slice(4, -4)] * 3)  # nearer to the border the linear map stops
@@ -192,9 +192,9 @@ def test_labels_are_never_interpolated_even_as_floats() -> None:
     scan = head((9, 9, 9), np.eye(4))
     prepared = Preprocessing(spacing=0.7)(scan)
     drawn = np.random.default_rng(0).choice([0.0, 1.0, 4.0], (1, *prepared.image.shape))
-    assert set(np.unique(prepared.restore(prepared.image.like(drawn, "labels")).array)) == {0, 1, 4}
-    assert set(np.unique(prepared.restore(prepared.image.like(drawn.astype(int), "mask")).array)) == {0, 1, 4}
-    assert len(np.unique(prepared.restore(prepared.image.like(drawn, "probability")).array)) > 10
+    assert set(np.unique(prepared.invert(prepared.image.like(drawn, "labels")).array)) == {0, 1, 4}
+    assert set(np.unique(prepared.invert(prepared.image.like(drawn.astype(int), "mask")).array)) == {0, 1, 4}
+    assert len(np.unique(prepared.invert(prepared.image.like(drawn, "probability")).array)) > 10
 
 
 @few
@@ -295,6 +295,6 @@ def test_grids_that_do_not_fit_are_refused() -> None:
         Preprocessing()(scan, Scan(np.ones((6, 7, 8)), shifted, "labels", source="seg.nii"))
     prepared: Preprocessed = Preprocessing(spacing=2.0)(scan)
     with pytest.raises(ValueError, match=r"Got a scan of \(6, 7, 8\) voxels .* expected the prepared grid, \("):
-        prepared.restore(scan)
+        prepared.invert(scan)
     with pytest.raises(ValueError, match="expected the prepared grid"):
-        prepared.restore(replace(prepared.image, affine=prepared.image.affine + np.diag([0.1, 0, 0, 0])))
+        prepared.invert(replace(prepared.image, affine=prepared.image.affine + np.diag([0.1, 0, 0, 0])))

@@ -14,8 +14,8 @@ from meddiffusers.data.prompts import (
     SliceFacts,
     mirrored_prompt,
     read_prompt,
+    sample_facts,
     slice_facts,
-    varied,
     write_prompt,
     write_prompt_within,
 )
@@ -63,8 +63,8 @@ def test_regions_may_be_chosen() -> None:
 
 def test_varied_facts_name_all_regions_or_some_of_the_largest() -> None:
     facts = SliceFacts("t1", "F", 63, volumes={10: 700, 48: 720, 14: 90, 16: 5000})
-    told = [varied(facts, seed) for seed in range(400)]
-    assert told == [varied(facts, seed) for seed in range(400)]
+    told = [sample_facts(facts, seed) for seed in range(400)]
+    assert told == [sample_facts(facts, seed) for seed in range(400)]
     assert all(each == facts.with_largest(len(each.volumes)) for each in told)
     assert {len(each.volumes) for each in told} == {0, 1, 2, 3, 4}
     assert 0.5 < sum(each == facts for each in told) / len(told) < 0.7  # a half, and a fifth of the other

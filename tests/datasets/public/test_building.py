@@ -11,7 +11,7 @@ from helpers.small_subjects import small_subject
 
 from meddiffusers.data.layouts import write_brats, write_oasis1
 from meddiffusers.datasets.public import DatasetError, brats2020, building, load_scans, oasis1
-from meddiffusers.datasets.public.building import held_out
+from meddiffusers.datasets.public.building import select_test_subjects
 
 
 @pytest.fixture
@@ -27,32 +27,32 @@ def tables(data: datasets.DatasetDict) -> dict[str, list[dict]]:
 
 def test_patients_are_split_by_seed_alone() -> None:
     names = [f"p{number}" for number in range(100)]
-    test = held_out(names, 0.2, 0)
+    test = select_test_subjects(names, 0.2, 0)
     assert len(test) == 20
-    assert held_out([*reversed(names), "p3"], 0.2, 0) == test
-    assert held_out(names, 0.2, 1) != test
-    assert held_out(["a", "b"], 0.01, 0) in ({"a"}, {"b"})
-    assert len(held_out(["a", "b"], 0.99, 0)) == 1
+    assert select_test_subjects([*reversed(names), "p3"], 0.2, 0) == test
+    assert select_test_subjects(names, 0.2, 1) != test
+    assert select_test_subjects(["a", "b"], 0.01, 0) in ({"a"}, {"b"})
+    assert len(select_test_subjects(["a", "b"], 0.99, 0)) == 1
 
 
 def test_the_split_is_pinned() -> None:
     cases = [f"BraTS20_Training_{number:03d}" for number in range(1, 11)]
-    assert held_out(cases, 0.2, 0) == {"BraTS20_Training_001", "BraTS20_Training_006"}
+    assert select_test_subjects(cases, 0.2, 0) == {"BraTS20_Training_001", "BraTS20_Training_006"}
 
 
 def test_a_few_more_patients_move_few_others() -> None:
     names = [f"p{number}" for number in range(100)]
-    assert len(held_out(names, 0.2, 0) - held_out([*names, "q1", "q2"], 0.2, 0)) <= 2
+    assert len(select_test_subjects(names, 0.2, 0) - select_test_subjects([*names, "q1", "q2"], 0.2, 0)) <= 2
 
 
 def test_splits_do_not_depend_on_the_order_on_disk(tmp_path: Path) -> None:
     orders = ([3, 1, 5, 2, 4], [5, 4, 3, 2, 1])
-    splits = []
+    build_splits = []
     for index, order in enumerate(orders):
         folder = write_brats((small_subject(number) for number in order), tmp_path / str(index))
-        splits.append(values_of(brats2020(folder, test_fraction=0.4)))
-    assert splits[0] == splits[1]
-    train, test = (set(splits[0][name]) for name in ("train", "test"))
+        build_splits.append(values_of(brats2020(folder, test_fraction=0.4)))
+    assert build_splits[0] == build_splits[1]
+    train, test = (set(build_splits[0][name]) for name in ("train", "test"))
     assert (len(train), len(test), train & test) == (3, 2, set())
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from meddiffusers.datasets.public import checking
-from meddiffusers.datasets.public.checking import looked_at, scan_issues
+from meddiffusers.datasets.public.checking import check_scan, find_scan_issues
 from meddiffusers.datasets.public.finding import Row
 
 AFFINE = np.diag([-1.0, 1.0, 2.0, 1.0])
@@ -24,7 +24,7 @@ def path(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 
 def test_a_sound_file_is_not_decompressed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checking, "read", lambda path: pytest.fail("read whole"))
-    look = looked_at(path)
+    look = check_scan(path)
     assert (look.issue, look.shape) == ("", (40, 40, 30))
     np.testing.assert_array_equal(look.affine, AFFINE)
 
@@ -33,14 +33,14 @@ def test_a_sound_file_is_not_decompressed(path: Path, monkeypatch: pytest.Monkey
 def test_every_cut_is_seen(path: Path, kept: float) -> None:
     data = path.read_bytes()
     path.write_bytes(data[: int(kept * len(data))])
-    assert looked_at(path).issue.startswith(f"{path}: ")
+    assert check_scan(path).issue.startswith(f"{path}: ")
 
 
 def test_gzip_members_in_a_row_are_no_issue(tmp_path: Path) -> None:
     image = nibabel.Nifti1Image(VOXELS, AFFINE).to_bytes()
     path = tmp_path / "scan.nii.gz"
     path.write_bytes(gzip.compress(image[:9999]) + gzip.compress(image[9999:]) + gzip.compress(b""))  # as bgzip does
-    assert looked_at(path).issue == ""
+    assert check_scan(path).issue == ""
 
 
 def test_a_flipped_bit_shows_when_every_voxel_is_read(tmp_path: Path) -> None:
@@ -49,34 +49,34 @@ def test_a_flipped_bit_shows_when_every_voxel_is_read(tmp_path: Path) -> None:
     image[-1] ^= 1
     path = tmp_path / "scan.nii.gz"
     path.write_bytes(gzip.compress(image)[:-8] + sound[-8:])  # the checksum of what it was
-    assert looked_at(path).issue == ""
-    assert looked_at(path, verify=True).issue.startswith(f"{path}: ")
+    assert check_scan(path).issue == ""
+    assert check_scan(path, verify=True).issue.startswith(f"{path}: ")
     path.write_bytes(sound)
-    assert looked_at(path, verify=True).issue == ""
+    assert check_scan(path, verify=True).issue == ""
 
 
 def test_an_affine_that_is_none_is_a_issue(path: Path) -> None:
     data = bytearray(nibabel.Nifti1Image(VOXELS, AFFINE).to_bytes())
     data[280:328] = bytes(48)  # the three rows of the sform
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
-    assert "affine with axes that do not span space" in looked_at(path).issue
+    assert "affine with axes that do not span space" in check_scan(path).issue
 
 
 def test_an_analyze_image_of_another_size_is_a_issue(tmp_path: Path) -> None:
     path = tmp_path / "scan.hdr"
     nibabel.save(nibabel.AnalyzeImage(VOXELS, AFFINE), path)
-    assert looked_at(path).issue == ""
+    assert check_scan(path).issue == ""
     path.with_suffix(".img").write_bytes(VOXELS.tobytes()[:-2])
-    assert looked_at(path).issue.startswith(f"{path}: ")
+    assert check_scan(path).issue.startswith(f"{path}: ")
     path.with_suffix(".img").unlink()
-    assert "scan.img" in looked_at(path).issue
+    assert "scan.img" in check_scan(path).issue
 
 
 def test_an_absent_file_and_a_foreign_one_are_issues(tmp_path: Path) -> None:
     path = tmp_path / "scan.nii"
-    assert "no such file" in looked_at(path).issue
+    assert "no such file" in check_scan(path).issue
     path.write_bytes(b"a text of some length" * 50)
-    assert looked_at(path).issue.startswith(f"{path}: ")
+    assert check_scan(path).issue.startswith(f"{path}: ")
 
 
 def test_a_file_that_may_not_be_opened_is_a_issue(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +85,7 @@ def test_a_file_that_may_not_be_opened_is_a_issue(path: Path, monkeypatch: pytes
 
     for name in ("open", "read_bytes"):
         monkeypatch.setattr(Path, name, refuse)
-    assert f"Permission denied: '{path}'" in looked_at(path).issue
+    assert f"Permission denied: '{path}'" in check_scan(path).issue
 
 
 def test_issues_are_those_of_one_thread_for_any_number(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_issues_are_those_of_one_thread_for_any_number(tmp_path: Path) -> None:
         nibabel.save(nibabel.Nifti1Image(np.full((2, 2, number % 5 + 1), 7, np.uint8), AFFINE), path)
         rows.append(Row(str(number), str(number), {"seg": path, "t1": tmp_path / "0.nii"}))
     results = [
-        scan_issues(rows, verify=True, same_grid=True, label_values={"seg": (0, 7)}, threads=threads)
+        find_scan_issues(rows, verify=True, same_grid=True, label_values={"seg": (0, 7)}, threads=threads)
         for threads in (1, 3)
     ]
     assert results[0] == results[1]

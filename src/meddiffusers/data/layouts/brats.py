@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from meddiffusers.data.case import Subject
 from meddiffusers.data.io import write
 from meddiffusers.data.layouts.folders import needed, new_folder, on_one_grid, write_csv
+from meddiffusers.data.subject import Subject
 from meddiffusers.utils.atomic import replacing
 
 MODALITIES = ("t1", "t1ce", "t2", "flair")

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from meddiffusers.data.case import Subject
 from meddiffusers.data.regions import CEREBROSPINAL_FLUID, VENTRICLES
-from meddiffusers.data.scan import Scan, stacked
+from meddiffusers.data.scan import Scan, stack_channels
+from meddiffusers.data.subject import Subject
 from meddiffusers.utils.atomic import replacing
 
 # Of IBSR's and FSL's three tissues; all other regions are grey matter.
@@ -45,7 +45,7 @@ def needed(case: Subject, layout: str, *names: str) -> dict[str, Scan]:
 def on_one_grid(case: Subject, *scans: Scan) -> None:
     """ValueError where the scans do not share their voxels."""
     try:
-        stacked(scans)
+        stack_channels(scans)
     except ValueError as error:
         raise ValueError(f"Case {case.number} cannot be written: {error}") from None
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from meddiffusers.data.case import Subject
 from meddiffusers.data.io import write
 from meddiffusers.data.layouts.folders import needed, new_folder
+from meddiffusers.data.subject import Subject
 from meddiffusers.utils.atomic import replacing
 from meddiffusers.utils.optional import optional_import
 

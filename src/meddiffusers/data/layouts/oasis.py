@@ -9,9 +9,9 @@ import nibabel
 import numpy as np
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
-from meddiffusers.data.case import Subject
 from meddiffusers.data.layouts.folders import needed, new_folder, on_one_grid, tissues, write_csv
 from meddiffusers.data.scan import Scan
+from meddiffusers.data.subject import Subject
 from meddiffusers.utils.atomic import replacing
 
 TABLE = "oasis_cross-sectional.csv"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from meddiffusers.data.case import Subject
 from meddiffusers.data.io import write
 from meddiffusers.data.layouts.folders import new_folder, on_one_grid, write_csv
+from meddiffusers.data.subject import Subject
 from meddiffusers.utils.atomic import replacing
 
 TABLE = "scans.csv"

@@ -31,7 +31,7 @@ def foreground_window(channel: np.ndarray, percentiles: tuple[float, float], nam
     return window
 
 
-def scaled(array: np.ndarray, windows: np.ndarray, intensity_range: tuple[float, float]) -> np.ndarray:
+def rescale(array: np.ndarray, windows: np.ndarray, intensity_range: tuple[float, float]) -> np.ndarray:
     """(C, X, Y, Z) float32: each channel's window, a row of (C, 2), mapped to the range; beyond it clipped."""
     low, high = map(np.float32, intensity_range)
     values = array.astype(np.float32)  # of the same memory layout, as all that follows

@@ -10,10 +10,10 @@ import nibabel
 import numpy as np
 
 Shape = tuple[int, int, int]
-Move = tuple[np.ndarray, Shape]  # a matrix and the shape of the new grid
+GridTransform = tuple[np.ndarray, Shape]  # a matrix and the shape of the new grid
 
 
-def reorientation(affine: np.ndarray, shape: Shape, codes: str) -> Move:
+def reorientation(affine: np.ndarray, shape: Shape, codes: str) -> GridTransform:
     """To the grid whose axes point to `codes`, such as "RAS", as nearly as turning and flipping axes can."""
     turns = nibabel.orientations.ornt_transform(
         nibabel.orientations.io_orientation(affine), nibabel.orientations.axcodes2ornt(codes)
@@ -32,7 +32,7 @@ def translation(offset: np.ndarray | list[int]) -> np.ndarray:
     return matrix
 
 
-def respacing(shape: Shape, steps: np.ndarray) -> Move:
+def respacing(shape: Shape, steps: np.ndarray) -> GridTransform:
     """To a grid of voxels `steps` times as long, with the same centre and, up to half a new voxel, the same extent."""
     old = np.array(shape)
     new = np.maximum(np.rint(old / steps), 1)
@@ -42,7 +42,7 @@ def respacing(shape: Shape, steps: np.ndarray) -> Move:
     return matrix, (x, y, z)
 
 
-def moved(array: np.ndarray, matrix: np.ndarray, shape: Shape, *, nearest: bool, fill: float = 0) -> np.ndarray:
+def resample(array: np.ndarray, matrix: np.ndarray, shape: Shape, *, nearest: bool, fill: float = 0) -> np.ndarray:
     """(C, X, Y, Z) → (C, *shape); `fill` where the new grid reaches beyond the old one's voxels.
 
     A matrix of whole steps only selects voxels: no value and no type changes. Otherwise `nearest` selects the nearest
@@ -88,5 +88,5 @@ def _interpolated(array: np.ndarray, matrix: np.ndarray, shape: Shape) -> np.nda
 
     voxels = MetaTensor(torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)), affine=torch.eye(4))
     # Without align_corners: with it a grid of a single plane is placed wrongly.
-    resample = SpatialResample(mode="bilinear", padding_mode="border", align_corners=False, dtype=np.float32)
-    return np.asarray(resample(voxels, dst_affine=torch.from_numpy(matrix), spatial_size=shape))
+    interpolate = SpatialResample(mode="bilinear", padding_mode="border", align_corners=False, dtype=np.float32)
+    return np.asarray(interpolate(voxels, dst_affine=torch.from_numpy(matrix), spatial_size=shape))

@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from meddiffusers.data.preprocessing.resampling import Move, moved, reorientation
+from meddiffusers.data.preprocessing.resampling import GridTransform, reorientation, resample
 from meddiffusers.data.scan import Scan
 
 Plane = Literal["axial", "coronal", "sagittal"]
@@ -57,7 +57,7 @@ def slices(scan: Scan, plane: Plane = "axial", leave_out: tuple[int, int] = (0, 
     if min(leave_out) < 0 or first + last >= shape[2]:
         raise ValueError(f"leave_out={leave_out} of {shape[2]} {plane} slices; expected to leave at least one.")
     numbers = np.arange(first, shape[2] - last)
-    array = moved(scan.array, matrix, shape, nearest=True)[..., first : shape[2] - last]
+    array = resample(scan.array, matrix, shape, nearest=True)[..., first : shape[2] - last]
     middle = np.array([(shape[0] - 1) / 2, (shape[1] - 1) / 2, 0, 1])
     centres = middle + np.outer(numbers, (0, 0, 1, 0))
     positions = (centres @ (scan.affine @ matrix).T)[:, _LAYOUTS[plane][1]]
@@ -81,11 +81,11 @@ def assemble(images: Slices, like: Scan, fill: float = 0) -> Scan:
         )
     volume = np.full((count, *found[1:]), fill, images.array.dtype)
     volume[images.numbers] = images.array
-    array = moved(np.moveaxis(volume, 0, -1), np.linalg.inv(matrix), like.shape, nearest=True)
+    array = resample(np.moveaxis(volume, 0, -1), np.linalg.inv(matrix), like.shape, nearest=True)
     return like.like(array, images.modality)
 
 
-def _layout(scan: Scan, plane: Plane) -> Move:
+def _layout(scan: Scan, plane: Plane) -> GridTransform:
     if plane not in _LAYOUTS:
         raise ValueError(f"plane={plane!r}; expected one of {', '.join(_LAYOUTS)}.")
     return reorientation(scan.affine, scan.shape, _LAYOUTS[plane][0])

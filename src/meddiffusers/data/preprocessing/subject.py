@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import affine_transform
 
-from meddiffusers.data.case import Subject
 from meddiffusers.data.io import read
 from meddiffusers.data.io.scan_search import DICOM, find_scans, format_of
 from meddiffusers.data.modalities import LABELS, modality_in
 from meddiffusers.data.preprocessing.resampling import translation
-from meddiffusers.data.scan import Scan, stacked
+from meddiffusers.data.scan import Scan, stack_channels
+from meddiffusers.data.subject import Subject
 from meddiffusers.utils.text import some_of
 
 Named = tuple[str, Any]  # a modality, and its scan or what `data.io.read` takes
 _USUAL = ("t1", "t1ce", "t2", "flair")
-_SAME_GRID = 1e-3  # mm, as `stacked` compares
+_SAME_GRID = 1e-3  # mm, as `stack_channels` compares
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def read_subject(source: Any, modalities: Sequence[str] | None = None) -> Scan:
     if left_out := [name for name in names if name not in wanted]:
         logger.info("%s: not used: %s", path or "a subject", ", ".join(left_out))
     scans = [_single(name, [scan for other, scan in found if other == name]) for name in wanted]
-    whole = stacked(_on_one_grid(scans))
+    whole = stack_channels(_on_one_grid(scans))
     return replace(whole, source=path or whole.source)
 
 

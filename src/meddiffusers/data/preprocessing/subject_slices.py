@@ -1,7 +1,7 @@
 """One subject, made into the images that a slice-wise network takes, and the network's maps brought back.
 
     cut = subject_slices("patient7", ("t1", "t1ce", "t2", "flair"), spacing=1.5, size=(160, 160))
-    scan = cut.restore(network(cut.images), ("background", "tumour"), fill=(1, 0))
+    scan = cut.invert(network(cut.images), ("background", "tumour"), fill=(1, 0))
 
 Slices lie where the file has them, whatever their thickness: only within the plane voxels are resampled.
 """
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from meddiffusers.data.preprocessing.intensities import foreground_box
-from meddiffusers.data.preprocessing.resampling import moved, reorientation
+from meddiffusers.data.preprocessing.resampling import reorientation, resample
 from meddiffusers.data.preprocessing.slices import Plane, Slices, assemble, slices
 from meddiffusers.data.preprocessing.subject import read_subject
 from meddiffusers.data.preprocessing.transforms import Preprocessed, Preprocessing
@@ -54,7 +54,7 @@ class SubjectSlices:
         """(N,) of the slices in the file, counted from 0 at its lowest along the axis across the plane."""
         return self.cut.numbers + self.lowest
 
-    def restore(self, maps: np.ndarray, names: Sequence[str], fill: float | Sequence[float] = 0) -> Scan:
+    def invert(self, maps: np.ndarray, names: Sequence[str], fill: float | Sequence[float] = 0) -> Scan:
         """Maps (N, K, H, W), one of each image, on exactly the voxels and the affine of the file: (K, X, Y, Z).
 
         Where the spacing was changed, floats are interpolated linearly within the plane and become float32; integers
@@ -79,7 +79,7 @@ class SubjectSlices:
             one = maps[:, index : index + 1]
             of_one = replace(self.cut, array=one if nearest else one.astype(np.float32), modality=(name,))
             volume = assemble(of_one, self.prepared.image, fill=outside)
-            volumes.append(moved(volume.array, inverse, shape, nearest=nearest, fill=outside))
+            volumes.append(resample(volume.array, inverse, shape, nearest=nearest, fill=outside))
         return Scan(np.concatenate(volumes), affine, tuple(names), source=self.prepared.image.source)
 
 

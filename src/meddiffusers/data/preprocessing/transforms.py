@@ -2,7 +2,7 @@
 
     prepare = Preprocessing(spacing=1.0, size=(224, 224, 155), intensity_range=(-1, 1))
     prepared = prepare(scan, labels)
-    mask = prepared.restore(prepared.image.like(network(prepared.image.array), "labels"))
+    mask = prepared.invert(prepared.image.like(network(prepared.image.array), "labels"))
 
 The prepared grid runs along the axes of the original one, so that without a change of spacing voxels are only selected:
 nothing is interpolated, and the way back is exact.
@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from meddiffusers.data.preprocessing.intensities import foreground_box, foreground_window, scaled
-from meddiffusers.data.preprocessing.resampling import Shape, moved, reorientation, respacing, translation
+from meddiffusers.data.preprocessing.intensities import foreground_box, foreground_window, rescale
+from meddiffusers.data.preprocessing.resampling import Shape, reorientation, resample, respacing, translation
 from meddiffusers.data.scan import Scan
 
 SAME_SPACING = 1e-3  # mm: headers hold spacings in float32, and no voxel is interpolated for less
@@ -74,7 +74,7 @@ class Preprocessing:
                 f"{scan.shape}; expected the same shape and affine."
             )
         matrix, shape = reorientation(scan.affine, scan.shape, self.orientation)
-        array = moved(scan.array, matrix, shape, nearest=True)
+        array = resample(scan.array, matrix, shape, nearest=True)
         if self.crop_foreground:
             box = foreground_box(array, np.ceil(self.margin / np.linalg.norm((scan.affine @ matrix)[:3, :3], axis=0)))
             array, matrix = array[(slice(None), *box)], matrix @ translation([side.start for side in box])
@@ -83,13 +83,13 @@ class Preprocessing:
             for number, (channel, name) in enumerate(zip(array, scan.modality, strict=True))
         ]
         inner, shape = self._grid(scan.affine @ matrix, array.shape[1:])
-        values = scaled(array, np.array(windows), self.intensity_range)
-        image = moved(values, inner, shape, nearest=False, fill=self.intensity_range[0])
+        values = rescale(array, np.array(windows), self.intensity_range)
+        image = resample(values, inner, shape, nearest=False, fill=self.intensity_range[0])
         matrix = matrix @ inner
         affine = scan.affine @ matrix
         return Preprocessed(
             image=replace(scan, array=image, affine=affine),
-            labels=labels and replace(labels, array=moved(labels.array, matrix, shape, nearest=True), affine=affine),
+            labels=labels and replace(labels, array=resample(labels.array, matrix, shape, nearest=True), affine=affine),
             intensity_range=self.intensity_range,
             windows=np.array(windows),
             original=(scan.affine, scan.shape),
@@ -122,7 +122,7 @@ class Preprocessed:
     original: tuple[np.ndarray, Shape]
     matrix: np.ndarray
 
-    def restore(self, scan: Scan) -> Scan:
+    def invert(self, scan: Scan) -> Scan:
         """What lies on the prepared grid, on exactly the voxels, affine and orientation of the file.
 
         Label maps, integers and booleans take the nearest voxel and keep their type; floats are interpolated linearly
@@ -138,7 +138,7 @@ class Preprocessed:
             )
         affine, shape = self.original
         nearest = scan.is_labels or scan.array.dtype.kind != "f"
-        array = moved(scan.array, np.linalg.inv(self.matrix), shape, nearest=nearest)
+        array = resample(scan.array, np.linalg.inv(self.matrix), shape, nearest=nearest)
         return replace(scan, array=array, affine=affine)
 
 

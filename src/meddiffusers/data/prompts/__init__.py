@@ -2,7 +2,7 @@
 
 from meddiffusers.data.prompts.facts import SliceFacts, slice_facts
 from meddiffusers.data.prompts.reading import mirrored_prompt, read_prompt, read_volumes
-from meddiffusers.data.prompts.writing import varied, write_prompt, write_prompt_within
+from meddiffusers.data.prompts.writing import sample_facts, write_prompt, write_prompt_within
 
 __all__ = [
     "SliceFacts",
@@ -10,7 +10,7 @@ __all__ = [
     "read_prompt",
     "read_volumes",
     "slice_facts",
-    "varied",
+    "sample_facts",
     "write_prompt",
     "write_prompt_within",
 ]

@@ -78,7 +78,7 @@ def write_prompt_within(facts: SliceFacts, tokenizer: Any, max_tokens: int | Non
     return write_prompt(kept, seed)
 
 
-def varied(facts: SliceFacts, seed: int = 0) -> SliceFacts:
+def sample_facts(facts: SliceFacts, seed: int = 0) -> SliceFacts:
     """For training: every other time all of the facts, else with any number of the largest regions alone."""
     drawn = random.Random(f"regions {seed}")  # apart from what chooses the words
     return facts if drawn.random() < 0.5 else facts.with_largest(drawn.randint(0, len(facts.volumes)))

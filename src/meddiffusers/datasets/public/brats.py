@@ -42,7 +42,7 @@ def brats2020(folder: str | Path, **options: Unpack[Options]) -> datasets.Datase
             for modality, pattern in _patterns(name).items()
         }
         found.rows.append(Row(name, name, scans, records.get(name, {})))
-    found.need_rows("BraTS 2020", "BraTS20_Training_001/BraTS20_Training_001_flair.nii.gz")
+    found.require_rows("BraTS 2020", "BraTS20_Training_001/BraTS20_Training_001_flair.nii.gz")
     features = {
         "subject": datasets.Value("string"),
         **{name: datasets.Nifti() for name in (*MODALITIES, "seg") if any(name in row.scans for row in found.rows)},

@@ -14,7 +14,7 @@ import datasets
 import nibabel
 
 from meddiffusers.data.io import read, write
-from meddiffusers.datasets.public.checking import scan_issues
+from meddiffusers.datasets.public.checking import find_scan_issues
 from meddiffusers.datasets.public.errors import DatasetError, Issue
 from meddiffusers.datasets.public.finding import Index, Row
 from meddiffusers.utils.text import bullets
@@ -56,7 +56,7 @@ def build(
 ) -> datasets.DatasetDict:
     """The rows that were found as splits train and test; `features` gives the columns and their order.
 
-    same_grid, label_values: as in `scan_issues`. The other arguments are those of `Options`.
+    same_grid, label_values: as in `find_scan_issues`. The other arguments are those of `Options`.
 
     Raises:
         DatasetError: scans that are missing, double or damaged, all in one report; with skip_invalid only where no subject
@@ -66,11 +66,13 @@ def build(
     check_fraction(test_fraction)
     issues = [
         *found.issues,
-        *scan_issues(found.rows, verify=verify, same_grid=same_grid, label_values=label_values or {}, threads=num_proc),
+        *find_scan_issues(
+            found.rows, verify=verify, same_grid=same_grid, label_values=label_values or {}, threads=num_proc
+        ),
     ]
-    rows = without_issues(found, issues, skip_invalid)
-    test = held_out((row.subject for row in rows), test_fraction, seed)
-    return splits(in_two(rows, {row.name for row in rows if row.subject in test}), features, num_proc)
+    rows = drop_invalid_rows(found, issues, skip_invalid)
+    test = select_test_subjects((row.subject for row in rows), test_fraction, seed)
+    return build_splits(split_rows(rows, {row.name for row in rows if row.subject in test}), features, num_proc)
 
 
 def check_fraction(test_fraction: float) -> None:
@@ -79,7 +81,7 @@ def check_fraction(test_fraction: float) -> None:
         raise ValueError(f"test_fraction={test_fraction}; expected at least 0 and less than 1.")
 
 
-def without_issues(found: Index, issues: Sequence[Issue], skip_invalid: bool) -> list[Row]:
+def drop_invalid_rows(found: Index, issues: Sequence[Issue], skip_invalid: bool) -> list[Row]:
     """The rows of the subjects without a issue, ordered by name; notes and skipped issues are logged as warnings."""
     if found.notes:
         logger.warning("%s:\n%s", found.folder, bullets(found.notes))
@@ -92,7 +94,7 @@ def without_issues(found: Index, issues: Sequence[Issue], skip_invalid: bool) ->
     return rows
 
 
-def held_out(subjects: Iterable[str], fraction: float, seed: int) -> set[str]:
+def select_test_subjects(subjects: Iterable[str], fraction: float, seed: int) -> set[str]:
     """The part of the subjects whose hash comes first, so that some more subjects move few of the others.
 
     Raises:
@@ -109,12 +111,12 @@ def held_out(subjects: Iterable[str], fraction: float, seed: int) -> set[str]:
     return set(ordered[: min(max(1, round(fraction * len(names))), len(names) - 1)])
 
 
-def in_two(rows: Sequence[Row], test: Collection[str]) -> dict[str, list[Row]]:
+def split_rows(rows: Sequence[Row], test: Collection[str]) -> dict[str, list[Row]]:
     """The rows of train and of test, the latter those with the names in `test`."""
     return {"train": [row for row in rows if row.name not in test], "test": [row for row in rows if row.name in test]}
 
 
-def splits(
+def build_splits(
     parts: Mapping[str, Sequence[Row]], features: Mapping[str, Any], num_proc: int | None
 ) -> datasets.DatasetDict:
     """A data set of each split's rows, by the split's name; splits without rows are left out.

@@ -13,8 +13,14 @@ from typing import Any, Unpack
 
 import datasets
 
-from meddiffusers.datasets.public.building import Options, check_fraction, held_out, splits, without_issues
-from meddiffusers.datasets.public.checking import looked_at, scan_issues
+from meddiffusers.datasets.public.building import (
+    Options,
+    build_splits,
+    check_fraction,
+    drop_invalid_rows,
+    select_test_subjects,
+)
+from meddiffusers.datasets.public.checking import check_scan, find_scan_issues
 from meddiffusers.datasets.public.errors import Issue
 from meddiffusers.datasets.public.finding import Index, Row, folders_named
 from meddiffusers.datasets.public.tables import sex
@@ -55,18 +61,18 @@ def camus(folder: str | Path, *, subgroup: int | None = 1, **options: Unpack[Opt
     for name, copies in folders_named(found.folder, r"patient\d{3,4}").items():
         found.only(name, "the patient's folder", copies)
         found.rows.extend(_row(found, copies[0], name, view) for view in VIEWS)
-    found.need_rows(
+    found.require_rows(
         "CAMUS", "patient0001/patient0001_4CH_half_sequence.nii.gz or patient001/patient001_4CH_sequence.mhd"
     )
     parts = None if subgroup is None else _parts(found, subgroup)
     test_fraction = options.get("test_fraction", 0.2)
     check_fraction(test_fraction)
-    rows = without_issues(found, _issues(found, options), options.get("skip_invalid", False))
+    rows = drop_invalid_rows(found, _issues(found, options), options.get("skip_invalid", False))
     if parts is None:
-        test = held_out((row.subject for row in rows), test_fraction, options.get("seed", 0))
+        test = select_test_subjects((row.subject for row in rows), test_fraction, options.get("seed", 0))
         parts = {"train": {row.subject for row in rows} - test, "test": test}
     split = {part: [row for row in rows if row.subject in subjects] for part, subjects in parts.items()}
-    return splits(split, _features(), options.get("num_proc"))
+    return build_splits(split, _features(), options.get("num_proc"))
 
 
 def _row(found: Index, folder: Path, name: str, view: str) -> Row:
@@ -112,7 +118,7 @@ def _info(found: Index, subject: str, path: Path) -> dict[str, Any]:
 
 def _issues(found: Index, options: Options) -> list[Issue]:
     """Those seen so far, those of the scans, and frames that are not as many as the .cfg says."""
-    issues = scan_issues(
+    issues = find_scan_issues(
         found.rows,
         verify=options.get("verify", False),
         same_grid=True,
@@ -126,7 +132,7 @@ def _frames_issue(row: Row) -> str:
     path, frames = row.scans["sequence"], row.record["frames"]
     if path is None or frames is None:
         return ""
-    shape = looked_at(path).shape
+    shape = check_scan(path).shape
     if shape and shape[2] != frames:
         return f"{path.name} has {shape[2]} frames, its .cfg says {frames}; expected as many"
     outside = [row.record[key] + 1 for key in ("ed_frame", "es_frame") if not 0 <= row.record[key] < frames]

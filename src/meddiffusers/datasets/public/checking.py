@@ -35,7 +35,7 @@ class Look:
     affine: np.ndarray = field(default_factory=lambda: np.eye(4))
 
 
-def scan_issues(
+def find_scan_issues(
     rows: Sequence[Row],
     *,
     verify: bool,
@@ -51,7 +51,7 @@ def scan_issues(
     asked = [(row, column, path) for row in rows for column, path in row.scans.items() if path is not None]
     allowed = label_values if verify else {}
     with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
-        looking = pool.map(lambda item: looked_at(item[2], verify, allowed.get(item[1])), asked)
+        looking = pool.map(lambda item: check_scan(item[2], verify, allowed.get(item[1])), asked)
         looks = list(tqdm(looking, total=len(asked), desc="Checking scans", unit=" scans"))
     issues = [Issue(row.subject, look.issue) for (row, _, _), look in zip(asked, looks, strict=True) if look.issue]
     if same_grid:
@@ -62,7 +62,7 @@ def scan_issues(
     return issues
 
 
-def looked_at(path: Path, verify: bool = False, allowed: Collection[int] | None = None) -> Look:
+def check_scan(path: Path, verify: bool = False, allowed: Collection[int] | None = None) -> Look:
     """The look at a file or a DICOM folder; formats without a size to compare are read whole.
 
     verify: read every voxel; allowed: with it, the values that a label map may have.

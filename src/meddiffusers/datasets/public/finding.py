@@ -44,7 +44,7 @@ class Index:
             self.issues.append(Issue(subject, f"no {what}; expected one file: download it again"))
         return paths[0] if paths else None
 
-    def need_rows(self, layout: str, example: str) -> None:
+    def require_rows(self, layout: str, example: str) -> None:
         """ValueError that shows the layout, where nothing of it was found."""
         if not self.rows:
             reason = "holds no scans" if self.folder.is_dir() else "is no folder"

@@ -36,7 +36,7 @@ def ibsr18(folder: str | Path, **options: Unpack[Options]) -> datasets.DatasetDi
             for name, suffix in SUFFIXES.items()
         }
         found.rows.append(Row(subject, subject, scans))
-    found.need_rows("IBSR_18", "IBSR_01/IBSR_01_ana.nii.gz and IBSR_01/IBSR_01_seg_ana.nii.gz")
+    found.require_rows("IBSR_18", "IBSR_01/IBSR_01_ana.nii.gz and IBSR_01/IBSR_01_seg_ana.nii.gz")
     columns = [name for name in SUFFIXES if any(row.scans[name] for row in found.rows) or name != "tissues"]
     features = {"subject": datasets.Value("string"), **{name: datasets.Nifti() for name in columns}}
     return build(found, features, same_grid=True, label_values={"tissues": TISSUES}, **options)

@@ -42,7 +42,7 @@ def ixi(folder: str | Path, *, table: str | Path | None = None, **options: Unpac
         site = next(iter(named.values()))[0].name.split("-")[1]
         place = {"site": site, "field_strength": FIELD_STRENGTHS.get(site)}
         found.rows.append(Row(subject, subject, scans, place | records.get(subject, {})))
-    found.need_rows("IXI", "IXI002-Guys-0828-T1.nii.gz or IXI-T1/IXI002-Guys-0828-T1.nii.gz")
+    found.require_rows("IXI", "IXI002-Guys-0828-T1.nii.gz or IXI-T1/IXI002-Guys-0828-T1.nii.gz")
     features = {
         "subject": datasets.Value("string"),
         **{name: datasets.Nifti() for name in modalities},

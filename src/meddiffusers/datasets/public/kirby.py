@@ -44,7 +44,7 @@ def kirby21(folder: str | Path, *, table: str | Path | None = None, **options: U
         subject = record.get("subject", session)
         scans = {name: found.only(subject, f"{session} {name}", named.get(name, [])) for name in modalities}
         found.rows.append(Row(subject, session, scans, {"session": session, "subject": None} | record))
-    found.need_rows("Kirby21", "KKI2009-01-MPRAGE.nii")
+    found.require_rows("Kirby21", "KKI2009-01-MPRAGE.nii")
     unknown = sorted(files.keys() - records.keys())
     if unknown and options.get("test_fraction", 0.2):
         raise ValueError(

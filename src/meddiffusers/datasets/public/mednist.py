@@ -13,7 +13,14 @@ import datasets
 from datasets.utils import tqdm
 from PIL import Image
 
-from meddiffusers.datasets.public.building import Options, check_fraction, held_out, in_two, splits, without_issues
+from meddiffusers.datasets.public.building import (
+    Options,
+    build_splits,
+    check_fraction,
+    drop_invalid_rows,
+    select_test_subjects,
+    split_rows,
+)
 from meddiffusers.datasets.public.errors import Issue
 from meddiffusers.datasets.public.finding import Index, Row
 
@@ -41,19 +48,19 @@ def mednist(folder: str | Path, **options: Unpack[Options]) -> datasets.DatasetD
         )
         if not images:
             found.issues.append(Issue(label, f"no images; expected {label}/000000.jpeg and others"))
-    found.need_rows("MedNIST", "AbdomenCT/000000.jpeg")
+    found.require_rows("MedNIST", "AbdomenCT/000000.jpeg")
     test_fraction, seed = options.get("test_fraction", 0.2), options.get("seed", 0)
     check_fraction(test_fraction)
     whole = options.get("verify", False)
     for row in tqdm(found.rows, desc="Checking images", unit=" images"):
         if text := _issue(top / row.name, whole):
             found.issues.append(Issue(row.subject, text))
-    rows = without_issues(found, found.issues, options.get("skip_invalid", False))
+    rows = drop_invalid_rows(found, found.issues, options.get("skip_invalid", False))
     test = set[str]()
     for label in {row.record["label"] for row in rows}:
-        test |= held_out((row.name for row in rows if row.record["label"] == label), test_fraction, seed)
+        test |= select_test_subjects((row.name for row in rows if row.record["label"] == label), test_fraction, seed)
     features = {"image": datasets.Image(), "label": datasets.ClassLabel(names=list(CLASSES))}
-    return splits(in_two(rows, test), features, options.get("num_proc"))
+    return build_splits(split_rows(rows, test), features, options.get("num_proc"))
 
 
 def _issue(path: Path, whole: bool) -> str:

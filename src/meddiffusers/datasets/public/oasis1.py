@@ -52,7 +52,7 @@ def oasis1(folder: str | Path, *, table: str | Path | None = None, **options: Un
             "seg": found.only(subject, f"{name} FSL_SEG/…_fseg", tissues),
         }
         found.rows.append(Row(subject, name, scans, {"session": session} | records.get(name, {})))
-    found.need_rows(
+    found.require_rows(
         "OASIS-1",
         "OAS1_0001_MR1/PROCESSED/MPRAGE/T88_111/OAS1_0001_MR1_mpr_n4_anon_111_t88_masked_gfc.hdr",
     )

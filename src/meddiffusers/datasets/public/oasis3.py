@@ -46,7 +46,7 @@ def oasis3(folder: str | Path, *, table: str | Path | None = None, **options: Un
         record = {"session": session, "days": days, "age": age, "sex": known["sex"]}
         scans = {name: next(iter(runs.get(name, [])), None) for name in modalities}
         found.rows.append(Row(subject, f"{subject} {session}", scans, record))
-    found.need_rows("OASIS-3", "sub-OAS30001/ses-d0129/anat/sub-OAS30001_ses-d0129_T1w.nii.gz")
+    found.require_rows("OASIS-3", "sub-OAS30001/ses-d0129/anat/sub-OAS30001_ses-d0129_T1w.nii.gz")
     features = {
         **dict.fromkeys(("subject", "session"), datasets.Value("string")),
         "days": datasets.Value("int64"),

@@ -43,7 +43,7 @@ def load_scans(
         features = {name: datasets.Nifti() for name in group(found)}
     else:
         features = _add_rows(found, Path(table), subject_column)
-    found.need_rows("your own scans", "patient7_t1.nii.gz, patient7/t1.mha or patient7/t1/0001.dcm")
+    found.require_rows("your own scans", "patient7_t1.nii.gz, patient7/t1.mha or patient7/t1/0001.dcm")
     return build(found, {"subject": datasets.Value("string"), **features}, **options)
 
 

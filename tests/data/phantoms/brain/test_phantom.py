@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from meddiffusers.data.case import Subject
 from meddiffusers.data.phantoms.brain.contrasts import MODALITIES
 from meddiffusers.data.phantoms.brain.phantom import BrainPhantom
 from meddiffusers.data.phantoms.brain.scanner import FULL_SCALE
 from meddiffusers.data.phantoms.brain.smooth_field import points_of
 from meddiffusers.data.regions import CEREBROSPINAL_FLUID, MIRRORED, REGIONS, VENTRICLES, region_volumes
+from meddiffusers.data.subject import Subject
 
 # ml on one side, over adults of all ages and sizes: wider than those of volumetric studies by MRI.
 ADULT = {

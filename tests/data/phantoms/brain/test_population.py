@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from meddiffusers.data import layouts
-from meddiffusers.data.case import Subject
 from meddiffusers.data.io import read
 from meddiffusers.data.phantoms.brain import population
 from meddiffusers.data.phantoms.brain.phantom import BrainPhantom
 from meddiffusers.data.phantoms.brain.template import template
 from meddiffusers.data.regions import REGIONS
+from meddiffusers.data.subject import Subject
 from meddiffusers.datasets import phantom_slices as slices_module
 from meddiffusers.datasets import public as sets
 from meddiffusers.datasets.phantom_slices import phantom_slices

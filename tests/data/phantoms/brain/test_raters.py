@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers.plain_brain import volume_grid
 
-from meddiffusers.data.phantoms.brain.raters import RATERS, Raters, doubters
+from meddiffusers.data.phantoms.brain.raters import RATERS, Raters, uncertain_raters
 
 GRID = volume_grid(4.0)
 
@@ -32,5 +32,5 @@ def test_a_narrow_spread_makes_the_same_outlines_nearer() -> None:
 
 
 def test_at_most_the_last_two_doubt() -> None:
-    assert doubters(np.random.default_rng(0), 1.0) == {3, 4}
-    assert doubters(np.random.default_rng(0), 0.0) == frozenset()
+    assert uncertain_raters(np.random.default_rng(0), 1.0) == {3, 4}
+    assert uncertain_raters(np.random.default_rng(0), 0.0) == frozenset()

@@ -11,7 +11,8 @@ from diffusers import AutoencoderKL
 from helpers.short_run import run
 from helpers.small_text_to_mr import text_rows
 
-from meddiffusers.datasets.captioned_config import CaptionedDataConfig, images_of
+from meddiffusers.datasets.captioned_config import CaptionedDataConfig
+from meddiffusers.datasets.rows import images_of
 from meddiffusers.evaluation.generation.autoencoder import reconstruct
 from meddiffusers.training import BatchRandom
 from meddiffusers.training.tasks.autoencoder.model import AutoencoderConfig
@@ -37,7 +38,7 @@ def test_the_loss_is_its_terms() -> None:
     task = task_of(kl_weight=0.5)
     losses = losses_of(task)
     torch.testing.assert_close(losses["loss"], losses["error"] + 0.5 * losses["kl"])
-    posterior = task.vae.encode(2 * images_of(task.splits["train"].select(range(4))) - 1).latent_dist
+    posterior = task.vae.encode(2 * torch.from_numpy(images_of(task.splits["train"].select(range(4)))) - 1).latent_dist
     divergence = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).sum() / 4 / 16**2
     assert losses["kl"].item() == pytest.approx(divergence.item(), rel=0.05)  # some images are mirrored
 
@@ -72,13 +73,13 @@ def test_squares_alone_are_seen_if_asked_for(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_short_training_leaves_an_autoencoder_with_its_scale(tmp_path: Path) -> None:
     task = task_of(adversarial_weight=0.01, perceptual_weight=0.1, save_in_fp16=True)
-    images = images_of(task.splits["test"])
+    images = torch.from_numpy(images_of(task.splits["test"]))
     before = (reconstruct(task.vae, images) - images).abs().mean()
     run(task, tmp_path, max_train_steps=40)
     vae = AutoencoderKL.from_pretrained(tmp_path)
     after = (reconstruct(vae, images) - images).abs().mean()
     assert after < 0.5 * before
-    latents = vae.encode(2 * images_of(task.splits["train"]) - 1).latent_dist.mean
+    latents = vae.encode(2 * torch.from_numpy(images_of(task.splits["train"])) - 1).latent_dist.mean
     assert vae.config["scaling_factor"] == pytest.approx(1 / latents.std().item(), rel=1e-3)
     assert all(torch.equal(weight, weight.half().float()) for weight in vae.state_dict().values())
     report = task.evaluate(vae)
@@ -93,7 +94,7 @@ def test_a_frozen_encoder_makes_the_latents_that_it_made(tmp_path: Path) -> None
     first.vae.register_to_config(scaling_factor=0.5)
     first.vae.save_pretrained(tmp_path / "first")
     task = task_of(pretrained_model_name_or_path=str(tmp_path / "first"), freeze_encoder=True)
-    images = images_of(task.splits["test"])
+    images = torch.from_numpy(images_of(task.splits["test"]))
     before = (reconstruct(task.vae, images) - images).abs().mean()
     run(task, tmp_path / "second", max_train_steps=40)
     vae = AutoencoderKL.from_pretrained(tmp_path / "second")
@@ -104,7 +105,7 @@ def test_a_frozen_encoder_makes_the_latents_that_it_made(tmp_path: Path) -> None
 
 def test_images_alike_are_at_no_perceptual_distance() -> None:
     task = task_of(perceptual_weight=1.0)
-    images = images_of(task.splits["test"])
+    images = torch.from_numpy(images_of(task.splits["test"]))
     assert task.perceptual is not None
     assert task.perceptual(images, images) == 0
     blurred = torch.nn.functional.avg_pool2d(images, 3, 1, 1)

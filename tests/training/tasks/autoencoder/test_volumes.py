@@ -12,7 +12,7 @@ from helpers.short_run import run
 from helpers.small_volumes import SIZE, volume_rows
 
 from meddiffusers import MonaiAutoencoderKL
-from meddiffusers.datasets.captioned_config import images_of
+from meddiffusers.datasets.rows import images_of
 from meddiffusers.datasets.volume_config import VolumeDataConfig
 from meddiffusers.evaluation.generation.autoencoder import reconstruct
 from meddiffusers.training import BatchRandom
@@ -34,7 +34,7 @@ def test_the_loss_is_its_terms() -> None:
     task = task_of(kl_weight=0.5)
     losses = task.loss(task.modules, task.collate([task.train_dataset[n] for n in range(4)]), BatchRandom(0))
     torch.testing.assert_close(losses["loss"], losses["error"] + 0.5 * losses["kl"])
-    posterior = task.vae.encode(2 * images_of(task.splits["train"].select(range(4))) - 1).latent_dist
+    posterior = task.vae.encode(2 * torch.from_numpy(images_of(task.splits["train"].select(range(4)))) - 1).latent_dist
     expected = posterior.kl().mean() / np.prod(SIZE)
     assert losses["kl"].item() == pytest.approx(expected.item(), rel=0.1)  # some volumes are mirrored
 
@@ -65,7 +65,7 @@ def test_a_frozen_encoder_keeps_its_latents(tmp_path: Path) -> None:
     first.save(first.build_pipeline(first.modules), tmp_path / "first")
     task = task_of(pretrained_model_name_or_path=str(tmp_path / "first"), freeze_encoder=True)
     result = run(task, tmp_path / "second", max_train_steps=3, train_batch_size=2)
-    volumes = images_of(task.splits["test"])
+    volumes = torch.from_numpy(images_of(task.splits["test"]))
     one, other = (vae.encode(volumes).latent_dist for vae in (first.vae, result.pipeline))
     assert torch.equal(one.mean, other.mean) and torch.equal(one.std, other.std)
     assert not torch.equal(first.vae.decode(one.mean).sample, result.pipeline.decode(one.mean).sample)
@@ -73,13 +73,13 @@ def test_a_frozen_encoder_keeps_its_latents(tmp_path: Path) -> None:
 
 def test_a_short_training_leaves_an_autoencoder_with_its_scale(tmp_path: Path) -> None:
     task = task_of(perceptual_weight=0.1, save_in_fp16=True)
-    volumes = images_of(task.splits["test"])
+    volumes = torch.from_numpy(images_of(task.splits["test"]))
     before = (reconstruct(task.vae, volumes) - volumes).abs().mean()
     run(task, tmp_path, max_train_steps=40)
     vae = MonaiAutoencoderKL.from_pretrained(tmp_path)
     after = (reconstruct(vae, volumes) - volumes).abs().mean()
     assert after < 0.5 * before
-    latents = vae.encode(2 * images_of(task.splits["train"]) - 1).latent_dist.mean
+    latents = vae.encode(2 * torch.from_numpy(images_of(task.splits["train"])) - 1).latent_dist.mean
     assert vae.config["scaling_factor"] == pytest.approx(1 / latents.std().item(), rel=1e-3)
     assert task.evaluate(vae).figures
     again = AutoencoderConfig(pretrained_model_name_or_path=str(tmp_path))

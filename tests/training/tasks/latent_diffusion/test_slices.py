@@ -14,9 +14,9 @@ from helpers.short_run import run
 from helpers.small_latent_diffusion import of_images
 
 from meddiffusers import LatentDiffusionPipeline, MonaiAutoencoderKL
-from meddiffusers.datasets.captioned_config import images_of
 from meddiffusers.datasets.labelled_config import LabelledDataConfig
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, row_features
+from meddiffusers.datasets.rows import images_of
 from meddiffusers.evaluation.generation.autoencoder import reconstruct
 from meddiffusers.evaluation.generation.run import first_rater_masks, generate_slices
 from meddiffusers.hub.load import load
@@ -145,7 +145,7 @@ def test_an_autoencoder_of_several_modalities(tmp_path: Path, patch: int, kind: 
     small["patch_size"] = patch
     splits = {"train": squares(24), "test": squares(6, seed=1)}
     task = SliceAutoencoderTask(DATA, AutoencoderConfig(**small), splits)
-    images = images_of(splits["test"])
+    images = torch.from_numpy(images_of(splits["test"]))
     before = (reconstruct(task.vae, images) - images).abs().mean()
     run(task, tmp_path, max_train_steps=40)
     vae = kind.from_pretrained(tmp_path)
@@ -171,7 +171,7 @@ def test_looks_are_compared_within_a_modality_and_each_has_its_turn() -> None:
     small = {"block_out_channels": [8, 16], "latent_channels": 2, "norm_num_groups": 4, "perceptual_weight": 0.1}
     splits = {"train": squares(8), "test": squares(2, seed=1)}
     task = SliceAutoencoderTask(DATA, AutoencoderConfig(**small), splits)
-    batch = {"image": images_of(splits["train"])}
+    batch = {"image": torch.from_numpy(images_of(splits["train"]))}
 
     def perceptual(kept: list[int], seed: int = 0) -> float:
         """Of an autoencoder that gives these modalities back, and nothing of others."""

@@ -15,7 +15,7 @@ from helpers.small_latent_diffusion import of_volumes
 from helpers.small_volumes import SIZE, volume_rows
 
 from meddiffusers import LatentDiffusionPipeline
-from meddiffusers.datasets.captioned_config import images_of
+from meddiffusers.datasets.rows import images_of
 from meddiffusers.datasets.volume_config import VolumeDataConfig
 from meddiffusers.evaluation.generation.run import generate_volumes
 from meddiffusers.hub.load import load
@@ -52,7 +52,7 @@ def test_the_cache_holds_latents_and_those_of_mirror_images(monkeypatch: pytest.
     rows, vae = volume_rows(6), of_volumes().vae
     found = cached_latents(rows, vae, axis=2)
     for index, view in ((0, 0), (5, 1)):
-        volume = images_of(rows.select([index]))
+        volume = torch.from_numpy(images_of(rows.select([index])))
         volume = volume.flip(2) if view else volume
         expected = vae.encode(2 * volume - 1).latent_dist
         moments = torch.from_numpy(found[index, view].astype(np.float32))[None]

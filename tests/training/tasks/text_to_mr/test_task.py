@@ -15,7 +15,8 @@ from helpers.small_text_to_mr import small_text_to_mr, text_rows
 from torch import Tensor, nn
 
 from meddiffusers import TextToMRPipeline
-from meddiffusers.datasets.captioned_config import CaptionedDataConfig, images_of
+from meddiffusers.datasets.captioned_config import CaptionedDataConfig
+from meddiffusers.datasets.rows import images_of
 from meddiffusers.evaluation.text_to_mr.run import generate_from_prompts
 from meddiffusers.hub.load import load
 from meddiffusers.training import BatchRandom
@@ -88,7 +89,7 @@ def test_the_cache_holds_what_the_networks_make() -> None:
     found = cached(rows, pipeline, captions=8)
     for index, view, caption in ((0, 0, 0), (7, 1, 1), (19, 1, 0)):
         item = found.item(index, view, caption)
-        image = images_of(rows.select([index]))
+        image = torch.from_numpy(images_of(rows.select([index])))
         image = image.flip(-1) if view else image
         moments = pipeline.vae.encode(2 * image - 1).latent_dist.parameters[0]
         torch.testing.assert_close(item["moments"], moments.detach(), atol=2e-3, rtol=2e-3)

@@ -11,8 +11,8 @@ from dataclasses import replace
 import numpy as np
 from scipy import ndimage
 
-from meddiffusers.data.case import Subject
 from meddiffusers.data.scan import Scan
+from meddiffusers.data.subject import Subject
 
 BLUR = 2.6  # mm within the plane, full width at half maximum
 CONTRAST = 0.75  # of the differences from the brain's mean

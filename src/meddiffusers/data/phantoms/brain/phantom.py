@@ -8,7 +8,6 @@ from functools import cached_property
 import numpy as np
 from scipy import ndimage
 
-from meddiffusers.data.case import Subject
 from meddiffusers.data.modalities import LABELS
 from meddiffusers.data.phantoms.brain.anatomy import Anatomy, Sulci, anatomy_at
 from meddiffusers.data.phantoms.brain.contrasts import MODALITIES
@@ -23,6 +22,7 @@ from meddiffusers.data.phantoms.brain.template import template
 from meddiffusers.data.phantoms.brain.tissue import Tissue
 from meddiffusers.data.phantoms.brain.warp import CENTRE, Warp
 from meddiffusers.data.scan import Scan
+from meddiffusers.data.subject import Subject
 
 EXTENT = (160.0, 192.0, 160.0)  # mm of a volume, which holds every brain without its skull
 HEAD_EXTENT = (200.0, 240.0, 208.0)  # the same with it

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from meddiffusers.data.case import Subject
 from meddiffusers.data.phantoms.brain.contrasts import MODALITIES
 from meddiffusers.data.phantoms.brain.lesion_appearance import LESION_LABELS
 from meddiffusers.data.phantoms.brain.low_field import low_field
 from meddiffusers.data.phantoms.brain.phantom import BrainPhantom
 from meddiffusers.data.phantoms.brain.warp import CENTRE
+from meddiffusers.data.subject import Subject
 
 ENHANCING = LESION_LABELS["enhancing"]
 

@@ -34,6 +34,6 @@ class Raters:
         return (self._spread * (offsets - offsets[:_THOROUGH].mean(axis=0))).astype(np.float32)
 
 
-def doubters(rng: np.random.Generator, doubt: float) -> frozenset[int]:
+def uncertain_raters(rng: np.random.Generator, doubt: float) -> frozenset[int]:
     """The raters who leave a focus out, each of those who may with probability `doubt`."""
     return frozenset(rater for rater in range(_THOROUGH, RATERS) if rng.random() < doubt)

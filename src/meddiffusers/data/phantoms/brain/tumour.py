@@ -10,7 +10,7 @@ from meddiffusers.data.phantoms.brain.lesion_appearance import LesionAppearance,
 from meddiffusers.data.phantoms.brain.lesion_places import place
 from meddiffusers.data.phantoms.brain.local_field import LocalField
 from meddiffusers.data.phantoms.brain.mass_effect import mass_effect
-from meddiffusers.data.phantoms.brain.raters import RATERS, Raters, doubters
+from meddiffusers.data.phantoms.brain.raters import RATERS, Raters, uncertain_raters
 from meddiffusers.data.phantoms.brain.smooth_field import Grid
 from meddiffusers.data.phantoms.brain.tissue import Surroundings, Tissue
 from meddiffusers.data.phantoms.brain.tumour_focus import FAR, Focus, FocusShape, grow
@@ -64,7 +64,7 @@ def random_tumour(rng: np.random.Generator, difficulty: float, surroundings: Sur
     foci = []
     for index, shape in enumerate(shapes):
         doubt = 0.6 * difficulty * np.exp(-shape.radius / 5) if index else 0.0
-        foci.append(grow(rng, shape, surroundings, push, doubters(rng, doubt)))
+        foci.append(grow(rng, shape, surroundings, push, uncertain_raters(rng, doubt)))
     raters = Raters(rng, 0.5 * main.radius + 0.2 * main.spread)
     return Tumour(foci, push, raters, random_appearance(rng, difficulty, solid=0.0 if enhances else 1.0))
 

@@ -10,7 +10,7 @@ from scipy.special import expit
 from meddiffusers.data.phantoms.brain.boxes import cut, shape_of, within
 from meddiffusers.data.phantoms.brain.lesion_appearance import LesionAppearance, random_appearance
 from meddiffusers.data.phantoms.brain.lesion_places import place
-from meddiffusers.data.phantoms.brain.raters import Raters, doubters
+from meddiffusers.data.phantoms.brain.raters import Raters, uncertain_raters
 from meddiffusers.data.phantoms.brain.smooth_field import Grid, SmoothField, points_of
 from meddiffusers.data.phantoms.brain.tissue import Surroundings, Tissue
 
@@ -122,7 +122,7 @@ def _spot(rng: np.random.Generator, centre: np.ndarray, radius: float, doubt: fl
     turn = np.linalg.qr(rng.standard_normal((3, 3)))[0]
     axes = np.exp(0.3 * rng.standard_normal(3)).clip(0.6, 1.7)
     form = turn / (radius * axes / np.cbrt(axes.prod()))[:, None]
-    return Spot(centre, radius, form.astype(np.float32), doubters(rng, doubt))
+    return Spot(centre, radius, form.astype(np.float32), uncertain_raters(rng, doubt))
 
 
 def _horns(rng: np.random.Generator, surroundings: Surroundings) -> np.ndarray:

@@ -27,7 +27,8 @@ from monai.networks.nets import PatchDiscriminator
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from meddiffusers.datasets.captioned_config import CaptionedDataConfig, CaptionedImages, images_of, load_captioned_data
+from meddiffusers.datasets.captioned_config import CaptionedDataConfig, CaptionedImages, load_captioned_data
+from meddiffusers.datasets.rows import images_of
 from meddiffusers.evaluation.figures.panels import panel
 from meddiffusers.evaluation.generation.autoencoder import evaluate_autoencoder, reconstruct
 from meddiffusers.evaluation.report import Report
@@ -110,7 +111,7 @@ class AutoencoderTask:
 
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
         """Test images, and what comes back of them."""
-        images = images_of(self.splits["test"].select(range(min(SHOWN, len(self.splits["test"])))))
+        images = torch.from_numpy(images_of(self.splits["test"].select(range(min(SHOWN, len(self.splits["test"]))))))
         decoded = reconstruct(modules["vae"], images)
         rows = {"image": self._flat(images), "decoded": self._flat(decoded)}
         error = float(np.abs(rows["image"] - rows["decoded"]).mean())
@@ -126,7 +127,7 @@ class AutoencoderTask:
         if self.config.freeze_encoder:
             return vae
         chosen = torch.linspace(0, len(self.splits["train"]) - 1, min(self.measured, len(self.splits["train"]))).long()
-        images = images_of(self.splits["train"].select(chosen.tolist()))
+        images = torch.from_numpy(images_of(self.splits["train"].select(chosen.tolist())))
         latents = torch.cat(
             [vae.encode((2 * part - 1).to(vae.device)).latent_dist.mean for part in images.split(BATCH)]
         )
@@ -140,7 +141,7 @@ class AutoencoderTask:
     def evaluate(self, pipeline: Any, seed: int = 0) -> Report:
         """Metrics and images of test images that went through it."""
         rows = self.splits["test"].select(range(min(EVALUATED, len(self.splits["test"]))))
-        images = images_of(rows)
+        images = torch.from_numpy(images_of(rows))
         return evaluate_autoencoder(
             self._flat(images),
             self._flat(reconstruct(pipeline, images)),

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from meddiffusers.datasets.captioned_config import images_of
+from meddiffusers.datasets.rows import images_of
 from meddiffusers.datasets.volume_config import VolumeDataConfig, load_volume_data
 from meddiffusers.evaluation.figures.orthogonal_slices import PLANES, plane_slices
 from meddiffusers.evaluation.figures.panels import panel
@@ -78,7 +78,7 @@ class VolumeDiffusionTask(LatentDiffusionTask):
         tests = self._tests(SHOWN)
         told = covariates_of(self.pipeline, tests)
         images = self._flat(generate_volumes(self.with_unet(modules["unet"]), told))
-        real = self._flat(images_of(tests).numpy())
+        real = self._flat(images_of(tests))
         rows = {f"{kind} {name}": of[:, n] for n, name in enumerate(PLANES) for kind, of in _kinds(images, real)}
         return Validation({}, {"drawn": panel(rows, ranges=dict.fromkeys(rows, (0.0, 1.0)))})
 
@@ -86,7 +86,7 @@ class VolumeDiffusionTask(LatentDiffusionTask):
         """How like held-out volumes those of their covariates are in their middle slices, and whether any is known."""
         rows = self._tests(EVALUATED)
         images = generate_volumes(pipeline, covariates_of(pipeline, rows), seed)
-        real, known = (self._flat(images_of(part).numpy()) for part in (rows, self.splits["train"]))
+        real, known = (self._flat(images_of(part)) for part in (rows, self.splits["train"]))
         dataset = f"{self.dataset_name}, test subjects"
         return evaluate_generation(self._flat(images), real, known, PLANES, dataset=dataset, seed=seed)
 

@@ -19,8 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from meddiffusers.data.regions import MIRRORED, REGIONS
-from meddiffusers.datasets.captioned_config import CaptionedDataConfig, images_of, load_captioned_data
+from meddiffusers.datasets.captioned_config import CaptionedDataConfig, load_captioned_data
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE
+from meddiffusers.datasets.rows import images_of
 from meddiffusers.evaluation.figures.panels import panel
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.text_to_mr.prompt_adherence import evaluate_prompt_adherence, predict_attributes
@@ -151,9 +152,9 @@ class AttributePredictorTask:
         rows = self.splits["test"].select(range(min(SHOWN, len(self.splits["test"]))))
         reader: Any = modules["reader"]
         shown = {
-            "image": images_of(rows)[:, 0].numpy(),
+            "image": torch.from_numpy(images_of(rows))[:, 0].numpy(),
             "labels": np.stack(rows.with_format("numpy")["regions"]),
-            "read": predict_attributes(reader, images_of(rows)[:, 0].numpy()).labels,
+            "read": predict_attributes(reader, torch.from_numpy(images_of(rows))[:, 0].numpy()).labels,
         }
         return Validation(
             {}, {"read": panel(shown, ranges={"image": (0, 1), **dict.fromkeys(("labels", "read"), (0, 60))})}
@@ -173,7 +174,7 @@ class AttributePredictorTask:
         """What it reads of real test images, against what they show: the best that a generated image can reach."""
         rows = self.splits["test"].select(range(min(EVALUATED, len(self.splits["test"]))))
         asked = targets_of(rows)
-        reading = predict_attributes(pipeline, images_of(rows)[:, 0].numpy())
+        reading = predict_attributes(pipeline, torch.from_numpy(images_of(rows))[:, 0].numpy())
         dataset = f"{self.dataset_name}, test subjects"
         return evaluate_prompt_adherence(asked, reading, rows["subject"], dataset=dataset, seed=seed)
 

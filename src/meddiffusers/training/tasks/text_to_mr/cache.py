@@ -28,8 +28,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from meddiffusers.data.prompts import sample_facts, write_prompt_within
-from meddiffusers.datasets.captioned_config import images_of
 from meddiffusers.datasets.captioned_slices import facts_of
+from meddiffusers.datasets.rows import images_of
 from meddiffusers.training.engine.randomness import derive_seed
 from meddiffusers.training.tasks.latent_diffusion.cache import digest
 
@@ -115,7 +115,7 @@ def _write(folder: Path, rows: datasets.Dataset, pipeline: Any, captions: int, s
     with raw.open("wb") as file:
         for first in tqdm(range(0, len(rows), BATCH), desc="Latents and tokens", leave=False):
             part = rows.select(range(first, min(first + BATCH, len(rows))))
-            moments.append(_moments(pipeline, images_of(part)))
+            moments.append(_moments(pipeline, torch.from_numpy(images_of(part))))
             texts = [
                 text
                 for number, row in enumerate(part.select_columns(["facts"]), first)
