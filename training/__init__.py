@@ -1,0 +1,1 @@
+"""The training scripts and their configurations; installed as `meddiffusers.scripts`."""
