@@ -24,12 +24,8 @@ and errs at each a little differently.
 from __future__ import annotations
 
 import inspect
-import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,9 +37,9 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
+from .meddiffusers_saving_v1 import PublishedPipelineMixin
 from .meddiffusers_slices_v1 import (
     check_images,
-    copy_source,
     cut_subject,
     from_indexed,
     is_subject,
@@ -78,7 +74,7 @@ class ConditionalSegmentationPipelineOutput(BaseOutput):
     samples: Any
 
 
-class ConditionalSegmentationPipeline(UNetLoraMixin, DiffusionPipeline):
+class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPipeline):
     """Segmentation by an ensemble of denoised masks.
 
     unet: a `SegmentationUNet`, or a `UNet2DModel` whose input channels are image and noisy mask.
@@ -253,24 +249,6 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, DiffusionPipeline):
         learnt = vars(self.scheduler).get("variance_type") in ("learned", "learned_range")
         return predicted if learnt else predicted[:, : latents.shape[1]]
 
-    def to_json_string(self) -> str:
-        """`model_index.json`, without the folder the pipeline happened to be loaded from."""
-        config = json.loads(super().to_json_string())
-        config.pop("_name_or_path", None)
-        return json.dumps(config, indent=2, sort_keys=True) + "\n"
-
-    def save_config(self, save_directory: str | PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
-        """Write `model_index.json` and this file, so that the repository opens where the package is not installed."""
-        super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
-        shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
-        copy_source(save_directory)
-
-    @classmethod
-    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> ConditionalSegmentationPipeline:
-        """As in diffusers, which by itself keeps components only where their very class is annotated above."""
-        kept = {name: part for name, part in pipeline.components.items() if name in ("unet", "scheduler")}
-        return super().from_pipe(pipeline, **{**kept, **kwargs})
-
     # Checks
 
     def _check_noise(self) -> None:
@@ -341,13 +319,13 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, DiffusionPipeline):
     ) -> torch.Tensor:
         """The reverse process: masks (n, M, K, H, W), each as its view is, of features (n, V, …) and noise."""
         turns = torch.arange(latents.shape[1]) % features.shape[1]
-        looked_at = features[:, turns].flatten(0, 1)
+        check_scan = features[:, turns].flatten(0, 1)
         extra = {"generator": generator} if "generator" in inspect.signature(self.scheduler.step).parameters else {}
         x = latents.flatten(0, 1) * self.scheduler.init_noise_sigma
         for number, timestep in enumerate(self.scheduler.timesteps):
             if self.interrupt:
                 continue
-            predicted = self.predict(self.scheduler.scale_model_input(x, timestep), timestep, looked_at)
+            predicted = self.predict(self.scheduler.scale_model_input(x, timestep), timestep, check_scan)
             x = self.scheduler.step(predicted, timestep, x, **extra).prev_sample
             if callback is not None:
                 x = callback(self, number, timestep, dict.fromkeys(tensors, x)).get("latents", x)
@@ -401,13 +379,13 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, DiffusionPipeline):
     ) -> ConditionalSegmentationPipelineOutput:
         """Maps of slices as scans on the voxels of the subject's files."""
         names = list(self.id2label.values())
-        probability = subject.restore(output.probability, names, fill=[1] + [0] * (len(names) - 1))
+        probability = subject.invert(output.probability, names, fill=[1] + [0] * (len(names) - 1))
         mask = _labels(torch.from_numpy(probability.array), threshold, axis=0).numpy()
-        samples = subject.restore(output.samples, ["labels"] * output.samples.shape[1])
+        samples = subject.invert(output.samples, ["labels"] * output.samples.shape[1])
         return ConditionalSegmentationPipelineOutput(
             mask=probability.like(mask, "labels"),
             probability=probability,
-            uncertainty={name: subject.restore(maps[:, None], [name]) for name, maps in output.uncertainty.items()},
+            uncertainty={name: subject.invert(maps[:, None], [name]) for name, maps in output.uncertainty.items()},
             samples=samples,
         )
 

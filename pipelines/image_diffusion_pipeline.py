@@ -17,12 +17,8 @@ Any scheduler of diffusers serves; images are in `image_range` to the model and 
 from __future__ import annotations
 
 import inspect
-import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,7 +30,8 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
-from .meddiffusers_slices_v1 import copy_source, from_indexed, size_of, to_indexed
+from .meddiffusers_saving_v1 import PublishedPipelineMixin
+from .meddiffusers_slices_v1 import from_indexed, size_of, to_indexed
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
 
 PUBLISHED_AS = "meddiffusers_image_diffusion_pipeline_v1"  # `custom_pipeline` name of a published repository
@@ -50,7 +47,7 @@ class ImageDiffusionPipelineOutput(BaseOutput):
     images: Any
 
 
-class ImageDiffusionPipeline(UNetLoraMixin, DiffusionPipeline):
+class ImageDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPipeline):
     """New images of noise.
 
     unet: a `PatchUNet2DModel`, or a `UNet2DModel`.
@@ -180,24 +177,6 @@ class ImageDiffusionPipeline(UNetLoraMixin, DiffusionPipeline):
                 predicted = free + guidance_scale * (predicted - free)
         learnt = vars(self.scheduler).get("variance_type") in ("learned", "learned_range")
         return predicted if learnt else predicted[:, : latents.shape[1]]
-
-    def to_json_string(self) -> str:
-        """`model_index.json`, without the folder the pipeline happened to be loaded from."""
-        config = json.loads(super().to_json_string())
-        config.pop("_name_or_path", None)
-        return json.dumps(config, indent=2, sort_keys=True) + "\n"
-
-    def save_config(self, save_directory: str | PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
-        """Write `model_index.json` and this file, so that the repository opens where the package is not installed."""
-        super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
-        shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
-        copy_source(save_directory)
-
-    @classmethod
-    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> ImageDiffusionPipeline:
-        """As in diffusers, which by itself keeps components only where their very class is annotated above."""
-        kept = {name: part for name, part in pipeline.components.items() if name in ("unet", "scheduler")}
-        return super().from_pipe(pipeline, **{**kept, **kwargs})
 
     def _check_call(self, batch_size: int, output_type: str, tensors: Sequence[str]) -> None:
         if batch_size < 1:

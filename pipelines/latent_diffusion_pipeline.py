@@ -15,12 +15,8 @@ generation with latent diffusion models".
 from __future__ import annotations
 
 import inspect
-import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +28,8 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
-from .meddiffusers_slices_v1 import copy_source, from_indexed, size_of, to_indexed
+from .meddiffusers_saving_v1 import PublishedPipelineMixin
+from .meddiffusers_slices_v1 import from_indexed, size_of, to_indexed
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
 
 PUBLISHED_AS = "meddiffusers_latent_diffusion_pipeline_v1"  # `custom_pipeline` name of a published repository
@@ -49,7 +46,7 @@ class LatentDiffusionPipelineOutput(BaseOutput):
     images: Any
 
 
-class LatentDiffusionPipeline(UNetLoraMixin, DiffusionPipeline):
+class LatentDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPipeline):
     """New images or volumes.
 
     vae: a `MonaiAutoencoderKL`, or diffusers' `AutoencoderKL`.
@@ -232,34 +229,6 @@ class LatentDiffusionPipeline(UNetLoraMixin, DiffusionPipeline):
         z = (latents / self.vae.config["scaling_factor"]).to(self.vae.dtype)
         low, high = self.image_range
         return ((self.vae.decode(z).sample.float() - low) / (high - low)).clamp(0, 1)
-
-    # Saving
-
-    def save_pretrained(self, save_directory: str | PathLike[str], *args: Any, **kwargs: Any) -> None:
-        """As in diffusers; no configuration says where on this machine a part came from."""
-        super().save_pretrained(save_directory, *args, **kwargs)
-        for path in Path(save_directory).glob("*/config.json"):
-            config = json.loads(path.read_text(encoding="utf-8"))
-            if config.pop("_name_or_path", None) is not None:
-                path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-    def to_json_string(self) -> str:
-        """`model_index.json`, without the folder the pipeline happened to be loaded from."""
-        config = json.loads(super().to_json_string())
-        config.pop("_name_or_path", None)
-        return json.dumps(config, indent=2, sort_keys=True) + "\n"
-
-    def save_config(self, save_directory: str | PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
-        """Write `model_index.json` and this file, so that the repository opens where the package is not installed."""
-        super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
-        shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
-        copy_source(save_directory)
-
-    @classmethod
-    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> LatentDiffusionPipeline:
-        """As in diffusers, which by itself keeps components only where their very class is annotated above."""
-        kept = {name: part for name, part in pipeline.components.items() if name in ("vae", "unet", "scheduler")}
-        return super().from_pipe(pipeline, **{**kept, **kwargs})
 
     # What a call is made of
 

@@ -9,10 +9,8 @@ A file of plain functions that several published pipelines import from beside th
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -105,11 +103,6 @@ def to_indexed(values: Mapping[Any, Any] | Sequence[Any]) -> dict[str, Any]:
 def from_indexed(by_number: Mapping[str, Any]) -> tuple[Any, ...]:
     """What `numbered` has numbered."""
     return tuple(value for _, value in sorted(by_number.items(), key=lambda item: int(item[0])))
-
-
-def copy_source(folder: str | PathLike[str]) -> None:
-    """Copies this file into a folder, where a published pipeline looks for it."""
-    shutil.copyfile(__file__, Path(folder, f"{PUBLISHED_AS}.py"))
 
 
 def _of_modalities(image: Mapping[str, Any], modalities: Sequence[str]) -> torch.Tensor:

@@ -19,12 +19,8 @@ of transformers that gives `last_hidden_state` serves: BERT, CLIP, T5.
 from __future__ import annotations
 
 import inspect
-import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,14 +34,13 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .meddiffusers_slices_v1 import check_images, copy_source, size_of
+from .meddiffusers_saving_v1 import PublishedPipelineMixin
+from .meddiffusers_slices_v1 import check_images, size_of
 from .meddiffusers_text_lora_v1 import TextEncoderLoraMixin
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
 
 PUBLISHED_AS = "meddiffusers_text_to_mr_pipeline_v1"  # `custom_pipeline` name of a published repository
 OUTPUT_TYPES = ("pil", "np", "pt", "nifti", "latent")
-ORIGIN = {"_name_or_path", "is_local", "local_files_only"}  # what loading adds to a configuration
-PARTS = ("vae", "text_encoder", "tokenizer", "unet", "scheduler", "quantity_encoder")
 
 
 @dataclass
@@ -57,7 +52,7 @@ class TextToMRPipelineOutput(BaseOutput):
     images: Any
 
 
-class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, DiffusionPipeline):  # type: ignore[misc]
+class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, PublishedPipelineMixin, DiffusionPipeline):  # type: ignore[misc]
     """A slice as a text describes it.
 
     vae: an `AutoencoderKL` of one channel in [-1, 1].
@@ -302,35 +297,6 @@ class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, DiffusionPipeline): 
         shift = self.vae.config.get("shift_factor") or 0.0
         z = latents / self.vae.config["scaling_factor"] + shift
         return ((self.vae.decode(z.to(self.vae.dtype)).sample.float() + 1) / 2).clamp(0, 1)
-
-    # Saving
-
-    def save_pretrained(self, save_directory: str | PathLike[str], *args: Any, **kwargs: Any) -> None:
-        """As in diffusers; no configuration says where on this machine a part came from."""
-        super().save_pretrained(save_directory, *args, **kwargs)
-        for path in Path(save_directory).glob("*/*config.json"):
-            config = json.loads(path.read_text(encoding="utf-8"))
-            if ORIGIN & config.keys():
-                kept = {name: value for name, value in config.items() if name not in ORIGIN}
-                path.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-    def to_json_string(self) -> str:
-        """`model_index.json`, without the folder the pipeline happened to be loaded from."""
-        config = json.loads(super().to_json_string())
-        config.pop("_name_or_path", None)
-        return json.dumps(config, indent=2, sort_keys=True) + "\n"
-
-    def save_config(self, save_directory: str | PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
-        """Write `model_index.json` and this file, so that the repository opens where the package is not installed."""
-        super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
-        shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
-        copy_source(save_directory)
-
-    @classmethod
-    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> TextToMRPipeline:
-        """As in diffusers, which by itself keeps components only where their very class is annotated above."""
-        kept = {name: part for name, part in pipeline.components.items() if name in PARTS}
-        return super().from_pipe(pipeline, **{**kept, **kwargs})
 
     # What a call is made of
 

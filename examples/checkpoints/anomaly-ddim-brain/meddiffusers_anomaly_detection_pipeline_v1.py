@@ -30,13 +30,9 @@ above all, which a change shows; it takes a model that knows labels.
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,6 +45,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
 from .meddiffusers_anomaly_maps_v1 import SMOOTHING, mean_of_present, otsu, slice_scores, smoothed
+from .meddiffusers_saving_v1 import PublishedPipelineMixin
 from .meddiffusers_slices_v1 import (
     check_images,
     cut_subject,
@@ -65,7 +62,6 @@ OUTPUT_TYPES = ("np", "pt", "pil")
 METHODS = ("classifier", "classifier_free", "none")
 ENCODINGS = ("inversion", "noise")
 MAPS = ("change", "contrast")
-SHARED = ("meddiffusers_anomaly_maps_v1.py", "meddiffusers_slices_v1.py")
 SCALES = {"classifier": 100.0, "classifier_free": 3.0, "none": 0.0}  # s by default
 PAPER_PIXELS = 256**2  # of the images whose gradient scale s is
 TIMES = (0.15, 0.2, 0.25)  # of a contrast, as parts of the way to pure noise: lesions fade, anatomy is still seen
@@ -93,7 +89,7 @@ class AnomalyDetectionPipelineOutput(BaseOutput):
     threshold: float
 
 
-class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
+class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPipeline):
     """What is not as in a healthy image.
 
     unet: a `PatchUNet2DModel` or a `UNet2DModel`.
@@ -289,26 +285,6 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
     def _denoised(self, x_t: torch.Tensor, timestep: torch.Tensor, label: int) -> torch.Tensor:
         return self.scheduler.denoised(self.predict(x_t, timestep, label), timestep, x_t).float()
 
-    def to_json_string(self) -> str:
-        """`model_index.json`, without the folder the pipeline happened to be loaded from."""
-        config = json.loads(super().to_json_string())
-        config.pop("_name_or_path", None)
-        return json.dumps(config, indent=2, sort_keys=True) + "\n"
-
-    def save_config(self, save_directory: str | PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
-        """Write `model_index.json` and this file, so that the repository opens where the package is not installed."""
-        super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
-        shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
-        for name in SHARED:  # which lie beside this file wherever it is run
-            shutil.copyfile(Path(__file__).with_name(name), Path(save_directory, name))
-
-    @classmethod
-    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> AnomalyDetectionPipeline:
-        """As in diffusers, which by itself keeps components only where their very class is annotated above."""
-        known = ("unet", "classifier", "scheduler")
-        kept = {name: part for name, part in pipeline.components.items() if name in known}
-        return super().from_pipe(pipeline, **{**kept, **kwargs})
-
     # Checks
 
     def _check_call(
@@ -459,9 +435,9 @@ class AnomalyDetectionPipeline(UNetLoraMixin, DiffusionPipeline):
     def _restore(self, subject: Any, output: AnomalyDetectionPipelineOutput) -> AnomalyDetectionPipelineOutput:
         """Maps of slices as scans on the voxels of the subject's files."""
         return AnomalyDetectionPipelineOutput(
-            counterfactual=subject.restore(np.moveaxis(output.counterfactual, -1, 1), self.modalities),
-            anomaly_map=subject.restore(output.anomaly_map[:, None], ["anomaly"]),
-            mask=subject.restore(output.mask[:, None], ["anomaly"]),
+            counterfactual=subject.invert(np.moveaxis(output.counterfactual, -1, 1), self.modalities),
+            anomaly_map=subject.invert(output.anomaly_map[:, None], ["anomaly"]),
+            mask=subject.invert(output.mask[:, None], ["anomaly"]),
             score=output.score,
             threshold=output.threshold,
         )

@@ -10,12 +10,8 @@ floating-point images must already lie in it. For a categorical model images are
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +21,8 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
+
+from .meddiffusers_saving_v1 import PublishedPipelineMixin
 
 PUBLISHED_AS = "meddiffusers_attribute_vae_pipeline_v1"  # the `custom_pipeline` name of a published repository
 OUTPUT_TYPES = ("pil", "np", "pt")
@@ -39,7 +37,7 @@ class AttributeVAEPipelineOutput(BaseOutput):
     latents: torch.Tensor
 
 
-class AttributeVAEPipeline(DiffusionPipeline):
+class AttributeVAEPipeline(PublishedPipelineMixin, DiffusionPipeline):
     """Pipeline around an [`AttributeVAE`]. Calling it samples images.
 
     Latents are drawn from N(0, I), or, where the model keeps the moments of its training latents, from that Gaussian.
@@ -184,22 +182,6 @@ class AttributeVAEPipeline(DiffusionPipeline):
             for dimension, name in enumerate(self.attributes)
             if name in (self.vae.config["calibration"] or {})
         }
-
-    @classmethod
-    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> AttributeVAEPipeline:
-        """As in diffusers, which by itself keeps a model only where its very class is annotated above."""
-        return super().from_pipe(pipeline, **{"vae": getattr(pipeline, "vae", None), **kwargs})
-
-    def to_json_string(self) -> str:
-        """`model_index.json`, without the folder the pipeline happened to be loaded from."""
-        config = json.loads(super().to_json_string())
-        config.pop("_name_or_path", None)
-        return json.dumps(config, indent=2, sort_keys=True) + "\n"
-
-    def save_config(self, save_directory: str | PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
-        """Write `model_index.json` and this file, so that the repository opens where the package is not installed."""
-        super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
-        shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
 
     def _move(self, latents: torch.Tensor, attributes: Mapping[str, float | Sequence[float]]) -> torch.Tensor:
         """Latents (B, K) with the dimension of each attribute set to what its value, or values (B,), call for."""

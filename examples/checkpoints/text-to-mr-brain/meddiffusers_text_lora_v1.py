@@ -6,9 +6,7 @@ part, of any encoder of transformers, stand in the same file under names that be
 
 from __future__ import annotations
 
-import shutil
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -82,11 +80,6 @@ class TextEncoderLoraMixin:
             lora_metadata={name: part for name, part in metadata.items() if layers[name]},
             **kwargs,
         )
-
-    def save_config(self, save_directory: str | PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
-        """Write what other bases write, and this file, where a published pipeline looks for it."""
-        super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)  # type: ignore[misc]
-        shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
 
 
 def _text_part(source: Any, given: dict[str, Any]) -> tuple[dict[str, torch.Tensor], LoraConfig | None]:

@@ -5,9 +5,7 @@ A file that several published pipelines import from beside them; it is published
 
 from __future__ import annotations
 
-import shutil
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -97,11 +95,6 @@ class UNetLoraMixin(LoraBaseMixin):
                 "save_lora_weights, or make it part of the weights: fuse_lora() and then unload_lora_weights()."
             )
         super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
-
-    def save_config(self, save_directory: str | PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
-        """Write what other bases write, and this file, where a published pipeline looks for it."""
-        super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)  # type: ignore[misc]
-        shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
 
     def _adapters(self) -> set[str]:
         """Names of those that are loaded."""

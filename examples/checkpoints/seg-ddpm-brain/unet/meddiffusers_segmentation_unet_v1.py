@@ -76,7 +76,7 @@ class SegmentationUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: igno
         denoiser: settings of the `UNet2DModel` that denoises, all but `in_channels`, `out_channels`, `sample_size`.
         image_network: settings of the `UNet2DModel` that looks at the image, likewise; None: there is none. With it the
             model predicts x_0 of masks in ±1, noised as Ho et al. 2020 do (β from 1e-4 to 0.02 in 1000 steps): the
-            scheduler's `prediction_type` must be "sample", its betas those, which are diffusers' own deissues.
+            scheduler's `prediction_type` must be "sample", its betas those, which are diffusers' own defaults.
         feature_channels: F, where there is an image network.
 
     Raises:
