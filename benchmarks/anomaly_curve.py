@@ -1,6 +1,7 @@
 """What more training is worth: metrics of the tumours by the minutes that the network was trained to know labels.
 
-It reads what training/train_ddpm.py leaves behind with the configurations ddpm_brain.yaml and ddpm_brain_labels.yaml.
+It reads what training/train_image_diffusion.py leaves behind with the configurations image_diffusion_brain.yaml and
+image_diffusion_brain_labels.yaml.
 
     python benchmarks/anomaly_curve.py
 """
@@ -23,7 +24,8 @@ from meddiffusers.evaluation.figures.panels import DPI, to_image
 from meddiffusers.evaluation.results import Bar
 from meddiffusers.hub.load import load
 
-BEFORE, RUN = Path("runs/ddpm-brain"), Path("runs/ddpm-brain-labels")  # of training/configs/ddpm_brain(_labels).yaml
+BEFORE = Path("runs/image-diffusion-brain")  # of training/configs/image_diffusion_brain.yaml
+RUN = Path("runs/image-diffusion-brain-labels")  # of training/configs/image_diffusion_brain_labels.yaml
 SLICES = 20
 IMAGE = Path("benchmarks/results/anomaly_curve.png")
 
@@ -32,7 +34,7 @@ def curve(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     """No bar: the metrics of every checkpoint that the training left behind, and a image of them."""
     saved = sorted(RUN.glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]))
     if not saved:
-        raise FileNotFoundError(f"{RUN} holds no checkpoints; train it with training/configs/ddpm_brain_labels.yaml.")
+        raise FileNotFoundError(f"{RUN} holds no checkpoints; train it with training/configs/image_diffusion_brain_labels.yaml.")
     pipeline: Any = load(checkpoint)
     rows = rows_with_tumour(pipeline, SLICES)
     table = []

@@ -18,7 +18,7 @@ from meddiffusers.training.engine.config import TrainingConfig
 from meddiffusers.training.engine.parsing import parse_config
 from meddiffusers.training.tasks.image_diffusion.model import DenoisingModelConfig
 
-CONFIG, COUNT = "training/configs/ddpm_brain.yaml", 256
+CONFIG, COUNT = "training/configs/image_diffusion_brain.yaml", 256
 IMAGES = Path("benchmarks/results/anomaly_generation")
 
 

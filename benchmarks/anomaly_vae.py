@@ -34,7 +34,7 @@ from meddiffusers.training.tasks.image_diffusion.model import DenoisingModelConf
 from meddiffusers.training.tasks.labelled_slices import SliceTask
 from meddiffusers.utils.atomic import write_json
 
-CONFIG, RUN = "training/configs/ddpm_brain.yaml", Path("runs/anomaly-vae")
+CONFIG, RUN = "training/configs/image_diffusion_brain.yaml", Path("runs/anomaly-vae")
 CHANNELS, LATENT = (32, 64, 96, 128), 8  # a latent image of 12 × 12 pixels, which holds a brain but few lesions
 KL_WEIGHT = 1e-4
 BATCH = 32

@@ -13,13 +13,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from meddiffusers import AttributeVAEPipeline
-from meddiffusers.datasets.cardiac_sequences import heart_sequences
+from meddiffusers.datasets.cardiac_sequences import load_cardiac_sequences
 from meddiffusers.evaluation.cardiac.run import evaluate_repair
 from meddiffusers.hub.card import Facts
 from meddiffusers.hub.load import load
 from meddiffusers.hub.publish import write_repository
 from meddiffusers.training.engine.parsing import parse_config
-from meddiffusers.training.tasks.cardiac.consistency import ConsistencyConfig, fitted_pipeline
+from meddiffusers.training.tasks.cardiac.consistency import ConsistencyConfig, build_consistency_pipeline
 
 
 def main() -> None:
@@ -27,8 +27,8 @@ def main() -> None:
     (config,) = parse_config(ConsistencyConfig)
     facts = Facts.read(Path(config.card)) if config.card else None
     vae = AttributeVAEPipeline.from_pipe(load(config.pretrained_model_name_or_path))
-    references = list(heart_sequences(config.dataset_name, config.reference_split, config.reference_sequences))
-    pipeline = fitted_pipeline(vae, references, config.spacing)
+    references = list(load_cardiac_sequences(config.dataset_name, config.reference_split, config.reference_sequences))
+    pipeline = build_consistency_pipeline(vae, references, config.spacing)
     folder = Path(config.output_dir)
     pipeline.save_pretrained(folder)
     test = (config.dataset_name, config.test_split, config.test_sequences, config.error_rate, config.seed)

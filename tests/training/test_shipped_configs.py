@@ -27,10 +27,10 @@ from meddiffusers.training.tasks.text_to_mr.prompt_encoder import PromptEncoderC
 
 CONFIGS = sorted((Path(__file__).parents[2] / "training" / "configs").glob("*.yaml"))
 KINDS: dict[str, tuple[Any, ...]] = {
-    "anomaly": (LabelledDataConfig, ClassifierConfig),
+    "anomaly_classifier": (LabelledDataConfig, ClassifierConfig),
     "ar_vae": (AttributeVAEConfig,),
     "autoencoder": (CaptionedDataConfig, AutoencoderConfig),
-    "ddpm": (LabelledDataConfig, DenoisingModelConfig),
+    "image_diffusion": (LabelledDataConfig, DenoisingModelConfig),
     "attribute_predictor": (CaptionedDataConfig, AttributePredictorConfig),
     "prompt_encoder": (CaptionedDataConfig, PromptEncoderConfig),
     "segmentation": (LabelledDataConfig, SegmentationModelConfig),

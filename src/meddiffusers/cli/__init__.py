@@ -19,6 +19,7 @@ from meddiffusers.cli.repository import card_lint, card_write, info, publish
 from meddiffusers.cli.segmentation import evaluate_segmentation, segment
 from meddiffusers.cli.temporal import evaluate_temporal, repair
 from meddiffusers.cli.text_to_mr import draw, evaluate_text_to_mr
+from meddiffusers.cli.train import SCRIPT_OPTIONS, train
 
 app = typer.Typer(no_args_is_help=True, help="Generative models for medical imaging.", pretty_exceptions_enable=False)
 evaluate = typer.Typer(no_args_is_help=True, help="Measure a repository's model on held-out data.")
@@ -27,6 +28,7 @@ for group, name in ((evaluate, "evaluate"), (card, "card"), (convert, "convert")
     app.add_typer(group, name=name)
 for command in (demo, segment, detect, draw, generate, repair, traverse, info, publish):
     app.command()(command)
+app.command(context_settings=SCRIPT_OPTIONS)(train)
 evaluate.command("segmentation")(evaluate_segmentation)
 evaluate.command("anomaly")(evaluate_anomaly)
 evaluate.command("text-to-mr")(evaluate_text_to_mr)

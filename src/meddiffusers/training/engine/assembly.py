@@ -61,8 +61,13 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     return accelerator
 
 
+def available_cores() -> int:
+    """The number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _warn_about_idle_cores(processes: int) -> None:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     if processes == 1 and os.environ.get("OMP_NUM_THREADS") == "1" and cores > 1:
         logger.warning(
             "This run uses one of %d cores, the default of `accelerate launch` on a CPU. Set OMP_NUM_THREADS=%d, or "

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from meddiffusers import AttributeVAEPipeline
-from meddiffusers.datasets.cardiac_sequences import heart_sequences
-from meddiffusers.evaluation.cardiac.run import broken
+from meddiffusers.datasets.cardiac_sequences import load_cardiac_sequences
+from meddiffusers.evaluation.cardiac.run import corrupt_sequences
 from meddiffusers.hub.load import load
-from meddiffusers.training.tasks.cardiac.consistency import ConsistencyConfig, fitted_pipeline
+from meddiffusers.training.tasks.cardiac.consistency import ConsistencyConfig, build_consistency_pipeline
 
 CHECKPOINT = Path(__file__).parents[4] / "examples" / "checkpoints" / "ar-vae-cardiac"
 
@@ -24,21 +24,21 @@ def in_units(config: Any) -> np.ndarray:
 
 def test_no_reference_exceeds_the_limits_and_one_meets_each() -> None:
     vae: Any = AttributeVAEPipeline.from_pipe(load(CHECKPOINT))
-    references = list(heart_sequences("hearts", "reference", 6))
-    pipeline = fitted_pipeline(vae, references, 1.25)
-    excess = np.stack([pipeline.report(each.labels, each.spacing).excess for each in references])
-    np.testing.assert_allclose(excess.max(axis=(0, 1)), 1)
-    assert 0.9 < pipeline.smoother.config["agreement"] < 1 and len(pipeline.smoother.config["latent_limits"]) == 16
+    references = list(load_cardiac_sequences("cardiac_phantom", "reference", 6))
+    pipeline = build_consistency_pipeline(vae, references, 1.25)
+    consistency_ratio = np.stack([pipeline.report(each.labels, each.spacing).consistency_ratio for each in references])
+    np.testing.assert_allclose(consistency_ratio.max(axis=(0, 1)), 1)
+    assert 0.9 < pipeline.smoother.config["min_reconstruction_dice"] < 1 and len(pipeline.smoother.config["latent_limits"]) == 16
     few, all_of_them = (in_units(smoother.config) for smoother in (pipeline.smoother, load(CHECKPOINT).smoother))
     assert (few <= all_of_them * (1 + 1e-9)).all()  # the shipped limits come from these six and 594 more
 
 
 def test_errors_depend_on_seed_and_number_alone() -> None:
-    sequences = list(heart_sequences("hearts", "test", 3))
-    first, again, other = broken(sequences, 0.2, 0), broken(sequences[:2], 0.2, 0), broken(sequences, 0.2, 1)
+    sequences = list(load_cardiac_sequences("cardiac_phantom", "test", 3))
+    first, again, other = corrupt_sequences(sequences, 0.2, 0), corrupt_sequences(sequences[:2], 0.2, 0), corrupt_sequences(sequences, 0.2, 1)
     np.testing.assert_array_equal(first[:2], again)
     assert not np.array_equal(first, other)
-    np.testing.assert_array_equal(broken(sequences, 0.0, 0), [each.labels for each in sequences])
+    np.testing.assert_array_equal(corrupt_sequences(sequences, 0.0, 0), [each.labels for each in sequences])
 
 
 def test_settings_are_checked() -> None:

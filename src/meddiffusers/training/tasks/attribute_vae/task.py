@@ -76,14 +76,14 @@ class AttributeVAEConfig:
     """What to train, on what, with which loss."""
 
     dataset_name: str = setting(
-        "digits", "'digits', 'hearts' or a CAMUS folder, a folder of images, or a data set of the Hub."
+        "digits", "'digits', 'cardiac_phantom' or a CAMUS folder, a folder of images, or a data set of the Hub."
     )
     image_column: str = setting("image", "Column of the images.")
     attributes: list[str] = list_setting([], "Attributes; each gets a latent dimension. None: a plain VAE.")
     measure: str | None = setting(None, f"What measures attributes that are no columns: {', '.join(MEASURES)}.")
     split_seed: int = setting(0, "Seed of the split into training and held-out images.")
     spacing: float = setting(1.0, "Edge length of a pixel in mm, for attributes that are measured in mm.")
-    heart_sequences: int | None = setting(None, "So many beats of hearts to train on, if hearts.")
+    cardiac_sequences: int | None = setting(None, "So many beats of hearts to train on, if hearts.")
     max_train_samples: int | None = setting(None, "Train on the first so many images only.")
 
     pretrained_model_name_or_path: str | None = setting(None, "Repository or folder to start from.")
@@ -129,7 +129,7 @@ class AttributeVAETask:
             max_samples=config.max_train_samples,
             size=config.sample_size,
             spacing=config.spacing,
-            sequences=config.heart_sequences,
+            sequences=config.cardiac_sequences,
         )
         self.train_dataset = self._images(self.data["train"])
         self.test_images = self._images(self.data["test"])

@@ -1,63 +1,69 @@
-"""From a VAE of hearts to a repairer of their sequences, by limits that are learnt from reference sequences.
+"""Build a temporal consistency pipeline from a trained VAE, with limits from reference sequences.
 
-Nothing is trained by gradients: the limits are the largest |e| that any reference sequence shows (Painchaud et al.,
-IEEE TMI 2022), and the least agreement of a reference frame with what the VAE makes of it.
+No gradients are involved. The limits are the largest |e| that any reference sequence shows (Painchaud et al., IEEE TMI
+2022), and the smallest Dice coefficient between a reference frame and its reconstruction by the VAE.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from meddiffusers.datasets.cardiac_sequences import HEARTS, HeartSequence
+from meddiffusers.datasets.cardiac_sequences import CARDIAC_PHANTOM, CardiacSequence
 from meddiffusers.pipelines.attribute_vae_pipeline import AttributeVAEPipeline
-from meddiffusers.pipelines.meddiffusers_heart_shapes_v1 import CARDIAC_ATTRIBUTES, measure_hearts
-from meddiffusers.pipelines.meddiffusers_heart_windows_v1 import heart_window
-from meddiffusers.pipelines.temporal_consistency_pipeline import TemporalConsistencyPipeline, agreement
+from meddiffusers.pipelines.meddiffusers_cardiac_attributes_v1 import CARDIAC_ATTRIBUTES, measure_cardiac_attributes
+from meddiffusers.pipelines.meddiffusers_cardiac_masks_v1 import min_dice
+from meddiffusers.pipelines.meddiffusers_cardiac_region_v1 import lv_region
+from meddiffusers.pipelines.temporal_consistency_pipeline import TemporalConsistencyPipeline
 from meddiffusers.schedulers.temporal_smoother import TemporalSmoother
 from meddiffusers.utils.settings import Range, check_fields, setting
 
 
 @dataclass
 class ConsistencyConfig:
-    """Which VAE, and the sequences that its limits come from."""
+    """Configuration of `training/fit_temporal_consistency.py`: the VAE, and the sequences that give the limits."""
 
-    pretrained_model_name_or_path: str = setting("", "Repository or folder of the AttributeVAE of hearts.")
-    dataset_name: str = setting(HEARTS, "'hearts', or a CAMUS folder.")
-    reference_split: str = setting("reference", "Split that the limits are learnt from; of a CAMUS folder 'train'.")
-    reference_sequences: int | None = setting(600, "So many of its sequences; all of a folder's if not given.")
-    test_split: str = setting("test", "Split that the result is evaluated on.")
-    test_sequences: int | None = setting(60, "So many of its sequences.")
-    spacing: float = setting(1.25, "Edge length in mm of the VAE's pixels.")
-    error_rate: float = setting(0.15, "Part of the test frames that an error is put into.")
-    seed: int = setting(0, "Of those errors.")
-    output_dir: str = setting("", "Folder to write.")
-    card: str | None = setting(None, "YAML of facts (see model_cards/) for the model card.")
+    pretrained_model_name_or_path: str = setting("", "Repository or folder of the cardiac AttributeVAE.")
+    dataset_name: str = setting(CARDIAC_PHANTOM, "'cardiac_phantom', or a CAMUS folder.")
+    reference_split: str = setting("reference", "Split of the reference sequences; 'train' for a CAMUS folder.")
+    reference_sequences: int | None = setting(600, "Number of reference sequences. Default for a folder: all.")
+    test_split: str = setting("test", "Split for the evaluation.")
+    test_sequences: int | None = setting(60, "Number of test sequences.")
+    spacing: float = setting(1.25, "Edge length of the VAE's pixels in mm.")
+    error_rate: float = setting(0.15, "Fraction of test frames that get an injected error.")
+    seed: int = setting(0, "Seed of the injected errors.")
+    output_dir: str = setting("", "Output folder.")
+    card: str | None = setting(None, "YAML file with the facts of the model card (see model_cards/).")
 
     def __post_init__(self) -> None:
         check_fields(self, {"spacing": Range(0, open_low=True), "error_rate": Range(0, 1)})
         if not self.pretrained_model_name_or_path or not self.output_dir:
             raise ValueError(
                 "pretrained_model_name_or_path or output_dir is not set; expected the VAE's repository, which "
-                "training/train_attribute_vae.py makes, and a folder to write."
+                "training/train_attribute_vae.py writes, and an output folder."
             )
 
 
-def fitted_pipeline(
-    vae: AttributeVAEPipeline, references: Sequence[HeartSequence], spacing: float
+def build_consistency_pipeline(
+    vae: AttributeVAEPipeline, references: Sequence[CardiacSequence], spacing: float
 ) -> TemporalConsistencyPipeline:
-    """The repairer with limits from references, whose label maps are taken to be right."""
-    attributes, latents, agreements = [], [], []
+    """Build the pipeline with limits from reference sequences.
+
+    Args:
+        vae: Pipeline of the cardiac VAE.
+        references: Sequences whose label maps are taken as ground truth.
+        spacing: Edge length of the VAE's pixels in mm.
+    """
+    attributes, latents, dice = [], [], []
     for sequence in references:
-        window = heart_window(sequence.labels, sequence.spacing, vae.vae.image_size[0], spacing)
-        seen = window.cut(sequence.labels)
-        means = vae.encode(seen)
-        rebuilt: Any = vae.decode(means, output_type="np").images
-        attributes.append(measure_hearts(sequence.labels, sequence.spacing))
+        region = lv_region(sequence.labels, sequence.spacing, vae.vae.image_size[0], spacing)
+        crops = region.crop(sequence.labels)
+        means = vae.encode(crops)
+        reconstructions = np.asarray(vae.decode(means, output_type="np").images)
+        attributes.append(measure_cardiac_attributes(sequence.labels, sequence.spacing))
         latents.append(means.double().cpu().numpy())
-        agreements.append(agreement(rebuilt, seen).min())
-    smoother = TemporalSmoother.fitted(attributes, list(CARDIAC_ATTRIBUTES), latents, float(np.min(agreements)))
+        dice.append(min_dice(reconstructions, crops).min())
+    smoother = TemporalSmoother.from_references(attributes, list(CARDIAC_ATTRIBUTES), latents, float(np.min(dice)))
     return TemporalConsistencyPipeline(vae.vae, smoother, spacing)

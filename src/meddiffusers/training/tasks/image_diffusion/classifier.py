@@ -157,7 +157,7 @@ def _diffusion_model(data: LabelledDataConfig, config: ClassifierConfig) -> Imag
     if not name:
         raise ValueError(
             "pretrained_model_name_or_path is not set; a classifier guides a diffusion model: train one by "
-            "training/train_ddpm.py, and give --pretrained_model_name_or_path REPOSITORY."
+            "training/train_image_diffusion.py, and give --pretrained_model_name_or_path REPOSITORY."
         )
     pipeline = load(name, revision=config.revision)
     if not isinstance(pipeline, ImageDiffusionPipeline):

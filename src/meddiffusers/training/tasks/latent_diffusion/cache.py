@@ -17,7 +17,7 @@ from accelerate import PartialState
 from torch import nn
 from tqdm.auto import tqdm
 
-from meddiffusers.datasets.captioned_config import images_of
+from meddiffusers.datasets.rows import images_of
 
 BATCH = 4  # rows that the autoencoder sees at once
 _VERSION = 1  # of what the file holds: raise it with every change that a cache must not outlive
@@ -45,7 +45,9 @@ def cached_latents(rows: datasets.Dataset, vae: Any, axis: int) -> np.ndarray:
 def _moments(rows: datasets.Dataset, vae: Any, axis: int) -> np.ndarray:
     parts = []
     for first in tqdm(range(0, len(rows), BATCH), desc="Latents", leave=False):
-        images = 2 * images_of(rows.select(range(first, min(first + BATCH, len(rows))))).to(vae.device) - 1
+        images = (
+            2 * torch.from_numpy(images_of(rows.select(range(first, min(first + BATCH, len(rows)))))).to(vae.device) - 1
+        )
         views = [vae.encode(view).latent_dist for view in (images, images.flip(axis))]
         found = torch.stack([torch.cat([each.mean, each.std], dim=1) for each in views], dim=1)
         parts.append(found.cpu().to(torch.float16).numpy())

@@ -1,10 +1,10 @@
 """Train a diffusion model that draws images from noise, or fine-tune one by a LoRA adapter on images of one's own.
 
-    accelerate launch training/train_ddpm.py --config training/configs/ddpm_brain.yaml
-    accelerate launch training/train_ddpm.py --config training/configs/ddpm_brain.yaml --dataset_name FOLDER \\
+    accelerate launch training/train_image_diffusion.py --config training/configs/image_diffusion_brain.yaml
+    accelerate launch training/train_image_diffusion.py --config training/configs/image_diffusion_brain.yaml --dataset_name FOLDER \\
         --pretrained_model_name_or_path REPOSITORY --rank 8 --output_dir runs/mine
 
-Every line of the YAML file is also an option of the command line, which wins. `ddpm_paper.yaml` is the configuration of
+Every line of the YAML file is also an option of the command line, which wins. `image_diffusion_paper.yaml` is the configuration of
 Wolleb et al., MICCAI 2022. Masks only say which images are healthy, to a network that is told (`--label_dropout`).
 The output folder opens with `DiffusionPipeline.from_pretrained`, or, with `--rank`, with `pipe.load_lora_weights`; it
 holds `metrics.json` and images. `--card FACTS.yaml` also writes a whole repository with its model card, which
