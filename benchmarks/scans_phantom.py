@@ -108,13 +108,13 @@ def _volume_errors(seed: int) -> tuple[dict[int, float], float, float]:
     regions: dict[int, float] = {}
     brain, ventricles = [], []
     for number in range(seed, seed + COMPARED):
-        person = BrainPhantom(number)
-        fine, coarse = (person.volume(spacing, ("t1",)) for spacing in (1.0, 2.0))
+        phantom = BrainPhantom(number)
+        fine, coarse = (phantom.volume(spacing, ("t1",)) for spacing in (1.0, 2.0))
         for label, amount in fine.volumes.items():
             regions[label] = max(regions.get(label, 0), abs(coarse.volumes[label] / amount - 1))
         found = _brain_and_ventricles(fine)
-        brain.append(abs(found[0] / person.person.brain_volume_ml - 1))
-        ventricles.append(abs(found[1] / person.person.ventricular_volume_ml - 1))
+        brain.append(abs(found[0] / phantom.demographics.brain_volume_ml - 1))
+        ventricles.append(abs(found[1] / phantom.demographics.ventricular_volume_ml - 1))
     return regions, max(brain), max(ventricles)
 
 

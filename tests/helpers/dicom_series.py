@@ -1,4 +1,4 @@
-"""DICOM series made for tests: real headers with a patient in them, at any place and angle."""
+"""DICOM series for tests: real headers with patient identifiers, at any position and orientation."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def volume_grid(spacing: float) -> Grid:
     return x, y, z
 
 
-def tissue_on(grid: Grid, push: np.ndarray | None) -> Tissue:
+def tissue_on(grid: Grid, displacement: np.ndarray | None) -> Tissue:
     """The anatomy of a grid, displaced."""
     points = np.stack(np.meshgrid(*grid, indexing="ij"))
-    return surroundings(np.moveaxis(points if push is None else points - push, 0, -1))
+    return surroundings(np.moveaxis(points if displacement is None else points - displacement, 0, -1))

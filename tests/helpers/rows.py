@@ -1,4 +1,4 @@
-"""What tests of loaders look up in a result."""
+"""Look up values in the result of a loader."""
 
 from __future__ import annotations
 

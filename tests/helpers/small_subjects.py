@@ -1,4 +1,4 @@
-"""Small random cases, each of its number alone, and what reads and changes their files."""
+"""Small random subjects, each a function of its number, and helpers for their files."""
 
 from __future__ import annotations
 

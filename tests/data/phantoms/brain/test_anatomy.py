@@ -12,7 +12,7 @@ from meddiffusers.data.phantoms.brain.anatomy import PARTS, Anatomy, Sulci, anat
 from meddiffusers.data.phantoms.brain.smooth_field import Grid, SmoothField, points_of
 from meddiffusers.data.phantoms.brain.structures import FLUID, STRUCTURES
 from meddiffusers.data.phantoms.brain.template import COARSE, DEEP, TISSUES, template
-from meddiffusers.data.phantoms.brain.warp import CENTRE, THALAMUS, Warp, sampled
+from meddiffusers.data.phantoms.brain.warp import CENTRE, THALAMUS, Warp, sample_maps
 from meddiffusers.data.regions import MIRRORED, mirrored_labels
 
 RNG = np.random.default_rng(0)
@@ -55,7 +55,7 @@ def test_without_warp_and_folds_it_is_the_template() -> None:
     expected["fluid"] = tissues[TISSUES.index("fluid")] * rest
     expected["cerebral white matter"] = white * rest * np.clip(1 - cerebellum - brainstem, 0, 1)
     expected["cerebellar white matter"] = white * rest * cerebellum
-    full = found.spread(found.fractions)
+    full = found.to_grid(found.fractions)
     for name, fraction in expected.items():
         difference = np.abs(full[PARTS.index(name)] - fraction)
         # The template's tissue below a hundredth is dropped, and the remainder shared out.
@@ -88,7 +88,7 @@ def test_fractions_are_shares_of_the_brain() -> None:
     assert sum(found.volumes(4.0).values()) == pytest.approx(4 * whole.sum(dtype=np.float64), rel=1e-4)
 
 
-def test_what_a_lesion_sees_sums_to_the_brain() -> None:
+def test_tissue_maps_sum_to_the_brain() -> None:
     tissue = anatomy_at(WHOLE, *individual(2), template()).tissue()
     total = tissue.white + tissue.grey + tissue.fluid + tissue.ventricle
     np.testing.assert_allclose(total, tissue.brain, atol=1e-5)
@@ -104,7 +104,7 @@ def test_a_larger_brain_is_the_same_one_in_larger_millimetres() -> None:
     small, large = plain(WHOLE, warp), plain((x, y, z), replace(warp, size=1.05))
     within = small.inside & large.inside  # the rim of the larger one is as wide, in millimetres
     np.testing.assert_allclose(
-        large.spread(large.fractions)[:, within], small.spread(small.fractions)[:, within], atol=0.02
+        large.to_grid(large.fractions)[:, within], small.to_grid(small.fractions)[:, within], atol=0.02
     )
     np.testing.assert_allclose(large.depth, 1.05 * small.depth, atol=0.01)
 
@@ -124,11 +124,11 @@ def test_widening_fills_the_ventricles_and_keeps_the_brain() -> None:
     assert sum(steps[-1].values()) == pytest.approx(sum(steps[0].values()), rel=0.01)
 
 
-def test_widening_draws_points_towards_the_wall_and_leaves_those_far_away() -> None:
+def test_widening_moves_points_towards_the_wall_and_leaves_those_far_away() -> None:
     points = np.random.default_rng(1).uniform((-40, -60, 12), (40, 30, 40), (4000, 3)).T.astype(np.float32)
 
     def walls(places: np.ndarray) -> np.ndarray:
-        return sampled(template().distances[:1], places, template().origin, COARSE)[0]
+        return sample_maps(template().distances[:1], places, template().origin, COARSE)[0]
 
     moved = replace(STILL, widening=3.0).widened(points, template())
     before = walls(points)
@@ -152,19 +152,19 @@ def test_the_centre_of_a_posture_stays() -> None:
     np.testing.assert_allclose(edges, 10 / 0.8, rtol=0.1)  # proportions vary by a few per cent
 
 
-def test_what_is_pushed_aside_is_found_where_it_went() -> None:
+def test_displaced_tissue_is_found_where_it_went() -> None:
     shift = np.array([3.0, -2.0, 4.0])
-    pushed = anatomy_at(
+    undisplaced = anatomy_at(
         DEEP_GRID,
         STILL,
         unfolded,
         template(),
-        push=lambda grid: np.broadcast_to(shift[:, None, None, None], (3, *map(len, grid))).astype(np.float32),
+        displacement=lambda grid: np.broadcast_to(shift[:, None, None, None], (3, *map(len, grid))).astype(np.float32),
     )
     x, y, z = (planes - mm for planes, mm in zip(DEEP_GRID, shift, strict=True))
     there = plain((x, y, z))
-    np.testing.assert_array_equal(pushed.labels(), there.labels())
-    np.testing.assert_allclose(pushed.fractions, there.fractions, atol=1e-4)
+    np.testing.assert_array_equal(undisplaced.labels(), there.labels())
+    np.testing.assert_allclose(undisplaced.fractions, there.fractions, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def cavity(difficulty: float, seed: int) -> Cavity:
 @pytest.mark.parametrize("seed", range(6))
 def test_the_fluid_is_one_piece_and_open_to_the_surface(seed: int) -> None:
     found = cavity(0.2, seed)
-    tissue = tissue_on(GRID, found.push(GRID))
+    tissue = tissue_on(GRID, found.displacement(GRID))
     fluid = found.parts(GRID, tissue)["cavity"] > 0.5
     pieces, _ = ndimage.label(fluid)
     sizes = np.bincount(pieces.ravel())[1:]
@@ -29,7 +29,7 @@ def test_the_fluid_is_one_piece_and_open_to_the_surface(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_the_scar_is_a_thin_border_of_the_fluid(seed: int) -> None:
     found = cavity(0.0, seed)
-    parts = found.parts(GRID, tissue_on(GRID, found.push(GRID)))
+    parts = found.parts(GRID, tissue_on(GRID, found.displacement(GRID)))
     scar, away = parts["oedema"] > 0.5, ndimage.distance_transform_edt(parts["cavity"] < 0.5, sampling=2.0)
     assert scar.any()
     assert away[scar].max() < 4 * found.shape.scar + 2

@@ -36,7 +36,7 @@ def test_what_is_given_is_kept_and_the_rest_does_not_change_with_it() -> None:
     assert random_demographics(np.random.default_rng(3), age=free.age) == free
 
 
-def test_the_likely_person_lies_in_the_middle() -> None:
+def test_typical_demographics_are_the_median() -> None:
     rng = np.random.default_rng(1)
     people = [random_demographics(rng, age=60, sex="F") for _ in range(1000)]
     middle = typical_demographics(60, "F")

@@ -23,8 +23,8 @@ def lesion(kind: str, difficulty: float, seed: int, age: float = 70.0) -> Lesion
 
 
 def tissue_of(found: Lesion, grid: Grid) -> Tissue:
-    push = found.push(grid)
-    return HEALTHY if push is None and grid is COARSE else tissue_on(grid, push)
+    displacement = found.displacement(grid)
+    return HEALTHY if displacement is None and grid is COARSE else tissue_on(grid, displacement)
 
 
 def seen_on(found: Lesion, grid: Grid) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -100,7 +100,7 @@ def test_volumes_do_not_depend_on_the_spacing(kind: str) -> None:
 def test_parts_are_fractions_of_the_brain_outside_the_ventricles(kind: str) -> None:
     for seed in range(4):
         found = lesion(kind, seed / 3, seed)
-        tissue = tissue_on(COARSE, found.push(COARSE))
+        tissue = tissue_on(COARSE, found.displacement(COARSE))
         parts = found.parts(COARSE, tissue)
         assert set(parts) <= set(LESION_LABELS)
         total = np.sum(list(parts.values()), axis=0)
@@ -139,7 +139,7 @@ def test_the_seed_says_it_all(kind: str) -> None:
         np.testing.assert_array_equal(part, parts_again[name])
         assert not np.array_equal(part, other_parts[name])
     np.testing.assert_array_equal(outlines, outlines_again)
-    assert first.look == again.look != other.look
+    assert first.appearance == again.appearance != other.appearance
 
 
 @pytest.mark.parametrize("kind", ["tumour", "cavity"])
@@ -147,21 +147,21 @@ def test_what_moves_is_smooth_invertible_and_at_rest_far_away(kind: str) -> None
     moved = 0
     for seed in range(6):
         found = lesion(kind, 0.1, seed)
-        push = found.push(COARSE)
-        if push is None:
+        displacement = found.displacement(COARSE)
+        if displacement is None:
             continue
         moved += 1
-        slopes = np.stack([np.stack(np.gradient(component, 2.0)) for component in push.astype(np.float64)])
+        slopes = np.stack([np.stack(np.gradient(component, 2.0)) for component in displacement.astype(np.float64)])
         jacobian = np.linalg.det(np.eye(3) - np.moveaxis(slopes, (0, 1), (-2, -1)))
         assert jacobian.min() > 0.05
-        assert np.abs(push).max() < 12
+        assert np.abs(displacement).max() < 12
         whole = np.sum(list(parts_on(found, COARSE).values()), axis=0)
         where = np.argwhere(whole > 0.5)
         centre = [planes[index] for planes, index in zip(COARSE, where.mean(axis=0).astype(int), strict=True)]
         offset = np.stack(np.meshgrid(*COARSE, indexing="ij")) - np.reshape(centre, (3, 1, 1, 1))
         distance = np.sqrt((offset**2).sum(axis=0))
-        assert (push[:, distance > 115] == 0).all()
-        outward = np.sign((push * offset).sum(axis=0)[distance < 15].mean())
+        assert (displacement[:, distance > 115] == 0).all()
+        outward = np.sign((displacement * offset).sum(axis=0)[distance < 15].mean())
         assert outward == (1 if kind == "tumour" else -1)
     assert moved >= 2
 
@@ -176,14 +176,14 @@ def test_labels_are_those_of_brats_and_need_half_a_voxel() -> None:
 
 
 @pytest.mark.parametrize("modality", list(LESION_INTENSITIES))
-def test_easy_lesions_look_as_in_the_table_and_hard_ones_are_fainter(modality: str) -> None:
+def test_easy_lesions_follow_the_table_and_hard_ones_are_fainter(modality: str) -> None:
     easy, hard = (
         [random_appearance(np.random.default_rng(seed), difficulty) for seed in range(40)] for difficulty in (0.0, 1.0)
     )
-    mean = {part: np.mean([look.intensities(modality)[part] for look in easy]) for part in LESION_LABELS}
+    mean = {part: np.mean([appearance.intensities(modality)[part] for appearance in easy]) for part in LESION_LABELS}
     assert mean == pytest.approx(LESION_INTENSITIES[modality], rel=0.05)
-    assert {look.contrast for look in easy} == {1.0}
-    assert 0.3 < np.mean([look.contrast for look in hard]) < 0.75
+    assert {appearance.contrast for appearance in easy} == {1.0}
+    assert 0.3 < np.mean([appearance.contrast for appearance in hard]) < 0.75
 
 
 def test_another_kind_or_difficulty_is_refused() -> None:

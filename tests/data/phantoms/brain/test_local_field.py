@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.interpolate import BSpline
 
-from meddiffusers.data.phantoms.brain.boxes import cut, within
+from meddiffusers.data.phantoms.brain.boxes import crop_grid, find_box
 from meddiffusers.data.phantoms.brain.local_field import LocalField, lattice
 from meddiffusers.data.phantoms.brain.smooth_field import Grid, points_of
 
@@ -43,8 +43,8 @@ def test_noise_has_mean_0_and_variance_1_over_its_nodes() -> None:
 
 
 def test_the_part_of_a_grid_between_two_corners() -> None:
-    box = within(GRID, np.array([-3.0, 0.0, 20.0]), np.array([3.0, 8.0, 21.0]))
-    part = cut(GRID, box)
+    box = find_box(GRID, np.array([-3.0, 0.0, 20.0]), np.array([3.0, 8.0, 21.0]))
+    part = crop_grid(GRID, box)
     np.testing.assert_array_equal(part[0], GRID[0][(GRID[0] >= -3) & (GRID[0] <= 3)])
     assert [len(planes) for planes in part] == [4, 3, 1]
-    assert [len(planes) for planes in cut(GRID, within(GRID, np.full(3, 50.0), np.full(3, 60.0)))] == [0, 0, 0]
+    assert [len(planes) for planes in crop_grid(GRID, find_box(GRID, np.full(3, 50.0), np.full(3, 60.0)))] == [0, 0, 0]

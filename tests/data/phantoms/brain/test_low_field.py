@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from meddiffusers.data.phantoms.brain.low_field import low_field
+from meddiffusers.data.phantoms.brain.low_field import simulate_low_field
 from meddiffusers.data.phantoms.brain.phantom import BrainPhantom
 from meddiffusers.data.phantoms.brain.population import low_field_subjects
 
@@ -17,15 +17,15 @@ def contrast(image: np.ndarray, regions: np.ndarray) -> float:
 
 
 def test_the_anatomy_stays_and_the_images_get_worse() -> None:
-    case = BrainPhantom(3).volume((2.0, 2.0, 8.0), ("t1", "t2"))
-    worse = low_field(case, seed=1)
-    assert worse.regions is case.regions and worse.record == case.record
-    regions = case.regions.array[0]
+    subject = BrainPhantom(3).volume((2.0, 2.0, 8.0), ("t1", "t2"))
+    worse = simulate_low_field(subject, seed=1)
+    assert worse.regions is subject.regions and worse.record == subject.record
+    regions = subject.regions.array[0]
     for name in ("t1", "t2"):
-        before, after = (each.images[name].array[0].astype(float) for each in (case, worse))
+        before, after = (each.images[name].array[0].astype(float) for each in (subject, worse))
         np.testing.assert_array_equal(after == 0, before == 0)
         assert worse.images[name].modality == (name,) and np.allclose(
-            worse.images[name].affine, case.images[name].affine
+            worse.images[name].affine, subject.images[name].affine
         )
         assert contrast(after, regions) < 0.9 * contrast(before, regions)
         inside = ndimage.binary_erosion(np.isin(regions, (2, 41)), iterations=1)
@@ -35,11 +35,11 @@ def test_the_anatomy_stays_and_the_images_get_worse() -> None:
 
 
 def test_the_seed_decides() -> None:
-    case = BrainPhantom(3).volume((4.0, 4.0, 12.0), ("t1",))
-    one, same, other = (low_field(case, seed).images["t1"].array for seed in (1, 1, 2))
+    subject = BrainPhantom(3).volume((4.0, 4.0, 12.0), ("t1",))
+    one, same, other = (simulate_low_field(subject, seed).images["t1"].array for seed in (1, 1, 2))
     assert np.array_equal(one, same) and not np.array_equal(one, other)
 
 
 def test_cases_take_turns_in_modality() -> None:
-    cases = list(low_field_subjects(2, seed=5, modalities=("t1", "t2")))
-    assert [list(case.images) for case in cases] == [["t1"], ["t2"]]
+    subjects = list(low_field_subjects(2, seed=5, modalities=("t1", "t2")))
+    assert [list(subject.images) for subject in subjects] == [["t1"], ["t2"]]

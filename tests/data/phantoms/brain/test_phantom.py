@@ -23,13 +23,13 @@ def healthy() -> Subject:
     return BrainPhantom(21, age=60).volume(2.0, MODALITIES)
 
 
-def brain_and_ventricles(case: Subject) -> tuple[float, float]:
-    ventricles = sum(case.volumes[label] for label in VENTRICLES)
-    return (sum(case.volumes.values()) - ventricles - case.volumes[CEREBROSPINAL_FLUID]) / 1000, ventricles / 1000
+def brain_and_ventricles(subject: Subject) -> tuple[float, float]:
+    ventricles = sum(subject.volumes[label] for label in VENTRICLES)
+    return (sum(subject.volumes.values()) - ventricles - subject.volumes[CEREBROSPINAL_FLUID]) / 1000, ventricles / 1000
 
 
 @pytest.mark.parametrize(("brain", "ventricles"), [(1150.0, 12.0), (1300.0, 30.0), (1500.0, 58.0)])
-def test_volumes_asked_for_are_delivered(brain: float, ventricles: float) -> None:
+def test_target_volumes_are_reached(brain: float, ventricles: float) -> None:
     phantom = BrainPhantom(5, brain_volume_ml=brain, ventricular_volume_ml=ventricles)
     assert brain_and_ventricles(phantom.volume(2.0, ())) == pytest.approx((brain, ventricles), rel=0.02)
 
@@ -42,17 +42,17 @@ def test_one_and_two_millimetres_hold_the_same_regions() -> None:
         assert coarse[label] == pytest.approx(amount, rel=0.03), REGIONS[label]
 
 
-def test_random_people_are_adults_and_have_their_volumes() -> None:
+def test_random_subjects_are_adults_with_their_volumes() -> None:
     for seed in range(40, 48):
         phantom = BrainPhantom(seed)
-        case = phantom.volume(2.5, ())
-        brain, ventricles = brain_and_ventricles(case)
+        subject = phantom.volume(2.5, ())
+        brain, ventricles = brain_and_ventricles(subject)
         assert 1100 * 0.98 < brain < 1600 * 1.02
         assert 8 * 0.98 < ventricles < 60 * 1.02
-        asked = phantom.person.brain_volume_ml, phantom.person.ventricular_volume_ml
-        assert (brain, ventricles) == pytest.approx(asked, rel=0.01)
+        targets = phantom.demographics.brain_volume_ml, phantom.demographics.ventricular_volume_ml
+        assert (brain, ventricles) == pytest.approx(targets, rel=0.01)
         for label, (low, high) in (ADULT | MIDLINE).items():
-            left, right = case.volumes[label] / 1000, case.volumes[MIRRORED[label]] / 1000
+            left, right = subject.volumes[label] / 1000, subject.volumes[MIRRORED[label]] / 1000
             assert low < left < high, REGIONS[label]
             assert low < right < high, REGIONS[MIRRORED[label]]
             assert abs(left - right) < 0.35 * max(left, right), REGIONS[label]
@@ -107,7 +107,7 @@ def test_contrasts_are_those_of_the_modalities(healthy: Subject) -> None:
 
 def test_a_lesion_changes_nothing_else() -> None:
     plain, ill = BrainPhantom(9), BrainPhantom(9, lesion="tumour", difficulty=0.0)
-    assert plain.person == ill.person
+    assert plain.demographics == ill.demographics
     assert (plain.record["lesion"], ill.record["lesion"]) == ("none", "tumour")
     before, after = plain.volume(3.0, ("t1ce",)), ill.volume(3.0, ("t1ce",))
     assert before.lesions.array.max() == 0
@@ -123,10 +123,13 @@ def test_a_lesion_changes_nothing_else() -> None:
 
 def test_an_enhancing_rim_is_bright_after_the_agent_alone() -> None:
     phantom = BrainPhantom(4, lesion="tumour", difficulty=0.0)
-    case = phantom.volume(2.0, ("t1", "t1ce"))
-    rim, white = case.lesions.array[0] == 4, np.isin(case.regions.array[0], (2, 41)) & (case.lesions.array[0] == 0)
+    subject = phantom.volume(2.0, ("t1", "t1ce"))
+    rim, white = (
+        subject.lesions.array[0] == 4,
+        np.isin(subject.regions.array[0], (2, 41)) & (subject.lesions.array[0] == 0),
+    )
     ratio = {
-        name: np.median(scan.array[0][rim]) / np.median(scan.array[0][white]) for name, scan in case.images.items()
+        name: np.median(scan.array[0][rim]) / np.median(scan.array[0][white]) for name, scan in subject.images.items()
     }
     assert ratio["t1ce"] > 1.05 > 0.95 > ratio["t1"]
 
@@ -143,13 +146,13 @@ def test_the_heights_of_a_lesion_meet_it() -> None:
 
 def test_air_holds_rician_noise_and_the_skull_a_signal() -> None:
     phantom = BrainPhantom(3)
-    case = phantom.volume(3.0, ("t1",), skull=True)
-    image = case.images["t1"].array[0] / FULL_SCALE
+    subject = phantom.volume(3.0, ("t1",), skull=True)
+    image = subject.images["t1"].array[0] / FULL_SCALE
     acquisition = phantom._acquisitions["t1"]
     sigma = acquisition.noise / np.sqrt(27) * acquisition.gain
     corner = image[:6, :6]
     assert corner.mean() == pytest.approx(sigma * np.sqrt(np.pi / 2), rel=0.1)  # Rayleigh's mean
-    assert (image[case.regions.array[0] == 0] > 10 * sigma).mean() > 0.1
+    assert (image[subject.regions.array[0] == 0] > 10 * sigma).mean() > 0.1
 
 
 def test_thick_slices_average_thin_ones() -> None:
@@ -157,10 +160,10 @@ def test_thick_slices_average_thin_ones() -> None:
     x = y = np.arange(-80.0, 80.0, 2.0)
     thick = phantom._anatomy((x, y - 18, np.array([12.0])), (2.0, 2.0, 6.0))
     thin = [phantom._anatomy((x, y - 18, np.array([height])), (2.0, 2.0, 1.0)) for height in np.arange(9.5, 15)]
-    mean = np.mean([layer.spread(layer.fractions) for layer in thin], axis=0)
-    difference = np.abs(thick.spread(thick.fractions) - mean).sum(axis=0)
+    mean = np.mean([layer.to_grid(layer.fractions) for layer in thin], axis=0)
+    difference = np.abs(thick.to_grid(thick.fractions) - mean).sum(axis=0)
     assert difference.mean() < 0.05
-    assert np.abs(thin[0].spread(thin[0].fractions) - mean).sum(axis=0).mean() > 2 * difference.mean()
+    assert np.abs(thin[0].to_grid(thin[0].fractions) - mean).sum(axis=0).mean() > 2 * difference.mean()
 
 
 def test_the_warp_has_no_folds() -> None:
@@ -190,17 +193,17 @@ def test_values_that_no_phantom_has_are_refused() -> None:
         BrainPhantom(1, brain_volume_ml=2000)
     with pytest.raises(ValueError, match="ventricular_volume_ml=5; the phantom's range is 8 to 60"):
         BrainPhantom(1, ventricular_volume_ml=5)
-    with pytest.raises(ValueError, match=r"ventricles of 8 ml in a brain of 1600 ml\. Ask for ventricles that suit it"):
+    with pytest.raises(ValueError, match=r"ventricles of 8 ml in a brain of 1600 ml\. Choose another"):
         BrainPhantom(0, brain_volume_ml=1600, ventricular_volume_ml=8)
 
 
-def test_nothing_of_the_brain_runs_down_the_neck() -> None:
-    case = BrainPhantom(3).on_grid(
+def test_the_brain_does_not_extend_into_the_neck() -> None:
+    subject = BrainPhantom(3).on_grid(
         (np.arange(-20.0, 21.0, 2.0), np.arange(-70.0, -10.0, 2.0), np.arange(-110.0, -60.0, 2.0)), (2.0,) * 3, ("t1",)
     )
-    assert case.regions.array.any()
-    assert not case.regions.array[..., :8].any()
-    assert not case.images["t1"].array[..., :8].any()
+    assert subject.regions.array.any()
+    assert not subject.regions.array[..., :8].any()
+    assert not subject.images["t1"].array[..., :8].any()
 
 
 def test_grids_without_voxels_are_refused() -> None:

@@ -16,7 +16,7 @@ from meddiffusers.data.phantoms.brain.template import template
 from meddiffusers.data.regions import REGIONS
 from meddiffusers.data.subject import Subject
 from meddiffusers.datasets import phantom_slices as slices_module
-from meddiffusers.datasets import public as sets
+from meddiffusers.datasets import public
 from meddiffusers.datasets.phantom_slices import phantom_slices
 
 
@@ -29,14 +29,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same cases with voxels four times as long."""
-    fine = population._case
+    """The same subjects with voxels four times as long."""
+    fine = population._on_grid
 
     def small(subject: Any, sizes: Any, steps: Any, *arguments: Any, **named: Any) -> Subject:
         fewer, longer = tuple(-(-size // 4) for size in sizes), tuple(4 * step for step in steps)
         return fine(subject, fewer, longer, *arguments, **named)
 
-    monkeypatch.setattr(population, "_case", small)
+    monkeypatch.setattr(population, "_on_grid", small)
 
 
 def same(one: datasets.Dataset, other: datasets.Dataset) -> bool:
@@ -90,12 +90,12 @@ def test_the_first_slice_of_a_subject_meets_its_lesion(monkeypatch: pytest.Monke
     assert len({float(height) for height in data["height"]}) == 7
 
 
-def test_kinds_and_difficulties_are_drawn_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kinds_and_difficulties_follow_the_shares(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(population, "BrainPhantom", lambda number, lesion, difficulty: (number, lesion, difficulty))
     kinds, weights = tuple(slices_module.SHARES), tuple(slices_module.SHARES.values())
     people: list[Any] = [population.random_phantom(np.random.default_rng([0, k]), kinds, weights) for k in range(4000)]
     for kind, share in slices_module.SHARES.items():
-        difficulties = [difficulty for _, drawn, difficulty in people if drawn == kind]
+        difficulties = [difficulty for _, sampled, difficulty in people if sampled == kind]
         assert len(difficulties) / 4000 == pytest.approx(share, abs=0.03)  # 4 standard errors
         np.testing.assert_allclose(np.quantile(difficulties, (0, 0.5, 1)), (0, 0.5, 1), atol=0.09)
     assert len({number for number, _, _ in people}) > 3990
@@ -115,7 +115,7 @@ def test_kinds_and_difficulties_are_drawn_as_asked(monkeypatch: pytest.MonkeyPat
         ({"n": 0, "seed": -1}, "Got {'n': 0, 'seed': -1}"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(arguments: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         phantom_slices(**{"n": 1, **arguments})
 
@@ -127,52 +127,52 @@ def test_shares_may_be_rounded() -> None:
 
 @pytest.mark.usefixtures("coarse")
 def test_brats_loads_what_the_phantom_wrote(tmp_path: Path) -> None:
-    cases = list(population.brats_subjects(2, seed=1))
-    data = sets.brats2020(layouts.write_brats(cases, tmp_path / "brats"), test_fraction=0.5)
+    subjects = list(population.brats_subjects(2, seed=1))
+    data = public.brats2020(layouts.write_brats(subjects, tmp_path / "brats"), test_fraction=0.5)
     rows = sorted((row for part in data.values() for row in part), key=lambda row: row["subject"])
-    for row, case in zip(rows, cases, strict=True):
+    for row, subject in zip(rows, subjects, strict=True):
         for name in ("t1", "t1ce", "t2", "flair"):
             scan = read(row[name])
-            np.testing.assert_array_equal(scan.array, case.images[name].array)
+            np.testing.assert_array_equal(scan.array, subject.images[name].array)
             assert scan.orientation == "LPS"
-            np.testing.assert_allclose(scan.affine, case.images[name].affine, atol=1e-4)
-        np.testing.assert_array_equal(read(row["seg"]).array, case.lesions.array)
-        assert row["age"] == pytest.approx(case.record["age"], abs=0.01)
-        assert row["survival_days"] == case.record["survival_days"]
-    assert np.concatenate([case.lesions.array.ravel() for case in cases]).any()
+            np.testing.assert_allclose(scan.affine, subject.images[name].affine, atol=1e-4)
+        np.testing.assert_array_equal(read(row["seg"]).array, subject.lesions.array)
+        assert row["age"] == pytest.approx(subject.record["age"], abs=0.01)
+        assert row["survival_days"] == subject.record["survival_days"]
+    assert np.concatenate([subject.lesions.array.ravel() for subject in subjects]).any()
 
 
 @pytest.mark.usefixtures("coarse")
 def test_ixi_loads_heads_with_their_record(tmp_path: Path) -> None:
-    [case] = population.ixi_subjects(1, seed=2)
-    [row] = sets.ixi(layouts.write_ixi([case], tmp_path / "ixi"), test_fraction=0)["train"]
-    assert (row["sex"], row["site"]) == (case.record["sex"], case.record["site"])
-    assert row["age"] == pytest.approx(case.record["age"], abs=0.01)
+    [subject] = population.ixi_subjects(1, seed=2)
+    [row] = public.ixi(layouts.write_ixi([subject], tmp_path / "ixi"), test_fraction=0)["train"]
+    assert (row["sex"], row["site"]) == (subject.record["sex"], subject.record["site"])
+    assert row["age"] == pytest.approx(subject.record["age"], abs=0.01)
     assert read(row["t1"]).shape != read(row["t2"]).shape == read(row["pd"]).shape
-    for name, scan in case.images.items():
+    for name, scan in subject.images.items():
         np.testing.assert_array_equal(read(row[name]).array, scan.array)
         np.testing.assert_allclose(read(row[name]).affine, scan.affine, atol=1e-4)
 
 
 @pytest.mark.usefixtures("coarse")
 def test_oasis_loads_brains_with_tissues(tmp_path: Path) -> None:
-    [case] = population.oasis1_subjects(1)
-    [row] = sets.oasis1(layouts.write_oasis1([case], tmp_path / "oasis"), test_fraction=0)["train"]
-    assert (row["sex"], row["age"]) == (case.record["sex"], pytest.approx(case.record["age"], abs=0.01))
+    [subject] = population.oasis1_subjects(1)
+    [row] = public.oasis1(layouts.write_oasis1([subject], tmp_path / "oasis"), test_fraction=0)["train"]
+    assert (row["sex"], row["age"]) == (subject.record["sex"], pytest.approx(subject.record["age"], abs=0.01))
     t1, tissues = read(row["t1"]), read(row["seg"])
     assert (t1.orientation, t1.spacing) == ("LAS", pytest.approx((4, 4, 4)))  # the order of axes that Analyze keeps
-    np.testing.assert_array_equal(t1.array[:, ::-1], case.images["t1"].array)
-    white = np.isin(case.regions.array, (2, 41))
+    np.testing.assert_array_equal(t1.array[:, ::-1], subject.images["t1"].array)
+    white = np.isin(subject.regions.array, (2, 41))
     assert (tissues.array[:, ::-1][white] == 3).all()
 
 
 @pytest.mark.usefixtures("coarse")
 def test_ibsr_loads_heads_with_regions(tmp_path: Path) -> None:
-    [case] = population.ibsr_subjects(1)
-    [row] = sets.ibsr18(layouts.write_ibsr([case], tmp_path / "ibsr"), test_fraction=0)["train"]
+    [subject] = population.ibsr_subjects(1)
+    [row] = public.ibsr18(layouts.write_ibsr([subject], tmp_path / "ibsr"), test_fraction=0)["train"]
     t1, regions = read(row["t1"]), read(row["seg"])
     assert (t1.shape, t1.spacing) == ((64, 32, 64), pytest.approx((3.75, 6, 3.75)))
-    np.testing.assert_array_equal(t1.array, case.images["t1"].array)
-    np.testing.assert_array_equal(regions.array, case.regions.array)
+    np.testing.assert_array_equal(t1.array, subject.images["t1"].array)
+    np.testing.assert_array_equal(regions.array, subject.regions.array)
     assert {2, 3, 41, 42} <= set(np.unique(regions.array)) - {0} <= set(REGIONS)
     assert (t1.array[regions.array == 0] > 100).any()  # the head around the brain

@@ -11,7 +11,7 @@ from scipy import ndimage
 from meddiffusers.data.phantoms.brain import template as module
 from meddiffusers.data.phantoms.brain.structures import STRUCTURES, Structure
 from meddiffusers.data.phantoms.brain.template import DEEP, DETAIL, MARGIN, template
-from meddiffusers.data.phantoms.brain.warp import sampled
+from meddiffusers.data.phantoms.brain.warp import sample_maps
 
 # ml on one side in adults, from volumetric studies by MRI; the average brain is 1/.744 as large as a person's.
 ADULT = {
@@ -69,7 +69,7 @@ def test_the_left_half_mirrors_the_right() -> None:
     points = np.random.default_rng(0).uniform(-60, 60, (3, 500)).astype(np.float32)
     mirrored = points * np.array([[-1], [1], [1]], np.float32)
     np.testing.assert_array_equal(
-        sampled(maps.tissues, points, maps.origin), sampled(maps.tissues, mirrored, maps.origin)
+        sample_maps(maps.tissues, points, maps.origin), sample_maps(maps.tissues, mirrored, maps.origin)
     )
 
 
@@ -78,7 +78,7 @@ def test_points_are_interpolated_linearly() -> None:
     points = np.random.default_rng(1).uniform(1, 17, (3, 200)).astype(np.float32)
     expected = 2 * (points[0] - 1) + 3 * (points[1] + 2) - points[2] * 1
     clipped = (points[1] + 2 < 20) & (points[0] > 1)
-    found = sampled(ramp, points, np.array([1.0, -2.0, 0.0]))[0]
+    found = sample_maps(ramp, points, np.array([1.0, -2.0, 0.0]))[0]
     np.testing.assert_allclose(found[clipped], expected[clipped], atol=1e-3)
 
 
@@ -91,9 +91,9 @@ def test_what_is_cached_is_what_was_built(tmp_path: Path, monkeypatch: pytest.Mo
         np.ones(3),
     )
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
-    monkeypatch.setattr(module, "_built", lambda: small)
+    monkeypatch.setattr(module, "_build", lambda: small)
     found = template.__wrapped__()
-    monkeypatch.setattr(module, "_built", lambda: pytest.fail("built twice"))
+    monkeypatch.setattr(module, "_build", lambda: pytest.fail("built twice"))
     for again in (found, template.__wrapped__()):
         for item in dataclasses.fields(module.Template):
             np.testing.assert_allclose(getattr(again, item.name), getattr(small, item.name), atol=1e-4)

@@ -15,7 +15,7 @@ def tumour(difficulty: float, seed: int) -> Tumour:
 
 
 def extent(found: Tumour) -> np.ndarray:
-    return np.sum(list(found.parts(GRID, tissue_on(GRID, found.push(GRID))).values()), axis=0)
+    return np.sum(list(found.parts(GRID, tissue_on(GRID, found.displacement(GRID))).values()), axis=0)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def hard() -> list[Tumour]:
 def test_easy_tumours_have_one_focus_with_all_three_parts() -> None:
     for seed in range(6):
         found = tumour(0.0, seed)
-        parts = found.parts(GRID, tissue_on(GRID, found.push(GRID)))
+        parts = found.parts(GRID, tissue_on(GRID, found.displacement(GRID)))
         assert len(found.foci) == 1
         assert all(parts[name].sum() * 0.008 > 0.3 for name in ("necrosis", "enhancing", "oedema"))  # ml
         pieces, _ = ndimage.label(np.sum(list(parts.values()), axis=0) > 0.5, np.ones((3, 3, 3)))
@@ -76,7 +76,7 @@ def test_a_focus_ends_within_its_lattice(hard: list[Tumour]) -> None:
 def test_oedema_follows_white_matter_and_stays_out_of_ventricle_and_fluid() -> None:
     for seed in range(4):
         found = tumour(0.3, seed)
-        tissue = tissue_on(GRID, found.push(GRID))
+        tissue = tissue_on(GRID, found.displacement(GRID))
         oedema = found.parts(GRID, tissue)["oedema"]
         assert (oedema <= 1 - tissue.ventricle + 1e-5).all()
         assert (oedema <= tissue.white + tissue.grey + 1e-5).all()

@@ -1,1 +1,1 @@
-"""Random human brains from an average template: anatomy, lesions and MR images, all a function of one seed."""
+"""Brain phantom: random anatomies, lesions and MR images, generated from an average template and one seed."""

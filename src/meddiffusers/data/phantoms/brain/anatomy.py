@@ -1,4 +1,4 @@
-"""What the brain consists of at every point: fractions of its parts, with the individual's own sulci."""
+"""Partial-volume fractions of all brain structures at each point of a grid, with subject-specific sulci."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from meddiffusers.data.phantoms.brain.smooth_field import Grid, SmoothField, poi
 from meddiffusers.data.phantoms.brain.structures import FLUID, STRUCTURES
 from meddiffusers.data.phantoms.brain.template import COARSE, DEEP, Template
 from meddiffusers.data.phantoms.brain.tissue import Tissue
-from meddiffusers.data.phantoms.brain.warp import Warp, sampled
+from meddiffusers.data.phantoms.brain.warp import Warp, sample_maps
 from meddiffusers.data.regions import MIRRORED
 
 SURFACE = (
@@ -30,21 +30,24 @@ TISSUE = tuple(index for index, name in enumerate(PARTS) if name != "fluid" and 
 # Ids of `data.regions` on the right side and in the middle; the left ones are their mirror images.
 LABELS = np.array([24, 42, 41, 47, 46, 16, *(structure.label for structure in STRUCTURES.values())], np.int16)
 LEFT_LABELS = np.array([MIRRORED[int(label)] for label in LABELS], np.int16)
-Push = Callable[[Grid], np.ndarray | None]  # grid → (3, X, Y, Z) mm, None where nothing moves
-FAR = 99.0  # mm from the ventricles, where nobody looks
-RIM = 1.5  # mm outside the brain's surface that still hold a trace of it
+DisplacementField = Callable[[Grid], np.ndarray | None]  # grid → (3, X, Y, Z) mm, None where nothing moves
+FAR = 99.0  # mm, distance from the ventricles that is assigned outside the brain
+RIM = 1.5  # mm outside the brain's surface that still have a partial volume of it
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """The N points of a grid in and near the brain, `inside` (X, Y, Z) says which.
+    """Partial volumes at the N grid points in and near the brain; `inside` (X, Y, Z) marks these points.
 
-    fractions: (18, N) of PARTS; their sum is 1 within the brain and falls to 0 at its surface.
-    choroid: (N,) fraction of choroid plexus, a part of the lateral ventricles.
-    detail: (N,) T1 of the average brain less the mean of its tissues, white matter being 1.
-    right: (N,) whether a point lies in the right half.
-    depth, wall: (X, Y, Z) and (N,) mm below the surface, and from the ventricles' wall (negative inside).
-    places: (3, X, Y, Z) mm of the average brain, before the ventricles were widened.
+    Attributes:
+        inside: (X, Y, Z) mask of the N points.
+        fractions: (18, N) in the order of `PARTS`; their sum is 1 within the brain and falls to 0 at its surface.
+        choroid: (N,) fraction of choroid plexus, which is a part of the lateral ventricles.
+        detail: (N,) T1 intensity of the template minus the mean of its tissues; white matter is 1.
+        right: (N,) True in the right hemisphere.
+        depth: (X, Y, Z) mm below the brain's surface.
+        wall: (N,) mm from the wall of the ventricles, negative inside.
+        places: (3, X, Y, Z) template coordinates in mm, before the ventricles are widened.
     """
 
     inside: np.ndarray
@@ -60,7 +63,7 @@ class Anatomy:
         """Label map (X, Y, Z) int16 of `data.regions`: the region with the largest fraction at each voxel."""
         winner = self.fractions.argmax(axis=0)
         names = np.where(self.right, LABELS[winner], LEFT_LABELS[winner])
-        return self.spread(np.where(self.fractions.sum(axis=0) > 0.5, names, 0))
+        return self.to_grid(np.where(self.fractions.sum(axis=0) > 0.5, names, 0))
 
     def volumes(self, voxel_volume: float) -> dict[int, float]:
         """mm³ of each region, partial volumes included."""
@@ -72,7 +75,7 @@ class Anatomy:
         return volumes
 
     def tissue(self) -> Tissue:
-        """What a lesion sees on the grid (X, Y, Z)."""
+        """Tissue maps (X, Y, Z) that lesions are placed in."""
 
         def sum_of(*names: str) -> np.ndarray:
             return self.fractions[[PARTS.index(name) for name in names]].sum(axis=0)
@@ -81,17 +84,17 @@ class Anatomy:
         white = sum_of("cerebral white matter", "cerebellar white matter")
         cerebrum = np.clip(1 - sum_of(*HIND) / np.maximum(brain, 1e-3), 0, 1)
         return Tissue(
-            white=self.spread(white),
-            grey=self.spread(brain - white - fluid - ventricle),
-            fluid=self.spread(fluid),
-            ventricle=self.spread(ventricle),
-            brain=self.spread(brain),
+            white=self.to_grid(white),
+            grey=self.to_grid(brain - white - fluid - ventricle),
+            fluid=self.to_grid(fluid),
+            ventricle=self.to_grid(ventricle),
+            brain=self.to_grid(brain),
             depth=np.maximum(self.depth, 0),
-            ventricle_distance=np.where(self.inside, self.spread(self.wall), np.float32(FAR)),
-            cerebrum=self.spread(cerebrum),
+            ventricle_distance=np.where(self.inside, self.to_grid(self.wall), np.float32(FAR)),
+            cerebrum=self.to_grid(cerebrum),
         )
 
-    def spread(self, values: np.ndarray) -> np.ndarray:
+    def to_grid(self, values: np.ndarray) -> np.ndarray:
         """Values (…, N) at the points as (…, X, Y, Z), 0 elsewhere."""
         full = np.zeros((*values.shape[:-1], *self.inside.shape), values.dtype)
         full[..., self.inside] = values
@@ -100,7 +103,7 @@ class Anatomy:
 
 @dataclass(frozen=True)
 class Sulci:
-    """One person's folds: smooth random log-odds of fluid, grey and white matter, and how wide the sulci are."""
+    """Subject-specific cortical folds: smooth random log-odds of fluid, grey and white matter, and atrophy."""
 
     field: SmoothField
     atrophy: float
@@ -118,23 +121,33 @@ def anatomy_at(
     sulci: Sulci,
     template: Template,
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
-    push: Push | None = None,
+    displacement: DisplacementField | None = None,
 ) -> Anatomy:
-    """The anatomy on an axis-aligned grid of voxels of `spacing` mm; `push` says how far a lesion moves each point.
+    """Compute the anatomy on an axis-aligned grid.
 
-    A voxel larger than the template's is the mean of several points within it.
+    A voxel that is larger than the template's is the mean of several points within it.
+
+    Args:
+        grid: mm of the planes along x, y and z.
+        warp: from subject to template coordinates.
+        sulci: factors on the fractions of fluid, grey and white matter.
+        template: the average brain.
+        spacing: edge lengths of a voxel in mm.
+        displacement: mm by which a lesion displaces the tissue at each point.
     """
-    places = warp(grid, _healthy(grid, push))
+    places = warp(grid, _undisplaced(grid, displacement))
     flat = places.reshape(3, -1)
-    wall, depth = sampled(template.distances[:2], flat, template.origin, COARSE) * np.float32(warp.size)
+    wall, depth = sample_maps(template.distances[:2], flat, template.origin, COARSE) * np.float32(warp.size)
     inside = (depth > -RIM - max(spacing) / 2).reshape(places.shape[1:])
-    inside &= places[2] > template.origin[2]  # below its last plane the template would go on for ever
+    inside &= places[2] > template.origin[2]  # the template would be extrapolated below its last plane
     total, samples = np.zeros((len(PARTS) + 2, int(inside.sum())), np.float32), offsets(spacing)
     for offset in samples:
         if any(offset):
             x, y, z = (np.asarray(planes) + shift for planes, shift in zip(grid, offset, strict=True))
             moved = (x, y, z)
-            total += _mixture(warp(moved, _healthy(moved, push))[:, inside], sulci(moved)[:, inside], warp, template)
+            total += _mixture(
+                warp(moved, _undisplaced(moved, displacement))[:, inside], sulci(moved)[:, inside], warp, template
+            )
         else:
             total += _mixture(places[:, inside], sulci(grid)[:, inside], warp, template)
     total /= len(samples)
@@ -151,7 +164,7 @@ def anatomy_at(
 
 
 def offsets(spacing: tuple[float, float, float]) -> list[tuple[float, ...]]:
-    """Points within a voxel whose mean stands for it, mm from its centre: one where it is no larger than about 1 mm."""
+    """Sample points of a voxel in mm from its centre; a single one for voxels of up to about 1 mm."""
     if max(spacing) <= 1.3:
         return [(0.0, 0.0, 0.0)]
     if max(spacing) <= 2.5:  # four corners of a cube, no two of them neighbours
@@ -163,21 +176,21 @@ def offsets(spacing: tuple[float, float, float]) -> list[tuple[float, ...]]:
 
 
 def ventricles_at(places: np.ndarray, template: Template) -> np.ndarray:
-    """(N,) fraction of the fluid of the ventricles at points (3, N) of the average brain."""
-    first = DEEP.index(FLUID[0])  # the ventricles stand side by side
+    """(N,) fraction of ventricular fluid at points (3, N) of the average brain."""
+    first = DEEP.index(FLUID[0])  # the ventricles are consecutive in DEEP
     return _deep(places, template, slice(first, first + len(FLUID))).sum(axis=0)
 
 
-def _healthy(grid: Grid, push: Push | None) -> np.ndarray:
-    """(3, X, Y, Z) where the points of the grid lay before anything pushed them aside."""
-    points, moved = points_of(grid), None if push is None else push(grid)
+def _undisplaced(grid: Grid, displacement: DisplacementField | None) -> np.ndarray:
+    """(3, X, Y, Z) positions in mm of the grid's points before a lesion displaced them."""
+    points, moved = points_of(grid), None if displacement is None else displacement(grid)
     return points if moved is None else points - moved
 
 
 def _mixture(places: np.ndarray, odds: np.ndarray, warp: Warp, template: Template) -> np.ndarray:
     """(20, N): fractions of PARTS, of choroid plexus, and the T1 detail at points (3, N) of the average brain."""
     places = warp.widened(places, template)
-    *maps, cerebellum, brainstem, detail = sampled(template.tissues, places, template.origin)
+    *maps, cerebellum, brainstem, detail = sample_maps(template.tissues, places, template.origin)
     tissues = np.stack(maps)
     brain = np.minimum(tissues.sum(axis=0), 1)
     mixture = odds * tissues * (tissues > 0.01)
@@ -197,12 +210,12 @@ def _mixture(places: np.ndarray, odds: np.ndarray, warp: Warp, template: Templat
 
 
 def _deep(places: np.ndarray, template: Template, rows: slice = slice(None)) -> np.ndarray:
-    """Fractions (rows, N) of DEEP, looked up only where the deep structures can be."""
+    """Fractions (rows, N) of DEEP, sampled only where deep structures can be."""
     maps, low = template.deep[rows], template.deep_origin
     high = low + maps.shape[1:]
     near = np.abs(places[0]) < high[0]
     for axis in (1, 2):
         near &= (places[axis] > low[axis]) & (places[axis] < high[axis])
     fractions = np.zeros((len(maps), places.shape[1]), np.float32)
-    fractions[:, near] = sampled(maps, places[:, near], low)
+    fractions[:, near] = sample_maps(maps, places[:, near], low)
     return fractions

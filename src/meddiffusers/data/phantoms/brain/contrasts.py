@@ -1,7 +1,7 @@
-"""How bright each part of the head is in each modality, on the scale in which white matter in T1 is 0.80.
+"""Intensity of each structure in each modality; white matter in T1 is 0.80.
 
-Typical contrast of clinical spin-echo and gradient-echo modalities at 1.5–3 T, rounded; T1 with contrast agent differs
-from T1 only in vessels, choroid plexus and lesions.
+Rounded values of typical clinical spin-echo and gradient-echo contrasts at 1.5–3 T. Contrast-enhanced T1 differs from
+T1 only in vessels, choroid plexus and lesions.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ INTENSITIES = {
     name: np.array([_TABLE[part][column] for part in PARTS], np.float32) for name, column in _COLUMNS.items()
 }
 
-# What the average brain's T1 shows beyond the mean of its tissues, and how much of it each modality shows.
+# Weight, in each modality, of the template's T1 detail (its T1 minus the mean of its tissues).
 DETAIL = {"t1": 0.8, "t1ce": 0.8, "t2": -0.55, "flair": -0.2, "pd": -0.3}
 CHOROID_PLEXUS = {"t1": 0.45, "t1ce": 1.0, "t2": 0.75, "flair": 0.55, "pd": 0.75}
-VESSEL = {"t1": 0.30, "t1ce": 1.25, "t2": 0.15, "flair": 0.20, "pd": 0.35}  # slow ones: flow voids but for the agent
-CAP = {"t1": -0.08, "t1ce": -0.08, "t2": 0.14, "flair": 0.22, "pd": 0.10}  # rim of the ventricles in later life
-HEAD = {  # outside the brain, innermost first, then what fills the face; t1, t2, flair, pd
+VESSEL = {"t1": 0.30, "t1ce": 1.25, "t2": 0.15, "flair": 0.20, "pd": 0.35}  # veins: flow voids unless enhanced
+CAP = {"t1": -0.08, "t1ce": -0.08, "t2": 0.14, "flair": 0.22, "pd": 0.10}  # periventricular rim in older adults
+HEAD = {  # extracerebral tissue, innermost first, then the face; t1, t2, flair, pd
     "meninges": (0.25, 0.80, 0.20, 0.70),
     "bone": (0.10, 0.08, 0.08, 0.12),
     "marrow": (0.62, 0.35, 0.35, 0.50),
@@ -53,5 +53,5 @@ HEAD = {  # outside the brain, innermost first, then what fills the face; t1, t2
 
 
 def head_intensity(modality: str) -> np.ndarray:
-    """(7,) of HEAD, in its order."""
+    """(7,) intensities of the extracerebral tissues, in the order of `HEAD`."""
     return np.array([row[_COLUMNS[modality]] for row in HEAD.values()], np.float32)

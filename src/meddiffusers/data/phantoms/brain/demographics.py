@@ -1,4 +1,4 @@
-"""Who a brain belongs to: age, sex and the two volumes, drawn so that they go together as in adults.
+"""Demographics of a subject: age, sex, brain and ventricular volume, correlated as in adults.
 
     brain volume        falls by 2.5 ml a year after 45; men's is 140 ml larger; σ 75 ml
     ventricular volume  log-normal, median 14 ml at 20, doubling within 42 years; men's is 15 % larger; σ 0.28
@@ -20,7 +20,17 @@ SEXES = ("F", "M")
 
 @dataclass(frozen=True)
 class Demographics:
-    """age in years, sex "F" or "M", volumes in ml. ValueError for a value outside its bounds."""
+    """Demographics of a subject.
+
+    Args:
+        age: years, within `AGES`.
+        sex: "F" or "M".
+        brain_volume_ml: grey and white matter, within `BRAIN_ML`.
+        ventricular_volume_ml: within `VENTRICLES_ML`.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
 
     age: float
     sex: str
@@ -43,15 +53,15 @@ def random_demographics(
     brain_volume_ml: float | None = None,
     ventricular_volume_ml: float | None = None,
 ) -> Demographics:
-    """A person with what is given; the rest is drawn, and the drawn volumes follow age and sex."""
-    drawn_age, drawn_sex, size, width = (
+    """Sample the demographics that are not given; sampled volumes depend on age and sex."""
+    random_age, random_sex, size, width = (
         rng.uniform(*AGES),
         rng.choice(SEXES),
         rng.standard_normal(),
         rng.standard_normal(),
     )
-    age = float(drawn_age) if age is None else float(age)
-    sex = str(drawn_sex) if sex is None else sex
+    age = float(random_age) if age is None else float(age)
+    sex = str(random_sex) if sex is None else sex
     brain, ventricles = _usual(age, sex, size, width)
     return Demographics(
         age,
@@ -62,13 +72,13 @@ def random_demographics(
 
 
 def typical_demographics(age: float, sex: str) -> Demographics:
-    """A person of an age, years, and a sex, with the volumes that lie in the middle of those of such people."""
+    """Demographics with the median volumes for an age in years and a sex."""
     brain, ventricles = _usual(age, sex, 0.0, 0.0)
     return Demographics(age, sex, float(np.clip(brain, *BRAIN_ML)), float(np.clip(ventricles, *VENTRICLES_ML)))
 
 
 def _usual(age: float, sex: str, size: float, width: float) -> tuple[float, float]:
-    """Brain and ventricular volume, ml, so many standard deviations from the middle."""
+    """Brain and ventricular volume in ml, `size` and `width` standard deviations from the median."""
     male = sex == "M"
     brain = 1240 + 140 * male - 2.5 * max(age - 45, 0) + 75 * size
     return brain, 14 * (1 + 0.15 * male) * 2 ** ((age - 20) / 42) * np.exp(0.28 * width)

@@ -1,4 +1,4 @@
-"""The head around the brain: meninges, skull with marrow, scalp, muscles, eyes. Simple, but in its place."""
+"""Simplified extracerebral tissue: meninges, skull with marrow, scalp, muscles and eyes."""
 
 from __future__ import annotations
 
@@ -8,23 +8,27 @@ from meddiffusers.data.phantoms.brain.anatomy import Anatomy
 from meddiffusers.data.phantoms.brain.contrasts import HEAD
 from meddiffusers.data.phantoms.brain.smooth_field import Grid, SmoothField
 from meddiffusers.data.phantoms.brain.template import COARSE, Template
-from meddiffusers.data.phantoms.brain.warp import sampled
+from meddiffusers.data.phantoms.brain.warp import sample_maps
 
-EYES = np.array([33.0, 56.0, -36.0], np.float32)  # mm of the average brain, right; the left one mirrors it
+EYES = np.array([33.0, 56.0, -36.0], np.float32)  # mm of the average brain, right eye; the left one is mirrored
 EYE_RADIUS = 12.0
 
 
 def head_fractions(anatomy: Anatomy, grid: Grid, thickness: SmoothField, template: Template) -> np.ndarray:
-    """(7, X, Y, Z) float32 of HEAD; with the brain's they sum to 1 in the head and to 0 in the air.
+    """(7, X, Y, Z) float32 fractions in the order of `HEAD`; with the brain they sum to 1 in the head and 0 in air.
 
-    thickness: three smooth fields that vary the skull, the scalp and the marrow.
+    Args:
+        anatomy: the brain on the grid.
+        grid: mm of the planes along x, y and z.
+        thickness: three smooth fields that vary the thickness of skull, scalp and marrow.
+        template: the average brain.
     """
     places = anatomy.places
-    inner = sampled(template.distances[2:3], places.reshape(3, -1), template.origin, COARSE)[0].reshape(
+    inner = sample_maps(template.distances[2:3], places.reshape(3, -1), template.origin, COARSE)[0].reshape(
         places.shape[1:]
     )
     outside, (skull, scalp, marrow) = -inner, thickness(grid)
-    # Below the brain there is no skull to speak of, but the muscles of face and neck, under the same skin.
+    # Below the brain, muscles of face and neck take the place of the skull.
     base = np.clip((-24 - places[2]) / 12, 0, 1)
     bone, muscle, skin = (6 + 1.2 * skull) * (1 - base), 16 * base, 5.5 + 1.3 * scalp
     layers = {
@@ -39,7 +43,7 @@ def head_fractions(anatomy: Anatomy, grid: Grid, thickness: SmoothField, templat
     for name, fraction in layers.items():
         fractions[list(HEAD).index(name)] = fraction
     _put_eyes(fractions, places)
-    return fractions * (1 - np.clip(anatomy.spread(anatomy.fractions.sum(axis=0)), 0, 1))
+    return fractions * (1 - np.clip(anatomy.to_grid(anatomy.fractions.sum(axis=0)), 0, 1))
 
 
 def _between(distance: np.ndarray, low: np.ndarray | float, high: np.ndarray | float) -> np.ndarray:

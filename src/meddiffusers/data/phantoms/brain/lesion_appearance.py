@@ -1,4 +1,4 @@
-"""How lesions look: the grey value of each part in each modality, on the scale in which white matter in T1 is 0.80."""
+"""Appearance of lesions: the intensity of each part in each modality; white matter in T1 is 0.80."""
 
 from __future__ import annotations
 
@@ -21,31 +21,36 @@ LESION_INTENSITIES: dict[str, dict[str, float]] = {
     "pd": {"necrosis": 0.84, "oedema": 0.82, "enhancing": 0.78, "white_matter_lesion": 0.80, "cavity": 0.85},
 }
 TEXTURES = {"necrosis": 0.05, "oedema": 0.03, "enhancing": 0.07, "white_matter_lesion": 0.03, "cavity": 0.01}
-_SOLID = {"t1": 0.52, "t2": 0.74, "flair": 0.80, "pd": 0.80}  # a core that is tumour, not fluid
+_SOLID = {"t1": 0.52, "t2": 0.74, "flair": 0.80, "pd": 0.80}  # solid, non-enhancing core
 _WHITE = {"t1": 0.80, "t2": 0.36, "flair": 0.46, "pd": 0.62}  # healthy white matter
-_ENHANCEMENT = 0.53  # by which contrast agent brightens T1
+_ENHANCEMENT = 0.53  # intensity that contrast agent adds to T1
 
 
 @dataclass(frozen=True)
 class LesionAppearance:
-    """The look of one lesion.
+    """Intensities and contrast of one lesion.
 
-    contrast: in (0, 1], by which every soft fraction is to be weighed when the image is mixed: at 0.3 the lesion
-    differs from the healthy tissue around it by 0.3 of what the values say. values: of each modality and part.
+    Attributes:
+        contrast: in (0, 1], weight of the partial-volume fractions when the image is mixed: at 0.3 the lesion differs
+            from the healthy tissue around it by 0.3 of the difference of their intensities.
+        values: intensity by modality and part.
     """
 
     contrast: float
     values: dict[str, dict[str, float]]
 
     def intensities(self, modality: str) -> dict[str, float]:
-        """Grey value of each part in "t1", "t1ce", "t2", "flair" or "pd"; KeyError for any other name."""
+        """Intensity of each part in "t1", "t1ce", "t2", "flair" or "pd"; KeyError for any other modality."""
         return self.values[modality]
 
 
 def random_appearance(rng: np.random.Generator, difficulty: float, solid: float = 0.0) -> LesionAppearance:
-    """A look drawn about the table: the harder, the fainter, and the nearer to white matter in some of the modalities.
+    """Sample an appearance around the table's values.
 
-    solid: 0 for a fluid necrosis, 1 for a core of non-enhancing tumour, which is bright in FLAIR as well.
+    Args:
+        rng: source of randomness.
+        difficulty: 0 to 1; harder lesions are fainter, and closer to white matter in some modalities.
+        solid: 0 for fluid necrosis, 1 for a core of non-enhancing tumour, which is hyperintense on FLAIR as well.
     """
     contrast = 1 - difficulty * rng.uniform(0.25, 0.6)
     values = {}
@@ -59,6 +64,6 @@ def random_appearance(rng: np.random.Generator, difficulty: float, solid: float 
     enhancement = rng.uniform(0.9, 1.2) * (1 - 0.75 * difficulty * rng.random())
     values["t1ce"] = {
         part: value + 0.02 for part, value in values["t1"].items()
-    }  # the same but where contrast agent is
+    }  # identical except where contrast agent accumulates
     values["t1ce"]["enhancing"] += enhancement * _ENHANCEMENT
     return LesionAppearance(float(contrast), values)

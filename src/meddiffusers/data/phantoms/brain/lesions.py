@@ -1,4 +1,4 @@
-"""Lesions of the brain phantom: what every one can be asked, and the choice of one by kind and difficulty."""
+"""Lesions of the brain phantom: their common interface, and sampling by kind and difficulty."""
 
 from __future__ import annotations
 
@@ -17,36 +17,43 @@ KINDS = ("tumour", "white_matter_lesions", "cavity")
 
 
 class Lesion(Protocol):
-    """The lesions of one subject, a function of the point in mm: every grid sees the same lesion.
+    """The lesions of one subject, defined as functions of the position in mm and so independent of the grid.
 
-    `tissue` is the anatomy (X, Y, Z) at the points of the grid, already displaced by `push`.
+    `tissue` is the anatomy (X, Y, Z) at the points of the grid, with `displacement` applied.
     """
 
-    look: LesionAppearance
+    appearance: LesionAppearance
 
-    def push(self, grid: Grid) -> np.ndarray | None:
-        """(3, X, Y, Z) mm, smooth and invertible: at a point of the grid lies the healthy point minus this push.
+    def displacement(self, grid: Grid) -> np.ndarray | None:
+        """Smooth, invertible displacement (3, X, Y, Z) in mm: point p shows the healthy tissue of p − displacement.
 
-        None where nothing moves.
+        None if nothing is displaced.
         """
 
     def parts(self, grid: Grid, tissue: Tissue) -> dict[str, np.ndarray]:
-        """Soft fractions (X, Y, Z) float32 of those of `LESION_LABELS` that the lesion has, in [0, 1] together."""
+        """Partial-volume fractions (X, Y, Z) float32 by the name in `LESION_LABELS`; their sum is in [0, 1]."""
 
     def raters(self, grid: Grid, tissue: Tissue) -> np.ndarray:
-        """(R, X, Y, Z) bool: the whole lesion as each simulated rater outlines it.
+        """(R, X, Y, Z) bool: segmentations of the whole lesion by R simulated raters.
 
-        What all of them mark is in the reference, and the reference in what any of them mark.
+        The intersection of all raters lies within the reference, and the reference within their union.
         """
 
 
 def random_lesions(
     rng: np.random.Generator, kind: str, difficulty: float, surroundings: Surroundings, age: float = 50.0
 ) -> Lesion:
-    """The lesions of one subject, of one of `KINDS`.
+    """Sample the lesions of one subject.
 
-    difficulty: 0 for obvious lesions to 1 for small, faint, scattered ones with ambiguous borders. age: in years; on it
-    depends how many white-matter lesions there are. Raises ValueError for another kind or difficulty.
+    Args:
+        rng: source of randomness.
+        kind: one of `KINDS`.
+        difficulty: from 0, obvious, to 1, small, faint and scattered with ambiguous borders.
+        surroundings: tissue at points of the subject.
+        age: years; the number of white-matter lesions depends on it.
+
+    Raises:
+        ValueError: unknown kind, or a difficulty out of range.
     """
     if not 0 <= difficulty <= 1:
         raise ValueError(f"difficulty={difficulty} is not between 0 and 1.")
@@ -60,7 +67,7 @@ def random_lesions(
 
 
 def lesion_labels(parts: dict[str, np.ndarray]) -> np.ndarray:
-    """(X, Y, Z) uint8 of the ids of `LESION_LABELS`: the largest part wherever the lesion is more than half, else 0."""
+    """(X, Y, Z) uint8 ids of `LESION_LABELS`: the largest part where the lesion's fraction exceeds one half, else 0."""
     soft = np.stack(list(parts.values()))
     ids = np.array([LESION_LABELS[name] for name in parts], dtype=np.uint8)
     return np.where(soft.sum(axis=0) > 0.5, ids[soft.argmax(axis=0)], np.uint8(0))

@@ -1,7 +1,7 @@
-"""Smooth fields near one place: cubic B-splines on a small lattice.
+"""Smooth fields with local support: cubic B-splines on a small lattice.
 
-The coefficients are the values at the nodes, so that a field never leaves the range of its nodes and is a little
-smoother than they are. It is a function of the point alone: a slice sees what the volume sees.
+The values at the nodes serve as coefficients, so that a field stays in the range of its nodes and is slightly smoother
+than they are. It depends on the position alone: a slice has the same values as the volume.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from meddiffusers.data.phantoms.brain.smooth_field import POWER, Grid, spline_va
 
 
 class LocalField:
-    """Fields with coefficients (fields, nx, ny, nz) at the nodes low + spacing·index in mm.
+    """Fields with coefficients (fields, nx, ny, nz) at the nodes low + spacing · index in mm.
 
-    Called with a grid it gives (fields, X, Y, Z) float32. Within `low` and `high`, one node inside the lattice,
-    constant and linear coefficients are met exactly; two nodes outside the lattice every field is 0.
+    A call with a grid returns (fields, X, Y, Z) float32. Between `low` and `high`, one node inside the lattice,
+    constant and linear coefficients are reproduced exactly; two nodes outside the lattice every field is 0.
     """
 
     def __init__(self, low: np.ndarray, spacing: float, coefficients: np.ndarray) -> None:
@@ -26,7 +26,7 @@ class LocalField:
 
     @classmethod
     def noise(cls, rng: np.random.Generator, nodes: Grid, scale: float, fields: int) -> LocalField:
-        """Gaussian fields of mean 0 and variance 1, with detail of `scale` mm, over a grid of nodes."""
+        """Gaussian fields of mean 0, variance 1 and a correlation length of about `scale` mm over a grid of nodes."""
         low = np.array([planes[0] for planes in nodes]) - 1.5 * scale
         high = np.array([planes[-1] for planes in nodes])
         shape = np.ceil((high - low) / scale).astype(int) + 3
@@ -37,7 +37,7 @@ class LocalField:
 
 
 def lattice(centre: np.ndarray, half_width: float, spacing: float) -> Grid:
-    """Planes of a cube of nodes about a centre, `spacing` mm apart, two nodes wider than `half_width` on each side."""
+    """Planes of a cube of nodes around a centre, `spacing` mm apart, two nodes beyond `half_width` on each side."""
     steps = np.arange(-np.ceil(half_width / spacing) - 2, np.ceil(half_width / spacing) + 3)
     x, y, z = (middle + spacing * steps for middle in centre)
     return x, y, z

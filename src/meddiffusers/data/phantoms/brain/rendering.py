@@ -1,4 +1,4 @@
-"""From anatomy and lesions to the ideal image of a modality, before the scanner."""
+"""Render the noise-free image of a modality from anatomy and lesions."""
 
 from __future__ import annotations
 
@@ -13,14 +13,20 @@ from meddiffusers.data.phantoms.brain.lesion_appearance import TEXTURES, LesionA
 from meddiffusers.data.phantoms.brain.scanner import Acquisition
 from meddiffusers.data.phantoms.brain.smooth_field import Grid, SmoothField
 
-GRAIN = 0.014  # of the texture of healthy tissue
+GRAIN = 0.014  # standard deviation of the texture of healthy tissue
 _WHITE = PARTS.index("cerebral white matter")
-_CAP_DEPTH = 2.2  # mm over which the ventricles' rim fades
+_CAP_DEPTH = 2.2  # mm, decay length of the periventricular rim
 
 
 @dataclass(frozen=True)
 class Texture:
-    """One person's smooth fields: two of fine grain, one of vessels; cap: how bright the ventricles' rim is, 0 to 1."""
+    """Texture of one subject.
+
+    Attributes:
+        grain: two smooth fields of fine detail.
+        vessels: field whose zero crossings in the sulci are veins.
+        cap: strength of the periventricular rim, 0 to 1.2.
+    """
 
     grain: SmoothField
     vessels: SmoothField
@@ -29,17 +35,22 @@ class Texture:
 
 @dataclass(frozen=True)
 class Scene:
-    """What the scanner is to see on a grid (X, Y, Z), besides the anatomy.
+    """What is rendered on a grid (X, Y, Z) besides the N points of the anatomy.
 
-    grain: (2, N) at the points of the anatomy; vessel: (N,) fraction; cap: (N,); lesions: fractions (X, Y, Z) by part;
-    head: (7, X, Y, Z) fractions of the head around the brain, if it is there.
+    Attributes:
+        grain: (2, N) texture.
+        vessel: (N,) fraction of veins.
+        cap: (N,) strength of the periventricular rim.
+        lesions: fractions (X, Y, Z) by part.
+        appearance: of the lesions, None for a healthy brain.
+        head: (7, X, Y, Z) fractions of extracerebral tissue, None for a skull-stripped image.
     """
 
     grain: np.ndarray
     vessel: np.ndarray
     cap: np.ndarray
     lesions: Mapping[str, np.ndarray]
-    look: LesionAppearance | None
+    appearance: LesionAppearance | None
     head: np.ndarray | None
 
 
@@ -48,20 +59,20 @@ def scene(
     grid: Grid,
     texture: Texture,
     lesions: Mapping[str, np.ndarray],
-    look: LesionAppearance | None,
+    appearance: LesionAppearance | None,
     head: np.ndarray | None,
 ) -> Scene:
-    """The scene of one person on one grid."""
+    """Evaluate texture, vessels and lesions of one subject on one grid."""
     inside, fluid = anatomy.inside, anatomy.fractions[0]
-    # Veins run where a field crosses zero within the fluid of the sulci.
+    # Veins lie where a smooth field crosses zero within the fluid of the sulci.
     vein = np.clip(1 - np.abs(texture.vessels(grid)[0][inside]) / 0.10, 0, 1) * np.clip(2 * fluid - 0.4, 0, 1)
     rim = np.exp(-np.maximum(anatomy.wall, 0) / _CAP_DEPTH) * anatomy.fractions[_WHITE]
     grain = texture.grain(grid)[:, inside]
-    return Scene(grain, vein, texture.cap * rim * np.clip(1 + 0.5 * grain[0], 0, 2), lesions, look, head)
+    return Scene(grain, vein, texture.cap * rim * np.clip(1 + 0.5 * grain[0], 0, 2), lesions, appearance, head)
 
 
 def ideal_image(anatomy: Anatomy, scene: Scene, modality: str, acquisition: Acquisition) -> np.ndarray:
-    """(X, Y, Z) float32 without noise, 0 in the air."""
+    """Noise-free image (X, Y, Z) float32, 0 in air."""
     fractions = anatomy.fractions
     values = acquisition.intensities @ fractions
     values += scene.vessel * (np.float32(VESSEL[modality]) - acquisition.intensities[0])
@@ -71,19 +82,21 @@ def ideal_image(anatomy: Anatomy, scene: Scene, modality: str, acquisition: Acqu
     tissue = fractions[list(TISSUE)].sum(axis=0)
     grain = acquisition.texture.astype(np.float32) @ scene.grain
     values += (np.float32(DETAIL[modality]) * anatomy.detail + np.float32(GRAIN) * grain) * tissue
-    image = anatomy.spread(values)
+    image = anatomy.to_grid(values)
     if scene.head is not None:
         image += np.tensordot(head_intensity(modality), scene.head, 1)
-    if scene.look is not None:
-        _add_lesions(image, anatomy, scene, scene.look, modality)
+    if scene.appearance is not None:
+        _add_lesions(image, anatomy, scene, scene.appearance, modality)
     return image
 
 
-def _add_lesions(image: np.ndarray, anatomy: Anatomy, scene: Scene, look: LesionAppearance, modality: str) -> None:
-    """Mix the lesion's parts into the image, by their fraction and contrast, with a grain of their own."""
-    values = look.intensities(modality)
-    coarse = anatomy.spread(scene.grain[0])
+def _add_lesions(
+    image: np.ndarray, anatomy: Anatomy, scene: Scene, appearance: LesionAppearance, modality: str
+) -> None:
+    """Mix the lesion's parts into the image in place, weighted by fraction and contrast, with their own texture."""
+    values = appearance.intensities(modality)
+    coarse = anatomy.to_grid(scene.grain[0])
     for name, fraction in scene.lesions.items():
         touched = fraction > 0
         own = np.float32(values[name]) + np.float32(TEXTURES[name]) * coarse[touched]
-        image[touched] += np.float32(look.contrast) * fraction[touched] * (own - image[touched])
+        image[touched] += np.float32(appearance.contrast) * fraction[touched] * (own - image[touched])

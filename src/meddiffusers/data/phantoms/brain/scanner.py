@@ -1,9 +1,9 @@
-"""The scanner: how one acquisition of one person departs from the ideal contrast.
+"""Acquisition model: bias field, motion between modalities, Rician noise and gain.
 
     image = | (mixture + texture) · exp(b · bias) + σ (n₁ + i n₂) | · gain        n₁, n₂ standard normal
 
-A magnitude image has Rician noise (Gudbjartsson and Patz, 1995). Each modality is moved against the others by a
-fraction of a millimetre, since people do.
+A magnitude image has Rician noise (Gudbjartsson and Patz, 1995). Modalities are misaligned by a fraction of a
+millimetre, as by the subject's motion between them.
 """
 
 from __future__ import annotations
@@ -17,12 +17,22 @@ from meddiffusers.data.phantoms.brain.anatomy import PARTS
 from meddiffusers.data.phantoms.brain.contrasts import INTENSITIES, MODALITIES
 from meddiffusers.data.phantoms.brain.smooth_field import Grid, SmoothField
 
-FULL_SCALE = 1000  # stored integer of intensity 1 at gain 1
+FULL_SCALE = 1000  # stored integer for intensity 1 at gain 1
 
 
 @dataclass(frozen=True)
 class Acquisition:
-    """intensities: (18,) of PARTS; texture: weights of two fields; shift: mm along x, y, z; noise: σ at 1 mm³."""
+    """Parameters of one acquisition.
+
+    Attributes:
+        intensities: (18,) in the order of `PARTS`.
+        bias: smooth field, the logarithm of the bias field up to its strength.
+        bias_strength: b of the equation above.
+        texture: (2,) weights of the texture fields.
+        shift: (3,) mm along x, y, z.
+        noise: σ of voxels of 1 mm³.
+        gain: factor on the stored values.
+    """
 
     intensities: np.ndarray
     bias: SmoothField
@@ -32,12 +42,12 @@ class Acquisition:
     noise: float
     gain: float
 
-    def shaded(self, mixture: np.ndarray, grid: Grid) -> np.ndarray:
-        """The mixture (X, Y, Z) under the uneven field of the coil."""
+    def apply_bias_field(self, mixture: np.ndarray, grid: Grid) -> np.ndarray:
+        """Multiply the image (X, Y, Z) by the bias field of the coil."""
         return mixture * np.exp(np.float32(self.bias_strength) * self.bias(grid)[0])
 
-    def moved(self, image: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
-        """The image (X, Y, Z) where the head lay for this modality; along an axis of one voxel nothing moves."""
+    def apply_shift(self, image: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
+        """Shift the image (X, Y, Z) by the misalignment of this modality; axes of one voxel are not shifted."""
         steps = [
             mm / edge if size > 1 else 0.0 for mm, edge, size in zip(self.shift, spacing, image.shape, strict=True)
         ]
@@ -45,18 +55,18 @@ class Acquisition:
             return image
         return ndimage.shift(image, steps, order=1, mode="nearest", prefilter=False)
 
-    def received(self, image: np.ndarray, voxel_volume: float, rng: np.random.Generator) -> np.ndarray:
-        """The image as int16, with noise; σ falls with the volume of the voxel, mm³, here by its square root."""
+    def add_noise(self, image: np.ndarray, voxel_volume: float, rng: np.random.Generator) -> np.ndarray:
+        """Add Rician noise and return int16; σ is proportional to 1 / √voxel_volume, with the volume in mm³."""
         sigma = np.float32(self.noise / np.sqrt(max(voxel_volume, 0.3)))
         real, imaginary = sigma * rng.standard_normal((2, *image.shape), dtype=np.float32)
         real += image
-        magnitude = np.sqrt(real * real + imaginary * imaginary)  # faster than hypot, and far from overflow
+        magnitude = np.sqrt(real * real + imaginary * imaginary)  # faster than np.hypot; values are far from overflow
         return np.minimum(magnitude * np.float32(FULL_SCALE * self.gain) + np.float32(0.5), 32767).astype(np.int16)
 
 
 def random_acquisitions(rng: np.random.Generator) -> dict[str, Acquisition]:
-    """One person's visit: an acquisition for each of MODALITIES, the first without shift."""
-    session = rng.uniform(0.7, 1.4)  # coil and distance
+    """Sample one session: an acquisition for each of `MODALITIES`, the first without shift."""
+    session = rng.uniform(0.7, 1.4)  # noise level of the session
     return {
         name: Acquisition(
             intensities=INTENSITIES[name] * (1 + 0.04 * rng.standard_normal(len(PARTS), dtype=np.float32)),

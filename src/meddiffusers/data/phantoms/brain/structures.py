@@ -1,8 +1,8 @@
-"""Where the deep structures lie in the average brain: for each a chain of spheres and the grey levels it may have.
+"""Location of the deep structures in the average brain: for each, chains of spheres and a range of T1 intensity.
 
-A structure is what lies inside its chain and between its two levels of T1 contrast. The chains were drawn by hand on
-the right half of the ICBM 152 (2009a, symmetric) average; the left half is its mirror image. Where two structures claim
-a voxel, the one with the deeper claim has it.
+A structure consists of the voxels inside its chains whose T1 intensity is in its range. The chains were placed by hand
+in the right hemisphere of the ICBM 152 average (2009a, symmetric); the left hemisphere is its mirror image. A voxel
+inside two structures belongs to the one in which it lies deeper.
 """
 
 from __future__ import annotations
@@ -17,20 +17,26 @@ Sphere = tuple[float, float, float, float]  # centre x, y, z and radius, mm of t
 
 @dataclass(frozen=True)
 class Structure:
-    """label: the right-hand id of `data.regions`, or the midline one; levels: T1 relative to white matter."""
+    """One deep structure.
+
+    Attributes:
+        label: id of `data.regions` on the right side or in the midline.
+        levels: least and greatest T1 intensity relative to white matter.
+        chains: of spheres (x, y, z, radius) in mm.
+    """
 
     label: int
     levels: tuple[float, float]
     chains: tuple[tuple[Sphere, ...], ...]
 
     def depth(self, points: np.ndarray) -> np.ndarray:
-        """How deep points (3, …) lie inside the chain, mm; negative outside."""
+        """Depth of points (3, …) inside the chains in mm; negative outside."""
         links = [_inside_link(points, start, end) for chain in self.chains for start, end in pairwise(chain)]
         return np.max(links, axis=0)
 
 
 def _inside_link(points: np.ndarray, start: Sphere, end: Sphere) -> np.ndarray:
-    """Depth below the surface of the cone that joins two spheres, mm."""
+    """Depth in mm below the surface of the cone that joins two spheres."""
     a, b = np.array(start[:3], np.float32), np.array(end[:3], np.float32)
     axis, offset = b - a, points - a.reshape(3, *[1] * (points.ndim - 1))
     along = np.clip(np.tensordot(axis, offset, 1) / np.dot(axis, axis), 0, 1)
@@ -77,13 +83,13 @@ STRUCTURES: dict[str, Structure] = {
 FLUID = ("lateral ventricle", "temporal horn", "third ventricle", "fourth ventricle")
 CHOROID_PLEXUS = Structure(43, (0, 1), (((9, -8, 17, 1.2), (14, -25, 17, 2), (22, -36, 11, 3.5), (25, -40, 4, 3)),))
 
-# The brainstem, and the roof over the cerebellum, which is followed by the cleft of fluid between them.
+# The brainstem; below it the tentorium, the roof of the cerebellum.
 BRAINSTEM = Structure(16, (0.6, 1.1), (
     ((5, -20, -13, 9), (5, -25, -24, 14), (4, -28, -34, 15), (2, -36, -46, 10), (0, -42, -60, 8), (0, -45, -75, 8)),
 ))  # fmt: skip
 
 
 def tentorium(points: np.ndarray) -> np.ndarray:
-    """Height z, mm, of the roof over the cerebellum at points (3, …); rough, to place seeds above and below it."""
+    """Approximate height z in mm of the tentorium at points (3, …), to place seeds above and below it."""
     x, y, _ = points
     return 4 - 0.6 * np.abs(x) - 0.25 * np.clip(-50 - y, 0, None)

@@ -1,7 +1,8 @@
-"""The average brain that every phantom is warped from: soft tissue maps, deep structures, distances.
+"""The average brain that every phantom is warped from: tissue fractions, deep structures and distance maps.
 
-Made once from the ICBM 152 average (2009a, symmetric; its notice permits use, copying and redistribution), which the
-package nilearn carries, and kept in the cache of `datasets`. Only the right half is stored: the left one mirrors it.
+Built once from the ICBM 152 average (2009a, symmetric; its notice permits use, copying and redistribution), which is
+part of the package nilearn, and cached beside the data sets of `datasets`. Only the right half is stored; the left half
+is its mirror image.
 """
 
 from __future__ import annotations
@@ -26,26 +27,30 @@ from meddiffusers.data.phantoms.brain.structures import (
     tentorium,
 )
 
-VERSION = 1  # of what is cached: raise it whenever a map changes
+VERSION = 1  # of the cached maps: raise it whenever a map changes
 TISSUES = ("fluid", "grey", "white", "cerebellum", "brainstem")
 DEEP = (*STRUCTURES, "choroid plexus")
-MARGIN = 4  # voxels kept beyond the middle, so that maps may be interpolated and blurred across it
-COARSE = 2  # mm of the lattice that smooth distances are kept on
-SHARPENING = 1.6  # exponent on the tissue fractions: an average brain is smoother than anyone's
-DETAIL = 0.25  # largest deviation of a voxel's T1 from the mean of its tissues, white matter being 1
-CLEFT = 18  # mm from the brain that the skull can be, where the brain is concave
-LEVELS = 10000  # by which maps are multiplied to be stored as int16
+MARGIN = 4  # voxels beyond the midline, so that maps can be interpolated and blurred across it
+COARSE = 2  # mm, grid of the distance maps
+SHARPENING = 1.6  # exponent on the tissue fractions: an average brain is smoother than an individual one
+DETAIL = 0.25  # largest deviation of a voxel's T1 from the mean of its tissues; white matter is 1
+CLEFT = 18  # mm, greatest distance of the skull from the brain where its surface is concave
+LEVELS = 10000  # factor with which fractions are stored as int16
 
 
 @dataclass(frozen=True)
 class Template:
-    """Maps of the right half brain, float32; voxel (i, j, k) of a map lies at its origin + spacing · (i, j, k) mm.
+    """Maps of the right half of the brain, float32; voxel (i, j, k) is at origin + spacing · (i, j, k) mm.
 
-    tissues: (6, X, Y, Z) at `origin`, 1 mm: fractions in the order of TISSUES, of which the last two are parts of space
-        and no tissues; then the T1 less the mean of its tissues, white matter being 1.
-    deep: (13, x, y, z) at `deep_origin`, 1 mm: fractions in the order of DEEP.
-    distances: (6, X/2, Y/2, Z/2) at `origin`, 2 mm: mm from the ventricles' wall (negative inside), below the brain's
-        surface (negative outside) and below the inner face of the skull, then the first one's gradient along x, y, z.
+    Attributes:
+        tissues: (6, X, Y, Z) at `origin`, 1 mm: fractions in the order of `TISSUES`, of which the last two are regions
+            rather than tissues; then T1 minus the mean of its tissues, with white matter at 1.
+        deep: (13, x, y, z) at `deep_origin`, 1 mm: fractions in the order of `DEEP`.
+        distances: (6, X/2, Y/2, Z/2) at `origin`, 2 mm: distance in mm from the wall of the ventricles (negative
+            inside), depth below the brain's surface (negative outside) and below the inner table of the skull, then the
+            gradient of the first along x, y, z.
+        origin: (3,) mm.
+        deep_origin: (3,) mm.
     """
 
     tissues: np.ndarray
@@ -57,13 +62,14 @@ class Template:
 
 @lru_cache(1)
 def template() -> Template:
-    """The template: made by the first call ever, read from the cache by the first call of a process.
+    """Return the template; it is built on first use, and read from the cache afterwards.
 
-    Raises ImportError where nilearn (extra `phantom`) is not installed.
+    Raises:
+        ImportError: nilearn (extra `phantom`) is not installed.
     """
     folder = Path(datasets.config.HF_DATASETS_CACHE) / f"meddiffusers-brain-template-v{VERSION}"
     if not folder.exists():
-        _write(_built(), folder)
+        _write(_build(), folder)
     maps = {item.name: np.load(folder / f"{item.name}.npy") for item in fields(Template)}
     for name in ("tissues", "deep"):
         maps[name] = maps[name].astype(np.float32) / np.float32(LEVELS)
@@ -87,7 +93,7 @@ def _write(maps: Template, folder: Path) -> None:
                 raise
 
 
-def _built() -> Template:
+def _build() -> Template:
     t1, grey, white, origin = _icbm()
     brain = ndimage.binary_fill_holes(t1 > 0.09)
     points = np.stack(np.meshgrid(*map(np.arange, t1.shape), indexing="ij")).astype(np.float32)
@@ -115,7 +121,7 @@ def _built() -> Template:
 
 
 def _icbm() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """T1 with white matter at 1, grey and white matter in [0, 1], each (X, Y, Z), and where voxel 0 lies, mm."""
+    """T1 with white matter at 1, grey and white matter in [0, 1], each (X, Y, Z), and the position of voxel 0 in mm."""
     found = importlib.util.find_spec("nilearn")
     if found is None or found.origin is None:
         raise ImportError(
@@ -145,7 +151,7 @@ def _soft(mask: np.ndarray) -> np.ndarray:
 
 
 def _structures(t1: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Label of the deep structure at each voxel, 0 where there is none; one connected piece each."""
+    """Label of the deep structure at each voxel, 0 elsewhere; each structure is one connected component."""
     best, labels = np.zeros_like(t1), np.zeros(t1.shape, np.uint8)
     box = _box((np.abs(points[0]) < 46) & (points[1] > -66) & (points[1] < 38) & (np.abs(points[2] + 8) < 42), 0)
     near, level, labelled = points[(slice(None), *box)], t1[box], labels[box]
@@ -163,7 +169,7 @@ def _structures(t1: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _parts(t1: np.ndarray, brain: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """1 cerebrum, 2 cerebellum, 3 brainstem, divided where fluid or the darkest tissue lies between them."""
+    """1 cerebrum, 2 cerebellum, 3 brainstem, separated by a watershed along fluid or the darkest tissue."""
     parts = np.ones(t1.shape, np.uint8)
     below = _box((points[1] < -10) & (points[2] < 14), 0)
     points, level, inside = points[(slice(None), *below)], t1[below], brain[below]
@@ -180,9 +186,9 @@ def _parts(t1: np.ndarray, brain: np.ndarray, points: np.ndarray) -> np.ndarray:
 def _tissues(
     t1: np.ndarray, grey: np.ndarray, white: np.ndarray, brain: np.ndarray, ventricles: np.ndarray
 ) -> np.ndarray:
-    """(3, X, Y, Z) fluid, grey, white; their sum falls from 1 to 0 at the brain's surface."""
+    """(3, X, Y, Z) fractions of fluid, grey and white matter; their sum falls from 1 to 0 at the brain's surface."""
     surface = ndimage.gaussian_filter(brain.astype(np.float32), 0.7)
-    # An average of fluid and white matter looks grey: there is no grey matter on the walls of the ventricles.
+    # Partial volumes of fluid and white matter on the walls of the ventricles are not grey matter.
     wall = ndimage.binary_dilation(ventricles, iterations=3) & (t1 < 1)
     white = np.where(wall, white + grey, white)
     grey = np.where(wall, 0, grey)
@@ -193,7 +199,7 @@ def _tissues(
 def _detail(
     t1: np.ndarray, tissues: np.ndarray, parts: np.ndarray, deep: np.ndarray, deep_box: tuple[slice, slice, slice]
 ) -> np.ndarray:
-    """What T1 shows beyond the mean of each tissue and structure."""
+    """T1 minus the mean of each tissue and structure."""
     everywhere = np.zeros((len(deep), *t1.shape), np.float32)
     everywhere[(slice(None), *deep_box)] = deep
     rest = np.clip(1 - everywhere.sum(axis=0), 0, 1)
@@ -211,11 +217,11 @@ def _detail(
 
 def _distances(ventricles: np.ndarray, brain: np.ndarray) -> np.ndarray:
     def signed(mask: np.ndarray) -> np.ndarray:
-        """mm outside the mask, negative inside, smooth enough for a direction."""
+        """Distance in mm outside the mask, negative inside, smoothed so that its gradient is usable."""
         outside = np.asarray(ndimage.distance_transform_edt(~mask), np.float32)
         inside = np.asarray(ndimage.distance_transform_edt(mask), np.float32)
         return ndimage.gaussian_filter(outside - inside, 1.5)[::COARSE, ::COARSE, ::COARSE]
 
     wall, skull = signed(ventricles), ndimage.distance_transform_edt(~brain) < CLEFT
-    skull = ndimage.distance_transform_edt(skull) > CLEFT  # a closing: it bridges what is narrower than twice CLEFT
+    skull = ndimage.distance_transform_edt(skull) > CLEFT  # a closing: it bridges gaps narrower than twice CLEFT
     return np.stack([wall, -signed(brain), -signed(skull | brain), *np.gradient(wall, COARSE)]).astype(np.float32)

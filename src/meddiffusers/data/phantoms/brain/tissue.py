@@ -1,4 +1,4 @@
-"""What a lesion sees of the brain around it."""
+"""Tissue maps that lesions are placed in."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Tissue:
-    """Soft fractions in [0, 1] and distances in mm at some points, all float32 and of one shape.
+    """Partial-volume fractions in [0, 1] and distances in mm at some points, float32 arrays of one shape.
 
-    white, grey: of white matter, and of cortex and deep grey matter; fluid: cerebrospinal fluid outside the ventricles;
-    ventricle: fluid inside them; brain: 1 within the outer surface of the brain with its fluid, 0 outside;
-    depth: mm below that surface, 0 outside; ventricle_distance: mm to the wall of the ventricles, negative inside;
-    cerebrum: 1 in the cerebral hemispheres, 0 in cerebellum and brainstem.
+    Attributes:
+        white: white matter.
+        grey: cortex and deep grey matter.
+        fluid: cerebrospinal fluid outside the ventricles.
+        ventricle: cerebrospinal fluid in the ventricles.
+        brain: 1 within the outer surface of the brain, fluid included, 0 outside.
+        depth: mm below that surface, 0 outside.
+        ventricle_distance: mm to the wall of the ventricles, negative inside.
+        cerebrum: 1 in the cerebral hemispheres, 0 in cerebellum and brainstem.
     """
 
     white: np.ndarray

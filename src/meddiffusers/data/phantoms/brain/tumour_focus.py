@@ -1,8 +1,8 @@
-"""One focus of a tumour, grown on a lattice about its place.
+"""One focus of a tumour, grown on a lattice around its centre.
 
-The core is an irregular ellipsoid. Oedema and infiltration advance from it as a front whose travel time is short along
-white matter, long through grey matter and fluid, and endless in ventricles: so it follows the tracts, stops at
-ventricles and cortex, never jumps a sulcus and leaves no islands.
+The core is an irregular ellipsoid. Oedema and infiltration advance from it as a front (fast marching): the travel time
+is short along white matter, long through grey matter and fluid, and practically infinite in ventricles. The front
+follows white matter, stops at ventricles and cortex, does not cross sulci and leaves no islands.
 """
 
 from __future__ import annotations
@@ -13,21 +13,27 @@ import numpy as np
 from skimage.graph import MCP_Geometric
 
 from meddiffusers.data.phantoms.brain.local_field import LocalField, lattice
-from meddiffusers.data.phantoms.brain.mass_effect import pushed
+from meddiffusers.data.phantoms.brain.mass_effect import undisplaced
 from meddiffusers.data.phantoms.brain.smooth_field import points_of
 from meddiffusers.data.phantoms.brain.tissue import Surroundings, Tissue
 
-FAR = 9.0  # margin widths: so far within, or beyond with a minus, that the fraction is 1 or 0
-_GREY, _FLUID, _BARRIER = 2.5, 5.0, 40.0  # travel times over that of white matter
+FAR = 9.0  # margin widths: at ±FAR the fraction is 1 or 0
+_GREY, _FLUID, _BARRIER = 2.5, 5.0, 40.0  # travel times relative to white matter
 
 
 @dataclass(frozen=True)
 class FocusShape:
-    """What is drawn for a focus; lengths in mm.
+    """Sampled geometry of a focus; lengths in mm.
 
-    radius: of the core. rim: mean thickness of its enhancing part, 0 for a core that does not enhance. spread: how far
-    the oedema reaches through white matter, 0 for none. core_margin, margin: widths over which core and oedema fade.
-    lobes: amplitude of the bulges over the radius. infiltration: in [0, 1], how far the core follows white matter.
+    Attributes:
+        centre: (3,) position.
+        radius: of the core.
+        rim: mean thickness of the enhancing rim, 0 for a core that does not enhance.
+        spread: extent of the oedema through white matter, 0 for none.
+        core_margin: width of the transition at the border of the core.
+        margin: width of the transition at the border of the oedema.
+        lobes: amplitude of the lobulation relative to the radius.
+        infiltration: in [0, 1], how much the core follows white matter.
     """
 
     centre: np.ndarray
@@ -41,16 +47,16 @@ class FocusShape:
 
     @property
     def extent(self) -> float:
-        """Half the width in mm of a cube that holds all of it."""
+        """Half the edge in mm of a cube that contains the focus."""
         margins = max(1.2 * self.core_margin, 1.5 * self.margin if self.spread else 0)
         return self.radius * (1.15 + 1.2 * self.lobes) + 1.2 * self.spread + margins
 
 
 @dataclass(frozen=True)
 class Focus:
-    """Levels of core, necrosis and oedema, in margin widths, and the raters who leave it out.
+    """Level sets of core, necrosis and oedema in margin widths, and the raters who miss the focus.
 
-    A level is 0 where its soft fraction is one half, positive within.
+    A level is 0 where its fraction is one half, and positive inside.
     """
 
     levels: LocalField
@@ -61,15 +67,23 @@ def grow(
     rng: np.random.Generator,
     shape: FocusShape,
     surroundings: Surroundings,
-    push: LocalField | None,
+    displacement: LocalField | None,
     left_out_by: frozenset[int],
 ) -> Focus:
-    """The focus in a brain that is already pushed aside by it."""
+    """Grow a focus in a brain that is displaced by its mass effect.
+
+    Args:
+        rng: source of randomness.
+        shape: geometry of the focus.
+        surroundings: tissue at points of the healthy brain.
+        displacement: of the mass effect, None for none.
+        left_out_by: raters who miss the focus.
+    """
     spacing = max(shape.extent / 13, 0.8)
     nodes = lattice(shape.centre, shape.extent, spacing)
     points = points_of(nodes)
     cube = points.shape[1:]
-    tissue = surroundings(pushed(push, points, nodes))
+    tissue = surroundings(undisplaced(displacement, points, nodes))
     noise = LocalField.noise(rng, nodes, max(0.8 * shape.radius, 2.5), 6)(nodes)
     elsewhere = 1 - np.clip(tissue.white, 0, 1).reshape(cube)
     core = _core(rng, shape, points, noise[:4]) - 0.7 * shape.infiltration * shape.radius * elsewhere
@@ -80,7 +94,9 @@ def grow(
         uneven = np.exp(0.5 * np.abs(fingers + noise[5])) / 1.5  # about 1
         time = _travel_time(core, _cost(tissue, cube) * uneven, spacing)
         oedema = (shape.spread - time) / shape.margin
-    wall = shape.extent - np.abs(points - shape.centre.reshape(3, 1, 1, 1)).max(axis=0)  # all ends within the lattice
+    wall = shape.extent - np.abs(points - shape.centre.reshape(3, 1, 1, 1)).max(
+        axis=0
+    )  # keeps the focus within the lattice
     levels = np.stack(
         [
             np.minimum(core / shape.core_margin, wall / shape.core_margin - 2),
@@ -92,7 +108,7 @@ def grow(
 
 
 def _core(rng: np.random.Generator, shape: FocusShape, points: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """mm within the surface of the core: an ellipsoid in warped space, with bulges."""
+    """Depth in mm below the surface of the core: a lobulated ellipsoid in warped space."""
     axes = np.exp((0.1 + 0.5 * shape.lobes) * rng.standard_normal(3))
     turn = np.linalg.qr(rng.standard_normal((3, 3)))[0] / (axes / np.cbrt(axes.prod()))[:, None].clip(0.7, 1.4)
     offset = points - shape.centre.reshape(3, 1, 1, 1) + shape.lobes * shape.radius * noise[:3]
@@ -101,7 +117,7 @@ def _core(rng: np.random.Generator, shape: FocusShape, points: np.ndarray, noise
 
 
 def _cost(tissue: Tissue, cube: tuple[int, ...]) -> np.ndarray:
-    """Travel time a mm; 1 in white matter."""
+    """Travel time per mm; 1 in white matter."""
     deep = np.clip((tissue.depth - 15) / 10, 0, 1)
     cost = tissue.white + (_GREY - deep) * tissue.grey + _FLUID * tissue.fluid
     inside = np.clip(tissue.brain * (1 - tissue.ventricle), 0, 1)
@@ -109,7 +125,7 @@ def _cost(tissue: Tissue, cube: tuple[int, ...]) -> np.ndarray:
 
 
 def _travel_time(core: np.ndarray, cost: np.ndarray, spacing: float) -> np.ndarray:
-    """mm of white matter from the core to each node."""
+    """Travel time from the core to each node, in mm of white matter."""
     starts = np.argwhere(core > 0)
     if not len(starts):
         starts = np.argwhere(core == core.max())

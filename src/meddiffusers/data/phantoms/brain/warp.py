@@ -1,4 +1,4 @@
-"""From a subject's millimetres to the average brain's: size, posture, individual shape, width of the ventricles.
+"""Warp from subject to template coordinates: size, pose, individual shape and width of the ventricles.
 
     y = A (x − c) / s + c + u(x / s)          s size, A rotation and proportions, c centre of the brain
     u = exp(v)                                 v smooth random velocities of two scales, by scaling and squaring
@@ -23,14 +23,21 @@ from meddiffusers.data.phantoms.brain.template import COARSE, Template
 
 CENTRE = np.array([0.0, -18.0, 10.0], np.float32)
 LATTICE = 8.0  # mm between nodes of the displacement
-REACH = 9.0  # mm over which a push of the ventricles' wall fades into the brain
+REACH = 9.0  # mm over which the displacement of the ventricles' wall fades into the brain
 SQUARINGS = 5
-THALAMUS, THALAMUS_REACH, FIRMNESS = (11.0, -17.0, 7.0), 14.0, 0.8  # mm of the right one; part of a push it refuses
+THALAMUS, THALAMUS_REACH, FIRMNESS = (11.0, -17.0, 7.0), 14.0, 0.8  # right one, mm; reduces the widening beside it
 
 
 @dataclass(frozen=True)
 class Warp:
-    """size: relative to the average brain; widening: mm by which the ventricles' wall is pushed outwards."""
+    """Warp from subject to template coordinates.
+
+    Attributes:
+        matrix: (3, 3) rotation and proportions.
+        displacement: smooth field of three components in mm.
+        size: relative to the average brain.
+        widening: mm by which the wall of the ventricles is displaced outwards.
+    """
 
     matrix: np.ndarray
     displacement: SmoothField
@@ -39,13 +46,16 @@ class Warp:
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> Warp:
-        """Posture, proportions and shape of one person, with the size and the ventricles of the average brain."""
+        """Sample pose, proportions and shape of one subject, with the size and ventricles of the average brain."""
         angles, proportions = np.deg2rad(2.2) * rng.standard_normal(3), 1 + 0.02 * rng.standard_normal(3)
         return cls((np.diag(1 / proportions) @ _rotation(angles)).astype(np.float32), _diffeomorphism(rng))
 
     def __call__(self, grid: Grid, points: np.ndarray) -> np.ndarray:
-        """Millimetres of the average brain (3, X, Y, Z) at the subject's `points` (3, X, Y, Z), which lie on the grid
-        or, where something has pushed the brain aside, beside it. The ventricles are not widened yet.
+        """Template coordinates (3, X, Y, Z) in mm of the subject's points, before the ventricles are widened.
+
+        Args:
+            grid: at which the displacement is evaluated.
+            points: (3, X, Y, Z) mm, the points of the grid, or where a lesion displaced them from.
         """
         centre = CENTRE[:, None, None, None]
         posture = np.tensordot(self.matrix, (points - centre) / np.float32(self.size), 1) + centre
@@ -55,14 +65,14 @@ class Warp:
         return posture + self.displacement((x, y, z))
 
     def widened(self, points: np.ndarray, template: Template) -> np.ndarray:
-        """Points (3, N) of the average brain, drawn towards the ventricles where the wall was pushed outwards."""
+        """Move points (3, N) of the average brain towards the ventricles by the widening of their wall."""
         if abs(self.widening) < 0.02:
             return points
-        [wall] = sampled(template.distances[:1], points, template.origin, COARSE)
+        [wall] = sample_maps(template.distances[:1], points, template.origin, COARSE)
         shift = _wall_shift(wall, self.widening) * _yielding(points)
         near = np.flatnonzero(np.abs(shift) > 0.02)
         close = points[:, near]
-        slope = sampled(template.distances[3:], close, template.origin, COARSE)
+        slope = sample_maps(template.distances[3:], close, template.origin, COARSE)
         slope[0] *= np.sign(close[0])  # the maps hold the right half
         slope /= np.sqrt((slope**2).sum(axis=0)) + 0.15
         moved = points.copy()
@@ -71,24 +81,33 @@ class Warp:
 
 
 def _wall_shift(wall: np.ndarray, widening: float) -> np.ndarray:
-    """mm by which a point at `wall` mm from the ventricles is drawn towards them; 0 on their centre line."""
+    """mm by which a point at `wall` mm from the ventricles moves towards them; 0 on their centre line."""
     fading = np.exp(-(np.maximum(wall - widening, 0) ** 2) / (2 * REACH**2))
     return (widening * fading * np.clip((wall + 6) / 6, 0, 1)).astype(np.float32)
 
 
 def _yielding(points: np.ndarray) -> np.ndarray:
-    """(N,) part of the widening that the wall at points (3, N) takes: little at the fourth ventricle and the thalami.
+    """(N,) part of the widening applied at points (3, N): small at the fourth ventricle and beside the thalami.
 
-    Ventricles grow mostly upwards and outwards, into white matter; between them and the third the thalami would be
-    crushed.
+    Ventricles widen mostly upwards and outwards, into white matter; the thalami keep their volume.
     """
     x, y, z = (place - centre for place, centre in zip((np.abs(points[0]), *points[1:]), THALAMUS, strict=True))
     firm = FIRMNESS * np.exp(-(x**2 + y**2 + z**2) / (2 * THALAMUS_REACH**2))
     return (np.clip((points[2] + 24) / 34, 0.35, 1) * (1 - firm)).astype(np.float32)
 
 
-def sampled(maps: np.ndarray, points: np.ndarray, origin: np.ndarray, spacing: float = 1.0) -> np.ndarray:
-    """Maps (C, X, Y, Z) of the right half at points (3, N) of either half: (C, N), trilinear; outside, the border's."""
+def sample_maps(maps: np.ndarray, points: np.ndarray, origin: np.ndarray, spacing: float = 1.0) -> np.ndarray:
+    """Sample maps (C, X, Y, Z) of the right half at points (3, N) of either half.
+
+    Args:
+        maps: (C, X, Y, Z) float32.
+        points: (3, N) mm; left points are mirrored.
+        origin: (3,) mm of the first voxel.
+        spacing: mm between voxels.
+
+    Returns:
+        (C, N), trilinear; points outside take the value of the border.
+    """
     steps = 2 / (np.array(maps.shape[1:], np.float32) - 1)
     places = (np.abs(points[0]), points[1], points[2])
     unit = [
@@ -127,7 +146,7 @@ def _diffeomorphism(rng: np.random.Generator) -> SmoothField:
 
 
 def _alike(field: SmoothField, grid: Grid) -> np.ndarray:
-    """Three smooth fields as velocities along x, y and z that are mostly each other's mirror image left and right."""
+    """Three smooth fields as velocities along x, y and z that are approximately left-right symmetric."""
     x, y, z = grid
     one, other = field((x, y, z)), field((-x, y, z)) * np.array([-1, 1, 1], np.float32)[:, None, None, None]
     common, proper = (one + other) / 2**0.5, (one - other) / 2**0.5
