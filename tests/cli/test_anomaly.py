@@ -11,7 +11,7 @@ import pytest
 import torch
 from contracts.pipeline_contract import seeded
 from helpers.command_line import run, stops
-from helpers.guided_diffusion_reference import CLASSIFIERS, DEFAULTS, NETWORKS, draw, inputs, recorded
+from helpers.guided_diffusion_reference import CLASSIFIERS, DEFAULTS, NETWORKS, inputs, random_weights, recorded
 from helpers.small_segmentation import NETWORK, pipeline_of
 
 from meddiffusers import AnomalyDetectionPipeline, NoisyClassifier, PatchUNet2DModel, ReversibleDDIMScheduler
@@ -81,8 +81,8 @@ def test_convert_makes_a_repository_of_both_networks(
 ) -> None:
     shapes, outputs = recorded()
     judge, weights = "classifier of the papers kind", tmp_path / "brats2update.pt"
-    torch.save(draw(shapes["anomaly"]), weights)
-    torch.save(draw(shapes[judge]), tmp_path / "modelbratsclass.pt")
+    torch.save(random_weights(shapes["anomaly"]), weights)
+    torch.save(random_weights(shapes[judge]), tmp_path / "modelbratsclass.pt")
     classes = [f"class {number}" for number in range((DEFAULTS | CLASSIFIERS[judge])["out_channels"])]
     arguments = ("--task", "anomaly", "--image-size", 16, "--num-heads", 1, "--output", tmp_path / "out")
     given = (

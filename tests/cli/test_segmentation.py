@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers.command_line import run, stops
 from helpers.guided_diffusion_reference import DEFAULTS as REFERENCE
-from helpers.guided_diffusion_reference import NETWORKS, draw, inputs, recorded
+from helpers.guided_diffusion_reference import NETWORKS, inputs, random_weights, recorded
 from helpers.small_segmentation import pipeline_of
 
 from meddiffusers.data.io import read, write
@@ -84,7 +84,7 @@ def test_convert_makes_a_repository_that_computes_what_the_reference_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shapes, outputs = recorded()
-    torch.save(draw(shapes["segmentation"]), tmp_path / "savedmodel.pt")
+    torch.save(random_weights(shapes["segmentation"]), tmp_path / "savedmodel.pt")
     arguments = ("--output", tmp_path / "out", "--image-size", 16, "--num-heads", 1)
     run("convert", "guided-diffusion", tmp_path / "savedmodel.pt", *arguments)
     pipeline = load(tmp_path / "out")

@@ -9,7 +9,17 @@ from typing import Any
 import pytest
 import torch
 from diffusers import UNet2DModel
-from helpers.guided_diffusion_reference import DEFAULTS, INEXPRESSIBLE, NETWORKS, PAPER, SIZE, draw, inputs, recorded
+from helpers.guided_diffusion_reference import (
+    DEFAULTS,
+    INEXPRESSIBLE,
+    NETWORKS,
+    PAPER,
+    SIZE,
+    inputs,
+    random_weights,
+    recorded,
+)
+from helpers.recorded_outputs import TOLERANCE, relative_error, with_one_wrong_weight
 from safetensors.torch import save_file
 
 from meddiffusers.convert.guided_diffusion import convert_guided_diffusion, convert_unet, scheduler_for
@@ -17,22 +27,21 @@ from meddiffusers.convert.guided_diffusion_config import unet_config
 from meddiffusers.convert.weights import load_checkpoint
 
 SHAPES, OUTPUTS = recorded()
-TOLERANCE = 1e-5  # outputs are of the order of 1
 
 
 def flags(name: str) -> dict[str, Any]:
-    """What the weights of a network do not tell."""
+    """Arguments that the weights of a network do not determine."""
     network = NETWORKS[name]
     heads = {key: network[key] for key in ("num_heads", "num_head_channels") if key in network} or {"num_heads": 1}
     return {"image_size": SIZE, "qkv_order": "new" if "use_new_attention_order" in network else "legacy", **heads}
 
 
-def difference(unet: UNet2DModel, name: str) -> float:
-    """The largest one from the outputs of the reference."""
+def error(unet: UNet2DModel, name: str) -> float:
+    """Relative to the outputs of the reference."""
     given = inputs(DEFAULTS | NETWORKS[name])
     with torch.no_grad():
         outputs = unet(given["x"], given["timesteps"], class_labels=given.get("y")).sample
-    return float((outputs - OUTPUTS[name]).abs().max())
+    return relative_error(outputs, OUTPUTS[name])
 
 
 def hollow(name: str) -> dict[str, torch.Tensor]:
@@ -42,15 +51,21 @@ def hollow(name: str) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_outputs_are_those_of_the_reference(name: str) -> None:
-    unet = convert_unet(draw(SHAPES[name]), **flags(name))
+    unet = convert_unet(random_weights(SHAPES[name]), **flags(name))
     assert OUTPUTS[name].std() > 0.3
-    assert difference(unet, name) <= TOLERANCE
+    assert error(unet, name) <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["segmentation", "anomaly", "legacy heads", "everything"])
+def test_one_wrong_weight_exceeds_the_tolerance(name: str) -> None:
+    for kernel, weights in with_one_wrong_weight(random_weights(SHAPES[name]), every=4):
+        assert error(convert_unet(weights, **flags(name)), name) > TOLERANCE, kernel
 
 
 @pytest.mark.parametrize("name", ["legacy heads", "new heads", "everything"])
 def test_several_heads_in_the_wrong_order_give_wrong_outputs(name: str) -> None:
     wrong = {"legacy": "new", "new": "legacy"}[flags(name)["qkv_order"]]
-    assert difference(convert_unet(draw(SHAPES[name]), **flags(name) | {"qkv_order": wrong}), name) > 0.1
+    assert error(convert_unet(random_weights(SHAPES[name]), **flags(name) | {"qkv_order": wrong}), name) > 0.1
 
 
 def test_the_network_of_the_papers_has_all_its_weights() -> None:
@@ -69,21 +84,21 @@ def test_the_network_of_the_papers_has_all_its_weights() -> None:
 ])  # fmt: skip
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_a_file_gives_network_and_scheduler(name: str, task: Any, variance: str, suffix: str, tmp_path: Path) -> None:
-    path, weights = tmp_path / f"weights{suffix}", draw(SHAPES[name])
+    path, weights = tmp_path / f"weights{suffix}", random_weights(SHAPES[name])
     save_file(weights, path) if suffix == ".safetensors" else torch.save(weights, path)
     unet, scheduler = convert_guided_diffusion(path, task, **flags(name))
-    assert difference(unet, name) <= TOLERANCE
+    assert error(unet, name) <= TOLERANCE
     assert scheduler.config.variance_type == variance
     unet.save_pretrained(tmp_path)
-    assert difference(UNet2DModel.from_pretrained(tmp_path), name) <= TOLERANCE
+    assert error(UNet2DModel.from_pretrained(tmp_path), name) <= TOLERANCE
 
 
 def test_half_precision_becomes_single() -> None:
-    halves = {key: tensor.half() for key, tensor in draw(SHAPES["anomaly"]).items()}
+    halves = {key: tensor.half() for key, tensor in random_weights(SHAPES["anomaly"]).items()}
     unet = convert_unet(halves, **flags("anomaly"))
     assert unet.dtype is torch.float32
     assert not unet.training
-    assert 1e-5 < difference(unet, "anomaly") < 1e-2
+    assert 1e-5 < error(unet, "anomaly") < 1e-2
 
 
 # --- The scheduler: one step in closed form (Nichol and Dhariwal 2021, eq. 10-15) ---

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.guided_diffusion_reference import CLASSIFIERS, DEFAULTS, SIZE, draw, inputs, recorded
+from helpers.guided_diffusion_reference import CLASSIFIERS, DEFAULTS, SIZE, inputs, random_weights, recorded
+from helpers.recorded_outputs import TOLERANCE, relative_error, with_one_wrong_weight
 
 from meddiffusers.convert.guided_diffusion_classifier import convert_classifier
 
@@ -17,7 +18,7 @@ CONVERTIBLE = ["classifier of the papers kind", "classifier, new order"]
 def flags(name: str) -> dict[str, Any]:
     network = DEFAULTS | CLASSIFIERS[name]
     order = "new" if network.get("use_new_attention_order") else "legacy"
-    names = [f"class {number}" for number in range(network["out_channels"])]
+    names = [f"class {i}" for i in range(network["out_channels"])]
     return {
         "image_size": SIZE,
         "num_head_channels": network["num_head_channels"],
@@ -26,24 +27,29 @@ def flags(name: str) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("name", CONVERTIBLE)
-def test_the_logits_are_those_of_the_reference(name: str) -> None:
-    model = convert_classifier(draw(SHAPES[name]), **flags(name))
+def error(name: str, weights: dict[str, torch.Tensor], **changes: Any) -> float:
+    model = convert_classifier(weights, **flags(name) | changes)
     given = inputs(DEFAULTS | CLASSIFIERS[name])
     with torch.no_grad():
-        logits = model(given["x"], given["timesteps"]).logits
+        return relative_error(model(given["x"], given["timesteps"]).logits, OUTPUTS[name])
+
+
+@pytest.mark.parametrize("name", CONVERTIBLE)
+def test_the_logits_are_those_of_the_reference(name: str) -> None:
     assert OUTPUTS[name].std() > 0.1
-    assert (logits - OUTPUTS[name]).abs().max() <= 1e-5
+    assert error(name, random_weights(SHAPES[name])) <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", CONVERTIBLE)
+def test_one_wrong_weight_exceeds_the_tolerance(name: str) -> None:
+    for kernel, weights in with_one_wrong_weight(random_weights(SHAPES[name]), every=3):
+        assert error(name, weights) > TOLERANCE, kernel
 
 
 @pytest.mark.parametrize("name", CONVERTIBLE)
 def test_heads_in_the_wrong_order_give_wrong_logits(name: str) -> None:
     wrong = {"legacy": "new", "new": "legacy"}[flags(name)["qkv_order"]]
-    model = convert_classifier(draw(SHAPES[name]), **flags(name) | {"qkv_order": wrong})
-    given = inputs(DEFAULTS | CLASSIFIERS[name])
-    with torch.no_grad():
-        logits = model(given["x"], given["timesteps"]).logits
-    assert (logits - OUTPUTS[name]).abs().max() > 1e-3
+    assert error(name, random_weights(SHAPES[name]), qkv_order=wrong) > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -61,11 +67,11 @@ def test_heads_in_the_wrong_order_give_wrong_logits(name: str) -> None:
 def test_what_it_cannot_convert_it_refuses(name: str, changed: dict[str, Any], message: str) -> None:
     known = flags(name) if name in CLASSIFIERS else {"image_size": SIZE}
     with pytest.raises(ValueError, match=message):
-        convert_classifier(draw(SHAPES[name]), **known | changed)
+        convert_classifier(random_weights(SHAPES[name]), **known | changed)
 
 
 def test_weights_that_are_missing() -> None:
-    weights = draw(SHAPES["classifier, new order"])
+    weights = random_weights(SHAPES["classifier, new order"])
     del weights["middle_block.1.norm.weight"]
     with pytest.raises(ValueError, match=r"weights missing: middle_block\.1\.norm\.weight"):
         convert_classifier(weights, **flags("classifier, new order"))

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DiffusionPipeline
-from helpers.guided_diffusion_reference import draw
+from helpers.guided_diffusion_reference import random_weights
 from helpers.monai_bundle_reference import UNETS, autoencoder_settings, inputs, recorded, unet_settings
+from helpers.recorded_outputs import TOLERANCE, relative_error, with_one_wrong_weight
 from monai.networks.nets import AutoencoderKL, DiffusionModelUNet
 from typer.testing import CliRunner
 
@@ -20,67 +21,89 @@ from meddiffusers.convert.monai_bundle import autoencoder_of, convert_bundle, un
 from meddiffusers.convert.monai_weights import has_old_names, includes_fc
 
 SHAPES, OUTPUTS = recorded()
-TOLERANCE = 1e-6  # of the largest output
 
 
-def today(settings: dict[str, Any]) -> dict[str, Any]:
+def current(settings: dict[str, Any]) -> dict[str, Any]:
     return {"channels" if name == "num_channels" else name: value for name, value in settings.items()}
 
 
-def vae_of(name: str) -> MonaiAutoencoderKL:
-    return autoencoder_of(draw(SHAPES[f"autoencoder/{name}"]), today(autoencoder_settings(name)), 1.0)
+def vae_weights(name: str) -> dict[str, torch.Tensor]:
+    return random_weights(SHAPES[f"autoencoder/{name}"])
 
 
-def denoiser_of(name: str) -> ConditionedUNet:
-    return unet_of(draw(SHAPES[f"unet/{name}"]), today(unet_settings(name)))
+def unet_weights(name: str) -> dict[str, torch.Tensor]:
+    return random_weights(SHAPES[f"unet/{name}"])
 
 
-def assert_near(found: torch.Tensor, expected: torch.Tensor) -> None:
-    assert expected.std() > 0.1
-    assert (found - expected).abs().max() <= TOLERANCE * max(1, expected.abs().max())
+def build_vae(name: str, weights: dict[str, torch.Tensor] | None = None) -> MonaiAutoencoderKL:
+    return autoencoder_of(weights or vae_weights(name), current(autoencoder_settings(name)), 1.0)
 
 
-@pytest.mark.parametrize("name", UNETS)
+def build_unet(name: str, weights: dict[str, torch.Tensor] | None = None) -> ConditionedUNet:
+    return unet_of(weights or unet_weights(name), current(unet_settings(name)))
+
+
 @torch.no_grad()
-def test_the_outputs_are_those_of_the_reference(name: str) -> None:
-    image, latents, covariates = inputs(name)
-    vae, unet = vae_of(name), denoiser_of(name)
-    found = vae.encode(image).latent_dist
-    assert_near(found.mean, OUTPUTS[f"{name}/mean"])
-    torch.testing.assert_close(found.std, OUTPUTS[f"{name}/deviation"], rtol=1e-5, atol=1e-6)
-    assert_near(vae.decode(latents).sample, OUTPUTS[f"{name}/decoded"])
-    told = {"covariates": covariates} if covariates.shape[1] else {}
-    assert_near(unet(latents, torch.tensor([3, 700]), **told).sample, OUTPUTS[f"{name}/predicted"])
+def vae_error(name: str, weights: dict[str, torch.Tensor] | None = None) -> float:
+    """The largest one of means, standard deviations and decoded images."""
+    image, latents, _ = inputs(name)
+    vae = build_vae(name, weights)
+    posterior = vae.encode(image).latent_dist
+    outputs = {"mean": posterior.mean, "deviation": posterior.std, "decoded": vae.decode(latents).sample}
+    return max(relative_error(output, OUTPUTS[f"{name}/{part}"]) for part, output in outputs.items())
+
+
+@torch.no_grad()
+def unet_error(name: str, weights: dict[str, torch.Tensor] | None = None) -> float:
+    _, latents, covariates = inputs(name)
+    conditions = {"covariates": covariates} if covariates.shape[1] else {}
+    output = build_unet(name, weights)(latents, torch.tensor([3, 700]), **conditions).sample
+    return relative_error(output, OUTPUTS[f"{name}/predicted"])
 
 
 @pytest.mark.parametrize("name", UNETS)
-def test_monai_itself_makes_the_same_of_old_weights(name: str) -> None:
-    weights = draw(SHAPES[f"unet/{name}"])
-    peer = DiffusionModelUNet(**today(unet_settings(name)), include_fc=includes_fc(weights))
+def test_the_outputs_are_those_of_the_reference(name: str) -> None:
+    assert all(OUTPUTS[f"{name}/{part}"].std() > 0.1 for part in ("mean", "decoded", "predicted"))
+    assert vae_error(name) <= TOLERANCE
+    assert unet_error(name) <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", UNETS)
+def test_one_wrong_weight_exceeds_the_tolerance(name: str) -> None:
+    for kernel, weights in with_one_wrong_weight(vae_weights(name)):
+        assert vae_error(name, weights) > TOLERANCE, kernel
+    for kernel, weights in with_one_wrong_weight(unet_weights(name), every=2):
+        assert unet_error(name, weights) > TOLERANCE, kernel
+
+
+@pytest.mark.parametrize("name", UNETS)
+def test_old_weights_load_as_in_monai(name: str) -> None:
+    weights = random_weights(SHAPES[f"unet/{name}"])
+    peer = DiffusionModelUNet(**current(unet_settings(name)), include_fc=includes_fc(weights))
     peer.load_old_state_dict(dict(weights))
-    found = denoiser_of(name).unet.state_dict()
+    found = build_unet(name).unet.state_dict()
     assert all(torch.equal(tensor, found[key]) for key, tensor in peer.state_dict().items())
 
 
 @pytest.mark.parametrize(("name", "fc"), [("brain", True), ("slices", False)])
-def test_what_attention_ends_in_is_told_by_the_weights(name: str, fc: bool) -> None:
-    old = draw(SHAPES[f"unet/{name}"])
+def test_the_weights_determine_include_fc(name: str, fc: bool) -> None:
+    old = random_weights(SHAPES[f"unet/{name}"])
     assert has_old_names(old) and includes_fc(old) is fc
     for include_fc in (False, True):
         if name == "brain" and not include_fc:
             continue  # transformers always end in a linear map
-        new = DiffusionModelUNet(**today(unet_settings(name)), include_fc=include_fc).state_dict()
+        new = DiffusionModelUNet(**current(unet_settings(name)), include_fc=include_fc).state_dict()
         assert not has_old_names(new) and includes_fc(new) is include_fc
 
 
 @pytest.mark.parametrize("name", UNETS)
-def test_weights_under_todays_names_are_taken_as_they_are(name: str) -> None:
+def test_weights_with_current_names_are_kept(name: str) -> None:
     torch.manual_seed(0)
-    unet = DiffusionModelUNet(**today(unet_settings(name)))
-    vae = AutoencoderKL(**today(autoencoder_settings(name)))
+    unet = DiffusionModelUNet(**current(unet_settings(name)))
+    vae = AutoencoderKL(**current(autoencoder_settings(name)))
     for found, given in (
-        (unet_of(unet.state_dict(), today(unet_settings(name))).unet, unet),
-        (autoencoder_of(vae.state_dict(), today(autoencoder_settings(name)), 1.0), vae),
+        (unet_of(unet.state_dict(), current(unet_settings(name))).unet, unet),
+        (autoencoder_of(vae.state_dict(), current(autoencoder_settings(name)), 1.0), vae),
     ):
         weights = found.state_dict()
         assert weights.keys() == given.state_dict().keys()
@@ -112,8 +135,8 @@ def bundle(folder: Path, name: str = "brain", **changes: Any) -> Path:
     (folder / "configs").mkdir(parents=True)
     (folder / "models").mkdir()
     (folder / "configs" / "inference.json").write_text(json.dumps(config))
-    torch.save(draw(SHAPES[f"autoencoder/{name}"]), folder / "models" / "autoencoder.pth")
-    torch.save(draw(SHAPES[f"unet/{name}"]), folder / "models" / "diffusion_model.pth")
+    torch.save(random_weights(SHAPES[f"autoencoder/{name}"]), folder / "models" / "autoencoder.pth")
+    torch.save(random_weights(SHAPES[f"unet/{name}"]), folder / "models" / "diffusion_model.pth")
     return folder
 
 
@@ -128,7 +151,7 @@ def test_a_bundle_becomes_a_repository(tmp_path: Path) -> None:
     assert pipeline.scheduler.config["beta_end"] == 0.0205
     latents = torch.randn(1, 3, 4, 6, 4, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        expected = vae_of("brain").decode(latents / 0.5).sample.clamp(0, 1)  # whose intensities lie in [0, 1]
+        expected = build_vae("brain").decode(latents / 0.5).sample.clamp(0, 1)  # whose intensities lie in [0, 1]
     torch.testing.assert_close(pipeline.decode(latents), expected)
     volume = pipeline(covariates={"sex": 1, "age": 0.3}, num_inference_steps=2, output_type="nifti").images[0]
     assert volume.shape == (8, 12, 8) and volume.header.get_zooms() == (2, 2, 2)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from helpers.guided_diffusion_reference import draw
+from helpers.guided_diffusion_reference import random_weights
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -74,7 +74,7 @@ def record(reference: str) -> None:
         vae = kind(settings, embed_dim=settings["z_channels"]).eval()
         shapes[name] = {key: list(tensor.shape) for key, tensor in vae.state_dict().items()}
         if name in NETWORKS:
-            vae.load_state_dict(draw(shapes[name]))
+            vae.load_state_dict(random_weights(shapes[name]))
             image, latents = inputs(network)
             with torch.no_grad():
                 outputs[f"{name}/moments"] = vae.encode_moments(image)[0].contiguous()

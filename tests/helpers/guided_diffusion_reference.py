@@ -88,7 +88,7 @@ INEXPRESSIBLE: dict[str, dict[str, Any]] = {
 }
 
 
-def draw(shapes: dict[str, list[int]]) -> dict[str, torch.Tensor]:
+def random_weights(shapes: dict[str, list[int]]) -> dict[str, torch.Tensor]:
     """Weights in the order of their names, none of them zero; `RandomState` draws the same in every version of NumPy.
 
     Matrices keep the variance of what goes through them, norms stay near the identity.
@@ -137,7 +137,7 @@ def record(reference: str) -> None:
     }
     outputs = {}
     for name, network in {**NETWORKS, **CLASSIFIERS}.items():
-        networks[name].load_state_dict(draw(shapes[name]))
+        networks[name].load_state_dict(random_weights(shapes[name]))
         with torch.no_grad():
             outputs[name] = networks[name](**inputs(DEFAULTS | network)).contiguous()
     FIXTURE.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from helpers.guided_diffusion_reference import draw
+from helpers.guided_diffusion_reference import random_weights
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -89,7 +89,7 @@ def record(reference: str) -> None:
         vae, denoiser = autoencoder(**autoencoder_settings(name)).eval(), unet(**unet_settings(name)).eval()
         for key, network in ((f"autoencoder/{name}", vae), (f"unet/{name}", denoiser)):
             shapes[key] = {weight: list(tensor.shape) for weight, tensor in network.state_dict().items()}
-            network.load_state_dict(draw(shapes[key]))
+            network.load_state_dict(random_weights(shapes[key]))
         mean, deviation = vae.encode(image)
         outputs |= {f"{name}/mean": mean, f"{name}/deviation": deviation, f"{name}/decoded": vae.decode(latents)}
         told = covariates.view(*covariates.shape, *(1,) * (latents.ndim - 2)).expand(-1, -1, *latents.shape[2:])
