@@ -65,7 +65,8 @@ def _pipeline(seed: int) -> LatentDiffusionPipeline:
 
 
 def _command(folder: Path, name: str, processes: int, samples: int = SAMPLES) -> list[str]:
-    arguments = ["generate", str(folder / "model"), "--out", str(folder / name), "--n", str(samples)]
+    arguments = ["generate", str(folder / "model"), "--output", str(folder / name)]
+    arguments += ["--num-samples", str(samples)]
     arguments += ["--shard-size", str(SHARD), "--num-inference-steps", str(STEPS)]
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m", "--"]
     return [sys.executable, *launch, "meddiffusers.cli", *arguments]

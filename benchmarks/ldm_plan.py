@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from meddiffusers import ConditionedUNet, MonaiAutoencoderKL
 from meddiffusers.evaluation.results import Bar, hardware
-from meddiffusers.generation.bulk import Order, generate
+from meddiffusers.generation.bulk import GenerationConfig, generate
 from meddiffusers.generation.covariates import TableRows
 from meddiffusers.hub.load import load
 from meddiffusers.utils.atomic import write_text
@@ -71,9 +71,9 @@ def _written(pipeline: Any, seed: int) -> tuple[float, float]:
     """Seconds and megabytes of a volume of a data set made here."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        order = Order(REPOSITORY, MEASURED, seed, MEASURED, 4, {"num_inference_steps": STEPS})
+        config = GenerationConfig(REPOSITORY, MEASURED, seed, MEASURED, 4, {"num_inference_steps": STEPS})
         began = time.perf_counter()
-        generate(pipeline, order, folder, TableRows([PERSON]), None)
+        generate(pipeline, config, folder, TableRows([PERSON]), None)
         seconds = (time.perf_counter() - began) / MEASURED
         return seconds, sum(path.stat().st_size for path in folder.rglob("*.parquet")) / 1e6 / MEASURED
 
@@ -110,7 +110,7 @@ def _page(facts: dict[str, Any]) -> str:
         "and the bytes of a sample that was written. Assumed: GPUs reach a quarter of their dense bf16 peak, at the",
         "prices of the benchmark; no GPU was at hand to measure it, and so small a model as the shipped one reaches",
         "less: there the reading and writing of samples decides. More GPUs make it faster, not dearer: samples are",
-        "independent, and `accelerate launch -m meddiffusers.cli generate REPO --n 100000 …` splits them.",
+        "independent, and `accelerate launch -m meddiffusers.cli generate REPO --num-samples 100000 …` splits them.",
         "",
         *(
             f"- {model}: {works[model]:.3g} teraflop, {10 * disk[model]:.3g} MB a volume, {disk[model]:.3g} TB in all"

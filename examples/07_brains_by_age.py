@@ -42,7 +42,10 @@ with table.open("w", newline="") as file:
     writer.writerows(people)
 data = output / "dataset"
 subprocess.run(
-    ["meddiffusers", "generate", str(model), "--out", str(data), "--n", "6", "--covariates", str(table), "--as-rows"],
+    [
+        *("meddiffusers", "generate", str(model), "--output", str(data), "--num-samples", "6"),
+        *("--covariates", str(table), "--as-rows"),
+    ],
     check=True,
 )
 print(f"Volumes and panel.png are in {output}, the data set, which `datasets` loads, in {data}")

@@ -17,7 +17,7 @@ from meddiffusers.data.phantoms.brain.phantom import BrainPhantom
 from meddiffusers.data.preprocessing.slices import slices
 from meddiffusers.datasets.labelled_slices import label_ids
 from meddiffusers.evaluation.figures.panels import panel
-from meddiffusers.generation.label_maps import label_image, size_of
+from meddiffusers.generation.label_maps import label_image, sample_shape
 
 output = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/labelled")
 output.mkdir(parents=True, exist_ok=True)
@@ -26,7 +26,7 @@ pipe = DiffusionPipeline.from_pretrained(Path(__file__).parent / "checkpoints" /
 print("Labels:", pipe.unet.mask_labels, "modalities:", pipe.modalities)
 
 phantom = BrainPhantom(7, lesion="tumour", difficulty=0.2)
-case = phantom.slice(float(np.median(phantom.lesion_heights())), size_of(pipe)[0], ("t1",))
+case = phantom.slice(float(np.median(phantom.lesion_heights())), sample_shape(pipe)[0], ("t1",))
 tumour = label_ids(slices(case.lesions).array[0, 0], list(pipe.unet.mask_labels.values()))  # BraTS's ids are 1, 2, 4
 masks = np.stack([tumour, tumour[:, ::-1], np.roll(tumour, 8, axis=0), np.zeros_like(tumour)])
 

@@ -1,9 +1,8 @@
-"""Label maps: read as they lie in the head, written so that they come back, checked before any work, drawn of."""
+"""Label maps: reading in any orientation, round trip through NIfTI, checks, and generation from them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import datasets
 import nibabel
@@ -12,16 +11,18 @@ import pytest
 import torch
 from helpers.small_latent_diffusion import of_images
 
-from meddiffusers.generation.bulk import CARD, Order, generate
-from meddiffusers.generation.label_maps import LabelMaps, label_image, size_of
+from meddiffusers import LatentDiffusionPipeline
+from meddiffusers.generation.bulk import CARD, GenerationConfig, generate
+from meddiffusers.generation.label_maps import LabelMaps, label_image, sample_shape
 from meddiffusers.generation.quality_filter import QualityFilter
+from meddiffusers.utils.seeds import sample_seed
 
 MAPS = np.zeros((3, 8, 8), np.uint8)
 MAPS[0, 1:4, 5:7], MAPS[1, 6, 2], MAPS[2, :2, :3], MAPS[2, 0, 0] = 1, 4, 4, 1
-ORDER = Order("me/model", 5, seed=3, shard_size=2, batch_size=2, settings={"num_inference_steps": 2})
+CONFIG = GenerationConfig("me/model", 5, seed=3, shard_size=2, batch_size=2, settings={"num_inference_steps": 2})
 
 
-def quiet() -> Any:
+def quiet() -> LatentDiffusionPipeline:
     pipeline = of_images(spacing=2.0)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -53,7 +54,7 @@ class TestReading:
         (found,) = LabelMaps.read(saved(tmp_path, volume, turn=turn), (8, 8), 2.0).maps
         assert found[6, 1] == 4 and found.sum() == 4  # rows from the front, columns from the right
 
-    def test_of_volumes_all_is_kept(self, tmp_path: Path) -> None:
+    def test_whole_volumes_are_kept(self, tmp_path: Path) -> None:
         volume = np.arange(8 * 12 * 8, dtype=np.int16).reshape(8, 12, 8) % 3
         found = LabelMaps.read(saved(tmp_path, volume, volume, turn=(-1, 1)), (8, 12, 8), None).maps
         np.testing.assert_array_equal(found, [volume, volume])
@@ -66,52 +67,52 @@ class TestReading:
             LabelMaps.read(saved(tmp_path / "other", np.ones((8, 8, 1), np.uint8), spacing=3.0), (8, 8), 2.0)
         with pytest.raises(ValueError, match=r"has \(10, 8\) voxels"):
             LabelMaps.read(saved(tmp_path / "other", np.ones((8, 10, 1), np.uint8)), (8, 8), 2.0)
-        with pytest.raises(ValueError, match="is no label map"):
+        with pytest.raises(ValueError, match="is not a label map"):
             LabelMaps.read(saved(tmp_path / "other", np.full((8, 8, 1), 0.5, np.float32)), (8, 8), 2.0)
 
 
 class TestGenerating:
-    def test_each_image_is_that_of_the_map_beside_it(self, tmp_path: Path) -> None:
-        generate(quiet(), ORDER, tmp_path, masks=LabelMaps(MAPS))
+    def test_each_image_belongs_to_the_map_beside_it(self, tmp_path: Path) -> None:
+        generate(quiet(), CONFIG, tmp_path, masks=LabelMaps(MAPS))
         data = datasets.load_dataset(str(tmp_path), split="train", cache_dir=str(tmp_path / "cache"))
         assert data["number"][:] == list(range(5))
         for number in (1, 4):
             mask = MAPS[number % 3]
             np.testing.assert_array_equal(data[number]["mask"].get_fdata()[:, :, 0].T, mask)
-            noise = torch.Generator().manual_seed(int(np.random.default_rng([3, number, 1]).integers(2**63)))
+            noise = torch.Generator().manual_seed(sample_seed(3, number))
             alone = quiet()(mask=mask.astype(int), generator=noise, num_inference_steps=2, output_type="pt").images[0]
             stored = np.moveaxis(data[number]["image"].get_fdata()[:, :, 0], -1, 0).swapaxes(1, 2)
             np.testing.assert_allclose(stored, alone.numpy(), atol=2e-4)
             np.testing.assert_array_equal(data[number]["mask"].affine, data[number]["image"].affine)
-        assert "the label map beside it in the column `mask`: 1 is core, 4 is rim" in (tmp_path / CARD).read_text()
+        assert "from the label map in the column `mask`: 1 is core, 4 is rim" in (tmp_path / CARD).read_text()
 
     def test_begun_again_it_is_the_same_and_other_maps_are_refused(self, tmp_path: Path) -> None:
-        generate(quiet(), ORDER, tmp_path / "whole", masks=LabelMaps(MAPS))
-        generate(quiet(), ORDER, tmp_path / "again", masks=LabelMaps(MAPS))
+        generate(quiet(), CONFIG, tmp_path / "whole", masks=LabelMaps(MAPS))
+        generate(quiet(), CONFIG, tmp_path / "again", masks=LabelMaps(MAPS))
         (tmp_path / "again" / "data" / "train-00001-of-00003.parquet").unlink()
-        generate(quiet(), ORDER, tmp_path / "again", masks=LabelMaps(MAPS))
+        generate(quiet(), CONFIG, tmp_path / "again", masks=LabelMaps(MAPS))
         assert files(tmp_path / "again") == files(tmp_path / "whole")
         for other in (LabelMaps(MAPS[::-1]), None):
             with pytest.raises(ValueError, match="was begun with another masks"):
-                generate(quiet(), ORDER, tmp_path / "again", masks=other)
+                generate(quiet(), CONFIG, tmp_path / "again", masks=other)
 
     def test_copies_are_found_whichever_way_the_axes_run(self, tmp_path: Path) -> None:
         known = quiet()(4, output_type="pt", num_inference_steps=1, generator=torch.Generator().manual_seed(1)).images
-        gate = QualityFilter.of(known.numpy().swapaxes(2, 3), axis=1)
+        quality_filter = QualityFilter.fit(known.numpy().swapaxes(2, 3), axis=1)
         pipeline = quiet()
         pipeline.decode = lambda latents: known[: len(latents)].flip(-1)
-        generate(pipeline, ORDER, tmp_path, gate=gate, masks=LabelMaps(MAPS))
+        generate(pipeline, CONFIG, tmp_path, quality_filter=quality_filter, masks=LabelMaps(MAPS))
         data = datasets.load_dataset(str(tmp_path), split="train", cache_dir=str(tmp_path / "cache"))
         assert all("copy" in each for each in data["issues"])
 
     def test_maps_of_another_model_are_refused_before_any_work(self, tmp_path: Path) -> None:
-        assert size_of(quiet()) == (8, 8)
-        for maps, said in (
+        assert sample_shape(quiet()) == (8, 8)
+        for maps, message in (
             (MAPS[:, :4], r"maps of \(4, 8\) voxels; expected \(8, 8\)"),
             (MAPS + 1, "with the ids 2, 5; expected"),
         ):
-            with pytest.raises(ValueError, match=said):
-                generate(quiet(), ORDER, tmp_path / "out", masks=LabelMaps(maps))
-        with pytest.raises(ValueError, match="is told no label maps"):
-            generate(of_images(None), ORDER, tmp_path / "out", masks=LabelMaps(MAPS))
+            with pytest.raises(ValueError, match=message):
+                generate(quiet(), CONFIG, tmp_path / "out", masks=LabelMaps(maps))
+        with pytest.raises(ValueError, match="is not conditioned on label maps"):
+            generate(of_images(None), CONFIG, tmp_path / "out", masks=LabelMaps(MAPS))
         assert not (tmp_path / "out").exists()

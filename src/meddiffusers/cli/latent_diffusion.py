@@ -77,7 +77,7 @@ def latent_diffusion_pipeline(repository: str, revision: str | None) -> Any:
 def volumes_like(pipeline: Any, data: str, data_table: Path | None = None) -> VolumeDataConfig:
     """A data set's volumes on the voxels that the pipeline draws, with the covariates that it takes."""
     from meddiffusers.datasets.volume_config import VolumeDataConfig
-    from meddiffusers.generation.label_maps import size_of
+    from meddiffusers.generation.label_maps import sample_shape
 
     return VolumeDataConfig(
         dataset_name=data,
@@ -85,20 +85,20 @@ def volumes_like(pipeline: Any, data: str, data_table: Path | None = None) -> Vo
         modalities=list(pipeline.modalities),
         covariates=list(pipeline.unet.covariates),
         spacing=pipeline.config["spacing"],
-        size=list(size_of(pipeline)),
+        size=list(sample_shape(pipeline)),
     )
 
 
 def slices_like(pipeline: Any, data: str) -> LabelledDataConfig:
     """A data set's slices and label maps as the pipeline takes them; of phantoms as many as it was trained on."""
     from meddiffusers.datasets.labelled_config import LabelledDataConfig, data_source
-    from meddiffusers.generation.label_maps import size_of
+    from meddiffusers.generation.label_maps import sample_shape
 
     return LabelledDataConfig(
         **data_source(data),
         modalities=list(pipeline.modalities),
         classes=list(pipeline.unet.mask_labels.values()) or ["tumour"],
-        resolution=size_of(pipeline)[0],
+        resolution=sample_shape(pipeline)[0],
         spacing=pipeline.config["spacing"],
         phantom_slices=4000,
         phantom_test_slices=480,

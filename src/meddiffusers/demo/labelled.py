@@ -17,7 +17,7 @@ from meddiffusers.demo.page import Section
 from meddiffusers.evaluation.figures.panels import panel
 from meddiffusers.evaluation.generation.run import generate_slices
 from meddiffusers.evaluation.metrics.overlap import overlap
-from meddiffusers.generation.label_maps import size_of
+from meddiffusers.generation.label_maps import sample_shape
 from meddiffusers.hub.load import load
 
 REPOSITORY, SEGMENTER = "ldm-brain-mask-2d", "seg-ddpm-brain"
@@ -31,7 +31,7 @@ def labelled_section(checkpoints: Path) -> Section:
     segmenter: Any = load(checkpoints / SEGMENTER)
     for each in (pipeline, segmenter):
         each.set_progress_bar_config(disable=True)
-    maps = _maps(size_of(pipeline)[0], list(pipeline.unet.mask_labels.values()))
+    maps = _maps(sample_shape(pipeline)[0], list(pipeline.unet.mask_labels.values()))
     masks = np.stack(list(maps.values()))
     images = generate_slices(pipeline, masks)
     found = segmenter(torch.from_numpy(images), generator=torch.Generator().manual_seed(0)).mask

@@ -1,1 +1,1 @@
-"""Whole synthetic data sets: covariates are drawn, volumes of them made, gated, and written in shards."""
+"""Synthetic data sets: sample covariates, generate images or volumes, filter them, and write them in shards."""

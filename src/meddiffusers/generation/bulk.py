@@ -1,4 +1,4 @@
-"""A data set of drawn volumes or images: split over processes, resumable, each a function of (seed, number)."""
+"""Generate a synthetic data set: split over processes, resumable, each sample a function of seed and number."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import nibabel
 import numpy as np
 import torch
 from accelerate import PartialState
@@ -22,168 +23,196 @@ from meddiffusers.generation.covariates import CovariateSource
 from meddiffusers.generation.label_maps import LabelMaps, label_image
 from meddiffusers.generation.quality_filter import QualityFilter
 from meddiffusers.generation.shards import Shards
+from meddiffusers.pipelines.latent_diffusion_pipeline import LatentDiffusionPipeline
 from meddiffusers.utils.atomic import write_json, write_text
 from meddiffusers.utils.seeds import sample_seed
 
-PLAN, CARD = "generation.json", "README.md"
-PATIENCE, PAUSE = 3600.0, 1.0  # seconds that the first process waits for a shard of another's, and looks again
+MANIFEST, CARD = "manifest.json", "README.md"
+PATIENCE, PAUSE = 3600.0, 1.0  # seconds: how long the first process waits for another shard, and between two checks
 
 
 @dataclass(frozen=True)
-class Order:
-    """What is to be made.
+class GenerationConfig:
+    """What to generate. The samples do not depend on the number of processes.
 
-    repository: whose model; n: how many; settings: of the pipeline's call.
-    shard_size, batch_size: samples of a file, and of a call; the samples do not change with the number of processes.
+    Args:
+        repository: name of the model, for the manifest and the card.
+        num_samples: number of samples in the data set.
+        seed: together with a sample's number it determines the sample.
+        shard_size: samples in one Parquet file.
+        batch_size: samples in one call of the pipeline.
+        settings: further arguments of the pipeline's call, such as `num_inference_steps`.
     """
 
     repository: str
-    n: int
+    num_samples: int
     seed: int = 0
     shard_size: int = 100
     batch_size: int = 4
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def plan(self, source: CovariateSource | None, masks: LabelMaps | None) -> dict[str, Any]:
-        """What the folder says of itself."""
-        told = None if source is None else source.describe()
+    def manifest(self, source: CovariateSource | None, masks: LabelMaps | None) -> dict[str, Any]:
+        """The content of `manifest.json`, by which a later run recognises the folder."""
         return {
             "repository": self.repository,
-            "samples": self.n,
+            "samples": self.num_samples,
             "seed": self.seed,
             "shard_size": self.shard_size,
             "batch_size": self.batch_size,
             "settings": dict(self.settings),
-            "covariates": told,
+            "covariates": None if source is None else source.describe(),
             **({"masks": masks.describe()} if masks else {}),
         }
 
 
 def generate(
-    pipeline: Any,
-    order: Order,
+    pipeline: LatentDiffusionPipeline,
+    config: GenerationConfig,
     folder: Path,
     source: CovariateSource | None = None,
-    gate: QualityFilter | None = None,
+    quality_filter: QualityFilter | None = None,
     masks: LabelMaps | None = None,
 ) -> Path:
-    """Makes what is missing of the data set in `folder`, and writes its card at the end; returns the card's path.
+    """Generate the samples that are missing in `folder`, then write the data set card.
 
-    Every process of a launch calls it; the first also waits for the others' shards. A sample has the covariates that
-    `source` draws for its number, the label map of that number, which is written beside it, and noise of a generator of
-    its own; samples that the gate flags stay, and are marked.
+    Call it in every process of a launch; the main process also waits for the shards of the others. Each sample has its
+    own random generator, the covariates that `source` samples for its number and the label map of its number, which is
+    stored beside it. Samples that fail the quality filter are kept and marked.
+
+    Args:
+        pipeline: model that generates the samples.
+        config: what to generate.
+        folder: a new folder, or one that an earlier run with the same configuration began.
+        source: covariates for each sample; None for a model without covariates, or to leave them unspecified.
+        quality_filter: check for failed samples and copies of known images.
+        masks: label maps for a model that is conditioned on them.
+
+    Returns:
+        The path of the data set card.
 
     Raises:
-        ValueError: before any work, covariates or label maps that the model has not learnt, or a folder with another
-            order's data.
+        ValueError: covariates or label maps that the model does not support, or a folder with the data of another
+            configuration. Raised before any sample is generated.
         TimeoutError: no other process has finished a shard for an hour.
     """
     if source:
-        extrapolate = bool(order.settings.get("extrapolate"))
-        pipeline.unet.scaled([source.draw(order.seed, number) for number in range(order.n)], extrapolate)
+        extrapolate = bool(config.settings.get("extrapolate"))
+        pipeline.unet.scaled([source.sample(config.seed, i) for i in range(config.num_samples)], extrapolate)
     if masks:
         masks.check(pipeline)
     state = PartialState()
-    shards = Shards(folder, order.n, order.shard_size)
+    shards = Shards(folder, config.num_samples, config.shard_size)
+    manifest = config.manifest(source, masks)
     with state.main_process_first():
-        _check_plan(folder, order.plan(source, masks))
-    features = _features(pipeline, source, gate, masks)
-    bar = tqdm(total=order.n, initial=shards.finished(), disable=not state.is_main_process, unit="sample")
+        _check_manifest(folder, manifest)
+    features = _features(pipeline, source, quality_filter, masks)
+    bar = tqdm(total=config.num_samples, initial=shards.finished(), disable=not state.is_main_process, unit="sample")
     for shard in shards.missing(state.process_index, state.num_processes):
-        rows = _made(pipeline, order, shards.samples(shard), source, gate, masks)
+        rows = _generate_rows(pipeline, config, shards.samples(shard), source, quality_filter, masks)
         shards.write(shard, rows, features)
         bar.update(shards.finished() - bar.n)
     if not state.is_main_process:
         return folder / CARD
     _wait(shards, bar)
     bar.close()
-    return _card(folder, shards, order.plan(source, masks), gate, pipeline.unet.mask_labels if masks else {})
+    return _write_card(folder, shards, manifest, quality_filter, pipeline.unet.mask_labels if masks else {})
 
 
-def _made(
-    pipeline: Any,
-    order: Order,
+def _generate_rows(
+    pipeline: LatentDiffusionPipeline,
+    config: GenerationConfig,
     numbers: Sequence[int],
     source: CovariateSource | None,
-    gate: QualityFilter | None,
+    quality_filter: QualityFilter | None,
     masks: LabelMaps | None,
 ) -> list[dict[str, Any]]:
-    """Rows of the samples of these numbers."""
+    """Rows of the samples with these numbers."""
     rows = []
-    for first in range(0, len(numbers), order.batch_size):
-        part = numbers[first : first + order.batch_size]
-        told = [source.draw(order.seed, number) if source else {} for number in part]
-        maps = [masks.draw(number) for number in part] if masks else []
-        given: dict[str, Any] = {"covariates": told} if source else {}
-        given |= {"mask": np.stack(maps).astype(np.int64)} if maps else {}
-        generators = [torch.Generator().manual_seed(sample_seed(order.seed, number)) for number in part]
-        images = pipeline(len(part), **given, generator=generators, output_type="nifti", **order.settings).images
-        for place, (number, image) in enumerate(zip(part, images, strict=True)):
-            row = {"image": _packed(image, number), "number": number, **told[place]}
+    for first in range(0, len(numbers), config.batch_size):
+        batch = numbers[first : first + config.batch_size]
+        covariates = [source.sample(config.seed, number) if source else {} for number in batch]
+        maps = [masks.get(number) for number in batch] if masks else []
+        conditions: dict[str, Any] = {"covariates": covariates} if source else {}
+        conditions |= {"mask": np.stack(maps).astype(np.int64)} if maps else {}
+        generators = [torch.Generator().manual_seed(sample_seed(config.seed, number)) for number in batch]
+        output = pipeline(len(batch), **conditions, generator=generators, output_type="nifti", **config.settings)
+        for i, (number, image) in enumerate(zip(batch, output.images, strict=True)):
+            row = {"image": _encode_nifti(image, number), "number": number, **covariates[i]}
             if maps:
-                row["mask"] = _packed(label_image(maps[place], image.affine), number)
-            rows.append(row | (gate.check(_array(image)) if gate else {}))
+                row["mask"] = _encode_nifti(label_image(maps[i], image.affine), number)
+            rows.append(row | (quality_filter.check(_array(image)) if quality_filter else {}))
     return rows
 
 
-def _packed(image: Any, number: int) -> dict[str, Any]:
-    """As `datasets.Nifti` stores it, without the time, which would change the bytes."""
+def _encode_nifti(image: nibabel.Nifti1Image, number: int) -> dict[str, Any]:
+    """A value of a `datasets.Nifti` column; gzip without a time stamp, so that equal images have equal bytes."""
     return {"bytes": gzip.compress(image.to_bytes(), mtime=0), "path": f"{number:07d}.nii.gz"}
 
 
-def _array(image: Any) -> np.ndarray:
-    """(C, …) of a NIfTI image of the pipeline, without the axis of a single slice."""
+def _array(image: nibabel.Nifti1Image) -> np.ndarray:
+    """(C, X, Y, Z) from a NIfTI image, or (C, X, Y) from a single slice."""
     array = np.asarray(image.dataobj, np.float32)
     array = array[None] if array.ndim == 3 else np.moveaxis(array, -1, 0)
     return array[..., 0] if array.shape[-1] == 1 else array
 
 
 def _features(
-    pipeline: Any, source: CovariateSource | None, gate: QualityFilter | None, masks: LabelMaps | None
+    pipeline: LatentDiffusionPipeline,
+    source: CovariateSource | None,
+    quality_filter: QualityFilter | None,
+    masks: LabelMaps | None,
 ) -> datasets.Features:
-    """Columns: the image, its number, label map, covariates, what the gate found. The same for all shards."""
+    """Columns of all shards: image, label map, number, covariates, and the results of the quality filter."""
     ranges = pipeline.unet.covariates if source else {}
     kinds = {name: "string" if isinstance(ends[0], str) else "float64" for name, ends in ranges.items()}
-    if gate:
+    if quality_filter:
         kinds |= {"foreground": "float64", "nearest": "float64", "issues": "string"}
-    told = {name: datasets.Value(kind) for name, kind in kinds.items()}
+    values = {name: datasets.Value(kind) for name, kind in kinds.items()}
     scans = dict.fromkeys(("image", "mask") if masks else ("image",), datasets.Nifti())
-    return datasets.Features(**scans, number=datasets.Value("int64"), **told)
+    return datasets.Features(**scans, number=datasets.Value("int64"), **values)
 
 
-def _check_plan(folder: Path, plan: Mapping[str, Any]) -> None:
-    path = folder / PLAN
+def _check_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write the manifest into a new folder; ValueError where the folder has another one, or other files."""
+    path = folder / MANIFEST
     folder.mkdir(parents=True, exist_ok=True)
-    ordered = json.loads(json.dumps(plan))
+    expected = json.loads(json.dumps(manifest))
     if not path.is_file():
         if any(folder.iterdir()):
-            raise ValueError(f"{folder} holds something else; expected a new folder, or one that was begun here.")
-        write_json(path, ordered)
-    elif (found := json.loads(path.read_text(encoding="utf-8"))) != ordered:
-        differing = [name for name in {**found, **ordered} if found.get(name) != ordered.get(name)]
+            raise ValueError(f"{folder} holds other files; expected a new folder, or one that an earlier run began.")
+        write_json(path, expected)
+    elif (found := json.loads(path.read_text(encoding="utf-8"))) != expected:
+        differing = [name for name in {**found, **expected} if found.get(name) != expected.get(name)]
         raise ValueError(
-            f"{folder} was begun with another {', '.join(differing)}. Give what {PLAN} there says, or another folder."
+            f"{folder} was begun with another {', '.join(differing)}. Use the values in its {MANIFEST}, or another "
+            "folder."
         )
 
 
-def _wait(shards: Shards, bar: Any) -> None:
-    """Until the other processes' shards are there."""
+def _wait(shards: Shards, bar: tqdm) -> None:
+    """Wait until the shards of all processes exist."""
     since = time.monotonic()
-    while (finished := shards.finished()) < shards.count:
+    while (finished := shards.finished()) < shards.num_samples:
         if finished > bar.n:
             since = time.monotonic()
             bar.update(finished - bar.n)
         elif time.monotonic() - since > PATIENCE:
             missing = len(list(shards.missing()))
-            raise TimeoutError(f"{missing} shards are missing, and none has come for an hour. Start it again.")
+            raise TimeoutError(
+                f"{missing} shards are missing, and no process has written one for an hour. Run the command again."
+            )
         time.sleep(PAUSE)
     bar.update(finished - bar.n)
 
 
-def _card(
-    folder: Path, shards: Shards, plan: Mapping[str, Any], gate: QualityFilter | None, labels: Mapping[int, str]
+def _write_card(
+    folder: Path,
+    shards: Shards,
+    manifest: Mapping[str, Any],
+    quality_filter: QualityFilter | None,
+    labels: Mapping[int, str],
 ) -> Path:
-    """The data set's README, with what was found of the samples."""
+    """Write the data set card with the results of the quality filter; returns its path."""
     rows = list(shards.rows())
     lines = [
         "---",
@@ -196,8 +225,8 @@ def _card(
         "",
         "# Synthetic scans",
         "",
-        f"{len(rows)} samples that the model `{plan['repository']}` has drawn, seed {plan['seed']}, on {hardware()}. "
-        "For research and teaching; not for diagnosis or treatment, and not a medical device.",
+        f"{len(rows)} samples generated by the model `{manifest['repository']}` with seed {manifest['seed']}, on "
+        f"{hardware()}. For research and teaching; not for diagnosis or treatment, and not a medical device.",
         "",
         "```python",
         "from datasets import load_dataset",
@@ -206,28 +235,34 @@ def _card(
         'data[0]["image"]  # a nibabel image',
         "```",
         "",
-        f"Every sample follows from its number and the seed; `{PLAN}` is the order, and how covariates were drawn.",
+        f"Each sample is determined by its number and the seed; `{MANIFEST}` holds the settings, and how covariates "
+        "were sampled.",
         "",
     ]
     if labels:
-        named = ", ".join(f"{label} is {name}" for label, name in labels.items())
-        lines += [f"Each was drawn of the label map beside it in the column `mask`: {named}, 0 all else.", ""]
-    if gate is not None:
-        flagged = [row for row in rows if row["issues"]]
-        distances = [row["nearest"] for row in rows if not math.isnan(row["nearest"])]
-        lines += [
-            "## Quality and memory",
-            "",
-            f"- {len(flagged)} of {len(rows)} samples are marked in the column `issues`; filter them.",
-            f"- copies: {sum('copy' in row['issues'] for row in rows)}, nearer to a known volume than any two known "
-            f"volumes are to each other ({gate.limit:.4f} RMS).",
-            f"- distance to the nearest known volume: median {np.median(distances):.4f}, least {min(distances):.4f}."
-            if distances
-            else "- no sample is finite.",
-            "",
-            "A distance at coarse resolution finds copies, not every trace of a person. If the model was trained on "
-            "patients, ask who may have its samples.",
-            "",
-        ]
+        names = ", ".join(f"{label} is {name}" for label, name in labels.items())
+        lines += [f"Each image was generated from the label map in the column `mask`: {names}, 0 is background.", ""]
+    if quality_filter is not None:
+        lines += _quality_lines(rows, quality_filter)
     write_text(folder / CARD, "\n".join(lines))
     return folder / CARD
+
+
+def _quality_lines(rows: Sequence[Mapping[str, Any]], quality_filter: QualityFilter) -> list[str]:
+    """The card's section on failed samples and copies."""
+    flagged = [row for row in rows if row["issues"]]
+    distances = [row["nearest"] for row in rows if not math.isnan(row["nearest"])]
+    return [
+        "## Quality and memorization",
+        "",
+        f"- {len(flagged)} of {len(rows)} samples have an entry in the column `issues`; filter them out.",
+        f"- copies: {sum('copy' in row['issues'] for row in rows)}. A copy is nearer to a known image than any two "
+        f"known images are to each other ({quality_filter.limit:.4f} RMS).",
+        f"- distance to the nearest known image: median {np.median(distances):.4f}, minimum {min(distances):.4f}."
+        if distances
+        else "- no sample is finite.",
+        "",
+        "A distance at coarse resolution finds copies, not every trace of a person. If the model was trained on "
+        "patients, check who may have its samples.",
+        "",
+    ]

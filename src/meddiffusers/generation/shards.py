@@ -1,7 +1,7 @@
-"""Where each sample of a synthetic data set lies: in shards, each a Parquet file that is whole or absent.
+"""Shards of a synthetic data set: Parquet files that are written atomically.
 
-A folder of them is a repository for `datasets.load_dataset`. Which samples a shard holds, and which process makes it,
-follows from its number alone, so that what was interrupted can go on with as many processes as one likes.
+`datasets.load_dataset` reads the folder. The samples of a shard and the process that writes it follow from its number
+alone, so an interrupted run can be resumed with any number of processes.
 """
 
 from __future__ import annotations
@@ -14,56 +14,61 @@ from typing import Any
 import datasets
 from pyarrow import parquet
 
-from meddiffusers.utils.atomic import replacing
+from meddiffusers.utils.atomic import atomic_path
 
 
 @dataclass(frozen=True)
 class Shards:
-    """`count` samples in files of `size` below a folder.
+    """The shards below a folder.
+
+    Args:
+        folder: folder of the data set.
+        num_samples: samples in the data set.
+        size: samples in one shard.
 
     Raises:
-        ValueError: fewer than one of either.
+        ValueError: `num_samples` or `size` is less than one.
     """
 
     folder: Path
-    count: int
+    num_samples: int
     size: int
 
     def __post_init__(self) -> None:
-        if self.count < 1 or self.size < 1:
-            raise ValueError(f"Got {self.count} samples in shards of {self.size}; expected at least 1 of both.")
+        if self.num_samples < 1 or self.size < 1:
+            raise ValueError(f"Got {self.num_samples} samples in shards of {self.size}; expected at least 1 of each.")
 
     @property
-    def number(self) -> int:
-        """How many shards there are in the end."""
-        return -(-self.count // self.size)
+    def num_shards(self) -> int:
+        """Shards of the finished data set."""
+        return -(-self.num_samples // self.size)
 
     def path(self, shard: int) -> Path:
-        """The file of a shard."""
-        return self.folder / "data" / f"train-{shard:05d}-of-{self.number:05d}.parquet"
+        """Path of a shard."""
+        return self.folder / "data" / f"train-{shard:05d}-of-{self.num_shards:05d}.parquet"
 
     def samples(self, shard: int) -> range:
-        """The numbers of its samples."""
-        return range(shard * self.size, min((shard + 1) * self.size, self.count))
+        """Numbers of the samples in a shard."""
+        return range(shard * self.size, min((shard + 1) * self.size, self.num_samples))
 
     def missing(self, rank: int = 0, world: int = 1) -> Iterator[int]:
-        """Those that process `rank` of `world` has still to make."""
-        return (shard for shard in range(rank, self.number, world) if not self.path(shard).is_file())
+        """Shards that process `rank` of `world` has not written yet."""
+        return (shard for shard in range(rank, self.num_shards, world) if not self.path(shard).is_file())
 
     def finished(self) -> int:
-        """Samples that are there."""
-        return sum(len(self.samples(shard)) for shard in range(self.number) if self.path(shard).is_file())
+        """Number of samples in the shards that exist."""
+        return sum(len(self.samples(shard)) for shard in range(self.num_shards) if self.path(shard).is_file())
 
     def write(self, shard: int, rows: Sequence[Mapping[str, Any]], features: datasets.Features) -> None:
-        """Write the file of a shard, whole or not at all."""
+        """Write a shard atomically."""
         columns = {name: [row.get(name) for row in rows] for name in features}
         data = datasets.Dataset.from_dict(columns, features=features)
-        with replacing(self.path(shard)) as staged:
+        with atomic_path(self.path(shard)) as staged:
             data.to_parquet(staged)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """What is said of each sample that is there, without its image and map."""
-        for shard in range(self.number):
+        """Rows of the shards that exist, without images and label maps."""
+        for shard in range(self.num_shards):
             if self.path(shard).is_file():
                 names = [name for name in parquet.read_schema(self.path(shard)).names if name not in ("image", "mask")]
                 yield from parquet.read_table(self.path(shard), columns=names).to_pylist()
