@@ -9,7 +9,7 @@ import pytest
 
 from meddiffusers.datasets import digits as module
 from meddiffusers.datasets.digit_attributes import DIGIT_ATTRIBUTES, measure_digits
-from meddiffusers.datasets.digits import digits, measured
+from meddiffusers.datasets.digits import add_measurements, digits
 from meddiffusers.utils.optional import optional_import
 
 
@@ -67,24 +67,31 @@ def test_second_call_reads_the_cache(built: datasets.DatasetDict, monkeypatch: p
 
 def test_a_build_depends_on_the_seed_alone(built: datasets.DatasetDict) -> None:
     labels = np.repeat(np.arange(10), 500)
-    np.testing.assert_array_equal(module._held_out(labels, 0), module._held_out(labels, 0))
-    assert set(module._held_out(labels, 0)) != set(module._held_out(labels, 1))
+    np.testing.assert_array_equal(module._select_test(labels, 0), module._select_test(labels, 0))
+    assert set(module._select_test(labels, 0)) != set(module._select_test(labels, 1))
 
 
-def test_the_faster_of_two_processes_wins(built: datasets.DatasetDict, tmp_path: Path) -> None:
+def test_the_faster_of_two_processes_wins(
+    built: datasets.DatasetDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, second = (built["test"].select(rows) for rows in ([0], [1]))
-    for data in (first, second):
-        module._write(datasets.DatasetDict(test=data), tmp_path / "cache" / "digits")
-    kept = datasets.DatasetDict.load_from_disk(tmp_path / "cache" / "digits")
-    assert kept["test"]["area"][:] == first["area"][:]
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["digits"]
+    folder = tmp_path / f"meddiffusers-digits-v{module.VERSION}-seed0"
+
+    def build(seed: int) -> datasets.DatasetDict:
+        datasets.DatasetDict(test=first).save_to_disk(folder)  # the other process
+        return datasets.DatasetDict(test=second)
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    monkeypatch.setattr(module, "_build", build)
+    assert digits()["test"]["area"][:] == first["area"][:]
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
 
 
-def test_measured_adds_columns_in_row_order() -> None:
+def test_measurements_are_added_in_row_order() -> None:
     images = np.arange(5, dtype=np.uint8)[:, None, None] * np.ones((5, 4, 4), np.uint8)
     features = datasets.Features(scan=datasets.Image(mode="L"))
     data = datasets.Dataset.from_dict({"scan": list(images)}, features=features)
-    grown = measured(data, lambda x: np.stack([x.mean((1, 2)), x.sum((1, 2))], axis=1), ["mean", "sum"], "scan")
+    grown = add_measurements(data, lambda x: np.stack([x.mean((1, 2)), x.sum((1, 2))], axis=1), ["mean", "sum"], "scan")
     assert grown["mean"][:] == [0, 1, 2, 3, 4]
     assert grown["sum"][:] == [0, 16, 32, 48, 64]
 

@@ -1,4 +1,4 @@
-"""One subject with everything that is known of it: what a phantom gives and a folder layout takes."""
+"""All data of one subject: the output of phantoms and the input of folder layouts."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from meddiffusers.data.scan import Scan
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """Scans of one subject, its label maps and its record.
+    """Scans, label maps and metadata of one subject.
 
-    images: a scan of one channel for each modality, by the name of `data.modalities`; their grids may differ.
-    regions: label map of `data.regions`, if any; lesions: label map of BraTS (1 necrosis, 2 oedema, 4 enhancing).
-    raters: (R, X, Y, Z) of 0 and 1, one channel for each rater's outline of the whole lesion.
-    volumes: mm³ of each label of `regions`, with partial volumes, by label id.
-    record: whatever else is known, such as age in years, sex "F" or "M".
+    Args:
+        number: identifies the subject in a data set.
+        images: a scan of one channel by modality (`data.modalities`); grids may differ.
+        regions: label map with the ids of `data.regions`.
+        lesions: label map with the ids of BraTS: 1 necrosis, 2 oedema, 4 enhancing tumour.
+        raters: (R, X, Y, Z) of 0 and 1, the whole lesion as segmented by R raters.
+        volumes: mm³ of each region by label id, including partial volumes.
+        record: other metadata, such as "age" in years and "sex", "F" or "M".
     """
 
     number: int

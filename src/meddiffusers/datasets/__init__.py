@@ -1,0 +1,1 @@
+"""Data sets for training and evaluation: public data sets, phantoms and users' own scans."""

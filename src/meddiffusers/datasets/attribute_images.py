@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from meddiffusers.datasets.attribute_measures import MEASURES, Measure, get_measure
-from meddiffusers.datasets.cardiac_frames import heart_frames
-from meddiffusers.datasets.cardiac_sequences import is_hearts
-from meddiffusers.datasets.digits import digits, measured
+from meddiffusers.datasets.cardiac_frames import load_cardiac_frames
+from meddiffusers.datasets.cardiac_sequences import is_cardiac_dataset
+from meddiffusers.datasets.digits import add_measurements, digits
 
 DIGITS = "digits"
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def load_attribute_images(
 ) -> datasets.DatasetDict:
     """Splits train and test, with a column for the image and one for each attribute.
 
-    name: "digits" (5,000 of MNIST, measured), "hearts" or a CAMUS folder (`heart_frames`, to which size, spacing and
+    name: "digits" (5,000 of MNIST, measured), "cardiac_phantom" or a CAMUS folder (`load_cardiac_frames`, to which size, spacing and
         sequences go), a folder of images (with `metadata.csv` for attributes, if any), or a repository of the Hub.
         Without a test split, `test_fraction` of the images is held out by `seed`.
     measure: a name of `MEASURES` that fills in attributes which are no columns yet; spacing: mm of a pixel.
@@ -46,8 +46,8 @@ def load_attribute_images(
             several sizes where they are to be measured.
     """
     measured_by = get_measure(measure, spacing) if measure else None
-    if is_hearts(name):
-        data = heart_frames(name, size=size, spacing=spacing, sequences=sequences, seed=seed)
+    if is_cardiac_dataset(name):
+        data = load_cardiac_frames(name, size=size, spacing=spacing, sequences=sequences, seed=seed)
     else:
         data = digits(seed) if name == DIGITS else _load(name)
     if "train" not in data:
@@ -116,7 +116,7 @@ def _filled(split: datasets.Dataset, missing: Sequence[str], measure: Measure, i
     _stacked([np.asarray(image) for image in split[image_column]])  # fails on several sizes in plainer words
     names, function = list(measure.units), measure.function
     wanted = [names.index(name) for name in missing]
-    return measured(split, lambda images: function(images)[:, wanted], missing, image_column)
+    return add_measurements(split, lambda images: function(images)[:, wanted], missing, image_column)
 
 
 def _numbers(split: datasets.Dataset, name: str) -> np.ndarray:

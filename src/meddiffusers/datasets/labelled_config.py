@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,26 +143,28 @@ def test_split_for(
     data: str,
     classes: Sequence[str],
     *,
+    recorded: Mapping[str, Any] | None = None,
     image_column: str = "image",
     mask_column: str = "mask",
     num_proc: int | None = None,
 ) -> datasets.Dataset:
     """The test split of "phantom", of a BraTS 2020 folder, or of a set of images and masks, as a pipeline takes it.
 
+    recorded: data settings that the repository was trained with, such as the number of phantoms.
+
     Raises as `load_labelled_data`.
     """
-    return test_split(
-        LabelledDataConfig(
-            **data_source(data),
-            image_column=image_column,
-            mask_column=mask_column,
-            modalities=list(pipeline.modalities),
-            classes=list(classes),
-            resolution=pipeline.unet.config["sample_size"],
-            spacing=pipeline.config["spacing"],
-            preprocessing_num_workers=num_proc,
-        )
-    )
+    own = {
+        **data_source(data),
+        "image_column": image_column,
+        "mask_column": mask_column,
+        "modalities": list(pipeline.modalities),
+        "classes": list(classes),
+        "resolution": pipeline.unet.config["sample_size"],
+        "spacing": pipeline.config["spacing"],
+        "preprocessing_num_workers": num_proc,
+    }
+    return test_split(LabelledDataConfig(**{**(recorded or {}), **own}))
 
 
 def _read(config: LabelledDataConfig) -> datasets.DatasetDict:

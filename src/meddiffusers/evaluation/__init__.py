@@ -1,0 +1,1 @@
+"""Evaluation: reports, metrics and figures, one folder per system."""

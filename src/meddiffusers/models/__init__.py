@@ -1,0 +1,1 @@
+"""Models, one self-contained file each; these files are published with the weights."""

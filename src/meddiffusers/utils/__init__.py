@@ -1,0 +1,1 @@
+"""Utilities without knowledge of images: atomic writes, optional imports, settings, seeds and text."""

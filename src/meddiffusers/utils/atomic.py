@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written under a temporary name, then renamed."""
+"""Atomic writes: files and folders are written under a scratch path, then renamed, so they are complete or absent."""
 
 from __future__ import annotations
 
@@ -11,23 +11,41 @@ from typing import Any
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """A path of the same name in a scratch folder beside `path`; renamed to it when the block ends well."""
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a scratch path for a file or a folder, and rename it to `path` when the block succeeds.
+
+    The scratch path has the same name and lies in a temporary folder beside `path`, so that the rename stays on one
+    file system. If the block fails, nothing is left. A file at `path` is replaced; a folder with content is kept, since
+    another process that wrote the same folder has finished first.
+
+    Args:
+        path: target; missing parent folders are created.
+
+    Yields:
+        The scratch path, at which nothing exists yet.
+
+    Example:
+        >>> with atomic_path("runs/mask.npy") as staged:
+        ...     np.save(staged, mask)
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as scratch:
-        staged = Path(scratch) / path.name
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".", ignore_cleanup_errors=True) as scratch:
+        staged = Path(scratch, path.name)
         yield staged
-        staged.replace(path)
+        try:
+            staged.replace(path)
+        except OSError:
+            if not (staged.is_dir() and path.is_dir()):
+                raise
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON, whole or not at all."""
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_path(path) as staged:
+        staged.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write indented JSON atomically."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write under a temporary name, then rename, so that a reader never sees half a file."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

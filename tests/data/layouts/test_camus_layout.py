@@ -73,7 +73,7 @@ def test_cfg_tells_frames_from_one(tmp_path: Path) -> None:
     full = info(write_camus([4], tmp_path / "b", **SMALL) / "patient004/patient004_4CH_info.cfg")
     assert list(half) == ["ED", "ES", "NbFrame", "Sex", "Age", "ImageQuality", "EF", "FrameRate"]
     assert [half[key] for key in ("ED", "ES", "NbFrame")] == ["1", "5", "5"]
-    areas = phantom.truth(np.linspace(0, 1, 5))["lv_area"]
+    areas = phantom.ground_truth(np.linspace(0, 1, 5))["lv_area"]
     assert [full[key] for key in ("ED", "ES", "NbFrame")] == ["1", str(areas.argmin() + 1), "5"]
     beat = 60 / phantom.heart.cycle.heart_rate
     assert float(full["FrameRate"]) == pytest.approx(4 / beat, abs=0.05)

@@ -35,13 +35,17 @@ def test_brats(tmp_path: Path) -> None:
     folder = write_brats(
         (small_subject(number, **record) for number, record in enumerate(records, 4)), tmp_path / "new"
     )
-    cases = ("BraTS20_Training_004", "BraTS20_Training_005")
-    names = [f"{case}/{case}_{name}.nii.gz" for case in cases for name in ("flair", "seg", "t1", "t1ce", "t2")]
+    subject_ids = ("BraTS20_Training_004", "BraTS20_Training_005")
+    names = [
+        f"{subject_id}/{subject_id}_{name}.nii.gz"
+        for subject_id in subject_ids
+        for name in ("flair", "seg", "t1", "t1ce", "t2")
+    ]
     assert files_below(folder) == [*names, "name_mapping.csv", "survival_info.csv"]
     grades = [(row["Grade"], row["BraTS_2020_subject_ID"]) for row in table(folder / "name_mapping.csv")]
-    assert grades == [("HGG", cases[0]), ("LGG", cases[1])]
+    assert grades == [("HGG", subject_ids[0]), ("LGG", subject_ids[1])]
     assert table(folder / "survival_info.csv") == [
-        {"Brats20ID": cases[0], "Age": "60.5", "Survival_days": "289", "Extent_of_Resection": "GTR"}
+        {"Brats20ID": subject_ids[0], "Age": "60.5", "Survival_days": "289", "Extent_of_Resection": "GTR"}
     ]
     image = nibabel.load(folder / names[1])
     assert image.get_data_dtype() == np.uint8
@@ -52,11 +56,11 @@ def test_brats(tmp_path: Path) -> None:
 
 
 def test_ixi(tmp_path: Path) -> None:
-    cases = [
+    subjects = [
         small_subject(2, ("t1", "flair"), age=35.8, sex="F", height=164, weight=58),
         small_subject(12, ("t1", "t2", "pd"), site="HH"),
     ]
-    folder = write_ixi(iter(cases), tmp_path / "new")
+    folder = write_ixi(iter(subjects), tmp_path / "new")
     scans = [f"IXI012-HH-0012-{name}.nii.gz" for name in ("PD", "T1", "T2")]
     assert files_below(folder) == ["IXI.xls", "IXI002-Guys-0002-T1.nii.gz", *scans]
     sheet = xlrd.open_workbook(folder / "IXI.xls").sheet_by_name("Table")
@@ -72,8 +76,8 @@ def test_ibsr(tmp_path: Path) -> None:
 
 
 def test_own_scans(tmp_path: Path) -> None:
-    cases = [small_subject(3, ("t1", "t2"), sex="F", age=63.6), replace(small_subject(12, ("flair",)), regions=None)]
-    folder = write_own(cases, tmp_path / "new")
+    subjects = [small_subject(3, ("t1", "t2"), sex="F", age=63.6), replace(small_subject(12, ("flair",)), regions=None)]
+    folder = write_own(subjects, tmp_path / "new")
     names = ("labels", "t1", "t2")
     files = ["scans.csv", *(f"subject-003/{name}.nii.gz" for name in names), "subject-012/flair.nii.gz"]
     assert files_below(folder) == files
@@ -81,7 +85,7 @@ def test_own_scans(tmp_path: Path) -> None:
     assert (first["subject"], first["modality"], first["sex"], first["age"]) == ("subject-003", "t1", "F", 64)
     assert second["modality"] == "t2" and first["labels"].shape == (6, 7, 5)
     assert (third["modality"], third["sex"], third["labels"]) == ("flair", None, None)
-    np.testing.assert_array_equal(np.asanyarray(second["image"].dataobj), cases[0].images["t2"].array[0])
+    np.testing.assert_array_equal(np.asanyarray(second["image"].dataobj), subjects[0].images["t2"].array[0])
 
 
 def test_oasis1(tmp_path: Path) -> None:
@@ -118,7 +122,7 @@ def test_oasis1_turns_any_axes_to_left_anterior_superior(tmp_path: Path, axes: s
 def test_oasis1_refuses_what_analyze_cannot_hold(tmp_path: Path) -> None:
     turned = AFFINE.copy()
     turned[:2, :2] = [[-0.8, 0.6], [0.6, 0.8]]
-    with pytest.raises(ValueError, match=r"Analyze holds no rotation, but the scan's axes are \[\[-0.8"):
+    with pytest.raises(ValueError, match=r"Analyze stores no rotation, but the scan's axes are \[\[-0.8"):
         write_oasis1([Subject(1, {"t1": Scan(np.zeros((2, 2, 2), np.int16), turned)})], tmp_path / "a")
     with pytest.raises(ValueError, match="Analyze has no voxels of uint16; expected one of uint8"):
         write_oasis1([Subject(1, {"t1": Scan(np.zeros((2, 2, 2), np.uint16), AFFINE)})], tmp_path / "b")
@@ -132,22 +136,22 @@ def test_regions_are_fluid_grey_or_white() -> None:
 
 
 @pytest.mark.parametrize("write", WRITERS)
-def test_cases_are_written_one_by_one(tmp_path: Path, write: Writer) -> None:
-    def cases() -> Iterator[Subject]:
+def test_subjects_are_written_one_by_one(tmp_path: Path, write: Writer) -> None:
+    def subjects() -> Iterator[Subject]:
         yield small_subject(1)
         assert any("1" in name for name in files_below(tmp_path / "new"))
         yield small_subject(2)
         raise RuntimeError("the phantom broke")
 
     with pytest.raises(RuntimeError, match="the phantom broke"):
-        write(cases(), tmp_path / "new")
-    whole = write([small_subject(1), small_subject(2)], tmp_path / "whole")
-    scans = [name for name in files_below(whole) if not name.endswith((".csv", ".xls"))]
+        write(subjects(), tmp_path / "new")
+    complete = write([small_subject(1), small_subject(2)], tmp_path / "whole")
+    scans = [name for name in files_below(complete) if not name.endswith((".csv", ".xls"))]
     assert files_below(tmp_path / "new") == scans
 
 
 @pytest.mark.parametrize("write", [write_brats, write_ibsr, write_oasis1])
-def test_a_case_that_fails_leaves_nothing(tmp_path: Path, write: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_subject_that_fails_leaves_nothing(tmp_path: Path, write: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
     saved, of_second = nibabel.save, list[Path]()
 
     def fail_midway(image: Any, path: Path) -> None:
@@ -170,7 +174,7 @@ def test_a_folder_with_anything_in_it_is_refused(tmp_path: Path, write: Writer) 
         write((pytest.fail("work began") for _ in range(1)), tmp_path)
 
 
-def test_what_a_case_lacks_is_named(tmp_path: Path) -> None:
+def test_missing_scans_are_named(tmp_path: Path) -> None:
     bare = Subject(3, {"t2": small_subject(3).images["t2"]})
     for write, missing in (
         (write_brats, "t1, t1ce, flair, lesions"),
@@ -178,13 +182,13 @@ def test_what_a_case_lacks_is_named(tmp_path: Path) -> None:
         (write_ixi, "t1"),
         (write_oasis1, "t1"),
     ):
-        with pytest.raises(ValueError, match=f"Case 3 has no {missing}, which the layout of .* needs; it has t2"):
+        with pytest.raises(ValueError, match=f"Subject 3 has no {missing}, which the layout of .* needs; it has t2"):
             write([bare], tmp_path)
 
 
 @pytest.mark.parametrize("write", [write_brats, write_ibsr, write_oasis1])
 def test_several_grids_are_refused(tmp_path: Path, write: Writer) -> None:
-    case = small_subject(1)
-    shifted = Scan(case.images["t1"].array, AFFINE + 0.1 * np.eye(4, k=3), "t1")
-    with pytest.raises(ValueError, match=r"Case 1 cannot be written: .* expected one grid"):
-        write([replace(case, images={**case.images, "t1": shifted})], tmp_path)
+    subject = small_subject(1)
+    shifted = Scan(subject.images["t1"].array, AFFINE + 0.1 * np.eye(4, k=3), "t1")
+    with pytest.raises(ValueError, match=r"Subject 1 cannot be written: .* expected one grid"):
+        write([replace(subject, images={**subject.images, "t1": shifted})], tmp_path)

@@ -21,7 +21,7 @@ SMALL = {"frames": 5, "shape": (24, 20), "spacing": 7.0}
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
-    folder = tmp_path_factory.mktemp("hearts")
+    folder = tmp_path_factory.mktemp("cardiac_phantom")
     return {half: write_camus(range(1, 6), folder / str(half), half_cycle=half, **SMALL) for half in (True, False)}
 
 
@@ -48,7 +48,7 @@ def test_what_was_written_comes_back(written: dict[bool, Path], half: bool) -> N
         np.testing.assert_array_equal(voxels(found["labels"]), labels.T)
         np.testing.assert_array_equal(voxels(found["sequence"]), phantom.images(phases, (24, 20), 7.0).T)
         assert nibabel.affines.voxel_sizes(found["sequence"].affine).tolist() == [7.0, 7.0, 1.0]
-        areas = phantom.truth(phases)["lv_area"]
+        areas = phantom.ground_truth(phases)["lv_area"]
         assert (found["ed_frame"], found["es_frame"], found["frames"]) == (0, areas.argmin(), 5)
         assert found["ejection_fraction"] == pytest.approx(phantom.ejection_fraction, abs=0.006)
         assert found["quality"] == phantom.heart.quality

@@ -22,7 +22,7 @@ from meddiffusers.data.io.label_colours import label_colour
 from meddiffusers.data.io.library_errors import UnreadableError, decoding, scan_read
 from meddiffusers.data.modalities import LABELS
 from meddiffusers.data.scan import Scan
-from meddiffusers.utils.atomic import replacing
+from meddiffusers.utils.atomic import atomic_path
 from meddiffusers.utils.optional import optional_import
 
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
@@ -86,7 +86,7 @@ def write_segmentation(
         _place(datasets, order, grid)
         sources = [_source(dataset, keep_patient) for dataset in datasets]
         segmentation = _segmentation(sources, _renumbered(stored, numbers), _segments(numbers, names))
-    with replacing(path) as staged:
+    with atomic_path(path) as staged:
         segmentation.save_as(staged)
 
 

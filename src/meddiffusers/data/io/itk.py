@@ -17,7 +17,7 @@ import numpy as np
 from meddiffusers.data.io.itk_header import stored_voxels
 from meddiffusers.data.io.library_errors import UnreadableError, decoding, scan_read
 from meddiffusers.data.scan import Scan
-from meddiffusers.utils.atomic import replacing
+from meddiffusers.utils.atomic import atomic_path
 from meddiffusers.utils.optional import optional_import
 
 KIND = "an NRRD or MetaImage file"
@@ -61,10 +61,10 @@ def write_itk(scan: Scan, path: Path) -> None:
     image.SetSpacing(scan.spacing)
     image.SetDirection(axes.ravel().tolist())
     image.SetOrigin((LPS_TO_RAS @ scan.affine)[:3, 3].tolist())
-    with replacing(path) as staged:
+    with atomic_path(path) as staged:
         itk.WriteImage(image, str(staged), staged.suffix.lower() != ".mhd")
         if staged.suffix.lower() == ".mhd":
-            with replacing(path.with_suffix(".raw")) as raw:
+            with atomic_path(path.with_suffix(".raw")) as raw:
                 staged.with_suffix(".raw").replace(raw)
 
 

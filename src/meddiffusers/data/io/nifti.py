@@ -26,7 +26,7 @@ from numpy.lib.recfunctions import structured_to_unstructured
 from meddiffusers.data.io.gunzip import beginning, whole
 from meddiffusers.data.io.library_errors import UnreadableError, decoding, scan_read
 from meddiffusers.data.scan import Scan
-from meddiffusers.utils.atomic import replacing
+from meddiffusers.utils.atomic import atomic_path
 
 KIND = "a NIfTI or Analyze image"
 HEADERS = (Nifti1Header, Nifti1PairHeader, Nifti2Header, Nifti2PairHeader)
@@ -148,5 +148,5 @@ def write_nifti(scan: Scan, path: Path) -> None:
         image.header.set_zooms((*scan.spacing, scan.time_step))
     image.set_sform(scan.affine, "scanner")
     image.set_qform(scan.affine, "scanner")
-    with replacing(path) as staged:
+    with atomic_path(path) as staged:
         nibabel.save(image, staged)

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 from meddiffusers.data.io.label_colours import label_colour
 from meddiffusers.data.scan import Scan
-from meddiffusers.utils.atomic import replacing
+from meddiffusers.utils.atomic import atomic_path
 
 SIDE = 240  # pixels of the longest edge of a volume
 CAPTION = 16
@@ -62,7 +62,7 @@ def scan_panel(scan: Scan, labels: Scan | None = None) -> Image.Image:
 
 def write_panel(scan: Scan, path: Path, labels: Scan | None = None) -> None:
     """The panel of a scan as PNG, with labels laid over if there are any."""
-    with replacing(path) as staged:
+    with atomic_path(path) as staged:
         scan_panel(scan, labels).save(staged)
 
 

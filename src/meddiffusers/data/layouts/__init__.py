@@ -1,4 +1,4 @@
-"""Writers of the folder layouts that published data sets have, so that their loaders read phantoms too."""
+"""Writers for the folder layouts of public data sets, so that their loaders can read phantoms."""
 
 from meddiffusers.data.layouts.brats import write_brats
 from meddiffusers.data.layouts.camus import write_camus

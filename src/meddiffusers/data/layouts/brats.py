@@ -1,4 +1,4 @@
-"""Cases as BraTS 2020 lays them out."""
+"""Write subjects in the folder layout of BraTS 2020."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from meddiffusers.data.io import write
-from meddiffusers.data.layouts.folders import needed, new_folder, on_one_grid, write_csv
+from meddiffusers.data.layouts.folders import check_same_grid, new_folder, required_scans, write_csv
 from meddiffusers.data.subject import Subject
-from meddiffusers.utils.atomic import replacing
+from meddiffusers.utils.atomic import atomic_path
 
 MODALITIES = ("t1", "t1ce", "t2", "flair")
 LABELS = (1, 2, 4)
@@ -21,37 +21,43 @@ NAME_COLUMNS = (
 SURVIVAL_COLUMNS = ("Brats20ID", "Age", "Survival_days", "Extent_of_Resection")
 
 
-def write_brats(cases: Iterable[Subject], folder: str | Path) -> Path:
-    """Write the cases one by one, each whole or not at all, then name_mapping.csv and survival_info.csv.
+def write_brats(subjects: Iterable[Subject], folder: str | Path) -> Path:
+    """Write the subjects one by one, each atomically, then name_mapping.csv and survival_info.csv.
 
-    A case needs t1, t1ce, t2, flair and lesions on one grid; of the lesions the labels 1, 2 and 4 are written, all
-    others become 0. Of its record "grade" (else "HGG"), "age", "survival_days" and "resection" are written.
+    Args:
+        subjects: each with t1, t1ce, t2, flair and lesions on one grid. Of the lesions, labels 1, 2 and 4 are written;
+            all others become 0. The values "grade" (default "HGG"), "age", "survival_days" and "resection" of the
+            record go into the tables.
+        folder: new or empty.
+
+    Returns:
+        The folder.
 
     Raises:
-        FileExistsError: the folder holds something already.
-        ValueError: a case that lacks something, or whose scans lie on several grids.
+        FileExistsError: the folder is not empty.
+        ValueError: a subject lacks a required scan, or its scans are on several grids.
     """
     folder = new_folder(folder)
     names, survival = [], []
-    for case in cases:
-        name = f"BraTS20_Training_{case.number:03d}"
-        _write_case(case, folder / name)
-        names.append({"Grade": case.record.get("grade", "HGG"), "BraTS_2020_subject_ID": name})
-        if "survival_days" in case.record:
-            days, resection = case.record["survival_days"], case.record.get("resection", "NA")
-            known = {"Age": case.record.get("age"), "Survival_days": days, "Extent_of_Resection": resection}
+    for subject in subjects:
+        name = f"BraTS20_Training_{subject.number:03d}"
+        _write_subject(subject, folder / name)
+        names.append({"Grade": subject.record.get("grade", "HGG"), "BraTS_2020_subject_ID": name})
+        if "survival_days" in subject.record:
+            days, resection = subject.record["survival_days"], subject.record.get("resection", "NA")
+            known = {"Age": subject.record.get("age"), "Survival_days": days, "Extent_of_Resection": resection}
             survival.append({"Brats20ID": name, **known})
     write_csv(folder / "name_mapping.csv", NAME_COLUMNS, names)
     write_csv(folder / "survival_info.csv", SURVIVAL_COLUMNS, survival)
     return folder
 
 
-def _write_case(case: Subject, folder: Path) -> None:
-    scans = needed(case, "BraTS 2020", *MODALITIES, "lesions")
+def _write_subject(subject: Subject, folder: Path) -> None:
+    scans = required_scans(subject, "BraTS 2020", *MODALITIES, "lesions")
     lesions = scans.pop("lesions")
     labels = np.where(np.isin(lesions.array, LABELS), lesions.array, 0).astype(np.uint8)
     scans["seg"] = lesions.like(labels)
-    on_one_grid(case, *scans.values())
-    with replacing(folder) as staged:
+    check_same_grid(subject, *scans.values())
+    with atomic_path(folder) as staged:
         for name, scan in scans.items():
             write(scan, staged / f"{folder.name}_{name}.nii.gz")

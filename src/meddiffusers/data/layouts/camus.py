@@ -1,10 +1,10 @@
-"""Beating hearts as CAMUS lays them out: half a cycle, or the full cycles of its extension TED.
+"""Write cardiac phantoms in the folder layout of CAMUS (half cycles) or of its extension TED (full cycles).
 
 half cycle   patient0001/patient0001_4CH_half_sequence{,_gt}, patient0001_4CH_{ED,ES}{,_gt}, Info_4CH.cfg
 full cycle   patient001/patient001_4CH_sequence{,_gt}, patient001_4CH_info.cfg
-splits       subGroup1_{training,validation,testing}.txt, one name a line; ten foldings, as many as there are patients
+splits       subGroup1_{training,validation,testing}.txt, one name per line; at most ten folds
 
-A sequence is one volume: across the beam, along the beam, frames.
+A sequence is one volume with the axes across the beam, along the beam, and time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from meddiffusers.data.phantoms.cardiac import CardiacPhantom
 from meddiffusers.data.phantoms.cardiac.heart import VIEWS
 from meddiffusers.data.phantoms.cardiac.phantom import SHAPE, SPACING
 from meddiffusers.data.scan import Scan
-from meddiffusers.utils.atomic import replacing
+from meddiffusers.utils.atomic import atomic_path
 
 ENDINGS = (".nii.gz", ".mhd")
 _FOLDS = 10
@@ -37,16 +37,24 @@ def write_camus(
     spacing: float = SPACING,
     ending: str = ".nii.gz",
 ) -> Path:
-    """Write both views of `CardiacPhantom(seed)` for every seed, which is the patient's number too; return the folder.
+    """Write both views of `CardiacPhantom(seed)` for every seed.
 
-    frames: from end diastole to the next one, or to end systole for half a cycle; at least 3. shape: rows (along the
-    beam) and columns of a image; spacing: mm; ending: ".nii.gz", or ".mhd" (extra `itk`). Lists of splits are written
-    from three patients on.
+    Args:
+        seeds: Seeds of the phantoms, which are the patients' numbers too.
+        folder: New or empty folder. With three patients or more, it also gets lists of splits.
+        half_cycle: Write sequences from end diastole to end systole instead of to the next end diastole.
+        frames: Number of frames of a sequence, at least 3.
+        shape: Rows (along the beam) and columns of an image.
+        spacing: Edge length of a pixel in mm.
+        ending: ".nii.gz", or ".mhd" (requires the extra `itk`).
+
+    Returns:
+        The folder.
 
     Raises:
-        FileExistsError: the folder holds something already.
-        ValueError: no or equal seeds, seeds below 0 or with more digits than a name has, fewer than three frames,
-            another ending.
+        FileExistsError: If the folder is not empty.
+        ValueError: If there are no seeds, seeds are equal, negative or have too many digits for a name, or `frames` or
+            `ending` is invalid.
     """
     seeds, digits = list(seeds), 4 if half_cycle else 3
     _check(seeds, digits, frames, ending)
@@ -81,11 +89,17 @@ def _check(seeds: Sequence[int], digits: int, frames: int, ending: str) -> None:
 
 
 class _Part:
-    """Writes frames of one view, the images and the label maps beside them."""
+    """Writes images and label maps of one view.
+
+    Args:
+        start: Path without the end of the file name.
+        spacing: Edge length of a pixel in mm.
+        ending: Ending of the file name.
+    """
 
     def __init__(self, start: Path, spacing: float, ending: str) -> None:
         self.start, self.ending = start, ending
-        self.affine = np.diag([-spacing, -spacing, 1.0, 1.0])  # ITK's axes, which CAMUS leaves as they are
+        self.affine = np.diag([-spacing, -spacing, 1.0, 1.0])  # the axes of ITK, which CAMUS uses
 
     def write(self, name: str, images: np.ndarray, labels: np.ndarray) -> None:
         for end, frames, modality in (("", images, "us"), ("_gt", labels, LABELS)):
@@ -94,8 +108,8 @@ class _Part:
 
 
 def _info(phantom: CardiacPhantom, phases: np.ndarray) -> list[str]:
-    """Frames are counted from 1; EF in percent, FrameRate in frames a second."""
-    end_diastole, end_systole = phantom.key_frames(phases)
+    """Lines of the .cfg file. Frames are counted from 1, EF is in percent, FrameRate in frames per second."""
+    end_diastole, end_systole = phantom.ed_es_indices(phases)
     patient = np.random.default_rng([phantom.seed, len(VIEWS) + 1])
     seconds = (phases[-1] - phases[0]) * phantom.heart.cycle.seconds
     values: Mapping[str, object] = {
@@ -112,7 +126,7 @@ def _info(phantom: CardiacPhantom, phases: np.ndarray) -> list[str]:
 
 
 def _write_splits(folder: Path, names: Sequence[str]) -> None:
-    """Every patient is tested in one folding and validates in the one before it."""
+    """Every patient is in the test split of one fold and in the validation split of the previous one."""
     folds = min(_FOLDS, len(names))
     if folds < 3:
         return
@@ -123,10 +137,10 @@ def _write_splits(folder: Path, names: Sequence[str]) -> None:
             "validation": validation,
             "testing": testing,
         }
-        for part, chosen in parts.items():
-            _write_lines(folder / f"subGroup{fold + 1}_{part}.txt", chosen)
+        for part, members in parts.items():
+            _write_lines(folder / f"subGroup{fold + 1}_{part}.txt", members)
 
 
 def _write_lines(path: Path, lines: Iterable[str]) -> None:
-    with replacing(path) as staged:
+    with atomic_path(path) as staged:
         staged.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Cases as IXI lays them out, in one flat folder."""
+"""Write subjects in the flat folder layout of IXI."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from meddiffusers.data.io import write
-from meddiffusers.data.layouts.folders import needed, new_folder
+from meddiffusers.data.layouts.folders import new_folder, required_scans
 from meddiffusers.data.subject import Subject
-from meddiffusers.utils.atomic import replacing
+from meddiffusers.utils.atomic import atomic_path
 from meddiffusers.utils.optional import optional_import
 
 COLUMNS = (
@@ -18,37 +18,42 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def write_ixi(cases: Iterable[Subject], folder: str | Path) -> Path:
-    """Write the cases one by one, each file whole or not at all, then the table IXI.xls.
+def write_ixi(subjects: Iterable[Subject], folder: str | Path) -> Path:
+    """Write the subjects one by one, each file atomically, then the table IXI.xls.
 
-    A case needs t1; t2 and pd are written where it has them. Of its record "age", "sex", "height" (cm), "weight" (kg)
-    and "site" ("Guys", else "HH" or "IOP") are written, 0 where they are not known.
+    Args:
+        subjects: each with t1, and optionally t2 and pd. The values "age", "sex", "height" (cm) and "weight" (kg) of
+            the record go into the table, 0 if unknown; "site" ("Guys", "HH" or "IOP") goes into the file names.
+        folder: new or empty.
+
+    Returns:
+        The folder.
 
     Raises:
-        FileExistsError: the folder holds something already.
-        ValueError: a case without t1.
+        FileExistsError: the folder is not empty.
+        ValueError: a subject without t1.
         ImportError: the extra `tables` is not installed.
     """
     optional_import("xlwt", "tables")
     folder = new_folder(folder)
     rows = []
-    for case in cases:
-        start = f"IXI{case.number:03d}-{case.record.get('site', 'Guys')}-{case.number:04d}"
-        scans = needed(case, "IXI", "t1", *(name for name in ("t2", "pd") if name in case.images))
+    for subject in subjects:
+        start = f"IXI{subject.number:03d}-{subject.record.get('site', 'Guys')}-{subject.number:04d}"
+        scans = required_scans(subject, "IXI", "t1", *(name for name in ("t2", "pd") if name in subject.images))
         for name, scan in scans.items():
             write(scan, folder / f"{start}-{name.upper()}.nii.gz")
-        rows.append(_row(case))
+        rows.append(_row(subject))
     _write_table(folder / "IXI.xls", rows)
     return folder
 
 
-def _row(case: Subject) -> dict[str, Any]:
+def _row(subject: Subject) -> dict[str, Any]:
     return {
-        "IXI_ID": case.number,
-        "SEX_ID (1=m, 2=f)": {"M": 1, "F": 2}.get(case.record.get("sex", ""), 0),
-        "HEIGHT": case.record.get("height", 0),
-        "WEIGHT": case.record.get("weight", 0),
-        "AGE": case.record.get("age", 0),
+        "IXI_ID": subject.number,
+        "SEX_ID (1=m, 2=f)": {"M": 1, "F": 2}.get(subject.record.get("sex", ""), 0),
+        "HEIGHT": subject.record.get("height", 0),
+        "WEIGHT": subject.record.get("weight", 0),
+        "AGE": subject.record.get("age", 0),
     }
 
 
@@ -58,5 +63,5 @@ def _write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     for index, row in enumerate((dict(zip(COLUMNS, COLUMNS, strict=True)), *rows)):
         for column, name in enumerate(COLUMNS):
             sheet.write(index, column, row.get(name, ""))
-    with replacing(path) as staged:
+    with atomic_path(path) as staged:
         book.save(str(staged))

@@ -1,0 +1,1 @@
+"""Phantoms: random brains and hearts with known anatomy, generated from a seed."""

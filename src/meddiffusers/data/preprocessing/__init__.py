@@ -1,0 +1,1 @@
+"""Preprocessing: resampling, intensity normalisation, slicing, and their inverse."""

@@ -9,8 +9,8 @@ __all__ = [
     "mirrored_prompt",
     "read_prompt",
     "read_volumes",
-    "slice_facts",
     "sample_facts",
+    "slice_facts",
     "write_prompt",
     "write_prompt_within",
 ]

@@ -1,0 +1,1 @@
+"""Evaluation of anomaly detection: pixel-wise and subject-wise detection against baselines."""

@@ -1,0 +1,1 @@
+"""Evaluation of attribute-regularized autoencoders: calibration, latent moments and traversals."""

@@ -1,0 +1,1 @@
+"""Evaluation of the temporal consistency of cardiac segmentations."""

@@ -1,4 +1,4 @@
-"""A heart's sequence to look at: frames side by side, attributes over time, and a film."""
+"""Figures of a cardiac sequence: frames side by side, attributes over time, and an animation."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import PIL.Image
 from matplotlib.figure import Figure
 
 from meddiffusers.evaluation.figures.panels import DPI, panel, to_image
-from meddiffusers.pipelines.meddiffusers_heart_shapes_v1 import CARDIAC_ATTRIBUTES
+from meddiffusers.pipelines.meddiffusers_cardiac_attributes_v1 import CARDIAC_ATTRIBUTES
+from meddiffusers.utils.atomic import atomic_path
 
-SHOWN = 12  # frames of a sequence that is drawn
+SHOWN = 12  # frames of a sequence in a panel
 PLOTTED = ("lv_area", "lv_length", "base_width", "orientation", "myo_area")
 STYLES = (
     {"color": "0.7", "linewidth": 4},
@@ -20,24 +21,34 @@ STYLES = (
     {"color": "tab:blue"},
 )
 COLOURS = np.array([[0, 0, 0], [230, 75, 60], [70, 130, 230], [250, 200, 60]], np.uint8)  # by label
-MARGIN, HEIGHT, SECONDS = 6, 360, 2.5  # pixels around the heart and of the film; of a beat in it
+MARGIN, HEIGHT = 6, 360  # pixels: around the heart, height of the animation
+SECONDS = 2.5  # duration of a cardiac cycle in the animation
 
 
-def frames_panel(rows: Mapping[str, np.ndarray], redrawn: np.ndarray) -> PIL.Image.Image:
-    """Label maps (T, H, W) by name: frames that were drawn anew, and others evenly spread between them."""
-    wanted = [*np.flatnonzero(redrawn), *np.linspace(0, len(redrawn) - 1, SHOWN).round().astype(int)]
-    chosen = sorted(dict.fromkeys(wanted[: max(SHOWN, 2)]))
-    around = _around(np.concatenate(list(rows.values())))
+def frames_panel(rows: Mapping[str, np.ndarray], regenerated: np.ndarray) -> PIL.Image.Image:
+    """Show frames of label maps side by side: regenerated frames, and evenly spaced ones.
+
+    Args:
+        rows: Label maps `(T, H, W)` by the name of the row.
+        regenerated: Mask `(T,)`, bool, of regenerated frames.
+    """
+    candidates = [*np.flatnonzero(regenerated), *np.linspace(0, len(regenerated) - 1, SHOWN).round().astype(int)]
+    chosen = sorted(dict.fromkeys(candidates[: max(SHOWN, 2)]))
+    box = _bounding_box(np.concatenate(list(rows.values())))
     first = next(iter(rows))
     return panel(
-        {name: list(COLOURS[labels[chosen][:, *around]] / 255) for name, labels in rows.items()},
-        {first: [f"{t}{', drawn anew' if redrawn[t] else ''}" for t in chosen]},
+        {name: list(COLOURS[labels[chosen][:, *box]] / 255) for name, labels in rows.items()},
+        {first: [f"{t}{', regenerated' if regenerated[t] else ''}" for t in chosen]},
         ranges=dict.fromkeys(rows, (0.0, 1.0)),
     )
 
 
-def curves(attributes: Mapping[str, np.ndarray]) -> PIL.Image.Image:
-    """Attributes (T, 7) by name, over the frames; three names at most."""
+def attribute_curves(attributes: Mapping[str, np.ndarray]) -> PIL.Image.Image:
+    """Plot attributes over time.
+
+    Args:
+        attributes: Attributes `(T, 7)` in the order of `CARDIAC_ATTRIBUTES`, by name; three names at most.
+    """
     figure = Figure(figsize=(2.6 * len(PLOTTED), 2.4), dpi=DPI)
     styles = STYLES[-len(attributes) :]
     for axis, name in zip(figure.subplots(1, len(PLOTTED)), PLOTTED, strict=True):
@@ -51,13 +62,13 @@ def curves(attributes: Mapping[str, np.ndarray]) -> PIL.Image.Image:
     return to_image(figure)
 
 
-def film(rows: Mapping[str, np.ndarray], path: Path) -> None:
-    """An animated GIF of label maps (T, H, W) beside each other, one beat in two and a half seconds, for ever."""
-    around = _around(np.concatenate(list(rows.values())))
+def save_film(rows: Mapping[str, np.ndarray], path: Path) -> None:
+    """Save a looping GIF animation of label maps `(T, H, W)` side by side; a cardiac cycle takes 2.5 seconds."""
+    box = _bounding_box(np.concatenate(list(rows.values())))
     frames = [
         np.concatenate(
             [
-                np.pad(COLOURS[labels[:, *around][t]], ((0, 0), (0, 2), (0, 0)), constant_values=255)
+                np.pad(COLOURS[labels[:, *box][t]], ((0, 0), (0, 2), (0, 0)), constant_values=255)
                 for labels in rows.values()
             ],
             axis=1,
@@ -66,21 +77,20 @@ def film(rows: Mapping[str, np.ndarray], path: Path) -> None:
     ]
     scale = max(1, HEIGHT // frames[0].shape[0])
     images = [PIL.Image.fromarray(frame.repeat(scale, axis=0).repeat(scale, axis=1)) for frame in frames]
-    temporary = path.with_name(f".{path.name}.tmp")
-    images[0].save(
-        temporary,
-        format="GIF",
-        save_all=True,
-        append_images=images[1:],
-        duration=round(1000 * SECONDS / len(frames)),
-        loop=0,
-    )
-    temporary.replace(path)
+    with atomic_path(path) as staged:
+        images[0].save(
+            staged,
+            format="GIF",
+            save_all=True,
+            append_images=images[1:],
+            duration=round(1000 * SECONDS / len(frames)),
+            loop=0,
+        )
 
 
-def _around(labels: np.ndarray) -> tuple[slice, slice]:
-    """Where in label maps (N, H, W) anything is."""
-    places = [np.flatnonzero((labels > 0).any(axis=(0, axis))) for axis in (2, 1)]
+def _bounding_box(labels: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns of label maps (N, H, W) that are not background, with a margin."""
+    sides = [np.flatnonzero((labels > 0).any(axis=(0, axis))) for axis in (2, 1)]
     return tuple(
-        slice(max(0, side.min() - MARGIN), side.max() + MARGIN) if side.size else slice(None) for side in places
+        slice(max(0, side.min() - MARGIN), side.max() + MARGIN) if side.size else slice(None) for side in sides
     )  # type: ignore[return-value]

@@ -1,0 +1,1 @@
+"""Figures: panels of images and orthogonal slices of volumes."""

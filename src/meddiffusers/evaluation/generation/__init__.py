@@ -1,0 +1,1 @@
+"""Evaluation of image and volume generation: fidelity, diversity and memorization."""

@@ -1,0 +1,1 @@
+"""Metrics: functions from arrays to numbers, independent of any model."""

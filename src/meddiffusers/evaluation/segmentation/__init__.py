@@ -1,0 +1,1 @@
+"""Evaluation of segmentation: overlap with several raters, calibration and uncertainty."""

@@ -1,0 +1,1 @@
+"""Evaluation of text-to-image generation: prompt adherence and image fidelity."""

@@ -1,0 +1,1 @@
+"""Training engine: one `accelerate` loop that is independent of the task."""

@@ -8,7 +8,6 @@ is its mirror image.
 from __future__ import annotations
 
 import importlib.util
-import tempfile
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +25,7 @@ from meddiffusers.data.phantoms.brain.structures import (
     STRUCTURES,
     tentorium,
 )
+from meddiffusers.utils.atomic import atomic_path
 
 VERSION = 1  # of the cached maps: raise it whenever a map changes
 TISSUES = ("fluid", "grey", "white", "cerebellum", "brainstem")
@@ -77,20 +77,13 @@ def template() -> Template:
 
 
 def _write(maps: Template, folder: Path) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        staged = Path(scratch) / folder.name
+    with atomic_path(folder) as staged:
         staged.mkdir()
         for item in fields(Template):
             values = getattr(maps, item.name)
             if item.name in ("tissues", "deep"):
                 values = np.round(LEVELS * values).astype(np.int16)
             np.save(staged / f"{item.name}.npy", values)
-        try:
-            staged.rename(folder)
-        except OSError:
-            if not folder.exists():  # else another process was faster, and its copy is the same
-                raise
 
 
 def _build() -> Template:

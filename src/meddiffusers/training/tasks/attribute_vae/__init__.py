@@ -1,0 +1,1 @@
+"""Training task of the attribute-regularized variational autoencoder."""

@@ -1,0 +1,1 @@
+"""Training tasks of the autoencoders of slices and volumes."""

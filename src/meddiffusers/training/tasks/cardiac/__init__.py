@@ -1,0 +1,1 @@
+"""Training of the temporal consistency model of cardiac segmentations."""

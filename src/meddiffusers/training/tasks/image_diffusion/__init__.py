@@ -1,0 +1,1 @@
+"""Training tasks of unconditional and class-conditional image diffusion, and of its classifier."""

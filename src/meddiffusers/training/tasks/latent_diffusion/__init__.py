@@ -1,0 +1,1 @@
+"""Training tasks of latent diffusion of slices and volumes."""

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from meddiffusers.datasets.rows import images_of
+from meddiffusers.utils.atomic import atomic_path
 
 BATCH = 4  # rows that the autoencoder sees at once
 _VERSION = 1  # of what the file holds: raise it with every change that a cache must not outlive
@@ -34,10 +34,8 @@ def cached_latents(rows: datasets.Dataset, vae: Any, axis: int) -> np.ndarray:
     path = Path(datasets.config.HF_DATASETS_CACHE, "meddiffusers-latents", f"{name}.npy")
     with PartialState().main_process_first():
         if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
-                np.save(Path(temporary, path.name), _moments(rows, vae, axis))
-                Path(temporary, path.name).rename(path)
+            with atomic_path(path) as staged:
+                np.save(staged, _moments(rows, vae, axis))
     return np.load(path, mmap_mode="r")
 
 

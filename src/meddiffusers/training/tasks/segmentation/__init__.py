@@ -1,0 +1,1 @@
+"""Training task of the conditional segmentation diffusion model."""

@@ -14,8 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -32,6 +30,7 @@ from meddiffusers.datasets.captioned_slices import facts_of
 from meddiffusers.datasets.rows import images_of
 from meddiffusers.training.engine.randomness import derive_seed
 from meddiffusers.training.tasks.latent_diffusion.cache import digest
+from meddiffusers.utils.atomic import atomic_path
 
 VIEWS = 2
 BATCH = 16  # images that the networks see at once
@@ -87,14 +86,13 @@ def cached(rows: datasets.Dataset, pipeline: Any, captions: int, seed: int = 0) 
     folder = Path(datasets.config.HF_DATASETS_CACHE, "meddiffusers-text", name)
     with PartialState().main_process_first():
         if not folder.is_dir():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as temporary:
+            with atomic_path(folder) as staged:
+                staged.mkdir()
                 with warnings.catch_warnings(record=True) as shortened:
                     warnings.filterwarnings("always", "A prompt of all")
-                    _write(Path(temporary), rows, pipeline, captions, seed)
+                    _write(staged, rows, pipeline, captions, seed)
                 if shortened:
                     logger.warning("%d times, the first: %s", len(shortened), shortened[0].message)
-                shutil.move(temporary, folder)
     return CachedText(folder)
 
 
