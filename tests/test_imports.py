@@ -1,4 +1,4 @@
-"""Rules about source text, held by reading it: import direction, self-contained publishable files, unsafe constructs.
+"""Rules about source text: import direction, circles, self-contained publishable files, sizes, unsafe constructs.
 
 Each rule is a function from folders to a list of issues, so that it can be shown to catch an offender.
 """
@@ -8,17 +8,20 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from importlib.util import resolve_name
 from pathlib import Path
+from statistics import median
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "meddiffusers"
-PUBLISHABLE = (PACKAGE / "models", PACKAGE / "schedulers", ROOT / "pipelines")
-SOURCES = (PACKAGE, ROOT / "pipelines", ROOT / "training")
+PIPELINES = ROOT / "pipelines"  # installed as meddiffusers.pipelines
+PUBLISHABLE = (PACKAGE / "models", PACKAGE / "schedulers", PIPELINES)
+SOURCES = (PACKAGE, PIPELINES, ROOT / "training")
 
 # Each layer imports itself and the ranks that follow, not what stands beside it.
 RANKS = (
@@ -39,6 +42,7 @@ ROOTS = ("", "registration")  # the package itself, and what makes diffusers fin
 PUBLISHABLE_MAY_IMPORT = sys.stdlib_module_names | {
     "numpy", "scipy", "torch", "diffusers", "transformers", "peft", "PIL", "monai",
 }  # fmt: skip
+MAX_FILES, MAX_LINES, MAX_MEDIAN = 20, 400, 120  # of a folder beside its subfolders; of a file; of all files
 OPTIONAL_MAY_BE = {"meddiffusers", "nibabel"}  # what a publishable file may do without
 SHARED = re.compile(r"meddiffusers_[a-z_]+_v\d+")  # shared files, which publishable ones import from beside them
 
@@ -60,26 +64,41 @@ def imports(tree: ast.AST, package: str = "") -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, f"{source}.{alias.name}") for alias in node.names)
 
 
-def inner_imports(package: Path) -> Iterator[tuple[str, str, str]]:
-    """(importing module, imported module, place) of every import of a package within itself."""
-    names = {path: path.relative_to(package.parent).with_suffix("").parts for path in package.rglob("*.py")}
-    modules = {".".join(parts).removesuffix(".__init__"): path for path, parts in names.items()}
-    pipelines = {f"{package.name}.pipelines.{path.stem}" for path in (ROOT / "pipelines").glob("*.py")}
-    known = {*modules, *pipelines, f"{package.name}.pipelines"}
+def modules_of(package: Path, pipelines: Path | None) -> dict[str, Path]:
+    """Files by the dotted names of their modules; `pipelines` is a subpackage whose folder lies elsewhere."""
+    files = {path.relative_to(package.parent): path for path in package.rglob("*.py")}
+    if pipelines:
+        files |= {Path(package.name, "pipelines", path.name): path for path in pipelines.glob("*.py")}
+    return {".".join(name.with_suffix("").parts).removesuffix(".__init__"): path for name, path in files.items()}
+
+
+def inner_imports(package: Path, pipelines: Path | None = None) -> Iterator[tuple[str, str, str]]:
+    """(importing module, imported module, place) of every import of a package within itself, at any depth.
+
+    Optional imports in publishable files are left out.
+    """
+    modules = modules_of(package, pipelines)
+    known = {*modules, f"{package.name}.pipelines"}
     for module, path in sorted(modules.items()):
         parent = module if path.name == "__init__.py" else module.rpartition(".")[0]
-        for line, target in imports(parse(path), parent):
+        tree = parse(path)
+        optional = optional_imports(tree) if layer(module) in PARTS else set()
+        for line, target in imports(tree, parent):
+            if (line, target) in optional:
+                continue
             while target and target not in known:  # `from a.b import f` names a.b
                 target = target.rpartition(".")[0]
             if target:
-                yield module, target, f"{path.relative_to(package)}:{line}"
+                yield module, target, f"{'/'.join(path.parts[-2:])}:{line}"
 
 
-def direction_issues(package: Path) -> list[str]:
+def layer(module: str) -> str:
+    """The part of the package that holds a module; empty for the package itself."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def direction_issues(package: Path, pipelines: Path | None = None) -> list[str]:
     """Imports against the direction of `RANKS`."""
-
-    def layer(module: str) -> str:
-        return module.split(".")[1] if "." in module else ""
 
     def may_import(user: str, used: str) -> bool:
         if user in ROOTS:
@@ -90,15 +109,15 @@ def direction_issues(package: Path) -> list[str]:
 
     return [
         f"{place}: {layer(module) or 'the package'} may not import {target}; the direction is {DIRECTION}"
-        for module, target, place in inner_imports(package)
+        for module, target, place in inner_imports(package, pipelines)
         if not may_import(layer(module), layer(target))
     ]
 
 
-def circle_issues(package: Path) -> list[str]:
+def circle_issues(package: Path, pipelines: Path | None = None) -> list[str]:
     """Modules that import one another in a circle."""
     graph: dict[str, set[str]] = {}
-    for module, target, _ in inner_imports(package):
+    for module, target, _ in inner_imports(package, pipelines):
         graph.setdefault(module, set()).add(target)
     try:
         TopologicalSorter(graph).prepare()
@@ -171,6 +190,26 @@ def naming_issues(*folders: Path) -> list[str]:
     return issues
 
 
+def size_issues(*folders: Path) -> list[str]:
+    """Folders with too many files, files with too many lines, and a median that is too large."""
+    issues, lengths = [], []
+    for folder in folders:
+        paths = sorted(folder.rglob("*.py"))
+        counts = Counter(path.parent for path in paths)
+        issues += [
+            f"{place.relative_to(folder.parent)}: {count} files; expected {MAX_FILES} or fewer, sort them into folders"
+            for place, count in counts.items()
+            if count > MAX_FILES
+        ]
+        for path in paths:
+            lengths.append(len(path.read_text(encoding="utf-8").splitlines()))
+            if lengths[-1] > MAX_LINES:
+                issues.append(f"{path.relative_to(folder.parent)}: {lengths[-1]} lines; expected {MAX_LINES} or fewer")
+    if lengths and median(lengths) > MAX_MEDIAN:
+        issues.append(f"half of the files have {median(lengths)} lines or more; expected {MAX_MEDIAN}")
+    return issues
+
+
 def unsafe(node: ast.AST) -> str | None:
     """What is wrong with a construct, if anything."""
     if isinstance(node, ast.Assert):
@@ -200,11 +239,12 @@ def safety_issues(*folders: Path) -> list[str]:
 
 
 RULES: list[tuple[Check, tuple[Path, ...]]] = [
-    (direction_issues, (PACKAGE,)),
-    (circle_issues, (PACKAGE,)),
+    (direction_issues, (PACKAGE, PIPELINES)),
+    (circle_issues, (PACKAGE, PIPELINES)),
     (self_containment_issues, PUBLISHABLE),
     (naming_issues, PUBLISHABLE),
     (safety_issues, SOURCES),
+    (size_issues, SOURCES),
 ]
 
 
@@ -214,7 +254,9 @@ def test_the_package_keeps_its_rules(check: Check, folders: tuple[Path, ...]) ->
 
 
 def test_there_is_something_to_check() -> None:
-    assert len(list(inner_imports(PACKAGE))) > 10
+    places = [(layer(module), layer(target)) for module, target, _ in inner_imports(PACKAGE, PIPELINES)]
+    assert len(places) > 10
+    assert {("datasets", "data"), ("datasets", "pipelines"), ("pipelines", "pipelines")} <= set(places)
     assert {path.name for path in publishable_files(*PUBLISHABLE)} >= {"attribute_vae.py", "attribute_vae_pipeline.py"}
 
 
@@ -243,7 +285,8 @@ OFFENDERS: list[tuple[Check, dict[str, str], str]] = [
     (direction_issues, {"convert/b.py": "from ..training import a", "training/a.py": ""}, "convert may not import"),
     (direction_issues, {"hub/load.py": "from ..convert import b", "convert/b.py": ""}, "hub may not import"),
     (direction_issues, {"data/io.py": "def f():\n    import meddiffusers.models.vae", "models/vae.py": ""}, "io.py:2"),
-    (direction_issues, {"data/a.py": "from ..pipelines.unconditional_pipeline import size_of"}, "data may not import"),
+    (direction_issues, {"data/a.py": "from ..pipelines.b import f", "pipelines/b.py": ""}, "data may not import"),
+    (direction_issues, {"pipelines/b.py": "from ..data.a import f", "data/a.py": ""}, "pipelines may not import"),
     (direction_issues, {"utils/types.py": "from .data import io", "data/io.py": ""}, "utils may not import"),
     (direction_issues, {"hub/load.py": "from meddiffusers import VERSION"}, "hub may not import meddiffusers;"),
     (
@@ -258,6 +301,18 @@ OFFENDERS: list[tuple[Check, dict[str, str], str]] = [
     ),
     (circle_issues, {"data/a.py": "from .b import f", "data/b.py": "from . import a"}, "a → meddiffusers.data.b"),
     (circle_issues, {"data/a.py": "from . import f", "data/__init__.py": "from .a import f"}, "circle of imports"),
+    (
+        circle_issues,
+        {
+            "datasets/a.py": "from ..pipelines.b import f",
+            "pipelines/b.py": "def f():\n    from meddiffusers.data.c import g",
+            "data/c.py": "def g():\n    from ..datasets.a import h",
+        },
+        "circle of imports: meddiffusers.",
+    ),
+    (size_issues, {"data/a.py": "x = 1\n" * 401}, "meddiffusers/data/a.py: 401 lines; expected 400 or fewer"),
+    (size_issues, {f"hub/{i}.py": "" for i in range(21)}, "meddiffusers/hub: 21 files; expected 20 or fewer"),
+    (size_issues, {f"data/{i}.py": "x = 1\n" * 121 for i in range(9)}, "half of the files have 121 lines or more"),
     (self_containment_issues, {"vae.py": "import skimage.draw"}, "may not import skimage.draw"),
     (self_containment_issues, {"vae.py": "from .blocks import Block"}, "may not import .blocks.Block"),
     (self_containment_issues, {"a.py": "from .meddiffusers_b_v1 import f"}, "may not import .meddiffusers_b_v1.f"),
@@ -313,6 +368,7 @@ def test_what_only_looks_like_an_offence_passes(tmp_path: Path) -> None:
         {
             "__init__.py": "from meddiffusers.hub.load import load",
             "hub/load.py": "from ..models.vae import VAE\nfrom .card import Card\nfrom meddiffusers.pipelines import p",
+            "pipelines/p.py": OPTIONAL.format("raise"),
             "hub/card.py": "TEXT = 'load(repo, trust_remote_code=True)'  # assert, pickle",
             "models/vae.py": PUBLISHED + "import torch\nimport numpy as np\ntorch.load(path, weights_only=True)",
         },
