@@ -18,7 +18,7 @@ from accelerate.utils import set_seed
 from supervised_unet import BATCH, SupervisedTask, configured, logits
 
 from meddiffusers.cli.latent_diffusion import slices_like
-from meddiffusers.datasets.labelled_config import load_labelled_data
+from meddiffusers.datasets.labelled_config import LabelledDataConfig, load_labelled_data
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, row_features
 from meddiffusers.datasets.rows import images_of
 from meddiffusers.evaluation.generation.run import first_rater_masks, generate_slices
@@ -26,6 +26,7 @@ from meddiffusers.evaluation.metrics.overlap import overlap
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.results import Bar
 from meddiffusers.hub.load import load
+from meddiffusers.hub.training_config import recorded_data
 from meddiffusers.training.engine.loop import train
 
 REPOSITORY = "ldm-brain-mask-2d"
@@ -38,13 +39,14 @@ def masks(checkpoints: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     report = Report.read(checkpoints / REPOSITORY)
     pipeline: Any = load(checkpoints / REPOSITORY)
     pipeline.set_progress_bar_config(disable=True)
-    splits = load_labelled_data(slices_like(pipeline, "phantom"))
+    data = slices_like(pipeline, "phantom", recorded_data(checkpoints / REPOSITORY))
+    splits = load_labelled_data(data)
     known = splits["train"].select(range(PAIRS))
     maps, whose = first_rater_masks(known), list(known["subject"])
     sources = {"phantoms": images_of(known)}
     for name, scale in (("drawn", 1.0), ("drawn with guidance 2", 2.0)):
         sources[name] = generate_slices(pipeline, maps, seed + 1, num_inference_steps=20, guidance_scale=scale)
-    dice = {name: _learnt(_rows(of, maps, whose), splits["test"], pipeline, seed) for name, of in sources.items()}
+    dice = {name: _learnt(_rows(of, maps, whose), splits["test"], data, seed) for name, of in sources.items()}
     bars = [
         Bar("maps: Dice of the map asked for and the one found", report.value("Dice, whole"), ">=", 0.8),
         Bar(f"maps: the same{LARGE}", report.value(f"Dice, whole{LARGE}"), ">=", 0.8),
@@ -70,9 +72,8 @@ def _rows(images: np.ndarray, maps: np.ndarray, subjects: list[str]) -> datasets
     return datasets.Dataset.from_dict(table, features=datasets.Features(row_features(images.shape[1], 1, size)))
 
 
-def _learnt(rows: datasets.Dataset, tests: datasets.Dataset, pipeline: Any, seed: int) -> float:
+def _learnt(rows: datasets.Dataset, tests: datasets.Dataset, data: LabelledDataConfig, seed: int) -> float:
     """Dice of whole tumours in test slices, of a U-Net that learnt from rows."""
-    data = slices_like(pipeline, "phantom")
     _, model, training = configured()
     set_seed(seed)
     task = SupervisedTask(data, model, CHANNELS, {"train": rows, "test": tests})

@@ -19,6 +19,8 @@ from meddiffusers.evaluation.generation.volumes import evaluate_volumes
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.results import Bar
 from meddiffusers.hub.load import load
+from meddiffusers.hub.training_config import recorded_data
+from meddiffusers.pipelines.meddiffusers_latents_v1 import normalize_latents
 from meddiffusers.training.tasks.latent_diffusion.cache import cached_latents
 
 REPOSITORY, IMAGES = "ldm-brain-3d", Path("benchmarks/results/ldm_random_latents")
@@ -63,12 +65,12 @@ def volumes(checkpoints: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
 def _of_random_latents(checkpoints: Path, count: int, seed: int) -> Report:
     """Of latents drawn from the normal distribution that each place and channel has in training."""
     pipeline: Any = load(checkpoints / REPOSITORY)
-    splits = load_volume_data(volumes_like(pipeline, "phantom"))
+    splits = load_volume_data(volumes_like(pipeline, "phantom", recorded_data(checkpoints / REPOSITORY)))
     rows = splits["test"].select(range(count))
-    moments = cached_latents(splits["train"], pipeline.vae, LEFT_RIGHT)
+    moments = cached_latents(splits["train"], pipeline, LEFT_RIGHT)
     means = torch.from_numpy(np.array(moments[:, 0, : moments.shape[2] // 2], np.float32))
     noise = torch.randn(count, *means.shape[1:], generator=torch.Generator().manual_seed(seed))
-    z = (means.mean(dim=0) + means.std(dim=0) * noise) * pipeline.vae.config["scaling_factor"]
+    z = normalize_latents(pipeline.vae, means.mean(dim=0) + means.std(dim=0) * noise)
     return evaluate_volumes(
         np.concatenate([pipeline.decode(part).cpu().numpy()[:, 0] for part in z.split(BATCH)]),
         images_of(rows)[:, 0],

@@ -1,11 +1,11 @@
-"""Make a VAE of hearts repair the sequences of segmentations that it is given.
+"""Build a `TemporalConsistencyPipeline` from a cardiac VAE and reference sequences.
 
     python training/fit_temporal_consistency.py --config training/configs/temporal_consistency.yaml
 
-Every line of the YAML file is also an option of the command line, which wins. Own references: `--dataset_name FOLDER`
-of CAMUS's layout with `--reference_split train`. The output folder opens with `DiffusionPipeline.from_pretrained` as a
-`TemporalConsistencyPipeline` and holds `metrics.json` and images; `--card FACTS.yaml` also writes a whole repository
-with its model card.
+Every key of the YAML file is also an option of the command line, which takes precedence. For your own references, pass
+`--dataset_name FOLDER`, in the layout of CAMUS, and `--reference_split train`. The output folder can be loaded with
+`DiffusionPipeline.from_pretrained`, and holds `metrics.json` and figures. `--card FACTS.yaml` also writes a repository
+with a model card.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from meddiffusers.training.tasks.cardiac.consistency import ConsistencyConfig, b
 
 
 def main() -> None:
-    """Fit, evaluate, and write the repository if asked to."""
+    """Fit the limits, evaluate, and write the repository if a card is requested."""
     (config,) = parse_config(ConsistencyConfig)
     facts = Facts.read(Path(config.card)) if config.card else None
     vae = AttributeVAEPipeline.from_pipe(load(config.pretrained_model_name_or_path))
@@ -33,7 +33,7 @@ def main() -> None:
     pipeline.save_pretrained(folder)
     test = (config.dataset_name, config.test_split, config.test_sequences, config.error_rate, config.seed)
     report = evaluate_repair(pipeline, *test, folder)
-    print(f"Metrics are in '{folder / 'metrics.json'}', images and a film beside them.")
+    print(f"Metrics are in '{folder / 'metrics.json'}', figures and an animation beside them.")
     if facts is not None:
         print(f"The repository is in '{write_repository(pipeline, report, facts, folder / 'repository')}'.")
 

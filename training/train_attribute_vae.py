@@ -12,20 +12,24 @@ from __future__ import annotations
 
 from accelerate.utils import set_seed
 
+from meddiffusers.datasets.attribute_config import AttributeDataConfig
 from meddiffusers.training.engine.config import TrainingConfig
 from meddiffusers.training.engine.loop import train
 from meddiffusers.training.engine.parsing import parse_config
 from meddiffusers.training.engine.publishing import CardConfig, finish
-from meddiffusers.training.tasks.attribute_vae.task import AttributeVAEConfig, AttributeVAETask
+from meddiffusers.training.tasks.attribute_vae.model import AttributeVAEConfig
+from meddiffusers.training.tasks.attribute_vae.task import AttributeVAETask
 
 
 def main() -> None:
     """Train, evaluate, and write or publish the repository if asked to."""
-    model, training, publishing = parse_config(AttributeVAEConfig, TrainingConfig, CardConfig)
+    data, model, training, publishing = parse_config(
+        AttributeDataConfig, AttributeVAEConfig, TrainingConfig, CardConfig
+    )
     facts = publishing.facts(training)
     set_seed(training.seed)  # the network's first weights
-    task = AttributeVAETask(model)
-    finish(train(task, training), task.evaluate, training, facts)
+    task = AttributeVAETask(data, model)
+    finish(train(task, training), task.evaluate, data, model, training, facts)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def main() -> None:
     data, model, training = parse_config(CaptionedDataConfig, AutoencoderConfig, TrainingConfig)
     set_seed(training.seed)  # the network's first weights
     task = AutoencoderTask(data, model)
-    finish(train(task, training), task.evaluate, training, facts=None)
+    finish(train(task, training), task.evaluate, data, model, training)
 
 
 if __name__ == "__main__":

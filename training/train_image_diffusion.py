@@ -32,7 +32,7 @@ def main() -> None:
     facts = publishing.facts(training)
     set_seed(training.seed)  # the network's first weights
     task = DenoisingTask(data, model)
-    finish(train(task, training), task.evaluate, training, facts)
+    finish(train(task, training), task.evaluate, data, model, training, facts)
 
 
 if __name__ == "__main__":

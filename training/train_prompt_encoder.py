@@ -25,7 +25,7 @@ def main() -> None:
     data, model, training = parse_config(CaptionedDataConfig, PromptEncoderConfig, TrainingConfig)
     set_seed(training.seed)  # the network's first weights
     task = PromptEncoderTask(data, model)
-    finish(train(task, training), task.evaluate, training, facts=None)
+    finish(train(task, training), task.evaluate, data, model, training)
 
 
 if __name__ == "__main__":

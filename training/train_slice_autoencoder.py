@@ -26,7 +26,7 @@ def main() -> None:
     data, model, training = parse_config(LabelledDataConfig, AutoencoderConfig, TrainingConfig)
     set_seed(training.seed)  # the network's first weights
     task = SliceAutoencoderTask(data, model)
-    finish(train(task, training), task.evaluate, training, facts=None)
+    finish(train(task, training), task.evaluate, data, model, training)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from meddiffusers import ConditionedUNet
+from meddiffusers.datasets.attribute_config import AttributeDataConfig
 from meddiffusers.datasets.captioned_config import CaptionedDataConfig
 from meddiffusers.datasets.labelled_config import LabelledDataConfig
 from meddiffusers.datasets.volume_config import VolumeDataConfig
 from meddiffusers.training.engine.config import TrainingConfig
 from meddiffusers.training.engine.parsing import parse_config
-from meddiffusers.training.tasks.attribute_vae.task import AttributeVAEConfig
+from meddiffusers.training.tasks.attribute_vae.model import AttributeVAEConfig
 from meddiffusers.training.tasks.autoencoder.model import AutoencoderConfig
 from meddiffusers.training.tasks.cardiac.consistency import ConsistencyConfig
 from meddiffusers.training.tasks.image_diffusion.classifier import ClassifierConfig
@@ -28,7 +29,7 @@ from meddiffusers.training.tasks.text_to_mr.prompt_encoder import PromptEncoderC
 CONFIGS = sorted((Path(__file__).parents[2] / "training" / "configs").glob("*.yaml"))
 KINDS: dict[str, tuple[Any, ...]] = {
     "anomaly_classifier": (LabelledDataConfig, ClassifierConfig),
-    "ar_vae": (AttributeVAEConfig,),
+    "ar_vae": (AttributeDataConfig, AttributeVAEConfig),
     "autoencoder": (CaptionedDataConfig, AutoencoderConfig),
     "image_diffusion": (LabelledDataConfig, DenoisingModelConfig),
     "attribute_predictor": (CaptionedDataConfig, AttributePredictorConfig),
@@ -36,7 +37,7 @@ KINDS: dict[str, tuple[Any, ...]] = {
     "segmentation": (LabelledDataConfig, SegmentationModelConfig),
     "temporal_consistency": (ConsistencyConfig,),  # which trains nothing
     "text_to_mr": (CaptionedDataConfig, TextToMRConfig),
-    "vae": (AttributeVAEConfig,),
+    "vae": (AttributeDataConfig, AttributeVAEConfig),
     "slice_diffusion": (LabelledDataConfig, LatentDiffusionConfig),
     "slice_autoencoder": (LabelledDataConfig, AutoencoderConfig),
     "volume_autoencoder": (VolumeDataConfig, AutoencoderConfig),

@@ -18,8 +18,8 @@ Method = Annotated[
     typer.Option(help="What leads to a healthy image; by default what the repository has."),
 ]
 MapFrom = Annotated[
-    Literal["change", "contrast"] | None,
-    typer.Option(help="What the map shows; by default what the model knows labels for, 'contrast', or else 'change'."),
+    Literal["residual", "label_contrast"] | None,
+    typer.Option(help="Source of the map; by default 'label_contrast' if the model has labels, otherwise 'residual'."),
 ]
 Scale = Annotated[float | None, typer.Option(help="Guidance scale; by default the pipeline's.")]
 Strength = Annotated[float, typer.Option(min=0, max=1, help="How far towards noise a image goes.")]
@@ -84,9 +84,17 @@ def evaluate_anomaly(
     from meddiffusers.evaluation.anomaly.baselines import run_threshold, run_unguided
     from meddiffusers.evaluation.anomaly.report import anomaly_metrics, evaluate_anomaly
     from meddiffusers.evaluation.anomaly.result import run_anomaly
+    from meddiffusers.hub.training_config import recorded_data
 
     pipeline = anomaly_pipeline(repository, revision)
-    rows = test_split_for(pipeline, data, ["lesion"], image_column=image_column, mask_column=mask_column)
+    rows = test_split_for(
+        pipeline,
+        data,
+        ["lesion"],
+        recorded=recorded_data(repository, revision),
+        image_column=image_column,
+        mask_column=mask_column,
+    )
     rows = rows.select(range(min(max_samples or len(rows), len(rows))))
     steps = {"strength": strength, "num_inference_steps": num_inference_steps}
     chosen = _given(guidance_scale=guidance_scale, method=method, map_from=map_from)

@@ -16,45 +16,63 @@ if TYPE_CHECKING:
 def evaluate_attribute_model(
     repository: Repository,
     dataset: Annotated[
-        str, typer.Option("--data", help="'digits', 'hearts', a folder of images, or a data set of the Hub.")
-    ] = "digits",
+        str | None,
+        typer.Option(
+            "--data",
+            help="'digits', 'cardiac_phantom', a folder of images, or a data set on the Hub; by default the data set "
+            "that the model was trained with.",
+        ),
+    ] = None,
     measure: Annotated[
-        str, typer.Option(help="What measures decoded images: 'digits', 'hearts', or 'none'.")
-    ] = "digits",
-    spacing: Annotated[float, typer.Option(help="Edge length of a pixel in mm, for what is measured in mm.")] = 1.0,
-    sequences: Annotated[int, typer.Option(help="Beats of phantoms that 'hearts' has to train on.")] = 100,
-    image_column: Annotated[str, typer.Option(help="Column of the images.")] = "image",
-    split_seed: Annotated[int, typer.Option(help="Seed of the split; the one the model was trained with.")] = 0,
+        str | None,
+        typer.Option(help="What measures decoded images: 'digits', 'cardiac' or 'none'; by default as in training."),
+    ] = None,
+    spacing: Annotated[
+        float | None, typer.Option(help="Edge length of a pixel in mm, for what is measured in mm; as in training.")
+    ] = None,
+    sequences: Annotated[
+        int | None, typer.Option(help="Number of cardiac cycles of 'cardiac_phantom' to train on; as in training.")
+    ] = None,
+    image_column: Annotated[str | None, typer.Option(help="Column of the images; as in training.")] = None,
+    split_seed: Annotated[int | None, typer.Option(help="Seed of the split; as in training.")] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder for metrics.json and images; by default runs/evaluation/NAME.")
     ] = None,
     revision: Revision = None,
 ) -> None:
     """Disentanglement, reconstruction, traversal and edit errors on held-out images."""
-    from meddiffusers.datasets.attribute_images import AttributeImages, load_attribute_images
+    from meddiffusers.datasets.attribute_config import AttributeDataConfig, load_attribute_data
+    from meddiffusers.datasets.attribute_images import AttributeImages
     from meddiffusers.datasets.attribute_measures import get_measure
     from meddiffusers.evaluation.attributes.report import evaluate_attributes
+    from meddiffusers.hub.training_config import recorded_data
 
     pipeline = _attribute_pipeline(repository, revision)
-    measured_by = None if measure == "none" else measure
-    splits = load_attribute_images(
-        dataset,
-        attributes=pipeline.attributes,
-        measure=measured_by,
-        image_column=image_column,
-        seed=split_seed,
-        size=pipeline.vae.image_size[0],
-        spacing=spacing,
-        sequences=sequences,
-    )
+    given = {
+        "dataset_name": dataset,
+        "measure": measure,
+        "spacing": spacing,
+        "cardiac_sequences": sequences,
+        "image_column": image_column,
+        "split_seed": split_seed,
+    }
+    settings = {
+        **recorded_data(repository, revision),
+        **{name: value for name, value in given.items() if value is not None},
+        "attributes": pipeline.attributes,
+        "sample_size": pipeline.vae.image_size[0],
+    }
+    if settings.get("measure") == "none":
+        settings["measure"] = None
+    config = AttributeDataConfig(**settings)
     labels = pipeline.vae.config["likelihood"] == "categorical"
-    images = AttributeImages(splits["test"], pipeline.attributes, image_column, labels)
+    images = AttributeImages(load_attribute_data(config)["test"], pipeline.attributes, config.image_column, labels)
     report = evaluate_attributes(
         pipeline,
         images.images,
         images.attributes,
-        get_measure(measured_by, spacing) if measured_by else None,
-        dataset=f"{dataset}, held out",
+        get_measure(config.measure, config.spacing) if config.measure else None,
+        dataset=f"{Path(config.dataset_name).name}, held out",
     )
     rows = [(metric.name, f"{metric.value:.4g}", str(metric.n)) for metric in report.metrics]
     console.print(table(("metric", "value", "N"), *rows))

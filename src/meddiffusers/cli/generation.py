@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -62,8 +62,9 @@ def generate(
     from accelerate import PartialState
 
     from meddiffusers.generation.bulk import GenerationConfig, generate
+    from meddiffusers.hub.training_config import recorded_data
 
-    pipeline = latent_diffusion_pipeline(repository, revision)
+    pipeline, recorded = latent_diffusion_pipeline(repository, revision), recorded_data(repository, revision)
     settings: dict[str, Any] = {"num_inference_steps": num_inference_steps}
     if guidance_scale != 1:
         settings["guidance_scale"] = guidance_scale
@@ -71,8 +72,8 @@ def generate(
         settings["extrapolate"] = True
     config = GenerationConfig(Path(repository).name, num_samples, seed, shard_size, batch_size, settings)
     source = None if covariates is None else _source(covariates, as_rows, list(pipeline.unet.covariates))
-    quality_filter = None if known == "none" else _quality_filter(known, pipeline)
-    maps = None if masks is None else _label_maps(masks, pipeline, num_samples)
+    quality_filter = None if known == "none" else _quality_filter(known, pipeline, recorded)
+    maps = None if masks is None else _label_maps(masks, pipeline, recorded, num_samples)
     card = generate(pipeline, config, output, source, quality_filter, maps)
     if not PartialState().is_main_process:
         return
@@ -100,7 +101,7 @@ def _source(table: Path, as_rows: bool, names: Sequence[str]) -> CovariateSource
     return TableRows(rows) if as_rows else JointDistribution.fit(rows, filled)
 
 
-def _label_maps(data: str, pipeline: LatentDiffusionPipeline, count: int) -> LabelMaps:
+def _label_maps(data: str, pipeline: LatentDiffusionPipeline, recorded: Mapping[str, Any], count: int) -> LabelMaps:
     """Label maps from a folder of NIfTI files, training data or phantoms."""
     from meddiffusers.datasets.labelled_config import train_split
     from meddiffusers.evaluation.generation.run import first_rater_masks
@@ -110,11 +111,11 @@ def _label_maps(data: str, pipeline: LatentDiffusionPipeline, count: int) -> Lab
         raise ValueError("The model is not conditioned on label maps; leave --masks out.")
     if Path(data).is_dir() and any(path.name.endswith(SUFFIXES) for path in Path(data).iterdir()):
         return LabelMaps.read(Path(data), sample_shape(pipeline), pipeline.config["spacing"])
-    config = replace(slices_like(pipeline, data), phantom_slices=count)
+    config = replace(slices_like(pipeline, data, recorded), phantom_slices=count)
     return LabelMaps(first_rater_masks(train_split(config))[:count])
 
 
-def _quality_filter(known: str, pipeline: LatentDiffusionPipeline) -> QualityFilter:
+def _quality_filter(known: str, pipeline: LatentDiffusionPipeline, recorded: Mapping[str, Any]) -> QualityFilter:
     """A quality filter with the images of the training data."""
     from meddiffusers.datasets.labelled_config import train_split
     from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE
@@ -123,7 +124,9 @@ def _quality_filter(known: str, pipeline: LatentDiffusionPipeline) -> QualityFil
 
     is_2d = pipeline.unet.config["spatial_dims"] == 2
     rows = (
-        train_split(slices_like(pipeline, known)) if is_2d else load_volume_data(volumes_like(pipeline, known))["train"]
+        train_split(slices_like(pipeline, known, recorded))
+        if is_2d
+        else load_volume_data(volumes_like(pipeline, known, recorded))["train"]
     )
     images = (row["image"].astype("float32") / INTENSITY_SCALE for row in rows.with_format("numpy"))
     return QualityFilter.fit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,6 +41,8 @@ def evaluate_ldm(
     revision: Revision = None,
 ) -> None:
     """Likeness, diversity, memory, and whether what is drawn is what was asked for, on held-out subjects."""
+    from meddiffusers.hub.training_config import recorded_data
+
     pipeline = latent_diffusion_pipeline(repository, revision)
     if lora:
         pipeline.load_lora_weights(lora)
@@ -49,10 +52,11 @@ def evaluate_ldm(
     if not maps and pipeline.unet.config["spatial_dims"] != 3:
         raise ValueError(f"{repository} draws images of no label maps; this measures volumes, and slices of maps.")
     settings = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
+    recorded = recorded_data(repository, revision)
     report = (
-        _of_masks(pipeline, data, segmenter or "", max_samples, seed, settings)
+        _of_masks(pipeline, data, recorded, segmenter or "", max_samples, seed, settings)
         if maps
-        else _of_volumes(pipeline, data, data_table, reader, max_samples, seed, settings)
+        else _of_volumes(pipeline, data, recorded, data_table, reader, max_samples, seed, settings)
     )
     figures = [[each.name, f"{each.value:.4g}", f"{each.low:.4g} – {each.high:.4g}"] for each in report.metrics]
     console.print(table(("metric", "value", "interval"), *figures))
@@ -74,41 +78,44 @@ def latent_diffusion_pipeline(repository: str, revision: str | None) -> Any:
     return pipeline
 
 
-def volumes_like(pipeline: Any, data: str, data_table: Path | None = None) -> VolumeDataConfig:
-    """A data set's volumes on the voxels that the pipeline draws, with the covariates that it takes."""
+def volumes_like(
+    pipeline: Any, data: str, recorded: Mapping[str, Any], data_table: Path | None = None
+) -> VolumeDataConfig:
+    """A data set's volumes on the pipeline's voxels with its covariates; else the settings recorded in training."""
     from meddiffusers.datasets.volume_config import VolumeDataConfig
     from meddiffusers.generation.label_maps import sample_shape
 
-    return VolumeDataConfig(
-        dataset_name=data,
-        table=str(data_table) if data_table else None,
-        modalities=list(pipeline.modalities),
-        covariates=list(pipeline.unet.covariates),
-        spacing=pipeline.config["spacing"],
-        size=list(sample_shape(pipeline)),
-    )
+    own = {
+        "dataset_name": data,
+        "table": str(data_table) if data_table else None,
+        "modalities": list(pipeline.modalities),
+        "covariates": list(pipeline.unet.covariates),
+        "spacing": pipeline.config["spacing"],
+        "size": list(sample_shape(pipeline)),
+    }
+    return VolumeDataConfig(**{**recorded, **own})
 
 
-def slices_like(pipeline: Any, data: str) -> LabelledDataConfig:
-    """A data set's slices and label maps as the pipeline takes them; of phantoms as many as it was trained on."""
+def slices_like(pipeline: Any, data: str, recorded: Mapping[str, Any]) -> LabelledDataConfig:
+    """A data set's slices and label maps as the pipeline takes them; else the recorded settings of its training."""
     from meddiffusers.datasets.labelled_config import LabelledDataConfig, data_source
     from meddiffusers.generation.label_maps import sample_shape
 
-    return LabelledDataConfig(
+    own = {
         **data_source(data),
-        modalities=list(pipeline.modalities),
-        classes=list(pipeline.unet.mask_labels.values()) or ["tumour"],
-        resolution=sample_shape(pipeline)[0],
-        spacing=pipeline.config["spacing"],
-        phantom_slices=4000,
-        phantom_test_slices=480,
-        phantom_test_difficulty=[0.0, 1.0],
-    )
+        "modalities": list(pipeline.modalities),
+        "resolution": sample_shape(pipeline)[0],
+        "spacing": pipeline.config["spacing"],
+    }
+    if pipeline.unet.mask_labels:
+        own["classes"] = list(pipeline.unet.mask_labels.values())
+    return LabelledDataConfig(**{**recorded, **own})
 
 
 def _of_volumes(
     pipeline: Any,
     data: str,
+    recorded: Mapping[str, Any],
     data_table: Path | None,
     reader: str | None,
     max_samples: int,
@@ -124,7 +131,7 @@ def _of_volumes(
     from meddiffusers.evaluation.generation.volumes import evaluate_volumes
     from meddiffusers.models.slice_attribute_predictor import SliceAttributePredictor
 
-    splits = load_volume_data(volumes_like(pipeline, data, data_table))
+    splits = load_volume_data(volumes_like(pipeline, data, recorded, data_table))
     rows = splits["test"].select(range(min(max_samples, len(splits["test"]))))
     told, held_out = covariates_of(pipeline, rows), images_of(rows)
     return evaluate_volumes(
@@ -136,13 +143,19 @@ def _of_volumes(
         SliceAttributePredictor.from_pretrained(reader).eval() if reader else None,
         spacing=pipeline.config["spacing"],
         dataset=f"{Path(data).name}, held out",
-        decoded=reconstruct(pipeline.vae, torch.from_numpy(held_out)).numpy()[:, 0],
+        decoded=reconstruct(pipeline.vae, torch.from_numpy(held_out), pipeline.image_range).numpy()[:, 0],
         seed=seed,
     )
 
 
 def _of_masks(
-    pipeline: Any, data: str, segmenter: str, max_samples: int, seed: int, settings: dict[str, Any]
+    pipeline: Any,
+    data: str,
+    recorded: Mapping[str, Any],
+    segmenter: str,
+    max_samples: int,
+    seed: int,
+    settings: dict[str, Any],
 ) -> Report:
     import torch
 
@@ -155,7 +168,7 @@ def _of_masks(
 
     judge: Any = load(segmenter)
     judge.set_progress_bar_config(disable=True)
-    splits = load_labelled_data(slices_like(pipeline, data))
+    splits = load_labelled_data(slices_like(pipeline, data, recorded))
     rows = splits["test"].select(range(min(max_samples, len(splits["test"]))))
     masks, held_out = first_rater_masks(rows), images_of(rows)
     return evaluate_masks(
@@ -168,6 +181,6 @@ def _of_masks(
         modalities=pipeline.modalities,
         spacing=pipeline.config["spacing"],
         dataset=f"{Path(data).name}, held out",
-        decoded=reconstruct(pipeline.vae, torch.from_numpy(held_out)).numpy(),
+        decoded=reconstruct(pipeline.vae, torch.from_numpy(held_out), pipeline.image_range).numpy(),
         seed=seed,
     )

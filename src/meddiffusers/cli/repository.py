@@ -52,13 +52,15 @@ def card_write(
     from meddiffusers.hub.card import Facts
     from meddiffusers.hub.load import load
     from meddiffusers.hub.publish import write_repository
+    from meddiffusers.hub.training_config import TrainingRecord
 
     report, *others = [Report.read(run) for run in runs]
     kept = (
         {"text_encoder": torch.float32} if (runs[0] / "text_encoder").is_dir() else {}
     )  # transformers runs it as stored
     pipeline = load(runs[0], dtype={**kept, "default": getattr(torch, dtype)})
-    written = write_repository(pipeline, report.with_spread(others), Facts.read(facts), output)
+    record = TrainingRecord.read(runs[0])
+    written = write_repository(pipeline, report.with_spread(others), Facts.read(facts), output, record)
     console.print(f"The repository is {written}")
 
 

@@ -77,10 +77,18 @@ def evaluate_segmentation(
     from meddiffusers.datasets.labelled_config import test_split_for
     from meddiffusers.evaluation.segmentation.report import evaluate_segmentation
     from meddiffusers.evaluation.segmentation.run import run_segmentation
+    from meddiffusers.hub.training_config import recorded_data
 
     pipeline = segmentation_pipeline(repository, revision, lora)
     labels = list(pipeline.id2label.values())[1:]
-    rows = test_split_for(pipeline, data, labels, image_column=image_column, mask_column=mask_column)
+    rows = test_split_for(
+        pipeline,
+        data,
+        labels,
+        recorded=recorded_data(repository, revision),
+        image_column=image_column,
+        mask_column=mask_column,
+    )
     rows = rows.select(range(min(max_samples or len(rows), len(rows))))
     result = run_segmentation(
         pipeline, rows, num_inference_steps=num_inference_steps, ensemble_size=ensemble_size, seed=seed

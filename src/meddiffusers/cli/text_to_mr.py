@@ -68,22 +68,22 @@ def evaluate_text_to_mr(
     revision: Revision = None,
 ) -> None:
     """Likeness, memory, and whether images show what was asked for, on prompts of held-out slices."""
-    from meddiffusers.data.phantoms.brain.contrasts import MODALITIES
     from meddiffusers.datasets.captioned_config import CaptionedDataConfig, load_captioned_data
     from meddiffusers.evaluation.text_to_mr.report import evaluate_text_to_mr
+    from meddiffusers.hub.training_config import recorded_data
     from meddiffusers.models.slice_attribute_predictor import SliceAttributePredictor
 
     pipeline = _text_to_mr(repository, revision, lora)
     judge = SliceAttributePredictor.from_pretrained(reader).eval()
-    config = CaptionedDataConfig(
-        dataset_name=data,
-        table=data_table,
-        labels_column=labels_column,
-        modality=modality,
-        resolution=pipeline.vae_scale_factor * pipeline.unet.config["sample_size"],
-        spacing=pipeline.config["spacing"],
-        phantom_modalities=[name for name in MODALITIES if name in judge.config["modalities"]],  # as training has them
-    )
+    own = {
+        "dataset_name": data,
+        "table": data_table,
+        "labels_column": labels_column,
+        "modality": modality,
+        "resolution": pipeline.vae_scale_factor * pipeline.unet.config["sample_size"],
+        "spacing": pipeline.config["spacing"],
+    }
+    config = CaptionedDataConfig(**{**recorded_data(repository, revision), **own})
     splits = load_captioned_data(config)
     rows = splits["test"].select(range(min(max_samples, len(splits["test"]))))
     report = evaluate_text_to_mr(

@@ -26,13 +26,20 @@ from meddiffusers.hub.checks import (
     repository_issues,
     weight_issues,
 )
+from meddiffusers.hub.training_config import TrainingRecord
 
 # What a folder may hold besides the repository: the rest of a training run.
 _NOT_PUBLISHED = ("checkpoint-*", "repository", "validation", "logs", "log.jsonl", ".*", "__pycache__")
 
 
-def write_repository(pipeline: DiffusionPipeline, report: Report, facts: Facts, folder: Path) -> Path:
-    """Write pipeline, report and card into `folder`, in the place of what was there.
+def write_repository(
+    pipeline: DiffusionPipeline,
+    report: Report,
+    facts: Facts,
+    folder: Path,
+    record: TrainingRecord | None = None,
+) -> Path:
+    """Write pipeline, report, card and training record into `folder`, in the place of what was there.
 
     Raises:
         RepositoryError: a live adapter, or a card with holes. Nothing is written then.
@@ -41,6 +48,8 @@ def write_repository(pipeline: DiffusionPipeline, report: Report, facts: Facts, 
     with _staging(folder.parent) as staged:
         save_pipeline(pipeline, staged)
         report.save(staged)
+        if record is not None:
+            record.save(staged)
         write_card(facts, report).save(staged / "README.md")
         _raise_issues(staged)
         _forget_local_paths(staged)
@@ -48,7 +57,9 @@ def write_repository(pipeline: DiffusionPipeline, report: Report, facts: Facts, 
     return folder
 
 
-def write_adapter(weights: Path, report: Report, facts: Facts, folder: Path) -> Path:
+def write_adapter(
+    weights: Path, report: Report, facts: Facts, folder: Path, record: TrainingRecord | None = None
+) -> Path:
     """Write the repository of a LoRA adapter alone, whose base is `facts.base_model`, in the place of what was there.
 
     weights: a file as `save_lora_weights` writes it.
@@ -60,6 +71,8 @@ def write_adapter(weights: Path, report: Report, facts: Facts, folder: Path) -> 
     with _staging(folder.parent) as staged:
         shutil.copyfile(weights, staged / ADAPTER)
         report.save(staged)
+        if record is not None:
+            record.save(staged)
         write_card(facts, report).save(staged / "README.md")
         _raise_issues(staged)
         _replace(folder, staged)

@@ -1,10 +1,10 @@
-"""What becomes of a trained pipeline: metrics, images, a repository with its model card, the Hub."""
+"""After training: metrics and figures, the record of the settings, and a repository with its model card."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,26 @@ from meddiffusers.evaluation.report import Report
 from meddiffusers.hub.card import Facts
 from meddiffusers.hub.checks import ADAPTER
 from meddiffusers.hub.publish import publish, write_adapter, write_repository
+from meddiffusers.hub.training_config import TrainingRecord
 from meddiffusers.training.engine.config import TrainingConfig
 from meddiffusers.training.engine.loop import TrainingResult
+from meddiffusers.utils.settings import setting
 
 
 @dataclass
 class CardConfig:
-    """What becomes of the trained model."""
+    """Settings of the model card."""
 
-    card: str | None = field(default=None, metadata={"help": "YAML of facts (see model_cards/) for the model card."})
+    card: str | None = setting(
+        None, "YAML file of facts for the model card (see model_cards/); with it, a whole repository is written."
+    )
 
     def facts(self, training: TrainingConfig) -> Facts | None:
-        """The facts, read before any work; ValueError where the model is to be published and there are none."""
+        """The facts, read before training.
+
+        Raises:
+            ValueError: The model is to be published, but there are no facts.
+        """
         if training.push_to_hub and self.card is None:
             raise ValueError(
                 "push_to_hub is set but card is not; a published model needs a card: give --card FACTS.yaml."
@@ -34,34 +42,47 @@ class CardConfig:
 
 
 def finish(
-    result: TrainingResult, evaluate: Callable[[Any], Report], training: TrainingConfig, facts: Facts | None
+    result: TrainingResult,
+    evaluate: Callable[[Any, int], Report],
+    data: Any,
+    model: Any,
+    training: TrainingConfig,
+    facts: Facts | None = None,
 ) -> None:
-    """Evaluates the pipeline on the main process, and writes or publishes the repository if there are facts.
+    """Evaluate the pipeline, record the settings, and write or publish the repository if there are facts.
 
-    Where an adapter was trained, the repository holds it alone, if the facts name its `base_model`; else beside the
-    whole pipeline with the adapter fused into its weights.
+    Only the main process does this. A trained adapter is published alone if the facts name its `base_model`; otherwise
+    beside the whole pipeline, with the adapter fused into its weights.
+
+    Args:
+        result: What `train` returned.
+        evaluate: Called with the pipeline and the seed of the run.
+        data, model, training: The configuration dataclasses, for `training_config.yaml`.
+        facts: The facts of the model card, if a repository is to be written.
     """
     if not PartialState().is_main_process:
         return
-    report = evaluate(result.pipeline)
-    report = replace(report, run={**report.run, "seed": training.seed, "training_minutes": result.seconds / 60})
-    print(f"Metrics are in '{report.save(result.output_dir)}', images beside them.")
+    record = TrainingRecord.of(data, model, training)
+    record.save(result.output_dir)
+    report = evaluate(result.pipeline, training.seed)
+    report = replace(report, run={**report.run, "training_minutes": result.seconds / 60})
+    print(f"Metrics are in '{report.save(result.output_dir)}', figures beside them.")
     if facts is None:
         return
-    repository = _written(result, report, facts)
+    repository = _write(result, report, facts, record)
     print(f"The repository is in '{repository}'.")
     if training.push_to_hub and training.hub_model_id:
         print(publish(repository, training.hub_model_id, private=training.hub_private_repo))
 
 
-def _written(result: TrainingResult, report: Report, facts: Facts) -> Path:
+def _write(result: TrainingResult, report: Report, facts: Facts, record: TrainingRecord) -> Path:
     adapter, folder = result.output_dir / ADAPTER, result.output_dir / "repository"
     if not adapter.is_file():
-        return write_repository(result.pipeline, report, facts, folder)
+        return write_repository(result.pipeline, report, facts, folder, record)
     if facts.base_model:
-        return write_adapter(adapter, report, facts, folder)
+        return write_adapter(adapter, report, facts, folder, record)
     result.pipeline.fuse_lora()
     result.pipeline.unload_lora_weights()
-    write_repository(result.pipeline, report, facts, folder)
+    write_repository(result.pipeline, report, facts, folder, record)
     shutil.copyfile(adapter, folder / ADAPTER)
     return folder

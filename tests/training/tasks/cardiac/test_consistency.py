@@ -1,4 +1,4 @@
-"""Limits from references, and errors that depend on the seed alone."""
+"""Limits from reference sequences, and injected errors that depend on the seed only."""
 
 from __future__ import annotations
 
@@ -18,30 +18,37 @@ CHECKPOINT = Path(__file__).parents[4] / "examples" / "checkpoints" / "ar-vae-ca
 
 
 def in_units(config: Any) -> np.ndarray:
-    """The limits, not as parts of the ranges."""
+    """The limits in units of the attributes instead of their ranges."""
     return np.array([config["limits"][name] * np.ptp(config["ranges"][name]) for name in config["attributes"]])
 
 
-def test_no_reference_exceeds_the_limits_and_one_meets_each() -> None:
+def test_the_references_meet_the_limits_exactly() -> None:
     vae: Any = AttributeVAEPipeline.from_pipe(load(CHECKPOINT))
     references = list(load_cardiac_sequences("cardiac_phantom", "reference", 6))
     pipeline = build_consistency_pipeline(vae, references, 1.25)
     consistency_ratio = np.stack([pipeline.report(each.labels, each.spacing).consistency_ratio for each in references])
     np.testing.assert_allclose(consistency_ratio.max(axis=(0, 1)), 1)
-    assert 0.9 < pipeline.smoother.config["min_reconstruction_dice"] < 1 and len(pipeline.smoother.config["latent_limits"]) == 16
-    few, all_of_them = (in_units(smoother.config) for smoother in (pipeline.smoother, load(CHECKPOINT).smoother))
-    assert (few <= all_of_them * (1 + 1e-9)).all()  # the shipped limits come from these six and 594 more
+    assert (
+        0.9 < pipeline.smoother.config["min_reconstruction_dice"] < 1
+        and len(pipeline.smoother.config["latent_limits"]) == 16
+    )
+    few, shipped = (in_units(smoother.config) for smoother in (pipeline.smoother, load(CHECKPOINT).smoother))
+    assert (few <= shipped * (1 + 1e-9)).all()  # the shipped limits come from these six and 594 other sequences
 
 
-def test_errors_depend_on_seed_and_number_alone() -> None:
+def test_errors_depend_on_seed_and_index_only() -> None:
     sequences = list(load_cardiac_sequences("cardiac_phantom", "test", 3))
-    first, again, other = corrupt_sequences(sequences, 0.2, 0), corrupt_sequences(sequences[:2], 0.2, 0), corrupt_sequences(sequences, 0.2, 1)
+    first, again, other = (
+        corrupt_sequences(sequences, 0.2, 0),
+        corrupt_sequences(sequences[:2], 0.2, 0),
+        corrupt_sequences(sequences, 0.2, 1),
+    )
     np.testing.assert_array_equal(first[:2], again)
     assert not np.array_equal(first, other)
     np.testing.assert_array_equal(corrupt_sequences(sequences, 0.0, 0), [each.labels for each in sequences])
 
 
-def test_settings_are_checked() -> None:
+def test_the_configuration_is_checked() -> None:
     with pytest.raises(ValueError, match=r"error_rate is 1\.5"):
         ConsistencyConfig(error_rate=1.5)
     with pytest.raises(ValueError, match="spacing is 0"):

@@ -49,19 +49,19 @@ def task_of(vae: str | None, **config: Any) -> VolumeDiffusionTask:
 
 @torch.no_grad()
 def test_the_cache_holds_latents_and_those_of_mirror_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows, vae = volume_rows(6), of_volumes().vae
-    found = cached_latents(rows, vae, axis=2)
+    rows, pipeline = volume_rows(6), of_volumes()
+    found = cached_latents(rows, pipeline, axis=2)
     for index, view in ((0, 0), (5, 1)):
         volume = torch.from_numpy(images_of(rows.select([index])))
         volume = volume.flip(2) if view else volume
-        expected = vae.encode(2 * volume - 1).latent_dist
+        expected = pipeline.vae.encode(2 * volume - 1).latent_dist
         moments = torch.from_numpy(found[index, view].astype(np.float32))[None]
         torch.testing.assert_close(moments, torch.cat([expected.mean, expected.std], dim=1), atol=2e-3, rtol=2e-3)
     monkeypatch.setattr("meddiffusers.training.tasks.latent_diffusion.cache._moments", None)  # what would be called
-    np.testing.assert_array_equal(cached_latents(rows, vae, axis=2), found)
-    next(vae.parameters()).mul_(1.5)
+    np.testing.assert_array_equal(cached_latents(rows, pipeline, axis=2), found)
+    next(pipeline.vae.parameters()).mul_(1.5)
     with pytest.raises(TypeError, match="not callable"):
-        cached_latents(rows, vae, axis=2)
+        cached_latents(rows, pipeline, axis=2)
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction", "flow"])

@@ -49,14 +49,14 @@ def labelled(classes: int) -> dict[str, Tensor]:
 class Recorder(nn.Module):
     """In the place of the network: keeps what it is given and predicts a multiple of it."""
 
-    def __init__(self, per_mask: int = 1, logits: Tensor | None = None, guess: Tensor | None = None) -> None:
+    def __init__(self, per_mask: int = 1, logits: Tensor | None = None, prior_logits: Tensor | None = None) -> None:
         super().__init__()
-        self.per_mask, self.logits, self.guess, self.calls = per_mask, logits, guess, []
+        self.per_mask, self.logits, self.prior_logits, self.calls = per_mask, logits, prior_logits, []
 
     def forward(self, sample: Tensor, timestep: Tensor, image: Tensor) -> SimpleNamespace:
         self.calls.append((sample, timestep, image))
         predicted = 0.3 * torch.cat([sample] * self.per_mask, dim=1)
-        return SimpleNamespace(sample=predicted, logits=self.logits, guess=self.guess)
+        return SimpleNamespace(sample=predicted, logits=self.logits, prior_logits=self.prior_logits)
 
 
 @pytest.fixture
@@ -122,10 +122,10 @@ def test_labels_are_learnt_by_cross_entropy_and_the_guess_by_dice_too(classes: t
     )
     channels, labels = loss.pipeline.mask_channels, batch["masks"][:, 0].repeat_interleave(2, dim=0)
     drawn = torch.Generator().manual_seed(3)
-    logits, guess = (torch.randn(count, channels, SIZE, SIZE, generator=drawn) for count in (8, 4))
-    network = Recorder(logits=logits, guess=guess)
+    logits, prior_logits = (torch.randn(count, channels, SIZE, SIZE, generator=drawn) for count in (8, 4))
+    network = Recorder(logits=logits, prior_logits=prior_logits)
     losses = loss(network, batch, BatchRandom(0))
-    cases = {"denoising": (logits, 0.0), "guess": (guess.repeat_interleave(2, dim=0), 0.5)}
+    cases = {"denoising": (logits, 0.0), "prior": (prior_logits.repeat_interleave(2, dim=0), 0.5)}
     for name, (given, weight) in cases.items():
         scores = torch.cat([torch.zeros_like(given), given], dim=1) if channels == 1 else given
         probability = scores.double().exp() / scores.double().exp().sum(dim=1, keepdim=True)
@@ -137,8 +137,8 @@ def test_labels_are_learnt_by_cross_entropy_and_the_guess_by_dice_too(classes: t
                 common, sizes = own[where].sum(), own.sum() + where.sum()
                 dice += ((2 * common + 1) / (sizes + 1)).item() / len(classes)
         assert losses[name].item() == pytest.approx(entropy + weight * (1 - dice), rel=1e-4)
-    assert losses.keys() == {"loss", "denoising", "guess"}
-    assert losses["loss"].item() == pytest.approx((losses["denoising"] + losses["guess"]).item())
+    assert losses.keys() == {"loss", "denoising", "prior"}
+    assert losses["loss"].item() == pytest.approx((losses["denoising"] + losses["prior"]).item())
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_labels_are_learnt_by_cross_entropy_and_the_guess_by_dice_too(classes: t
         {"snr_gamma": 5.0},
     ],
 )
-def test_an_image_network_predicts_labels_and_nothing_else(settings: dict[str, Any]) -> None:
+def test_an_image_encoder_predicts_labels_and_nothing_else(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"whose denoiser predicts labels; expected sample, fixed_small, \[-1, 1\]"):
         SegmentationModelConfig(image_block_out_channels=[16], **settings)
 
@@ -171,8 +171,8 @@ def test_draws_of_a_image_spread_over_the_times() -> None:
 def test_labels_are_learnt_where_there_is_noise_of_a_part_of_the_images() -> None:
     """The k-th tenth of the times is drawn 2k − 1 times as often as the first."""
     loss = loss_of(noise_draws=0.5, image_block_out_channels=[16])
-    logits, guess = torch.randn(4, 1, SIZE, SIZE), torch.randn(8, 1, SIZE, SIZE)
-    network = Recorder(logits=logits, guess=guess)
+    logits, prior_logits = torch.randn(4, 1, SIZE, SIZE), torch.randn(8, 1, SIZE, SIZE)
+    network = Recorder(logits=logits, prior_logits=prior_logits)
     for seed in range(500):
         loss(network, batch_of(8), BatchRandom(seed))
     assert {(call[0].shape[0], call[2].shape[0]) for call in network.calls} == {(4, 8)}
@@ -184,7 +184,7 @@ def test_labels_are_learnt_where_there_is_noise_of_a_part_of_the_images() -> Non
 def test_parts_of_a_draw() -> None:
     with pytest.raises(ValueError, match=r"noise_draws=1\.5; expected a whole number, or a part of 1"):
         SegmentationModelConfig(noise_draws=1.5)
-    with pytest.raises(ValueError, match=r"noise_draws=0\.5 for a network without image network, .* a whole number"):
+    with pytest.raises(ValueError, match=r"noise_draws=0\.5 for a network without image encoder, .* a whole number"):
         loss_of(noise_draws=0.5)
 
 

@@ -24,6 +24,7 @@ from helpers.hub_fixtures import FACTS
 from meddiffusers import ConditionalSegmentationPipeline
 from meddiffusers.evaluation.report import Report
 from meddiffusers.hub.card import card_issues
+from meddiffusers.hub.training_config import TrainingRecord
 from meddiffusers.pipelines.conditional_segmentation_pipeline import PUBLISHED_AS
 
 SCRIPT = Path(__file__).parents[4] / "training" / "train_segmentation.py"
@@ -126,6 +127,10 @@ def test_a_folder_with_a_card_becomes_a_repository(train: Train, facts: Path) ->
     assert {metric.dataset for metric in report.metrics} == {"discs, test subjects"}
     assert report.run["seed"] == 3 and 0 < report.run["training_minutes"] < 1
     assert len(report.figures) == 2
+    record = TrainingRecord.read(repository)
+    assert record == TrainingRecord.read(output) and record is not None
+    assert record.data["dataset_name"] == "discs" and record.data["resolution"] == 16
+    assert record.model["block_out_channels"] == [4, 8] and record.training["seed"] == 3
     assert card_issues((repository / "README.md").read_text(encoding="utf-8"), repository) == []
     assert Report.read(repository).metrics == report.metrics
     drawn = [probabilities(DiffusionPipeline.from_pretrained(folder)) for folder in (output, repository)]
@@ -142,17 +147,17 @@ def test_a_learnt_variance(train: Train) -> None:
     pipeline = DiffusionPipeline.from_pretrained(output)
     assert isinstance(pipeline, ConditionalSegmentationPipeline)
     assert pipeline.unet.config["out_channels"] == 2
-    assert pipeline.unet.mask_unet.config["down_block_types"] == ["DownBlock2D", "AttnDownBlock2D"]
+    assert pipeline.unet.denoiser.config["down_block_types"] == ["DownBlock2D", "AttnDownBlock2D"]
     losses = [line for line in log_of(output) if "loss" in line]
     assert losses and all(line["bound"] > 0 for line in losses)
     assert all(torch.equal(weight, weight.half().float()) for weight in pipeline.unet.parameters())
 
 
-def test_an_image_network(train: Train) -> None:
+def test_an_image_encoder(train: Train) -> None:
     output = train(noise_draws=2, image_block_out_channels=[4, 4], feature_channels=8)
-    assert DiffusionPipeline.from_pretrained(output).unet.image_unet is not None
+    assert DiffusionPipeline.from_pretrained(output).unet.image_encoder is not None
     losses = [line for line in log_of(output) if "loss" in line]
-    assert losses and all(line["loss"] == pytest.approx(line["denoising"] + line["guess"]) for line in losses)
+    assert losses and all(line["loss"] == pytest.approx(line["denoising"] + line["prior"]) for line in losses)
 
 
 def test_an_adapter_of_the_repository_that_came_out(train: Train, tmp_path: Path) -> None:
@@ -174,9 +179,7 @@ def test_a_card_for_an_adapter_goes_with_the_weights_that_it_makes(
 ) -> None:
     """The repository holds the network with the adapter in its weights, and the adapter."""
     base, finish = train(), script.finish
-    monkeypatch.setattr(
-        script, "finish", lambda result, evaluate, training, _: finish(result, evaluate, training, CARD)
-    )
+    monkeypatch.setattr(script, "finish", lambda *arguments: finish(*arguments[:-1], CARD))
     settings = {"pretrained_model_name_or_path": base, "rank": 2, "learning_rate": 3e-2, "lr_warmup_steps": 0}
     output = train(output_dir=tmp_path / "adapter", **settings)
     repository = output / "repository"

@@ -97,7 +97,7 @@ class TestTraining:
 
     def test_validation_leaves_the_precision_of_training_alone(self, tmp_path: Path) -> None:
         task, seen = task_of(), []
-        network = task.unet.mask_unet
+        network = task.unet.denoiser
         network.conv_in.register_forward_hook(lambda _, __, out: seen.append((network.training, out.dtype)))
         run(task, tmp_path, max_train_steps=2, validation_steps=1, mixed_precision="bf16")
         assert [dtype for training, dtype in seen if training] == [torch.bfloat16] * 2
@@ -154,7 +154,7 @@ class TestAdapter:
         files = {path.relative_to(adapted.output_dir).as_posix() for path in adapted.output_dir.glob("[!c]*")}
         assert files == {ADAPTER, "log.jsonl"}
         layers = load_file(adapted.output_dir / ADAPTER)
-        assert all(name.startswith("unet.mask_unet.") and ".lora_" in name for name in layers)
+        assert all(name.startswith("unet.denoiser.") and ".lora_" in name for name in layers)
         assert {tensor.dtype for tensor in layers.values()} == {torch.float16}
 
     def test_it_loads_into_the_repository(self, adapted: TrainingResult, trained: TrainingResult) -> None:
@@ -236,7 +236,7 @@ def test_the_network_of_the_paper() -> None:
     with torch.device("meta"):
         pipeline = first_pipeline(data, model)
     assert sum(weight.numel() for weight in pipeline.unet.parameters()) == 113_674_370
-    assert pipeline.unet.mask_unet.config["in_channels"] == 5
-    assert pipeline.unet.config["out_channels"] == 2 and pipeline.unet.image_unet is None
+    assert pipeline.unet.denoiser.config["in_channels"] == 5
+    assert pipeline.unet.config["out_channels"] == 2 and pipeline.unet.image_encoder is None
     assert pipeline.scheduler.config["variance_type"] == "learned_range"
     assert pipeline.scheduler.config["prediction_type"] == "epsilon"

@@ -124,7 +124,7 @@ class ClassifierTask(SliceTask):
         """What the guided diffusion model makes of test images."""
         rows = self.splits["test"].select(range(min(VALIDATED, len(self.splits["test"]))))
         pipeline = self._with(modules["classifier"])
-        result = run_anomaly(pipeline, rows, method="classifier", map_from="change", num_inference_steps=20)
+        result = run_anomaly(pipeline, rows, method="classifier", map_from="residual", num_inference_steps=20)
         dice = evaluate_anomaly(result, dataset=self.dataset_name).value("best Dice")
         return Validation({"best_dice": dice}, {"anomalies": slices_panel(result)})
 

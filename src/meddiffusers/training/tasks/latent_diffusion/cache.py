@@ -1,13 +1,13 @@
 """Latents of images or volumes and of their mirror images, computed once and kept on disk.
 
-(N, 2, 2c, …) float16: of N rows, as they are and mirrored, mean and deviation of c channels.
+An array (N, 2, 2c, …) float16: for N rows, original and mirrored, the mean and the standard deviation of c latent
+channels, before `scaling_factor` and `shift_factor` are applied.
 """
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
@@ -17,43 +17,50 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from meddiffusers.datasets.rows import images_of
+from meddiffusers.pipelines.latent_diffusion_pipeline import LatentDiffusionPipeline
+from meddiffusers.pipelines.meddiffusers_latents_v1 import encode_posterior
 from meddiffusers.utils.atomic import atomic_path
 
-BATCH = 4  # rows that the autoencoder sees at once
-_VERSION = 1  # of what the file holds: raise it with every change that a cache must not outlive
+BATCH = 4  # rows that are encoded at once
+_VERSION = 2  # of the file's content: raise it with every change that makes earlier caches invalid
 
 
-def cached_latents(rows: datasets.Dataset, vae: Any, axis: int) -> np.ndarray:
-    """Of rows with a column image, read in place; made anew only for other rows, weights or axes.
+def cached_latents(rows: datasets.Dataset, pipeline: LatentDiffusionPipeline, axis: int) -> np.ndarray:
+    """Return the latents of rows, which are encoded again only for other rows, weights, intensities or axes.
 
-    vae: with a `latent_dist` that has `mean` and `std`, of intensities in [-1, 1].
-    axis: of a batch (B, C, …), that runs from left to right.
+    Args:
+        rows: Data set with a column "image".
+        pipeline: Pipeline whose autoencoder encodes the images in its `image_range`.
+        axis: Axis of a batch (B, C, …) that runs from left to right.
+
+    Returns:
+        A memory-mapped array (N, 2, 2c, …), see above.
     """
-    key = "-".join(map(str, (_VERSION, rows._fingerprint, axis, digest(vae))))
+    key = "-".join(map(str, (_VERSION, rows._fingerprint, axis, *pipeline.image_range, digest(pipeline.vae))))
     name = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
     path = Path(datasets.config.HF_DATASETS_CACHE, "meddiffusers-latents", f"{name}.npy")
     with PartialState().main_process_first():
         if not path.is_file():
             with atomic_path(path) as staged:
-                np.save(staged, _moments(rows, vae, axis))
+                np.save(staged, _moments(rows, pipeline, axis))
     return np.load(path, mmap_mode="r")
 
 
 @torch.no_grad()
-def _moments(rows: datasets.Dataset, vae: Any, axis: int) -> np.ndarray:
+def _moments(rows: datasets.Dataset, pipeline: LatentDiffusionPipeline, axis: int) -> np.ndarray:
     parts = []
     for first in tqdm(range(0, len(rows), BATCH), desc="Latents", leave=False):
-        images = (
-            2 * torch.from_numpy(images_of(rows.select(range(first, min(first + BATCH, len(rows)))))).to(vae.device) - 1
-        )
-        views = [vae.encode(view).latent_dist for view in (images, images.flip(axis))]
-        found = torch.stack([torch.cat([each.mean, each.std], dim=1) for each in views], dim=1)
-        parts.append(found.cpu().to(torch.float16).numpy())
+        batch = rows.select(range(first, min(first + BATCH, len(rows))))
+        images = torch.from_numpy(images_of(batch)).to(pipeline.vae.device)
+        views = (images, images.flip(axis))
+        posteriors = [encode_posterior(pipeline.vae, view, pipeline.image_range) for view in views]
+        moments = torch.stack([torch.cat([each.mean, each.std], dim=1) for each in posteriors], dim=1)
+        parts.append(moments.cpu().to(torch.float16).numpy())
     return np.concatenate(parts)
 
 
 def digest(module: nn.Module) -> str:
-    """Of all weights."""
+    """Return a hash of all weights."""
     hashed = hashlib.blake2b(digest_size=8)
     for name, tensor in module.state_dict().items():
         hashed.update(name.encode())

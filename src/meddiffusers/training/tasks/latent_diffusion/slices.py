@@ -63,7 +63,7 @@ class SliceDiffusionTask(LatentDiffusionTask):
         self.splits = splits or load_labelled_data(data)
         super().__init__(of_slices(data, config), config)
         self.dataset_name = Path(data.dataset_name).name  # a folder's place is nobody's business
-        moments = cached_latents(self.splits["train"], self.pipeline.vae, LEFT_RIGHT)
+        moments = cached_latents(self.splits["train"], self.pipeline, LEFT_RIGHT)
         self.train_dataset = CachedSlices(moments, self.splits["train"])
 
     def told(self, batch: dict[str, Tensor], random: BatchRandom) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
 from meddiffusers.pipelines.latent_diffusion_pipeline import LatentDiffusionPipeline
+from meddiffusers.pipelines.meddiffusers_latents_v1 import normalize_latents
 from meddiffusers.training.engine.randomness import BatchRandom
 from meddiffusers.training.losses.diffusion import denoising_loss
 from meddiffusers.training.tasks.latent_diffusion.model import LatentDiffusionConfig
@@ -50,7 +51,7 @@ class LatentDiffusionTask:
     ) -> dict[str, Tensor]:
         """The squared error of what the network predicts of noisy latents."""
         mean, deviation = batch["moments"].chunk(2, dim=1)
-        x0 = (mean + deviation * random.randn_like(mean)) * self.pipeline.vae.config["scaling_factor"]
+        x0 = normalize_latents(self.pipeline.vae, mean + deviation * random.randn_like(mean))
 
         def predicted(x: Tensor, times: Tensor) -> Tensor:
             return modules["unet"](x, times, **self.told(batch, random)).sample.float()

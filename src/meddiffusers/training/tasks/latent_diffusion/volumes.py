@@ -60,9 +60,9 @@ class VolumeDiffusionTask(LatentDiffusionTask):
         self.splits = splits or load_volume_data(data)
         super().__init__(of_volumes(data, config, self.splits["train"]), config)
         self.dataset_name = Path(data.dataset_name).name  # a folder's place is nobody's business
-        moments = cached_latents(self.splits["train"], self.pipeline.vae, LEFT_RIGHT)
+        moments = cached_latents(self.splits["train"], self.pipeline, LEFT_RIGHT)
         self.train_dataset = CachedVolumes(
-            moments, self.pipeline.unet.scaled(covariates_of(self.pipeline, self.splits["train"]))
+            moments, self.pipeline.unet.scale_covariates(covariates_of(self.pipeline, self.splits["train"]))
         )
 
     def told(self, batch: dict[str, Tensor], random: BatchRandom) -> dict[str, Tensor]:

@@ -6,8 +6,8 @@ to predict ε, x_0 or v (`prediction_type`). Each draw has another rater's mask,
 
 - A network that predicts numbers learns by the squared error, weighted by min-SNR if wanted; with
   `variance_type: learned_range` the variational bound trains the variance too, as in Wolleb et al. 2022.
-- A network with an image network predicts labels, of which x_0 is the expectation. It learns by cross-entropy, whose
-  best answer is the same E[x_0 | x_t, b]; the image network's own guess by cross-entropy and, with `dice_weight`, Dice,
+- A network with an image encoder predicts labels, of which x_0 is the expectation. It learns by cross-entropy, whose
+  best answer is the same E[x_0 | x_t, b]; the image encoder's own prior logits by cross-entropy and, with `dice_weight`, Dice,
   which would make samples too much alike. Times are drawn with a density ∝ t: at small t the mask is plain to see, and
   there is little to learn.
 
@@ -39,10 +39,10 @@ class SegmentationDiffusionLoss:
     def __init__(self, pipeline: ConditionalSegmentationPipeline, config: SegmentationModelConfig) -> None:
         self.pipeline, self.config = pipeline, config
         self.noise = DDPMScheduler.from_config(pipeline.scheduler.config)
-        self.predicts_labels = getattr(pipeline.unet, "image_unet", None) is not None
+        self.predicts_labels = getattr(pipeline.unet, "image_encoder", None) is not None
         if config.noise_draws < 1 and not self.predicts_labels:
             raise ValueError(
-                f"noise_draws={config.noise_draws} for a network without image network, which learns from noisy masks "
+                f"noise_draws={config.noise_draws} for a network without image encoder, which learns from noisy masks "
                 "alone; expected a whole number."
             )
 
@@ -65,9 +65,9 @@ class SegmentationDiffusionLoss:
             return hybrid_loss(self.noise, output.sample.float(), x0, noise, x_t, timesteps, self.config.snr_gamma)
         terms = {
             "denoising": label_loss(output.logits.float(), masks[: len(x0)]),
-            "guess": label_loss(output.guess.float(), masks, self.config.dice_weight),
+            "prior": label_loss(output.prior_logits.float(), masks, self.config.dice_weight),
         }
-        return {"loss": terms["denoising"] + terms["guess"], **terms}
+        return {"loss": terms["denoising"] + terms["prior"], **terms}
 
     def augmented(self, batch: dict[str, Tensor], draws: int, random: BatchRandom) -> tuple[Tensor, Tensor]:
         """Changed images (B, C, H, W), and label ids (B·draws, H, W) of a rater drawn anew for each draw."""

@@ -10,7 +10,8 @@ from diffusers import UNet2DModel
 from meddiffusers.datasets.labelled_config import LabelledDataConfig
 from meddiffusers.hub.load import load
 from meddiffusers.models.segmentation_unet import SegmentationUNet
-from meddiffusers.pipelines.conditional_segmentation_pipeline import VIEWS, ConditionalSegmentationPipeline
+from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
+from meddiffusers.pipelines.meddiffusers_segmentation_maps_v1 import TTA_VIEWS
 from meddiffusers.training.tasks.unets import UNET_RANGES, UNetConfig, check_same, noise_scheduler
 from meddiffusers.utils.settings import Range, check_fields, list_setting, setting
 
@@ -19,16 +20,16 @@ from meddiffusers.utils.settings import Range, check_fields, list_setting, setti
 class SegmentationModelConfig(UNetConfig):
     """Which network, and how it learns."""
 
-    image_block_out_channels: list[int] = list_setting([], "Channels of the image network's levels; none without.")
-    feature_channels: int = setting(32, "Channels of what the image network makes of an image.")
+    image_block_out_channels: list[int] = list_setting([], "Channels of the image encoder's levels; none without.")
+    feature_channels: int = setting(32, "Channels of what the image encoder makes of an image.")
 
     prediction_type: Literal["sample", "epsilon", "v_prediction"] = setting("sample", "What the network predicts.")
     variance_type: Literal["fixed_small", "learned_range"] = setting("fixed_small", "learned_range: train it too.")
     mask_range: list[float] = list_setting([-1.0, 1.0], "What 0 and 1 of a mask are to the network.")
     snr_gamma: float | None = setting(None, "γ of min-SNR weights; unweighted if not given.")
-    dice_weight: float = setting(0.05, "Weight of Dice beside the cross-entropy, where there is an image network.")
+    dice_weight: float = setting(0.05, "Weight of Dice beside the cross-entropy, where there is an image encoder.")
     noise_draws: float = setting(
-        1, "Noisy masks for each image of a batch, a whole number; with an image network also a part of 1."
+        1, "Noisy masks for each image of a batch, a whole number; with an image encoder also a part of 1."
     )
     save_in_fp16: bool = setting(False, "Round the trained weights to what half precision stores.")
     modality_dropout: float = setting(0.0, "Part of the images that a random number of modalities is left out of.")
@@ -41,7 +42,7 @@ class SegmentationModelConfig(UNetConfig):
         if self.image_block_out_channels and plain != ("sample", "fixed_small", [-1.0, 1.0], None):
             raise ValueError(
                 f"prediction_type={plain[0]}, variance_type={plain[1]}, mask_range={plain[2]} and snr_gamma={plain[3]} "
-                "with an image network, whose denoiser predicts labels; expected sample, fixed_small, [-1, 1] and "
+                "with an image encoder, whose denoiser predicts labels; expected sample, fixed_small, [-1, 1] and "
                 "none. Leave them, or image_block_out_channels, out."
             )
 
@@ -73,8 +74,10 @@ def first_pipeline(data: LabelledDataConfig, config: SegmentationModelConfig) ->
         out_channels=2 * channels if config.variance_type == "learned_range" else None,
         patch_size=config.patch_size,
         sample_size=data.resolution,
-        denoiser=config.settings(config.block_out_channels, config.attention_levels),
-        image_network=config.settings(config.image_block_out_channels, []) if config.image_block_out_channels else None,
+        denoiser_config=config.settings(config.block_out_channels, config.attention_levels),
+        image_encoder_config=config.settings(config.image_block_out_channels, [])
+        if config.image_block_out_channels
+        else None,
         feature_channels=config.feature_channels,
     )
     return ConditionalSegmentationPipeline(
@@ -84,7 +87,7 @@ def first_pipeline(data: LabelledDataConfig, config: SegmentationModelConfig) ->
         id2label=id2label,
         spacing=data.spacing,
         mask_range=config.mask_range,
-        views=len(VIEWS) if config.image_block_out_channels else 1,  # as training mirrors and moves the images
+        num_tta_views=len(TTA_VIEWS) if config.image_block_out_channels else 1,  # as training mirrors and moves the images
     )
 
 

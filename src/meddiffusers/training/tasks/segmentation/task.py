@@ -84,7 +84,7 @@ class SegmentationTask(SliceTask):
         return evaluate_segmentation(result, dataset=f"{self.dataset_name}, test subjects", seed=seed)
 
     def _with(self, unet: nn.Module) -> ConditionalSegmentationPipeline:
-        names = ("modalities", "id2label", "spacing", "mask_range", "views")
+        names = ("modalities", "id2label", "spacing", "mask_range", "num_tta_views")
         known = {name: self.pipeline.config[name] for name in names}
         pipeline = ConditionalSegmentationPipeline(unet, self.pipeline.scheduler, **known)
         pipeline.set_progress_bar_config(disable=True)

@@ -28,6 +28,8 @@ from tqdm.auto import tqdm
 from meddiffusers.data.prompts import sample_facts, write_prompt_within
 from meddiffusers.datasets.captioned_slices import facts_of
 from meddiffusers.datasets.rows import images_of
+from meddiffusers.pipelines.meddiffusers_latents_v1 import encode_posterior
+from meddiffusers.pipelines.text_to_mr_pipeline import TextToMRPipeline
 from meddiffusers.training.engine.randomness import derive_seed
 from meddiffusers.training.tasks.latent_diffusion.cache import digest
 from meddiffusers.utils.atomic import atomic_path
@@ -36,7 +38,7 @@ VIEWS = 2
 BATCH = 16  # images that the networks see at once
 ARRAYS = ("moments", "tokens", "ends", "values")
 logger = logging.getLogger(__name__)
-_VERSION = 2  # of what stands in the folder: raise it with every change that a cache must not outlive
+_VERSION = 3  # of what stands in the folder: raise it with every change that a cache must not outlive
 
 
 class CachedText:
@@ -73,7 +75,7 @@ class CachedText:
         return {**arrays, "prompt": self.prompts[number]}
 
 
-def cached(rows: datasets.Dataset, pipeline: Any, captions: int, seed: int = 0) -> CachedText:
+def cached(rows: datasets.Dataset, pipeline: TextToMRPipeline, captions: int, seed: int = 0) -> CachedText:
     """Of the rows of `data.text_slices`; made anew only for other weights, rows, captions or seeds.
 
     Raises:
@@ -81,7 +83,16 @@ def cached(rows: datasets.Dataset, pipeline: Any, captions: int, seed: int = 0) 
     """
     weights = [digest(part) for part in (pipeline.vae, pipeline.text_encoder)]
     names = getattr(pipeline.quantity_encoder, "id2label", {})
-    key = [_VERSION, rows._fingerprint, captions, seed, pipeline.max_tokens, *weights, *names.values()]
+    key = [
+        _VERSION,
+        rows._fingerprint,
+        captions,
+        seed,
+        pipeline.max_tokens,
+        *pipeline.image_range,
+        *weights,
+        *names.values(),
+    ]
     name = hashlib.blake2b("-".join(map(str, key)).encode(), digest_size=8).hexdigest()
     folder = Path(datasets.config.HF_DATASETS_CACHE, "meddiffusers-text", name)
     with PartialState().main_process_first():
@@ -107,7 +118,7 @@ def _prompts(row: dict[str, Any], number: int, tokenizer: Any, max_tokens: int, 
 
 
 @torch.no_grad()
-def _write(folder: Path, rows: datasets.Dataset, pipeline: Any, captions: int, seed: int) -> None:
+def _write(folder: Path, rows: datasets.Dataset, pipeline: TextToMRPipeline, captions: int, seed: int) -> None:
     """All arrays; the tokens are appended to a raw file first, since how many there will be is not known."""
     ends, values, moments, prompts, raw, total = [], [], [], [], folder / "tokens.raw", 0
     with raw.open("wb") as file:
@@ -136,14 +147,14 @@ def _write(folder: Path, rows: datasets.Dataset, pipeline: Any, captions: int, s
         np.save(folder / f"{name}.npy", array)
 
 
-def _moments(pipeline: Any, images: Tensor) -> np.ndarray:
-    """(B, V, 2c, h, w) of images (B, 1, H, W) in [0, 1]."""
-    views = torch.stack([images, images.flip(-1)], dim=1).flatten(0, 1)
-    found = pipeline.vae.encode((2 * views - 1).to(pipeline.vae.device, pipeline.vae.dtype)).latent_dist.parameters
-    return found.unflatten(0, (-1, VIEWS)).cpu().to(torch.float16).numpy()
+def _moments(pipeline: TextToMRPipeline, images: Tensor) -> np.ndarray:
+    """Return the moments (B, V, 2c, h, w) of images (B, 1, H, W) in [0, 1] and of their mirror images."""
+    views = torch.stack([images, images.flip(-1)], dim=1).flatten(0, 1).to(pipeline.vae.device)
+    moments = encode_posterior(pipeline.vae, views, pipeline.image_range).parameters
+    return moments.unflatten(0, (-1, VIEWS)).cpu().to(torch.float16).numpy()
 
 
-def _encoded(pipeline: Any, texts: list[str]) -> tuple[np.ndarray, list[int], np.ndarray]:
+def _encoded(pipeline: TextToMRPipeline, texts: list[str]) -> tuple[np.ndarray, list[int], np.ndarray]:
     """Real tokens (Σ T, W) of texts, how many of each, and their numbers (texts, Q)."""
     states, mask = pipeline.encode_text(texts)
     real = torch.cat([one[shown.bool()] for one, shown in zip(states, mask, strict=True)])

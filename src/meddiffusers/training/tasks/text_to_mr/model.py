@@ -17,6 +17,7 @@ from meddiffusers.training.tasks.text_to_mr.vocabulary import QUANTITIES
 from meddiffusers.training.tasks.unets import check_same
 from meddiffusers.utils.settings import Range, check_fields, list_setting, setting
 
+NORMALIZATION = ("scaling_factor", "shift_factor")  # of an autoencoder's latents
 ENCODERS: dict[str, Any] = {
     "t5": T5EncoderModel,
     "clip": CLIPTextModel,
@@ -165,11 +166,11 @@ def _repository(data: CaptionedDataConfig, config: TextToMRConfig) -> TextToMRPi
     check_same(name, {"spacing": pipeline.config["spacing"], "resolution": size}, data)
     if config.vae_name_or_path:
         vae = _autoencoder(config)
-        if vae.config["scaling_factor"] != pipeline.vae.config["scaling_factor"]:
+        given, expected = ({key: each.config[key] for key in NORMALIZATION} for each in (vae, pipeline.vae))
+        if given != expected:
             raise ValueError(
-                f"{config.vae_name_or_path} has scaling_factor={vae.config['scaling_factor']} and that of {name} "
-                f"{pipeline.vae.config['scaling_factor']}: its latents are others, which the denoiser has not learnt. "
-                "Take an autoencoder of which --freeze_encoder kept the latents."
+                f"{config.vae_name_or_path} has {given}, and the autoencoder of {name} has {expected}: the denoiser was "
+                "trained on other latents. Give an autoencoder that was trained with --freeze_encoder."
             )
         pipeline.register_modules(vae=vae)
     return pipeline

@@ -130,7 +130,7 @@ class PromptEncoderTask:
         return {
             "input_ids": tokens.input_ids,
             "attention_mask": tokens.attention_mask,
-            "numbers": self.quantities.scaled(*self.quantities.read(items)),
+            "numbers": self.quantities.normalize(*self.quantities.read(items)),
         }
 
     def loss(

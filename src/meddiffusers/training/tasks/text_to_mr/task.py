@@ -24,6 +24,7 @@ from meddiffusers.evaluation.figures.panels import panel
 from meddiffusers.evaluation.generation.fidelity import evaluate_generation
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.text_to_mr.run import generate_from_prompts, prompts_of, real_images, targets_of
+from meddiffusers.pipelines.meddiffusers_latents_v1 import normalize_latents
 from meddiffusers.pipelines.text_to_mr_pipeline import TextToMRPipeline
 from meddiffusers.training.engine.randomness import BatchRandom
 from meddiffusers.training.engine.task import Validation
@@ -92,7 +93,7 @@ class TextToMRTask:
         """The squared error of what the network predicts of noisy latents and, but for some of them, their prompts."""
         mean, log_variance = batch["moments"].chunk(2, dim=1)
         deviation = (0.5 * log_variance.clamp(-30, 20)).exp()
-        x0 = (mean + deviation * random.randn_like(mean)) * self.pipeline.vae.config["scaling_factor"]
+        x0 = normalize_latents(self.pipeline.vae, mean + deviation * random.randn_like(mean))
 
         def predicted(x: Tensor, times: Tensor) -> Tensor:
             return self._predicted(modules["unet"], x, times, *self._told(modules, batch, random))
