@@ -1,6 +1,6 @@
-"""The shipped repairer of heart sequences: quality beside smoothing, each kind of error, latents, measures, time.
+"""The shipped temporal consistency pipeline: comparison with smoothing, kinds of errors, latents, measurements, time.
 
-Each part writes its results, benchmarks/results/cardiac_PART.json, once it is done.
+Each part writes its results to benchmarks/results/cardiac_PART.json when it is done.
 
     python benchmarks/cardiac.py [--only clean|rare|frequent|kinds|latents|measures|speed]
 """

@@ -3,40 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from meddiffusers.data.phantoms.cardiac import ERROR_KINDS
-from meddiffusers.datasets.cardiac_sequences import HEARTS, heart_sequences
+from meddiffusers.datasets.cardiac_sequences import CARDIAC_PHANTOM, load_cardiac_sequences
 from meddiffusers.evaluation.cardiac.report import temporal_metrics
-from meddiffusers.evaluation.cardiac.result import as_segmented, run_temporal
-from meddiffusers.evaluation.cardiac.run import broken
+from meddiffusers.evaluation.cardiac.result import measure_segmentations, run_temporal
+from meddiffusers.evaluation.cardiac.run import corrupt_sequences
 from meddiffusers.evaluation.results import Bar
 from meddiffusers.hub.load import load
+from meddiffusers.pipelines.temporal_consistency_pipeline import TemporalConsistencyPipeline
 
 SEQUENCES, RATE = 40, 0.15
-FIGURES = (
-    "Dice",
-    "Hausdorff distance [mm]",
-    "EF error [points]",
-    "inconsistent sequences",
-    "anatomical errors, frames",
-)
+REPORTED = ("dice", "hausdorff_distance", "ef_error", "inconsistent_sequences", "invalid_frames")
 
 
 def kinds(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
-    """The bars, and the metrics of each kind."""
-    pipeline: Any = load(checkpoint)
-    sequences = list(heart_sequences(HEARTS, "unseen", SEQUENCES))
+    """Return the bars, and the metrics for each kind of error."""
+    pipeline = cast(TemporalConsistencyPipeline, load(checkpoint))
+    sequences = list(load_cardiac_sequences(CARDIAC_PHANTOM, "unseen", SEQUENCES))
     bars, table = [], {}
     for kind in ERROR_KINDS:
-        segmented = broken(sequences, RATE, seed, [kind])
+        segmented = corrupt_sequences(sequences, RATE, seed, [kind])
         before, after = (
-            {each.name.removesuffix(f", {kind}"): each.value for each in temporal_metrics(of, kind, "", seed)}
-            for of in (as_segmented(pipeline, sequences, segmented), run_temporal(pipeline, sequences, segmented))
+            {each.type: each.value for each in temporal_metrics(results, kind, "", seed)}
+            for results in (
+                measure_segmentations(pipeline, sequences, segmented),
+                run_temporal(pipeline, sequences, segmented),
+            )
         )
-        table[kind] = {name: [before[name], after[name]] for name in FIGURES}
+        table[kind] = {key: [before[key], after[key]] for key in REPORTED}
         print(kind, table[kind], flush=True)
-        bars.append(Bar(f"{kind}: Dice lost", before["Dice"] - after["Dice"], "<=", 0))
-        distance = "Hausdorff distance [mm]"
-        bars.append(Bar(f"{kind}: distance gained, mm", after[distance] - before[distance], "<=", 0))
+        bars.append(Bar(f"{kind}: decrease of Dice", before["dice"] - after["dice"], "<=", 0))
+        increase = after["hausdorff_distance"] - before["hausdorff_distance"]
+        bars.append(Bar(f"{kind}: increase of the Hausdorff distance, mm", increase, "<=", 0))
     return bars, {"n": SEQUENCES, "before and after": table}

@@ -1,27 +1,28 @@
-"""Seconds of smoothing a beat's latents, and of the whole repair of a sequence."""
+"""Seconds to smooth the latents of a cardiac cycle, and to correct a whole sequence."""
 
 from __future__ import annotations
 
 import statistics
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from timing import seconds_of
 
-from meddiffusers.datasets.cardiac_sequences import FRAMES, HEARTS, heart_sequences
-from meddiffusers.evaluation.cardiac.run import broken
+from meddiffusers.datasets.cardiac_sequences import CARDIAC_PHANTOM, FRAMES, load_cardiac_sequences
+from meddiffusers.evaluation.cardiac.run import corrupt_sequences
 from meddiffusers.evaluation.results import Bar
 from meddiffusers.hub.load import load
+from meddiffusers.pipelines.temporal_consistency_pipeline import TemporalConsistencyPipeline
 
 SEQUENCES, RATE, ROUNDS = 20, 0.15, 200
 
 
 def speed(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
-    """The bars: medians, on this machine."""
-    pipeline: Any = load(checkpoint)
-    sequences = list(heart_sequences(HEARTS, "unseen", SEQUENCES))
-    segmented = broken(sequences, RATE, seed)
+    """Return the bars, which are medians on this machine."""
+    pipeline = cast(TemporalConsistencyPipeline, load(checkpoint))
+    sequences = list(load_cardiac_sequences(CARDIAC_PHANTOM, "unseen", SEQUENCES))
+    segmented = corrupt_sequences(sequences, RATE, seed)
     pairs = list(zip(sequences, segmented, strict=True))
     whole = [seconds_of(lambda pair=pair: pipeline(pair[1], pair[0].spacing, cyclic=True)) for pair in pairs]
     smoother, count = pipeline.smoother, pipeline.vae.config["latent_dim"]

@@ -1,4 +1,4 @@
-"""`repair` and `evaluate temporal` on phantoms in CAMUS's layout, by the shipped repository."""
+"""`repair` and `evaluate temporal` with the shipped repository, on phantoms in the layout of CAMUS."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from meddiffusers.cli import app
 from meddiffusers.data.io import read, write
 from meddiffusers.data.layouts.camus import write_camus
-from meddiffusers.data.phantoms.cardiac import corrupted
+from meddiffusers.data.phantoms.cardiac import corrupt_sequence
 from meddiffusers.evaluation.attributes import report as attribute_report
 
 REPOSITORY = Path(__file__).parents[2] / "examples" / "checkpoints" / "ar-vae-cardiac"
@@ -27,34 +27,38 @@ def run(*arguments: object, status: int = 0) -> Result:
 
 @pytest.fixture(scope="module")
 def patient(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both views of a patient over a beat, errors in a fifth of the frames."""
+    """Both views of a patient over a cardiac cycle, with errors in a fifth of the frames."""
     folder = write_camus([41], tmp_path_factory.mktemp("camus") / "set") / "patient041"
     for path in folder.glob("*_gt.nii.gz"):
         scan = read(path, modality="labels")
-        broken, errors = corrupted(scan.array[0].transpose(2, 1, 0), 1.25, 1, 0.2)
+        corrupted, errors = corrupt_sequence(scan.array[0].transpose(2, 1, 0), 1.25, 1, 0.2)
         assert errors
-        write(scan.like(broken.transpose(2, 1, 0)[None]), path)
+        write(scan.like(corrupted.transpose(2, 1, 0)[None]), path)
     return folder
 
 
 def test_a_patient_is_repaired_in_both_views(patient: Path, tmp_path: Path) -> None:
     result = run("repair", REPOSITORY, patient, tmp_path / "out", "--cyclic")
-    assert "Simpson's discs" in result.output
+    assert "Simpson's method of discs" in result.output
     for view in ("2CH", "4CH"):
         stem = f"patient041_{view}_sequence_gt"
         before, after = read(patient / f"{stem}.nii.gz"), read(tmp_path / "out" / f"{stem}_repaired.nii.gz")
         assert after.shape == before.shape and not np.array_equal(after.array, before.array)
         np.testing.assert_allclose(after.affine, before.affine)
-        facts = json.loads((tmp_path / "out" / f"{stem}.json").read_text())
-        changed = {*facts["drawn anew"], *facts["tidied"]}
-        assert {each["frame"] for each in facts["before"]["invalid"]} <= changed
-        assert all(each["of the limit"] > 1 and each["attribute"] for each in facts["before"]["inconsistent"])
-        assert facts["before"]["inconsistent"] and facts["after"]["inconsistent"] == facts["after"]["invalid"] == []
-        assert len(facts["after"]["attributes"]["lv_area [mm²]"]) == 25 and 0 < facts["after"]["ejection fraction"] < 1
+        summary = json.loads((tmp_path / "out" / f"{stem}.json").read_text())
+        changed = {*summary["regenerated"], *summary["cleaned"]}
+        assert {each["frame"] for each in summary["before"]["invalid"]} <= changed
+        assert all(each["consistency_ratio"] > 1 and each["attribute"] for each in summary["before"]["inconsistent"])
+        assert (
+            summary["before"]["inconsistent"] and summary["after"]["inconsistent"] == summary["after"]["invalid"] == []
+        )
+        assert (
+            len(summary["after"]["attributes"]["lv_area [mm²]"]) == 25 and 0 < summary["after"]["ejection_fraction"] < 1
+        )
         for image in (f"{stem}_frames.png", f"{stem}_curves.png"):
             assert PIL.Image.open(tmp_path / "out" / image).width > 300
-        with PIL.Image.open(tmp_path / "out" / f"{stem}.gif") as film:
-            assert film.n_frames > 5  # type: ignore[attr-defined]  # those that are alike are one
+        with PIL.Image.open(tmp_path / "out" / f"{stem}.gif") as animation:
+            assert animation.n_frames > 5  # type: ignore[attr-defined]  # equal frames are merged
 
 
 def test_a_single_file(patient: Path, tmp_path: Path) -> None:
@@ -70,12 +74,12 @@ def test_a_folder_without_label_maps_is_refused(tmp_path: Path) -> None:
 
 def test_evaluation_writes_every_method(tmp_path: Path) -> None:
     run("evaluate", "temporal", REPOSITORY, "--sequences", 4, "--output", tmp_path)
-    metrics = {each["name"]: each for each in json.loads((tmp_path / "metrics.json").read_text())["metrics"]}
-    for method in ("as segmented", "reconstructed", "Gaussian", "smooth", "repair"):
-        assert f"Dice, {method}" in metrics
-    assert metrics["Dice, repair"]["value"] > metrics["Dice, as segmented"]["value"]
-    assert metrics["EF error [points], repair"]["value"] < metrics["EF error [points], as segmented"]["value"]
-    assert metrics["anatomical errors, frames, repair"]["value"] == 0
+    metrics = {each["key"]: each for each in json.loads((tmp_path / "metrics.json").read_text())["metrics"]}
+    for method in ("as_segmented", "reconstructed", "gaussian", "smooth", "repair"):
+        assert f"dice_{method}" in metrics
+    assert metrics["dice_repair"]["value"] > metrics["dice_as_segmented"]["value"]
+    assert metrics["ef_error_repair"]["value"] < metrics["ef_error_as_segmented"]["value"]
+    assert metrics["invalid_frames_repair"]["value"] == 0
     assert all(each["low"] <= each["value"] <= each["high"] for each in metrics.values())
     assert PIL.Image.open(tmp_path / "figures" / "0.png").width > 300 and (tmp_path / "film.gif").is_file()
 
@@ -83,7 +87,18 @@ def test_evaluation_writes_every_method(tmp_path: Path) -> None:
 def test_the_shapes_are_evaluated_by_their_attributes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attribute_report, "TRAVERSED", 2)
     monkeypatch.setattr(attribute_report, "EDITED", 2)
-    options = ("--data", "hearts", "--measure", "hearts", "--spacing", 1.25, "--sequences", 20, "--output", tmp_path)
+    options = (
+        "--data",
+        "cardiac_phantom",
+        "--measure",
+        "cardiac",
+        "--spacing",
+        1.25,
+        "--sequences",
+        20,
+        "--output",
+        tmp_path,
+    )
     run("evaluate", "attributes", REPOSITORY, *options)
-    metrics = {each["name"]: each["value"] for each in json.loads((tmp_path / "metrics.json").read_text())["metrics"]}
-    assert metrics["SCC"] > 0.95 and metrics["traversal Spearman, lv_area"] > 0.99
+    metrics = {each["key"]: each["value"] for each in json.loads((tmp_path / "metrics.json").read_text())["metrics"]}
+    assert metrics["scc"] > 0.95 and metrics["traversal_spearman_lv_area"] > 0.99

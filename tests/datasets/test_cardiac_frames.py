@@ -1,4 +1,4 @@
-"""Beats of phantoms and of CAMUS folders, and the frames that a VAE learns of."""
+"""Cardiac sequences of the phantom and of CAMUS folders, and the training frames of the VAE."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from meddiffusers.data.io import read, write
 from meddiffusers.data.layouts.camus import write_camus
 from meddiffusers.data.phantoms.cardiac import CardiacPhantom
 from meddiffusers.datasets.attribute_images import AttributeImages, load_attribute_images
-from meddiffusers.datasets.cardiac_frames import heart_frames
-from meddiffusers.datasets.cardiac_sequences import FIRST_SEED, heart_sequences, is_hearts
-from meddiffusers.pipelines.meddiffusers_heart_shapes_v1 import CARDIAC_ATTRIBUTES, measure_hearts
+from meddiffusers.datasets.cardiac_frames import load_cardiac_frames
+from meddiffusers.datasets.cardiac_sequences import FIRST_SEED, is_cardiac_dataset, load_cardiac_sequences
+from meddiffusers.pipelines.meddiffusers_cardiac_attributes_v1 import CARDIAC_ATTRIBUTES, measure_cardiac_attributes
 
 NAMES = list(CARDIAC_ATTRIBUTES)
 
@@ -23,8 +23,8 @@ def camus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_camus([1, 2, 3], tmp_path_factory.mktemp("camus") / "set", frames=9)
 
 
-def test_phantoms_come_in_two_views_and_no_split_shares_a_patient() -> None:
-    sequences = list(heart_sequences("hearts", "test", 3, frames=5))
+def test_phantoms_have_two_views_and_splits_share_no_patient() -> None:
+    sequences = list(load_cardiac_sequences("cardiac_phantom", "test", 3, frames=5))
     assert [(each.subject, each.view) for each in sequences] == [
         ("100000", "4CH"),
         ("100000", "2CH"),
@@ -36,9 +36,9 @@ def test_phantoms_come_in_two_views_and_no_split_shares_a_patient() -> None:
     assert len({*FIRST_SEED.values()}) == len(FIRST_SEED) and min(np.diff(sorted(FIRST_SEED.values()))) >= 100_000
 
 
-def test_a_camus_folder_gives_the_same_beats(camus_folder: Path) -> None:
+def test_a_camus_folder_gives_the_same_sequences(camus_folder: Path) -> None:
     sequences = [
-        each for split in ("train", "validation", "test") for each in heart_sequences(str(camus_folder), split)
+        each for split in ("train", "validation", "test") for each in load_cardiac_sequences(str(camus_folder), split)
     ]
     assert {each.subject for each in sequences} == {"patient001", "patient002", "patient003"} and len(sequences) == 6
     for each in sequences:
@@ -47,44 +47,44 @@ def test_a_camus_folder_gives_the_same_beats(camus_folder: Path) -> None:
         assert each.spacing == pytest.approx((1.25, 1.25)) and each.cyclic
 
 
-def test_half_a_beat_is_no_cycle(tmp_path: Path) -> None:
+def test_half_a_cycle_is_not_cyclic(tmp_path: Path) -> None:
     folder = write_camus([5, 6, 7], tmp_path / "half", frames=5, half_cycle=True)
-    assert not any(each.cyclic for each in heart_sequences(str(folder), "train"))
+    assert not any(each.cyclic for each in load_cardiac_sequences(str(folder), "train"))
 
 
-def test_what_is_hearts(camus_folder: Path, tmp_path: Path) -> None:
-    assert is_hearts("hearts") and is_hearts(str(camus_folder))
-    assert not is_hearts("digits") and not is_hearts(str(tmp_path))
+def test_cardiac_datasets_are_recognized(camus_folder: Path, tmp_path: Path) -> None:
+    assert is_cardiac_dataset("cardiac_phantom") and is_cardiac_dataset(str(camus_folder))
+    assert not is_cardiac_dataset("digits") and not is_cardiac_dataset(str(tmp_path))
     with pytest.raises(ValueError, match="expected one of train, test, reference, unseen, and a count"):
-        list(heart_sequences("hearts", "validation", 3))
+        list(load_cardiac_sequences("cardiac_phantom", "validation", 3))
     with pytest.raises(ValueError, match="has no split 'unseen'"):
-        list(heart_sequences(str(camus_folder), "unseen"))
+        list(load_cardiac_sequences(str(camus_folder), "unseen"))
 
 
-def test_frames_are_measured_where_they_lie() -> None:
-    data = heart_frames("hearts", size=112, spacing=1.25, sequences=10)
+def test_attributes_are_those_of_the_cropped_frames() -> None:
+    data = load_cardiac_frames("cardiac_phantom", size=112, spacing=1.25, sequences=10)
     train, test = (data[name].with_format("numpy") for name in ("train", "test"))
     assert len(train) == 70 and len(test) == 7 and train["image"][0].shape == (112, 112)
     assert not {*train["subject"]} & {*test["subject"]}
     images = np.stack(train["image"])
-    measured = measure_hearts(images, 1.25)
+    measured = measure_cardiac_attributes(images, 1.25)
     np.testing.assert_allclose(np.stack([train[name] for name in NAMES], axis=1), measured)
     assert {*np.unique(images)} == {0, 1, 2} and np.isfinite(measured).all()
-    middles = np.array([np.argwhere(image > 0).mean(axis=0) for image in images])
-    assert 0.5 < middles.std() < 12 and np.abs(middles.mean(axis=0) - 55.5).max() < 6
+    centres = np.array([np.argwhere(image > 0).mean(axis=0) for image in images])
+    assert 0.5 < centres.std() < 12 and np.abs(centres.mean(axis=0) - 55.5).max() < 6
 
 
-def test_a_label_map_that_is_mended_is_read_again(tmp_path: Path) -> None:
+def test_a_changed_label_map_is_read_again(tmp_path: Path) -> None:
     folder = write_camus([1, 2, 3], tmp_path / "set", frames=9)
-    before = heart_frames(str(folder), size=112, spacing=1.25)["train"].with_format("numpy")
+    before = load_cardiac_frames(str(folder), size=112, spacing=1.25)["train"].with_format("numpy")
     for path in folder.rglob("*_gt.nii.gz"):
         scan = read(path, modality="labels")
         write(scan.like(np.where(scan.array == 2, 1, scan.array) * (scan.array != 3)), path)
-    after = heart_frames(str(folder), size=112, spacing=1.25)["train"].with_format("numpy")
+    after = load_cardiac_frames(str(folder), size=112, spacing=1.25)["train"].with_format("numpy")
     assert (np.stack(before["image"]) == 2).any() and not (np.stack(after["image"]) == 2).any()
 
 
-def test_they_are_images_with_attributes(camus_folder: Path) -> None:
-    data = load_attribute_images(str(camus_folder), attributes=NAMES, measure="hearts", size=96, spacing=1.6)
+def test_frames_are_images_with_attributes(camus_folder: Path) -> None:
+    data = load_attribute_images(str(camus_folder), attributes=NAMES, measure="cardiac", size=96, spacing=1.6)
     images = AttributeImages(data["train"], NAMES, "image", labels=True)
     assert images.images.shape == (14, 96, 96) and images.attributes.shape == (14, 7)

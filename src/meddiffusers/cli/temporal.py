@@ -1,76 +1,91 @@
-"""`meddiffusers repair`, `meddiffusers evaluate temporal`: sequences of a segmented heart, made valid and steady."""
+"""`meddiffusers repair` and `meddiffusers evaluate temporal`: temporal consistency of cardiac segmentations."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from meddiffusers.cli.console import Repository, Revision, console, pipeline_of, table
 
-LABELLED = "patient*_[24]CH*sequence_gt.*"  # of a CAMUS patient's folder
+if TYPE_CHECKING:
+    from meddiffusers.data.scan import Scan
+    from meddiffusers.pipelines.temporal_consistency_pipeline import TemporalConsistencyPipelineOutput
+
+LABELLED = "patient*_[24]CH*sequence_gt.*"  # label maps in the folder of a CAMUS patient
 
 
 def repair(
     repository: Repository,
-    sequence: Annotated[Path, typer.Argument(help="Label maps over time (NIfTI, MetaImage), or a CAMUS patient.")],
-    output: Annotated[Path, typer.Argument(help="Folder for label maps, reports, curves and films.")],
-    method: Annotated[str, typer.Option(help="'repair': only what is wrong; 'smooth': all frames.")] = "repair",
-    cyclic: Annotated[bool, typer.Option(help="The last frame shows the heart as the first did.")] = False,
+    sequence: Annotated[
+        Path, typer.Argument(help="File with label maps over time (NIfTI, MetaImage), or folder of a CAMUS patient.")
+    ],
+    output: Annotated[Path, typer.Argument(help="Folder for label maps, reports, figures and animations.")],
+    method: Annotated[
+        str, typer.Option(help="'repair' regenerates outlier frames only; 'smooth' regenerates all frames.")
+    ] = "repair",
+    cyclic: Annotated[
+        bool, typer.Option(help="The last frame shows the same phase of the cardiac cycle as the first.")
+    ] = False,
     revision: Revision = None,
 ) -> None:
-    """Repair a segmented left ventricle over time: labels 1 cavity, 2 wall, 3 left atrium."""
+    """Make a segmented left ventricle valid and consistent in time: labels 1 LV, 2 myocardium, 3 left atrium."""
     from meddiffusers.data.io import read, write
     from meddiffusers.data.modalities import LABELS
-    from meddiffusers.evaluation.cardiac.figures import curves, film, frames_panel
-    from meddiffusers.evaluation.cardiac.result import repair_facts
-    from meddiffusers.pipelines.meddiffusers_heart_scans_v1 import frames_of
-    from meddiffusers.pipelines.temporal_consistency_pipeline import TemporalConsistencyPipeline
+    from meddiffusers.evaluation.cardiac.figures import attribute_curves, frames_panel, save_film
+    from meddiffusers.evaluation.cardiac.result import summarize_correction
+    from meddiffusers.pipelines.meddiffusers_cardiac_labels_v1 import scan_to_frames
+    from meddiffusers.pipelines.temporal_consistency_pipeline import (
+        TemporalConsistencyPipeline,
+        TemporalConsistencyPipelineOutput,
+    )
     from meddiffusers.utils.atomic import write_json
 
-    pipeline: Any = pipeline_of(repository, revision, TemporalConsistencyPipeline)
+    pipeline = pipeline_of(repository, revision, TemporalConsistencyPipeline)
     paths = sorted(sequence.glob(LABELLED)) if sequence.is_dir() else [sequence]
     paths = [path for path in paths if path.suffix not in (".raw", ".zraw")]
     if not paths:
         raise ValueError(f"{sequence} holds no {LABELLED}; expected a CAMUS patient, or give a file of label maps.")
     scans = {path.name.partition(".")[0]: read(path, modality=LABELS) for path in paths}
-    results = {name: pipeline(scan, method=method, cyclic=cyclic) for name, scan in scans.items()}
+    results = {
+        name: cast(TemporalConsistencyPipelineOutput, pipeline(scan, method=method, cyclic=cyclic))
+        for name, scan in scans.items()
+    }
     output.mkdir(parents=True, exist_ok=True)
     for name, result in results.items():
-        rows = {"as segmented": frames_of(scans[name]), "repaired": frames_of(result.labels)}
+        rows = {"as segmented": scan_to_frames(scans[name]), "repaired": scan_to_frames(result.labels)}
+        attributes = {"as segmented": result.before.attributes, "repaired": result.after.attributes}
         write(result.labels, output / f"{name}_repaired.nii.gz")
-        write_json(output / f"{name}.json", repair_facts(result))
-        frames_panel(rows, result.redrawn).save(output / f"{name}_frames.png")
-        curves({"as segmented": result.before.attributes, "repaired": result.after.attributes}).save(
-            output / f"{name}_curves.png"
-        )
-        film(rows, output / f"{name}.gif")
-    console.print(table(*_figures(results)))
-    if (fractions := _biplane(scans, results)) is not None:
-        console.print("Ejection fraction of both views, Simpson's discs: {:.1f} → {:.1f} %".format(*fractions))
-    console.print(f"Label maps, reports, images and films are in {output}")
+        write_json(output / f"{name}.json", summarize_correction(result))
+        frames_panel(rows, result.regenerated).save(output / f"{name}_frames.png")
+        attribute_curves(attributes).save(output / f"{name}_curves.png")
+        save_film(rows, output / f"{name}.gif")
+    console.print(table(*_rows(results)))
+    if (fractions := _biplane_ejection_fractions(scans, results)) is not None:
+        console.print("Biplane ejection fraction (Simpson's method of discs): {:.1f} → {:.1f} %".format(*fractions))
+    console.print(f"Label maps, reports, figures and animations are in {output}")
 
 
 def evaluate_temporal(
     repository: Repository,
-    dataset: Annotated[str, typer.Option("--data", help="'hearts', or a CAMUS folder.")] = "hearts",
-    split: Annotated[str, typer.Option(help="Of the data.")] = "unseen",
-    sequences: Annotated[int, typer.Option(min=1, help="So many views.")] = 60,
+    dataset: Annotated[str, typer.Option("--data", help="'cardiac_phantom', or a CAMUS folder.")] = "cardiac_phantom",
+    split: Annotated[str, typer.Option(help="Split of the data.")] = "unseen",
+    sequences: Annotated[int, typer.Option(min=1, help="Number of sequences (views).")] = 60,
     error_rate: Annotated[
-        float, typer.Option(min=0, max=1, help="Part of the frames that an error is put into.")
+        float, typer.Option(min=0, max=1, help="Fraction of frames that get an injected error.")
     ] = 0.15,
-    seed: Annotated[int, typer.Option(min=0, help="Of those errors.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the injected errors.")] = 0,
     output: Annotated[
-        Path | None, typer.Option(help="Folder for metrics.json and images; by default runs/evaluation/NAME.")
+        Path | None, typer.Option(help="Folder for metrics.json and figures. Default: runs/evaluation/NAME.")
     ] = None,
     revision: Revision = None,
 ) -> None:
-    """Errors put into true label maps, and what is left of them: beside smoothing, the paper's method among it."""
+    """Inject errors into ground-truth label maps, and compare the methods that correct them."""
     from meddiffusers.evaluation.cardiac.run import evaluate_repair
     from meddiffusers.pipelines.temporal_consistency_pipeline import TemporalConsistencyPipeline
 
-    pipeline: Any = pipeline_of(repository, revision, TemporalConsistencyPipeline)
+    pipeline = pipeline_of(repository, revision, TemporalConsistencyPipeline)
     folder = output or Path("runs", "evaluation", Path(repository).name)
     folder.mkdir(parents=True, exist_ok=True)
     report = evaluate_repair(pipeline, dataset, split, sequences, error_rate, seed, folder)
@@ -78,45 +93,47 @@ def evaluate_temporal(
         (each.name, f"{each.value:.4g}", f"{each.low:.4g} – {each.high:.4g}", str(each.n)) for each in report.metrics
     ]
     console.print(table(("metric", "value", "95 %", "N"), *rows))
-    console.print(f"Metrics are in {folder / 'metrics.json'}, images and a film beside them.")
+    console.print(f"Metrics are in {folder / 'metrics.json'}, figures and an animation beside them.")
 
 
-def _figures(results: dict[str, Any]) -> list[tuple[str, ...]]:
-    """A row for each sequence."""
-    from meddiffusers.datasets.cardiac_volumes import key_frames
-    from meddiffusers.pipelines.meddiffusers_heart_shapes_v1 import area_length_volumes
+def _rows(results: dict[str, TemporalConsistencyPipelineOutput]) -> list[tuple[str, ...]]:
+    """A title row, and one row for each sequence."""
+    from meddiffusers.datasets.cardiac_volumes import ed_es_frames
+    from meddiffusers.pipelines.meddiffusers_cardiac_attributes_v1 import area_length_volumes
 
-    title = ("sequence", "frames", "drawn anew", "tidied", "inconsistent", "invalid", "ED, ES", "EF, %")
+    title = ("sequence", "frames", "regenerated", "cleaned", "inconsistent", "invalid", "ED, ES", "EF, %")
     rows: list[tuple[str, ...]] = [title]
     for name, result in results.items():
         before, after = result.before, result.after
         rows.append(
             (
                 name,
-                str(len(result.redrawn)),
-                ", ".join(map(str, result.redrawn.nonzero()[0])) or "none",
-                ", ".join(map(str, result.tidied.nonzero()[0])) or "none",
+                str(len(result.regenerated)),
+                ", ".join(map(str, result.regenerated.nonzero()[0])) or "none",
+                ", ".join(map(str, result.cleaned.nonzero()[0])) or "none",
                 f"{before.inconsistent.sum()} → {after.inconsistent.sum()}",
                 f"{before.invalid.sum()} → {after.invalid.sum()}",
-                "{}, {}".format(*key_frames(area_length_volumes(after.attributes))),
+                "{}, {}".format(*ed_es_frames(area_length_volumes(after.attributes))),
                 f"{100 * before.ejection_fraction:.1f} → {100 * after.ejection_fraction:.1f}",
             )
         )
     return rows
 
 
-def _biplane(scans: dict[str, Any], results: dict[str, Any]) -> tuple[float, float] | None:
-    """Ejection fractions before and after, in percent, where there are both views with as many frames."""
+def _biplane_ejection_fractions(
+    scans: dict[str, Scan], results: dict[str, TemporalConsistencyPipelineOutput]
+) -> tuple[float, float] | None:
+    """Ejection fractions before and after, in percent; None without two views of the same number of frames."""
     from meddiffusers.datasets.cardiac_volumes import biplane_volumes
-    from meddiffusers.pipelines.meddiffusers_heart_scans_v1 import frames_of, spacing_of
-    from meddiffusers.pipelines.meddiffusers_heart_shapes_v1 import ejection_fraction
+    from meddiffusers.pipelines.meddiffusers_cardiac_attributes_v1 import ejection_fraction
+    from meddiffusers.pipelines.meddiffusers_cardiac_labels_v1 import frame_spacing, scan_to_frames
 
     views = {view: name for view in ("4CH", "2CH") for name in results if f"_{view}_" in name}
-    if len(views) < 2 or len({len(results[name].redrawn) for name in views.values()}) > 1:
+    if len(views) < 2 or len({len(results[name].regenerated) for name in views.values()}) > 1:
         return None
-    edges = [spacing_of(scans[name]) for name in views.values()]
-    found = []
-    for of in (scans, {name: result.labels for name, result in results.items()}):
-        four, two = (frames_of(of[name]) for name in views.values())
-        found.append(100 * ejection_fraction(biplane_volumes(four, edges[0], two, edges[1])))
-    return found[0], found[1]
+    spacings = [frame_spacing(scans[name]) for name in views.values()]
+    fractions = []
+    for label_maps in (scans, {name: result.labels for name, result in results.items()}):
+        four, two = (scan_to_frames(label_maps[name]) for name in views.values())
+        fractions.append(100 * ejection_fraction(biplane_volumes(four, spacings[0], two, spacings[1])))
+    return fractions[0], fractions[1]

@@ -1,7 +1,7 @@
-"""Frames of beating hearts, each in a square around its heart, with their attributes: what a VAE of shapes learns of.
+"""Training data of the cardiac VAE: label maps cropped around the left ventricle, with their attributes.
 
-Each beat gives some frames, evenly spread, in a window that is moved a little, as the heart moves in a sequence's.
-Every second patient is mirrored.
+Each sequence gives some evenly spaced frames. The region of interest is shifted at random, since the left ventricle
+moves within the region of a sequence. Every second patient is mirrored.
 """
 
 from __future__ import annotations
@@ -14,22 +14,30 @@ from typing import Any
 import datasets
 import numpy as np
 
-from meddiffusers.datasets.cardiac_sequences import HEARTS, HeartSequence, heart_sequences
-from meddiffusers.pipelines.meddiffusers_heart_shapes_v1 import CARDIAC_ATTRIBUTES, measure_hearts
-from meddiffusers.pipelines.meddiffusers_heart_windows_v1 import heart_window
+from meddiffusers.datasets.cardiac_sequences import CARDIAC_PHANTOM, CardiacSequence, load_cardiac_sequences
+from meddiffusers.pipelines.meddiffusers_cardiac_attributes_v1 import CARDIAC_ATTRIBUTES, measure_cardiac_attributes
+from meddiffusers.pipelines.meddiffusers_cardiac_region_v1 import lv_region
 
-FRAMES = 8  # of a beat; a cycle ends as it began
-SHIFT = 4.0  # mm, the standard deviation of where the window's middle lies about the heart's
-VERSION = 1  # of what is cached: raise it whenever the frames or a measurement change
+FRAMES = 8  # of a cardiac cycle; the last one equals the first and is left out
+SHIFT = 4.0  # mm, standard deviation of the region's centre around that of the left ventricle
+VERSION = 1  # of the cached data: raise it if the frames or a measurement change
 
 
-def heart_frames(
+def load_cardiac_frames(
     name: str, *, size: int, spacing: float, sequences: int | None = None, seed: int = 0
 ) -> datasets.DatasetDict:
-    """Splits train and test: image (label maps, size × size), the seven attributes, subject and view.
+    """Load label maps with attributes as splits "train" and "test".
 
-    name: as of `heart_sequences`; sequences: how many phantoms to train on, and a tenth as many to test; of a folder at
-    most so many. spacing: mm of a pixel. Attributes are of the label map as it stands in the window.
+    Args:
+        name: "cardiac_phantom" or a CAMUS folder, as in `load_cardiac_sequences`.
+        size: Edge length of the label maps in pixels.
+        spacing: Edge length of a pixel in mm.
+        sequences: Number of training sequences of the phantom, which has a tenth as many test sequences; upper limit
+            for the training sequences of a folder.
+        seed: Seed of the random shifts.
+
+    Returns:
+        Columns image (label maps, `size` × `size`), the seven attributes (measured in them), subject and view.
     """
     tenth = sequences and max(1, sequences // 10)
     return datasets.DatasetDict(
@@ -44,43 +52,43 @@ def heart_frames(
                     "size": size,
                     "spacing": spacing,
                     "seed": seed,
-                    "state": f"{VERSION} {_files(name)}",  # a list would be split, and its parts drawn one by one
+                    "state": f"{VERSION} {_file_state(name)}",  # a string, since a list would be taken for shards
                 },
             )
-            for split, count in (("train", sequences), ("test", tenth if name == HEARTS else None))
+            for split, count in (("train", sequences), ("test", tenth if name == CARDIAC_PHANTOM else None))
         }
     )
 
 
-def _files(name: str) -> str:
-    """The label maps of a folder with their sizes and times, so that changed ones are read again."""
-    if name == HEARTS:
+def _file_state(name: str) -> str:
+    """Label maps of a folder with their sizes and modification times, so that changed files are read again."""
+    if name == CARDIAC_PHANTOM:
         return ""
-    found = ((path, path.stat()) for path in sorted(Path(name).rglob("*_gt.*")))
-    return " ".join(f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in found)
+    stats = ((path, path.stat()) for path in sorted(Path(name).rglob("*_gt.*")))
+    return " ".join(f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats)
 
 
 def _rows(
     name: str, split: str, count: int | None, size: int, spacing: float, seed: int, state: str
 ) -> Iterator[dict[str, Any]]:
-    del state  # it only tells one cache from another
-    for number, sequence in enumerate(heart_sequences(name, split, count, frames=FRAMES)):
-        rng = np.random.default_rng([seed, number])
-        yield from _of_sequence(sequence, size, spacing, rng, mirrored=number % 4 > 1)
+    del state  # part of the cache's key only
+    for i, sequence in enumerate(load_cardiac_sequences(name, split, count, frames=FRAMES)):
+        rng = np.random.default_rng([seed, i])
+        yield from _rows_of_sequence(sequence, size, spacing, rng, mirrored=i % 4 > 1)
 
 
-def _of_sequence(
-    sequence: HeartSequence, size: int, spacing: float, rng: np.random.Generator, mirrored: bool
+def _rows_of_sequence(
+    sequence: CardiacSequence, size: int, spacing: float, rng: np.random.Generator, mirrored: bool
 ) -> Iterator[dict[str, Any]]:
     last = len(sequence.labels) - 1
-    places = np.linspace(0, last, FRAMES)[: FRAMES - sequence.cyclic].round()
-    labels = sequence.labels[np.unique(places.astype(int))]
-    window = heart_window(labels, sequence.spacing, size, spacing)
+    indices = np.linspace(0, last, FRAMES)[: FRAMES - sequence.cyclic].round()
+    labels = sequence.labels[np.unique(indices.astype(int))]
+    region = lv_region(labels, sequence.spacing, size, spacing)
     offset = rng.standard_normal(2).clip(-2, 2) * SHIFT / np.asarray(sequence.spacing)
-    moved = replace(window, centre=tuple(np.asarray(window.centre) + offset))
-    images = moved.cut(labels)
+    shifted = replace(region, centre=tuple(np.asarray(region.centre) + offset))
+    images = shifted.crop(labels)
     images = images[:, :, ::-1] if mirrored else images
-    attributes = measure_hearts(images, spacing)
+    attributes = measure_cardiac_attributes(images, spacing)
     for image, values in zip(images, attributes, strict=True):
         yield {
             "image": np.ascontiguousarray(image),

@@ -1,4 +1,4 @@
-"""Segmented beats of the left ventricle, of phantoms or of a CAMUS folder, apex up."""
+"""Segmented sequences of the left ventricle, from the cardiac phantom or from a CAMUS folder, apex up."""
 
 from __future__ import annotations
 
@@ -16,20 +16,26 @@ from meddiffusers.data.phantoms.cardiac import CardiacPhantom
 from meddiffusers.data.phantoms.cardiac.heart import VIEWS
 from meddiffusers.data.phantoms.cardiac.phantom import SHAPE, SPACING
 from meddiffusers.datasets.public.camus import camus
-from meddiffusers.pipelines.meddiffusers_heart_scans_v1 import frames_of, spacing_of
-from meddiffusers.pipelines.meddiffusers_heart_shapes_v1 import upside_down
+from meddiffusers.pipelines.meddiffusers_cardiac_attributes_v1 import is_upside_down
+from meddiffusers.pipelines.meddiffusers_cardiac_labels_v1 import frame_spacing, scan_to_frames
 
-HEARTS = "hearts"
+CARDIAC_PHANTOM = "cardiac_phantom"
 FRAMES = 25
-# Patients of the phantom by what they are for: seeds from the first on, so that no two purposes share any.
+# First phantom seed of each split. A seed is a patient, so that no two splits share any.
 FIRST_SEED = {"train": 0, "test": 100_000, "reference": 200_000, "unseen": 300_000}
 
 
 @dataclass(frozen=True, eq=False)
-class HeartSequence:
-    """labels (T, H, W) uint8: 1 cavity, 2 wall, 3 atrium; spacing: mm downwards and across.
+class CardiacSequence:
+    """Label maps of one view of one patient over time.
 
-    cyclic: the last frame shows the heart as the first did; ejection_fraction: as known, None if it is not.
+    Args:
+        labels: Label maps `(T, H, W)`, uint8: 0 background, 1 LV, 2 myocardium, 3 left atrium.
+        spacing: Distances in mm between rows and between columns.
+        subject: Name of the patient.
+        view: "4CH" or "2CH", the apical four- or two-chamber view.
+        cyclic: Whether the last frame shows the same phase of the cardiac cycle as the first.
+        ejection_fraction: In [0, 1]; None if unknown.
     """
 
     labels: np.ndarray
@@ -40,54 +46,61 @@ class HeartSequence:
     ejection_fraction: float | None = None
 
 
-def heart_sequences(
+def load_cardiac_sequences(
     name: str, split: str, count: int | None = None, *, frames: int = FRAMES, subgroup: int | None = 1
-) -> Iterator[HeartSequence]:
-    """The beats of a split, both views of each patient in turn.
+) -> Iterator[CardiacSequence]:
+    """Load the sequences of a split, both views of each patient in turn.
 
-    name: "hearts", of which `count` sequences are drawn, or a folder that `data.sets.camus` reads.
-    split: of phantoms one of `FIRST_SEED`, of a folder one of its splits.
+    Args:
+        name: "cardiac_phantom", or a folder that `datasets.public.camus` reads.
+        split: For the phantom a key of `FIRST_SEED`, for a folder one of its splits.
+        count: Number of sequences; required for the phantom. Default: all of a folder.
+        frames: Number of frames in a cardiac cycle of the phantom.
+        subgroup: CAMUS subgroup that defines the splits of a folder.
+
+    Yields:
+        One `CardiacSequence` for each view.
 
     Raises:
-        ValueError: an unknown split, no count of phantoms, or as `camus`.
+        ValueError: If the split is unknown, no count is given for the phantom, or as `camus`.
     """
-    if name == HEARTS:
-        yield from _phantoms(split, count, frames)
+    if name == CARDIAC_PHANTOM:
+        yield from _phantom_sequences(split, count, frames)
         return
     data = camus(name, subgroup=subgroup)
     if split not in data:
         raise ValueError(f"{name} has no split {split!r}; it has {', '.join(data)}.")
     rows = data[split].remove_columns("sequence").cast_column("labels", datasets.Nifti(decode=False))
     for row in rows.select(range(min(count or len(rows), len(rows)))):
-        yield _of_row(row)
+        yield _sequence_from_row(row)
 
 
-def is_hearts(name: str) -> bool:
-    """Whether `heart_sequences` knows the name: phantoms, or a folder with CAMUS's patients."""
+def is_cardiac_dataset(name: str) -> bool:
+    """Return whether `load_cardiac_sequences` knows the name: the phantom, or a folder with CAMUS patients."""
     folder = Path(name)
-    return name == HEARTS or (folder.is_dir() and any(folder.rglob("patient[0-9]*_[24]CH*sequence_gt.*")))
+    return name == CARDIAC_PHANTOM or (folder.is_dir() and any(folder.rglob("patient[0-9]*_[24]CH*sequence_gt.*")))
 
 
-def _phantoms(split: str, count: int | None, frames: int) -> Iterator[HeartSequence]:
+def _phantom_sequences(split: str, count: int | None, frames: int) -> Iterator[CardiacSequence]:
     if split not in FIRST_SEED or not count:
         raise ValueError(
             f"Got split={split!r} and count={count}; expected one of {', '.join(FIRST_SEED)}, and a count."
         )
-    for number in range(count):
-        seed, view = FIRST_SEED[split] + number // len(VIEWS), VIEWS[number % len(VIEWS)]
+    for i in range(count):
+        seed, view = FIRST_SEED[split] + i // len(VIEWS), VIEWS[i % len(VIEWS)]
         phantom = CardiacPhantom(seed, view)
         labels = phantom.labels(phantom.phases(frames), SHAPE, SPACING)
-        yield HeartSequence(labels, (SPACING, SPACING), str(seed), view, True, phantom.ejection_fraction)
+        yield CardiacSequence(labels, (SPACING, SPACING), str(seed), view, True, phantom.ejection_fraction)
 
 
-def _of_row(row: dict[str, Any]) -> HeartSequence:
+def _sequence_from_row(row: dict[str, Any]) -> CardiacSequence:
     scan = read(row["labels"], modality=LABELS)
-    labels = frames_of(scan).astype(np.uint8)
-    return HeartSequence(
-        labels=np.ascontiguousarray(labels[:, ::-1] if upside_down(labels) else labels),
-        spacing=spacing_of(scan),
+    labels = scan_to_frames(scan).astype(np.uint8)
+    return CardiacSequence(
+        labels=np.ascontiguousarray(labels[:, ::-1] if is_upside_down(labels) else labels),
+        spacing=frame_spacing(scan),
         subject=row["subject"],
         view=row["view"],
-        cyclic={row["ed_frame"], row["es_frame"]} != {0, len(labels) - 1},  # else it is half of a beat
+        cyclic={row["ed_frame"], row["es_frame"]} != {0, len(labels) - 1},  # otherwise half a cycle, from ED to ES
         ejection_fraction=row["ejection_fraction"],
     )

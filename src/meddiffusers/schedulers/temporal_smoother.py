@@ -1,29 +1,31 @@
-"""What is steady in a moving heart: how far attributes may bend, which frames do not fit, and how signals are smoothed.
+"""Temporal consistency of cardiac sequences: limits of second differences, outlier frames, and smoothing of latents.
 
-Painchaud et al., IEEE TMI 2022 ("Echocardiography segmentation with enforced temporal consistency"), whose measure of
-consistency this is; of an attribute a in frames t = 0 … T − 1, scaled by its `ranges` to about [0, 1],
+The measure of consistency is that of Painchaud et al., IEEE TMI 2022, "Echocardiography segmentation with enforced
+temporal consistency". For an attribute a in frames t = 0 … T − 1, scaled by its range in reference sequences to [0, 1],
 
-    e_t = a_t − (a_{t−1} + a_{t+1}) / 2,    0 at both ends;    consistent where |e_t| ≤ τ
+    e_t = a_t − (a_{t−1} + a_{t+1}) / 2,    0 at both ends;    frame t is consistent if |e_t| ≤ τ
 
 | symbol | here | shape |
 |---|---|---|
-| a | `attributes` | (T, A), in their own units |
-| τ | `limits` | one for each attribute: the largest |e| of reference sequences |
+| a | `attributes` in their own units | (T, A) |
+| e | `second_differences`, scaled by −1/2 | (T, A) |
+| τ | `limits`, one for each attribute: the largest |e| in reference sequences | (A,) |
+| |e| / τ | `consistency_ratio` | (T, A) |
 | z | `signals`: latents, each dimension a signal over time | (T, K) |
 | w | `weights` of smoothness, 0 … `max_weight` | (K,) |
 | c | `confidence` in a frame, 0 … 1 | (T,) |
 | s | smoothed signals | (T, K) |
 
-`smooth` minimises Σ c_t (s_t − z_t)² + w/2 Σ (s_t − s_{t−1})². With c = 1 this is where the paper's iteration ends, the
-solution of (1 + w) s_t − w/2 (s_{t−1} + s_{t+1}) = z_t, with 1 + w/2 at the ends. Its modes are found once, so that
-any w costs a product of matrices, and the smallest w that meets a limit is found to all digits.
+`smooth` minimises Σ c_t (s_t − z_t)² + w/2 Σ (s_t − s_{t−1})². For c = 1 the solution is the fixed point of the paper's
+iteration, (1 + w) s_t − w/2 (s_{t−1} + s_{t+1}) = z_t, with 1 + w/2 at the ends. One eigendecomposition serves all w:
+each of them then costs one matrix product, and the smallest w that meets a limit is found to machine precision.
 
-`order=2` has the second differences in place of the first: noise goes, and a peak is flattened less.
+`order=2` penalises second instead of first differences, which removes noise and flattens peaks less.
 
-`filled` minimises Σ (s_{t−1} − 2 s_t + s_{t+1})² over the missing frames, all others kept as they are: a curve without
-the bend that e measures, which unlike the first differences above does not flatten a peak.
+`interpolate_missing` minimises Σ (s_{t−1} − 2 s_t + s_{t+1})² over the missing frames and keeps all others. The first
+differences above would flatten a peak; the second differences, which e measures, do not.
 
-A cycle's last frame shows the heart as its first did; with `cyclic` the bend is measured across that seam too.
+In a cardiac cycle whose last frame shows the same phase as its first (`cyclic`), e is also measured across that seam.
 """
 
 from __future__ import annotations
@@ -49,26 +51,34 @@ PAPER_LIMITS = {
     "epi_x": 0.00456,
     "epi_y": 0.0110,
 }
-LEAST_CONFIDENCE = 1e-3
-RUNS, LEAST_GAIN = (1, 2, 3), 0.05  # frames that are tried together; of the limit, for a frame to be left out
-GRID, PARTS, ROUNDS = 32, 16, 7  # of the search for a weight: at first, and how often each interval is divided
+MIN_CONFIDENCE = 1e-3
+RUN_LENGTHS = (1, 2, 3)  # successive frames that are removed together as a trial
+MIN_GAIN = 0.05  # least decrease of the total violation, in units of the limit, for a frame to count as an outlier
+GRID, PARTS, ROUNDS = 32, 16, 7  # search for a weight: points of the grid, parts of an interval, subdivisions
 
 
 class TemporalSmoother(SchedulerMixin, ConfigMixin):
-    """Limits of consistency, and the smoothing that meets them. It has no weights: diffusers keeps it as a scheduler.
+    """Limits of temporal consistency, and the smoothing that meets them (Painchaud et al., IEEE TMI 2022).
 
-    Configuration:
-        attributes: their names, in order; the paper's seven by default.
-        limits: τ of each; the paper's by default.
-        ranges: [low, high] of each attribute in its own unit, by which it is scaled.
-        latent_limits: the largest |e| of each latent dimension in reference sequences, in the latent's own unit.
-        frames: of a beat in those sequences. A cycle of fewer may bend more, as the square of its step.
-        agreement: the least Dice of a reference frame and what the VAE makes of it.
-        max_weight: the largest w that is tried.
-        residual_weight: w of latent dimensions without an attribute, where the paper's way of smoothing is asked for.
+    It has no weights, so that a diffusers pipeline stores it as a scheduler.
+
+    Args:
+        attributes: Names of the attributes, in order. Default: the seven of the paper.
+        limits: Limit τ of each attribute, as a fraction of its range. Default: those of the paper.
+        ranges: `[low, high]` of each attribute in its own unit.
+        latent_limits: Largest |e| of each latent dimension in the reference sequences, in units of the latent.
+        cycle_frames: Number of frames of a cardiac cycle in the reference sequences. In a cycle of fewer frames the
+            limits grow with the square of the time step.
+        min_reconstruction_dice: Smallest Dice coefficient between a reference frame and its reconstruction by the VAE.
+        max_weight: Largest weight w that is tried.
+        residual_weight: Weight w of latent dimensions without an attribute, for smoothing as in the paper.
 
     Raises:
-        ValueError: limits that are not above 0, ranges that are empty or of other attributes.
+        ValueError: If limits are not positive, or limits or ranges do not fit the attributes, or a range is empty.
+
+    Example:
+        >>> smoother = TemporalSmoother.from_references(attributes, names, latents)  # lists of (T, A) and (T, K)
+        >>> ratio = smoother.consistency_ratio(attributes[0])  # (T, A), at most 1 in references
     """
 
     config_name = "smoother_config.json"  # type: ignore[assignment]
@@ -80,20 +90,20 @@ class TemporalSmoother(SchedulerMixin, ConfigMixin):
         limits: Mapping[str, float] | None = None,
         ranges: Mapping[str, Sequence[float]] | None = None,
         latent_limits: Sequence[float] | None = None,
-        frames: int = 25,
-        agreement: float = 0.0,
+        cycle_frames: int = 25,
+        min_reconstruction_dice: float = 0.0,
         max_weight: float = 128.0,
         residual_weight: float = 50.0,
     ) -> None:
         self.__module__ = PUBLISHED_AS  # what diffusers writes as this component's library
         limits = PAPER_LIMITS if limits is None else limits
         self.register_to_config(attributes=list(attributes), limits=dict(limits))
-        wrong = [name for name, limit in limits.items() if not limit > 0]
+        not_positive = [name for name, limit in limits.items() if not limit > 0]
         if set(limits) != set(attributes):
             raise ValueError(f"limits are of {', '.join(limits)}; expected one of each of {', '.join(attributes)}.")
-        if wrong or not max_weight > 0:
+        if not_positive or not max_weight > 0:
             raise ValueError(
-                f"limits of {', '.join(wrong) or 'no attribute'} and max_weight={max_weight}; expected above 0."
+                f"limits of {', '.join(not_positive) or 'no attribute'} and max_weight={max_weight}; expected above 0."
             )
         if ranges is not None and (set(ranges) != set(limits) or any(low >= high for low, high in ranges.values())):
             raise ValueError(
@@ -101,100 +111,139 @@ class TemporalSmoother(SchedulerMixin, ConfigMixin):
             )
 
     @classmethod
-    def fitted(
+    def from_references(
         cls,
         attributes: Sequence[np.ndarray],
         names: Sequence[str],
         latents: Sequence[np.ndarray] = (),
-        agreement: float = 0.0,
-        **settings: Any,
+        min_reconstruction_dice: float = 0.0,
+        **kwargs: Any,
     ) -> TemporalSmoother:
-        """Limits from reference sequences, the attributes (T, A) and latents (T, K) of each.
+        """Build a smoother whose limits are the largest |e| in reference sequences.
+
+        Args:
+            attributes: Attributes `(T, A)` of each sequence, in their own units.
+            names: Names of the A attributes.
+            latents: Latents `(T, K)` of each sequence.
+            min_reconstruction_dice: As in the constructor.
+            kwargs: Further arguments of the constructor.
 
         Raises:
-            ValueError: no sequence of three frames, attributes that are not finite, or one that never changes.
+            ValueError: If no sequence has three frames, attributes are not finite, or an attribute never changes.
         """
-        long = [each for each in attributes if len(each) > 2]
-        if not long or not all(np.isfinite(each).all() for each in long):
+        references = [each for each in attributes if len(each) > 2]
+        if not references or not all(np.isfinite(each).all() for each in references):
             raise ValueError(
-                f"Got {len(long)} sequences of three frames or more; expected some, with finite attributes, "
-                "to learn the limits from."
+                f"Got {len(references)} sequences of three frames or more; expected some, with finite attributes, "
+                "to derive the limits from."
             )
-        together = np.concatenate(long)
-        low, high = together.min(axis=0), together.max(axis=0)
-        largest = np.max([np.abs(bends(each)).max(axis=0) for each in long], axis=0) / np.maximum(high - low, 1e-12)
+        pooled = np.concatenate(references)
+        low, high = pooled.min(axis=0), pooled.max(axis=0)
+        largest = np.max([np.abs(second_differences(each)).max(axis=0) for each in references], axis=0)
+        largest = largest / np.maximum(high - low, 1e-12)
         if not (largest > 0).all():
-            still = [name for name, limit in zip(names, largest, strict=True) if not limit > 0]
-            raise ValueError(f"{', '.join(still)} never changes in the reference sequences. Leave it out.")
-        of_latents = [np.abs(bends(each)).max(axis=0) for each in latents if len(each) > 2]
+            constant = [name for name, limit in zip(names, largest, strict=True) if not limit > 0]
+            raise ValueError(f"{', '.join(constant)} never changes in the reference sequences. Leave it out.")
+        latent_limits = [np.abs(second_differences(each)).max(axis=0) for each in latents if len(each) > 2]
         return cls(
             attributes=list(names),
             limits={name: float(limit) for name, limit in zip(names, largest, strict=True)},
             ranges={name: [float(low[i]), float(high[i])] for i, name in enumerate(names)},
-            latent_limits=np.max(of_latents, axis=0).tolist() if of_latents else None,
-            frames=int(np.median([len(each) for each in long])),
-            agreement=float(agreement),
-            **settings,
+            latent_limits=np.max(latent_limits, axis=0).tolist() if latent_limits else None,
+            cycle_frames=int(np.median([len(each) for each in references])),
+            min_reconstruction_dice=float(min_reconstruction_dice),
+            **kwargs,
         )
 
     @property
     def attributes(self) -> tuple[str, ...]:
-        """Their names, in order."""
+        """Names of the attributes, in order."""
         return tuple(self.config["attributes"])
 
-    def excess(self, attributes: np.ndarray, cyclic: bool = False) -> np.ndarray:
-        """(T, A) |e| / τ of attributes (T, A): above 1 where a frame is inconsistent, NaN where e is unknown."""
-        if self.config["ranges"] is None:
-            raise ValueError("This smoother has no ranges of the attributes. Fit it: TemporalSmoother.fitted(…).")
-        spans = np.array([high - low for low, high in (self.config["ranges"][name] for name in self.attributes)])
-        limits = np.array([self.config["limits"][name] for name in self.attributes])
-        steps = (self.config["frames"] - 1) / max(len(attributes) - 1, 1) if cyclic else 1.0
-        return np.abs(bends(attributes, cyclic)) / (spans * limits * max(steps, 1.0) ** 2)
+    def consistency_ratio(self, attributes: np.ndarray, cyclic: bool = False) -> np.ndarray:
+        """Compute |e| / τ.
 
-    def misfits(self, attributes: np.ndarray, suspected: np.ndarray, cyclic: bool = False) -> np.ndarray:
-        """(T,) bool: the suspected frames, and as few others as let the rest be consistent.
+        Args:
+            attributes: Attributes `(T, A)` in their own units.
+            cyclic: Whether the last frame shows the same phase of the cardiac cycle as the first.
 
-        Of single frames and runs of up to three that one is taken, again and again, whose replacement by `filled` takes
-        away the most of what exceeds the limits for each of its frames; then each frame that turns out not to have been
-        needed is given back.
-        """
-        certain = suspected | ~np.isfinite(attributes).all(axis=1)
-        missing, left = certain, self._left(attributes, certain, cyclic)
-        starts = {length: range(len(missing) - (0 if cyclic else length - 1)) for length in RUNS}
-        runs = [_run(len(missing), start, length) for length in RUNS for start in starts[length]]
-        while left > 0:
-            trials = [missing | run for run in runs if (~missing & run).any() and (~(missing | run)).sum() > 1]
-            if not trials:
-                break
-            gains = [(left - self._left(attributes, trial, cyclic)) / (trial & ~missing).sum() for trial in trials]
-            if max(gains) < LEAST_GAIN:
-                break
-            missing = trials[int(np.argmax(gains))]
-            left = self._left(attributes, missing, cyclic)
-        for t in np.flatnonzero(missing & ~certain):
-            without = missing & (np.arange(len(missing)) != t)
-            if self._left(attributes, without, cyclic) <= left:
-                missing = without
-        return missing
-
-    def _left(self, attributes: np.ndarray, missing: np.ndarray, cyclic: bool) -> float:
-        """By how much the limits are exceeded, summed over frames and attributes, with missing frames filled in."""
-        known = np.where(missing[:, None], 0, attributes)
-        return float(np.clip(self.excess(self.filled(known, missing, cyclic), cyclic) - 1, 0, None).sum())
-
-    @staticmethod
-    def filled(signals: np.ndarray, missing: np.ndarray, cyclic: bool = False) -> np.ndarray:
-        """Signals (T, K) with the missing frames (T,) replaced by the curve that bends least.
+        Returns:
+            Ratios `(T, A)`: above 1 where a frame is inconsistent, NaN where e is not defined.
 
         Raises:
-            ValueError: fewer than two frames that are not missing.
+            ValueError: If the smoother has no ranges.
+        """
+        if self.config["ranges"] is None:
+            raise ValueError(
+                "This smoother has no ranges of the attributes. Fit it: TemporalSmoother.from_references(…)."
+            )
+        spans = np.array([high - low for low, high in (self.config["ranges"][name] for name in self.attributes)])
+        limits = np.array([self.config["limits"][name] for name in self.attributes])
+        step = (self.config["cycle_frames"] - 1) / max(len(attributes) - 1, 1) if cyclic else 1.0
+        return np.abs(second_differences(attributes, cyclic)) / (spans * limits * max(step, 1.0) ** 2)
+
+    def find_outlier_frames(self, attributes: np.ndarray, suspected: np.ndarray, cyclic: bool = False) -> np.ndarray:
+        """Find a small set of frames without which the sequence is consistent.
+
+        A greedy search removes one frame or a run of up to three at a time: the one whose interpolation lowers the
+        total violation of the limits the most per frame. Afterwards, frames that were removed needlessly are restored.
+
+        Args:
+            attributes: Attributes `(T, A)`.
+            suspected: Mask `(T,)`, bool, of frames that are outliers in any case.
+            cyclic: As in `consistency_ratio`.
+
+        Returns:
+            Mask `(T,)`, bool, of the outlier frames. It contains `suspected` and frames with attributes that are NaN.
+        """
+        certain = suspected | ~np.isfinite(attributes).all(axis=1)
+        outliers, violation = certain, self._total_violation(attributes, certain, cyclic)
+        starts = {length: range(len(outliers) - (0 if cyclic else length - 1)) for length in RUN_LENGTHS}
+        runs = [_run(len(outliers), start, length) for length in RUN_LENGTHS for start in starts[length]]
+        while violation > 0:
+            trials = [outliers | run for run in runs if (~outliers & run).any() and (~(outliers | run)).sum() > 1]
+            if not trials:
+                break
+            gains = [
+                (violation - self._total_violation(attributes, trial, cyclic)) / (trial & ~outliers).sum()
+                for trial in trials
+            ]
+            if max(gains) < MIN_GAIN:
+                break
+            outliers = trials[int(np.argmax(gains))]
+            violation = self._total_violation(attributes, outliers, cyclic)
+        for t in np.flatnonzero(outliers & ~certain):
+            fewer = outliers & (np.arange(len(outliers)) != t)
+            if self._total_violation(attributes, fewer, cyclic) <= violation:
+                outliers = fewer
+        return outliers
+
+    def _total_violation(self, attributes: np.ndarray, missing: np.ndarray, cyclic: bool) -> float:
+        """Sum of max(|e| / τ − 1, 0) over frames and attributes, with the missing frames interpolated."""
+        complete = self.interpolate_missing(np.where(missing[:, None], 0, attributes), missing, cyclic)
+        return float(np.clip(self.consistency_ratio(complete, cyclic) - 1, 0, None).sum())
+
+    @staticmethod
+    def interpolate_missing(signals: np.ndarray, missing: np.ndarray, cyclic: bool = False) -> np.ndarray:
+        """Replace missing frames by the curve of least squared second differences.
+
+        Args:
+            signals: Signals `(T, K)`; their values in missing frames are ignored.
+            missing: Mask `(T,)`, bool, of the missing frames.
+            cyclic: As in `consistency_ratio`.
+
+        Returns:
+            Signals `(T, K)`, unchanged in all other frames.
+
+        Raises:
+            ValueError: If fewer than two frames are not missing.
         """
         count = len(signals)
         if (~missing).sum() < 2:
             raise ValueError(f"{int(missing.sum())} of {count} frames are missing; expected at least two that are not.")
         if not missing.any():
             return signals.copy()
-        rows = _differences(count, 2, cyclic)
+        rows = _difference_matrix(count, 2, cyclic)
         result = signals.astype(float)
         result[missing] = np.linalg.lstsq(rows[:, missing], -rows[:, ~missing] @ signals[~missing], rcond=None)[0]
         return result
@@ -207,43 +256,62 @@ class TemporalSmoother(SchedulerMixin, ConfigMixin):
         order: int = 1,
         cyclic: bool = False,
     ) -> np.ndarray:
-        """Smoothed signals (T, K), each by its own weight."""
-        back, decay, forth = _modes(confidence, _differences(len(signals), order, cyclic))
+        """Smooth each signal over time.
+
+        Args:
+            signals: Signals `(T, K)`.
+            weights: Weight w of each signal `(K,)`, or one for all.
+            confidence: Confidence c in each frame `(T,)`, in [0, 1]. Default: 1.
+            order: Order of the differences that are penalised, 1 (the paper's) or 2.
+            cyclic: As in `consistency_ratio`.
+
+        Returns:
+            Smoothed signals `(T, K)`.
+        """
+        back, decay, forth = _modes(confidence, _difference_matrix(len(signals), order, cyclic))
         weights = np.broadcast_to(np.asarray(weights, float), signals.shape[1:])
         return back @ ((forth @ signals) / (1 + np.outer(decay, weights)))
 
     def smallest_weights(
         self, signals: np.ndarray, limits: np.ndarray | Sequence[float], confidence: np.ndarray | None = None
     ) -> np.ndarray:
-        """(K,) the smallest weight by which each signal's |e| is at most its limit; `max_weight` where none does."""
+        """Find the smallest weight with which each smoothed signal meets its limit.
+
+        Args:
+            signals: Signals `(T, K)`.
+            limits: Largest allowed |e| of each signal `(K,)`, in its own unit.
+            confidence: As in `smooth`.
+
+        Returns:
+            Weights `(K,)`; `max_weight` for signals that no weight makes consistent.
+        """
         limits = np.asarray(limits, float)
-        back, decay, forth = _modes(confidence, _differences(len(signals), 1, False))
-        bent = bends(back)
+        back, decay, forth = _modes(confidence, _difference_matrix(len(signals), 1, False))
+        modes_e = second_differences(back)
         amplitudes = forth @ signals
 
         def exceeds(weights: np.ndarray) -> np.ndarray:
-            """(W, K), of weights (W, K)."""
-            kept = amplitudes[:, None] / (1 + decay[:, None, None] * weights)
-            e = bent @ kept.reshape(len(decay), -1)
+            """Whether limits are exceeded, (W, K), with weights (W, K)."""
+            damped = amplitudes[:, None] / (1 + decay[:, None, None] * weights)
+            e = modes_e @ damped.reshape(len(decay), -1)
             return np.abs(e).max(axis=0).reshape(weights.shape) > limits * (1 + 1e-12)
 
-        top = self.config["max_weight"]
-        grid = np.concatenate([[0.0], np.geomspace(1e-4, top, GRID)])
+        grid = np.concatenate([[0.0], np.geomspace(1e-4, self.config["max_weight"], GRID)])
         met = ~exceeds(np.repeat(grid[:, None], signals.shape[1], axis=1))
         first = np.where(met.any(axis=0), met.argmax(axis=0), len(grid) - 1)
         high, low = grid[first], grid[np.maximum(first - 1, 0)]
-        searched = (first > 0) & met.any(axis=0)
-        shares, columns = np.linspace(0, 1, PARTS + 1)[:, None], np.arange(len(low))
-        for _ in range(ROUNDS if searched.any() else 0):
-            edges = low + (high - low) * shares
+        refined = (first > 0) & met.any(axis=0)
+        fractions, columns = np.linspace(0, 1, PARTS + 1)[:, None], np.arange(len(low))
+        for _ in range(ROUNDS if refined.any() else 0):
+            edges = low + (high - low) * fractions
             over = exceeds(edges[1:])
-            over[-1] = False  # as is known
+            over[-1] = False  # the upper end meets the limit
             part = over.argmin(axis=0)
             low, high = edges[part, columns], edges[part + 1, columns]
-        return np.where(searched, high, grid[first])
+        return np.where(refined, high, grid[first])
 
     def to_json_string(self) -> str:
-        """The configuration as JSON, without the folder it happened to be loaded from."""
+        """Return the configuration as JSON, without the folder that it was loaded from."""
         config = json.loads(super().to_json_string())
         config.pop("_name_or_path", None)
         return json.dumps(config, indent=2, sort_keys=True) + "\n"
@@ -254,8 +322,17 @@ class TemporalSmoother(SchedulerMixin, ConfigMixin):
         shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
 
 
-def bends(signals: np.ndarray, cyclic: bool = False) -> np.ndarray:
-    """e (T, K) of signals (T, K); at the ends 0, or across the seam of a cycle whose last frame is its first again."""
+def second_differences(signals: np.ndarray, cyclic: bool = False) -> np.ndarray:
+    """Compute e_t = s_t − (s_{t−1} + s_{t+1}) / 2, the second difference times −1/2.
+
+    Args:
+        signals: Signals `(T, K)`.
+        cyclic: Whether the last frame shows the same phase as the first. Then e is measured across the seam too;
+            otherwise it is 0 at both ends.
+
+    Returns:
+        e, `(T, K)`.
+    """
     e = np.zeros(signals.shape)
     e[1:-1] = signals[1:-1] - (signals[:-2] + signals[2:]) / 2
     if cyclic and len(signals) > 3:
@@ -264,17 +341,21 @@ def bends(signals: np.ndarray, cyclic: bool = False) -> np.ndarray:
     return e
 
 
-def _differences(count: int, order: int, cyclic: bool) -> np.ndarray:
-    """(R, T): the first or second differences of T frames, across the seam of a cycle too, and of its two ends."""
+def _difference_matrix(count: int, order: int, cyclic: bool) -> np.ndarray:
+    """First or second differences of T frames as a matrix (R, T); with `cyclic` also across the seam.
+
+    A last row with `cyclic` is the difference of the first and the last frame, which show one phase.
+    """
     rows = np.diff(np.eye(count), n=order, axis=0)
     if not cyclic or count < 4:
         return rows
     ends = np.eye(1, count) - np.eye(1, count, count - 1)
-    return np.concatenate([rows, *([-2 * bends(np.eye(count), cyclic)[[0, -1]]] if order == 2 else []), ends])
+    seam = [-2 * second_differences(np.eye(count), cyclic)[[0, -1]]] if order == 2 else []
+    return np.concatenate([rows, *seam, ends])
 
 
 def _run(count: int, start: int, length: int) -> np.ndarray:
-    """(T,) bool, true in so many frames from one on, and after the last from the first on."""
+    """Mask (T,) of `length` successive frames from `start` on, which wraps around at the end."""
     return (np.arange(count) - start) % count < length
 
 
@@ -286,7 +367,7 @@ def _modes(confidence: np.ndarray | None, differences: np.ndarray) -> tuple[np.n
     c = (
         np.ones(differences.shape[1])
         if confidence is None
-        else np.clip(np.asarray(confidence, float), LEAST_CONFIDENCE, None)
+        else np.clip(np.asarray(confidence, float), MIN_CONFIDENCE, None)
     )
     scale = np.sqrt(c)
     decay, modes = np.linalg.eigh(differences.T @ differences / 2 / np.outer(scale, scale))

@@ -38,7 +38,7 @@ def test_full_cycles_have_the_names_of_the_real_set(tmp_path: Path) -> None:
     assert files_below(folder) == sorted(views)
 
 
-def test_voxels_are_the_phantom_seen_across_along_and_in_time(tmp_path: Path) -> None:
+def test_axes_are_across_the_beam_along_it_and_time(tmp_path: Path) -> None:
     folder = write_camus([3], tmp_path / "ted", **SMALL)
     phantom = CardiacPhantom(3, "2CH")
     phases = np.linspace(0, 1, 5)
@@ -67,7 +67,7 @@ def test_half_cycles_end_with_the_smallest_ventricle(tmp_path: Path) -> None:
     assert (areas.argmax(), areas.argmin()) == (0, 4)
 
 
-def test_cfg_tells_frames_from_one(tmp_path: Path) -> None:
+def test_the_cfg_file_counts_frames_from_one(tmp_path: Path) -> None:
     phantom = CardiacPhantom(4, "4CH")
     half = info(write_camus([4], tmp_path / "a", half_cycle=True, **SMALL) / "patient0004/Info_4CH.cfg")
     full = info(write_camus([4], tmp_path / "b", **SMALL) / "patient004/patient004_4CH_info.cfg")
@@ -75,9 +75,9 @@ def test_cfg_tells_frames_from_one(tmp_path: Path) -> None:
     assert [half[key] for key in ("ED", "ES", "NbFrame")] == ["1", "5", "5"]
     areas = phantom.ground_truth(np.linspace(0, 1, 5))["lv_area"]
     assert [full[key] for key in ("ED", "ES", "NbFrame")] == ["1", str(areas.argmin() + 1), "5"]
-    beat = 60 / phantom.heart.cycle.heart_rate
-    assert float(full["FrameRate"]) == pytest.approx(4 / beat, abs=0.05)
-    assert float(half["FrameRate"]) == pytest.approx(4 / (beat * phantom.end_systole), abs=0.05)
+    cycle = 60 / phantom.heart.cycle.heart_rate
+    assert float(full["FrameRate"]) == pytest.approx(4 / cycle, abs=0.05)
+    assert float(half["FrameRate"]) == pytest.approx(4 / (cycle * phantom.end_systole), abs=0.05)
     assert full["EF"] == str(round(100 * phantom.ejection_fraction))
     assert full["ImageQuality"] == phantom.heart.quality
     other = info(tmp_path / "a/patient0004/Info_2CH.cfg")
@@ -132,13 +132,13 @@ def test_metaimage(tmp_path: Path) -> None:
         ({"ending": ".png"}, "Got the ending '.png'; expected one of .nii.gz, .mhd"),
     ],
 )
-def test_what_cannot_be_written_is_refused_before_any_file(tmp_path: Path, arguments: dict, message: str) -> None:
+def test_invalid_arguments_are_refused_before_writing(tmp_path: Path, arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         write_camus(**{"seeds": [1], "folder": tmp_path / "camus", **arguments})
     assert not (tmp_path / "camus").exists()
 
 
-def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_empty_is_refused(tmp_path: Path) -> None:
     (tmp_path / "scan.nii.gz").touch()
     with pytest.raises(FileExistsError, match="is not empty"):
         write_camus([1], tmp_path)

@@ -37,28 +37,28 @@ def row(data: datasets.DatasetDict, subject: str, view: str) -> dict:
 
 
 @pytest.mark.parametrize("half", [True, False])
-def test_what_was_written_comes_back(written: dict[bool, Path], half: bool) -> None:
+def test_written_phantoms_are_loaded(written: dict[bool, Path], half: bool) -> None:
     data = camus(written[half])
     assert sum(map(len, data.values())) == 10
     name = "patient0002" if half else "patient002"
     for view in ("2CH", "4CH"):
-        found, phantom = row(data, name, view), CardiacPhantom(2, view)
+        loaded, phantom = row(data, name, view), CardiacPhantom(2, view)
         phases = phantom.phases(5, half)
         labels = phantom.labels(phases, (24, 20), 7.0)
-        np.testing.assert_array_equal(voxels(found["labels"]), labels.T)
-        np.testing.assert_array_equal(voxels(found["sequence"]), phantom.images(phases, (24, 20), 7.0).T)
-        assert nibabel.affines.voxel_sizes(found["sequence"].affine).tolist() == [7.0, 7.0, 1.0]
+        np.testing.assert_array_equal(voxels(loaded["labels"]), labels.T)
+        np.testing.assert_array_equal(voxels(loaded["sequence"]), phantom.images(phases, (24, 20), 7.0).T)
+        assert nibabel.affines.voxel_sizes(loaded["sequence"].affine).tolist() == [7.0, 7.0, 1.0]
         areas = phantom.ground_truth(phases)["lv_area"]
-        assert (found["ed_frame"], found["es_frame"], found["frames"]) == (0, areas.argmin(), 5)
-        assert found["ejection_fraction"] == pytest.approx(phantom.ejection_fraction, abs=0.006)
-        assert found["quality"] == phantom.heart.quality
+        assert (loaded["ed_frame"], loaded["es_frame"], loaded["frames"]) == (0, areas.argmin(), 5)
+        assert loaded["ejection_fraction"] == pytest.approx(phantom.ejection_fraction, abs=0.006)
+        assert loaded["quality"] == phantom.heart.quality
         seconds = (phases[-1] - phases[0]) * phantom.heart.cycle.seconds
-        assert found["frame_rate"] == pytest.approx(4 / seconds, abs=0.06)
-        assert found["sex"] in ("F", "M")
-        assert 18 <= found["age"] <= 95
+        assert loaded["frame_rate"] == pytest.approx(4 / seconds, abs=0.06)
+        assert loaded["sex"] in ("F", "M")
+        assert 18 <= loaded["age"] <= 95
 
 
-def test_lists_give_the_splits(folder: Path) -> None:
+def test_lists_define_the_splits(folder: Path) -> None:
     for number in (1, 3):
         data = camus(folder, subgroup=number)
         for split, part in (("train", "training"), ("validation", "validation"), ("test", "testing")):
@@ -81,22 +81,22 @@ def without_lists(folder: Path) -> datasets.DatasetDict:
     return camus(folder, test_fraction=0.4)
 
 
-def test_the_seed_alone_decides(folder: Path) -> None:
+def test_the_split_depends_on_the_seed_only(folder: Path) -> None:
     splits = [values_of(camus(folder, subgroup=None, seed=seed))["test"] for seed in (0, 0, 1, 2, 3)]
     assert splits[0] == splits[1]
     assert len({tuple(split) for split in splits}) > 1
 
 
-def test_a_cycle_may_begin_with_end_systole_and_lack_what_is_not_needed(folder: Path) -> None:
+def test_a_cycle_may_begin_with_end_systole_and_lack_optional_values(folder: Path) -> None:
     (folder / "patient0001/Info_4CH.cfg").write_text("ED: 5\nES: 1\nNbFrame: 5\nLVef: 50.2\n")
-    found = row(camus(folder), "patient0001", "4CH")
-    assert (found["ed_frame"], found["es_frame"]) == (4, 0)
+    loaded = row(camus(folder), "patient0001", "4CH")
+    assert (loaded["ed_frame"], loaded["es_frame"]) == (4, 0)
     unknown = ("frame_rate", "quality", "ejection_fraction", "age", "sex")
-    assert [found[name] for name in unknown] == [None] * 5
+    assert [loaded[name] for name in unknown] == [None] * 5
 
 
-def spoil(folder: Path) -> list[tuple[str, str]]:
-    """Issues of every kind, with whom they are of and what is said."""
+def corrupt(folder: Path) -> list[tuple[str, str]]:
+    """Cause issues of every kind; return their subjects and the beginnings of their texts."""
     for path in (folder / "patient0001").glob("*2CH*"):
         path.unlink()
     (folder / "patient0002/Info_4CH.cfg").write_text("ED: 1\nES: five\nNbFrame: 9\n")
@@ -119,7 +119,7 @@ def spoil(folder: Path) -> list[tuple[str, str]]:
 
 
 def test_one_report_lists_all_issues(folder: Path) -> None:
-    expected = spoil(folder)
+    expected = corrupt(folder)
     with pytest.raises(DatasetError, match="has 8 issues:") as caught:
         camus(folder)
     assert [issue.subject for issue in caught.value.issues] == [subject for subject, _ in expected]
@@ -127,15 +127,15 @@ def test_one_report_lists_all_issues(folder: Path) -> None:
         assert issue.text.startswith(start)
 
 
-def test_the_rest_is_loaded_when_told_to(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    spoil(folder)
+def test_the_other_subjects_are_loaded_on_request(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    corrupt(folder)
     with caplog.at_level(logging.WARNING):
         data = camus(folder, skip_invalid=True)
     assert [row["subject"] for split in data.values() for row in split] == ["patient0005"] * 2
     assert "4 subjects are left out" in caplog.text
 
 
-def test_a_patient_in_no_list_is_a_issue(folder: Path) -> None:
+def test_a_patient_in_no_list_is_an_issue(folder: Path) -> None:
     testing = folder / "subGroup1_testing.txt"
     name = testing.read_text().strip()
     testing.write_text("patient0999\n")
@@ -153,18 +153,18 @@ def test_a_patient_in_no_list_is_a_issue(folder: Path) -> None:
 
 def test_plain_nifti_and_a_folder_around(folder: Path) -> None:
     unpack(folder / "patient0003/patient0003_2CH_half_sequence.nii.gz")
-    found = row(camus(folder.parent), "patient0003", "2CH")
+    loaded = row(camus(folder.parent), "patient0003", "2CH")
     expected = CardiacPhantom(3, "2CH").images(CardiacPhantom(3, "2CH").phases(5, True), (24, 20), 7.0)
-    np.testing.assert_array_equal(voxels(found["sequence"]), expected.T)
+    np.testing.assert_array_equal(voxels(loaded["sequence"]), expected.T)
 
 
 def test_metaimage_comes_back(tmp_path: Path) -> None:
     pytest.importorskip("SimpleITK")
     folder = write_camus([1, 2, 3], tmp_path / "camus", ending=".mhd", **SMALL)
-    found = row(camus(folder, verify=True), "patient002", "4CH")
+    loaded = row(camus(folder, verify=True), "patient002", "4CH")
     expected = CardiacPhantom(2).labels(CardiacPhantom(2).phases(5), (24, 20), 7.0)
-    np.testing.assert_array_equal(voxels(found["labels"]), expected.T)
-    assert nibabel.affines.voxel_sizes(found["labels"].affine).tolist() == [7.0, 7.0, 1.0]
+    np.testing.assert_array_equal(voxels(loaded["labels"]), expected.T)
+    assert nibabel.affines.voxel_sizes(loaded["labels"].affine).tolist() == [7.0, 7.0, 1.0]
 
 
 def test_another_layout_is_refused_with_an_example(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from meddiffusers.datasets.public.building import (
 from meddiffusers.datasets.public.checking import check_scan, find_scan_issues
 from meddiffusers.datasets.public.errors import Issue
 from meddiffusers.datasets.public.finding import Index, Row, folders_named
-from meddiffusers.datasets.public.tables import sex
+from meddiffusers.datasets.public.tables import to_sex
 from meddiffusers.utils.text import some_of
 
 VIEWS = ("2CH", "4CH")
@@ -64,7 +64,7 @@ def camus(folder: str | Path, *, subgroup: int | None = 1, **options: Unpack[Opt
     """
     index = Index(Path(folder))
     for name, copies in folders_named(index.folder, r"patient\d{3,4}").items():
-        index.only(name, "the patient's folder", copies)
+        index.single(name, "the patient's folder", copies)
         index.rows.extend(_row(index, copies[0], name, view) for view in VIEWS)
     index.require_rows(
         "CAMUS", "patient0001/patient0001_4CH_half_sequence.nii.gz or patient001/patient001_4CH_sequence.mhd"
@@ -85,11 +85,11 @@ def _row(index: Index, folder: Path, name: str, view: str) -> Row:
         pattern = re.compile(f"{name}_{view}(_half)?_sequence{end}")
         named = ((path, SCAN.fullmatch(path.name)) for path in sorted(folder.iterdir()))
         paths = [path for path, match in named if match and pattern.fullmatch(match["stem"])]
-        return index.only(name, f"{name}_{view}_…sequence{end}", paths, needed=True)
+        return index.single(name, f"{name}_{view}_…sequence{end}", paths, needed=True)
 
     scans = {"sequence": scan(""), "labels": scan("_gt")}
     paths = [path for path in (folder / f"Info_{view}.cfg", folder / f"{name}_{view}_info.cfg") if path.exists()]
-    path = index.only(name, f"Info_{view}.cfg or {name}_{view}_info.cfg", paths, needed=True)
+    path = index.single(name, f"Info_{view}.cfg or {name}_{view}_info.cfg", paths, needed=True)
     info = _info(index, name, path) if path else {}
     record = {
         "view": view,
@@ -100,7 +100,7 @@ def _row(index: Index, folder: Path, name: str, view: str) -> Row:
         "quality": info.get("ImageQuality"),
         "ejection_fraction": info["EF"] / 100 if "EF" in info else None,
         "age": info.get("Age"),
-        "sex": sex(info.get("Sex")),
+        "sex": to_sex(info.get("Sex")),
     }
     return Row(name, f"{name}_{view}", scans, record)
 

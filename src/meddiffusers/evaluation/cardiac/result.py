@@ -1,87 +1,118 @@
-"""Segmented beats before and after a repair, beside the truth: all that its evaluation needs."""
+"""Label maps of cardiac sequences before or after correction, with their measurements and the reference."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from meddiffusers.datasets.cardiac_sequences import HeartSequence
-from meddiffusers.pipelines.meddiffusers_heart_shapes_v1 import CARDIAC_ATTRIBUTES
-from meddiffusers.pipelines.meddiffusers_heart_validity_v1 import ISSUES
-from meddiffusers.pipelines.temporal_consistency_pipeline import HeartReport, TemporalConsistencyPipeline
+from meddiffusers.datasets.cardiac_sequences import CardiacSequence
+from meddiffusers.pipelines.meddiffusers_cardiac_attributes_v1 import CARDIAC_ATTRIBUTES
+from meddiffusers.pipelines.meddiffusers_cardiac_report_v1 import SequenceReport
+from meddiffusers.pipelines.meddiffusers_cardiac_validity_v1 import CRITERIA
+from meddiffusers.pipelines.temporal_consistency_pipeline import (
+    TemporalConsistencyPipeline,
+    TemporalConsistencyPipelineOutput,
+)
 
 
 @dataclass(frozen=True, eq=False)
-class RepairedSequence:
-    """One view of one patient. labels, reference (T, H, W): what is evaluated, and the truth.
+class CorrectedSequence:
+    """What is evaluated of one view of one patient.
 
-    report, truth: what is measured of either; spacing: mm downwards and across; redrawn (T,) bool: drawn by the VAE.
+    Args:
+        labels: Label maps `(T, H, W)` that are evaluated.
+        reference: Ground-truth label maps `(T, H, W)`.
+        spacing: Distances in mm between rows and between columns.
+        subject: Name of the patient.
+        report: Measurements of `labels`.
+        reference_report: Measurements of `reference`.
+        regenerated: Mask `(T,)`, bool, of frames that the VAE generated.
     """
 
     labels: np.ndarray
     reference: np.ndarray
     spacing: tuple[float, float]
     subject: str
-    report: HeartReport
-    truth: HeartReport
-    redrawn: np.ndarray
+    report: SequenceReport
+    reference_report: SequenceReport
+    regenerated: np.ndarray
 
 
 def run_temporal(
     pipeline: TemporalConsistencyPipeline,
-    sequences: Sequence[HeartSequence],
+    sequences: Sequence[CardiacSequence],
     segmented: Sequence[np.ndarray],
-    **settings: Any,
-) -> list[RepairedSequence]:
-    """The pipeline on segmentations (T, H, W), one for each sequence, whose labels are the truth."""
+    **kwargs: Any,
+) -> list[CorrectedSequence]:
+    """Run the pipeline on segmentations.
+
+    Args:
+        pipeline: The pipeline.
+        sequences: Ground truth.
+        segmented: Segmentation `(T, H, W)` of each sequence.
+        kwargs: Further arguments of the pipeline's call.
+    """
     results = []
     for sequence, frames in zip(sequences, segmented, strict=True):
-        output: Any = pipeline(frames, sequence.spacing, cyclic=sequence.cyclic, **settings)
-        results.append(_measured(pipeline, sequence, output.labels, output.redrawn))
+        output = cast(
+            TemporalConsistencyPipelineOutput, pipeline(frames, sequence.spacing, cyclic=sequence.cyclic, **kwargs)
+        )
+        results.append(_measure(pipeline, sequence, output.labels, output.regenerated))
     return results
 
 
-def as_segmented(
-    pipeline: TemporalConsistencyPipeline, sequences: Sequence[HeartSequence], segmented: Sequence[np.ndarray]
-) -> list[RepairedSequence]:
-    """The segmentations as they are, measured the same way."""
+def measure_segmentations(
+    pipeline: TemporalConsistencyPipeline, sequences: Sequence[CardiacSequence], segmented: Sequence[np.ndarray]
+) -> list[CorrectedSequence]:
+    """Measure segmentations without correcting them; arguments as in `run_temporal`."""
     pairs = zip(sequences, segmented, strict=True)
-    return [_measured(pipeline, sequence, frames, np.zeros(len(frames), bool)) for sequence, frames in pairs]
+    return [_measure(pipeline, sequence, frames, np.zeros(len(frames), bool)) for sequence, frames in pairs]
 
 
-def repair_facts(result: Any) -> dict[str, Any]:
-    """Of the pipeline's output, as JSON: which frames were changed, and which attributes of which frames bent by how
-    much of what they may, which issues there were, and the ejection fraction, before and after."""
+def summarize_correction(result: TemporalConsistencyPipelineOutput) -> dict[str, Any]:
+    """Summarize an output of the pipeline as JSON.
+
+    Returns:
+        Frames that were regenerated and cleaned; for input and output the attributes by frame, the inconsistent ones
+        with their consistency ratio, the violated criteria, and the ejection fraction.
+    """
     return {
-        "drawn anew": np.flatnonzero(result.redrawn).tolist(),
-        "tidied": np.flatnonzero(result.tidied).tolist(),
-        "before": _report_facts(result.before),
-        "after": _report_facts(result.after),
+        "regenerated": np.flatnonzero(result.regenerated).tolist(),
+        "cleaned": np.flatnonzero(result.cleaned).tolist(),
+        "before": _summarize_report(result.before),
+        "after": _summarize_report(result.after),
     }
 
 
-def _report_facts(report: HeartReport) -> dict[str, Any]:
+def _summarize_report(report: SequenceReport) -> dict[str, Any]:
     names = list(CARDIAC_ATTRIBUTES)
-    bent = [
-        {"frame": int(t), "attribute": names[a], "of the limit": round(float(report.excess[t, a]), 3)}
-        for t, a in np.argwhere(report.excess > 1)
+    inconsistent = [
+        {"frame": int(t), "attribute": names[a], "consistency_ratio": round(float(report.consistency_ratio[t, a]), 3)}
+        for t, a in np.argwhere(report.consistency_ratio > 1)
     ]
-    wrong = [{"frame": int(t), "issue": ISSUES[f]} for t, f in np.argwhere(report.issues)]
-    measured = {
+    invalid = [{"frame": int(t), "criterion": CRITERIA[i]} for t, i in np.argwhere(report.violations)]
+    attributes = {
         f"{name} [{CARDIAC_ATTRIBUTES[name]}]": [
             None if np.isnan(value) else round(float(value), 3) for value in values
         ]
         for name, values in zip(names, report.attributes.T, strict=True)
     }
     fraction = None if np.isnan(report.ejection_fraction) else round(report.ejection_fraction, 4)
-    return {"inconsistent": bent, "invalid": wrong, "ejection fraction": fraction, "attributes": measured}
+    return {
+        "inconsistent": inconsistent,
+        "invalid": invalid,
+        "ejection_fraction": fraction,
+        "attributes": attributes,
+    }
 
 
-def _measured(
-    pipeline: TemporalConsistencyPipeline, sequence: HeartSequence, labels: np.ndarray, redrawn: np.ndarray
-) -> RepairedSequence:
-    report, truth = (pipeline.report(each, sequence.spacing, sequence.cyclic) for each in (labels, sequence.labels))
-    return RepairedSequence(labels, sequence.labels, sequence.spacing, sequence.subject, report, truth, redrawn)
+def _measure(
+    pipeline: TemporalConsistencyPipeline, sequence: CardiacSequence, labels: np.ndarray, regenerated: np.ndarray
+) -> CorrectedSequence:
+    report, reference = (pipeline.report(each, sequence.spacing, sequence.cyclic) for each in (labels, sequence.labels))
+    return CorrectedSequence(
+        labels, sequence.labels, sequence.spacing, sequence.subject, report, reference, regenerated
+    )

@@ -8,12 +8,12 @@ from meddiffusers.data.phantoms.cardiac import CardiacPhantom
 
 
 def level(image: np.ndarray, mask: np.ndarray) -> float:
-    """Mean brightness well inside a mask."""
+    """Mean brightness in the interior of a mask."""
     return float(image[ndimage.binary_erosion(mask, iterations=2)].mean())
 
 
 @pytest.mark.parametrize("view", ["4CH", "2CH"])
-def test_the_wall_is_bright_and_blood_is_dark(view: str) -> None:
+def test_the_myocardium_is_bright_and_blood_is_dark(view: str) -> None:
     for seed in range(8):
         phantom = CardiacPhantom(seed, view)
         phases = np.array([0, phantom.end_systole])
@@ -22,7 +22,7 @@ def test_the_wall_is_bright_and_blood_is_dark(view: str) -> None:
             assert level(image, labels == 2) > level(image, labels == 3) + 40
 
 
-def test_outside_of_the_fan_is_black() -> None:
+def test_outside_the_sector_is_black() -> None:
     image = CardiacPhantom(0).images(np.zeros(1))[0]
     rows, columns = np.indices(image.shape)
     x, y = (columns + 0.5 - 64) * 1.25, (rows + 0.5) * 1.25
@@ -32,7 +32,7 @@ def test_outside_of_the_fan_is_black() -> None:
 
 
 def test_speckle_widens_with_depth() -> None:
-    """Correlation of neighbours along rows, in tissue near the probe and far from it."""
+    """Correlation of pixels along rows, in tissue near the probe and far from it."""
     near, far = [], []
     for seed in range(6):
         image = CardiacPhantom(seed, "2CH").images(np.zeros(1), (320, 320), 0.5)[0].astype(float)
@@ -44,44 +44,44 @@ def test_speckle_widens_with_depth() -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2, 3])
-def test_speckle_moves_as_the_wall_does(seed: int) -> None:
-    """A block in the middle of the right wall is found again where the outlines say, to a mm or so."""
+def test_speckle_moves_with_the_myocardium(seed: int) -> None:
+    """Block matching in the middle of the right wall agrees with the outlines to about 1 mm."""
     phantom, spacing, half = CardiacPhantom(seed, "2CH", quality="Good"), 0.5, 9
     phases = np.array([0.12, 0.22])
     first, second = phantom.images(phases, (320, 320), spacing).astype(float)
     lines = phantom.outlines(phases)
-    middle = (lines.cavity[:, 174] + lines.epicardium[:, 186]) / 2
+    middle = (lines.endocardium[:, 174] + lines.epicardium[:, 186]) / 2
     column, row = np.rint(middle[0] / spacing + [159.5, -0.5]).astype(int)
     block = first[row - half : row + half + 1, column - half : column + half + 1].ravel()
-    likeness = {}
+    correlation = {}
     for dy in range(-12, 13):
         for dx in range(-12, 13):
             there = second[row + dy - half : row + dy + half + 1, column + dx - half : column + dx + half + 1]
-            likeness[dx, dy] = np.corrcoef(block, there.ravel())[0, 1]
-    found = max(likeness, key=lambda shift: likeness[shift])
-    assert likeness[found] > 0.7
-    np.testing.assert_allclose(np.array(found) * spacing, middle[1] - middle[0], atol=1.3)
-    assert np.hypot(*found) * spacing > 1.5
+            correlation[dx, dy] = np.corrcoef(block, there.ravel())[0, 1]
+    shift = max(correlation, key=lambda each: correlation[each])
+    assert correlation[shift] > 0.7
+    np.testing.assert_allclose(np.array(shift) * spacing, middle[1] - middle[0], atol=1.3)
+    assert np.hypot(*shift) * spacing > 1.5
 
 
-def test_blood_has_no_memory() -> None:
-    """Far from the probe, where no reverberation reaches."""
+def test_speckle_of_blood_is_uncorrelated_over_time() -> None:
+    """Far from the probe, where there is no reverberation."""
     phantom = CardiacPhantom(1, "2CH", quality="Good")
     phases = np.array([0.10, 0.105])
     (first, second), labels = phantom.images(phases).astype(float), phantom.labels(phases)
 
-    def likeness(label: int, margin: int) -> float:
+    def correlation(label: int, margin: int) -> float:
         inside = ndimage.binary_erosion((labels == label).all(axis=0), iterations=margin)
         inside[:64] = False
         fine = [image - ndimage.gaussian_filter(image, 2) for image in (first, second)]
         return float(np.corrcoef(fine[0][inside], fine[1][inside])[0, 1])
 
-    assert likeness(2, margin=2) > 0.9
-    assert likeness(1, margin=6) < 0.5
+    assert correlation(2, margin=2) > 0.9
+    assert correlation(1, margin=6) < 0.5
 
 
-def test_a_poor_image_loses_the_lateral_wall() -> None:
-    loss = []
+def test_the_lateral_wall_is_dark_in_poor_images() -> None:
+    attenuation = []
     for seed in range(10):
         levels = []
         for quality in ("Good", "Poor"):
@@ -89,8 +89,8 @@ def test_a_poor_image_loses_the_lateral_wall() -> None:
             image, labels = phantom.images(np.zeros(1))[0], phantom.labels(np.zeros(1))[0]
             right = np.indices(labels.shape)[1] > np.argwhere(labels == 1)[:, 1].mean()
             levels.append(level(image, (labels == 2) & right) - level(image, (labels == 2) & ~right))
-        loss.append(levels[0] - levels[1])
-    assert np.mean(loss) > 5
+        attenuation.append(levels[0] - levels[1])
+    assert np.mean(attenuation) > 5
 
 
 def test_one_seed_gives_one_image_whatever_the_other_frames() -> None:

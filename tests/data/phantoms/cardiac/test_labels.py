@@ -6,18 +6,18 @@ from scipy import ndimage
 
 from meddiffusers.data.phantoms.cardiac import CardiacPhantom
 
-EIGHT = np.ones((3, 3))
+EIGHT_CONNECTED = np.ones((3, 3))
 
 
-def issues(labels: np.ndarray) -> list[str]:
-    """What is anatomically impossible in a label map."""
-    parts = {"cavity": labels == 1, "wall": labels == 2, "both": np.isin(labels, (1, 2)), "atrium": labels == 3}
-    found = [f"{name} in pieces" for name, mask in parts.items() if ndimage.label(mask, EIGHT)[1] != 1]
+def violations(labels: np.ndarray) -> list[str]:
+    """Anatomical criteria that a label map violates."""
+    parts = {"LV": labels == 1, "myocardium": labels == 2, "both": np.isin(labels, (1, 2)), "atrium": labels == 3}
+    violated = [f"{name} fragmented" for name, mask in parts.items() if ndimage.label(mask, EIGHT_CONNECTED)[1] != 1]
     parts["heart"] = labels > 0
-    found += [f"hole in {name}" for name, mask in parts.items() if (ndimage.binary_fill_holes(mask) != mask).any()]
+    violated += [f"hole in {name}" for name, mask in parts.items() if (ndimage.binary_fill_holes(mask) != mask).any()]
     if (ndimage.binary_dilation(labels == 1) & (labels == 0)).any():
-        found.append("cavity against background")
-    return found
+        violated.append("LV touches background")
+    return violated
 
 
 @pytest.mark.parametrize(("size", "spacing"), [(64, 2.5), (112, 1.5)])
@@ -25,16 +25,16 @@ def test_every_heart_is_anatomically_valid(size: int, spacing: float) -> None:
     for seed in range(120):
         phantom = CardiacPhantom(seed, ("4CH", "2CH")[seed % 2])
         maps = phantom.labels(np.array([0, 0.2, phantom.end_systole, 0.6, 0.85]), (size, size), spacing)
-        assert [issues(labels) for labels in maps] == [[]] * 5, seed
+        assert [violations(labels) for labels in maps] == [[]] * 5, seed
         assert not maps[:, 0].any()
         assert not maps[:, :, [0, -1]].any()
 
 
 @pytest.mark.parametrize(("fraction", "seed"), [(0.3, 0), (0.55, 1), (0.75, 2)])
-def test_pixels_measure_the_ejection_fraction_and_areas(fraction: float, seed: int) -> None:
+def test_ejection_fraction_and_areas_of_the_pixels_agree_with_the_ground_truth(fraction: float, seed: int) -> None:
     phantom = CardiacPhantom(seed, ejection_fraction=fraction)
     phases = np.array([0, phantom.end_systole])
-    truth, labels = phantom.truth(phases), phantom.labels(phases, (640, 640), 0.25)
+    truth, labels = phantom.ground_truth(phases), phantom.labels(phases, (640, 640), 0.25)
     areas = (labels == 1).sum((1, 2)) * 0.25**2
     np.testing.assert_allclose(areas, truth["lv_area"], rtol=0.003)
     np.testing.assert_allclose((labels == 2).sum((1, 2)) * 0.25**2, truth["myo_area"], rtol=0.005)
@@ -45,17 +45,17 @@ def test_pixels_measure_the_ejection_fraction_and_areas(fraction: float, seed: i
         assert (rows.mean() + 0.5) * 0.25 == pytest.approx(truth["epi_y"][frame], abs=0.05)
         y, x = np.nonzero(labels[frame] == 1)
         _, vectors = np.linalg.eigh(np.cov(x, y))
-        lean = np.rad2deg(np.arctan(-vectors[0, 1] / vectors[1, 1]))
-        assert lean == pytest.approx(truth["orientation"][frame], abs=0.1)
+        orientation = np.rad2deg(np.arctan(-vectors[0, 1] / vectors[1, 1]))
+        assert orientation == pytest.approx(truth["orientation"][frame], abs=0.1)
     volume = areas**2 / truth["lv_length"]
     assert 1 - volume[1] / volume[0] == pytest.approx(fraction, abs=0.01)
 
 
-def test_areas_of_pixels_converge_to_the_truth() -> None:
+def test_areas_of_pixels_converge_to_the_ground_truth() -> None:
     error = {spacing: [] for spacing in (4.0, 2.0, 1.0, 0.5)}
     for seed in range(12):
         phantom = CardiacPhantom(seed)
-        area = phantom.truth(np.zeros(1))["lv_area"][0]
+        area = phantom.ground_truth(np.zeros(1))["lv_area"][0]
         for spacing, errors in error.items():
             size = int(160 / spacing)
             labels = phantom.labels(np.zeros(1), (size, size), spacing)
@@ -65,7 +65,7 @@ def test_areas_of_pixels_converge_to_the_truth() -> None:
     assert fine < 0.15 * coarse
 
 
-def test_a_image_may_have_any_shape() -> None:
+def test_an_image_may_have_any_shape() -> None:
     phantom = CardiacPhantom(5)
     square = phantom.labels(np.zeros(1), (128, 128), 1.25)[0]
     tall = phantom.labels(np.zeros(1), (150, 96), 1.25)[0]

@@ -4,24 +4,24 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr
 
-from meddiffusers.data.phantoms.cardiac import TRUTH, CardiacPhantom
+from meddiffusers.data.phantoms.cardiac import MEASUREMENTS, CardiacPhantom
 from meddiffusers.data.phantoms.cardiac.ground_truth import measure_outlines
 from meddiffusers.data.phantoms.cardiac.outlines import Outlines
 
 MANY = [(seed, view) for seed in range(60) for view in ("4CH", "2CH")]
 
 
-def beat(phantom: CardiacPhantom, frames: int = 21) -> np.ndarray:
-    """Phases with the smallest ventricle among them."""
+def phases_with_end_systole(phantom: CardiacPhantom, frames: int = 21) -> np.ndarray:
+    """Evenly spaced phases and that of end systole."""
     return np.sort(np.append(phantom.phases(frames), phantom.end_systole))
 
 
 def test_measurements_of_a_leaning_half_ellipse() -> None:
-    """Semi-axes a and b, cut along a: area πab/2, centre of mass 4b/3π from the cut; turned about the cut's middle."""
-    a, b, lean = 20.0, 80.0, np.deg2rad(25)
+    """Semi-axes a and b, cut along a: area πab/2, centre of mass 4b/3π from the cut; rotated about its middle."""
+    a, b, orientation = 20.0, 80.0, np.deg2rad(25)
     angle = np.linspace(np.pi, 0, 4001)
     upright = np.stack([a * np.cos(angle), -b * np.sin(angle)], axis=-1)
-    turn = np.array([[np.cos(lean), -np.sin(lean)], [np.sin(lean), np.cos(lean)]])
+    turn = np.array([[np.cos(orientation), -np.sin(orientation)], [np.sin(orientation), np.cos(orientation)]])
     points = (upright @ turn.T + [10, 90])[None]
     values = {name: value[0] for name, value in measure_outlines(Outlines(points, points, points)).items()}
     middle = 4 * b / (3 * np.pi)
@@ -31,64 +31,69 @@ def test_measurements_of_a_leaning_half_ellipse() -> None:
         "base_width": 2 * a,
         "orientation": 25.0,
         "myo_area": 0.0,
-        "epi_x": 10 + middle * np.sin(lean),
-        "epi_y": 90 - middle * np.cos(lean),
+        "epi_x": 10 + middle * np.sin(orientation),
+        "epi_y": 90 - middle * np.cos(orientation),
         "volume": 2 / 3 * np.pi * a**2 * b / 1000,  # half an ellipsoid
     }
-    assert list(values) == list(TRUTH)
+    assert list(values) == list(MEASUREMENTS)
     np.testing.assert_allclose(list(values.values()), list(expected.values()), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.3, 0.55, 0.75, 0.8])
-def test_the_ejection_fraction_asked_for_is_the_one_of_the_outlines(fraction: float) -> None:
+def test_the_requested_ejection_fraction_is_that_of_the_outlines(fraction: float) -> None:
     for seed, view in MANY[:20]:
         phantom = CardiacPhantom(seed, view, ejection_fraction=fraction)
-        volume = phantom.truth(np.array([0, phantom.end_systole]))["volume"]
+        volume = phantom.ground_truth(np.array([0, phantom.end_systole]))["volume"]
         assert 1 - volume[1] / volume[0] == pytest.approx(fraction, abs=0.002)
 
 
-def test_length_width_and_lean_asked_for() -> None:
+def test_requested_length_width_and_orientation() -> None:
     for seed, view in MANY:
         phantom = CardiacPhantom(seed, view, length=92, width=48)
-        lines, truth = phantom.outlines(np.zeros(1)), phantom.truth(np.zeros(1))
+        lines, truth = phantom.outlines(np.zeros(1)), phantom.ground_truth(np.zeros(1))
         assert truth["lv_length"][0] == pytest.approx(92, abs=0.15)
         assert truth["orientation"][0] == pytest.approx(phantom.heart.orientation, abs=6)  # bent and blunt on one side
-        sides = lines.cavity[0, :100], lines.cavity[0, :98:-1]  # at equal height, so apart across the sheared axis
+        sides = (
+            lines.endocardium[0, :100],
+            lines.endocardium[0, :98:-1],
+        )  # at equal height, so apart across the sheared axis
         assert np.linalg.norm(sides[0] - sides[1], axis=-1).max() == pytest.approx(48, abs=0.01)
-        np.testing.assert_allclose(lines.cavity[0, lines.cavity.shape[1] // 2], phantom.heart.apex, atol=1e-9)
+        np.testing.assert_allclose(lines.endocardium[0, lines.endocardium.shape[1] // 2], phantom.heart.apex, atol=1e-9)
 
 
 def test_end_diastole_is_largest_and_end_systole_smallest() -> None:
     for seed, view in MANY:
         phantom = CardiacPhantom(seed, view)
-        phases = beat(phantom)
-        truth = phantom.truth(phases)
-        largest, smallest = phantom.key_frames(phases)
+        phases = phases_with_end_systole(phantom)
+        truth = phantom.ground_truth(phases)
+        largest, smallest = phantom.ed_es_indices(phases)
         assert (largest, phases[smallest]) == (0, phantom.end_systole)
         for name in ("lv_area", "lv_length", "volume"):
             assert (truth[name].argmax(), truth[name].argmin()) == (largest, smallest)
 
 
-def test_the_wall_keeps_its_area_and_thickens() -> None:
+def test_the_myocardium_keeps_its_area_and_thickens() -> None:
     for seed, view in MANY:
         phantom = CardiacPhantom(seed, view)
-        phases = beat(phantom)
-        area = phantom.truth(phases)["myo_area"]
+        phases = phases_with_end_systole(phantom)
+        area = phantom.ground_truth(phases)["myo_area"]
         assert np.ptp(area) / area[0] < 0.06
         lines = phantom.outlines(phases)
-        wall = np.linalg.norm(lines.epicardium[:, 12:-12] - lines.cavity, axis=-1)
-        smallest = phantom.key_frames(phases)[1]
+        wall = np.linalg.norm(lines.epicardium[:, 12:-12] - lines.endocardium, axis=-1)
+        smallest = phantom.ed_es_indices(phases)[1]
         assert (wall[smallest] > 1.05 * wall[0]).all()
         assert wall[0, 99] < 0.9 * wall[0, [30, -30]].mean()  # thinner at the apex
 
 
-def test_the_cavity_is_no_wider_than_the_wall_allows() -> None:
-    """4.15 walls at most, at half height."""
+def test_the_width_relative_to_the_wall_is_bounded() -> None:
+    """At most 4.15 wall thicknesses at half height."""
     for seed, view in MANY:
         lines = CardiacPhantom(seed, view).outlines(CardiacPhantom(seed, view).phases(9))
         half = 29  # u = ½
-        width = np.linalg.norm(lines.cavity[:, half] - lines.cavity[:, -1 - half], axis=-1)
-        wall = np.linalg.norm(lines.epicardium[:, 12:-12] - lines.cavity, axis=-1)[:, [half, -1 - half]].mean(axis=1)
+        width = np.linalg.norm(lines.endocardium[:, half] - lines.endocardium[:, -1 - half], axis=-1)
+        wall = np.linalg.norm(lines.epicardium[:, 12:-12] - lines.endocardium, axis=-1)[:, [half, -1 - half]].mean(
+            axis=1
+        )
         assert (width / wall).max() <= 4.15
 
 
@@ -96,8 +101,8 @@ def test_the_base_descends_and_the_atrium_fills() -> None:
     for seed, view in MANY:
         phantom = CardiacPhantom(seed, view)
         lines = phantom.outlines(np.array([0, phantom.end_systole]))
-        base = (lines.cavity[:, 0] + lines.cavity[:, -1]) / 2
-        apex = lines.cavity[:, lines.cavity.shape[1] // 2]
+        base = (lines.endocardium[:, 0] + lines.endocardium[:, -1]) / 2
+        apex = lines.endocardium[:, lines.endocardium.shape[1] // 2]
         assert base[0, 1] - base[1, 1] > 3
         assert np.linalg.norm(apex[1] - apex[0]) < 4
         far = lines.atrium[:, lines.atrium.shape[1] // 2]
@@ -106,14 +111,14 @@ def test_the_base_descends_and_the_atrium_fills() -> None:
 
 
 def test_outlines_are_smooth() -> None:
-    """No two neighbouring edges of a cavity turn by more than a few degrees."""
+    """The direction changes by a few degrees at most between successive edges of the endocardium."""
     for seed, view in MANY:
-        cavity = CardiacPhantom(seed, view).outlines(np.array([0, 0.3, 0.6])).cavity
-        heading = np.unwrap(np.arctan2(*np.moveaxis(np.diff(cavity, axis=1), -1, 0)), axis=1)
+        endocardium = CardiacPhantom(seed, view).outlines(np.array([0, 0.3, 0.6])).endocardium
+        heading = np.unwrap(np.arctan2(*np.moveaxis(np.diff(endocardium, axis=1), -1, 0)), axis=1)
         assert np.rad2deg(abs(np.diff(heading, axis=1))).max() < 8
 
 
-def test_both_views_are_of_one_patient() -> None:
+def test_both_views_show_one_patient() -> None:
     views = [[CardiacPhantom(seed, view) for view in ("4CH", "2CH")] for seed in range(40)]
     for four, two in views:
         assert four.ejection_fraction == two.ejection_fraction
@@ -125,14 +130,14 @@ def test_both_views_are_of_one_patient() -> None:
     assert pearsonr(*zip(*weak, strict=True)).statistic < -0.2  # weak ventricles are wide
 
 
-def test_ejection_fractions_and_volumes_are_those_of_a_clinic() -> None:
-    hearts = [CardiacPhantom(seed) for seed in range(400)]
-    fractions = np.array([phantom.ejection_fraction for phantom in hearts])
+def test_ejection_fractions_and_volumes_are_realistic() -> None:
+    phantoms = [CardiacPhantom(seed) for seed in range(400)]
+    fractions = np.array([phantom.ejection_fraction for phantom in phantoms])
     assert fractions.min() >= 0.30
     assert fractions.max() <= 0.75
     assert 0.48 < np.median(fractions) < 0.58
     assert 0.15 < (fractions < 0.45).mean() < 0.35
-    volumes = np.array([phantom.truth(np.zeros(1))["volume"][0] for phantom in hearts[:100]])
+    volumes = np.array([phantom.ground_truth(np.zeros(1))["volume"][0] for phantom in phantoms[:100]])
     assert 70 < np.median(volumes) < 110
     assert volumes.min() > 30
     assert volumes.max() < 180
@@ -158,6 +163,6 @@ def test_a_frame_does_not_depend_on_the_others() -> None:
         ({"quality": "good"}, "got the quality 'good'; expected one of Good, Medium, Poor"),
     ],
 )
-def test_bad_hearts_are_refused(arguments: dict, message: str) -> None:
+def test_invalid_arguments_are_refused(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CardiacPhantom(**{"seed": 0, **arguments})

@@ -1,12 +1,14 @@
-"""The true measurements of a heart, from its outlines and not from pixels.
+"""Ground-truth measurements of a heart, from its outlines instead of pixels.
 
-lv_area        area of the cavity                                                                        mm²
-lv_length      middle of the base to the apex, the farthest point of the cavity                          mm
-base_width     distance of the two corners where cavity, wall and atrium meet                            mm
-orientation    long principal axis of the cavity to the vertical, positive where the apex leans right    degrees
-myo_area       area of the wall                                                                          mm²
-epi_x, epi_y   centre of mass of cavity and wall: right of the image's middle, depth                   mm
-volume         8·area²/(3π·length), area–length method                                                   ml
+| measurement | meaning | unit |
+|---|---|---|
+| lv_area | area of the LV | mm² |
+| lv_length | distance from the middle of the base to the apex, the farthest point of the LV | mm |
+| base_width | distance between the two corners where LV, myocardium and atrium meet | mm |
+| orientation | angle of the LV's long principal axis to the vertical, positive if the apex leans right | degrees |
+| myo_area | area of the myocardium | mm² |
+| epi_x, epi_y | centre of mass of LV and myocardium: right of the image's middle, depth | mm |
+| volume | 8·area²/(3π·length), area–length method | ml |
 """
 
 from __future__ import annotations
@@ -15,27 +17,27 @@ import numpy as np
 
 from meddiffusers.data.phantoms.cardiac.outlines import Outlines, polygon_area
 
-TRUTH = ("lv_area", "lv_length", "base_width", "orientation", "myo_area", "epi_x", "epi_y", "volume")
+MEASUREMENTS = ("lv_area", "lv_length", "base_width", "orientation", "myo_area", "epi_x", "epi_y", "volume")
 
 
 def measure_outlines(lines: Outlines) -> dict[str, np.ndarray]:
-    """The measurements of `TRUTH`, each (F,), one value for each phase."""
-    left, right = lines.cavity[:, 0], lines.cavity[:, -1]
+    """Measure outlines in T phases; the result holds an array `(T,)` for each of `MEASUREMENTS`."""
+    left, right = lines.endocardium[:, 0], lines.endocardium[:, -1]
     middle = (left + right) / 2
-    area = polygon_area(lines.cavity)
-    length = np.linalg.norm(lines.cavity - middle[:, None], axis=-1).max(axis=1)
+    area = polygon_area(lines.endocardium)
+    length = np.linalg.norm(lines.endocardium - middle[:, None], axis=-1).max(axis=1)
     centre, _ = _moments(lines.epicardium)
     values = (
         area,
         length,
         np.linalg.norm(right - left, axis=-1),
-        _orientation(lines.cavity),
+        _orientation(lines.endocardium),
         polygon_area(lines.epicardium) - area,
         centre[:, 0],
         centre[:, 1],
         8 * area**2 / (3 * np.pi * length) / 1000,
     )
-    return dict(zip(TRUTH, values, strict=True))
+    return dict(zip(MEASUREMENTS, values, strict=True))
 
 
 def _orientation(polygon: np.ndarray) -> np.ndarray:
@@ -44,8 +46,8 @@ def _orientation(polygon: np.ndarray) -> np.ndarray:
 
 
 def _moments(polygon: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centre of mass (F, 2) and covariance (F, 2, 2) of the area, by Green's theorem."""
-    origin = polygon.mean(axis=1, keepdims=True)  # keeps the sums small, and so exact
+    """Centre of mass (T, 2) and covariance (T, 2, 2) of the enclosed area, by Green's theorem."""
+    origin = polygon.mean(axis=1, keepdims=True)  # keeps the sums small, which avoids cancellation
     a = polygon - origin
     b = np.roll(a, -1, axis=1)
     cross = a[..., 0] * b[..., 1] - b[..., 0] * a[..., 1]

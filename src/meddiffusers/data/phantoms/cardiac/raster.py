@@ -1,16 +1,22 @@
-"""Polygons to cells: which cell centres lie inside."""
+"""Rasterization of polygons: which cell centres lie inside."""
 
 from __future__ import annotations
 
 import numpy as np
 
 
-def filled(polygon: np.ndarray, height: int, width: int) -> np.ndarray:
-    """uint8 (height, width), 1 where the centre of a cell is inside by the even–odd rule, exactly.
+def fill_polygon(polygon: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Fill a polygon by the even–odd rule.
 
-    polygon: (points, 2) of x and y in cells; cell (row, column) has its centre at y = row + ½, x = column + ½.
+    Each edge flips the parity of all cells to the right of where it crosses the centre line of a row.
 
-    Every edge changes the parity of all cells of a row to the right of where it crosses the row's centre line.
+    Args:
+        polygon: Points `(P, 2)`, x and y in cells. The centre of cell (row, column) is y = row + ½, x = column + ½.
+        height: Number of rows.
+        width: Number of columns.
+
+    Returns:
+        Mask `(height, width)`, uint8, 1 where a cell's centre lies inside.
     """
     x0, y0 = polygon.T
     x1, y1 = np.roll(polygon, -1, axis=0).T
@@ -24,8 +30,8 @@ def filled(polygon: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.cumsum(toggles.reshape(height, width + 1)[:, :width], axis=1, dtype=np.uint8) & 1
 
 
-def votes(mask: np.ndarray, factor: int) -> np.ndarray:
-    """How many of the factor² cells of each pixel are set, (H, W) from (H·factor, W·factor)."""
+def count_cells(mask: np.ndarray, factor: int) -> np.ndarray:
+    """Count the set cells of each pixel, which has factor² cells: (H, W) from (H·factor, W·factor)."""
     height, width = mask.shape
     rows = mask.reshape(height // factor, factor, width).sum(axis=1, dtype=np.uint8)
     return rows.reshape(height // factor, width // factor, factor).sum(axis=2, dtype=np.uint8)
