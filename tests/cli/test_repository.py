@@ -132,11 +132,11 @@ def test_evaluate_prints_and_writes_the_figures(
     report = Report.read(tmp_path)
     test = torch.stack([torch.from_numpy(np.array(image)) for image in digits()["test"]["image"]])[:, None]
     rebuilt = pipeline.reconstruct(test, output_type="pt").images
-    assert report.value("pixel agreement") == pytest.approx(((rebuilt >= 0.5) == (test >= 128)).float().mean())
+    assert report.value("pixel_agreement") == pytest.approx(((rebuilt >= 0.5) == (test >= 128)).float().mean())
     for metric in report.metrics:
         assert metric.name in output
         assert f"{metric.value:.4g}" in output
-    assert "edit error, slant [rad]" in output
+    assert "Edit error (MAE), slant [rad]" in output
     assert len(report.figures) == 3
 
 
@@ -161,8 +161,9 @@ def test_evaluate_takes_own_images_and_no_measure(
     assert "traversal" not in output
 
 
-def test_demo_asks_and_measures(pipeline: AttributeVAEPipeline, checkpoints: Path, tmp_path: Path) -> None:
-    output = run("demo", "--checkpoints", checkpoints, "--output", tmp_path).output
+@pytest.mark.slow
+def test_demo_runs_every_model_and_measures(pipeline: AttributeVAEPipeline, checkpoints: Path, tmp_path: Path) -> None:
+    output = run("demo", "--checkpoints", checkpoints, "--output", tmp_path, "--num-inference-steps", 1).output
     images = digits()["test"][::100]["image"]
     errors = []
     for thickness in (2.4, 2.8, 3.2):
@@ -177,7 +178,9 @@ def test_demo_asks_and_measures(pipeline: AttributeVAEPipeline, checkpoints: Pat
     expected = np.concatenate(errors).mean(axis=0)
     assert metrics["mean_absolute_error_thickness_px"] == pytest.approx(expected[0])
     assert metrics["mean_absolute_error_slant_rad"] == pytest.approx(expected[1])
-    assert "asked thickness [px]" in output
+    assert "1/8 Scans and phantoms …" in output and output.index("7/8 Cardiac") < output.index("8/8 Digits")
+    assert output.count("done in") == 8
+    assert "target thickness [px]" in output
     names = [image.name for image in (tmp_path / "figures").iterdir()]
     assert sum(name.startswith("ar_vae_digits") for name in names) == 3
     assert sum(name.startswith("scans") for name in names) == 4

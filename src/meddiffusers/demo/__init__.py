@@ -1,1 +1,1 @@
-"""The tour of what the package does: one section a system, on one HTML page."""
+"""The demo: one section for each system, on one HTML page."""

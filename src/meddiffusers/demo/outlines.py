@@ -1,4 +1,4 @@
-"""Slices with the borders of masks drawn in."""
+"""Slices with the outlines of masks."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-COLOURS = ((1, 0.25, 0.2), (1, 0.9, 0.2))  # of the first mask and of the second
+COLOURS = ((1, 0.25, 0.2), (1, 0.9, 0.2))  # first mask: red, second mask: yellow
 
 
 def outlined(image: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:
-    """The image (H, W) in grey, (H, W, 3) in [0, 1], with the borders of bool masks in red, then yellow."""
+    """Show an image (H, W) in grey with the outlines of boolean masks (H, W): (H, W, 3) in [0, 1]."""
     grey = np.clip(image / max(np.percentile(image, 99.7), 1e-6), 0, 1)
     coloured = np.stack([grey] * 3, axis=-1)
     for mask, colour in zip(masks, COLOURS, strict=False):
@@ -20,7 +20,7 @@ def outlined(image: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:
     return coloured
 
 
-def spread_over(marks: np.ndarray, count: int) -> np.ndarray:
-    """Numbers of `count` slices, evenly from the first to the last of those (N, H, W) that a mask meets."""
-    met = np.flatnonzero(marks.any(axis=(1, 2)))
-    return met[np.linspace(0, len(met) - 1, count).round().astype(int)]
+def spread_over(mask: np.ndarray, count: int) -> np.ndarray:
+    """Indices of `count` evenly spaced slices among those of a mask (B, H, W) that are not empty."""
+    indices = np.flatnonzero(mask.any(axis=(1, 2)))
+    return indices[np.linspace(0, len(indices) - 1, count).round().astype(int)]

@@ -1,4 +1,4 @@
-"""The demo's page: sections of text, images and a table, as HTML and JSON."""
+"""Write the demo's page: sections of text, figures and tables as HTML, metrics as JSON."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import PIL.Image
 
@@ -25,19 +24,29 @@ th:first-child, td:first-child { text-align: left; } .note { color: #57606a; }
 
 @dataclass(frozen=True)
 class Section:
-    """One system's part of the page. `table`: a header row and rows; `metrics` go into `metrics.json`."""
+    """The part of the page on one system.
+
+    Args:
+        key: name in `metrics.json` and in the names of the figures' files.
+        title: heading.
+        text: paragraph below the heading.
+        figures: images by caption.
+        table: a header row and further rows.
+        metrics: numbers for `metrics.json`.
+        seconds: time that the section took.
+    """
 
     key: str
     title: str
     text: str
     figures: Mapping[str, PIL.Image.Image]
     table: Sequence[Sequence[str]] = ()
-    metrics: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
 
 
 def write_page(sections: Sequence[Section], folder: Path) -> Path:
-    """Write `index.html`, its images and `metrics.json` into the folder; returns the page's path."""
+    """Write `index.html`, its figures and `metrics.json` into the folder; returns the path of the page."""
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     body = "\n".join(_section(section, folder) for section in sections)
     page = folder / "index.html"
@@ -55,8 +64,8 @@ def write_page(sections: Sequence[Section], folder: Path) -> Path:
 
 def _section(section: Section, folder: Path) -> str:
     parts = [f"<h2>{html.escape(section.title)}</h2>", f"<p>{html.escape(section.text)}</p>"]
-    for number, (caption, image) in enumerate(section.figures.items()):
-        name = f"figures/{section.key}-{number}.png"
+    for i, (caption, image) in enumerate(section.figures.items()):
+        name = f"figures/{section.key}-{i}.png"
         image.save(folder / name)
         text = html.escape(caption)
         parts.append(f'<figure><img src="{name}" alt="{text}"><figcaption>{text}</figcaption></figure>')

@@ -1,4 +1,4 @@
-"""Slices of a text: one person in three contrasts, ventricles from small to large, another scanner by an adapter."""
+"""MR slices from text prompts: three contrasts, ventricles of several volumes, and a LoRA adapter."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
+import PIL.Image
 import torch
 
 from meddiffusers.data.prompts import SliceFacts, write_prompt
@@ -19,82 +20,81 @@ from meddiffusers.evaluation.figures.panels import panel
 from meddiffusers.evaluation.text_to_mr.prompt_adherence import predict_attributes
 from meddiffusers.hub.load import load
 from meddiffusers.models.slice_attribute_predictor import SliceAttributePredictor
+from meddiffusers.pipelines.text_to_mr_pipeline import TextToMRPipeline
 
-REPOSITORY, READER, ADAPTER = "text-to-mr-brain", "attribute-predictor-brain", "lora-lowfield"
-PERSON, HEIGHT = 9001, 12.0  # seed of a phantom that no training has seen; mm, at which its ventricles are cut
+REPOSITORY, PREDICTOR, ADAPTER = "text-to-mr-brain", "attribute-predictor-brain", "lora-lowfield"
+SEED, HEIGHT = 9001, 12.0  # of a phantom outside the training data; mm, a level at which its ventricles are visible
 MODALITIES = {"t1": "T1-weighted", "t2": "T2-weighted", "flair": "FLAIR"}
-VENTRICLES = (200, 500, 1000, 1500, 2000, 3000)  # mm³ in the slice, both together
-BODIES = (4, 43)  # ids of the lateral ventricles without their temporal horns, which lie lower
-NOISES = 6
+VENTRICLES = (200, 500, 1000, 1500, 2000, 3000)  # mm³ in the slice, both sides together
+VENTRICLE_IDS = (4, 43)  # lateral ventricles without their temporal horns, which lie below the slice
+SAMPLES = 6
 
 
-def text_to_mr_section(checkpoints: Path) -> Section:
-    """The section; model, reader and adapter come from the folder `checkpoints`."""
+def text_to_mr_section(checkpoints: Path, num_inference_steps: int = 20) -> Section:
+    """Build the section from the model, the attribute predictor and the adapter in the folder `checkpoints`."""
     start = time.perf_counter()
-    pipeline: Any = load(checkpoints / REPOSITORY)
+    pipeline = cast(TextToMRPipeline, load(checkpoints / REPOSITORY))
     pipeline.set_progress_bar_config(disable=True)
-    reader = SliceAttributePredictor.from_pretrained(checkpoints / READER).eval()
-    person = _person(pipeline)
+    predictor = SliceAttributePredictor.from_pretrained(checkpoints / PREDICTOR).eval()
+
+    def generate(facts: Sequence[SliceFacts], seeds: Sequence[int]) -> np.ndarray:
+        """Images (B, H, W) in [0, 1], each from the noise of its own seed."""
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        prompts = [write_prompt(each) for each in facts]
+        settings = {"num_inference_steps": num_inference_steps, "output_type": "np"}
+        return pipeline(prompts, generator=generators, **settings).images[..., 0]
+
+    facts = _facts(pipeline)
     contrasts = {
-        title: _drawn(pipeline, [replace(person, modality=name)] * NOISES, range(NOISES))
-        for name, title in MODALITIES.items()
+        title: generate([replace(facts, modality=name)] * SAMPLES, range(SAMPLES)) for name, title in MODALITIES.items()
     }
-    swept = [_with_ventricles(person, mm3) for mm3 in VENTRICLES]
-    images = _drawn(pipeline, swept, [0] * len(swept))
-    labels = predict_attributes(reader, images).labels
-    read = np.isin(labels, LATERAL_VENTRICLES).sum(axis=(1, 2)) * np.prod(person.voxel or ())
-    pipeline.load_lora_weights(checkpoints / ADAPTER)
-    adapted = _drawn(pipeline, [person] * NOISES, range(NOISES))
-    right = [
+    swept = generate([_with_ventricles(facts, mm3) for mm3 in VENTRICLES], [0] * len(VENTRICLES))
+    labels = predict_attributes(predictor, swept).labels
+    measured = np.isin(labels, LATERAL_VENTRICLES).sum(axis=(1, 2)) * np.prod(facts.voxel or ())
+    correct = [
         modality == name
         for name, title in MODALITIES.items()
-        for modality in predict_attributes(reader, contrasts[title]).modalities
+        for modality in predict_attributes(predictor, contrasts[title]).modalities
     ]
-    asked = [f"{mm3} mm³" for mm3 in VENTRICLES]
+    pipeline.load_lora_weights(checkpoints / ADAPTER)
+    adapted = generate([facts] * SAMPLES, range(SAMPLES))
+    targets = [f"{mm3} mm³" for mm3 in VENTRICLES]
     return Section(
         key="text-to-mr",
-        title="Slices of a text",
-        text=f"“{write_prompt(person)}” Images below each other begin with the same noise. An independent network, "
-        "which has learnt to read phantoms, measures the ventricles.",
+        title="MR slices from text prompts",
+        text=f"“{write_prompt(facts)}” Images in the same column start from the same noise. An independent predictor, "
+        "trained on phantoms, measures the ventricles.",
         figures={
-            "One prompt, but for the contrast that it asks for": _panel(contrasts),
-            "The same prompt with lateral ventricles of another volume": panel(
-                {"drawn": images}, {"drawn": asked}, ranges={"drawn": (0.0, 1.0)}
+            "The prompt above with three contrasts": _panel(contrasts),
+            "The same prompt and noise with six volumes of the lateral ventricles": panel(
+                {"generated": swept}, {"generated": targets}, ranges={"generated": (0.0, 1.0)}
             ),
-            "Above the model, below with an adapter that has learnt nineteen scans of a simulated low-field scanner": (
-                _panel({"model": contrasts[MODALITIES[person.modality]], "with adapter": adapted})
-            ),
+            "Top: the model. Bottom: the same with a LoRA adapter, trained on nineteen scans of a simulated low-field "
+            "scanner": _panel({"model": contrasts[MODALITIES[facts.modality]], "with adapter": adapted}),
         },
         table=[
-            ["lateral ventricles", *asked],
-            ["read, mm³", *(f"{volume:.0f}" for volume in read)],
+            ["target volume of the lateral ventricles", *targets],
+            ["measured, mm³", *(f"{volume:.0f}" for volume in measured)],
         ],
         metrics={
-            "r of asked and read ventricles": float(np.corrcoef(VENTRICLES, read)[0, 1]),
-            "contrasts read right": float(np.mean(right)),
+            "correlation of target and measured ventricular volume": float(np.corrcoef(VENTRICLES, measured)[0, 1]),
+            "contrasts predicted correctly": float(np.mean(correct)),
         },
         seconds=time.perf_counter() - start,
     )
 
 
-def _person(pipeline: Any) -> SliceFacts:
-    """Of a phantom's slice, T1-weighted."""
+def _facts(pipeline: TextToMRPipeline) -> SliceFacts:
+    """Facts of a T1-weighted phantom slice."""
     size = pipeline.vae_scale_factor * pipeline.unet.config["sample_size"]
-    rows = phantom_captioned_slices(1, PERSON, size=size, modalities=["t1"], heights=(HEIGHT, HEIGHT))
+    rows = phantom_captioned_slices(1, SEED, size=size, modalities=["t1"], heights=(HEIGHT, HEIGHT))
     return facts_of(rows[0])
 
 
 def _with_ventricles(facts: SliceFacts, mm3: int) -> SliceFacts:
-    """Half of the volume on each side, and all else as it is."""
-    return replace(facts, volumes={**facts.volumes, **dict.fromkeys(BODIES, mm3 // 2)})
+    """The facts with another ventricular volume, half of it on each side."""
+    return replace(facts, volumes={**facts.volumes, **dict.fromkeys(VENTRICLE_IDS, mm3 // 2)})
 
 
-def _drawn(pipeline: Any, asked: Sequence[SliceFacts], seeds: Sequence[int]) -> np.ndarray:
-    """Images (N, H, W) in [0, 1], each of a noise with a seed of its own."""
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    texts = [write_prompt(facts) for facts in asked]
-    return pipeline(texts, generator=generators, output_type="np").images[..., 0]
-
-
-def _panel(rows: dict[str, np.ndarray]) -> Any:
+def _panel(rows: dict[str, np.ndarray]) -> PIL.Image.Image:
     return panel(rows, ranges=dict.fromkeys(rows, (0.0, 1.0)))
