@@ -214,13 +214,13 @@ class TemporalConsistencyPipeline(PublishedPipelineMixin, DiffusionPipeline):
         outliers = self._implausible(crops, latents, report)
         result, plausible = cleaned, ~outliers
         for _ in range(MAX_ROUNDS):
-            found = self.smoother.find_outlier_frames(report.attributes, outliers | report.invalid, cyclic)
-            if result is not cleaned and (found == outliers).all():
+            candidates = self.smoother.find_outlier_frames(report.attributes, outliers | report.invalid, cyclic)
+            if result is not cleaned and (candidates == outliers).all():
                 # The regenerated frames disagree with frames that were kept: regenerate their neighbours too.
-                found = outliers | (np.convolve(report.inconsistent, [1, 1, 1], "same") > 0)
-            if (found & plausible).sum() > MAX_OUTLIERS * plausible.sum():
+                candidates = outliers | (np.convolve(report.inconsistent, [1, 1, 1], "same") > 0)
+            if (candidates & plausible).sum() > MAX_OUTLIERS * plausible.sum():
                 return self._smooth_until_consistent(latents, report, region, cyclic), np.ones(len(frames), bool)
-            outliers = found
+            outliers = candidates
             repaired = self._regenerate(cleaned, latents, outliers, region, cyclic)
             report = update_report(report, result, repaired, region.frame_spacing, self.smoother, cyclic)
             result = repaired
