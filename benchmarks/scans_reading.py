@@ -71,14 +71,14 @@ def _reading_ratio(folder: Path, seed: int) -> tuple[float, dict[str, Any]]:
     for name in (*MODALITIES, "seg"):
         rows = rows.cast_column(name, datasets.Nifti(decode=False))  # paths
     indexing = (time.process_time() - start) / SUBJECTS
-    prepare = Preprocessing()
+    preprocess = Preprocessing()
     bare, ours = [], []
     for index in range(SUBJECTS):
         start = time.process_time()
         row = rows[index]
         labels = read(row["seg"], modality="labels")
-        prepared = prepare(stack_channels([read(row[name]) for name in MODALITIES]), labels)
-        slices(prepared.image), slices(prepared.labels or labels)
+        preprocessed = preprocess(stack_channels([read(row[name]) for name in MODALITIES]), labels)
+        slices(preprocessed.image), slices(preprocessed.labels or labels)
         ours.append(time.process_time() - start + indexing)
         start = time.process_time()
         for path in sorted((cases / row["subject"]).iterdir()):

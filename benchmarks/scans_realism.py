@@ -32,7 +32,7 @@ SPACING = FIELD_OF_VIEW / SIZE  # mm
 HEIGHTS = np.linspace(-20, 45, COUNT)  # mm above the anterior commissure
 COLIN = Path("/usr/share/mricron/templates/ch2bet.nii.gz")  # of Debian's package mricron-data
 SCANS = Path("examples/scans")
-FIGURE = Path("docs/realism.png")
+FIGURE = Path("docs/figures/realism.png")
 
 
 def realism(seed: int, colin: Path) -> dict[str, Any]:

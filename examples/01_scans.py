@@ -1,4 +1,4 @@
-"""Real scans in, prepared for a network, and masks back on the voxels of the files.
+"""Real scans in, preprocessed for a network, and masks back on the voxels of the files.
 
     python examples/01_scans.py
 
@@ -30,19 +30,20 @@ def main() -> None:
         place = f"{scan.shape} voxels of {np.round(scan.spacing, 2)} mm, axes to {scan.orientation}"
         print(f"{scan.source}: {scan.modality[0]}, {place}")
 
-    prepare = Preprocessing(spacing=(1.0, 1.0, None), size=(224, 224, None), intensity_range=(-1, 1))
-    prepared = prepare(tumour, outline)
+    preprocess = Preprocessing(spacing=(1.0, 1.0, None), size=(224, 224, None), intensity_range=(-1, 1))
+    preprocessed = preprocess(tumour, outline)
     print(
-        f"Preprocessed: {prepared.image.shape} voxels of {np.round(prepared.image.spacing, 2)} mm, axes to RAS, in [-1, 1]"
+        f"Preprocessed: {preprocessed.image.shape} voxels of {np.round(preprocessed.image.spacing, 2)} mm, "
+        f"axes to {preprocessed.image.orientation}, in [-1, 1]"
     )
-    mask = prepared.invert(prepared.labels)
+    mask = preprocessed.invert(preprocessed.labels)
     overlap = 2 * np.logical_and(mask.array, outline.array).sum() / (mask.array.sum() + outline.array.sum())
     print(f"The mask back on {mask.shape} voxels: Dice {overlap:.3f} to the mask that went in")
     print(f"NIfTI: {write(mask, OUTPUT / 'tumour.nii.gz')}")
 
-    prepared = prepare(head)
-    bright = prepared.image.like((prepared.image.array > 0.5).astype(np.uint8), "labels")
-    bright = prepared.invert(bright)
+    preprocessed = preprocess(head)
+    bright = preprocessed.image.like((preprocessed.image.array > 0.5).astype(np.uint8), "labels")
+    bright = preprocessed.invert(bright)
     print(f"DICOM-SEG: {write(bright, OUTPUT / 'bright.dcm', series=SCANS / 'head_pd', names={1: 'bright tissue'})}")
 
     rows = {"tumour, T1 with contrast": coloured(tumour, mask), "bright tissue, PD": coloured(head, bright)}

@@ -159,7 +159,7 @@ def test_images_that_lack_an_attribute_are_left_out_and_counted(caplog: pytest.L
         ({"image_column": "scan"}, r"has no column 'scan'; it has image, side, thickness\. Set image_column"),
         (
             {"attributes": ["side", "area", "roundness"]},
-            r"no column for area, roundness, and measure=None does not give them\. It has image, side, thickness; "
+            r"no column for area, roundness, and measure=None does not provide them\. It has image, side, thickness; "
             r"measures are digits",
         ),
         ({"attributes": ["roundness"], "measure": "digits"}, r"no column for roundness, and measure='digits' does not"),
@@ -203,7 +203,7 @@ def test_pixels_that_are_no_number(tmp_path: Path) -> None:
     [
         (["thin", "thick", "thin"], r"Attribute column 'a' holds 'thin'; expected numbers"),
         ([None, np.nan, None], r"Every image lacks a number for one of a\. Check the columns"),
-        ([2.0, 2.0, None], r"a: the same for all images, so no latent can follow"),
+        ([2.0, 2.0, None], r"a: the same for all images, so no latent can encode it"),
     ],
 )
 def test_attributes_that_cannot_be_followed(column: list[Any], message: str) -> None:

@@ -226,6 +226,6 @@ class TestWhatCannotBeIsRefused:
 
     def test_a_set_without_images_to_train_on(self, tmp_path: Path) -> None:
         config = config_of(saved(tmp_path / "set", validation=2, test=2))
-        with pytest.raises(ValueError, match="set has the splits validation, test; expected train, and one to test on"):
+        with pytest.raises(ValueError, match="set has the splits validation, test; expected train and a test split"):
             load_labelled_data(config)
         assert len(test_split(config)) == 2

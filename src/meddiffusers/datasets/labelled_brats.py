@@ -1,4 +1,4 @@
-"""BraTS as rows of `data.segmentation_slices`."""
+"""BraTS 2020 as labelled slices."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from meddiffusers.datasets.labelled_slices import (
 from meddiffusers.datasets.public.brats import MODALITIES, brats2020
 from meddiffusers.datasets.public.building import Options
 
-_VERSION = 1  # of what a row holds: raise it with every change that a cached data set must not outlive
+_VERSION = 1  # of the rows: raise it with every change that invalidates cached data sets
 
 
 def brats_labelled_slices(
@@ -37,30 +37,41 @@ def brats_labelled_slices(
     leave_out: tuple[int, int] = (80, 26),
     **options: Unpack[Options],
 ) -> datasets.DatasetDict:
-    """The axial slices of a BraTS folder, split by patient; made once and cached.
+    """Cut a BraTS folder into axial slices, split by patient; built once and cached.
 
-    Columns: image, masks of the one outline there is, and subject; slices of a case from its lowest to its highest.
-    Cases without a mask are left out. Sequences are normalised by the percentiles of the whole volume, as
-    `subject_slices` does.
+    Subjects without a mask are left out. Modalities are normalised by percentiles of the whole volume, as in
+    `subject_slices`.
 
-    size: (H, W) about the middle of the volume; spacing: mm, of the square pixels; leave_out: so many of the lowest
-    and of the highest slices. options: of `brats2020`.
+    Args:
+        folder: see `brats2020`.
+        size: (H, W), centred on the volume.
+        spacing: edge length of the square pixels in mm.
+        modalities: channels, some of t1, t1ce, t2, flair.
+        classes: see `check_classes`.
+        leave_out: number of lowest and of highest slices to leave out.
+        **options: see `brats2020`.
+
+    Returns:
+        Splits with the columns image, masks (of one rater) and subject; slices of a subject from inferior to superior.
 
     Raises:
-        ValueError: other modalities or classes than there are, no case with a mask, volumes with too few slices for
-            `leave_out`, and as `brats2020`.
+        DatasetError: see `brats2020`.
+        ValueError: unknown modalities or classes, no subject with a mask, fewer slices than `leave_out`, or see
+            `brats2020`.
     """
     check_classes(classes)
     if not modalities or len({*modalities}) < len(modalities) or not {*modalities} <= {*MODALITIES}:
         raise ValueError(f"Got the modalities {list(modalities)}; expected different ones of {', '.join(MODALITIES)}.")
-    cases = {name: _with_mask(split, modalities) for name, split in brats2020(folder, **options).items()}
-    if not any(map(len, cases.values())):
-        raise ValueError(f"{folder} has no case with a mask; expected the training data, BraTS20_Training_001 and on.")
+    subjects = {name: _with_mask(split, modalities) for name, split in brats2020(folder, **options).items()}
+    if not any(map(len, subjects.values())):
+        raise ValueError(
+            f"{folder} has no subject with a mask; expected the training data, BraTS20_Training_001 and on."
+        )
     settings = {"size": size, "spacing": spacing, "classes": tuple(classes), "leave_out": leave_out}
     return datasets.DatasetDict(
         {
             name: split.map(
-                _slices_of_case,
+                _slices_of_subject,
                 batched=True,
                 batch_size=1,
                 fn_kwargs={**settings, "modalities": tuple(modalities), "version": _VERSION},
@@ -70,14 +81,14 @@ def brats_labelled_slices(
                 num_proc=options.get("num_proc"),
                 desc="Cutting",
             )
-            for name, split in cases.items()
+            for name, split in subjects.items()
             if len(split)
         }
     )
 
 
 def _with_mask(split: datasets.Dataset, modalities: Sequence[str]) -> datasets.Dataset:
-    """The cases that have one, with their scans as paths."""
+    """Subjects with a mask; scans are paths."""
     if "seg" not in split.column_names:
         return split.select([])
     scans = (*modalities, "seg")
@@ -87,7 +98,7 @@ def _with_mask(split: datasets.Dataset, modalities: Sequence[str]) -> datasets.D
     return split.select([index for index, mask in enumerate(split["seg"]) if mask is not None])
 
 
-def _slices_of_case(
+def _slices_of_subject(
     batch: dict[str, list[Any]],
     size: tuple[int, int],
     spacing: float,
@@ -100,8 +111,9 @@ def _slices_of_case(
     mask = read(batch["seg"][0], modality="labels")
     ids = mask.like(label_ids(mask.array, classes))
     height, width = size
-    prepare = Preprocessing(spacing=(spacing, spacing, None), size=(width, height, None), crop_foreground=False)
-    prepared = prepare(scan, ids)
-    images, masks = (slices(each, leave_out=leave_out).array for each in (prepared.image, prepared.labels) if each)
-    scaled = np.rint(images * INTENSITY_SCALE).astype(np.int16)
-    return {"image": list(scaled), "masks": list(masks), "subject": batch["subject"] * len(images)}
+    preprocess = Preprocessing(spacing=(spacing, spacing, None), size=(width, height, None), crop_foreground=False)
+    preprocessed = preprocess(scan, ids)
+    both = (preprocessed.image, preprocessed.labels)
+    images, masks = (slices(scan, leave_out=leave_out).array for scan in both if scan)
+    quantised = np.rint(images * INTENSITY_SCALE).astype(np.int16)
+    return {"image": list(quantised), "masks": list(masks), "subject": batch["subject"] * len(images)}

@@ -1,11 +1,11 @@
-"""Where the images and masks of a segmentation task come from, and how they are read."""
+"""Configuration of labelled slices: the data source of images and masks, and how they are read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datasets
 import numpy as np
@@ -17,16 +17,24 @@ from meddiffusers.datasets.labelled_images import load_labelled_images
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, phantom_labelled_slices
 from meddiffusers.utils.settings import Range, check_fields, list_setting, setting
 
+if TYPE_CHECKING:
+    from meddiffusers.pipelines.anomaly_detection_pipeline import AnomalyDetectionPipeline
+    from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
+
 PHANTOM, BRATS = "phantom", "brats2020"
 PHANTOM_SHARES = {"tumour": 0.6, None: 0.15, "white_matter_lesions": 0.15, "cavity": 0.1}
-PHANTOM_HEIGHTS = (-50.0, 65.0)  # mm: the whole brain
-PHANTOM_SKULL = 0.3  # part of the subjects with a whole head
-HARD = (0.5, 1.0)  # difficulties of lesions
+PHANTOM_HEIGHTS = (-50.0, 65.0)  # mm, the whole brain
+PHANTOM_SKULL = 0.3  # fraction of the subjects with a skull
+HARD = (0.5, 1.0)  # range of difficulty of lesions
 
 
 @dataclass
 class LabelledDataConfig:
-    """Which data, and what is in them."""
+    """Data source, channels, classes and geometry of labelled slices.
+
+    Raises:
+        ValueError: a value out of its range.
+    """
 
     dataset_name: str = setting(
         PHANTOM, "'phantom', 'brats2020' (with train_data_dir), a folder of images and masks, or a data set of the Hub."
@@ -37,15 +45,15 @@ class LabelledDataConfig:
     modalities: list[str] = list_setting(["t1", "t1ce", "t2", "flair"], "Names of the channels, in their order.")
     classes: list[str] = list_setting(["tumour"], "Names of the labels 1, 2, …; of BraTS necrosis, oedema, enhancing.")
     resolution: int = setting(96, "Height and width of the images in pixels.")
-    spacing: float | None = setting(None, "Edge length of a pixel in mm, to which scans are brought.")
+    spacing: float | None = setting(None, "Edge length of a pixel in mm, to which scans are resampled.")
     foreground_share: float | None = setting(
-        None, "Show images with foreground so much more often that they make this part; as they come if not given."
+        None, "Repeat images with foreground until they make up this fraction; by default none are repeated."
     )
-    max_train_samples: int | None = setting(None, "Train on the first so many images only.")
-    preprocessing_num_workers: int | None = setting(None, "Processes that prepare the data set.")
-    phantom_slices: int = setting(5000, "Training images of phantoms, two of each subject.")
-    phantom_seed: int = setting(0, "Seed of the training subjects; the next one is that of the test subjects.")
-    phantom_test_slices: int = setting(960, "Test images of phantoms, two of each subject.")
+    max_train_samples: int | None = setting(None, "Train only on the first so many images.")
+    preprocessing_num_workers: int | None = setting(None, "Number of processes that prepare the data set.")
+    phantom_slices: int = setting(5000, "Number of training slices of phantoms, two per subject.")
+    phantom_seed: int = setting(0, "Seed of the training subjects; the test subjects use the next one.")
+    phantom_test_slices: int = setting(960, "Number of test slices of phantoms, two per subject.")
     phantom_test_difficulty: list[float] = list_setting([*HARD], "Least and greatest difficulty of the test lesions.")
 
     def __post_init__(self) -> None:
@@ -72,10 +80,12 @@ _RANGES = {
 
 
 class LabelledImages:
-    """A map-style data set of `{"image": (C, H, W) float in [0, 1], "masks": (R, H, W) uint8}`.
+    """Map-style data set of `{"image": (C, H, W) float32 in [0, 1], "masks": (R, H, W) uint8}` with R raters.
 
-    foreground_share: rows with foreground are repeated, the last time not all of them, until they make this part; a
-    part that they make already changes nothing.
+    Args:
+        rows: labelled slices.
+        foreground_share: repeat rows with foreground until they make up this fraction; if they already do, nothing is
+            repeated.
     """
 
     def __init__(self, rows: datasets.Dataset, foreground_share: float | None = None) -> None:
@@ -84,8 +94,8 @@ class LabelledImages:
         if foreground_share is not None:
             batches = self.rows.select_columns(["masks"]).iter(256)
             marked = np.concatenate([np.stack(batch["masks"]).any(axis=(1, 2, 3)) for batch in batches])
-            wanted = round(np.count_nonzero(~marked) * foreground_share / (1 - foreground_share))
-            more = wanted - np.count_nonzero(marked)
+            target = round(np.count_nonzero(~marked) * foreground_share / (1 - foreground_share))
+            more = target - np.count_nonzero(marked)
             if marked.any() and more > 0:
                 self.order = np.concatenate([self.order, np.resize(np.flatnonzero(marked), more)])
 
@@ -103,10 +113,11 @@ class LabelledImages:
 
 
 def load_labelled_data(config: LabelledDataConfig) -> datasets.DatasetDict:
-    """The splits train and test, subjects apart, with rows as `data.segmentation_slices` has them.
+    """Load the splits train and test, disjoint in subjects, with the rows of `labelled_slices`.
 
     Raises:
-        ValueError: BraTS without a folder or a spacing, a set without one of the two splits, and as the readers do.
+        ValueError: BraTS without a folder or a spacing, a data set without one of the splits; see also
+            `phantom_labelled_slices`, `brats_labelled_slices` and `load_labelled_images`.
     """
     if config.dataset_name == PHANTOM:
         return datasets.DatasetDict(train=train_split(config), test=test_split(config))
@@ -115,7 +126,7 @@ def load_labelled_data(config: LabelledDataConfig) -> datasets.DatasetDict:
 
 
 def train_split(config: LabelledDataConfig) -> datasets.Dataset:
-    """The training split alone. Raises as `load_labelled_data`."""
+    """Load the train split; raises the errors of `load_labelled_data`."""
     if config.dataset_name != PHANTOM:
         return _select_train(_read(config), config)
     rows = phantom_labelled_slices(config.phantom_slices, config.phantom_seed, **_phantom_settings(config))
@@ -123,7 +134,7 @@ def train_split(config: LabelledDataConfig) -> datasets.Dataset:
 
 
 def test_split(config: LabelledDataConfig) -> datasets.Dataset:
-    """The test split alone. Raises as `load_labelled_data`."""
+    """Load the test split; raises the errors of `load_labelled_data`."""
     if config.dataset_name == PHANTOM:
         seed, settings = config.phantom_seed + 1, _phantom_settings(config)
         low, high = config.phantom_test_difficulty
@@ -132,14 +143,14 @@ def test_split(config: LabelledDataConfig) -> datasets.Dataset:
 
 
 def data_source(data: str) -> dict[str, Any]:
-    """Settings that say where data are, of "phantom", a BraTS 2020 folder, or a set of images and masks."""
+    """Configuration values of a data source: "phantom", a BraTS 2020 folder, or a data set of images and masks."""
     if any(Path(data).glob("**/BraTS20_*_flair.nii*")):
         return {"dataset_name": BRATS, "train_data_dir": data}
     return {"dataset_name": data}
 
 
 def test_split_for(
-    pipeline: Any,
+    pipeline: ConditionalSegmentationPipeline | AnomalyDetectionPipeline,
     data: str,
     classes: Sequence[str],
     *,
@@ -148,11 +159,19 @@ def test_split_for(
     mask_column: str = "mask",
     num_proc: int | None = None,
 ) -> datasets.Dataset:
-    """The test split of "phantom", of a BraTS 2020 folder, or of a set of images and masks, as a pipeline takes it.
+    """Load the test split in the modalities, resolution and spacing of a pipeline.
 
-    recorded: data settings that the repository was trained with, such as the number of phantoms.
+    Args:
+        pipeline: whose input the slices are.
+        data: "phantom", a BraTS 2020 folder, or a data set of images and masks.
+        classes: names of the labels 1, 2, ….
+        recorded: data settings that the repository was trained with, such as the number of phantoms.
+        image_column: column of the images.
+        mask_column: column of the masks.
+        num_proc: number of processes.
 
-    Raises as `load_labelled_data`.
+    Raises:
+        ValueError: see `load_labelled_data`.
     """
     own = {
         **data_source(data),
@@ -196,7 +215,7 @@ def _read(config: LabelledDataConfig) -> datasets.DatasetDict:
 
 def _select_train(data: datasets.DatasetDict, config: LabelledDataConfig) -> datasets.Dataset:
     if "train" not in data:
-        raise ValueError(f"{config.dataset_name} has the splits {', '.join(data)}; expected train, and one to test on.")
+        raise ValueError(f"{config.dataset_name} has the splits {', '.join(data)}; expected train and a test split.")
     return _first(data["train"], config)
 
 

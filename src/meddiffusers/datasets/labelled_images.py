@@ -1,4 +1,4 @@
-"""Any data set of images with masks as rows of `data.segmentation_slices`."""
+"""Any data set of images with masks as labelled slices."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from torch.nn.functional import interpolate
 from meddiffusers.datasets.labelled_slices import WRITER_BATCH_SIZE, normalise_to_int16, row_features
 from meddiffusers.datasets.public.building import check_fraction, select_test_subjects
 
-_VERSION = 1  # of what a row holds: raise it with every change that a cached data set must not outlive
-_GREY = ("1", "L", "I", "I;16", "F")  # modes of PIL with one channel that is no palette
+_VERSION = 1  # of the rows: raise it with every change that invalidates cached data sets
+_GREY = ("1", "L", "I", "I;16", "F")  # PIL modes with one channel and no palette
 
 
 def load_labelled_images(
@@ -31,20 +31,28 @@ def load_labelled_images(
     seed: int = 0,
     num_proc: int | None = None,
 ) -> datasets.DatasetDict:
-    """Any set of images with masks: its build_splits, or where it has but one, train and test drawn by the seed.
+    """Load a data set of images with masks.
 
-    Columns: image, masks of one rater, and subject: the set's own column of that name, by which it is then split, else
-    the split and the row.
+    Each channel of an image is normalised independently.
 
-    name: a folder that `datasets` can load or has saved, or a repository of the Hub. size: (H, W) that images
-    (bilinear) and masks (nearest) are stretched to. modalities: a name for each channel; coloured images become grey
-    where there is one. Each channel of an image is normalised by itself. classes: a name for each label id from 1 on.
-    image_column: images, or arrays (H, W), (H, W, C) or (C, H, W). mask_column: label ids, or 0 and 255 for one
-    class.
+    Args:
+        name: a folder that `datasets` can load or has saved, or a repository of the Hub.
+        size: (H, W) that images (bilinear) and masks (nearest) are resized to.
+        modalities: one name per channel; with one modality, colour images are converted to grey.
+        classes: one name per label id, from 1.
+        image_column: images, or arrays (H, W), (H, W, C) or (C, H, W).
+        mask_column: label ids, or 0 and 255 for one class.
+        test_fraction: fraction of the subjects in the test split, if the data set has a single split.
+        seed: of that split.
+        num_proc: number of processes.
+
+    Returns:
+        The data set's splits, or train and test, with the columns image, masks (of one rater) and subject: the data
+        set's own column of that name, by which it is split, else the split and the row.
 
     Raises:
-        ValueError: columns that are not there, images with another number of channels, masks of another size or with
-            other values, a test_fraction out of [0, 1), or a single row to split.
+        ValueError: missing columns, another number of channels, masks of another size or with other values,
+            test_fraction out of [0, 1), or a single row to split.
     """
     check_fraction(test_fraction)
     data = _loaded(str(name))
@@ -106,7 +114,7 @@ def _row_of_images(
 
 
 def _image(value: Any, channels: int) -> np.ndarray:
-    """(C, H, W) of a image or an array with its channels first or last."""
+    """Convert an image, or an array with its channels first or last, to (C, H, W)."""
     if isinstance(value, PIL.Image.Image) and channels == 1 and value.mode not in _GREY:
         value = value.convert("L")
     elif isinstance(value, PIL.Image.Image) and channels == 3:
@@ -121,7 +129,7 @@ def _image(value: Any, channels: int) -> np.ndarray:
 
 
 def _mask(value: Any, labels: int) -> np.ndarray:
-    """(H, W) uint8 of label ids."""
+    """Convert a mask to label ids (H, W) uint8."""
     array = np.asarray(value.convert("L") if isinstance(value, PIL.Image.Image) and value.mode == "RGB" else value)
     array = array.squeeze()
     found = np.unique(array)

@@ -1,11 +1,11 @@
-"""Training data of a slice-wise segmentation network: one kind of row, here of brain phantoms.
+"""Labelled slices for slice-wise segmentation, here from brain phantoms.
 
-image    (C, H, W) int16   round(`INTENSITY_SCALE` × intensity), with intensities within [0, 1]
-masks    (R, H, W) uint8   label ids 0..K-1, as each of R raters has them
-subject  string            whose image it is
+image    (C, H, W) int16   round(`INTENSITY_SCALE` × intensity), with intensities in [0, 1]
+masks    (R, H, W) uint8   label ids 0..K-1 of each of R raters
+subject  string            subject of the slice
 
-The K - 1 classes besides the background are the three parts of a tumour, in any order, or the one class "tumour", or
-"lesion": whatever is not healthy.
+The K - 1 classes besides the background are the three parts of a tumour, in any order, or the single class "tumour" or
+"lesion" (all kinds of lesions).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PERCENTILES = (1.0, 99.0)
 TUMOUR_PARTS = ("necrosis", "oedema", "enhancing")
 WHOLE_TUMOUR, ANY_LESION = ("tumour",), ("lesion",)
 WRITER_BATCH_SIZE = 100  # rows: at 256² pixels and four channels about 100 MB of memory
-_VERSION = 1  # of what a row holds: raise it with every change that a cached data set must not outlive
+_VERSION = 1  # of the rows: raise it with every change that invalidates cached data sets
 
 
 def phantom_labelled_slices(
@@ -45,14 +45,22 @@ def phantom_labelled_slices(
     skull: float = 0.0,
     num_proc: int | None = None,
 ) -> datasets.Dataset:
-    """n axial slices of brain phantoms with the tumour as five raters outline it; made once and cached.
+    """Generate axial slices of brain phantoms with tumour segmentations of five raters; built once and cached.
 
-    Columns: image, masks and subject as above; reference (H, W) uint8, the outline that the raters scatter about;
-    lesion ("none", "tumour", …), difficulty and height in mm, as `phantom_slices` has them.
-    Each channel of a slice is normalised by itself. Unless the class is "lesion", only tumours are labelled: other
-    lesions are background. Raters outline the whole tumour; its parts are those of the nearest pixel of the reference.
+    Each channel of a slice is normalised independently. Unless the class is "lesion", only tumours are labelled: other
+    lesions are background. Raters segment the whole tumour; its parts are those of the nearest pixel of the reference.
 
-    n, seed and the other arguments but classes: of `phantom_slices`. Raises as it does and as `check_classes`.
+    Args:
+        n: number of slices.
+        seed: see `phantom_slices`, as for the following arguments.
+        classes: see `check_classes`.
+
+    Returns:
+        Rows with the columns above; reference (H, W) uint8, the mean segmentation of the raters; lesion ("none",
+        "tumour", …), difficulty, and height in mm.
+
+    Raises:
+        ValueError: see `phantom_slices` and `check_classes`.
     """
     check_classes(classes)
     slices = phantom_slices(
@@ -71,7 +79,7 @@ def phantom_labelled_slices(
 
 
 def labelled_rows(slices: datasets.Dataset, classes: Sequence[str], num_proc: int | None = None) -> datasets.Dataset:
-    """The rows of `phantom_labelled_slices` from those of `phantom_slices`."""
+    """Convert the rows of `phantom_slices` to those of `phantom_labelled_slices`."""
     channels, height, width = slices.features["image"].shape
     features = row_features(channels, RATERS, (height, width)) | {
         "reference": datasets.Array2D((height, width), "uint8"),
@@ -91,7 +99,7 @@ def labelled_rows(slices: datasets.Dataset, classes: Sequence[str], num_proc: in
 
 
 def row_features(channels: int, raters: int, size: tuple[int, int]) -> dict[str, Any]:
-    """The columns that every source gives, for `datasets.Features`."""
+    """Columns that every source of labelled slices has, for `datasets.Features`."""
     return {
         "image": datasets.Array3D((channels, *size), "int16"),
         "masks": datasets.Array3D((raters, *size), "uint8"),
@@ -100,7 +108,7 @@ def row_features(channels: int, raters: int, size: tuple[int, int]) -> dict[str,
 
 
 def check_classes(classes: Sequence[str]) -> None:
-    """ValueError for other classes than the three parts of a tumour, in any order, ("tumour",) or ("lesion",)."""
+    """Raise ValueError unless the classes are the three parts of a tumour in any order, ("tumour",) or ("lesion",)."""
     if sorted(classes) != sorted(TUMOUR_PARTS) and tuple(classes) not in (WHOLE_TUMOUR, ANY_LESION):
         raise ValueError(
             f"Got the classes {', '.join(map(repr, classes)) or 'none'}; expected {', '.join(map(repr, TUMOUR_PARTS))} "
@@ -109,9 +117,9 @@ def check_classes(classes: Sequence[str]) -> None:
 
 
 def label_ids(lesions: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """BraTS labels 1, 2 and 4 as ids 1..K-1 in the order of the classes, uint8; every other label is background.
+    """Map BraTS labels 1, 2 and 4 to ids 1..K-1 in the order of the classes, uint8; other labels become background.
 
-    Of the class "lesion", all labels but 0.
+    For the class "lesion", all labels except 0 become 1.
     """
     if tuple(classes) == ANY_LESION:
         return (lesions > 0).astype(np.uint8)
@@ -122,20 +130,26 @@ def label_ids(lesions: np.ndarray, classes: Sequence[str]) -> np.ndarray:
 
 
 def normalise_to_int16(image: np.ndarray) -> np.ndarray:
-    """(C, H, W) int16 with percentiles 1 and 99 of each channel's foreground (not 0) at 0 and `INTENSITY_SCALE`.
+    """Map percentiles 1 and 99 of each channel's foreground (not 0) to 0 and `INTENSITY_SCALE`.
 
-    A channel without foreground or contrast, as at the very end of a brain, is 0 throughout.
+    Channels without foreground or contrast, as at the ends of a brain, become 0.
+
+    Args:
+        image: (C, …).
+
+    Returns:
+        (C, …) int16.
 
     Raises:
         ValueError: NaN or infinite pixels.
     """
     if not np.isfinite(image).all():
-        raise ValueError("pixels are NaN or infinite; expected finite ones. Mend the image or leave it out.")
+        raise ValueError("pixels are NaN or infinite; expected finite ones. Repair the image or leave it out.")
     values = np.zeros(image.shape, np.float32)
     for channel, target in zip(image, values, strict=True):
         try:
             window = foreground_window(channel, PERCENTILES)
-        except ValueError:  # of its three reasons: black, or one shade of grey
+        except ValueError:  # no foreground, or no contrast
             continue
         target[:] = rescale(channel[None], window[None], (0, 1))[0]
     return np.rint(values * INTENSITY_SCALE).astype(np.int16)
@@ -152,9 +166,9 @@ def _row(row: dict[str, Any], classes: tuple[str, ...], version: int) -> dict[st
 
 
 def _rated(marks: np.ndarray, reference: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
-    """(R, H, W) outlines of the whole tumour with, at each pixel, the label of the nearest pixel of the reference.
+    """Label the raters' segmentations (R, H, W) of the whole tumour by the nearest pixel of the reference.
 
-    Where the reference has no tumour in this slice, what a rater outlines is its rim: oedema.
+    If the reference has no tumour in this slice, the raters' marks are oedema, its rim.
     """
     if not reference.any():
         return marks * np.uint8(1 + classes.index("oedema") if len(classes) > 1 else 1)

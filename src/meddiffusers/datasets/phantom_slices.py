@@ -1,4 +1,4 @@
-"""A data set of slices of brain phantoms."""
+"""Slices of brain phantoms as a data set."""
 
 from __future__ import annotations
 
@@ -15,13 +15,9 @@ from meddiffusers.data.phantoms.brain.lesions import KINDS
 from meddiffusers.data.phantoms.brain.population import random_phantom
 from meddiffusers.data.subject import Subject
 
-VERSION = 4  # of what the phantom draws: raise it with every change that a cached data set must not outlive
-
-
+VERSION = 4  # of the phantom: raise it with every change that invalidates cached data sets
 SHARES = {None: 0.3, "tumour": 0.4, "white_matter_lesions": 0.15, "cavity": 0.15}
-
-
-HEIGHTS = (-25.0, 50.0)  # mm, of slices that need not meet a lesion
+HEIGHTS = (-25.0, 50.0)  # mm, of slices that are not placed at a lesion
 
 
 def phantom_slices(
@@ -37,18 +33,28 @@ def phantom_slices(
     skull: float = 0.0,
     num_proc: int | None = None,
 ) -> datasets.Dataset:
-    """n axial slices of size² pixels over 208 mm, made once and cached; the same for every number of processes.
+    """Generate axial slices with a field of view of 208 mm; built once and cached.
 
-    Columns: image (C, H, W) int16 in the order of `modalities`, rows from the front of the head to the back and columns
-    from the patient's right to the left; regions, lesions (H, W); raters (5, H, W), empty of marks where healthy;
-    height (mm), subject, and the record of the person.
-    shares: part of the subjects with each kind of lesion (None: healthy), by default `SHARES`; difficulty: of the
-    lesions, drawn evenly from this range. per_subject: slices of one person, the first of which meets the lesion if
-    there is one; the others lie anywhere within `heights`, mm. skull: part of the subjects whose head is whole.
+    Args:
+        n: number of slices.
+        seed: of the subjects.
+        size: pixels along both axes.
+        modalities: C different modalities of `contrasts.MODALITIES`.
+        shares: fraction of the subjects with each kind of lesion (None: healthy), by default `SHARES`.
+        per_subject: slices per subject; the first contains the lesion, if there is one.
+        difficulty: range that the difficulty of lesions is sampled from uniformly.
+        heights: range of all other slices in mm above the anterior commissure.
+        skull: fraction of the subjects with a skull.
+        num_proc: number of processes; the result does not depend on it.
+
+    Returns:
+        Rows with the columns image (C, H, W) int16, rows from anterior to posterior and columns from the patient's
+        right to left; regions (H, W); lesions (H, W); raters (5, H, W), 0 for healthy subjects; height in mm; subject;
+        and the record of the phantom.
 
     Raises:
-        ValueError: an unknown kind, no, unknown or repeated modalities, shares below 0 or that do not sum to 1, a part
-            or a range that makes no sense, or n, size, per_subject or seed too small.
+        ValueError: unknown kind of lesion, no, unknown or repeated modalities, negative shares or shares that do not
+            sum to 1, an invalid fraction or range, or n, size, per_subject or seed too small.
     """
     shares = SHARES if shares is None else shares
     _check_sizes(n=n, size=size, per_subject=per_subject, seed=seed)
@@ -116,47 +122,47 @@ def _examples(
     skull: float,
 ) -> Iterator[dict[str, Any]]:
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # processes share the cores, and a forked one may not use its parent's threads
+    torch.set_num_threads(1)  # processes share the cores; a forked process cannot use its parent's threads
     try:
         for seed, index, count in jobs:
-            draw = np.random.default_rng([seed, index])
-            subject = random_phantom(draw, kinds, weights, difficulty)
+            rng = np.random.default_rng([seed, index])
+            phantom = random_phantom(rng, kinds, weights, difficulty)
             whole = np.random.default_rng([seed, index, 1]).random() < skull
-            take = partial(subject.slice, size=size, modalities=modalities, skull=whole)
-            for height, case in _slices(subject.lesion_heights().tolist(), draw.uniform(*heights, count), take, draw):
-                yield _example(case, f"{seed}-{index}", height)
+            take = partial(phantom.slice, size=size, modalities=modalities, skull=whole)
+            for height, subject in _slices(phantom.lesion_heights().tolist(), rng.uniform(*heights, count), take, rng):
+                yield _example(subject, f"{seed}-{index}", height)
     finally:
         torch.set_num_threads(threads)
 
 
 def _slices(
-    lesion_heights: Sequence[float], heights: np.ndarray, take: Callable[[float], Subject], draw: np.random.Generator
+    lesion_heights: Sequence[float], heights: np.ndarray, take: Callable[[float], Subject], rng: np.random.Generator
 ) -> Iterator[tuple[float, Subject]]:
-    """Heights in mm and what lies there; the first meets the lesion, unless that is smaller than a pixel."""
-    wanted = heights.tolist()
-    for height in draw.permutation(lesion_heights).tolist():
-        case = take(height)
-        if case.lesions is not None and case.lesions.array.any():  # heights come from a grid coarser than the slice
-            wanted.pop(0)
-            yield height, case
+    """Slices with their heights in mm; the first contains the lesion, unless it is smaller than a pixel."""
+    remaining = heights.tolist()
+    for height in rng.permutation(lesion_heights).tolist():
+        subject = take(height)
+        if subject.lesions is not None and subject.lesions.array.any():  # lesion heights are from a coarser grid
+            remaining.pop(0)
+            yield height, subject
             break
-    for height in wanted:
+    for height in remaining:
         yield height, take(height)
 
 
-def _example(case: Subject, subject: str, height: float) -> dict[str, Any]:
+def _example(subject: Subject, subject_id: str, height: float) -> dict[str, Any]:
     def upright(array: np.ndarray) -> np.ndarray:
-        """(…, X, Y, 1) as rows and columns of a image."""
+        """(…, X, Y, 1) → (…, H, W)."""
         return np.ascontiguousarray(np.swapaxes(array[..., ::-1, ::-1, 0], -1, -2))
 
-    images = np.concatenate([scan.array for scan in case.images.values()])
+    images = np.concatenate([scan.array for scan in subject.images.values()])
     blank = np.zeros((5, *images.shape[1:]), np.uint8)
     return {
         "image": upright(images),
-        "regions": upright(case.regions.array[0]) if case.regions else None,
-        "lesions": upright(case.lesions.array[0]) if case.lesions else None,
-        "raters": upright(case.raters.array if case.raters else blank),
+        "regions": upright(subject.regions.array[0]) if subject.regions else None,
+        "lesions": upright(subject.lesions.array[0]) if subject.lesions else None,
+        "raters": upright(subject.raters.array if subject.raters else blank),
         "height": height,
-        "subject": subject,
-        **case.record,
+        "subject": subject_id,
+        **subject.record,
     }

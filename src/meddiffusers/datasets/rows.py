@@ -1,4 +1,4 @@
-"""Rows of a data set as arrays of images."""
+"""Convert the rows of a data set to arrays."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE
 
 
 def images_of(rows: datasets.Dataset) -> np.ndarray:
-    """(N, C, H, W) float32 in [0, 1] of rows as `data.segmentation_slices` has them."""
+    """Images (B, C, H, W) or volumes (B, C, X, Y, Z) of labelled, captioned or volume rows, float32 in [0, 1]."""
     return np.stack(rows.with_format("numpy")["image"]).astype(np.float32) / INTENSITY_SCALE

@@ -1,4 +1,4 @@
-"""Where the volumes of a latent diffusion model come from, and what is known of them."""
+"""Configuration of volumes: the data source, channels, covariates and voxel grid."""
 
 from __future__ import annotations
 
@@ -16,19 +16,23 @@ from meddiffusers.utils.settings import Range, check_fields, list_setting, setti
 
 @dataclass
 class VolumeDataConfig:
-    """Which volumes, and on which voxels."""
+    """Data source, channels, covariates and voxel grid of volumes.
+
+    Raises:
+        ValueError: a value out of its range, or a modality or covariate that phantoms do not have.
+    """
 
     dataset_name: str = setting(PHANTOM, "'phantom', or a folder of scans.")
     table: str | None = setting(None, "Table (.csv, .xlsx) of the folder: file names, subject, covariates.")
-    modalities: list[str] = list_setting(["t1"], "Channels: of phantoms, or the folder's columns.")
-    covariates: list[str] = list_setting([*COVARIATES], "Columns of numbers and words that are known of a subject.")
+    modalities: list[str] = list_setting(["t1"], "Channels: modalities of phantoms, or columns of the folder.")
+    covariates: list[str] = list_setting([*COVARIATES], "Columns with covariates of a subject, numbers or categories.")
     spacing: float = setting(2.0, "Edge length of a voxel in mm.")
-    size: list[int] = list_setting([80, 96, 80], "Voxels along each axis; scans are cut or padded to it.")
-    max_train_samples: int | None = setting(None, "Train on the first so many volumes only.")
-    preprocessing_num_workers: int | None = setting(None, "Processes that prepare the data set.")
-    phantom_volumes: int = setting(1000, "Training volumes of phantoms.")
-    phantom_test_volumes: int = setting(200, "Test volumes of phantoms.")
-    phantom_seed: int = setting(0, "Seed of the training brains; the next one is that of the test brains.")
+    size: list[int] = list_setting([80, 96, 80], "Voxels along each axis; scans are cropped or padded to it.")
+    max_train_samples: int | None = setting(None, "Train only on the first so many volumes.")
+    preprocessing_num_workers: int | None = setting(None, "Number of processes that prepare the data set.")
+    phantom_volumes: int = setting(1000, "Number of training volumes of phantoms.")
+    phantom_test_volumes: int = setting(200, "Number of test volumes of phantoms.")
+    phantom_seed: int = setting(0, "Seed of the training subjects; the test subjects use the next one.")
 
     def __post_init__(self) -> None:
         check_fields(self, _RANGES)
@@ -40,7 +44,7 @@ class VolumeDataConfig:
                 f"{', '.join(MODALITIES)} and the covariates {', '.join(COVARIATES)}."
             )
         if len(self.size) != 3 or min(self.size) < 1:
-            raise ValueError(f"size={self.size}; expected voxels along three axes.")
+            raise ValueError(f"size={self.size}; expected numbers of voxels along three axes.")
 
 
 _COUNT = Range(1)
@@ -55,10 +59,10 @@ _RANGES = {
 
 
 def load_volume_data(config: VolumeDataConfig) -> datasets.DatasetDict:
-    """The splits train and test, subjects apart, with rows as `data.volumes` has them.
+    """Load the splits train and test, disjoint in subjects, with the rows of `volumes`.
 
     Raises:
-        ValueError: phantoms of another size than is asked for, or as the readers do.
+        ValueError: the phantoms have another size than configured; see also `phantom_volumes` and `scan_volumes`.
     """
     data = _phantoms(config) if config.dataset_name == PHANTOM else _scans(config)
     if config.max_train_samples:
@@ -76,9 +80,9 @@ def _phantoms(config: VolumeDataConfig) -> datasets.DatasetDict:
         train=phantom_volumes(config.phantom_volumes, config.phantom_seed, **settings),
         test=phantom_volumes(config.phantom_test_volumes, config.phantom_seed + 1, **settings),
     )
-    found = list(data["train"].features["image"].shape[1:])
-    if found != config.size:
-        raise ValueError(f"size={config.size}; phantoms of {config.spacing:g} mm have {found}. Say that.")
+    size = list(data["train"].features["image"].shape[1:])
+    if size != config.size:
+        raise ValueError(f"size={config.size}; phantoms of {config.spacing:g} mm have {size}. Set size={size}.")
     return data
 
 

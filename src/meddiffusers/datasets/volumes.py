@@ -1,9 +1,11 @@
-"""Training data of a model of whole volumes: one kind of row, of brain phantoms or of anyone's scans.
+"""Volumes with covariates, from brain phantoms or users' own scans.
 
-image    (C, X, Y, Z) int16   round(`INTENSITY_SCALE` × intensity), with intensities within [0, 1]; RAS
-regions  (X, Y, Z) int16      FreeSurfer's label ids of `data.regions`, 0 elsewhere; of phantoms alone
-subject  string               whose brain it is
-and covariates: of phantoms age (years), sex ("F", "M"), brain_volume_ml, ventricular_volume_ml; of scans the table's
+image    (C, X, Y, Z) int16   round(`INTENSITY_SCALE` × intensity), with intensities in [0, 1]; axes in RAS+
+regions  (X, Y, Z) int16      FreeSurfer's label ids of `data.regions`, 0 elsewhere; only for phantoms
+subject  string               subject of the volume
+
+and the covariates: for phantoms age (years), sex ("F", "M"), brain_volume_ml and ventricular_volume_ml; for scans
+columns of the table.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from meddiffusers.datasets.phantom_slices import VERSION
 
 COVARIATES = ("age", "sex", "brain_volume_ml", "ventricular_volume_ml")
 WRITER_BATCH_SIZE = 16  # rows: at 2 mm about 50 MB of memory
-_VERSION = 1  # of what a row holds: raise it with every change that a cached data set must not outlive
+_VERSION = 1  # of the rows: raise it with every change that invalidates cached data sets
 
 
 def phantom_volumes(
@@ -35,10 +37,17 @@ def phantom_volumes(
     modalities: Sequence[str] = ("t1",),
     num_proc: int | None = None,
 ) -> datasets.Dataset:
-    """n healthy brains without skull, of 160 × 192 × 160 mm, made once and cached; the same for any num_proc.
+    """Generate healthy, skull-stripped brains of 160 × 192 × 160 mm; built once and cached.
+
+    Args:
+        n: number of volumes, one per subject.
+        seed: of the subjects.
+        spacing: edge length of the voxels in mm.
+        modalities: channels.
+        num_proc: number of processes; the result does not depend on it.
 
     Raises:
-        ValueError: n or seed too small, or as `BrainPhantom.volume` does.
+        ValueError: n or seed is too small; see also `BrainPhantom.volume`.
     """
     if n < 1 or seed < 0:
         raise ValueError(f"Got n={n} and seed={seed}; expected at least one brain, and a seed of 0 or more.")
@@ -67,16 +76,16 @@ def _rows(
     jobs: list[tuple[int, int]], spacing: float, modalities: tuple[str, ...], version: tuple[int, int]
 ) -> Iterator[dict[str, Any]]:
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # processes share the cores, and a forked one may not use its parent's threads
+    torch.set_num_threads(1)  # processes share the cores; a forked process cannot use its parent's threads
     try:
         for seed, index in jobs:
-            brain = BrainPhantom(int(np.random.default_rng([seed, index]).integers(2**31)))
-            case = brain.volume(spacing, modalities)
+            phantom = BrainPhantom(int(np.random.default_rng([seed, index]).integers(2**31)))
+            subject = phantom.volume(spacing, modalities)
             yield {
-                "image": normalise_to_int16(np.concatenate([scan.array for scan in case.images.values()])),
-                "regions": case.regions.array[0].astype(np.int16) if case.regions else None,
+                "image": normalise_to_int16(np.concatenate([scan.array for scan in subject.images.values()])),
+                "regions": subject.regions.array[0].astype(np.int16) if subject.regions else None,
                 "subject": f"{seed}-{index}",
-                **{name: brain.record[name] for name in COVARIATES},
+                **{name: phantom.record[name] for name in COVARIATES},
             }
     finally:
         torch.set_num_threads(threads)
@@ -91,17 +100,23 @@ def scan_volumes(
     covariates: Sequence[str] = (),
     num_proc: int | None = None,
 ) -> datasets.Dataset:
-    """Scans as `load_scans` gives them on voxels of `spacing` mm, cut or padded about the middle of the foreground.
+    """Preprocess scans to one voxel grid, cropped or padded around the foreground.
 
-    modalities: columns of scans of one channel each, on one grid; covariates: columns that are taken as they are.
+    Args:
+        scans: rows as returned by `load_scans`.
+        spacing: edge length of the voxels in mm.
+        size: (X, Y, Z) voxels.
+        modalities: columns with scans of one channel each, on one grid.
+        covariates: columns that are copied.
+        num_proc: number of processes.
 
     Raises:
-        ValueError: columns that are not there, and what `Preprocessing` refuses, with the row's number.
+        ValueError: a missing column, or a scan that `Preprocessing` rejects; the message has the row's number.
     """
     if missing := [name for name in (*modalities, *covariates) if name not in scans.column_names]:
         raise ValueError(
-            f"The scans have no column {', '.join(missing)}; they have {', '.join(scans.column_names)}. Name those "
-            "that there are."
+            f"The scans have no column {', '.join(missing)}; they have {', '.join(scans.column_names)}. Choose from "
+            "these."
         )
     kept = {name: scans.features[name] for name in covariates}
     features = datasets.Features(

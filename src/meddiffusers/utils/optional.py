@@ -1,4 +1,4 @@
-"""The one place through which optional dependencies are imported."""
+"""Import optional dependencies."""
 
 from __future__ import annotations
 
@@ -7,11 +7,19 @@ from types import ModuleType
 
 
 def optional_import(module: str, extra: str) -> ModuleType:
-    """Import a module that the package's extra brings; ImportError naming that extra where it is absent."""
+    """Import a module of an optional dependency.
+
+    Args:
+        module: full name.
+        extra: extra of this package that installs it.
+
+    Raises:
+        ImportError: it is not installed; the message names the extra.
+    """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        # A module that is there but misses one of its own dependencies must say so itself.
+        # The module is installed, but one of its own dependencies is not.
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
         raise ImportError(

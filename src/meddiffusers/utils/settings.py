@@ -1,6 +1,6 @@
-"""Fields of a configuration dataclass: with a line of help, and checked to hold what type and range say.
+"""Fields of configuration dataclasses: help texts, and validation of types and ranges.
 
-``HfArgumentParser`` hands every key of a field's metadata to argparse, so ranges live in a table beside the class.
+`HfArgumentParser` passes every key of a field's metadata to argparse, so ranges are kept in a table beside the class.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers from ``low`` to ``high``; an open end does not belong to it."""
+    """Interval of numbers from `low` to `high`; open ends are excluded."""
 
     low: float
     high: float = math.inf
@@ -34,17 +34,17 @@ class Range:
 
 
 def setting(default: Any, help: str) -> Any:
-    """A field with a default and its line of `--help`."""
+    """Dataclass field with a default and its `--help` text."""
     return dataclasses.field(default=default, metadata={"help": help})
 
 
 def list_setting(default: list[Any], help: str) -> Any:
-    """A field that holds a list of its own."""
+    """Dataclass field with a list as default, copied for each instance."""
     return dataclasses.field(default_factory=lambda: list(default), metadata={"help": help})
 
 
 def check_fields(config: Any, ranges: Mapping[str, Range]) -> None:
-    """Raises one ValueError that lists every field of the dataclass ``config`` whose type or range is violated."""
+    """Raise one ValueError that lists every field of the dataclass `config` with a wrong type or out of its range."""
     hints = get_type_hints(type(config))
     problems = []
     for field in dataclasses.fields(config):

@@ -64,16 +64,16 @@ def test_brats_slices() -> None:
 
 
 def test_masks_drawn_on_prepared_slices_land_on_the_file() -> None:
-    """The whole walk: prepare, cut, draw on the images, assemble, restore."""
+    """The whole walk: preprocess, cut, draw on the images, assemble, restore."""
     rng = np.random.default_rng(0)
     array = np.zeros((12, 14, 10), np.int16)
     array[3:9, 4:11, 2:9] = rng.integers(1, 1000, (6, 7, 7))
     scan = Scan(array, np.diag([-1.0, 1.0, -2.0, 1.0]), "t1")
-    prepared = Preprocessing(size=(16, 16, 16))(scan)
-    cut = slices(prepared.image, leave_out=(1, 1))
+    preprocessed = Preprocessing(size=(16, 16, 16))(scan)
+    cut = slices(preprocessed.image, leave_out=(1, 1))
     drawn = replace(cut, array=(cut.array > 0.5).astype(np.uint8), modality=("labels",))
-    restored = prepared.invert(assemble(drawn, prepared.image))
-    middle = prepared.windows[0].mean()
+    restored = preprocessed.invert(assemble(drawn, preprocessed.image))
+    middle = preprocessed.windows[0].mean()
     np.testing.assert_array_equal(restored.array[0], array > middle)
     assert restored.affine.tobytes() == scan.affine.tobytes()
 
@@ -89,5 +89,5 @@ def test_what_does_not_fit_is_refused() -> None:
         assemble(replace(cut, array=np.zeros((6, 1, 4, 5))), scan)
     with pytest.raises(ValueError, match="the last number 8; expected"):
         assemble(replace(cut, numbers=cut.numbers + 3), scan)
-    with pytest.raises(ValueError, match=r"numbers \(6,\), positions \(6,\) and 1 names; expected \(N, C, H, W\)"):
+    with pytest.raises(ValueError, match=r"numbers \(6,\), positions \(6,\) and 1 names; expected \(B, C, H, W\)"):
         Slices(np.zeros((6, 5, 4)), cut.numbers, cut.positions, ("t1",))

@@ -41,7 +41,7 @@ def test_a_folder_gives_the_modalities_that_its_names_tell(folder: Path, caplog:
     assert not caplog.records
     write(CASE.images["t1"], folder / "other.nii.gz")
     read_subject(folder)
-    assert "names that tell no modality, not used: other.nii.gz" in caplog.text
+    assert "names without a modality, not used: other.nii.gz" in caplog.text
 
 
 def test_what_is_not_wanted_is_not_read(folder: Path) -> None:
@@ -124,13 +124,13 @@ def test_unclear_sources_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Got labels; expected at least one of t1"):
         read_subject(CASE.lesions)
     write(image, folder / "again_t1.nii.gz")
-    with pytest.raises(ValueError, match=r"Got 2 scans of t1: .*_t1.nii.gz, .*again_t1.nii.gz; .*Say which: \{'t1'"):
+    with pytest.raises(ValueError, match=r"Got 2 scans of t1: .*_t1.nii.gz, .*again_t1.nii.gz; .*Choose one: \{'t1'"):
         read_subject(folder)
     (tmp_path / "unnamed").mkdir()
     unnamed = write(image, tmp_path / "unnamed" / "a.nii.gz")
     with pytest.raises(ValueError, match=r"unnamed holds a.nii.gz; expected .* such as t1ce.nii.gz. .*\{'t1ce': path"):
         read_subject(tmp_path / "unnamed")
-    with pytest.raises(ValueError, match=r"Nothing tells which modality .*a.nii.gz is; say it: \{'t1ce': path"):
+    with pytest.raises(ValueError, match=r"The modality of .*a.nii.gz is unknown; give it: \{'t1ce': path"):
         read_subject(unnamed)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="empty holds no scan; expected"):

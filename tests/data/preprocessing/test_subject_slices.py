@@ -93,7 +93,7 @@ def test_a_linear_function_of_the_place_survives_both_ways(name: str) -> None:
     place = where(affine, shape)
     values = (900 + 2 * place[0] - 3 * place[1] + 4 * place[2]).astype(np.float32)
     cut = cut_of(Scan(values, affine, "t1"), 1.3)
-    low, high = cut.prepared.windows[0]
+    low, high = cut.preprocessed.windows[0]
     restored = cut.invert(cut.images, ("t1",)).array[0] * (high - low) + low
     inner = (slice(3, -3),) * 3
     inside = (values > low + 25) & (values < high - 25)

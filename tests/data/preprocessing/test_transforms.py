@@ -58,10 +58,10 @@ def test_without_resampling_labels_come_back_exactly(
     scan = head(shape, affine, seed)
     drawn = np.random.default_rng(seed).integers(0, 5, (1, *shape)) * scan.array.any(axis=0)
     labels = Scan(drawn.astype(dtype), affine, "labels")
-    prepared = Preprocessing(orientation=codes, margin=0)(scan, labels)
-    assert prepared.labels is not None
-    assert prepared.image.orientation == prepared.labels.orientation == codes
-    restored = prepared.invert(prepared.labels)
+    preprocessed = Preprocessing(orientation=codes, margin=0)(scan, labels)
+    assert preprocessed.labels is not None
+    assert preprocessed.image.orientation == preprocessed.labels.orientation == codes
+    restored = preprocessed.invert(preprocessed.labels)
     same_place(restored, scan)
     assert restored.array.dtype == dtype
     np.testing.assert_array_equal(restored.array, labels.array)
@@ -74,17 +74,17 @@ def test_every_prepared_voxel_is_the_voxel_at_its_place(
 ) -> None:
     scan = head(shape, affine)
     to_indexed = Scan(np.arange(1, 1 + np.prod(shape)).reshape(shape), affine, "labels")
-    prepared = Preprocessing(size=size, crop_foreground=crop)(scan, to_indexed)
-    assert prepared.labels is not None
+    preprocessed = Preprocessing(size=size, crop_foreground=crop)(scan, to_indexed)
+    assert preprocessed.labels is not None
     if size:
-        assert all(wanted in (None, got) for wanted, got in zip(size, prepared.image.shape, strict=True))
-    number = prepared.labels.array[0]
-    here, there = where(prepared.image.affine, prepared.image.shape), where(affine, shape).reshape(3, -1)
+        assert all(wanted in (None, got) for wanted, got in zip(size, preprocessed.image.shape, strict=True))
+    number = preprocessed.labels.array[0]
+    here, there = where(preprocessed.image.affine, preprocessed.image.shape), where(affine, shape).reshape(3, -1)
     np.testing.assert_allclose(here[:, number > 0], there[:, number[number > 0] - 1], atol=1e-6)
     intensities = scan.array.reshape(2, -1)[:, number[number > 0] - 1]
-    expected = rescale(intensities[..., None, None], prepared.windows, (0, 1))[..., 0, 0]
-    np.testing.assert_array_equal(prepared.image.array[:, number > 0], expected)
-    assert (prepared.image.array[:, number == 0] == 0).all()
+    expected = rescale(intensities[..., None, None], preprocessed.windows, (0, 1))[..., 0, 0]
+    np.testing.assert_array_equal(preprocessed.image.array[:, number > 0], expected)
+    assert (preprocessed.image.array[:, number == 0] == 0).all()
 
 
 def test_the_crop_holds_the_foreground_of_all_channels_and_its_margin() -> None:
@@ -92,26 +92,26 @@ def test_the_crop_holds_the_foreground_of_all_channels_and_its_margin() -> None:
     array[0, 5, 8:10, 3], array[1, 12, 9, 4] = (1, 2), 3
     array[1, 12, 10, 4] = 1
     scan = Scan(array, np.diag([1, 2, 6.5, 1]), "t1")
-    prepared = Preprocessing(margin=3, percentiles=(0, 100))(scan)
-    assert prepared.image.shape == (8 + 6, 3 + 2 * 2, 2 + 2 * 1)
-    np.testing.assert_allclose(prepared.image.affine[:3, 3], [2, 6 * 2, 2 * 6.5])
+    preprocessed = Preprocessing(margin=3, percentiles=(0, 100))(scan)
+    assert preprocessed.image.shape == (8 + 6, 3 + 2 * 2, 2 + 2 * 1)
+    np.testing.assert_allclose(preprocessed.image.affine[:3, 3], [2, 6 * 2, 2 * 6.5])
 
 
 @few
 @given(geometries(), shapes, st.floats(0.4, 4))
 def test_extent_and_middle_stay(affine: np.ndarray, shape: tuple[int, ...], spacing: float) -> None:
     scan = head(shape, affine)
-    prepared = Preprocessing(spacing=spacing, crop_foreground=False)(scan).image
-    middle, before = (grid.affine @ [*(np.array(grid.shape) - 1) / 2, 1] for grid in (prepared, scan))
+    preprocessed = Preprocessing(spacing=spacing, crop_foreground=False)(scan).image
+    middle, before = (grid.affine @ [*(np.array(grid.shape) - 1) / 2, 1] for grid in (preprocessed, scan))
     np.testing.assert_allclose(middle, before, atol=1e-6)
-    longer = np.sort(np.multiply(prepared.shape, spacing)) - np.sort(np.multiply(scan.shape, scan.spacing))
-    assert (np.abs(longer) <= spacing / 2 + 12 * SAME_SPACING).all() or 1 in prepared.shape
+    longer = np.sort(np.multiply(preprocessed.shape, spacing)) - np.sort(np.multiply(scan.shape, scan.spacing))
+    assert (np.abs(longer) <= spacing / 2 + 12 * SAME_SPACING).all() or 1 in preprocessed.shape
 
 
 def test_cut_and_padding_lie_about_the_middle() -> None:
-    prepared = Preprocessing(size=(4, 16, None), crop_foreground=False)(head((10, 10, 10), np.eye(4))).image
-    assert prepared.shape == (4, 16, 10)
-    np.testing.assert_array_equal(prepared.affine[:3, 3], [3, -3, 0])
+    preprocessed = Preprocessing(size=(4, 16, None), crop_foreground=False)(head((10, 10, 10), np.eye(4))).image
+    assert preprocessed.shape == (4, 16, 10)
+    np.testing.assert_array_equal(preprocessed.affine[:3, 3], [3, -3, 0])
 
 
 @few
@@ -120,13 +120,13 @@ def test_resampled_labels_come_back_to_their_place(affine: np.ndarray, spacing: 
     shape = tuple(int(60 / length) for length in np.linalg.norm(affine[:3, :3], axis=0))
     labels = blob(shape, affine, 20)
     scan = Scan(where(affine, shape)[:1] + 300, affine, "t1")
-    prepared = Preprocessing(spacing=spacing, crop_foreground=False)(scan, labels)
-    assert prepared.labels is not None
-    np.testing.assert_allclose(prepared.labels.spacing, spacing, atol=SAME_SPACING)
-    assert set(np.unique(prepared.labels.array)) == {0, 4}
+    preprocessed = Preprocessing(spacing=spacing, crop_foreground=False)(scan, labels)
+    assert preprocessed.labels is not None
+    np.testing.assert_allclose(preprocessed.labels.spacing, spacing, atol=SAME_SPACING)
+    assert set(np.unique(preprocessed.labels.array)) == {0, 4}
     coarsest = max(spacing, *scan.spacing)
-    assert np.linalg.norm(centre(prepared.labels) - centre(labels)) < coarsest / 2
-    restored = prepared.invert(prepared.labels)
+    assert np.linalg.norm(centre(preprocessed.labels) - centre(labels)) < coarsest / 2
+    restored = preprocessed.invert(preprocessed.labels)
     same_place(restored, scan)
     assert set(np.unique(restored.array)) == {0, 4}
     assert np.linalg.norm(centre(restored) - centre(labels)) < coarsest / 2
@@ -139,9 +139,9 @@ def test_at_common_spacings_dice_is_095_and_more() -> None:
         shape = tuple(int(100 / length) for length in old)
         affine = np.diag([*old, 1.0])
         labels = blob(shape, affine, 25)
-        prepared = Preprocessing(spacing=new, crop_foreground=False)(head(shape, affine), labels)
-        assert prepared.labels is not None
-        restored = prepared.invert(prepared.labels).array
+        preprocessed = Preprocessing(spacing=new, crop_foreground=False)(head(shape, affine), labels)
+        assert preprocessed.labels is not None
+        restored = preprocessed.invert(preprocessed.labels).array
         assert 2 * np.logical_and(restored, labels.array).sum() > 0.95 * (
             (restored > 0).sum() + (labels.array > 0).sum()
         )
@@ -153,12 +153,12 @@ def test_a_ramp_of_millimetres_stays_one(affine: np.ndarray, spacing: float, axi
     """The values are the voxels' own place, so that an error in the affine or in the resampling shows."""
     shape = (14, 12, 13)
     ramp = Scan(where(affine, shape)[axis] + 500, affine, "t1")
-    prepared = Preprocessing(spacing=spacing, crop_foreground=False, percentiles=(0, 100), intensity_range=(-1, 1))(
+    preprocessed = Preprocessing(spacing=spacing, crop_foreground=False, percentiles=(0, 100), intensity_range=(-1, 1))(
         ramp
     )
-    low, high = prepared.windows[0]
-    values = (prepared.image.array[0] + 1) / 2 * (high - low) + low - 500
-    mm = where(prepared.image.affine, prepared.image.shape)
+    low, high = preprocessed.windows[0]
+    values = (preprocessed.image.array[0] + 1) / 2 * (high - low) + low - 500
+    mm = where(preprocessed.image.affine, preprocessed.image.shape)
     voxels = np.einsum("ij,jxyz->ixyz", np.linalg.inv(affine)[:3, :3], mm - affine[:3, 3][:, None, None, None])
     inside = np.logical_and.reduce([(v >= 0) & (v <= n - 1) for v, n in zip(voxels, shape, strict=True)])
     assert inside.any()
@@ -179,9 +179,9 @@ def test_a_ramp_stays_one_where_an_axis_has_one_voxel(shape: Any, spacing: Any) 
 @given(geometries(), st.floats(0.7, 2))
 def test_a_map_comes_back_linearly(affine: np.ndarray, spacing: float) -> None:
     scan = head((12, 11, 13), affine)
-    prepared = Preprocessing(spacing=spacing, crop_foreground=False)(scan)
-    place = where(prepared.image.affine, prepared.image.shape)
-    restored = prepared.invert(prepared.image.like(place.astype(np.float32), ("x", "y", "z")))
+    preprocessed = Preprocessing(spacing=spacing, crop_foreground=False)(scan)
+    place = where(preprocessed.image.affine, preprocessed.image.shape)
+    restored = preprocessed.invert(preprocessed.image.like(place.astype(np.float32), ("x", "y", "z")))
     same_place(restored, scan)
     assert restored.modality == ("x", "y", "z")
     middle = (slice(None), *[slice(4, -4)] * 3)  # nearer to the border the linear map stops
@@ -190,24 +190,26 @@ def test_a_map_comes_back_linearly(affine: np.ndarray, spacing: float) -> None:
 
 def test_labels_are_never_interpolated_even_as_floats() -> None:
     scan = head((9, 9, 9), np.eye(4))
-    prepared = Preprocessing(spacing=0.7)(scan)
-    drawn = np.random.default_rng(0).choice([0.0, 1.0, 4.0], (1, *prepared.image.shape))
-    assert set(np.unique(prepared.invert(prepared.image.like(drawn, "labels")).array)) == {0, 1, 4}
-    assert set(np.unique(prepared.invert(prepared.image.like(drawn.astype(int), "mask")).array)) == {0, 1, 4}
-    assert len(np.unique(prepared.invert(prepared.image.like(drawn, "probability")).array)) > 10
+    preprocessed = Preprocessing(spacing=0.7)(scan)
+    drawn = np.random.default_rng(0).choice([0.0, 1.0, 4.0], (1, *preprocessed.image.shape))
+    assert set(np.unique(preprocessed.invert(preprocessed.image.like(drawn, "labels")).array)) == {0, 1, 4}
+    assert set(np.unique(preprocessed.invert(preprocessed.image.like(drawn.astype(int), "mask")).array)) == {0, 1, 4}
+    assert len(np.unique(preprocessed.invert(preprocessed.image.like(drawn, "probability")).array)) > 10
 
 
 @few
 @given(geometries(), st.floats(0.5, 3), st.sampled_from(CODES))
 def test_it_agrees_with_monai(affine: np.ndarray, spacing: float, codes: str) -> None:
-    """MONAI scales, and resamples in one step onto the prepared grid, which it knows by its affine alone."""
+    """MONAI scales, and resamples in one step onto the preprocessed grid, which it knows by its affine alone."""
     scan = head((9, 8, 7), affine)
-    prepared = Preprocessing(spacing=(spacing, spacing, None), crop_foreground=False, orientation=codes)(scan)
+    preprocessed = Preprocessing(spacing=(spacing, spacing, None), crop_foreground=False, orientation=codes)(scan)
     onto = SpatialResample(mode="bilinear", padding_mode="border", align_corners=False, dtype=np.float64)
-    for channel, window, got in zip(scan.array, prepared.windows, prepared.image.array, strict=True):
+    for channel, window, got in zip(scan.array, preprocessed.windows, preprocessed.image.array, strict=True):
         image = MetaTensor(torch.from_numpy(channel[None].astype(np.float64)), affine=torch.from_numpy(affine))
         image = ScaleIntensityRange(*window, 0, 1, clip=True, dtype=np.float64)(image)
-        peer = onto(image, dst_affine=torch.from_numpy(prepared.image.affine), spatial_size=prepared.image.shape)
+        peer = onto(
+            image, dst_affine=torch.from_numpy(preprocessed.image.affine), spatial_size=preprocessed.image.shape
+        )
         np.testing.assert_allclose(got, peer[0], atol=1e-4)
 
 
@@ -240,8 +242,8 @@ def test_windows_of_short_integers_over_their_whole_range(dtype: Any) -> None:
 def test_intensities_lie_in_the_declared_range(limits: tuple[float, float], seed: int) -> None:
     intensity_range = (limits[0], limits[0] + limits[1])
     scan = head((6, 7, 8), np.eye(4), seed)
-    prepared = Preprocessing(intensity_range=intensity_range, crop_foreground=False, size=(12, None, None))(scan)
-    array = prepared.image.array
+    preprocessed = Preprocessing(intensity_range=intensity_range, crop_foreground=False, size=(12, None, None))(scan)
+    array = preprocessed.image.array
     assert array.dtype == np.float32
     assert (array.min(), array.max()) == tuple(map(np.float32, intensity_range))
     for channel, values in zip(scan.array, array, strict=True):
@@ -293,8 +295,8 @@ def test_grids_that_do_not_fit_are_refused() -> None:
     shifted[0, 3] = 1
     with pytest.raises(ValueError, match=r"Labels of \(6, 7, 8\) voxels of seg.nii do not lie on .* of head.nii"):
         Preprocessing()(scan, Scan(np.ones((6, 7, 8)), shifted, "labels", source="seg.nii"))
-    prepared: Preprocessed = Preprocessing(spacing=2.0)(scan)
-    with pytest.raises(ValueError, match=r"Got a scan of \(6, 7, 8\) voxels .* expected the prepared grid, \("):
-        prepared.invert(scan)
-    with pytest.raises(ValueError, match="expected the prepared grid"):
-        prepared.invert(replace(prepared.image, affine=prepared.image.affine + np.diag([0.1, 0, 0, 0])))
+    preprocessed: Preprocessed = Preprocessing(spacing=2.0)(scan)
+    with pytest.raises(ValueError, match=r"Got a scan of \(6, 7, 8\) voxels .* expected the preprocessed grid, \("):
+        preprocessed.invert(scan)
+    with pytest.raises(ValueError, match="expected the preprocessed grid"):
+        preprocessed.invert(replace(preprocessed.image, affine=preprocessed.image.affine + np.diag([0.1, 0, 0, 0])))

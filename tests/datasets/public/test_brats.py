@@ -110,7 +110,7 @@ def spoil(folder: Path) -> dict[str, str]:
     plain.write_bytes(plain.read_bytes()[:-1])
     return {
         "1": "no t2; expected one file",
-        "3": "2 of the case",
+        "3": "2 of the subject",
         "2": str(path(folder, 2, "t1")),
         "2b": str(path(folder, 2, "flair")),
         "7": str(plain),

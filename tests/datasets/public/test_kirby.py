@@ -50,12 +50,12 @@ def test_columns(folder: Path, table: Path) -> None:
 
 
 def test_without_a_table_nothing_is_split(folder: Path, table: Path) -> None:
-    with pytest.raises(ValueError, match=r"whose sessions KKI2009-01 and 5 more are.*one person on both sides"):
+    with pytest.raises(ValueError, match=r"KKI2009-01 and 5 more are unknown.*one subject into both parts"):
         kirby21(folder)
     data = kirby21(folder, test_fraction=0)
     assert (list(data), data["train"]["subject"][:]) == (["train"], [None] * 6)
     table.write_text("\n".join(table.read_text().splitlines()[:-1]))  # without session 6
-    with pytest.raises(ValueError, match="whose sessions KKI2009-06 and 0 more are"):
+    with pytest.raises(ValueError, match="subjects of session KKI2009-06 and 0 more are unknown"):
         kirby21(folder, table=table)
 
 

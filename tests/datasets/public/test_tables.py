@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from meddiffusers.datasets.public.finding import Index
-from meddiffusers.datasets.public.tables import confined, matched, number, read_table, sex
+from meddiffusers.datasets.public.tables import match_records, read_table, resolve_inside, to_number, to_sex
 from meddiffusers.utils.text import some_of
 
 
@@ -41,7 +41,9 @@ def test_an_absent_engine_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_double_rows_keep_what_all_agree_on(tmp_path: Path) -> None:
     found = Index(tmp_path)
     entries = [("p1", {"age": 5, "sex": "F"}), ("p1", {"age": 6, "sex": "F"}), ("p1", {"age": 6, "sex": "F"})]
-    assert matched(found, tmp_path / "t.csv", [*entries, ("p3", {})], ["p1", "p2"]) == {"p1": {"age": None, "sex": "F"}}
+    assert match_records(found, tmp_path / "t.csv", [*entries, ("p3", {})], ["p1", "p2"]) == {
+        "p1": {"age": None, "sex": "F"}
+    }
     assert found.notes == [
         "t.csv has more than one row for p1; values on which they disagree are left out",
         "t.csv has rows without scans: p3",
@@ -52,16 +54,18 @@ def test_double_rows_keep_what_all_agree_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["../a.nii", "a/../../b.nii", "/a.nii", r"..\a.nii", r"C:\a.nii", "C:a.nii", "", "."])
 def test_names_that_lead_out_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="expected a path below the folder"):
-        confined(tmp_path, name)
+        resolve_inside(tmp_path, name)
 
 
 def test_names_below_the_folder_are_paths(tmp_path: Path) -> None:
-    assert confined(tmp_path, "a/b..c.nii") == confined(tmp_path, r"a\b..c.nii") == tmp_path / "a" / "b..c.nii"
+    assert (
+        resolve_inside(tmp_path, "a/b..c.nii") == resolve_inside(tmp_path, r"a\b..c.nii") == tmp_path / "a" / "b..c.nii"
+    )
 
 
 def test_values() -> None:
-    assert [number(value) for value in ("1.5", 2, None, "x", 0)] == [1.5, 2.0, None, None, 0.0]
-    assert number("0", zero_is_missing=True) is None
-    assert [sex(value) for value in (1, 2.0, "f", "Male", 0, None, "")] == ["M", "F", "F", "M", None, None, None]
+    assert [to_number(value) for value in ("1.5", 2, None, "x", 0)] == [1.5, 2.0, None, None, 0.0]
+    assert to_number("0", zero_is_missing=True) is None
+    assert [to_sex(value) for value in (1, 2.0, "f", "Male", 0, None, "")] == ["M", "F", "F", "M", None, None, None]
     assert some_of(["b", "a"]) == "a, b"
     assert some_of(map(str, range(7))) == "0, 1, 2, 3, 4, … (7 in all)"

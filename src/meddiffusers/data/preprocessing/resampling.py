@@ -1,7 +1,7 @@
-"""Voxels moved to another grid whose axes run along those of the old one: reoriented, cropped, padded, resampled.
+"""Reorient, crop, pad and resample to a grid whose axes are parallel to those of the original one.
 
-matrix  (4, 4)  voxel index of the new grid → voxel index of the old one: one number in each row and column of the
-                upper left 3×3, and an offset. Its inverse is the way back.
+matrix  (4, 4)  voxel index of the new grid → voxel index of the old grid: a scaled, signed permutation and an offset.
+                Its inverse maps back.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ GridTransform = tuple[np.ndarray, Shape]  # a matrix and the shape of the new gr
 
 
 def reorientation(affine: np.ndarray, shape: Shape, codes: str) -> GridTransform:
-    """To the grid whose axes point to `codes`, such as "RAS", as nearly as turning and flipping axes can."""
+    """Matrix and shape of the grid whose axes point to `codes`, such as "RAS", by permuting and flipping axes."""
     turns = nibabel.orientations.ornt_transform(
         nibabel.orientations.io_orientation(affine), nibabel.orientations.axcodes2ornt(codes)
     )
@@ -26,14 +26,14 @@ def reorientation(affine: np.ndarray, shape: Shape, codes: str) -> GridTransform
 
 
 def translation(offset: np.ndarray | list[int]) -> np.ndarray:
-    """The matrix of a grid whose first voxel is the old one's voxel `offset`, negative for padding."""
+    """Matrix of a grid whose first voxel is voxel `offset` of the old grid; negative offsets pad."""
     matrix = np.eye(4)
     matrix[:3, 3] = offset
     return matrix
 
 
 def respacing(shape: Shape, steps: np.ndarray) -> GridTransform:
-    """To a grid of voxels `steps` times as long, with the same centre and, up to half a new voxel, the same extent."""
+    """Matrix and shape of a grid with voxels `steps` times as long, the same centre, and the same extent (rounded)."""
     old = np.array(shape)
     new = np.maximum(np.rint(old / steps), 1)
     matrix = np.diag([*steps, 1.0])
@@ -43,13 +43,22 @@ def respacing(shape: Shape, steps: np.ndarray) -> GridTransform:
 
 
 def resample(array: np.ndarray, matrix: np.ndarray, shape: Shape, *, nearest: bool, fill: float = 0) -> np.ndarray:
-    """(C, X, Y, Z) → (C, *shape); `fill` where the new grid reaches beyond the old one's voxels.
+    """Resample an array to another grid.
 
-    A matrix of whole steps only selects voxels: no value and no type changes. Otherwise `nearest` selects the nearest
-    voxel, and without it MONAI interpolates linearly, float32. What is returned may be a view.
+    With a matrix of integers, voxels are only selected: values and type do not change. The result may be a view.
+
+    Args:
+        array: (C, X, Y, Z).
+        matrix: (4, 4), voxel index of the new grid → voxel index of the old grid.
+        shape: of the new grid.
+        nearest: take the nearest voxel and keep the type; otherwise interpolate linearly (MONAI), float32.
+        fill: value outside the old grid.
+
+    Returns:
+        (C, *shape).
     """
     matrix = np.where(np.abs(matrix - np.rint(matrix)) < 1e-6, np.rint(matrix), matrix)  # inverses are not exact
-    along = np.abs(matrix[:3, :3]).argmax(axis=0)  # for each new axis the old one it runs along
+    along = np.abs(matrix[:3, :3]).argmax(axis=0)  # the old axis parallel to each new axis
     array, matrix = array.transpose(0, *(along + 1)), matrix[[*along, 3]]
     places = [matrix[axis, axis] * np.arange(shape[axis]) + matrix[axis, 3] for axis in range(3)]
     inside = [(place >= -0.5) & (place < old - 0.5) for place, old in zip(places, array.shape[1:], strict=True)]
@@ -73,7 +82,7 @@ def _range(inside: np.ndarray) -> slice:
 
 
 def _selector(indices: np.ndarray) -> slice | np.ndarray:
-    """A slice, which copies nothing, where the indices go up or down by one."""
+    """A slice, which does not copy, if the indices are consecutive."""
     steps = np.diff(indices)
     if len(indices) > 1 and (steps == steps[0]).all() and abs(steps[0]) == 1:
         stop = int(indices[-1] + steps[0])
@@ -87,6 +96,6 @@ def _interpolated(array: np.ndarray, matrix: np.ndarray, shape: Shape) -> np.nda
     from monai.transforms.spatial.array import SpatialResample
 
     voxels = MetaTensor(torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)), affine=torch.eye(4))
-    # Without align_corners: with it a grid of a single plane is placed wrongly.
+    # align_corners=True misplaces grids with a single plane.
     interpolate = SpatialResample(mode="bilinear", padding_mode="border", align_corners=False, dtype=np.float32)
     return np.asarray(interpolate(voxels, dst_affine=torch.from_numpy(matrix), spatial_size=shape))

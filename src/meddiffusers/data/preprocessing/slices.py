@@ -1,13 +1,14 @@
-"""Slices of a scan as images, and back.
+"""Cut a scan into slices, and assemble slices into a scan.
 
-Images are (N, C, H, W), laid out as radiologists look at them; slice 0 is the lowest in the third column:
+Slices are images (B, C, H, W) in radiological orientation; they are numbered from 0 in the order of the last column:
 
-    plane      up          left in the image    slices count from
-    axial      anterior    patient's right        inferior to superior
-    coronal    superior    patient's right        posterior to anterior
-    sagittal   superior    anterior               left to right
+    plane      top of the image    left of the image    order of slices
+    axial      anterior            patient's right      inferior to superior
+    coronal    superior            patient's right      posterior to anterior
+    sagittal   superior            anterior             left to right
 
-Rows go down and columns to the right. Oblique scans are cut along their own axes, by the plane nearest to each.
+Rows run from top to bottom and columns from left to right. Oblique scans are cut along the axis of the scan that is
+nearest to the plane's normal.
 """
 
 from __future__ import annotations
@@ -26,7 +27,15 @@ _LAYOUTS = {"axial": ("PLS", 2), "coronal": ("ILA", 1), "sagittal": ("IPR", 0)} 
 
 @dataclass(frozen=True, eq=False)
 class Slices:
-    """array (N, C, H, W); numbers (N,) counted from 0 at the base of the scan; positions (N,) of their centres, mm."""
+    """Slices of a scan.
+
+    Attributes:
+        array: (B, C, H, W).
+        numbers: (B,) of the slices in the scan, from 0.
+        positions: (B,) of their centres along the patient's axis across the plane, mm in RAS+.
+        modality: one name per channel.
+        plane: "axial", "coronal" or "sagittal".
+    """
 
     array: np.ndarray
     numbers: np.ndarray
@@ -39,18 +48,27 @@ class Slices:
         if len(shape) != 4 or len(self.modality) != shape[1] or not numbers == places == shape[:1]:
             raise ValueError(
                 f"Slices got an array of shape {shape}, numbers {numbers}, positions {places} and "
-                f"{len(self.modality)} names; expected (N, C, H, W), (N,), (N,) and C names."
+                f"{len(self.modality)} names; expected (B, C, H, W), (B,), (B,) and C names."
             )
 
 
 def slices(scan: Scan, plane: Plane = "axial", leave_out: tuple[int, int] = (0, 0)) -> Slices:
-    """The slices of a plane without the first and the last few; BraTS is used with `leave_out=(80, 26)`.
+    """Cut a scan into slices. The result is a view if possible.
 
-    `positions` are mm along the patient's axis across the plane (superior, anterior or right is positive). The array is
-    a view where that can be.
+    Args:
+        scan: (C, X, Y, Z).
+        plane: "axial", "coronal" or "sagittal".
+        leave_out: number of first and last slices to leave out; (80, 26) is common for BraTS.
+
+    Returns:
+        Slices with `positions` in mm along the axis across the plane; superior, anterior and right are positive.
 
     Raises:
-        ValueError: nothing is left.
+        ValueError: an unknown plane, or no slice is left.
+
+    Example:
+        >>> slices(scan, "coronal").array.shape  # of 160×192×160 voxels
+        (192, 1, 160, 160)
     """
     matrix, shape = _layout(scan, plane)
     first, last = leave_out
@@ -65,21 +83,24 @@ def slices(scan: Scan, plane: Plane = "axial", leave_out: tuple[int, int] = (0, 
 
 
 def assemble(images: Slices, like: Scan, fill: float = 0) -> Scan:
-    """The slices at their places in the grid of `like`, which they were cut from; `fill` where there is none.
+    """Assemble slices into a scan on the grid that they were cut from.
 
-    The images may be others than those that were cut: `replace(cut, array=masks, modality=("labels",))`.
+    Args:
+        images: slices; they may have other content, such as `replace(cut, array=masks, modality=("labels",))`.
+        like: scan with that grid.
+        fill: value of missing slices.
 
     Raises:
-        ValueError: images of another size than the slices of `like`, or numbers that it does not have.
+        ValueError: the images have another size than the slices of `like`, or a number beyond its last slice.
     """
     matrix, (height, width, count) = _layout(like, images.plane)
-    found = images.array.shape
-    if found[2:] != (height, width) or not (images.numbers < count).all():
+    given = images.array.shape
+    if given[2:] != (height, width) or not (images.numbers < count).all():
         raise ValueError(
-            f"Got {images.plane} slices of {found[2:]} pixels, the last number {images.numbers.max()}; "
-            f"expected {(height, width)} and less than {count}, as a scan of {like.shape} voxels has."
+            f"Got {images.plane} slices of {given[2:]} pixels, the last number {images.numbers.max()}; "
+            f"expected {(height, width)} and less than {count} for a scan of {like.shape} voxels."
         )
-    volume = np.full((count, *found[1:]), fill, images.array.dtype)
+    volume = np.full((count, *given[1:]), fill, images.array.dtype)
     volume[images.numbers] = images.array
     array = resample(np.moveaxis(volume, 0, -1), np.linalg.inv(matrix), like.shape, nearest=True)
     return like.like(array, images.modality)

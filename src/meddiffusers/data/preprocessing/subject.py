@@ -1,4 +1,4 @@
-"""One subject's scans, wherever they are, as the channels of one scan."""
+"""Read the scans of one subject from any source as the channels of one scan."""
 
 from __future__ import annotations
 
@@ -27,39 +27,43 @@ logger = logging.getLogger(__name__)
 
 
 def read_subject(source: Any, modalities: Sequence[str] | None = None) -> Scan:
-    """One channel for each modality of the subject, all on one grid; by default every modality there is.
+    """Read one channel per modality of a subject, all on one grid.
 
-    source: a folder with one file or DICOM series for each modality, which names tell (`data.modalities`; label files
-        are passed over); a single file or DICOM series; a mapping from modality to path or scan; a scan, whose
-        `modality` names its channels; several of these in a list; or a `Case`.
-    modalities: those that are wanted, in this order. Others are not read, and wanted ones may be missing, but not all.
+    Scans on several grids are resampled linearly onto the grid of the scan with the most voxels, by their affines; they
+    must be registered. Outside its own grid a channel is 0.
 
-    Scans on several grids are resampled linearly onto the grid of the one with the most voxels, by their affines: they
-    are taken to be registered. Where one has no voxels the channel is 0.
+    Args:
+        source: a folder with one file or DICOM series per modality, named so that `data.modalities` recognises them
+            (label files are ignored); a single file or DICOM series; a mapping from modality to path or scan; a scan
+            whose `modality` names its channels; a list of these; or a `Subject`.
+        modalities: those to read, in this order; by default all. Some, but not all, may be missing.
+
+    Returns:
+        Scan (C, X, Y, Z).
 
     Raises:
-        FileNotFoundError: no such file or folder.
-        ValueError: no wanted modality, two scans of one, names that tell none, a scan of several channels for one
-            modality, scans that do not overlap, and files that cannot be read.
+        FileNotFoundError: the file or folder does not exist.
+        ValueError: none of the modalities is available, one has several scans, no modality is recognised, a scan has
+            several channels for one modality, scans do not overlap, or a file cannot be read.
     """
     path = str(source) if isinstance(source, str | Path) else ""
-    found = list(_named(source))
-    names = list(dict.fromkeys(name for name, _ in found))
-    wanted = [name for name in modalities or names if name in names and name != LABELS]
-    if not wanted:
+    available = list(_named(source))
+    names = list(dict.fromkeys(name for name, _ in available))
+    requested = [name for name in modalities or names if name in names and name != LABELS]
+    if not requested:
         raise ValueError(
             f"Got {', '.join(names) or 'nothing'}{path and f' in {path}'}; expected at least one of "
             f"{', '.join(modalities or _USUAL)}. Give scans of these, or say which they are: {{'t1ce': path}}."
         )
-    if left_out := [name for name in names if name not in wanted]:
+    if left_out := [name for name in names if name not in requested]:
         logger.info("%s: not used: %s", path or "a subject", ", ".join(left_out))
-    scans = [_single(name, [scan for other, scan in found if other == name]) for name in wanted]
+    scans = [_single(name, [scan for other, scan in available if other == name]) for name in requested]
     whole = stack_channels(_on_one_grid(scans))
     return replace(whole, source=path or whole.source)
 
 
 def _named(source: Any) -> Iterator[Named]:
-    """Every modality that the source is known to hold; files are not read where their names tell."""
+    """All modalities of the source; files whose names give the modality are not read."""
     if isinstance(source, Subject):
         yield from source.images.items()
     elif isinstance(source, Mapping):
@@ -78,7 +82,7 @@ def _named(source: Any) -> Iterator[Named]:
 def _channels(scan: Scan) -> Iterator[Named]:
     if not all(scan.modality):
         raise ValueError(
-            f"Nothing tells which modality {scan.source or 'a scan'} is; say it: {{'t1ce': path or scan}}, "
+            f"The modality of {scan.source or 'a scan'} is unknown; give it: {{'t1ce': path or scan}}, "
             "or Scan(array, affine, modality='t1ce') with a name for each channel."
         )
     for channel, name in zip(scan.array, scan.modality, strict=True):
@@ -90,20 +94,20 @@ def _in_path(path: Path) -> Iterator[Named]:
     if paths == [path]:
         yield from _channels(read(path))
         return
-    named = [_told(file, path) for file in paths]
+    named = [_identify(file, path) for file in paths]
     unknown = [str(file.relative_to(path)) for file, (name, _) in zip(paths, named, strict=True) if not name]
     if len(unknown) == len(named):
         raise ValueError(
-            f"{path} holds {some_of(unknown) or 'no scan'}; expected a subject's scans with names that tell the "
-            "modality, such as t1ce.nii.gz. Rename them, or say which they are: {'t1ce': path}."
+            f"{path} holds {some_of(unknown) or 'no scan'}; expected a subject's scans with names that contain the "
+            "modality, such as t1ce.nii.gz. Rename them, or give the modality: {'t1ce': path}."
         )
     if unknown:
-        logger.warning("%s: names that tell no modality, not used: %s", path, some_of(unknown))
+        logger.warning("%s: names without a modality, not used: %s", path, some_of(unknown))
     yield from (each for each in named if each[0])
 
 
-def _told(file: Path, folder: Path) -> Named:
-    """The modality as the name, a folder above it or, of DICOM, the file itself tells it; "" where none does."""
+def _identify(file: Path, folder: Path) -> Named:
+    """The modality from the file's name, a folder above it, or the DICOM header; "" if unknown."""
     name = next(filter(None, map(modality_in, reversed(file.relative_to(folder).parts))), "")
     if name or format_of(file) != DICOM:
         return name, file
@@ -111,15 +115,15 @@ def _told(file: Path, folder: Path) -> Named:
     return scan.modality[0], scan
 
 
-def _single(name: str, found: Sequence[Any]) -> Scan:
-    """The one scan that was found of a modality, read, with one channel of its name."""
-    if len(found) > 1:
-        places = some_of(str(each) if isinstance(each, str | Path) else each.source or "a scan" for each in found)
+def _single(name: str, available: Sequence[Any]) -> Scan:
+    """Read the single scan of a modality, with one channel of that name."""
+    if len(available) > 1:
+        places = some_of(str(each) if isinstance(each, str | Path) else each.source or "a scan" for each in available)
         raise ValueError(
-            f"Got {len(found)} scans of {name}: {places}; expected one of each modality of one subject. "
-            f"Say which: {{{name!r}: path}}."
+            f"Got {len(available)} scans of {name}: {places}; expected one of each modality of one subject. "
+            f"Choose one: {{{name!r}: path}}."
         )
-    scan = found[0] if isinstance(found[0], Scan) else read(found[0], modality=name)
+    scan = available[0] if isinstance(available[0], Scan) else read(available[0], modality=name)
     if len(scan.array) > 1:
         raise ValueError(
             f"{scan.source or 'A scan'} has {len(scan.array)} channels for {name}; expected one. Name each channel: "
@@ -130,18 +134,18 @@ def _single(name: str, found: Sequence[Any]) -> Scan:
 
 def _on_one_grid(scans: Sequence[Scan]) -> list[Scan]:
     finest = max(scans, key=lambda scan: scan.array.size)
-    return [scan if _same_grid(scan, finest) else _moved_onto(scan, finest) for scan in scans]
+    return [scan if _same_grid(scan, finest) else _resample_onto(scan, finest) for scan in scans]
 
 
 def _same_grid(scan: Scan, other: Scan) -> bool:
     return scan.shape == other.shape and np.allclose(scan.affine, other.affine, atol=_SAME_GRID)
 
 
-def _moved_onto(scan: Scan, grid: Scan) -> Scan:
-    """The scan of one channel on another grid, which may be turned against its own; 0 beyond its outermost voxels."""
+def _resample_onto(scan: Scan, grid: Scan) -> Scan:
+    """Resample a scan of one channel onto another, possibly rotated grid; 0 outside its outermost voxels."""
     name, other = scan.modality[0], grid.modality[0]
     logger.warning("%s is resampled onto the grid of %s; they are taken to be registered.", name, other)
-    # Scipy ends at the centres of the outermost voxels: one more on each side carries thick slices to their faces.
+    # Scipy ends at the centres of the outermost voxels; padding by one voxel extends thick slices to their faces.
     wider = np.pad(scan.array[0].astype(np.float32), 1, mode="edge")
     matrix = translation([1, 1, 1]) @ np.linalg.inv(scan.affine) @ grid.affine
     array = affine_transform(wider, matrix, output_shape=grid.shape, order=1, mode="constant")

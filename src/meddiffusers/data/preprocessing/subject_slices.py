@@ -1,9 +1,9 @@
-"""One subject, made into the images that a slice-wise network takes, and the network's maps brought back.
+"""Cut one subject into the images that a slice-wise network takes, and map the network's output back.
 
     cut = subject_slices("patient7", ("t1", "t1ce", "t2", "flair"), spacing=1.5, size=(160, 160))
     scan = cut.invert(network(cut.images), ("background", "tumour"), fill=(1, 0))
 
-Slices lie where the file has them, whatever their thickness: only within the plane voxels are resampled.
+Slices stay at their positions in the file, whatever their thickness: voxels are resampled only within the plane.
 """
 
 from __future__ import annotations
@@ -24,45 +24,54 @@ from meddiffusers.data.scan import Scan
 
 __all__ = ["SubjectSlices", "in_plane", "read_subject", "subject_slices"]
 _AXES = {"axial": (1, 0, 2), "coronal": (2, 0, 1), "sagittal": (2, 1, 0)}  # RAS axes along rows, columns, slices
-_DARK = 1e-4  # of the intensity range: interpolation leaves less than that where nothing is
-_CUT_OFF = 1.1  # times the field of view, beyond which a head is said to be too large for it
+_DARK = 1e-4  # fraction of the intensity range below which a pixel is background after interpolation
+_CUT_OFF = 1.1  # a head larger than this multiple of the field of view is reported
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class SubjectSlices:
-    """Images of one subject and the way back.
+    """Slices of one subject, and the inverse of their preprocessing.
 
-    cut: the images, (N, C, H, W) float32 of the slices with any foreground, at their places in the prepared grid.
-    present: the modalities that there are; of others the channel is at the low end of the range.
-    prepared: the grid they were cut from, without its voxels; lowest: the number of its first slice in the file.
+    Attributes:
+        cut: slices (B, C, H, W) float32 with foreground, on the preprocessed grid.
+        present: modalities that the subject has; the channels of others are at the low end of the intensity range.
+        preprocessed: the grid that the slices were cut from, without its voxels.
+        lowest: number in the file of the first slice of that grid.
     """
 
     cut: Slices
     present: tuple[str, ...]
-    prepared: Preprocessed
+    preprocessed: Preprocessed
     lowest: int
 
     @property
     def images(self) -> np.ndarray:
-        """(N, C, H, W) float32 within the intensity range, laid out as `data.slices` says."""
+        """(B, C, H, W) float32 within the intensity range, in the orientation of `preprocessing.slices`."""
         return self.cut.array
 
     @property
     def numbers(self) -> np.ndarray:
-        """(N,) of the slices in the file, counted from 0 at its lowest along the axis across the plane."""
+        """(B,) numbers of the slices in the file, from 0 at its lowest slice across the plane."""
         return self.cut.numbers + self.lowest
 
     def invert(self, maps: np.ndarray, names: Sequence[str], fill: float | Sequence[float] = 0) -> Scan:
-        """Maps (N, K, H, W), one of each image, on exactly the voxels and the affine of the file: (K, X, Y, Z).
+        """Map the network's output back to the voxels and affine of the file.
 
-        Where the spacing was changed, floats are interpolated linearly within the plane and become float32; integers
-        take the nearest pixel and keep their type. fill: of each map or of all, where the network did not look, such as
-        1 for the probability of background.
+        If the spacing was changed, floats are interpolated linearly within the plane and become float32; integers take
+        the nearest pixel and keep their type.
+
+        Args:
+            maps: (B, K, H, W), K maps per image.
+            names: K names, the modality of the result.
+            fill: value outside the slices, one per map or one for all, such as 1 for the probability of background.
+
+        Returns:
+            Scan (K, X, Y, Z).
 
         Raises:
-            ValueError: maps of another shape than the images, or another number of names or fills than of maps.
+            ValueError: maps of another shape than the images, or another number of names or fill values than of maps.
         """
         count, _, *size = self.images.shape
         fills = np.ravel(fill).tolist() * (len(names) if np.ndim(fill) == 0 else 1)
@@ -72,15 +81,15 @@ class SubjectSlices:
                 f"Got maps of shape {maps.shape}, {len(names)} names and {len(fills)} fills; expected {expected}, "
                 "a map of each name for each image, and one fill for all or one for each."
             )
-        affine, shape = self.prepared.original
-        inverse, volumes = np.linalg.inv(self.prepared.matrix), []
+        affine, shape = self.preprocessed.original
+        inverse, volumes = np.linalg.inv(self.preprocessed.matrix), []
         nearest = maps.dtype.kind != "f"
         for index, (name, outside) in enumerate(zip(names, fills, strict=True)):
             one = maps[:, index : index + 1]
             of_one = replace(self.cut, array=one if nearest else one.astype(np.float32), modality=(name,))
-            volume = assemble(of_one, self.prepared.image, fill=outside)
+            volume = assemble(of_one, self.preprocessed.image, fill=outside)
             volumes.append(resample(volume.array, inverse, shape, nearest=nearest, fill=outside))
-        return Scan(np.concatenate(volumes), affine, tuple(names), source=self.prepared.image.source)
+        return Scan(np.concatenate(volumes), affine, tuple(names), source=self.preprocessed.image.source)
 
 
 def subject_slices(
@@ -92,37 +101,56 @@ def subject_slices(
     intensity_range: tuple[float, float] = (0, 1),
     plane: Plane = "axial",
 ) -> SubjectSlices:
-    """The slices of a subject with the modalities as channels, in their order.
+    """Cut a subject into slices with the modalities as channels. Slices without foreground are left out.
 
-    source: of `read_subject`. spacing: mm, of the square pixels; size: (H, W), about the middle of the foreground.
-    intensity_range: what percentiles 1 and 99 of each modality's foreground (not 0) in the whole volume become; around
-    the head is the low end. Slices without any foreground are left out. A head that the images cut off is logged.
+    A warning is logged if the head is larger than the images.
+
+    Args:
+        source: see `read_subject`.
+        modalities: the channels, in order.
+        spacing: edge length of the square pixels in mm.
+        size: (H, W), centred on the foreground.
+        intensity_range: values of percentiles 1 and 99 of each modality's foreground (not 0) in the whole volume; the
+            background has the low end.
+        plane: "axial", "coronal" or "sagittal".
 
     Raises:
-        ValueError, FileNotFoundError: as `read_subject`; an unknown plane; a modality that is empty, without contrast
-            or not finite.
+        FileNotFoundError: see `read_subject`.
+        ValueError: see `read_subject`; an unknown plane; a modality that is empty, constant or not finite.
+
+    Example:
+        >>> cut = subject_slices("patient7", ("t1", "flair"), spacing=1.5, size=(160, 160))
+        >>> cut.images.shape
+        (97, 2, 160, 160)
     """
-    prepare = in_plane(spacing, size, intensity_range, plane)
+    preprocess = in_plane(spacing, size, intensity_range, plane)
     scan = read_subject(source, modalities)
-    prepared = prepare(scan)
+    preprocessed = preprocess(scan)
     rows, columns, across = _AXES[plane]
     upright, _ = reorientation(scan.affine, scan.shape, "RAS")
     _warn_of_cut_off(scan, upright, (rows, columns), (size[0] * spacing, size[1] * spacing))
-    nothing = np.broadcast_to(np.float32(0), prepared.image.shape)  # of the grid's shape, but without memory
+    nothing = np.broadcast_to(np.float32(0), preprocessed.image.shape)  # has the grid's shape, but uses no memory
     return SubjectSlices(
-        cut=_with_foreground(slices(prepared.image, plane), modalities, intensity_range),
+        cut=_with_foreground(slices(preprocessed.image, plane), modalities, intensity_range),
         present=tuple(scan.modality),
-        prepared=replace(prepared, image=prepared.image.like(nothing, "")),
-        lowest=round((np.linalg.inv(upright) @ prepared.matrix)[across, 3]),
+        preprocessed=replace(preprocessed, image=preprocessed.image.like(nothing, "")),
+        lowest=round((np.linalg.inv(upright) @ preprocessed.matrix)[across, 3]),
     )
 
 
 def in_plane(
     spacing: float, size: tuple[int, int], intensity_range: tuple[float, float] = (0, 1), plane: Plane = "axial"
 ) -> Preprocessing:
-    """What `subject_slices` does to a scan before it is cut: only within the plane voxels are resampled.
+    """Preprocessing of `subject_slices`: voxels are resampled only within the plane.
 
-    Raises ValueError for an unknown plane.
+    Args:
+        spacing: edge length of the square pixels in mm.
+        size: (H, W) of the slices.
+        intensity_range: see `Preprocessing`.
+        plane: "axial", "coronal" or "sagittal".
+
+    Raises:
+        ValueError: an unknown plane.
     """
     if plane not in _AXES:
         raise ValueError(f"plane={plane!r}; expected one of {', '.join(_AXES)}.")
@@ -138,7 +166,7 @@ def in_plane(
 
 
 def _with_foreground(cut: Slices, modalities: Sequence[str], intensity_range: tuple[float, float]) -> Slices:
-    """The slices that show anything, with a channel for each modality."""
+    """The slices with foreground, with one channel per modality."""
     low, high = intensity_range
     kept = np.flatnonzero((cut.array > low + _DARK * (high - low)).any(axis=(1, 2, 3)))
     images = np.full((len(kept), len(modalities), *cut.array.shape[2:]), low, np.float32)
@@ -149,14 +177,14 @@ def _with_foreground(cut: Slices, modalities: Sequence[str], intensity_range: tu
 
 
 def _warn_of_cut_off(scan: Scan, upright: np.ndarray, axes: tuple[int, int], view: tuple[float, float]) -> None:
-    """Log where the foreground is larger than the field of view, mm, along rows or columns."""
+    """Log a warning if the foreground is larger than the field of view in mm, along rows or columns."""
     box = foreground_box(scan.array, np.zeros(3))
     lengths = np.array([side.stop - side.start for side in box]) * scan.spacing
     of_file = np.abs(upright[:3, :3]).argmax(axis=0)  # for each axis of RAS the file's
     head = lengths[of_file[list(axes)]]
     if (head > _CUT_OFF * np.array(view)).any():
         logger.warning(
-            "%s: a head of %.0f×%.0f mm is cut off by images of %.0f×%.0f mm; beyond them nothing is looked at.",
+            "%s: a head of %.0f×%.0f mm is cut off by images of %.0f×%.0f mm; the rest is not processed.",
             scan.source or "a scan",
             *head,
             *view,

@@ -1,11 +1,11 @@
-"""A scan made ready for a network, and what the network says brought back to the voxels of the file.
+"""Preprocess a scan for a network, and map the network's output back to the voxels of the file.
 
-    prepare = Preprocessing(spacing=1.0, size=(224, 224, 155), intensity_range=(-1, 1))
-    prepared = prepare(scan, labels)
-    mask = prepared.invert(prepared.image.like(network(prepared.image.array), "labels"))
+    preprocess = Preprocessing(spacing=1.0, size=(224, 224, 155), intensity_range=(-1, 1))
+    preprocessed = preprocess(scan, labels)
+    mask = preprocessed.invert(preprocessed.image.like(network(preprocessed.image.array), "labels"))
 
-The prepared grid runs along the axes of the original one, so that without a change of spacing voxels are only selected:
-nothing is interpolated, and the way back is exact.
+The axes of the preprocessed grid are parallel to those of the original one. Without a change of spacing voxels are only
+selected: nothing is interpolated, and the inverse is exact.
 """
 
 from __future__ import annotations
@@ -21,24 +21,31 @@ from meddiffusers.data.preprocessing.intensities import foreground_box, foregrou
 from meddiffusers.data.preprocessing.resampling import Shape, reorientation, resample, respacing, translation
 from meddiffusers.data.scan import Scan
 
-SAME_SPACING = 1e-3  # mm: headers hold spacings in float32, and no voxel is interpolated for less
+SAME_SPACING = 1e-3  # mm: headers store float32, so smaller differences are ignored
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Orientation, spacing, crop, size and intensities of prepared scans. Called with a scan, it gives a `Preprocessed`.
+    """Set orientation, spacing, size and intensity range of a scan. A call with a scan returns a `Preprocessed`.
 
-    spacing: edge length of the voxels in mm, one or three along the axes of `orientation`; None, for one axis or all,
-        keeps the file's, as thick slices want.
-    size: (X, Y, Z) voxels, each an integer or None to keep what is there; cut or padded about the middle.
-    crop_foreground: first crop to where any channel is not 0, with `margin` mm around it.
-    percentiles: of the foreground (not 0) of each channel; what lies beyond them is clipped.
-    intensity_range: what the two percentiles are mapped to, and what padding lies at the low end of.
-    orientation: where the three axes point to.
+    Args:
+        spacing: edge length of the voxels in mm, one or three along the axes of `orientation`; None, for one axis or
+            all, keeps that of the file.
+        size: (X, Y, Z) voxels, each an integer or None to keep the size; cropped or padded around the centre.
+        crop_foreground: first crop to the bounding box of the voxels at which any channel is not 0.
+        margin: mm around that box.
+        percentiles: of each channel's foreground (not 0); values beyond them are clipped.
+        intensity_range: values of the two percentiles; padding has the low end.
+        orientation: directions of the three axes.
 
     Raises:
-        ValueError: settings that make no sense, at construction; and at the call labels on another grid than the scan,
-            or a channel that is empty, constant or not finite.
+        ValueError: invalid settings.
+
+    Example:
+        >>> preprocess = Preprocessing(spacing=1.0, size=(160, 192, 160), intensity_range=(-1, 1))
+        >>> preprocessed = preprocess(scan)
+        >>> preprocessed.image.shape
+        (160, 192, 160)
     """
 
     spacing: float | tuple[float | None, float | None, float | None] | None = None
@@ -67,7 +74,15 @@ class Preprocessing:
             raise ValueError(f"orientation={self.orientation!r}; expected one letter of each of LR, PA and IS.")
 
     def __call__(self, scan: Scan, labels: Scan | None = None) -> Preprocessed:
-        """The scan, and labels on the same grid, made ready. Labels keep their values and type: never interpolated."""
+        """Preprocess a scan.
+
+        Args:
+            scan: (C, X, Y, Z).
+            labels: label map on the same grid; it takes the nearest voxel and keeps its type.
+
+        Raises:
+            ValueError: labels on another grid, or a channel that is empty, constant or not finite.
+        """
         if labels is not None and not _same_grid(labels, scan):
             raise ValueError(
                 f"Labels of {labels.shape} voxels{_of(labels)} do not lie on the grid of the scan{_of(scan)}, "
@@ -97,22 +112,26 @@ class Preprocessing:
         )
 
     def _grid(self, affine: np.ndarray, shape: Shape) -> tuple[np.ndarray, Shape]:
-        """From the cropped grid to one of the asked spacing and size."""
+        """Matrix and shape from the cropped grid to the requested spacing and size."""
         here = np.linalg.norm(affine[:3, :3], axis=0)
-        asked = np.array(_filled(_three(self.spacing), here))
-        matrix, shape = respacing(shape, np.where(np.abs(asked - here) < SAME_SPACING, 1, asked / here))
-        x, y, z = size = _filled(_three(self.size), shape)
-        offset = [(there - wanted) // 2 for there, wanted in zip(shape, size, strict=True)]
+        requested = np.array(_fill_none(_three(self.spacing), here))
+        matrix, shape = respacing(shape, np.where(np.abs(requested - here) < SAME_SPACING, 1, requested / here))
+        x, y, z = size = _fill_none(_three(self.size), shape)
+        offset = [(there - target) // 2 for there, target in zip(shape, size, strict=True)]
         return matrix @ translation(offset), (x, y, z)
 
 
 @dataclass(frozen=True, eq=False)
 class Preprocessed:
-    """A scan ready for a network, and the way back.
+    """A preprocessed scan, and the inverse of its preprocessing.
 
-    image: (C, X, Y, Z) float32 within `intensity_range`; labels: on the same grid, of their own type.
-    windows: (C, 2) intensities of the file that lie at the two ends of the range.
-    original: affine and shape of the file; matrix (4, 4): voxel index of the prepared grid → voxel index of the file.
+    Attributes:
+        image: (C, X, Y, Z) float32 within `intensity_range`.
+        labels: on the same grid, with their original type; None if none were given.
+        intensity_range: low and high end.
+        windows: (C, 2) intensities of the file at the two ends of the range.
+        original: affine and shape of the file.
+        matrix: (4, 4), voxel index of the preprocessed grid → voxel index of the file.
     """
 
     image: Scan
@@ -123,18 +142,21 @@ class Preprocessed:
     matrix: np.ndarray
 
     def invert(self, scan: Scan) -> Scan:
-        """What lies on the prepared grid, on exactly the voxels, affine and orientation of the file.
+        """Map a scan on the preprocessed grid back to the voxels, affine and orientation of the file.
 
         Label maps, integers and booleans take the nearest voxel and keep their type; floats are interpolated linearly
-        where the spacing was changed. What was cropped away becomes 0.
+        if the spacing was changed. Voxels that were cropped become 0.
+
+        Args:
+            scan: (K, X, Y, Z) on the grid of `image`.
 
         Raises:
-            ValueError: a scan on another grid than the prepared one.
+            ValueError: the scan is on another grid.
         """
         if not _same_grid(scan, self.image):
             raise ValueError(
                 f"Got a scan of {scan.shape} voxels at {np.round(scan.affine, 3).tolist()}; expected the "
-                f"prepared grid, {self.image.shape} at {np.round(self.image.affine, 3).tolist()}."
+                f"preprocessed grid, {self.image.shape} at {np.round(self.image.affine, 3).tolist()}."
             )
         affine, shape = self.original
         nearest = scan.is_labels or scan.array.dtype.kind != "f"
@@ -146,9 +168,9 @@ def _three(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, tuple | list) else (value,) * 3
 
 
-def _filled(asked: Sequence[Any], here: Sequence[Any]) -> tuple[Any, ...]:
-    """What is asked for each axis, and where nothing is, what is here."""
-    return tuple(there if wanted is None else wanted for wanted, there in zip(asked, here, strict=True))
+def _fill_none(requested: Sequence[Any], here: Sequence[Any]) -> tuple[Any, ...]:
+    """Replace None by the present value."""
+    return tuple(there if target is None else target for target, there in zip(requested, here, strict=True))
 
 
 def _same_grid(scan: Scan, other: Scan) -> bool:

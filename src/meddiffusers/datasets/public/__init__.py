@@ -1,4 +1,4 @@
-"""Data sets as they are downloaded, each a function that returns a `datasets.DatasetDict`."""
+"""Public data sets as they are downloaded, and users' own scans; each loader returns a `datasets.DatasetDict`."""
 
 from meddiffusers.datasets.public.brats import brats2020
 from meddiffusers.datasets.public.camus import camus

@@ -1,7 +1,7 @@
 """BraTS 2020: gliomas in four co-registered modalities, with tumour masks.
 
-From the challenge's site at the University of Pennsylvania (CBICA; registration), earlier years also at TCIA. For
-research only, with its papers to be cited (Menze 2015, Bakas 2017 and 2018); it may not be passed on.
+Available from the challenge's site at the University of Pennsylvania (CBICA; registration), earlier years also from
+TCIA. For research only, with citation of Menze 2015, Bakas 2017 and 2018; redistribution is not allowed.
 """
 
 from __future__ import annotations
@@ -15,71 +15,80 @@ import datasets
 
 from meddiffusers.datasets.public.building import Options, build
 from meddiffusers.datasets.public.finding import Index, Row, folders_named, scans_named
-from meddiffusers.datasets.public.tables import Record, first_table, matched, number, read_table
+from meddiffusers.datasets.public.tables import Record, first_table, match_records, read_table, to_number
 
 MODALITIES = ("t1", "t1ce", "t2", "flair")
 LABELS = {0: "background", 1: "necrotic and non-enhancing core", 2: "oedema", 4: "enhancing tumour"}
-CASE = r"BraTS20_(Training|Validation)_\d+"
+SUBJECT = r"BraTS20_(Training|Validation)_\d+"
 
 
 def brats2020(folder: str | Path, **options: Unpack[Options]) -> datasets.DatasetDict:
-    """The cases of a training folder, a validation folder, or one that holds both.
+    """Load the training folder, the validation folder, or a folder with both.
 
-    Columns: subject; t1, t1ce, t2, flair (skull-stripped, 240×240×155 voxels of 1 mm, on one grid); seg (`LABELS`;
-    None for validation cases, and no column where there are only those); grade ("HGG", "LGG"); age in years;
-    survival_days, and alive: whether the patient still lived after so many days; resection ("GTR", "STR"). The last
-    five are None where name_mapping.csv or survival_info.csv, both optional, do not tell.
+    Args:
+        folder: the unpacked download.
+        **options: see `Options`.
 
-    options: of `Options`. Raises as `build` does, and ValueError where the folder has another layout.
+    Returns:
+        Splits with the columns subject; t1, t1ce, t2, flair (skull-stripped, 240×240×155 voxels of 1 mm on one grid);
+        seg (`LABELS`; None for validation subjects, and absent if there are only those); grade ("HGG", "LGG"); age in
+        years; survival_days; alive (the patient was alive after so many days); resection ("GTR", "STR"). The last five
+        are None if unknown; they come from name_mapping.csv and survival_info.csv, both optional.
+
+    Raises:
+        DatasetError: see `build`.
+        ValueError: the folder has another layout; see also `build`.
     """
-    found = Index(Path(folder))
-    cases = folders_named(found.folder, CASE)
-    records = _records(found, cases)
-    for name, copies in cases.items():
-        found.only(name, "the case", copies)
+    index = Index(Path(folder))
+    subjects = folders_named(index.folder, SUBJECT)
+    records = _records(index, subjects)
+    for name, copies in subjects.items():
+        index.single(name, "the subject", copies)
         scans = {
-            modality: found.only(name, modality, scans_named(copies[0], pattern), needed=True)
+            modality: index.single(name, modality, scans_named(copies[0], pattern), needed=True)
             for modality, pattern in _patterns(name).items()
         }
-        found.rows.append(Row(name, name, scans, records.get(name, {})))
-    found.require_rows("BraTS 2020", "BraTS20_Training_001/BraTS20_Training_001_flair.nii.gz")
+        index.rows.append(Row(name, name, scans, records.get(name, {})))
+    index.require_rows("BraTS 2020", "BraTS20_Training_001/BraTS20_Training_001_flair.nii.gz")
     features = {
         "subject": datasets.Value("string"),
-        **{name: datasets.Nifti() for name in (*MODALITIES, "seg") if any(name in row.scans for row in found.rows)},
+        **{name: datasets.Nifti() for name in (*MODALITIES, "seg") if any(name in row.scans for row in index.rows)},
         "grade": datasets.Value("string"),
         "age": datasets.Value("float64"),
         "survival_days": datasets.Value("int64"),
         "alive": datasets.Value("bool"),
         "resection": datasets.Value("string"),
     }
-    return build(found, features, same_grid=True, label_values={"seg": LABELS}, **options)
+    return build(index, features, same_grid=True, label_values={"seg": LABELS}, **options)
 
 
-def _patterns(case: str) -> dict[str, str]:
-    """How the files of a case are named, by modality."""
+def _patterns(subject: str) -> dict[str, str]:
+    """File name patterns of a subject by modality."""
     patterns = {modality: f".*_{modality}" for modality in MODALITIES}
-    # The mask of case 355 is named W39_1998.09.19_Segm.nii.
-    return patterns | {"seg": ".*_(seg|Segm)"} if "Training" in case else patterns
+    # The mask of subject 355 is named W39_1998.09.19_Segm.nii.
+    return patterns | {"seg": ".*_(seg|Segm)"} if "Training" in subject else patterns
 
 
-def _records(found: Index, cases: Collection[str]) -> dict[str, Record]:
-    """What the two tables tell of each case."""
+def _records(index: Index, subjects: Collection[str]) -> dict[str, Record]:
+    """Metadata of each subject from the two tables."""
     grades, survival = dict[str, Record](), dict[str, Record]()
-    if path := first_table(found.folder, "name_mapping.csv"):
+    if path := first_table(index.folder, "name_mapping.csv"):
         rows = read_table(path, columns=("Grade", "BraTS_2020_subject_ID"))
-        grades = matched(found, path, [(row["BraTS_2020_subject_ID"], {"grade": row["Grade"]}) for row in rows], cases)
-    if path := first_table(found.folder, "survival_info.csv"):
+        grades = match_records(
+            index, path, [(row["BraTS_2020_subject_ID"], {"grade": row["Grade"]}) for row in rows], subjects
+        )
+    if path := first_table(index.folder, "survival_info.csv"):
         rows = read_table(path, columns=("Brats20ID", "Age", "Survival_days", "Extent_of_Resection"))
-        survival = matched(found, path, [(row["Brats20ID"], _survival(row)) for row in rows], cases)
-    return {case: grades.get(case, {}) | survival.get(case, {}) for case in cases}
+        survival = match_records(index, path, [(row["Brats20ID"], _survival(row)) for row in rows], subjects)
+    return {subject: grades.get(subject, {}) | survival.get(subject, {}) for subject in subjects}
 
 
 def _survival(row: Record) -> Record:
-    """Days are a number, or text such as "ALIVE (361 days later)"."""
+    """Parse survival; days are a number, or text such as "ALIVE (361 days later)"."""
     text = str(row["Survival_days"] or "")
     days = re.search(r"\d+", text)
     return {
-        "age": number(row["Age"]),
+        "age": to_number(row["Age"]),
         "survival_days": int(days[0]) if days else None,
         "alive": "ALIVE" in text if text else None,
         "resection": row["Extent_of_Resection"],

@@ -1,4 +1,4 @@
-"""From the rows found in a folder to a `datasets.DatasetDict`: checked, split by patient, generated, cached."""
+"""Build a `datasets.DatasetDict` from the rows of a folder: check, split by patient, convert and cache."""
 
 from __future__ import annotations
 
@@ -25,14 +25,16 @@ logger = logging.getLogger(__name__)
 
 
 class Options(TypedDict, total=False):
-    """What every loader takes.
+    """Options that every loader accepts.
 
-    test_fraction: part of the patients that make the split test, 0.2 by default and at least one patient; with 0 there
-        is only the split train.
-    seed: of the split, which depends on nothing but this number and the patients' names; 0 by default.
-    skip_invalid: log the issues and load the other subjects, instead of raising `DatasetError`.
-    verify: read every voxel and compare checksums and label values, instead of headers and file sizes alone.
-    num_proc: processes that convert what is not NIfTI, and threads that check; the result does not depend on it.
+    Args:
+        test_fraction: fraction of the patients in the test split, 0.2 by default and at least one patient; with 0 there
+            is only the train split.
+        seed: of the split, which depends only on this number and the patients' names; 0 by default.
+        skip_invalid: log issues and load the other subjects, instead of raising `DatasetError`.
+        verify: read every voxel and check checksums and label values, instead of headers and file sizes alone.
+        num_proc: processes that convert other formats to NIfTI, and threads that check; the result does not depend on
+            it.
     """
 
     test_fraction: float
@@ -43,7 +45,7 @@ class Options(TypedDict, total=False):
 
 
 def build(
-    found: Index,
+    index: Index,
     features: Mapping[str, Any],
     *,
     same_grid: bool = False,
@@ -54,48 +56,57 @@ def build(
     verify: bool = False,
     num_proc: int | None = None,
 ) -> datasets.DatasetDict:
-    """The rows that were found as splits train and test; `features` gives the columns and their order.
+    """Check the indexed rows and build the splits train and test.
 
-    same_grid, label_values: as in `find_scan_issues`. The other arguments are those of `Options`.
+    Args:
+        index: rows of the folder and the issues found so far.
+        features: the columns, in order.
+        same_grid: see `find_scan_issues`.
+        label_values: see `find_scan_issues`.
+        test_fraction: see `Options`, as for the following arguments.
 
     Raises:
-        DatasetError: scans that are missing, double or damaged, all in one report; with skip_invalid only where no subject
-            is left.
-        ValueError: a test_fraction out of [0, 1), or too few patients to split.
+        DatasetError: missing, duplicate or damaged scans, all in one report; with skip_invalid only if no subject is
+            left.
+        ValueError: test_fraction is out of [0, 1), or there are too few patients to split.
     """
     check_fraction(test_fraction)
     issues = [
-        *found.issues,
+        *index.issues,
         *find_scan_issues(
-            found.rows, verify=verify, same_grid=same_grid, label_values=label_values or {}, threads=num_proc
+            index.rows, verify=verify, same_grid=same_grid, label_values=label_values or {}, threads=num_proc
         ),
     ]
-    rows = drop_invalid_rows(found, issues, skip_invalid)
+    rows = drop_invalid_rows(index, issues, skip_invalid)
     test = select_test_subjects((row.subject for row in rows), test_fraction, seed)
     return build_splits(split_rows(rows, {row.name for row in rows if row.subject in test}), features, num_proc)
 
 
 def check_fraction(test_fraction: float) -> None:
-    """ValueError where it is no part of the patients that leaves some for training."""
+    """Raise ValueError unless the fraction leaves patients for training."""
     if not 0 <= test_fraction < 1:
         raise ValueError(f"test_fraction={test_fraction}; expected at least 0 and less than 1.")
 
 
-def drop_invalid_rows(found: Index, issues: Sequence[Issue], skip_invalid: bool) -> list[Row]:
-    """The rows of the subjects without a issue, ordered by name; notes and skipped issues are logged as warnings."""
-    if found.notes:
-        logger.warning("%s:\n%s", found.folder, bullets(found.notes))
+def drop_invalid_rows(index: Index, issues: Sequence[Issue], skip_invalid: bool) -> list[Row]:
+    """Return the rows of subjects without issues, ordered by name; notes and skipped issues are logged as warnings.
+
+    Raises:
+        DatasetError: there are issues, and skip_invalid is off or no subject is left.
+    """
+    if index.notes:
+        logger.warning("%s:\n%s", index.folder, bullets(index.notes))
     invalid = {issue.subject for issue in issues}
-    rows = sorted((row for row in found.rows if row.subject not in invalid), key=lambda row: row.name)
+    rows = sorted((row for row in index.rows if row.subject not in invalid), key=lambda row: row.name)
     if issues and not (skip_invalid and rows):
-        raise DatasetError(found.folder, issues)
+        raise DatasetError(index.folder, issues)
     if issues:
-        logger.warning("%s: %d subjects are left out:\n%s", found.folder, len(invalid), bullets(issues))
+        logger.warning("%s: %d subjects are left out:\n%s", index.folder, len(invalid), bullets(issues))
     return rows
 
 
 def select_test_subjects(subjects: Iterable[str], fraction: float, seed: int) -> set[str]:
-    """The part of the subjects whose hash comes first, so that some more subjects move few of the others.
+    """Select the test subjects by a hash of their names, so that adding subjects changes few of the others.
 
     Raises:
         ValueError: fewer than two subjects to split.
@@ -112,17 +123,17 @@ def select_test_subjects(subjects: Iterable[str], fraction: float, seed: int) ->
 
 
 def split_rows(rows: Sequence[Row], test: Collection[str]) -> dict[str, list[Row]]:
-    """The rows of train and of test, the latter those with the names in `test`."""
+    """Divide the rows into train and test, the latter those whose name is in `test`."""
     return {"train": [row for row in rows if row.name not in test], "test": [row for row in rows if row.name in test]}
 
 
 def build_splits(
     parts: Mapping[str, Sequence[Row]], features: Mapping[str, Any], num_proc: int | None
 ) -> datasets.DatasetDict:
-    """A data set of each split's rows, by the split's name; splits without rows are left out.
+    """Build a data set for each split; splits without rows are left out.
 
-    Files that `datasets` reads by itself stay where they are and are opened on access; others are converted to NIfTI
-    inside the data set. The cache knows the files by path, size and time of change.
+    Files in formats that `datasets` reads stay in place and are opened on access; others are converted to NIfTI and
+    stored in the data set. The cache identifies files by path, size and modification time.
     """
     return datasets.DatasetDict(
         {
@@ -140,7 +151,7 @@ def build_splits(
 
 
 def _described(row: Row, features: Mapping[str, Any]) -> str:
-    """A row as JSON, which is quick to hash, with what tells whether one of its files has changed since."""
+    """Serialise a row as JSON, which is quick to hash, with the sizes and modification times of its files."""
     paths = {column: str(path.absolute()) for column, path in row.scans.items() if path is not None}
     values = {"subject": row.subject, **row.record, **paths}
     description = {
@@ -152,7 +163,7 @@ def _described(row: Row, features: Mapping[str, Any]) -> str:
 
 
 def _stamps(path: Path) -> list[tuple[str, int, int]]:
-    """Name, bytes and time of change of all files that make up the scan: of a folder, or of a header and its voxels."""
+    """Name, size and modification time of all files of a scan: of a folder, or of a header and its voxels."""
     if path.is_dir():
         files = sorted(path.iterdir())
     elif path.name.lower().endswith((".nii", ".gz", *IMAGES)):
@@ -168,7 +179,7 @@ def _examples(rows: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def _stored(path: str) -> str | bytes:
-    """The path of what `datasets` reads by itself, and can embed; else the scan as NIfTI-1 in one file."""
+    """The path if `datasets` can read and embed the file, else the scan as the bytes of a NIfTI-1 file."""
     if path.lower().endswith(IMAGES):
         return path
     if path.lower().endswith((".nii", ".nii.gz")) and type(nibabel.load(path)) is nibabel.Nifti1Image:

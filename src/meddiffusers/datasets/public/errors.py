@@ -1,4 +1,4 @@
-"""What is wrong with a folder of scans, said in one report."""
+"""Issues of a folder of scans, and the error that reports all of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from meddiffusers.utils.text import bullets
 
 
 class Issue(NamedTuple):
-    """Something that keeps a subject from being loaded."""
+    """A reason why a subject cannot be loaded."""
 
     subject: str
     text: str
@@ -20,11 +20,15 @@ class Issue(NamedTuple):
 
 
 class DatasetError(ValueError):
-    """A folder whose scans cannot all be loaded; `issues` holds every issue, and the message prints them."""
+    """Some scans of a folder cannot be loaded.
+
+    Attributes:
+        issues: every issue; the message lists them.
+    """
 
     def __init__(self, folder: Path, issues: Sequence[Issue]) -> None:
         self.issues = tuple(issues)
         super().__init__(
             f"{folder} has {len(issues)} issue{'s' if len(issues) > 1 else ''}:\n{bullets(issues)}\n"
-            "Mend them, or set skip_invalid=True to load the other subjects."
+            "Correct them, or set skip_invalid=True to load the other subjects."
         )

@@ -1,4 +1,4 @@
-"""What the folder of a set is found to hold, before any scan is opened."""
+"""Index the files of a data set's folder without opening any scan."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ SCAN = re.compile(r"(?P<stem>.+)\.(nii|nii\.gz|hdr)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Row:
-    """A row to be: the scans by column, None where there is none, and what else is known by column.
+    """A row of the data set to be.
 
-    subject: the patient, of whom all rows stay in one split; name: of this row, for messages and for its order.
+    Attributes:
+        subject: the patient; all rows of a patient stay in one split.
+        name: of this row, for messages and for its order.
+        scans: paths by column, None if there is no scan.
+        record: metadata by column.
     """
 
     subject: str
@@ -28,15 +32,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Index:
-    """The rows of a folder, the issues seen so far, and notes: what is odd but keeps no subject out."""
+    """The rows of a folder, the issues found so far, and notes on irregularities that exclude no subject."""
 
     folder: Path
     rows: list[Row] = field(default_factory=list)
     issues: list[Issue] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def only(self, subject: str, what: str, paths: Sequence[Path], *, needed: bool = False) -> Path | None:
-        """The one of `paths`; a issue of the subject where there are several, or none but one must be."""
+    def single(self, subject: str, what: str, paths: Sequence[Path], *, needed: bool = False) -> Path | None:
+        """Return the single path; add an issue of the subject if there are several, or none although it is needed."""
         if len(paths) > 1:
             names = ", ".join(str(path.relative_to(self.folder)) for path in paths)
             self.issues.append(Issue(subject, f"{len(paths)} of {what} ({names}); expected one: remove the others"))
@@ -45,7 +49,7 @@ class Index:
         return paths[0] if paths else None
 
     def require_rows(self, layout: str, example: str) -> None:
-        """ValueError that shows the layout, where nothing of it was found."""
+        """Raise ValueError that describes the layout if there are no rows."""
         if not self.rows:
             reason = "holds no scans" if self.folder.is_dir() else "is no folder"
             raise ValueError(
@@ -55,13 +59,13 @@ class Index:
 
 
 def below(folder: Path) -> list[Path]:
-    """All files and folders at any depth, ordered, but those that are hidden or inside a hidden folder."""
+    """All files and folders at any depth, sorted, except hidden ones and those in hidden folders."""
     names = ((path, path.relative_to(folder).parts) for path in folder.rglob("*"))
     return sorted(path for path, parts in names if not any(part.startswith(".") for part in parts))
 
 
 def folders_named(folder: Path, pattern: str) -> dict[str, list[Path]]:
-    """Folders at any depth, and `folder` itself, whose whole name matches, by that name and ordered."""
+    """Folders at any depth, including `folder` itself, whose name matches completely; by name, sorted."""
     named: dict[str, list[Path]] = {}
     for path in (folder, *below(folder)):
         if re.fullmatch(pattern, path.name) and path.is_dir():
@@ -70,15 +74,18 @@ def folders_named(folder: Path, pattern: str) -> dict[str, list[Path]]:
 
 
 def scans_named(folder: Path, pattern: str) -> list[Path]:
-    """NIfTI files and Analyze headers at any depth whose whole name before the ending matches, ordered by path."""
+    """NIfTI files and Analyze headers at any depth whose name without suffix matches completely, sorted by path."""
     named = ((path, SCAN.fullmatch(path.name)) for path in below(folder))
     return [path for path, name in named if name and re.fullmatch(pattern, name["stem"])]
 
 
 def scans_by(folder: Path, pattern: re.Pattern[str], columns: Mapping[str, str]) -> dict[str, dict[str, list[Path]]]:
-    """Files at any depth whose whole name matches, by the pattern's group `owner`, then by column.
+    """Files at any depth whose name matches completely, by the pattern's group `owner`, then by column.
 
-    columns: the name of the column for each value of the pattern's group `modality`.
+    Args:
+        folder: to search.
+        pattern: with the groups `owner` and `modality`.
+        columns: column for each value of the group `modality`.
     """
     files: dict[str, dict[str, list[Path]]] = {}
     for path in below(folder):

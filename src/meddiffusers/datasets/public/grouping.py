@@ -1,4 +1,4 @@
-"""Files of a folder without a table, put together by their names: whose they are and which modality they show."""
+"""Group the files of a folder without a table by subject and modality, which their names give."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from meddiffusers.datasets.public.finding import Index, Row, below
 from meddiffusers.utils.text import some_of
 
 SCAN = re.compile(r"(?P<stem>.+?)\.(nii|nii\.gz|hdr|nrrd|nhdr|mha|mhd)", re.IGNORECASE)
-IMAGE = "image"  # the column of what names no modality
+IMAGE = "image"  # column of scans whose names give no modality
 COLUMNS = (IMAGE, *(name for name in MODALITIES if name != LABELS), LABELS)
 
 
 @dataclass(frozen=True)
 class Named:
-    """A scan's column, the folders above it that name no modality, and what else its name says."""
+    """A scan's column, the folders above it that name no modality, and the rest of its name."""
 
     path: Path
     column: str
@@ -29,16 +29,16 @@ class Named:
 
 
 def scans_below(folder: Path) -> Iterator[Path]:
-    """Scan files, and folders that hold DICOM files, at any depth and ordered."""
+    """Scan files, and folders with DICOM files, at any depth, sorted."""
     for path in (folder, *below(folder)):
         is_scan = any(map(_is_image_of_series, path.iterdir())) if path.is_dir() else SCAN.fullmatch(path.name)
         if is_scan:
             yield path
 
 
-def group(found: Index) -> list[str]:
-    """Add the folder's scans as rows, and return the columns that any of them has."""
-    named = [_named(path, found.folder) for path in scans_below(found.folder)]
+def group(index: Index) -> list[str]:
+    """Add the folder's scans as rows, and return all columns."""
+    named = [_named(path, index.folder) for path in scans_below(index.folder)]
     columns = [name for name in COLUMNS if any(scan.column == name for scan in named)]
     levels = zip(*(scan.folders for scan in named if scan.folders), strict=False)
     shared = sum(1 for _ in takewhile(lambda names: len({*names}) == 1, levels))
@@ -46,20 +46,20 @@ def group(found: Index) -> list[str]:
     for scan in named:
         of_row.setdefault((*scan.folders, scan.rest), []).append(scan)
     for place, scans in of_row.items():
-        subject = _subject(scans[0], shared) or found.folder.name
+        subject = _subject(scans[0], shared) or index.folder.name
         name = "/".join(filter(None, place)) or subject
         paths = {column: [scan.path for scan in scans if scan.column == column] for column in columns}
-        found.rows.append(
-            Row(subject, name, {column: found.only(subject, column, same) for column, same in paths.items()})
+        index.rows.append(
+            Row(subject, name, {column: index.single(subject, column, same) for column, same in paths.items()})
         )
     for column in columns:
-        if lacking := [row.name for row in found.rows if not row.scans[column]]:
-            found.notes.append(f"no {column} for {some_of(lacking)}")
+        if lacking := [row.name for row in index.rows if not row.scans[column]]:
+            index.notes.append(f"no {column} for {some_of(lacking)}")
     return columns
 
 
 def _subject(scan: Named, shared: int) -> str:
-    """The outermost folder that is not shared by all, else the file's own name, else the innermost folder."""
+    """The outermost folder not shared by all scans, else the rest of the file name, else the innermost folder."""
     return next(iter(scan.folders[shared:]), "") or scan.rest or next(reversed(scan.folders), "")
 
 
@@ -73,8 +73,8 @@ def _named(path: Path, folder: Path) -> Named:
 
 
 def _without_modality(stem: str) -> str:
-    """The name without the fewest words that name its modality: "p7" of "p7_t1_ce"."""
-    parts = re.split(r"([ _.-]+)", stem)  # words, and between them what separates them
+    """Remove the fewest words that name the modality: "p7" from "p7_t1_ce"."""
+    parts = re.split(r"([ _.-]+)", stem)  # words and separators
     ends: Sequence[tuple[int, int]] = sorted(combinations(range(len(parts) + 1), 2), key=lambda run: run[1] - run[0])
     modality = modality_in(stem)
     if not modality:
@@ -85,7 +85,7 @@ def _without_modality(stem: str) -> str:
 
 
 def _is_image_of_series(path: Path) -> bool:
-    """Whether it is a DICOM file, by its ending or its beginning, and not merely a list of them."""
+    """Whether the file is a DICOM image, by suffix or magic number; not a DICOMDIR."""
     if not path.is_file() or path.name.upper() == "DICOMDIR" or SCAN.fullmatch(path.name):
         return False
     return path.suffix.lower() in SUFFIXES or is_dicom(path)

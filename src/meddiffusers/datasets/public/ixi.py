@@ -1,6 +1,6 @@
-"""IXI: nearly 600 healthy people at three London hospitals, aged 20 to 86.
+"""IXI: nearly 600 healthy subjects from three London hospitals, aged 20 to 86.
 
-From brain-development.org, licence CC BY-SA 3.0: one archive for each modality, and the table IXI.xls.
+Available from brain-development.org, licence CC BY-SA 3.0: one archive per modality, and the table IXI.xls.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import datasets
 
 from meddiffusers.datasets.public.building import Options, build
 from meddiffusers.datasets.public.finding import Index, Row, scans_by
-from meddiffusers.datasets.public.tables import Record, first_table, matched, number, read_table, sex
+from meddiffusers.datasets.public.tables import Record, first_table, match_records, read_table, to_number, to_sex
 
 FIELD_STRENGTHS = {"Guys": 1.5, "HH": 3.0, "IOP": 1.5}  # tesla
 SCAN = re.compile(r"(?P<owner>IXI\d{3})-(?P<site>[A-Za-z]+)-\d{4}-(?P<modality>T1|T2|PD)\.nii(\.gz)?")
@@ -23,26 +23,34 @@ SEX = "SEX_ID (1=m, 2=f)"
 
 
 def ixi(folder: str | Path, *, table: str | Path | None = None, **options: Unpack[Options]) -> datasets.DatasetDict:
-    """One row a person, from a flat folder or from a folder for each modality.
+    """Load one row per subject, from a flat folder or from one folder per modality.
 
-    Columns: subject ("IXI002"); those of t1, t2 and pd that are there (T1 about 256×256×150 voxels of 0.94×0.94×1.2 mm;
-    T2 and PD 256×256×130 of 0.94×0.94×1.25 mm and on one grid; heads not stripped), None for a person without; site;
-    field_strength in tesla; age in years, sex ("F", "M"), height in cm and weight in kg, None where not known.
-    table: IXI.xls (extra `tables`), or its sheet "Table" as .csv or .xlsx; by default IXI.* in the folder.
+    Args:
+        folder: the unpacked downloads.
+        table: IXI.xls (extra `tables`), or its sheet "Table" as .csv or .xlsx; by default IXI.* in the folder.
+        **options: see `Options`.
 
-    options: of `Options`. Raises as `build` does, and ValueError where the folder has another layout.
+    Returns:
+        Splits with the columns subject ("IXI002"); those of t1, t2 and pd that are in the folder (T1 about 256×256×150
+        voxels of 0.94×0.94×1.2 mm; T2 and PD 256×256×130 of 0.94×0.94×1.25 mm and on one grid; with the skull), None
+        for subjects without; site; field_strength in tesla; age in years, sex ("F", "M"), height in cm and weight in
+        kg, None if unknown.
+
+    Raises:
+        DatasetError: see `build`.
+        ValueError: the folder has another layout; see also `build`.
     """
-    found = Index(Path(folder))
-    files = scans_by(found.folder, SCAN, COLUMNS)
-    path = Path(table) if table else first_table(found.folder, "IXI.xls", "IXI.xlsx", "IXI.csv")
-    records = _records(found, path, files) if path else {}
+    index = Index(Path(folder))
+    files = scans_by(index.folder, SCAN, COLUMNS)
+    path = Path(table) if table else first_table(index.folder, "IXI.xls", "IXI.xlsx", "IXI.csv")
+    records = _records(index, path, files) if path else {}
     modalities = [name for name in COLUMNS.values() if any(name in scans for scans in files.values())]
     for subject, named in files.items():
-        scans = {name: found.only(subject, name, named.get(name, [])) for name in modalities}
+        scans = {name: index.single(subject, name, named.get(name, [])) for name in modalities}
         site = next(iter(named.values()))[0].name.split("-")[1]
         place = {"site": site, "field_strength": FIELD_STRENGTHS.get(site)}
-        found.rows.append(Row(subject, subject, scans, place | records.get(subject, {})))
-    found.require_rows("IXI", "IXI002-Guys-0828-T1.nii.gz or IXI-T1/IXI002-Guys-0828-T1.nii.gz")
+        index.rows.append(Row(subject, subject, scans, place | records.get(subject, {})))
+    index.require_rows("IXI", "IXI002-Guys-0828-T1.nii.gz or IXI-T1/IXI002-Guys-0828-T1.nii.gz")
     features = {
         "subject": datasets.Value("string"),
         **{name: datasets.Nifti() for name in modalities},
@@ -51,24 +59,24 @@ def ixi(folder: str | Path, *, table: str | Path | None = None, **options: Unpac
         "sex": datasets.Value("string"),
         **dict.fromkeys(("height", "weight"), datasets.Value("float64")),
     }
-    return build(found, features, **options)
+    return build(index, features, **options)
 
 
-def _records(found: Index, path: Path, subjects: Collection[str]) -> dict[str, Record]:
-    """The table's traps: ids are not padded and occur twice, and 0 stands for a number that is missing."""
+def _records(index: Index, path: Path, subjects: Collection[str]) -> dict[str, Record]:
+    """Read the table, in which ids are not padded and occur more than once, and 0 stands for a missing number."""
     sheet = "Table" if path.suffix != ".csv" else 0
     rows = read_table(path, columns=("IXI_ID", SEX, "HEIGHT", "WEIGHT", "AGE"), sheet=sheet)
     entries = [
         (
             f"IXI{int(identity):03d}",
             {
-                "age": number(row["AGE"], zero_is_missing=True),
-                "sex": sex(row[SEX]),
-                "height": number(row["HEIGHT"], zero_is_missing=True),
-                "weight": number(row["WEIGHT"], zero_is_missing=True),
+                "age": to_number(row["AGE"], zero_is_missing=True),
+                "sex": to_sex(row[SEX]),
+                "height": to_number(row["HEIGHT"], zero_is_missing=True),
+                "weight": to_number(row["WEIGHT"], zero_is_missing=True),
             },
         )
         for row in rows
-        if (identity := number(row["IXI_ID"])) is not None
+        if (identity := to_number(row["IXI_ID"])) is not None
     ]
-    return matched(found, path, entries, subjects)
+    return match_records(index, path, entries, subjects)

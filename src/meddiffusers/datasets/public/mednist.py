@@ -1,7 +1,7 @@
-"""MedNIST: 58,954 small images of six kinds, a first set for classification and generation.
+"""MedNIST: 58,954 small images of six classes, an introductory set for classification and generation.
 
-Put together by B. J. Erickson (Mayo Clinic) from TCIA, the RSNA Bone Age Challenge and the NIH Chest X-ray set, under
-CC BY-SA 4.0; MONAI hosts the archive. It has been derived from patient data whose patients are not told.
+Compiled by B. J. Erickson (Mayo Clinic) from TCIA, the RSNA Bone Age Challenge and the NIH Chest X-ray data set, under
+CC BY-SA 4.0; MONAI hosts the archive. The patients of the images are unknown.
 """
 
 from __future__ import annotations
@@ -30,32 +30,38 @@ END_OF_JPEG = b"\xff\xd9"
 
 
 def mednist(folder: str | Path, **options: Unpack[Options]) -> datasets.DatasetDict:
-    """The images, split within each class since no patient is known: slices of one may be on both sides.
+    """Load the images, split within each class; slices of one patient may be in both splits, as patients are unknown.
 
-    Columns: image (64×64, 8 bits of grey), label (one of `CLASSES`).
+    Args:
+        folder: the unpacked archive.
+        **options: see `Options`; each image counts as a subject.
 
-    options: of `Options`; each image counts as a subject. Raises as `build` does, and ValueError where the folder has
-    another layout.
+    Returns:
+        Splits with the columns image (64×64, 8-bit grey) and label (one of `CLASSES`).
+
+    Raises:
+        DatasetError: see `build`.
+        ValueError: the folder has another layout; see also `build`.
     """
-    found = Index(Path(folder))
+    index = Index(Path(folder))
     top = next(
-        (path for path in (found.folder, found.folder / "MedNIST") if (path / CLASSES[0]).is_dir()), found.folder
+        (path for path in (index.folder, index.folder / "MedNIST") if (path / CLASSES[0]).is_dir()), index.folder
     )
     for label in CLASSES:
         images = sorted((top / label).glob("*.jp*g"))
-        found.rows.extend(
+        index.rows.extend(
             Row(name := f"{label}/{path.name}", name, {"image": path}, {"label": label}) for path in images
         )
         if not images:
-            found.issues.append(Issue(label, f"no images; expected {label}/000000.jpeg and others"))
-    found.require_rows("MedNIST", "AbdomenCT/000000.jpeg")
+            index.issues.append(Issue(label, f"no images; expected {label}/000000.jpeg and others"))
+    index.require_rows("MedNIST", "AbdomenCT/000000.jpeg")
     test_fraction, seed = options.get("test_fraction", 0.2), options.get("seed", 0)
     check_fraction(test_fraction)
     whole = options.get("verify", False)
-    for row in tqdm(found.rows, desc="Checking images", unit=" images"):
+    for row in tqdm(index.rows, desc="Checking images", unit=" images"):
         if text := _issue(top / row.name, whole):
-            found.issues.append(Issue(row.subject, text))
-    rows = drop_invalid_rows(found, found.issues, options.get("skip_invalid", False))
+            index.issues.append(Issue(row.subject, text))
+    rows = drop_invalid_rows(index, index.issues, options.get("skip_invalid", False))
     test = set[str]()
     for label in {row.record["label"] for row in rows}:
         test |= select_test_subjects((row.name for row in rows if row.record["label"] == label), test_fraction, seed)
@@ -64,7 +70,7 @@ def mednist(folder: str | Path, **options: Unpack[Options]) -> datasets.DatasetD
 
 
 def _issue(path: Path, whole: bool) -> str:
-    """What is wrong with a image, by its header and its last bytes, or by all its pixels where `whole`; else ""."""
+    """Issue of an image, by its header and last bytes, or with `whole` by all its pixels; "" if there is none."""
     try:
         with path.open("rb") as file, Image.open(file) as image:
             if whole:

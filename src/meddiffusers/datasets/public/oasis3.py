@@ -1,7 +1,7 @@
-"""OASIS-3: more than a thousand people aged 42 to 95, followed over years.
+"""OASIS-3: longitudinal study of more than a thousand subjects aged 42 to 95.
 
-From oasis-brains.org by way of NITRC-IR or its scripts, in BIDS layout, under its data use agreement: research, no
-re-identification, acknowledgement (LaMontagne et al. 2019).
+Available from oasis-brains.org through NITRC-IR or its scripts, in BIDS layout, under its data use agreement: research,
+no re-identification, acknowledgement (LaMontagne et al. 2019).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import datasets
 
 from meddiffusers.datasets.public.building import Options, build
 from meddiffusers.datasets.public.finding import Index, Row, below
-from meddiffusers.datasets.public.tables import Record, first_table, matched, number, read_table, sex
+from meddiffusers.datasets.public.tables import Record, first_table, match_records, read_table, to_number, to_sex
 
 SCAN = re.compile(
     r"sub-(?P<subject>OAS3\d+)_ses-(?P<session>d(?P<days>\d+))_(.*_)?(?P<modality>T1w|T2w|FLAIR)\.nii(\.gz)?"
@@ -24,20 +24,27 @@ DAYS_A_YEAR = 365.25
 
 
 def oasis3(folder: str | Path, *, table: str | Path | None = None, **options: Unpack[Options]) -> datasets.DatasetDict:
-    """One row a session; all sessions of a person stay on one side of the split.
+    """Load one row per session; all sessions of a subject stay in one split.
 
-    Columns: subject ("OAS30001"), session ("d0129"), days since entry; those of t1, t2 and flair that are there (T1
-    about 176×256×256 voxels of 1 mm, heads not stripped, faces removed), None for a session without, the first run
-    where there are several; age in years at the session (age at entry + days / 365.25) and sex ("F", "M"), None where
-    the table does not tell.
-    table: OASIS3_demographics.csv; by default a file of that name in the folder.
+    Args:
+        folder: the download in BIDS layout.
+        table: OASIS3_demographics.csv; by default a file of that name in the folder.
+        **options: see `Options`.
 
-    options: of `Options`. Raises as `build` does, and ValueError where the folder has another layout.
+    Returns:
+        Splits with the columns subject ("OAS30001"), session ("d0129"), days since entry; those of t1, t2 and flair
+        that are in the folder (T1 about 176×256×256 voxels of 1 mm, with the skull, defaced), None for sessions
+        without, and the first of several runs; age in years at the session (age at entry + days / 365.25) and sex
+        ("F", "M"), None if unknown.
+
+    Raises:
+        DatasetError: see `build`.
+        ValueError: the folder has another layout; see also `build`.
     """
-    found = Index(Path(folder))
-    sessions = _sessions(found.folder)
-    path = Path(table) if table else first_table(found.folder, "OASIS3_demographics.csv")
-    records = _records(found, path, {subject for subject, _ in sessions}) if path else {}
+    index = Index(Path(folder))
+    sessions = _sessions(index.folder)
+    path = Path(table) if table else first_table(index.folder, "OASIS3_demographics.csv")
+    records = _records(index, path, {subject for subject, _ in sessions}) if path else {}
     modalities = [name for name in ("t1", "t2", "flair") if any(name in runs for runs in sessions.values())]
     for (subject, session), runs in sessions.items():
         days = int(session[1:])
@@ -45,8 +52,8 @@ def oasis3(folder: str | Path, *, table: str | Path | None = None, **options: Un
         age = None if known["entry"] is None else known["entry"] + days / DAYS_A_YEAR
         record = {"session": session, "days": days, "age": age, "sex": known["sex"]}
         scans = {name: next(iter(runs.get(name, [])), None) for name in modalities}
-        found.rows.append(Row(subject, f"{subject} {session}", scans, record))
-    found.require_rows("OASIS-3", "sub-OAS30001/ses-d0129/anat/sub-OAS30001_ses-d0129_T1w.nii.gz")
+        index.rows.append(Row(subject, f"{subject} {session}", scans, record))
+    index.require_rows("OASIS-3", "sub-OAS30001/ses-d0129/anat/sub-OAS30001_ses-d0129_T1w.nii.gz")
     features = {
         **dict.fromkeys(("subject", "session"), datasets.Value("string")),
         "days": datasets.Value("int64"),
@@ -54,11 +61,11 @@ def oasis3(folder: str | Path, *, table: str | Path | None = None, **options: Un
         "age": datasets.Value("float64"),
         "sex": datasets.Value("string"),
     }
-    return build(found, features, **options)
+    return build(index, features, **options)
 
 
 def _sessions(folder: Path) -> dict[tuple[str, str], dict[str, list[Path]]]:
-    """The runs of each modality, in order, by subject and session."""
+    """Runs of each modality, sorted, by subject and session."""
     sessions: dict[tuple[str, str], dict[str, list[Path]]] = {}
     for path in sorted(below(folder), key=lambda path: path.name):
         if name := SCAN.fullmatch(path.name):
@@ -68,7 +75,7 @@ def _sessions(folder: Path) -> dict[tuple[str, str], dict[str, list[Path]]]:
     return sessions
 
 
-def _records(found: Index, path: Path, subjects: Collection[str]) -> dict[str, Record]:
+def _records(index: Index, path: Path, subjects: Collection[str]) -> dict[str, Record]:
     rows = read_table(path, columns=("OASISID", "AgeatEntry", "GENDER"))
-    entries = [(row["OASISID"], {"entry": number(row["AgeatEntry"]), "sex": sex(row["GENDER"])}) for row in rows]
-    return matched(found, path, entries, subjects)
+    entries = [(row["OASISID"], {"entry": to_number(row["AgeatEntry"]), "sex": to_sex(row["GENDER"])}) for row in rows]
+    return match_records(index, path, entries, subjects)

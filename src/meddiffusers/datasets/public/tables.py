@@ -1,4 +1,4 @@
-"""Tables that come with scans: read, cleaned and matched with the rows they speak of."""
+"""Read the tables that come with scans, clean their values, and match their rows with subjects."""
 
 from __future__ import annotations
 
@@ -18,13 +18,17 @@ Record = dict[str, Any]
 def read_table(
     path: Path, *, columns: Iterable[str] = (), text: Collection[str] = (), sheet: str | int = 0
 ) -> list[Record]:
-    """The rows of a table, .csv, .tsv, .xls or .xlsx, by column name; None where a cell is empty or "NA".
+    """Read a table as one dictionary per row; empty cells and "NA" are None.
 
-    columns: those that must be there; text: those that are not to be taken for numbers, so that "007" stays so.
+    Args:
+        path: .csv, .tsv, .xls or .xlsx.
+        columns: required columns.
+        text: columns to read as text, so that "007" is kept.
+        sheet: name or number of the sheet of a workbook.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: another format, a damaged file or one that lacks a column.
+        FileNotFoundError: the file does not exist.
+        ValueError: unknown format, damaged file or missing column.
         ImportError: the library that reads .xls or .xlsx is not installed.
     """
     if not path.is_file():
@@ -39,17 +43,17 @@ def read_table(
 
 
 def first_table(folder: Path, *names: str) -> Path | None:
-    """The first of the names that is a file at any depth of the folder."""
+    """Path of the first of the names that exists at any depth of the folder."""
     return next((path for name in names for path in sorted(folder.rglob(name)) if path.is_file()), None)
 
 
-def matched(
-    found: Index, table: Path, entries: Iterable[tuple[str, Record]], names: Collection[str]
+def match_records(
+    index: Index, table: Path, entries: Iterable[tuple[str, Record]], names: Collection[str]
 ) -> dict[str, Record]:
-    """The records of a table by the name of the row or subject they are of, for those in `names`.
+    """Match the records of a table with the rows or subjects in `names`.
 
-    A name that occurs more than once keeps the values on which all agree; others become None. That, and names which
-    only the table or only the folder has, are noted.
+    A name with several records keeps the values that agree; others become None. Duplicate names, and names that only
+    the table or only the folder contains, are noted in the index.
     """
     records: dict[str, Record] = {}
     double = set[str]()
@@ -64,12 +68,12 @@ def matched(
         (set(names) - records.keys(), "has no row for {}"),
     ):
         if these:
-            found.notes.append(f"{table.name} {what.format(some_of(these))}")
+            index.notes.append(f"{table.name} {what.format(some_of(these))}")
     return {name: record for name, record in records.items() if name in names}
 
 
-def number(value: Any, *, zero_is_missing: bool = False) -> float | None:
-    """The value as a number, or None where it is none."""
+def to_number(value: Any, *, zero_is_missing: bool = False) -> float | None:
+    """Convert to a number; None if the value is not numeric."""
     try:
         result = float(value)
     except (TypeError, ValueError):
@@ -77,14 +81,14 @@ def number(value: Any, *, zero_is_missing: bool = False) -> float | None:
     return None if zero_is_missing and result == 0 else result
 
 
-def sex(value: Any) -> str | None:
-    """ "F" or "M" from a letter, a word, or 1 for male and 2 for female; else None."""
+def to_sex(value: Any) -> str | None:
+    """Convert a letter, a word, or the codes 1 (male) and 2 (female) to "F" or "M"; else None."""
     codes = {"F": "F", "FEMALE": "F", "2": "F", "M": "M", "MALE": "M", "1": "M"}
     return codes.get(str(value).strip().upper().removesuffix(".0"))
 
 
-def confined(folder: Path, name: str) -> Path:
-    """The path of a file that a table names, which must stay below the folder; ValueError where it would not."""
+def resolve_inside(folder: Path, name: str) -> Path:
+    """Path of a file that a table names; ValueError if it is not below the folder."""
     parts = PurePosixPath(name.replace("\\", "/"))
     if parts.is_absolute() or PureWindowsPath(name).drive or ".." in parts.parts or not parts.parts:
         raise ValueError(f"the table names {name!r}; expected a path below the folder, without '..'")
@@ -103,7 +107,7 @@ def _frame(path: Path, types: Mapping[str, type], sheet: str | int) -> pandas.Da
             return pandas.read_excel(path, sheet_name=sheet, dtype=types)
     except ImportError:
         raise
-    except Exception as error:  # pandas and its engines raise kinds of their own
-        kind = type(error).__name__  # its text may quote a patient
+    except Exception as error:  # pandas and its engines raise various exceptions
+        kind = type(error).__name__  # the message may contain patient data
         raise ValueError(f"{path} is no table that can be read ({kind}); expected one: save it again as CSV.") from None
     raise ValueError(f"{path} is no table of a known kind; expected .csv, .tsv, .xls or .xlsx.")

@@ -94,7 +94,7 @@ def test_a_short_training_leaves_an_autoencoder_with_its_scale(tmp_path: Path) -
     [
         ({"modalities": ["ct"]}, "phantoms have the modalities"),
         ({"covariates": ["height"]}, "and the covariates age, sex"),
-        ({"size": [80, 96]}, "expected voxels along three axes"),
+        ({"size": [80, 96]}, "expected numbers of voxels along three axes"),
     ],
 )
 def test_data_that_there_is_not_is_refused(config: dict[str, Any], message: str) -> None:
