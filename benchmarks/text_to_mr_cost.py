@@ -44,7 +44,7 @@ def cost(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
 
 def _a_image(pipeline: Any, texts: list[str]) -> list[float]:
     pipeline.set_progress_bar_config(disable=True)
-    tokens, mask = pipeline._conditions(texts, "", None, None, 1, True)
+    tokens, mask = pipeline._encode_conditions(texts, "", None, None, 1, True)
     latents = pipeline.prepare_latents(1, None, None, None, None, None, torch.tensor([999]))
 
     def whole() -> None:

@@ -1,25 +1,25 @@
-"""MR slices of a text: latent diffusion that attends to every token of a prompt.
+"""MR slices from text prompts: latent diffusion with cross-attention to every token of a prompt.
 
 El-Allaly et al. 2025 (EUSIPCO); Rombach et al. 2022, "High-resolution image synthesis with latent diffusion models".
 
 | symbol | here | shape |
 |---|---|---|
-| y | `prompt` | N texts |
-| τ(y) | `prompt_embeds`: last states of `text_encoder`, then tokens of `quantity_encoder`, if any | (N, T, W) |
-| | `prompt_attention_mask`, 1 where a token is real | (N, T) |
-| z | `latents`, of which `vae` makes the image | (N, c, h, w) |
+| y | `prompt` | B texts |
+| τ(y) | `prompt_embeds`: last hidden states of `text_encoder`, then tokens of `quantity_encoder`, if any | (B, T, W) |
+| | `prompt_attention_mask`, 1 where a token is not padding | (B, T) |
+| z | `latents`, which `vae` decodes to images | (B, c, h, w) |
 | s | `guidance_scale` | |
 
     D̂ = D(z_t, τ(negative)) + s (D(z_t, τ(y)) − D(z_t, τ(negative)))          (Ho and Salimans 2022, s = 1 + their w)
 
-The masks reach the text encoder and the U-Net, so a image does not depend on the prompts beside it. Any text encoder
-of transformers that gives `last_hidden_state` serves: BERT, CLIP, T5.
+The text encoder and the U-Net receive the attention masks, so an image does not depend on the other prompts of its
+batch. Any text encoder of transformers with `last_hidden_state` works: BERT, CLIP, T5.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,8 +34,10 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from .meddiffusers_latents_v1 import decode_latents, encode_images
+from .meddiffusers_nifti_v1 import to_nifti
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
-from .meddiffusers_slices_v1 import check_images, size_of
+from .meddiffusers_slices_v1 import check_images, to_indexed, unet_sample_size
 from .meddiffusers_text_lora_v1 import TextEncoderLoraMixin
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
 
@@ -45,25 +47,38 @@ OUTPUT_TYPES = ("pil", "np", "pt", "nifti", "latent")
 
 @dataclass
 class TextToMRPipelineOutput(BaseOutput):
-    """`images`, N images in [0, 1]: 16-bit PIL images; an array (N, H, W, 1), float32; a tensor (N, 1, H, W); NIfTI
-    images of one axial slice each; or latents (N, c, h, w).
+    """Output of `TextToMRPipeline`.
+
+    Args:
+        images: B images in [0, 1]. "pil": a list of 16-bit PIL images; "np": an array (B, H, W, 1), float32; "pt": a
+            tensor (B, 1, H, W); "nifti": a list of NIfTI images of one axial slice each; "latent": latents
+            (B, c, h, w).
     """
 
     images: Any
 
 
 class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, PublishedPipelineMixin, DiffusionPipeline):  # type: ignore[misc]
-    """A slice as a text describes it.
+    """Pipeline that generates MR slices from text prompts.
 
-    vae: an `AutoencoderKL` of one channel in [-1, 1].
-    text_encoder, tokenizer: of transformers.
-    unet: a `UNet2DConditionModel`.
-    scheduler: any scheduler of diffusers with `set_timesteps(num_inference_steps)`.
-    quantity_encoder: a `QuantityEncoder`, which reads the prompts' numbers; None without.
-    spacing: edge length in mm of the pixels; None if unknown.
+    Args:
+        vae: An `AutoencoderKL` with one image channel. Its `scaling_factor` and `shift_factor`, if any, normalise the
+            latents.
+        text_encoder: A text encoder of transformers.
+        tokenizer: Its tokenizer.
+        unet: A `UNet2DConditionModel`.
+        scheduler: Any scheduler of diffusers with `set_timesteps(num_inference_steps)`.
+        quantity_encoder: A `QuantityEncoder`, which encodes the numbers of a prompt as further tokens; optional.
+        spacing: Edge length of a pixel in mm; None if unknown.
+        image_range: Values of the intensities 0 and 1 in the autoencoder's input and output.
 
     Raises:
-        ValueError: parts that do not fit together, with what to change.
+        ValueError: Components that do not fit together, with what to change.
+
+    Example:
+        >>> pipe = DiffusionPipeline.from_pretrained("examples/checkpoints/text-to-mr-brain")
+        >>> image = pipe("Axial T1-weighted brain MRI of a 60-year-old patient").images[0]
+        >>> image.save("slice.png")
     """
 
     model_cpu_offload_seq = "text_encoder->quantity_encoder->unet->vae"  # type: ignore[assignment]
@@ -86,6 +101,7 @@ class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, PublishedPipelineMix
         scheduler: SchedulerMixin,
         quantity_encoder: ModelMixin | None = None,
         spacing: float | None = None,
+        image_range: Mapping[Any, float] | list[float] | tuple[float, float] = (-1.0, 1.0),
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -96,7 +112,10 @@ class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, PublishedPipelineMix
             scheduler=scheduler,
             quantity_encoder=quantity_encoder,
         )
-        self.register_to_config(spacing=None if spacing is None else float(spacing))
+        self.register_to_config(
+            spacing=None if spacing is None else float(spacing),
+            image_range={key: float(end) for key, end in to_indexed(image_range).items()},
+        )
         width = text_encoder.config.hidden_size
         widths = {"text_encoder": width, "unet": unet.config["cross_attention_dim"]}
         if quantity_encoder is not None:
@@ -114,19 +133,24 @@ class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, PublishedPipelineMix
             )
 
     @property
+    def image_range(self) -> tuple[float, float]:
+        """Values of the intensities 0 and 1 in the autoencoder's input and output."""
+        return self.config["image_range"]["0"], self.config["image_range"]["1"]
+
+    @property
     def vae_scale_factor(self) -> int:
-        """Pixels of a side of a image for each of a latent."""
+        """Factor by which the autoencoder reduces each side."""
         return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
 
     @property
     def max_tokens(self) -> int:
-        """What the text encoder takes of a prompt."""
+        """Largest number of tokens of a prompt."""
         positions = getattr(self.text_encoder.config, "max_position_embeddings", None)
         return min(self.tokenizer.model_max_length, positions or self.tokenizer.model_max_length)
 
     @property
     def interrupt(self) -> bool:
-        """Set `_interrupt` in a callback to end the call early, with the latents as they are."""
+        """Whether to skip the remaining steps: a callback sets `_interrupt`, and the current latents are decoded."""
         return self._interrupt
 
     @torch.no_grad()
@@ -151,30 +175,41 @@ class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, PublishedPipelineMix
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         return_dict: bool = True,
     ) -> TextToMRPipelineOutput | tuple[Any]:
-        """Draw images of prompts.
+        """Generate slices from text prompts.
 
-        prompt: one text or N; or `prompt_embeds` (N, T, W) with `prompt_attention_mask` (N, T), see `encode_prompt`.
-        height, width: in pixels; by default those that the unet was trained with.
-        guidance_scale: s; 1 takes no second pass.
-        negative_prompt: what to keep away from, one text or N; by default the empty text.
-        num_images_per_prompt: those of a prompt follow each other.
-        generator: one for all, or a list of one for each image, which then does not depend on the others.
-        latents: unit noise to begin with.
-        image: images in [0, 1] to change rather than to begin from noise, as `check_images` takes them with one
-            channel: one for all, or one for each prompt.
-        strength: part of the way to noise that such a image goes, in (0, 1].
-        guidance_rescale: φ of Lin et al. 2024 (section 3.4), for schedules that end in pure noise; they take 0.7.
-        output_type: "pil" (16 bits), "np", "pt", "nifti" or "latent", see the output.
-        callback_on_step_end: called as `f(pipeline, step, timestep, tensors)` after each step; what it returns
-            replaces the tensors.
+        Args:
+            prompt: One prompt or several; or give `prompt_embeds`.
+            height: Height of the images in pixels; by default that of the training images.
+            width: Width of the images in pixels.
+            num_inference_steps: Number of denoising steps.
+            guidance_scale: s; 1 disables guidance, which doubles the work of each step.
+            negative_prompt: Prompt to guide away from, one for all prompts or one for each; by default the empty text.
+            num_images_per_prompt: Number of images for each prompt; those of one prompt follow each other.
+            generator: One generator for all images, or a list of one for each: an image then does not depend on the
+                others of its batch.
+            latents: Initial noise (B, c, h, w) of unit variance.
+            prompt_embeds: Tokens (B, T, W) instead of prompts, see `encode_prompt`.
+            prompt_attention_mask: Which of these tokens are not padding, (B, T) of 0 and 1; by default all.
+            image: Images in [0, 1] to start from instead of noise, as `check_images` accepts them with one channel: one
+                for all, or one for each prompt.
+            strength: Fraction of the noise schedule that is applied to `image`, in (0, 1].
+            guidance_rescale: φ of Lin et al. 2024 (section 3.4), who use 0.7 for schedules that end in pure noise.
+            output_type: "pil", "np", "pt", "nifti" or "latent", see `TextToMRPipelineOutput`.
+            callback_on_step_end: Called as `f(pipeline, i, t, tensors)` after each step; the tensors that it returns
+                replace those of the pipeline.
+            callback_on_step_end_tensor_inputs: Names of the tensors that the callback receives.
+            return_dict: Return an output object rather than a tuple.
+
+        Returns:
+            A `TextToMRPipelineOutput`, or a tuple of its `images`.
 
         Raises:
-            ValueError: arguments that do not fit, prompts with too many tokens among them, before any work.
-            ImportError: NIfTI without nibabel.
+            ValueError: Arguments that do not fit, among them prompts with too many tokens, before any work starts.
+            ImportError: output_type="nifti", and nibabel is not installed.
         """
         self._check_call(num_images_per_prompt, strength, output_type, callback_on_step_end_tensor_inputs)
         guided = guidance_scale != 1
-        embeds, mask = self._conditions(
+        embeds, mask = self._encode_conditions(
             prompt,
             negative_prompt if guided else None,
             prompt_embeds,
@@ -184,19 +219,19 @@ class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, PublishedPipelineMix
         )
         self._interrupt = False
         timesteps = self._timesteps(num_inference_steps, 1.0 if image is None else strength)
-        count = len(embeds) // (2 if guided else 1)
-        z = self.prepare_latents(count, height, width, generator, latents, image, timesteps[:1])
+        batch_size = len(embeds) // (2 if guided else 1)
+        z = self.prepare_latents(batch_size, height, width, generator, latents, image, timesteps[:1])
         extra = {"generator": generator} if "generator" in inspect.signature(self.scheduler.step).parameters else {}
-        scaled = getattr(self.scheduler, "scale_model_input", lambda sample, timestep: sample)  # flow matching has none
+        scale_input = getattr(self.scheduler, "scale_model_input", lambda sample, t: sample)  # flow matching has none
         with self.progress_bar(total=len(timesteps)) as bar:
-            for number, timestep in enumerate(timesteps):
+            for i, t in enumerate(timesteps):
                 if self.interrupt:
                     continue
-                predicted = self.predict(scaled(z, timestep), timestep, embeds, mask, guidance_scale, guidance_rescale)
-                z = self.scheduler.step(predicted, timestep, z, **extra).prev_sample
+                predicted = self.predict(scale_input(z, t), t, embeds, mask, guidance_scale, guidance_rescale)
+                z = self.scheduler.step(predicted, t, z, **extra).prev_sample
                 if callback_on_step_end is not None:
                     tensors = dict.fromkeys(callback_on_step_end_tensor_inputs, z)
-                    z = callback_on_step_end(self, number, timestep, tensors).get("latents", z)
+                    z = callback_on_step_end(self, i, t, tensors).get("latents", z)
                 bar.update()
         images = z if output_type == "latent" else self._postprocess(self.decode(z), output_type)
         self.maybe_free_model_hooks()
@@ -206,9 +241,16 @@ class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, PublishedPipelineMix
 
     @torch.no_grad()
     def encode_prompt(self, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the unet attends to: tokens (N, T, W) and which of them are real, (N, T) of 0 and 1.
+        """Encode prompts to the tokens that the U-Net attends to, those of the text and of its numbers.
 
-        Raises as `encode_text` does.
+        Args:
+            prompts: B prompts.
+
+        Returns:
+            Tokens (B, T, W), and their attention mask (B, T), 0 for padding and for quantities that a prompt lacks.
+
+        Raises:
+            ValueError: A prompt with too many tokens.
         """
         embeds, mask = self.encode_text(prompts)
         if self.quantity_encoder is not None:
@@ -219,19 +261,25 @@ class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, PublishedPipelineMix
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of these the tokens that come from the text encoder.
+        """Encode prompts with the text encoder alone.
+
+        Args:
+            prompts: B prompts.
+
+        Returns:
+            Tokens (B, T, W), 0 where they are padding, and their attention mask (B, T).
 
         Raises:
-            ValueError: a prompt with more tokens than it takes.
+            ValueError: A prompt with more tokens than `max_tokens`.
         """
         tokens = self.tokenizer(list(prompts), padding=True, return_tensors="pt", verbose=False)
         mask, device = tokens.attention_mask, self._execution_device
-        for number, length in enumerate(mask.sum(dim=1).tolist()):
+        for i, length in enumerate(mask.sum(dim=1).tolist()):
             if length > self.max_tokens:
                 raise ValueError(
-                    f"Prompt {number} has {length} tokens; it takes {self.max_tokens}. Name fewer regions: "
+                    f"Prompt {i} has {length} tokens; the text encoder takes {self.max_tokens}. Name fewer regions: "
                     f"meddiffusers.data.prompts.write_prompt_within leaves out the smallest. It begins with "
-                    f"{prompts[number][:60]!r}."
+                    f"{prompts[i][:60]!r}."
                 )
         mask = mask.to(device)
         states = self.text_encoder(tokens.input_ids.to(device), attention_mask=mask).last_hidden_state
@@ -239,7 +287,7 @@ class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, PublishedPipelineMix
 
     def prepare_latents(
         self,
-        count: int,
+        batch_size: int,
         height: int | None,
         width: int | None,
         generator: torch.Generator | list[torch.Generator] | None,
@@ -247,11 +295,27 @@ class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, PublishedPipelineMix
         image: Any,
         timestep: torch.Tensor,
     ) -> torch.Tensor:
-        """Noise (N, c, h, w) as the scheduler begins with it, or latents of images with noise of a time (1,)."""
-        if isinstance(generator, list) and len(generator) != count:
-            raise ValueError(f"Got {len(generator)} generators for {count} images. Give one for each.")
-        images = None if image is None else self._images(image, count)
-        shape = (count, self.unet.config["in_channels"], *self._size(height, width, images))
+        """Sample or check the initial noise, or add it to the latents of images.
+
+        Args:
+            batch_size: Number of images B.
+            height: Height in pixels, or None for that of the training images.
+            width: Width in pixels, or None.
+            generator: One generator, or one for each image.
+            latents: Noise (B, c, h, w), or None to sample it.
+            image: Images to start from, or None.
+            timestep: First timestep (1,), whose noise level the images get.
+
+        Returns:
+            Latents (B, c, h, w) at the first timestep.
+
+        Raises:
+            ValueError: Latents or images of a wrong shape, or another number of generators than images.
+        """
+        if isinstance(generator, list) and len(generator) != batch_size:
+            raise ValueError(f"Got {len(generator)} generators for {batch_size} images. Give one for each.")
+        images = None if image is None else self._check_image(image, batch_size)
+        shape = (batch_size, self.unet.config["in_channels"], *self._size(height, width, images))
         if latents is None:
             latents = randn_tensor(shape, generator, self._execution_device, self.unet.dtype)
         elif tuple(latents.shape) != shape:
@@ -259,8 +323,8 @@ class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, PublishedPipelineMix
         noise = latents.to(self._execution_device, self.unet.dtype)
         if images is None:
             return noise * getattr(self.scheduler, "init_noise_sigma", 1.0)
-        noised = self.scheduler.add_noise if hasattr(self.scheduler, "add_noise") else _flowed(self.scheduler)
-        return noised(self.encode(images), noise, timestep.expand(count))
+        add_noise = getattr(self.scheduler, "add_noise", None) or _flow_add_noise(self.scheduler)
+        return add_noise(self.encode(images), noise, timestep.expand(batch_size))
 
     def predict(
         self,
@@ -271,34 +335,39 @@ class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, PublishedPipelineMix
         guidance_scale: float,
         guidance_rescale: float = 0.0,
     ) -> torch.Tensor:
-        """The network's prediction; guided where `embeds` are those of the negative prompts and then of the prompts."""
+        """Predict noise, sample or velocity (B, c, h, w), with classifier-free guidance where `embeds` has 2B rows.
+
+        Args:
+            latents: Noisy latents (B, c, h, w).
+            timestep: One timestep for all, or (B,).
+            embeds: Tokens (B, T, W) of the prompts, or (2B, T, W) of the negative prompts and the prompts.
+            mask: Attention mask of the tokens.
+            guidance_scale: s.
+            guidance_rescale: φ.
+        """
         copies = len(embeds) // len(latents)
         predicted = self.unet(
             torch.cat([latents] * copies), timestep, encoder_hidden_states=embeds, encoder_attention_mask=mask
         ).sample
         if copies == 1:
             return predicted
-        free, bound = predicted.chunk(2)
-        guided = free + guidance_scale * (bound - free)
+        uncond, cond = predicted.chunk(2)
+        guided = uncond + guidance_scale * (cond - uncond)
         if not guidance_rescale:
             return guided
         axes = tuple(range(1, guided.ndim))
-        rescaled = guided * bound.std(dim=axes, keepdim=True) / guided.std(dim=axes, keepdim=True)
+        rescaled = guided * cond.std(dim=axes, keepdim=True) / guided.std(dim=axes, keepdim=True)
         return guidance_rescale * rescaled + (1 - guidance_rescale) * guided
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
-        """Latents of images (N, 1, H, W) in [0, 1]."""
-        moments = self.vae.encode((2 * images - 1).to(self._execution_device, self.vae.dtype)).latent_dist
-        shift = self.vae.config.get("shift_factor") or 0.0
-        return ((moments.mode() - shift) * self.vae.config["scaling_factor"]).to(self.unet.dtype)
+        """Encode images (B, 1, H, W) in [0, 1] to normalised latents (B, c, h, w)."""
+        return encode_images(self.vae, images.to(self._execution_device), self.image_range).to(self.unet.dtype)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Images (N, 1, H, W) in [0, 1] of latents."""
-        shift = self.vae.config.get("shift_factor") or 0.0
-        z = latents / self.vae.config["scaling_factor"] + shift
-        return ((self.vae.decode(z.to(self.vae.dtype)).sample.float() + 1) / 2).clamp(0, 1)
+        """Decode normalised latents (B, c, h, w) to images (B, 1, H, W) in [0, 1]."""
+        return decode_latents(self.vae, latents, self.image_range)
 
-    # What a call is made of
+    # Helpers of the steps
 
     def _check_call(self, per_prompt: int, strength: float, output_type: str, tensors: Sequence[str]) -> None:
         if per_prompt < 1 or not 0 < strength <= 1:
@@ -311,7 +380,7 @@ class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, PublishedPipelineMix
         if unknown:
             raise ValueError(f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}; there is only latents.")
 
-    def _conditions(
+    def _encode_conditions(
         self,
         prompt: str | Sequence[str] | None,
         negative: str | Sequence[str] | None,
@@ -320,7 +389,7 @@ class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, PublishedPipelineMix
         copies: int,
         guided: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens and mask of every image; where guided, those of the negative prompts come first."""
+        """Return tokens and attention mask for every image; with guidance, those of the negative prompts come first."""
         if (prompt is None) == (embeds is None):
             raise ValueError("Expected either a prompt or prompt_embeds.")
         if embeds is None:
@@ -334,8 +403,8 @@ class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, PublishedPipelineMix
                 raise ValueError(
                     f"Got {len(texts)} negative prompts for {len(embeds)} prompts. Give one, or one for each."
                 )
-            others, their_mask = self.encode_prompt(texts)
-            parts.insert(0, (others.expand(len(embeds), -1, -1), their_mask.expand(len(embeds), -1)))
+            negative_embeds, negative_mask = self.encode_prompt(texts)
+            parts.insert(0, (negative_embeds.expand(len(embeds), -1, -1), negative_mask.expand(len(embeds), -1)))
         longest = max(part.shape[1] for part, _ in parts)
         padded = [
             (F.pad(part, (0, 0, 0, longest - part.shape[1])), F.pad(real, (0, longest - real.shape[1])))
@@ -348,25 +417,25 @@ class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, PublishedPipelineMix
         )
         return tokens, masks
 
-    def _images(self, image: Any, count: int) -> torch.Tensor:
-        """(N, 1, H, W) in [0, 1], as many as are drawn."""
+    def _check_image(self, image: Any, batch_size: int) -> torch.Tensor:
+        """Return the images to start from, (B, 1, H, W) in [0, 1]."""
         images = check_images(image, ("image",), self.vae_scale_factor)
-        if count % len(images):
-            raise ValueError(f"Got {len(images)} images for {count}. Give one for all, or one for each prompt.")
-        return images.repeat_interleave(count // len(images), dim=0)
+        if batch_size % len(images):
+            raise ValueError(f"Got {len(images)} images for {batch_size}. Give one for all, or one for each prompt.")
+        return images.repeat_interleave(batch_size // len(images), dim=0)
 
     def _size(self, height: int | None, width: int | None, images: torch.Tensor | None) -> tuple[int, int]:
-        """Height and width of the latents."""
+        """Return height and width of the latents."""
         factor = self.vae_scale_factor
         if images is not None:
             height, width = images.shape[2:]
         if any(side is not None and (side < 1 or side % factor) for side in (height, width)):
             raise ValueError(f"height={height} and width={width}; expected pixels divisible by {factor}.")
-        own = size_of(self.unet)
-        return height // factor if height else own[0], width // factor if width else own[1]
+        default = unet_sample_size(self.unet)
+        return height // factor if height else default[0], width // factor if width else default[1]
 
     def _timesteps(self, steps: int, strength: float) -> torch.Tensor:
-        """Those that are still to come where a image has gone this part of the way to noise."""
+        """Return the last timesteps, the fraction `strength` of the schedule."""
         self.scheduler.set_timesteps(steps, device=self._execution_device)
         first = (steps - max(1, int(steps * strength))) * getattr(self.scheduler, "order", 1)
         if first and hasattr(self.scheduler, "set_begin_index"):
@@ -381,27 +450,13 @@ class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, PublishedPipelineMix
             return arrays
         if output_type == "pil":
             return [PIL.Image.fromarray(np.rint(65535 * array[..., 0]).astype(np.uint16)) for array in arrays]
-        return [self._nifti(array) for array in arrays]
-
-    def _nifti(self, image: np.ndarray) -> Any:
-        """(H, W, 1) as one axial slice about the origin: rows run from front to back, columns from right to left."""
-        try:
-            import nibabel
-        except ImportError as error:
-            raise ImportError('NIfTI needs nibabel: pip install nibabel. Or ask for output_type="np".') from error
-        edge = self.config["spacing"] or 1.0
-        height, width = image.shape[:2]
-        affine = np.diag([-edge, -edge, edge, 1.0])
-        affine[:2, 3] = edge * (width - 1) / 2, edge * (height - 1) / 2
-        nifti = nibabel.Nifti1Image(image.transpose(1, 0, 2), affine)
-        nifti.set_data_dtype(np.uint16)  # of the file, which nibabel scales
-        return nifti
+        return [to_nifti(array, self.config["spacing"]) for array in images.cpu().numpy()]
 
 
 def _texts(prompt: str | Sequence[str] | None) -> list[str]:
     return [prompt] if isinstance(prompt, str) else list(prompt or ())
 
 
-def _flowed(scheduler: Any) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
-    """`add_noise` of a flow-matching scheduler, which names it otherwise and orders its arguments otherwise."""
+def _flow_add_noise(scheduler: Any) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Return `add_noise` of a flow-matching scheduler, which has `scale_noise` with another order of arguments."""
     return lambda sample, noise, timestep: scheduler.scale_noise(sample, timestep, noise)

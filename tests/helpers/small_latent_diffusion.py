@@ -49,6 +49,7 @@ def of_images(mask_labels: dict[str, str] | None = MASK_LABELS, **config: Any) -
             latent_channels=2,
             norm_num_groups=2,
             scaling_factor=0.7,
+            shift_factor=0.3,
         ).eval()
         unet = ConditionedUNet(
             spatial_dims=2,

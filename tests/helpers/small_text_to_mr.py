@@ -35,6 +35,7 @@ def small_text_to_mr(quantities: bool = True, positions: int = POSITIONS, **conf
             norm_num_groups=2,
             sample_size=16,
             scaling_factor=0.7,
+            shift_factor=0.3,
         ).eval()
         unet = UNet2DConditionModel(
             sample_size=8,

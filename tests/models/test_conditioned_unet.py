@@ -140,8 +140,8 @@ def test_covariates_are_scaled_by_their_ranges() -> None:
     model = build(covariates=RANGES)
     rows = [{"age": 50, "sex": "M", "ventricular_volume_ml": 35}, {"sex": "F"}, {"age": math.nan, "sex": None}]
     expected = torch.tensor([[0.5, 1.0, 0.5], [-1, 0, -1], [-1, -1, -1]])
-    assert torch.equal(model.scaled(rows), expected)
-    assert model.scaled([]).shape == (0, 3)
+    assert torch.equal(model.scale_covariates(rows), expected)
+    assert model.scale_covariates([]).shape == (0, 3)
 
 
 def test_what_is_saved_keeps_the_order_of_covariates_and_labels(tmp_path: Path) -> None:
@@ -151,20 +151,20 @@ def test_what_is_saved_keeps_the_order_of_covariates_and_labels(tmp_path: Path) 
     again = ConditionedUNet.from_pretrained(tmp_path)
     assert list(again.covariates.items()) == list(names.items())
     rows = [{"weight": 60, "sex": "F", "age": 35}]
-    assert torch.equal(again.scaled(rows), model.scaled(rows))
-    assert again.scaled(rows).tolist() == [[0.25, 1.0, 0.25]]
+    assert torch.equal(again.scale_covariates(rows), model.scale_covariates(rows))
+    assert again.scale_covariates(rows).tolist() == [[0.25, 1.0, 0.25]]
     assert list(again.mask_labels) == list(model.mask_labels) == [2, 10]
 
 
 def test_a_number_outside_its_range_is_refused_or_warned_of() -> None:
     model = build(covariates=RANGES)
     with pytest.raises(ValueError, match=r"age=95 is outside 20 to 80, .*pass extrapolate=True"):
-        model.scaled([{"age": 95}])
+        model.scale_covariates([{"age": 95}])
     with pytest.warns(UserWarning, match="age=95 is outside 20 to 80"):
-        assert model.scaled([{"age": 95}], extrapolate=True)[0, 0] == pytest.approx(1.25)
+        assert model.scale_covariates([{"age": 95}], extrapolate=True)[0, 0] == pytest.approx(1.25)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model.scaled([{"age": 80}, {"age": 20}], extrapolate=True)
+        model.scale_covariates([{"age": 80}, {"age": 20}], extrapolate=True)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_a_number_outside_its_range_is_refused_or_warned_of() -> None:
 )
 def test_unknown_covariates_are_refused(rows: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        build(covariates=RANGES).scaled(rows)
+        build(covariates=RANGES).scale_covariates(rows)
 
 
 def test_conditions_that_it_does_not_take_are_refused() -> None:

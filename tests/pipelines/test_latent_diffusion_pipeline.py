@@ -26,8 +26,8 @@ class TestVolumes(PipelineContract, DenoisingContract, PublishedContract):
         return of_volumes()
 
     def arguments(self, batch_size: int) -> dict[str, Any]:
-        told = {"age": 63, "sex": "F"}
-        return {"batch_size": batch_size, "covariates": told, "guidance_scale": 2.0, "num_inference_steps": 2}
+        covariates = {"age": 63, "sex": "F"}
+        return {"batch_size": batch_size, "covariates": covariates, "guidance_scale": 2.0, "num_inference_steps": 2}
 
     def test_output_types_agree(self) -> None:
         pipeline = quiet(of_volumes(spacing=2.0))
@@ -78,39 +78,39 @@ class TestImages(PipelineContract, DenoisingContract, PublishedContract):
 
 
 @torch.no_grad()
-def test_guidance_goes_beyond_what_is_told() -> None:
+def test_guidance_follows_its_formula() -> None:
     pipeline, z = of_volumes(), torch.randn(2, 2, 4, 6, 4)
-    told = {"covariates": torch.tensor([[0.2, 1.0], [0.9, 0.0]])}
-    free, bound = pipeline.unet(z, 500).sample, pipeline.unet(z, 500, **told).sample
+    conditions = {"covariates": torch.tensor([[0.2, 1.0], [0.9, 0.0]])}
+    uncond, cond = pipeline.unet(z, 500).sample, pipeline.unet(z, 500, **conditions).sample
     for scale in (0.0, 1.0, 3.0):
-        torch.testing.assert_close(pipeline.predict(z, 500, told, scale), free + scale * (bound - free))
-    assert not torch.allclose(free, bound)
+        torch.testing.assert_close(pipeline.predict(z, 500, conditions, scale), uncond + scale * (cond - uncond))
+    assert not torch.allclose(uncond, cond)
 
 
-def test_how_many_follows_from_what_is_given() -> None:
+def test_the_batch_size_follows_from_the_conditions() -> None:
     pipeline = quiet(of_volumes())
 
-    def drawn(*args: Any, **kwargs: Any) -> int:
+    def count(*args: Any, **kwargs: Any) -> int:
         return len(pipeline(*args, num_inference_steps=1, output_type="latent", **kwargs).images)
 
-    assert drawn() == 1 and drawn(3) == 3
-    assert drawn(covariates={"age": 30}) == 1 and drawn(4, covariates={"age": 30}) == 4
-    assert drawn(covariates=[{"age": 30}, {"sex": "M"}]) == 2
+    assert count() == 1 and count(3) == 3
+    assert count(covariates={"age": 30}) == 1 and count(4, covariates={"age": 30}) == 4
+    assert count(covariates=[{"age": 30}, {"sex": "M"}]) == 2
     with pytest.raises(ValueError, match=r"Got \{'covariates': 2\} for batch_size=3; expected one for all"):
         pipeline(3, covariates=[{"age": 30}, {"sex": "M"}])
 
 
-def test_each_row_is_its_own() -> None:
+def test_images_do_not_depend_on_the_rest_of_the_batch() -> None:
     pipeline = quiet(of_volumes())
     rows = [{"age": 30}, {"age": 70, "sex": "M"}, {}]
     settings: dict[str, Any] = {"num_inference_steps": 2, "guidance_scale": 3.0, "output_type": "pt"}
     together = pipeline(covariates=rows, generator=[generator(seed) for seed in range(3)], **settings).images
-    for number, row in enumerate(rows):
-        alone = pipeline(covariates=row, generator=generator(number), **settings).images
-        torch.testing.assert_close(together[number : number + 1], alone, atol=1e-4, rtol=1e-4)
+    for i, row in enumerate(rows):
+        alone = pipeline(covariates=row, generator=generator(i), **settings).images
+        torch.testing.assert_close(together[i : i + 1], alone, atol=1e-4, rtol=1e-4)
 
 
-def test_a_label_map_decides_the_size() -> None:
+def test_a_mask_determines_the_size() -> None:
     pipeline = quiet(of_images())
     images = pipeline(mask=np.zeros((12, 16), int), num_inference_steps=1).images
     assert images.shape == (1, 12, 16, 2)
@@ -123,8 +123,8 @@ def test_a_label_map_decides_the_size() -> None:
         ({"mask": torch.zeros(7, 8)}, r"label maps of shape \(1, 7, 8\); expected .* divisible by 2"),
         ({"mask": torch.zeros(1, 1, 8, 8)}, "expected 2 axes, or one more before them"),
         ({"label": "green"}, "Got the labels 'green'; expected one of well, ill"),
-        ({"covariates": {"age": 3}}, "Got the covariates age; the model knows none"),
-        ({"guidance_scale": 2.0}, "without covariates, label or mask to guide to"),
+        ({"covariates": {"age": 3}}, "Got the covariates age; the model takes none"),
+        ({"guidance_scale": 2.0}, "needs covariates, a label or a mask"),
         ({"latents": torch.zeros(1, 3, 4, 4)}, r"expected noise of shape \(1, 2, 4, 4\)"),
         ({"output_type": "film"}, "output_type='film' in 2 dimensions; expected one of np, pt, pil, nifti, latent"),
     ],
@@ -136,7 +136,7 @@ def test_bad_input_is_refused_before_any_work(arguments: dict[str, Any], message
         pipeline(**arguments)
 
 
-def test_covariates_outside_their_range_may_be_asked_for() -> None:
+def test_covariates_may_be_extrapolated() -> None:
     pipeline = quiet(of_volumes())
     with pytest.raises(ValueError, match="age=95 is outside 20 to 80"):
         pipeline(covariates={"age": 95})
@@ -180,7 +180,7 @@ def test_samples_of_a_known_gaussian_follow_their_covariate() -> None:
         assert z.std().item() == pytest.approx(0.5, abs=0.02)
 
 
-def test_it_draws_with_flow_matching() -> None:
+def test_it_generates_with_flow_matching() -> None:
     pipeline = quiet(of_images())
     pipeline.scheduler = FlowMatchEulerDiscreteScheduler()
     images = pipeline(2, label="ill", guidance_scale=2.0, num_inference_steps=3, generator=generator(0)).images

@@ -70,7 +70,7 @@ def test_guidance_is_its_formula() -> None:
     one, other = (
         pipeline.predict(z, 500, tokens, mask, 1.0) for tokens, mask in ((bound, bound_mask), (free, free_mask))
     )
-    both = pipeline._conditions(LONG, None, None, None, 1, True)
+    both = pipeline._encode_conditions(LONG, None, None, None, 1, True)
     for scale in (0.0, 2.0, 5.0):
         torch.testing.assert_close(pipeline.predict(z, 500, *both, scale), other + scale * (one - other))
     full = pipeline.predict(z, 500, *both, 5.0, guidance_rescale=1.0)
@@ -187,7 +187,7 @@ def test_other_text_encoders_serve(kind: str) -> None:
     [
         ({"prompt": None}, "Expected either a prompt or prompt_embeds"),
         ({"prompt_embeds": torch.zeros(1, 2, WIDTH)}, "Expected either a prompt or prompt_embeds"),
-        ({"prompt": "t1 " * 23}, "Prompt 0 has 25 tokens; it takes 24. Name fewer regions"),
+        ({"prompt": "t1 " * 23}, "Prompt 0 has 25 tokens; the text encoder takes 24. Name fewer regions"),
         ({"negative_prompt": ["t1", "t2"]}, "Got 2 negative prompts for 1 prompts"),
         ({"num_images_per_prompt": 0}, "num_images_per_prompt=0"),
         ({"strength": 0.0}, r"strength=0.0; expected at least 1, and in \(0, 1\]"),

@@ -1,12 +1,12 @@
-"""Images and volumes by diffusion in an autoencoder's latents: of covariates, a class, a label map, or of anything.
+"""Images and volumes by diffusion in an autoencoder's latents: unconditional, or given covariates, a class or a mask.
 
 Rombach et al. 2022, "High-resolution image synthesis with latent diffusion models"; Pinaya et al. 2022, "Brain imaging
 generation with latent diffusion models".
 
 | symbol | here | shape |
 |---|---|---|
-| z | `latents`, of which `vae` makes the images or volumes | (N, c, h, w) or (N, c, d, h, w) |
-| y | all that is given of `covariates`, `label` and `mask` | |
+| z | `latents`, which `vae` decodes to images or volumes | (B, c, h, w) or (B, c, d, h, w) |
+| y | conditions: `covariates`, `label` and `mask`, those that are given | |
 | s | `guidance_scale` | |
 
     D̂ = D(z_t) + s (D(z_t, y) − D(z_t))                                         (Ho and Salimans 2022, s = 1 + their w)
@@ -28,8 +28,10 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
+from .meddiffusers_latents_v1 import decode_latents, encode_images
+from .meddiffusers_nifti_v1 import to_nifti
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
-from .meddiffusers_slices_v1 import from_indexed, size_of, to_indexed
+from .meddiffusers_slices_v1 import from_indexed, to_indexed, unet_sample_size
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
 
 PUBLISHED_AS = "meddiffusers_latent_diffusion_pipeline_v1"  # `custom_pipeline` name of a published repository
@@ -38,26 +40,36 @@ OUTPUT_TYPES = ("np", "pt", "pil", "nifti", "latent")
 
 @dataclass
 class LatentDiffusionPipelineOutput(BaseOutput):
-    """`images`, N images or volumes in [0, 1]: an array (N, H, W, C) or (N, D, H, W, C), float32; a tensor with the
-    channels behind N; NIfTI images; latents (N, c, …); or, of images, a list of 16-bit PIL images for each, one of
-    each modality.
+    """Output of `LatentDiffusionPipeline`.
+
+    Args:
+        images: B images or volumes in [0, 1]. "np": an array (B, H, W, C) or (B, D, H, W, C), float32; "pt": a tensor
+            (B, C, H, W) or (B, C, D, H, W); "nifti": a list of NIfTI images; "pil", of images only: for each a list of
+            16-bit PIL images, one per modality; "latent": latents (B, c, …).
     """
 
     images: Any
 
 
 class LatentDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPipeline):
-    """New images or volumes.
+    """Pipeline that generates images or volumes by latent diffusion.
 
-    vae: a `MonaiAutoencoderKL`, or diffusers' `AutoencoderKL`.
-    unet: a `ConditionedUNet`.
-    scheduler: any scheduler of diffusers with `set_timesteps(num_inference_steps)`.
-    modalities: names of the autoencoder's channels, in their order.
-    spacing: edge length in mm of the voxels; None if unknown.
-    image_range: what the intensities 0 and 1 are to the autoencoder.
+    Args:
+        vae: A `MonaiAutoencoderKL`, or an `AutoencoderKL` of diffusers. Its `scaling_factor` and `shift_factor`, if
+            any, normalise the latents.
+        unet: A `ConditionedUNet`.
+        scheduler: Any scheduler of diffusers with `set_timesteps(num_inference_steps)`.
+        modalities: Names of the autoencoder's channels, in their order.
+        spacing: Edge length of a pixel or voxel in mm; None if unknown.
+        image_range: Values of the intensities 0 and 1 in the autoencoder's input and output.
 
     Raises:
-        ValueError: parts that do not fit together, with what to change.
+        ValueError: Components that do not fit together, with what to change.
+
+    Example:
+        >>> pipe = DiffusionPipeline.from_pretrained("examples/checkpoints/ldm-brain-3d")
+        >>> volume = pipe(covariates={"age": 63, "sex": "F"}, output_type="nifti").images[0]
+        >>> volume.to_filename("brain.nii.gz")
     """
 
     model_cpu_offload_seq = "unet->vae"  # type: ignore[assignment]
@@ -78,25 +90,25 @@ class LatentDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPi
     ) -> None:
         super().__init__()
         self.register_modules(vae=vae, unet=unet, scheduler=scheduler)
-        count = vae.config["out_channels"]
-        names = [f"channel {number}" for number in range(count)] if modalities is None else modalities
+        image_channels = vae.config["out_channels"]
+        names = [f"channel {i}" for i in range(image_channels)] if modalities is None else modalities
         self.register_to_config(
             modalities=to_indexed(names),
             spacing=None if spacing is None else float(spacing),
-            image_range={number: float(end) for number, end in to_indexed(image_range).items()},
+            image_range={key: float(end) for key, end in to_indexed(image_range).items()},
         )
         channels = {"vae": vae.config["latent_channels"], "unet": unet.config["latent_channels"]}
         dims = {"vae": vae.config.get("spatial_dims", 2), "unet": unet.config["spatial_dims"]}
-        if len(set(channels.values())) > 1 or len(set(dims.values())) > 1 or len(self.modalities) != count:
+        if len(set(channels.values())) > 1 or len(set(dims.values())) > 1 or len(self.modalities) != image_channels:
             raise ValueError(
-                f"Latents have the channels {channels} and dimensions {dims}, and the vae {count} channels for "
-                f"{len(self.modalities)} modalities; expected each of the three to agree."
+                f"Latents have the channels {channels} and dimensions {dims}, and the vae {image_channels} channels "
+                f"for {len(self.modalities)} modalities; expected each of the three to agree."
             )
         factor = unet.config["mask_downsample"]
         if unet.mask_labels and factor != self.vae_scale_factor:
             raise ValueError(
-                f"The unet's mask_downsample is {factor}, and the vae makes {self.vae_scale_factor} voxels of a side of a "
-                "latent; expected the same."
+                f"The unet has mask_downsample={factor}, and the vae reduces each side by {self.vae_scale_factor}; "
+                "expected the same factor."
             )
 
     @property
@@ -106,19 +118,19 @@ class LatentDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPi
 
     @property
     def image_range(self) -> tuple[float, float]:
-        """What the intensities 0 and 1 are to the autoencoder."""
+        """Values of the intensities 0 and 1 in the autoencoder's input and output."""
         return self.config["image_range"]["0"], self.config["image_range"]["1"]
 
     @property
     def vae_scale_factor(self) -> int:
-        """Voxels of a side for each of a latent."""
+        """Factor by which the autoencoder reduces each side."""
         config = self.vae.config
         levels = len(config.get("channels") or config["block_out_channels"])
         return config.get("patch_size", 1) * 2 ** (levels - 1)
 
     @property
     def interrupt(self) -> bool:
-        """Set `_interrupt` in a callback to end the call early, with the latents as they are."""
+        """Whether to skip the remaining steps: a callback sets `_interrupt`, and the current latents are decoded."""
         return self._interrupt
 
     @torch.no_grad()
@@ -138,45 +150,52 @@ class LatentDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPi
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         return_dict: bool = True,
     ) -> LatentDiffusionPipelineOutput | tuple[Any]:
-        """Draw images or volumes.
+        """Generate images or volumes.
 
-        batch_size: how many; by default one for each row, label or map, or one.
-        covariates: in their own units, such as `{"age": 63, "sex": "F"}`, for all or a row for each; what is left out
-            is drawn as the model has learnt it.
-        label: name of a class, for all or one for each.
-        mask: label map (H, W) or (D, H, W) for all, or one for each, of ids that `unet.mask_labels` names and 0.
-        guidance_scale: s; 1 takes no second pass.
-        generator: one for all, or a list of one for each image, which then does not depend on the others.
-        latents: unit noise (N, c, …) to begin with; its size decides that of the images.
-        extrapolate: covariates outside the range that was learnt are taken, with a warning.
-        output_type: "np", "pt", "pil", "nifti" or "latent", see the output.
-        callback_on_step_end: called as `f(pipeline, step, timestep, tensors)` after each step; what it returns
-            replaces the tensors.
+        Args:
+            batch_size: Number of images B; by default the number of rows, labels or masks, or 1.
+            covariates: Covariates in their own units, such as `{"age": 63, "sex": "F"}`: one row for all images, or one
+                for each. The model samples the images without the covariates that a row leaves out.
+            label: Name of a class, one for all images or one for each.
+            mask: Label map (H, W) or (D, H, W) for all images, or one for each, with 0 and the ids of
+                `unet.mask_labels`. It determines the size of the images.
+            num_inference_steps: Number of denoising steps.
+            guidance_scale: s; 1 disables guidance, which needs a second pass of the U-Net in each step.
+            generator: One generator for all images, or a list of one for each: an image then does not depend on the
+                others of its batch.
+            latents: Initial noise (B, c, …) of unit variance; it determines the size of the images.
+            extrapolate: Accept covariates outside the range of the training data, with a warning.
+            output_type: "np", "pt", "pil", "nifti" or "latent", see `LatentDiffusionPipelineOutput`.
+            callback_on_step_end: Called as `f(pipeline, i, t, tensors)` after each step; the tensors that it returns
+                replace those of the pipeline.
+            callback_on_step_end_tensor_inputs: Names of the tensors that the callback receives.
+            return_dict: Return an output object rather than a tuple.
+
+        Returns:
+            A `LatentDiffusionPipelineOutput`, or a tuple of its `images`.
 
         Raises:
-            ValueError: arguments that do not fit, before any work, with what to do.
-            ImportError: NIfTI without nibabel.
+            ValueError: Arguments that do not fit, before any work starts, with what to change.
+            ImportError: output_type="nifti", and nibabel is not installed.
         """
         self._check_call(output_type, callback_on_step_end_tensor_inputs)
-        count, told = self._conditions(batch_size, covariates, label, mask, extrapolate)
-        if guidance_scale != 1 and not told:
-            raise ValueError(
-                f"guidance_scale={guidance_scale} without covariates, label or mask to guide to. Give one."
-            )
-        z = self.prepare_latents(count, generator, latents, told.get("masks"))
+        batch_size, conditions = self._encode_conditions(batch_size, covariates, label, mask, extrapolate)
+        if guidance_scale != 1 and not conditions:
+            raise ValueError(f"guidance_scale={guidance_scale} needs covariates, a label or a mask. Give one of them.")
+        z = self.prepare_latents(batch_size, generator, latents, conditions.get("masks"))
         self._interrupt = False
         self.scheduler.set_timesteps(num_inference_steps, device=z.device)
         extra = {"generator": generator} if "generator" in inspect.signature(self.scheduler.step).parameters else {}
-        scaled = getattr(self.scheduler, "scale_model_input", lambda sample, timestep: sample)  # flow matching has none
+        scale_input = getattr(self.scheduler, "scale_model_input", lambda sample, t: sample)  # flow matching has none
         with self.progress_bar(total=len(self.scheduler.timesteps)) as bar:
-            for number, timestep in enumerate(self.scheduler.timesteps):
+            for i, t in enumerate(self.scheduler.timesteps):
                 if self.interrupt:
                     continue
-                predicted = self.predict(scaled(z, timestep), timestep, told, guidance_scale)
-                z = self.scheduler.step(predicted, timestep, z, **extra).prev_sample
+                predicted = self.predict(scale_input(z, t), t, conditions, guidance_scale)
+                z = self.scheduler.step(predicted, t, z, **extra).prev_sample
                 if callback_on_step_end is not None:
                     tensors = dict.fromkeys(callback_on_step_end_tensor_inputs, z)
-                    z = callback_on_step_end(self, number, timestep, tensors).get("latents", z)
+                    z = callback_on_step_end(self, i, t, tensors).get("latents", z)
                 bar.update()
         images = z if output_type == "latent" else self._postprocess(self.decode(z), output_type)
         self.maybe_free_model_hooks()
@@ -186,17 +205,21 @@ class LatentDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPi
 
     def prepare_latents(
         self,
-        count: int,
+        batch_size: int,
         generator: torch.Generator | list[torch.Generator] | None,
         latents: torch.Tensor | None,
         masks: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Noise (N, c, …) as the scheduler begins with it; ValueError where what was given does not fit."""
+        """Sample or check the initial noise (B, c, …), and scale it as the scheduler expects.
+
+        Raises:
+            ValueError: Latents of a wrong shape, or another number of generators than images.
+        """
         factor, channels = self.vae_scale_factor, self.unet.config["latent_channels"]
-        size = size_of(self.unet) if masks is None else tuple(side // factor for side in masks.shape[1:])
-        if isinstance(generator, list) and len(generator) != count:
-            raise ValueError(f"Got {len(generator)} generators for {count} images. Give one for each.")
-        shape = (count, channels, *size)
+        size = unet_sample_size(self.unet) if masks is None else tuple(side // factor for side in masks.shape[1:])
+        if isinstance(generator, list) and len(generator) != batch_size:
+            raise ValueError(f"Got {len(generator)} generators for {batch_size} images. Give one for each.")
+        shape = (batch_size, channels, *size)
         if latents is None:
             latents = randn_tensor(shape, generator, self._execution_device, self.unet.dtype)
         elif (
@@ -208,29 +231,31 @@ class LatentDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPi
         return latents.to(self._execution_device, self.unet.dtype) * getattr(self.scheduler, "init_noise_sigma", 1.0)
 
     def predict(
-        self, latents: torch.Tensor, timestep: Any, told: Mapping[str, torch.Tensor], guidance_scale: float
+        self, latents: torch.Tensor, timestep: Any, conditions: Mapping[str, torch.Tensor], guidance_scale: float
     ) -> torch.Tensor:
-        """The network's prediction, guided to what it is told."""
-        predicted = self.unet(latents, timestep, **told).sample
+        """Predict noise, sample or velocity (B, c, …) with classifier-free guidance.
+
+        Args:
+            latents: Noisy latents (B, c, …).
+            timestep: One timestep for all, or (B,).
+            conditions: Keyword arguments of the U-Net.
+            guidance_scale: s; 1 disables guidance.
+        """
+        cond = self.unet(latents, timestep, **conditions).sample
         if guidance_scale == 1:
-            return predicted
-        free = self.unet(latents, timestep).sample
-        return free + guidance_scale * (predicted - free)
+            return cond
+        uncond = self.unet(latents, timestep).sample
+        return uncond + guidance_scale * (cond - uncond)
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
-        """Latents of images or volumes (N, C, …) in [0, 1]."""
-        low, high = self.image_range
-        scaled = low + (high - low) * images
-        found = self.vae.encode(scaled.to(self._execution_device, self.vae.dtype)).latent_dist
-        return (found.mode() * self.vae.config["scaling_factor"]).to(self.unet.dtype)
+        """Encode images or volumes (B, C, …) in [0, 1] to normalised latents (B, c, …)."""
+        return encode_images(self.vae, images.to(self._execution_device), self.image_range).to(self.unet.dtype)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Images or volumes (N, C, …) in [0, 1] of latents."""
-        z = (latents / self.vae.config["scaling_factor"]).to(self.vae.dtype)
-        low, high = self.image_range
-        return ((self.vae.decode(z).sample.float() - low) / (high - low)).clamp(0, 1)
+        """Decode normalised latents (B, c, …) to images or volumes (B, C, …) in [0, 1]."""
+        return decode_latents(self.vae, latents, self.image_range)
 
-    # What a call is made of
+    # Helpers of the steps
 
     def _check_call(self, output_type: str, tensors: Sequence[str]) -> None:
         dims = self.unet.config["spatial_dims"]
@@ -241,55 +266,55 @@ class LatentDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPi
         if unknown:
             raise ValueError(f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}; there is only latents.")
 
-    def _conditions(
+    def _encode_conditions(
         self,
         batch_size: int | None,
         covariates: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None,
         label: str | Sequence[str] | None,
-        mask: Any,
+        mask: torch.Tensor | np.ndarray | None,
         extrapolate: bool,
     ) -> tuple[int, dict[str, torch.Tensor]]:
-        """How many, and what the unet is told of each."""
+        """Return the batch size, and the conditions as keyword arguments of the U-Net."""
         rows = [covariates] if isinstance(covariates, Mapping) else covariates
         labels = [label] if isinstance(label, str) else label
-        masks = None if mask is None else self._masks(mask)
+        masks = None if mask is None else self._check_masks(mask)
         given = {"covariates": rows, "label": labels, "mask": masks}
         counts = {name: len(value) for name, value in given.items() if value is not None}
         count = batch_size or max(counts.values(), default=1)
         if count < 1 or any(each not in (1, count) for each in counts.values()):
             raise ValueError(f"Got {counts} for batch_size={batch_size}; expected one for all, or one for each.")
-        told: dict[str, torch.Tensor] = {}
+        conditions: dict[str, torch.Tensor] = {}
         if rows is not None:
-            told["covariates"] = self.unet.scaled(rows, extrapolate)
+            conditions["covariates"] = self.unet.scale_covariates(rows, extrapolate)
         if labels is not None:
-            told["class_labels"] = self._label_ids(labels)
+            conditions["class_labels"] = self._label_ids(labels)
         if masks is not None:
-            told["masks"] = masks
+            conditions["masks"] = masks
         device = self._execution_device
-        return count, {name: value.to(device).expand(count, *value.shape[1:]) for name, value in told.items()}
+        return count, {name: value.to(device).expand(count, *value.shape[1:]) for name, value in conditions.items()}
 
     def _label_ids(self, labels: Sequence[str]) -> torch.Tensor:
-        known = {name: number for number, name in self.unet.id2label.items()}
-        if unknown := [name for name in labels if name not in known]:
+        ids = {name: label_id for label_id, name in self.unet.id2label.items()}
+        if unknown := [name for name in labels if name not in ids]:
             raise ValueError(
                 f"Got the labels {', '.join(map(repr, unknown))}; expected one of "
-                f"{', '.join(known) or '(none: this model knows no classes)'}."
+                f"{', '.join(ids) or '(none: this model has no classes)'}."
             )
-        return torch.tensor([known[name] for name in labels])
+        return torch.tensor([ids[name] for name in labels])
 
-    def _masks(self, mask: Any) -> torch.Tensor:
-        """Checked label maps (N, …) of ids."""
+    def _check_masks(self, mask: torch.Tensor | np.ndarray) -> torch.Tensor:
+        """Return label maps (1, …) or (B, …) of known ids."""
         masks, known = torch.as_tensor(mask), self.unet.mask_labels
         dims, factor = self.unet.config["spatial_dims"], self.vae_scale_factor
         masks = masks[None] if masks.ndim == dims else masks
-        foreign = set(masks.unique().tolist()) - {0, *known}
-        if masks.ndim != dims + 1 or any(side % factor or not side for side in masks.shape[1:]) or foreign or not known:
-            ids = ", ".join(f"{label} ({name})" for label, name in known.items())
+        unknown = set(masks.unique().tolist()) - {0, *known}
+        if masks.ndim != dims + 1 or any(side % factor or not side for side in masks.shape[1:]) or unknown or not known:
+            ids = ", ".join(f"{label_id} ({name})" for label_id, name in known.items())
             raise ValueError(
                 f"Got label maps of shape {tuple(masks.shape)}"
-                + (f" with the ids {', '.join(map(str, sorted(foreign)))}" if foreign else "")
+                + (f" with the ids {', '.join(map(str, sorted(unknown)))}" if unknown else "")
                 + f"; expected {dims} axes, or one more before them, sides divisible by {factor}, and the ids 0 and "
-                f"{ids or '(none: this model takes no maps)'}."
+                f"{ids or '(none: this model takes no masks)'}."
             )
         return masks
 
@@ -302,22 +327,4 @@ class LatentDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPi
         if output_type == "pil":
             grey = np.rint(arrays * 65535).astype(np.uint16)
             return [[PIL.Image.fromarray(channel) for channel in image] for image in grey]
-        return [self._nifti(array) for array in arrays]
-
-    def _nifti(self, image: np.ndarray) -> Any:
-        """(C, …) about the origin: volumes run to the right, to the front and up; rows of images run from front to
-        back and columns from the head's right to its left, as one axial slice.
-        """
-        try:
-            import nibabel
-        except ImportError as error:
-            raise ImportError('NIfTI needs nibabel: pip install nibabel. Or ask for output_type="np".') from error
-        edge = self.config["spacing"] or 1.0
-        signs = (1, 1, 1)
-        if image.ndim == 3:
-            image, signs = image.transpose(0, 2, 1)[..., None], (-1, -1, 1)
-        affine = np.diag([*(sign * edge for sign in signs), 1.0])
-        affine[:3, 3] = [-sign * edge * (side - 1) / 2 for sign, side in zip(signs, image.shape[1:], strict=True)]
-        nifti = nibabel.Nifti1Image(image[0] if len(image) == 1 else np.moveaxis(image, 0, -1), affine)
-        nifti.set_data_dtype(np.uint16)  # of the file, which nibabel scales
-        return nifti
+        return [to_nifti(array, self.config["spacing"]) for array in arrays]

@@ -97,7 +97,7 @@ def generate(
     """
     if source:
         extrapolate = bool(config.settings.get("extrapolate"))
-        pipeline.unet.scaled([source.sample(config.seed, i) for i in range(config.num_samples)], extrapolate)
+        pipeline.unet.scale_covariates([source.sample(config.seed, i) for i in range(config.num_samples)], extrapolate)
     if masks:
         masks.check(pipeline)
     state = PartialState()

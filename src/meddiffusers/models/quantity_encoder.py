@@ -82,14 +82,14 @@ class QuantityEncoder(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
 
     def forward(self, values: Tensor, known: Tensor, return_dict: bool = True) -> QuantityEncoderOutput | tuple[Tensor]:
         """Tokens of `values` (B, Q) float, in their units, where `known` (B, Q) bool; zeros elsewhere."""
-        u = self.scaled(values, known)
+        u = self.normalize(values, known)
         phase = u[..., None] * math.pi * 2 ** torch.arange(self.config["frequencies"], device=u.device)
         seen = torch.cat([u[..., None], phase.sin(), phase.cos()], dim=-1).to(self.dtype)
         ids = torch.arange(u.shape[1], device=u.device)
         tokens = (self.embedding(ids) + self.perceptron(seen)) * known[..., None]
         return QuantityEncoderOutput(tokens=tokens) if return_dict else (tokens,)
 
-    def scaled(self, values: Tensor, known: Tensor) -> Tensor:
+    def normalize(self, values: Tensor, known: Tensor) -> Tensor:
         """u (B, Q) of `values` (B, Q); 0 where they are not known."""
         values = torch.where(known, values, 0).float()  # half precision ends before the largest volumes do
         largest = values.new_tensor([LARGEST.get(name, LARGEST_VOLUME) for name in self.id2label.values()])

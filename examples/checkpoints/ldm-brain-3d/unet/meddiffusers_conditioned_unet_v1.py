@@ -159,7 +159,7 @@ class ConditionedUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
         predicted = self.unet(torch.cat(parts, dim=1), times, context=token, class_labels=class_labels)
         return UNet2DOutput(sample=predicted) if return_dict else (predicted,)
 
-    def scaled(self, rows: Sequence[Mapping[str, Any]], extrapolate: bool = False) -> Tensor:
+    def scale_covariates(self, rows: Sequence[Mapping[str, Any]], extrapolate: bool = False) -> Tensor:
         """Covariates (N, K) of rows in their own units, such as `{"age": 63, "sex": "F"}`.
 
         What a row leaves out, or is None or NaN, is not known. extrapolate: numbers outside their range are taken, with
@@ -170,7 +170,7 @@ class ConditionedUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
         """
         ranges = self.covariates
         if unknown := sorted({name for row in rows for name in row if name not in ranges}):
-            raise ValueError(f"Got the covariates {', '.join(unknown)}; the model knows {', '.join(ranges) or 'none'}.")
+            raise ValueError(f"Got the covariates {', '.join(unknown)}; the model takes {', '.join(ranges) or 'none'}.")
         values = [[_scaled(name, row.get(name), ends, extrapolate) for name, ends in ranges.items()] for row in rows]
         return torch.tensor(values, dtype=torch.float32).reshape(len(rows), len(ranges))
 

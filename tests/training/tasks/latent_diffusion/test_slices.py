@@ -164,7 +164,7 @@ def test_an_autoencoder_of_several_modalities(tmp_path: Path, patch: int, kind: 
     with pytest.raises(ValueError, match="is an autoencoder in 2 dimensions; expected 3"):
         load_autoencoder(str(tmp_path), None, dims=3)
     report = task.evaluate(vae)
-    assert report.value("mean absolute error") > 0
+    assert report.value("mae") > 0
 
 
 def test_looks_are_compared_within_a_modality_and_each_has_its_turn() -> None:

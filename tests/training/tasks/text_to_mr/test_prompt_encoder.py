@@ -71,8 +71,8 @@ def test_a_short_training_leaves_an_encoder_that_transformers_opens(tmp_path: Pa
     before = task.evaluate(task.build_pipeline(task.modules))
     result = run(task, tmp_path, max_train_steps=120, train_batch_size=16)
     after = task.evaluate(result.pipeline)
-    for name in ("masked tokens guessed", "variance of the numbers explained"):
-        assert after.value(name) > before.value(name) + 0.15
+    for key in ("masked_token_accuracy", "number_r2"):
+        assert after.value(key) > before.value(key) + 0.15
     encoder = AutoModel.from_pretrained(tmp_path / "text_encoder").eval()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "tokenizer")
     texts = ["T1-weighted left thalamus of 512 mm³", "T2"]

@@ -140,7 +140,8 @@ def test_the_loss_is_the_squared_error(repository: Path, kind: str) -> None:
     batch["moments"][:, 2:] = -60  # no spread, so that z is known
     losses = task.loss({"unet": network}, batch, BatchRandom(0))
     [(x_t, times, tokens, mask)] = network.calls
-    z = (batch["moments"][:, :2] * task.pipeline.vae.config["scaling_factor"]).double()
+    vae = task.pipeline.vae.config
+    z = ((batch["moments"][:, :2] - vae["shift_factor"]) * vae["scaling_factor"]).double()
     if kind == "flow":
         share = (times.double() / 1000).view(-1, 1, 1, 1)
         noise = (x_t - (1 - share) * z) / share
@@ -201,7 +202,7 @@ def test_a_short_training_learns_and_leaves_a_pipeline(repository: Path, tmp_pat
     assert generate_from_prompts(pipeline, ["t1 weighted brain"], num_inference_steps=2).shape == (1, 16, 16)
     assert list((tmp_path / "run" / "validation").iterdir())
     report = task.evaluate(pipeline)
-    assert report.value("nearest training image, held-out") >= 0 and report.figures
+    assert report.value("nn_distance_held_out") >= 0 and report.figures
 
 
 @pytest.mark.parametrize("parts", [{"rank": 2}, {"rank": 2, "text_encoder_rank": 2}])

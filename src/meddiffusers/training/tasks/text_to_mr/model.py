@@ -169,8 +169,8 @@ def _repository(data: CaptionedDataConfig, config: TextToMRConfig) -> TextToMRPi
         given, expected = ({key: each.config[key] for key in NORMALIZATION} for each in (vae, pipeline.vae))
         if given != expected:
             raise ValueError(
-                f"{config.vae_name_or_path} has {given}, and the autoencoder of {name} has {expected}: the denoiser was "
-                "trained on other latents. Give an autoencoder that was trained with --freeze_encoder."
+                f"{config.vae_name_or_path} has {given}, and the autoencoder of {name} has {expected}: the denoiser "
+                "was trained on other latents. Give an autoencoder that was trained with --freeze_encoder."
             )
         pipeline.register_modules(vae=vae)
     return pipeline

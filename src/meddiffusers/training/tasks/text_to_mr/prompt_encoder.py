@@ -33,6 +33,7 @@ from meddiffusers.utils.settings import Range, check_fields, setting
 MASKED, KEPT, REPLACED = 0.15, 0.1, 0.1  # part of the tokens; of these, left as they are, or made any other
 UNSEEN = -100  # what cross-entropy passes over
 EVALUATED, BATCH = 512, 64
+NAMES = {"masked_token_accuracy": "Masked tokens, accuracy", "number_r2": "Numbers, explained variance (R²)"}
 
 
 @dataclass
@@ -163,7 +164,7 @@ class PromptEncoderTask:
         """The validation's metrics."""
         count = min(EVALUATED, len(self.test_dataset))
         dataset = f"{self.dataset_name}, test subjects"
-        metrics = [Metric.single(name, value, dataset, count) for name, value in _figures(self, self.model).items()]
+        metrics = [Metric.single(key, NAMES[key], value, dataset, count) for key, value in _figures(self, self.model).items()]
         return Report(metrics, run_facts(seed))
 
 
@@ -185,8 +186,8 @@ def _figures(task: PromptEncoderTask, model: nn.Module) -> dict[str, float]:
         numbers.append(batch["numbers"])
     spread = torch.cat(numbers).var(dim=0, correction=0).sum()
     return {
-        "masked tokens guessed": right / max(masked, 1),
-        "variance of the numbers explained": float(1 - torch.cat(squared).mean(dim=0).sum() / spread),
+        "masked_token_accuracy": right / max(masked, 1),
+        "number_r2": float(1 - torch.cat(squared).mean(dim=0).sum() / spread),
     }
 
 

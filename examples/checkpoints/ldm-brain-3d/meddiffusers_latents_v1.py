@@ -1,0 +1,62 @@
+"""Images as latents of a variational autoencoder, and back.
+
+Several published pipelines import these functions from this file beside them, and the training and evaluation of this
+project use them too, so that all agree on intensities and on the normalisation of latents.
+
+| symbol | here | shape |
+|---|---|---|
+| x | images or volumes in [0, 1] | (B, C, …) |
+| x' | x in `image_range`: low + (high − low) x | (B, C, …) |
+| μ, σ | mean and standard deviation of the VAE's posterior q(z' ∣ x') | (B, c, …) |
+| z | normalised latents, (z' − shift_factor) · scaling_factor | (B, c, …) |
+
+`scaling_factor` and `shift_factor` are entries of the VAE's configuration, 1 and 0 by default (Rombach et al. 2022,
+"High-resolution image synthesis with latent diffusion models", appendix G).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+PUBLISHED_AS = (
+    "meddiffusers_latents_v1"  # also its file name here, so that imports find it in both places
+)
+
+
+def encode_posterior(vae: Any, images: torch.Tensor, image_range: Sequence[float] = (-1.0, 1.0)) -> Any:
+    """Encode images to the distribution of their latents, which are not normalised yet.
+
+    Args:
+        vae: `AutoencoderKL`, or another model whose `encode` returns a `latent_dist`.
+        images: Images or volumes (B, C, …) in [0, 1], on the device of the VAE.
+        image_range: Values of the intensities 0 and 1 in the VAE's input.
+    """
+    low, high = image_range
+    return vae.encode((low + (high - low) * images).to(vae.dtype)).latent_dist
+
+
+def normalize_latents(vae: Any, latents: torch.Tensor) -> torch.Tensor:
+    """Shift and scale latents of the VAE to those that a denoiser sees."""
+    shift, scale = _normalization(vae)
+    return (latents - shift) * scale
+
+
+def encode_images(vae: Any, images: torch.Tensor, image_range: Sequence[float] = (-1.0, 1.0)) -> torch.Tensor:
+    """Encode images (B, C, …) in [0, 1] to normalised latents (B, c, …), those of the posterior's mode."""
+    return normalize_latents(vae, encode_posterior(vae, images, image_range).mode())
+
+
+def decode_latents(vae: Any, latents: torch.Tensor, image_range: Sequence[float] = (-1.0, 1.0)) -> torch.Tensor:
+    """Decode normalised latents (B, c, …) to images (B, C, …) in [0, 1], float32."""
+    shift, scale = _normalization(vae)
+    low, high = image_range
+    decoded = vae.decode((latents / scale + shift).to(vae.dtype)).sample.float()
+    return ((decoded - low) / (high - low)).clamp(0, 1)
+
+
+def _normalization(vae: Any) -> tuple[float, float]:
+    """`shift_factor` and `scaling_factor`."""
+    return vae.config.get("shift_factor") or 0.0, vae.config.get("scaling_factor") or 1.0
