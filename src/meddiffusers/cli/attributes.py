@@ -59,7 +59,7 @@ def evaluate_attribute_model(
     settings = {
         **recorded_data(repository, revision),
         **{name: value for name, value in given.items() if value is not None},
-        "attributes": pipeline.attributes,
+        "attributes": list(pipeline.attributes),
         "sample_size": pipeline.vae.image_size[0],
     }
     if settings.get("measure") == "none":

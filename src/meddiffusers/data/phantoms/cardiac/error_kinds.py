@@ -24,7 +24,9 @@ Parameters = dict[str, float]
 _Error = Callable[[np.ndarray, float, np.random.Generator], tuple[np.ndarray, Parameters]]
 
 
-def _hole(frame: np.ndarray, label: int, other: int, spacing: float, rng: np.random.Generator, radius: float) -> tuple:
+def _hole(
+    frame: np.ndarray, label: int, other: int, spacing: float, rng: np.random.Generator, radius: float
+) -> tuple[np.ndarray, Parameters]:
     """Put a blob of another label into the interior of a label."""
     depth = distance(frame == label, spacing)
     middle = random_pixel(depth > min(radius + spacing, 0.9 * depth.max()), rng)
