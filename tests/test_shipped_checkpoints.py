@@ -131,7 +131,7 @@ def test_the_digits_model_gives_the_figure_of_its_card() -> None:
     test = torch.stack([torch.from_numpy(np.array(image)) for image in digits()["test"]["image"]])[:, None]
     rebuilt = load(folder).reconstruct(test, output_type="pt").images
     agreement = ((rebuilt >= 0.5) == (test >= 128)).double().mean().item()
-    assert agreement == pytest.approx(Report.read(folder).value("pixel agreement"), abs=2e-4)
+    assert agreement == pytest.approx(Report.read(folder).value("pixel_agreement"), abs=2e-4)
 
 
 def test_the_segmentation_model_finds_a_plain_tumour_and_nothing_where_there_is_none() -> None:

@@ -39,7 +39,7 @@ def test_detect_writes_maps_on_the_voxels_of_the_scans(repository: Path, tmp_pat
         write(Scan(array, AFFINE), tmp_path / "subject" / f"{name}.nii.gz")
     settings = ("--num-inference-steps", 2, "--strength", 0.3, "--guidance-scale", 20)
     result = run("detect", repository, tmp_path / "subject", tmp_path / "out", *settings)
-    assert "Seen: t1, flair." in result.output
+    assert "Modalities: t1, flair." in result.output
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"counterfactual.nii.gz", "anomaly.nii.gz", "mask.nii.gz", "panel.png"}
     anomaly, mask = read(tmp_path / "out" / "anomaly.nii.gz"), read(tmp_path / "out" / "mask.nii.gz")
@@ -47,7 +47,7 @@ def test_detect_writes_maps_on_the_voxels_of_the_scans(repository: Path, tmp_pat
     expected = load(repository)(tmp_path / "subject", 20.0, 0.3, 2)
     np.testing.assert_allclose(anomaly.array, expected.anomaly_map.array, atol=1e-5)
     np.testing.assert_array_equal(mask.array, expected.mask.array)
-    assert f"Score: {expected.score.max():.3f}" in result.output
+    assert f"slices: {expected.score.max():.3f}" in result.output
 
 
 def test_evaluate_measures_pixels_and_slices_beside_baselines(
@@ -64,11 +64,11 @@ def test_evaluate_measures_pixels_and_slices_beside_baselines(
     few = ("--num-inference-steps", 2, "--max-samples", 5, "--output", tmp_path / "out")
     result = run("evaluate", "anomaly", repository, tmp_path / "data", *few)
     content = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    found = {metric["name"]: metric for metric in content["metrics"]}
-    assert found["AUROC"]["n"] == 4 and found["AUROC of slices"]["n"] == 5 and "AUROC of slices" in result.output
+    found = {metric["key"]: metric for metric in content["metrics"]}
+    assert found["auroc_pixels"]["n"] == 4 and found["auroc_slices"]["n"] == 5 and "AUROC, slices" in result.output
     baselines = content["details"]["baselines"]
-    assert baselines["intensity"]["AUROC"] > 0.99 and baselines["intensity"]["best Dice"] > 0.9
-    assert 0 < baselines["unguided"]["AUROC"] < 1 and set(baselines["unguided"]) == set(found)
+    assert baselines["intensity"]["auroc_pixels"] > 0.99 and baselines["intensity"]["best_dice_pixels"] > 0.9
+    assert 0 < baselines["unguided"]["auroc_pixels"] < 1 and set(baselines["unguided"]) == set(found)
     assert (tmp_path / "out" / "figures" / "0.png").is_file()
     pipeline_of(spacing=2.0).save_pretrained(tmp_path / "other")
     assert "takes an AnomalyDetectionPipeline" in stops(

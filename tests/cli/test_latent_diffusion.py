@@ -1,4 +1,4 @@
-"""`meddiffusers evaluate ldm`: volumes of covariates, slices of label maps; what is refused."""
+"""`meddiffusers evaluate ldm`: volumes from covariates, slices from label maps, and its errors."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from meddiffusers.cli import app
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, row_features
 from meddiffusers.hub.load import load
 
+pytestmark = pytest.mark.usefixtures("small_features")
+
 FEW = ("--num-inference-steps", 1)
 
 
@@ -31,16 +33,16 @@ def run(*arguments: object, status: int = 0) -> Result:
     return result
 
 
-def figures(folder: Path) -> dict[str, float]:
-    return {metric["name"]: metric["value"] for metric in json.loads((folder / "metrics.json").read_text())["metrics"]}
+def metrics(folder: Path) -> dict[str, float]:
+    return {metric["key"]: metric["value"] for metric in json.loads((folder / "metrics.json").read_text())["metrics"]}
 
 
 def test_volumes_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     of_volumes(modalities=["t1"], spacing=2.0).save_pretrained(tmp_path / "brains")
     network = {"block_out_channels": [8], "down_block_types": ["DownBlock2D"], "up_block_types": ["UpBlock2D"]}
     with seeded():
-        reader = SliceAttributePredictor([0, 10, 4], ["t1", "t2"], 96, network={**network, "norm_num_groups": 2})
-    reader.save_pretrained(tmp_path / "reader")
+        predictor = SliceAttributePredictor([0, 10, 4], ["t1", "t2"], 96, network={**network, "norm_num_groups": 2})
+    predictor.save_pretrained(tmp_path / "predictor")
 
     def rows(config: Any) -> datasets.DatasetDict:
         assert (config.modalities, config.covariates, config.size) == (["t1"], ["age", "sex"], list(SIZE))
@@ -52,11 +54,11 @@ def test_volumes_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         "meddiffusers.evaluation.generation.volumes.SCALES", (1.0,)
     )  # such small volumes have one scale
     out = tmp_path / "out"
-    settings = ("--table", "t.csv", "--reader", tmp_path / "reader", "--output", out, "--max-samples", 8, *FEW)
+    settings = ("--table", "t.csv", "--predictor", tmp_path / "predictor", "--output", out, "--max-samples", 8, *FEW)
     printed = run("evaluate", "ldm", tmp_path / "brains", "mine", *settings).output
     assert "MS-SSIM of pairs" in printed
-    found = figures(out)
-    assert {"kernel distance", "age r", "age r, held-out volumes", "sex, read right"} <= set(found)
+    found = metrics(out)
+    assert {"kid", "age_r", "age_r_held_out", "sex_accuracy"} <= set(found)
     assert list((out / "figures").iterdir())
 
 
@@ -73,7 +75,7 @@ def test_slices_of_label_maps_are_measured(tmp_path: Path, monkeypatch: pytest.M
         part = datasets.Dataset.from_dict(table, features=features)
         return datasets.DatasetDict(train=part, test=part)
 
-    class Finds:
+    class Segmenter:
         modalities, id2label = ("t1", "flair"), {0: "background", 1: "core", 4: "rim"}
 
         def set_progress_bar_config(self, disable: bool) -> None:
@@ -84,18 +86,22 @@ def test_slices_of_label_maps_are_measured(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr("meddiffusers.datasets.labelled_config.load_labelled_data", rows)
     monkeypatch.setattr(
-        sys.modules["meddiffusers.hub.load"], "load", lambda name, **_: Finds() if name == "judge" else load(name)
+        sys.modules["meddiffusers.hub.load"],
+        "load",
+        lambda name, **_: Segmenter() if name == "segmenter" else load(name),
     )
-    settings = ("--segmenter", "judge", "--output", tmp_path / "out", *FEW)
+    settings = ("--segmenter", "segmenter", "--output", tmp_path / "out", *FEW)
     run("evaluate", "ldm", tmp_path / "tumours", "mine", *settings)
-    found = figures(tmp_path / "out")
-    assert {"Dice, whole", "Dice, rim", "Dice, whole, held-out slices", "kernel distance"} <= set(found)
+    found = metrics(tmp_path / "out")
+    assert {"dice_whole", "dice_rim", "dice_whole_held_out", "kid"} <= set(found)
 
 
 def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
     of_images().save_pretrained(tmp_path / "tumours")
     result = CliRunner().invoke(app, ["evaluate", "ldm", str(tmp_path / "tumours")])
-    assert "--segmenter REPOSITORY says what looks for them" in str(result.exception)
+    assert "Give --segmenter REPOSITORY, which finds them again" in str(result.exception)
     of_images(mask_labels=None).save_pretrained(tmp_path / "classes")
     result = CliRunner().invoke(app, ["evaluate", "ldm", str(tmp_path / "classes")])
-    assert "draws images of no label maps; this measures volumes, and slices of maps" in str(result.exception)
+    assert "generates images without label maps; expected a model of volumes, or one with label maps" in str(
+        result.exception
+    )

@@ -37,7 +37,7 @@ def test_segment_writes_masks_and_maps_on_the_voxels_of_the_scans(
     repository: Path, subject: Path, tmp_path: Path
 ) -> None:
     result = run("segment", repository, subject, tmp_path / "out", "--num-inference-steps", 2, "--ensemble-size", 2)
-    assert "Seen: t1, flair." in result.output
+    assert "Modalities: t1, flair." in result.output
     mask, probability = read(tmp_path / "out" / "mask.nii.gz"), read(tmp_path / "out" / "probability.nii.gz")
     assert mask.shape == (8, 8, 3) and np.allclose(mask.affine, AFFINE)
     np.testing.assert_allclose(probability.array.sum(axis=0), 1, atol=1e-5)
@@ -49,7 +49,7 @@ def test_segment_writes_masks_and_maps_on_the_voxels_of_the_scans(
     }  # fmt: skip
 
 
-def test_a_single_scan_is_said_what_it_is(
+def test_a_single_scan_needs_a_modality(
     repository: Path,
     subject: Path,
     tmp_path: Path,
@@ -59,8 +59,9 @@ def test_a_single_scan_is_said_what_it_is(
     unnamed = subject.rename(tmp_path / "other") / "t1.nii.gz"
     unnamed = unnamed.rename(tmp_path / "scan.nii.gz")
     few = ("--num-inference-steps", 1, "--ensemble-size", 1)
-    assert "which modality" in stops(monkeypatch, capsys, "segment", repository, unnamed, tmp_path / "out", *few)
-    assert "Seen: t1ce." in run("segment", repository, unnamed, tmp_path / "out", "--modality", "t1ce", *few).output
+    assert "is unknown; give it" in stops(monkeypatch, capsys, "segment", repository, unnamed, tmp_path / "out", *few)
+    output = run("segment", repository, unnamed, tmp_path / "out", "--modality", "t1ce", *few).output
+    assert "Modalities: t1ce." in output
 
 
 def test_evaluate_measures_images_with_masks(repository: Path, tmp_path: Path) -> None:
@@ -75,8 +76,8 @@ def test_evaluate_measures_images_with_masks(repository: Path, tmp_path: Path) -
     few = ("--num-inference-steps", 2, "--ensemble-size", 2, "--max-samples", 3)
     result = run("evaluate", "segmentation", repository, tmp_path / "data", *few, "--output", tmp_path / "out")
     content = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    found = {metric["name"]: metric for metric in content["metrics"]}
-    assert found["Dice, whole"]["n"] == 3 and "Dice, whole" in result.output
+    found = {metric["key"]: metric for metric in content["metrics"]}
+    assert found["dice_whole"]["n"] == 3 and "Dice, whole" in result.output
     assert (tmp_path / "out" / "figures" / "0.png").is_file()
 
 

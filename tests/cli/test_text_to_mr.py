@@ -1,4 +1,4 @@
-"""`meddiffusers draw` and `evaluate text-to-mr`."""
+"""`meddiffusers text-to-mr` and `evaluate text-to-mr`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from meddiffusers import SliceAttributePredictor
 from meddiffusers.cli import app
 from meddiffusers.utils.seeds import sample_seed
 
+pytestmark = pytest.mark.usefixtures("small_features")
+
 
 def run(*arguments: object, status: int = 0) -> Result:
     result = CliRunner().invoke(app, [str(argument) for argument in arguments], terminal_width=200)
@@ -32,8 +34,9 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_draw_writes_slices_and_a_panel(repository: Path, tmp_path: Path) -> None:
-    run("draw", repository, "T1 weighted brain", tmp_path, "--count", 2, "--num-inference-steps", 2, "--seed", 5)
+def test_it_writes_slices_and_a_panel(repository: Path, tmp_path: Path) -> None:
+    options = ("--num-images", 2, "--num-inference-steps", 2, "--seed", 5)
+    run("text-to-mr", repository, "T1 weighted brain", tmp_path, *options)
     files = sorted(tmp_path.glob("*.nii.gz"))
     assert [file.name for file in files] == ["slice-0.nii.gz", "slice-1.nii.gz"]
     images: list[Any] = [nibabel.load(file) for file in files]
@@ -46,13 +49,13 @@ def test_draw_writes_slices_and_a_panel(repository: Path, tmp_path: Path) -> Non
     assert (tmp_path / "panel.png").stat().st_size > 1000
 
 
-def test_evaluate_prints_and_writes_the_figures(
+def test_evaluate_prints_and_writes_the_metrics(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = {"block_out_channels": [8], "down_block_types": ["DownBlock2D"], "up_block_types": ["UpBlock2D"]}
     torch.manual_seed(0)
-    reader = SliceAttributePredictor([0, 10, 49], ["t1", "t2"], 16, network={**network, "norm_num_groups": 2})
-    reader.save_pretrained(tmp_path / "reader")
+    predictor = SliceAttributePredictor([0, 10, 49], ["t1", "t2"], 16, network={**network, "norm_num_groups": 2})
+    predictor.save_pretrained(tmp_path / "predictor")
 
     def load(config: Any) -> datasets.DatasetDict:
         assert (config.resolution, config.spacing, config.phantom_modalities) == (16, 13.0, ["t1", "t2"])
@@ -66,12 +69,10 @@ def test_evaluate_prints_and_writes_the_figures(
         )
 
     monkeypatch.setattr("meddiffusers.datasets.captioned_config.load_captioned_data", load)
-    arguments = ["--reader", tmp_path / "reader", "--num-inference-steps", 1, "--max-samples", 24]
+    arguments = ["--predictor", tmp_path / "predictor", "--num-inference-steps", 1, "--max-samples", 24]
     output = run("evaluate", "text-to-mr", repository, *arguments, "--output", tmp_path / "metrics").output
-    found = {
-        metric["name"]: metric for metric in json.loads((tmp_path / "metrics/metrics.json").read_text())["metrics"]
-    }
-    assert found["modality"]["n"] == 24 and f"{found['swapped: Dice']['value']:.4g}" in output
+    found = {metric["key"]: metric for metric in json.loads((tmp_path / "metrics/metrics.json").read_text())["metrics"]}
+    assert found["modality_accuracy"]["n"] == 24 and f"{found['swapped_dice']['value']:.4g}" in output
     assert (tmp_path / "metrics" / "figures" / "0.png").is_file()
 
 
@@ -86,5 +87,5 @@ def test_another_kind_of_repository_is_refused(tmp_path: Path) -> None:
         up_block_types=("UpBlock2D",),
     )
     DDPMPipeline(unet, DDPMScheduler()).save_pretrained(tmp_path)
-    result = CliRunner().invoke(app, ["draw", str(tmp_path), "T1", str(tmp_path / "out")])
+    result = CliRunner().invoke(app, ["text-to-mr", str(tmp_path), "T1", str(tmp_path / "out")])
     assert result.exit_code != 0 and "takes a TextToMRPipeline" in str(result.exception)

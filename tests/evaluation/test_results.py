@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from meddiffusers.evaluation.results import Bar, Metric, write_results
+from meddiffusers.evaluation.results import Bar, Metric, metric_key, write_results
 from meddiffusers.utils.atomic import write_json
 
 
@@ -47,8 +47,24 @@ def test_a_bar_says_whether_it_holds() -> None:
 
 
 def test_one_run_has_no_spread() -> None:
-    metric = Metric.single("SAP", 0.6, "digits", 1000)
+    metric = Metric.single("sap", "SAP", 0.6, "digits", 1000)
     assert (metric.low, metric.high, metric.spread, metric.note) == (0.6, 0.6, "one run", "")
+
+
+def test_the_type_is_the_key_where_the_hub_has_none() -> None:
+    assert Metric.single("sap", "SAP", 0.6, "digits", 1000).type == "sap"
+    assert Metric.single("dice_whole", "Dice", 0.6, "digits", 1000, type="dice").type == "dice"
+
+
+@pytest.mark.parametrize("key", ["", "Dice", "dice whole", "age-r", "1st", "größe"])
+def test_a_key_is_in_snake_case(key: str) -> None:
+    with pytest.raises(ValueError, match=r"expected snake case in ASCII"):
+        Metric.single(key, "a", 0.6, "digits", 1000)
+
+
+def test_keys_are_made_from_names() -> None:
+    assert metric_key("dice", "whole", "", "under 150 mm²") == "dice_whole_under_150_mm2"
+    assert metric_key("kid") == "kid"
 
 
 def test_results_are_written_with_their_circumstances(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

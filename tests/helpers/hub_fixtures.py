@@ -47,8 +47,8 @@ FACTS = Facts(
 )
 REPORT = Report(
     metrics=[
-        Metric("SCC", 0.951234, "digits, held out", 1000, 0.94, 0.96, "3 runs", "posterior means"),
-        Metric.single("σ of slant's dimension", 1.0625, "digits, held out", 1000),
+        Metric("scc", "SCC", "", 0.951234, "digits, held out", 1000, 0.94, 0.96, "3 runs", "posterior means"),
+        Metric.single("edit_mae_slant", "Edit error (MAE), slant [rad]", 1.0625, "digits, held out", 1000, type="mae"),
     ],
     run={"seed": 7, "seeds": [7, 8, 9], "hardware": "Some CPU, 2 cores", "training_minutes": 4.56},
     figures={"Reconstructions": PIL.Image.new("L", (4, 4)), "Leakage": PIL.Image.new("L", (4, 4), 255)},
@@ -56,7 +56,7 @@ REPORT = Report(
 
 
 def tiny_pipeline(seed: int = 0) -> AttributeVAEPipeline:
-    """Images of 8×8 pixels, three latent dimensions, two attributes, weights drawn by the seed."""
+    """Images of 8×8 pixels, three latent dimensions, two attributes, random weights from the seed."""
     torch.manual_seed(seed)
     calibration = {"slant": {"unit": "rad", "values": [-0.5, 0.5], "latents": [-2.0, 2.0]}}
     vae = AttributeVAE(
@@ -119,5 +119,5 @@ def run_script(script: Path, repositories: Path, work: Path) -> dict[str, Any]:
 
 
 def copy(source: Path, target: Path) -> Path:
-    """A copy of a folder that a test may spoil."""
+    """A copy of a folder that a test may modify."""
     return Path(shutil.copytree(source, target))

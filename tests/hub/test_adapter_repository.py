@@ -63,7 +63,7 @@ def test_its_card_names_the_base_and_loads_both(weights: Path, tmp_path: Path) -
 
 def test_weights_that_are_none_of_an_adapter_are_refused(weights: Path, tmp_path: Path) -> None:
     save_file(load_file(weights) | {"unet.conv_in.weight": torch.zeros(1)}, tmp_path / "mixed.safetensors")
-    with pytest.raises(RepositoryError, match=r"holds unet\.conv_in\.weight, … beside an adapter"):
+    with pytest.raises(RepositoryError, match=r"holds weights of no adapter"):
         write_adapter(tmp_path / "mixed.safetensors", REPORT, OF_A_BASE, tmp_path / "repository")
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(RepositoryError, match="damaged or cut short"):

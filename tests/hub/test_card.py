@@ -1,4 +1,4 @@
-"""The model card: the whole of a generated one, and every kind of hole that the lint must find in it."""
+"""The model card: a whole generated card, and every kind of issue that the lint must find."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def section(title: str) -> re.Pattern[str]:
 
 
 def test_the_whole_card() -> None:
-    """Changed on purpose? Then write the new card into card.md, and read it once as a stranger would."""
+    """After an intended change write the new card into card.md, and read it once as a newcomer would."""
     assert Path(__file__).with_name("card.md").read_text(encoding="utf-8") == GOOD
 
 
@@ -54,7 +54,7 @@ def test_the_metrics_make_the_round_trip_through_the_model_index() -> None:
     assert (data.tags, data.datasets) == (["meddiffusers", "medical-imaging", "vae"], ["ylecun/mnist"])
     assert [(r.metric_name, r.metric_type, r.metric_value, r.dataset_name, r.task_type) for r in data.eval_results] == [
         ("SCC", "scc", 0.9512, "digits, held out", FACTS.pipeline_tag),
-        ("σ of slant's dimension", "σ_of_slant_s_dimension", 1.0625, "digits, held out", FACTS.pipeline_tag),
+        ("Edit error (MAE), slant [rad]", "mae", 1.0625, "digits, held out", FACTS.pipeline_tag),
     ]
 
 
@@ -67,7 +67,7 @@ def test_what_a_run_does_not_say_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("missing", ["seed", "hardware"])
-def test_a_report_must_say_how_its_figures_came_about(missing: str) -> None:
+def test_a_report_needs_its_seed_and_hardware(missing: str) -> None:
     run = {key: value for key, value in REPORT.run.items() if key != missing}
     with pytest.raises(ValueError, match=rf"The report's run lacks {missing}\. Start it from `run_facts\(seed\)`"):
         write_card(FACTS, replace(REPORT, run=run))
@@ -146,9 +146,9 @@ HOLES = {
 }
 
 
-@pytest.mark.parametrize("spoil,message", HOLES.values(), ids=HOLES)
-def test_a_hole_is_found(spoil: Callable[[str], str], message: str) -> None:
-    assert message in "\n".join(card_issues(spoil(GOOD)))
+@pytest.mark.parametrize("damage,message", HOLES.values(), ids=HOLES)
+def test_a_hole_is_found(damage: Callable[[str], str], message: str) -> None:
+    assert message in "\n".join(card_issues(damage(GOOD)))
 
 
 def test_a_missing_image_is_found(tmp_path: Path) -> None:

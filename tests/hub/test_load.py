@@ -156,7 +156,7 @@ ISSUES = {
     "plain pickle": (overwritten(WEIGHTS, pickle.dumps({})), rf"{WEIGHTS} is named \.safetensors but is a pickle\."),
     "pickled weights": (
         binary_weights,
-        r"vae has no \.safetensors weights\. Pickled ones are not opened: convert them",
+        r"vae has no \.safetensors weights\. Pickled weights are not loaded: convert them",
     ),
     "misspelt key": (
         edited(CONFIG, lambda config: config.update(latent_dims=4)),
@@ -172,7 +172,7 @@ ISSUES = {
     ),
     "way out": (
         edited("model_index.json", lambda index: index.update({"../x": [FIRST, "AttributeVAE"]})),
-        r"names a component '\.\./x', which leads out of the repository",
+        r"names a component '\.\./x', which lies outside the repository",
     ),
     "way down": (
         edited("model_index.json", lambda index: index.update({"a/b": [FIRST, "AttributeVAE"]})),
@@ -211,7 +211,7 @@ def test_a_issue_is_named_before_anything_is_opened(
 def test_a_component_behind_a_link_leads_out(repository: Path, tmp_path: Path) -> None:
     (repository / "vae").rename(tmp_path / "elsewhere")
     (repository / "vae").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(RepositoryError, match="'vae', which leads out of the repository"):
+    with pytest.raises(RepositoryError, match="'vae', which lies outside the repository"):
         load(repository)
 
 

@@ -1,6 +1,6 @@
-"""`meddiffusers …`: run, evaluate and publish repositories from the command line, one file a group of commands.
+"""`meddiffusers …`: train, run, evaluate and publish models from the command line, one file per group of commands.
 
-Heavy imports stand inside the commands, so that `--help` waits for no more than diffusers itself.
+The commands import heavy modules only when they run, so that `--help` loads nothing but diffusers.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from meddiffusers.cli.latent_diffusion import evaluate_ldm
 from meddiffusers.cli.repository import card_lint, card_write, info, publish
 from meddiffusers.cli.segmentation import evaluate_segmentation, segment
 from meddiffusers.cli.temporal import evaluate_temporal, repair
-from meddiffusers.cli.text_to_mr import draw, evaluate_text_to_mr
+from meddiffusers.cli.text_to_mr import evaluate_text_to_mr, text_to_mr
 from meddiffusers.cli.train import SCRIPT_OPTIONS, train
 
 app = typer.Typer(no_args_is_help=True, help="Generative models for medical imaging.", pretty_exceptions_enable=False)
-evaluate = typer.Typer(no_args_is_help=True, help="Measure a repository's model on held-out data.")
+evaluate = typer.Typer(no_args_is_help=True, help="Evaluate a model on held-out data.")
 card = typer.Typer(no_args_is_help=True, help="Write and check model cards.")
 for group, name in ((evaluate, "evaluate"), (card, "card"), (convert, "convert"), (data, "data")):
     app.add_typer(group, name=name)
-for command in (demo, segment, detect, draw, generate, repair, traverse, info, publish):
+for command in (demo, segment, detect, text_to_mr, generate, repair, traverse, info, publish):
     app.command()(command)
 app.command(context_settings=SCRIPT_OPTIONS)(train)
 evaluate.command("segmentation")(evaluate_segmentation)
@@ -40,7 +40,7 @@ card.command("write")(card_write)
 
 
 def main() -> None:
-    """Run the command line; errors that say what to do are shown without a traceback, exit status 2."""
+    """Run the command line. Expected errors are printed without a traceback, with exit status 2."""
     try:
         app()
     except (ValueError, OSError, ImportError) as error:

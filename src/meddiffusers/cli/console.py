@@ -1,4 +1,4 @@
-"""What the commands share: output, the arguments that name a repository, and its pipeline."""
+"""Shared by the commands: output, the arguments that name a repository, and loading its pipeline."""
 
 from __future__ import annotations
 
@@ -9,26 +9,30 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-# No markup: units and extras stand in square brackets. No wrapping: paths and addresses are there to be copied.
+# No markup, since texts contain square brackets. No wrapping, so that paths and addresses can be copied.
 console = Console(markup=False, highlight=False, soft_wrap=True)
 errors = Console(markup=False, highlight=False, soft_wrap=True, stderr=True)
 
 
 def table(header: Sequence[str], *rows: Sequence[str]) -> Table:
-    """A plain table."""
+    """A table without borders."""
     grid = Table(*header, box=None, header_style="bold")
     for row in rows:
         grid.add_row(*row)
     return grid
 
 
-Repository = Annotated[str, typer.Argument(help="A folder, or a repository id on the Hub.")]
+Repository = Annotated[str, typer.Argument(help="Folder, or repository id on the Hub.")]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")]
 Kind = TypeVar("Kind")
 
 
 def pipeline_of(repository: str, revision: str | None, kind: type[Kind] | tuple[type[Kind], ...]) -> Kind:
-    """The repository's pipeline; ValueError where it is of another kind than this, or one of these."""
+    """Load the pipeline of a repository.
+
+    Raises:
+        ValueError: The pipeline is not an instance of `kind`.
+    """
     from meddiffusers.hub.load import load
 
     pipeline = load(repository, revision=revision)

@@ -11,20 +11,20 @@ from meddiffusers.cli.console import Repository, Revision, console, table
 
 
 def publish(
-    folder: Annotated[Path, typer.Argument(help="A repository, as training or `card write` leaves it.")],
-    repo_id: Annotated[str, typer.Argument(help="Where on the Hub: owner/name.")],
-    card: Annotated[Path | None, typer.Option(help="Another card than the folder's README.md.")] = None,
+    folder: Annotated[Path, typer.Argument(help="Folder of a repository, as training or `card write` creates it.")],
+    repo_id: Annotated[str, typer.Argument(help="Repository id on the Hub: owner/name.")],
+    card: Annotated[Path | None, typer.Option(help="Model card to use in place of the folder's README.md.")] = None,
     private: Annotated[bool, typer.Option(help="Make the repository private.")] = False,
-    tag: Annotated[str | None, typer.Option(help="Tag the commit.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Tag for the commit.")] = None,
 ) -> None:
-    """Check a repository and push it to the Hub."""
+    """Check a repository, and push it to the Hub."""
     from meddiffusers.hub.publish import publish as push
 
     console.print(f"Published: {push(folder, repo_id, card=card, private=private, tag=tag)}")
 
 
 def card_lint(repository: Repository, revision: Revision = None) -> None:
-    """List the holes of a repository's model card; exit status 1 if there are any."""
+    """List what is missing in a repository's model card. Exit status 1 if anything is."""
     from meddiffusers.hub.card import card_issues
     from meddiffusers.hub.load import local_folder
 
@@ -38,14 +38,16 @@ def card_lint(repository: Repository, revision: Revision = None) -> None:
 
 
 def card_write(
-    runs: Annotated[list[Path], typer.Argument(help="Training runs of one recipe; the first is the one to publish.")],
-    facts: Annotated[Path, typer.Option(help="YAML of facts, see model_cards/.")],
-    output: Annotated[Path, typer.Option(help="Folder of the repository to write.")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Training runs with one configuration; the first run is published.")
+    ],
+    facts: Annotated[Path, typer.Option(help="YAML file of facts, see model_cards/.")],
+    output: Annotated[Path, typer.Option(help="Folder to write the repository to.")],
     dtype: Annotated[
-        Literal["float32", "float16", "bfloat16"], typer.Option(help="What the weights are stored in.")
+        Literal["float32", "float16", "bfloat16"], typer.Option(help="Data type of the stored weights.")
     ] = "float32",
 ) -> None:
-    """Write a whole repository from training runs: the first run's weights, metrics with their spread over all runs."""
+    """Write a repository from training runs: the first run's weights, and metrics with their range over all runs."""
     import torch
 
     from meddiffusers.evaluation.report import Report
@@ -57,15 +59,15 @@ def card_write(
     report, *others = [Report.read(run) for run in runs]
     kept = (
         {"text_encoder": torch.float32} if (runs[0] / "text_encoder").is_dir() else {}
-    )  # transformers runs it as stored
+    )  # transformers computes in the stored type
     pipeline = load(runs[0], dtype={**kept, "default": getattr(torch, dtype)})
     record = TrainingRecord.read(runs[0])
     written = write_repository(pipeline, report.with_spread(others), Facts.read(facts), output, record)
-    console.print(f"The repository is {written}")
+    console.print(f"Repository: {written}")
 
 
 def info(repository: Repository, revision: Revision = None) -> None:
-    """What a repository holds: components, inputs, metrics, licence. Its issues, with exit status 1, if it has any."""
+    """Describe a repository: components, inputs, metrics and licence. Lists issues, with exit status 1, if any."""
     from meddiffusers.hub.checks import repository_issues
     from meddiffusers.hub.describe import describe
     from meddiffusers.hub.load import local_folder
@@ -83,5 +85,5 @@ def info(repository: Repository, revision: Revision = None) -> None:
     for line in about.inputs:
         console.print(f"- {line}")
     if about.metrics:
-        figures = [(metric["name"], f"{metric['value']:.4g}", metric["dataset"]) for metric in about.metrics]
-        console.print(table(("metric", "value", "data"), *figures))
+        lines = [(metric["name"], f"{metric['value']:.4g}", metric["dataset"]) for metric in about.metrics]
+        console.print(table(("metric", "value", "data"), *lines))

@@ -1,4 +1,4 @@
-"""`meddiffusers segment`, `meddiffusers evaluate segmentation`: masks of a subject's scans, and how good a model is."""
+"""`meddiffusers segment` and `meddiffusers evaluate segmentation`: segment scans, and evaluate a model."""
 
 from __future__ import annotations
 
@@ -13,24 +13,30 @@ if TYPE_CHECKING:
     from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
 
 Steps = Annotated[int, typer.Option(min=1, help="Denoising steps.")]
-Members = Annotated[int, typer.Option(min=1, help="Members of the ensemble.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of the noise.")]
+Members = Annotated[int, typer.Option(min=1, help="Samples of the ensemble.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the noise.")]
 Lora = Annotated[str | None, typer.Option(help="Folder or repository of a LoRA adapter.")]
 
 
 def segment(
     repository: Repository,
-    subject: Annotated[Path, typer.Argument(help="A scan, a DICOM series, or a folder with one scan a modality.")],
-    output: Annotated[Path, typer.Argument(help="Folder for mask, probability, uncertainty and a image.")],
-    modality: Annotated[str | None, typer.Option(help="What a single scan is, where its name does not tell.")] = None,
+    subject: Annotated[Path, typer.Argument(help="A scan, a DICOM series, or a folder with one scan per modality.")],
+    output: Annotated[
+        Path, typer.Argument(help="Output folder for mask, probability, uncertainty maps and a PNG panel.")
+    ],
+    modality: Annotated[
+        str | None, typer.Option(help="Modality of a single scan, if its file name does not say it.")
+    ] = None,
     num_inference_steps: Steps = 10,
     ensemble_size: Members = 5,
-    threshold: Annotated[float, typer.Option(min=0, max=1, help="Probability above which a voxel is marked.")] = 0.5,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Foreground probability above which a voxel is segmented.")
+    ] = 0.5,
     seed: Seed = 0,
     lora: Lora = None,
     revision: Revision = None,
 ) -> None:
-    """Segment a subject's scans: NIfTI files on the voxels of the scans, and a PNG panel."""
+    """Segment a subject's scans. Writes NIfTI files on the grid of the scans, and a PNG panel."""
     import torch
 
     from meddiffusers.data.io import write
@@ -55,7 +61,7 @@ def segment(
     }
     rows = [(name, f"{volume:.2f}") for name, volume in list(ml.items())[1:]]
     console.print(table(("label", "ml"), *rows))
-    console.print(f"Seen: {', '.join(scan.modality)}. Masks, maps and panel.png are in {output}")
+    console.print(f"Modalities: {', '.join(scan.modality)}. Mask, maps and panel.png are in {output}")
 
 
 def evaluate_segmentation(
@@ -65,15 +71,17 @@ def evaluate_segmentation(
     mask_column: Annotated[str, typer.Option(help="Column of the masks.")] = "mask",
     num_inference_steps: Steps = 10,
     ensemble_size: Members = 5,
-    max_samples: Annotated[int | None, typer.Option(min=1, help="Look at the first so many images only.")] = None,
+    max_samples: Annotated[
+        int | None, typer.Option(min=1, help="Evaluate only the first images, at most this many.")
+    ] = None,
     seed: Seed = 0,
     lora: Lora = None,
     output: Annotated[
-        Path | None, typer.Option(help="Folder for metrics.json and images; by default runs/evaluation/NAME.")
+        Path | None, typer.Option(help="Output folder for metrics.json and figures. Default: runs/evaluation/NAME.")
     ] = None,
     revision: Revision = None,
 ) -> None:
-    """Overlap, calibration, uncertainty and the ensemble's spread on held-out images, with 95 % intervals."""
+    """Evaluate segmentation on held-out images: overlap, calibration and uncertainty, with 95 % intervals."""
     from meddiffusers.datasets.labelled_config import test_split_for
     from meddiffusers.evaluation.segmentation.report import evaluate_segmentation
     from meddiffusers.evaluation.segmentation.run import run_segmentation
@@ -94,16 +102,16 @@ def evaluate_segmentation(
         pipeline, rows, num_inference_steps=num_inference_steps, ensemble_size=ensemble_size, seed=seed
     )
     report = evaluate_segmentation(result, dataset=f"{Path(data).name}, held out", seed=seed)
-    figures = [
+    lines = [
         (each.name, f"{each.value:.4g}", f"{each.low:.4g} – {each.high:.4g}", str(each.n)) for each in report.metrics
     ]
-    console.print(table(("metric", "value", "95 %", "N"), *figures))
+    console.print(table(("metric", "value", "95 %", "N"), *lines))
     folder = output or Path("runs", "evaluation", Path(repository).name)
-    console.print(f"Metrics are in {report.save(folder)}, images beside them.")
+    console.print(f"Metrics are in {report.save(folder)}, figures beside them.")
 
 
 def segmentation_pipeline(repository: str, revision: str | None, lora: str | None) -> ConditionalSegmentationPipeline:
-    """The pipeline of a repository, with an adapter if one is given."""
+    """Load the pipeline of a repository, with an adapter if one is given."""
     from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
 
     pipeline = pipeline_of(repository, revision, ConditionalSegmentationPipeline)

@@ -1,8 +1,9 @@
-"""What an evaluation leaves: metrics, how they came about, and images; on disk `metrics.json` and `figures/`."""
+"""The result of an evaluation: metrics, facts about the run, and figures; on disk `metrics.json` and `figures/`."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,30 +18,58 @@ from meddiffusers.utils.atomic import write_json
 
 @dataclass(frozen=True)
 class Report:
-    """`metrics` for tables and cards; `run`: seed, hardware, command …; `details`: the rest; `images` by caption."""
+    """Metrics of one evaluation.
+
+    Args:
+        metrics: What tables and cards show. Each key occurs once.
+        run: How the metrics were measured: seed, hardware, training minutes.
+        details: Everything else, as JSON.
+        figures: Plots and panels of images, by caption.
+
+    Raises:
+        ValueError: A key occurs twice.
+    """
 
     metrics: Sequence[Metric]
     run: Mapping[str, Any]
     details: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, PIL.Image.Image] = field(default_factory=dict)
 
-    def value(self, name: str) -> float:
-        """The figure of this name.
+    def __post_init__(self) -> None:
+        counts = Counter(metric.key for metric in self.metrics)
+        if twice := [key for key, count in counts.items() if count > 1]:
+            raise ValueError(f"Metric keys {', '.join(twice)} occur more than once; expected each once.")
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The values of all metrics, by key."""
+        return {metric.key: metric.value for metric in self.metrics}
+
+    def metric(self, key: str) -> Metric:
+        """The metric with this key.
 
         Raises:
-            KeyError: there is none, with the names there are.
+            KeyError: There is none; the message lists the keys of the report.
         """
-        values = {metric.name: metric.value for metric in self.metrics}
-        if name not in values:
-            raise KeyError(f"No metric {name!r} in the report. It has: {', '.join(values)}.")
-        return values[name]
+        metrics = {metric.key: metric for metric in self.metrics}
+        if key not in metrics:
+            raise KeyError(f"No metric {key!r} in the report. It has: {', '.join(metrics)}.")
+        return metrics[key]
+
+    def value(self, key: str) -> float:
+        """The value of the metric with this key; raises `KeyError` as `metric` does."""
+        return self.metric(key).value
 
     def save(self, folder: Path) -> Path:
-        """Write `metrics.json` and `figures/N.png` into the folder; the JSON, which names the images, comes last."""
+        """Write `metrics.json` and `figures/N.png`; the JSON comes last, so that it never names a missing figure.
+
+        Returns:
+            The path of `metrics.json`.
+        """
         (folder / "figures").mkdir(parents=True, exist_ok=True)
         paths = {caption: f"figures/{number}.png" for number, caption in enumerate(self.figures)}
-        for caption, image in self.figures.items():
-            image.save(folder / paths[caption], optimize=True)
+        for caption, figure in self.figures.items():
+            figure.save(folder / paths[caption], optimize=True)
         metrics = [asdict(metric) for metric in self.metrics]
         content = {"metrics": metrics, "run": dict(self.run), "details": dict(self.details), "figures": paths}
         write_json(folder / "metrics.json", content)
@@ -48,10 +77,10 @@ class Report:
 
     @classmethod
     def read(cls, folder: Path) -> Report:
-        """The report saved in a folder.
+        """Read the report that `save` wrote to a folder.
 
         Raises:
-            FileNotFoundError: the folder holds none.
+            FileNotFoundError: The folder holds no `metrics.json`.
         """
         file = folder / "metrics.json"
         if not file.is_file():
@@ -61,17 +90,21 @@ class Report:
         return cls([Metric(**metric) for metric in content["metrics"]], content["run"], content["details"], figures)
 
     def with_spread(self, others: Sequence[Report]) -> Report:
-        """This report, each figure with its range over this run and others of the same recipe.
+        """This report with the range of each metric over several training runs with the same configuration.
 
-        `details["per_run"]` then has the metrics of all runs, by name. A figure that some runs lack has those it has.
+        Args:
+            others: Reports of the other runs. A metric that some runs lack gets the range over those that have it.
+
+        Returns:
+            The report, with the values of all runs by key in `details["per_run"]`; itself if there are no others.
         """
         runs = [self, *others]
         if len(runs) == 1:
             return self
-        tables = [{metric.name: metric.value for metric in run.metrics} for run in runs]
+        tables = [run.values for run in runs]
         metrics, per_run = [], {}
         for metric in self.metrics:
-            values = per_run[metric.name] = [table[metric.name] for table in tables if metric.name in table]
+            values = per_run[metric.key] = [table[metric.key] for table in tables if metric.key in table]
             spread = f"{len(values)} runs, mean {np.mean(values):.4g}"
             metrics.append(replace(metric, low=float(min(values)), high=float(max(values)), spread=spread))
         run = {**self.run, "seeds": [run.run["seed"] for run in runs]}

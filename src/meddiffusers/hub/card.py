@@ -1,7 +1,7 @@
-"""Model cards: written from facts and measured metrics, and checked for holes.
+"""Write model cards from facts and measured metrics, and check them for missing parts.
 
-Facts are a YAML file in `model_cards/`; metrics are what the evaluation measured (`metrics.json`). No figure is typed
-in by hand: the table of the card and its `model-index` both come from the metrics.
+Facts are a YAML file in `model_cards/`; metrics are those of the evaluation (`metrics.json`). No number is typed by
+hand: the table of the card and its `model-index` both come from the metrics.
 """
 
 from __future__ import annotations
@@ -39,9 +39,28 @@ _HOLES = re.compile(r"\[More Information Needed\]|\{\{|\}\}|\bTODO\b|\bTBD\b|\bn
 
 @dataclass(frozen=True)
 class Facts:
-    """What a card says that is not measured; the fields of `model_cards/*.yaml`.
+    """What a card says besides metrics; the fields of `model_cards/*.yaml`.
 
-    base_model: the repository that an adapter belongs to, where an adapter alone is published.
+    Args:
+        name: Title of the card.
+        repo_id: Repository on the Hub.
+        pipeline_class: Class of the pipeline.
+        pipeline_stem: Stem of the pipeline's published file, for `custom_pipeline`.
+        pipeline_tag: Task tag of the Hub, one of `PIPELINE_TAGS`.
+        licence: Licence of weights and code, one of `LICENCES`.
+        summary: What the model does, in a few sentences.
+        example: Python code that uses `pipe`.
+        intended_use: Uses in and out of scope.
+        training_data: Description of the data.
+        training_data_licence: Licence of the data.
+        training_procedure: Losses, optimiser and published weights.
+        training_command: Shell commands that train the model.
+        evaluation_command: Shell command that measures the metrics.
+        limitations: Markdown list.
+        citation: Markdown with BibTeX.
+        tags: Further tags of the Hub.
+        datasets: Data sets on the Hub.
+        base_model: Repository of the base model, if the repository holds only an adapter.
     """
 
     name: str
@@ -66,10 +85,10 @@ class Facts:
 
     @classmethod
     def read(cls, path: Path) -> Facts:
-        """Facts of a YAML file.
+        """Read the facts in a YAML file.
 
         Raises:
-            ValueError: a field is missing, empty or unknown.
+            ValueError: A field is missing, empty or unknown.
         """
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         fields = set(cls.__dataclass_fields__)
@@ -85,10 +104,10 @@ class Facts:
 
 
 def write_card(facts: Facts, report: Report) -> ModelCard:
-    """The card of a repository that holds the report's files.
+    """Write the card of a repository that holds the report's files.
 
     Raises:
-        ValueError: the report does not say which seed and hardware its metrics come from.
+        ValueError: The report lacks the seed or the hardware of its run.
     """
     if missing := {"seed", "hardware"} - report.run.keys():
         raise ValueError(f"The report's run lacks {', '.join(sorted(missing))}. Start it from `run_facts(seed)`.")
@@ -105,7 +124,7 @@ def write_card(facts: Facts, report: Report) -> ModelCard:
                 task_type=facts.pipeline_tag,
                 dataset_type=metric.dataset,
                 dataset_name=metric.dataset,
-                metric_type=re.sub(r"\W+", "_", metric.name.lower()).strip("_"),
+                metric_type=metric.type,
                 metric_name=metric.name,
                 metric_value=round(metric.value, 4),
             )
@@ -113,15 +132,23 @@ def write_card(facts: Facts, report: Report) -> ModelCard:
         ],
     )
     template = resources.files("meddiffusers.model_cards").joinpath("template.md").read_text(encoding="utf-8")
-    images = {caption: f"figures/{number}.png" for number, caption in enumerate(report.figures)}
+    figures = {caption: f"figures/{i}.png" for i, caption in enumerate(report.figures)}
     metrics = [asdict(metric) for metric in report.metrics]
     return ModelCard.from_template(
-        data, template_str=template, facts=asdict(facts), metrics=metrics, run=dict(report.run), images=images
+        data, template_str=template, facts=asdict(facts), metrics=metrics, run=dict(report.run), figures=figures
     )
 
 
 def card_issues(text: str, folder: Path | None = None) -> list[str]:
-    """Holes of a card: metadata, sections, placeholders, metrics without N or spread, images that are not there."""
+    """Check a card for missing metadata, sections and figures, placeholders, and metrics without N or spread.
+
+    Args:
+        text: The card.
+        folder: Folder of the repository; None skips the check for missing figures.
+
+    Returns:
+        A sentence for each issue.
+    """
     try:
         card = ModelCard(text)
     except (ValueError, yaml.YAMLError) as error:
@@ -177,5 +204,5 @@ def _empty_sections(text: str) -> list[str]:
 
 
 def _prose(text: str) -> str:
-    """The card without its code, where None and the like are no holes."""
+    """The card without its code, in which words such as None are no placeholders."""
     return re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.DOTALL)

@@ -1,6 +1,6 @@
-"""What is wrong with a repository on disk, said before anything is loaded from it or pushed from it.
+"""Check a repository on disk before anything is loaded or pushed.
 
-Every check returns sentences; an empty list means none found. Nothing of the repository is executed or unpickled.
+Every check returns a list of sentences, one for each issue. No code of the repository runs, and nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _IDENTIFIER = re.compile(
 
 
 class RepositoryError(ValueError):
-    """A repository that cannot be used, with every issue found in it."""
+    """A repository cannot be used. `issues` lists every issue."""
 
     def __init__(self, where: str | Path, issues: list[str]) -> None:
         self.issues = issues
@@ -40,7 +40,7 @@ class RepositoryError(ValueError):
 
 
 def repository_issues(folder: Path) -> list[str]:
-    """Issues in what loading a pipeline reads: index, component folders, their configurations and weights."""
+    """Check everything that loading a pipeline reads: index, component folders, configurations and weights."""
     index_file = folder / "model_index.json"
     if not index_file.is_file():
         return [f"No model_index.json in {folder}. Expected a folder written by a pipeline's save_pretrained."]
@@ -51,19 +51,25 @@ def repository_issues(folder: Path) -> list[str]:
 
 
 def adapter_issues(folder: Path) -> list[str]:
-    """Issues of a LoRA adapter that is a repository by itself: weights that are none of an adapter."""
+    """Check that the weights of a repository with only a LoRA adapter are those of an adapter."""
     try:
         with safe_open(folder / ADAPTER, framework="pt") as weights:
             foreign = [name for name in weights.keys() if "lora" not in name]  # noqa: SIM118  it is no mapping
     except (SafetensorError, OSError):
-        return []  # damaged, which `weight_issues` says
-    return [f"{ADAPTER} holds {foreign[0]}, … beside an adapter. Write it by save_lora_weights."] if foreign else []
+        return []  # damaged files are reported by `weight_issues`
+    return (
+        [f"{ADAPTER} holds weights of no adapter ({foreign[0]}, …). Write it with save_lora_weights."]
+        if foreign
+        else []
+    )
 
 
 def weight_issues(folder: Path, within: str = ".") -> list[str]:
-    """Truncated or foreign .safetensors files, pickles, and adapter weights inside a base model.
+    """Check for damaged .safetensors files, pickles, and adapter weights inside a base model.
 
-    within: the part of `folder` to look at, all of it by default; files are named relative to `folder`.
+    Args:
+        folder: Folder of the repository. Issues name files relative to it.
+        within: Subfolder to check. Default: everything.
     """
     issues = []
     for path in _files(folder / within):
@@ -76,7 +82,7 @@ def weight_issues(folder: Path, within: str = ".") -> list[str]:
 
 
 def identifier_issues(folder: Path) -> list[str]:
-    """DICOM files, and DICOM identifiers with a value in text files."""
+    """Check for DICOM files, and for DICOM identifiers with a value in text files."""
     issues = []
     for path in _files(folder):
         name = path.relative_to(folder)
@@ -92,7 +98,7 @@ def identifier_issues(folder: Path) -> list[str]:
 
 
 def _components(index: dict[str, Any]) -> dict[str, list[str]]:
-    """{name: [library, class]} of the components that a model_index.json names; [null, null] is an absent one."""
+    """{name: [library, class]} of the components in a model_index.json; [null, null] is an absent component."""
     return {
         name: entry
         for name, entry in index.items()
@@ -117,7 +123,7 @@ def _read_json(path: Path) -> tuple[dict[str, Any], list[str]]:
 def _component_issues(folder: Path, name: str, library: str, class_name: str) -> list[str]:
     component = folder / name
     if component.resolve().parent != folder.resolve():
-        return [f"model_index.json names a component {name!r}, which leads out of the repository. Do not trust it."]
+        return [f"model_index.json names a component {name!r}, which lies outside the repository. Do not trust it."]
     if not component.is_dir():
         return [f"model_index.json names a component {name!r}, but there is no folder of that name. Fetch it again."]
     issues = weight_issues(folder, within=name)
@@ -127,7 +133,7 @@ def _component_issues(folder: Path, name: str, library: str, class_name: str) ->
         if path.name == "config.json":  # of a model: a scheduler's or tokenizer's has another name
             issues += _unknown_keys(name, config, library, class_name)
             if not any(component.glob("*.safetensors")):
-                issues.append(f"{name} has no .safetensors weights. Pickled ones are not opened: convert them.")
+                issues.append(f"{name} has no .safetensors weights. Pickled weights are not loaded: convert them.")
     return issues
 
 

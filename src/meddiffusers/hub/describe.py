@@ -1,4 +1,4 @@
-"""What a repository holds, read from its files without loading a weight."""
+"""Describe a repository from its files, without loading weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 @dataclass(frozen=True)
 class Component:
-    """A part of a pipeline; `parameters` is 0 where it has no weights."""
+    """A component of a pipeline; `parameters` is 0 if it has no weights."""
 
     name: str
     class_name: str
@@ -26,7 +26,7 @@ class Component:
 
 @dataclass(frozen=True)
 class Description:
-    """Pipeline, components, metrics and licence of a repository."""
+    """Pipeline class, components, licence, metrics and size of a repository."""
 
     pipeline: str
     components: list[Component]
@@ -36,12 +36,12 @@ class Description:
 
     @property
     def inputs(self) -> list[str]:
-        """What an image must be like for each component that says so."""
+        """Expected shape, intensities and attributes of images, for each component that defines them."""
         return [line for component in self.components for line in _inputs(component)]
 
 
 def describe(folder: Path) -> Description:
-    """The description of a repository on disk, which `issues.repository_issues` found sound."""
+    """Describe a repository on disk, in which `checks.repository_issues` found nothing."""
     index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     parts = {name: entry for name, entry in index.items() if isinstance(entry, list) and entry[0] is not None}
     card = folder / "README.md"

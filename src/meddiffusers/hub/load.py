@@ -1,4 +1,4 @@
-"""Open a pipeline repository after looking it over, from a folder or from the Hub."""
+"""Load a pipeline repository from a folder or from the Hub, after checking it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,17 @@ def load(
     local_files_only: bool = False,
     **kwargs: Any,
 ) -> DiffusionPipeline:
-    """`DiffusionPipeline.from_pretrained`, with the repository checked first and safetensors required.
+    """Load a pipeline with `DiffusionPipeline.from_pretrained`, from safetensors only, after checking the repository.
 
-    repository: a folder or a Hub id; the other arguments are from_pretrained's.
+    Args:
+        repository: Folder or Hub id.
+        revision: Branch, tag or commit.
+        token: Hub token.
+        local_files_only: Use the cache only.
+        **kwargs: Further arguments of `from_pretrained`.
 
     Raises:
-        RepositoryError: no such repository or revision, or a issue in it: each one named.
+        RepositoryError: There is no such repository or revision, or it has issues; the error lists them.
     """
     folder = local_folder(repository, revision=revision, token=token, local_files_only=local_files_only)
     issues = repository_issues(folder)
@@ -43,10 +48,10 @@ def local_folder(
     token: str | None = None,
     local_files_only: bool = False,
 ) -> Path:
-    """The repository's folder: itself, or the downloaded snapshot of a Hub id, whole but for pickles.
+    """Find the repository's folder: the path itself, or the snapshot of a Hub id, downloaded without pickles.
 
     Raises:
-        RepositoryError: neither exists, or the Hub cannot be asked and nothing is cached.
+        RepositoryError: There is neither, or the Hub cannot be reached and nothing is cached.
     """
     if Path(repository).is_dir():
         return Path(repository)

@@ -1,6 +1,6 @@
-"""Write a repository whole, and push it: weights, code, card with measured metrics, images, licence.
+"""Write a whole repository and push it: weights, code, card with measured metrics, figures and licence.
 
-`DiffusionPipeline.push_to_hub` alone would replace the card by an empty one; `publish` is the way to the Hub.
+Use `publish` in place of `DiffusionPipeline.push_to_hub`, which would replace the card by an empty one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from meddiffusers.hub.checks import (
 )
 from meddiffusers.hub.training_config import TrainingRecord
 
-# What a folder may hold besides the repository: the rest of a training run.
+# Files of a training run that are not part of the repository.
 _NOT_PUBLISHED = ("checkpoint-*", "repository", "validation", "logs", "log.jsonl", ".*", "__pycache__")
 
 
@@ -39,10 +39,10 @@ def write_repository(
     folder: Path,
     record: TrainingRecord | None = None,
 ) -> Path:
-    """Write pipeline, report, card and training record into `folder`, in the place of what was there.
+    """Write pipeline, report, card and training record into `folder`, replacing its content.
 
     Raises:
-        RepositoryError: a live adapter, or a card with holes. Nothing is written then.
+        RepositoryError: The pipeline has a live adapter, or the card has issues. Nothing is written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _staging(folder.parent) as staged:
@@ -60,12 +60,17 @@ def write_repository(
 def write_adapter(
     weights: Path, report: Report, facts: Facts, folder: Path, record: TrainingRecord | None = None
 ) -> Path:
-    """Write the repository of a LoRA adapter alone, whose base is `facts.base_model`, in the place of what was there.
+    """Write the repository of a LoRA adapter for the model `facts.base_model`, replacing the content of `folder`.
 
-    weights: a file as `save_lora_weights` writes it.
+    Args:
+        weights: File written by `save_lora_weights`.
+        report: Metrics and figures.
+        facts: Facts for the card.
+        folder: Folder of the repository.
+        record: Settings of the training.
 
     Raises:
-        RepositoryError: weights that are none of an adapter, or a card with holes. Nothing is written then.
+        RepositoryError: The weights are not those of an adapter, or the card has issues. Nothing is written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _staging(folder.parent) as staged:
@@ -80,7 +85,7 @@ def write_adapter(
 
 
 def save_pipeline(pipeline: DiffusionPipeline, folder: Path) -> None:
-    """`save_pretrained`, refusing a pipeline with a live adapter, whose base weights it would spoil."""
+    """Call `save_pretrained`, but refuse a live adapter, which would be saved inside the base weights."""
     adapted = [name for name, part in pipeline.components.items() if getattr(part, "peft_config", None)]
     if adapted:
         raise RepositoryError(
@@ -101,15 +106,24 @@ def publish(
     token: str | None = None,
     commit_message: str = "Publish with meddiffusers",
 ) -> str:
-    """Push a pipeline or the folder of one to the Hub, and return the address of the commit.
+    """Push a pipeline or its folder to the Hub. The new revision holds nothing else.
 
-    The newest revision then holds what is pushed and nothing else; earlier ones keep what they had.
+    Args:
+        pipeline_or_dir: Pipeline, or folder of a repository.
+        repo_id: Repository on the Hub, "owner/name"; created if it does not exist.
+        card: A ModelCard, its text or its file. Default: the folder's README.md.
+        private: Require a private repository.
+        revision: Branch to push to; created if it does not exist.
+        tag: Tag for the commit.
+        token: Hub token.
+        commit_message: Message of the commit.
 
-    card: a ModelCard, its text or a file; by default the folder's README.md. `tag` names the commit afterwards.
+    Returns:
+        The URL of the commit.
 
     Raises:
-        RepositoryError: a issue of the repository, a hole in the card, a live adapter or a DICOM identifier, or
-            `private` asked of a repository that is public already. Nothing is pushed then.
+        RepositoryError: The repository or its card has issues, such as a live adapter or a DICOM identifier, or
+            `private` is set and the repository is already public. Nothing is pushed.
     """
     with _staging(None) as staged:
         if isinstance(pipeline_or_dir, DiffusionPipeline):
@@ -140,14 +154,14 @@ def publish(
 
 @contextmanager
 def _staging(parent: Path | None) -> Iterator[Path]:
-    """A hidden folder (beside the result, so that it can be renamed), gone afterwards."""
+    """A temporary folder, in `parent` so that it can be renamed to the result."""
     with tempfile.TemporaryDirectory(dir=parent, prefix=".meddiffusers-") as temporary:
         (staged := Path(temporary, "repository")).mkdir()
         yield staged
 
 
 def _replace(folder: Path, staged: Path) -> None:
-    """Put `staged` in the place of `folder`, which stays whole until the new one is there."""
+    """Replace `folder` by `staged`. The old folder stays complete until the new one is in place."""
     earlier = staged.with_name("earlier")
     if folder.exists():
         folder.rename(earlier)
@@ -167,7 +181,7 @@ def _card_text(card: ModelCard | str | Path) -> str:
 
 
 def _forget_local_paths(folder: Path) -> None:
-    """Drop `_name_or_path` from every configuration: it tells where on its author's machine a part came from."""
+    """Drop `_name_or_path` from every configuration, since it holds local paths."""
 
     def forget(entries: dict[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in entries.items() if key != "_name_or_path"}

@@ -44,10 +44,10 @@ def result() -> AnomalyResult:
 def test_the_threshold_finds_what_is_bright_in_the_head(result: AnomalyResult) -> None:
     found = run_threshold(result, smoothing=0)
     np.testing.assert_array_equal(found.masks, result.reference)
-    figures = {metric.name: metric.value for metric in anomaly_metrics(found, "squares")}
-    assert figures["AUROC"] == figures["AUROC of slices"] == figures["Dice of the mask"] == 1.0
+    metrics = {metric.key: metric.value for metric in anomaly_metrics(found, "squares")}
+    assert metrics["auroc_pixels"] == metrics["auroc_slices"] == metrics["dice_mask"] == 1.0
     flat = run_threshold(replace(result, images=np.full_like(result.images, 0.3)), smoothing=0)
-    assert {metric.name: metric.value for metric in anomaly_metrics(flat, "squares")}["AUROC"] == 0.5
+    assert {metric.key: metric.value for metric in anomaly_metrics(flat, "squares")}["auroc_pixels"] == 0.5
 
 
 def test_scores_and_masks_of_a_map_are_those_of_the_pipeline() -> None:

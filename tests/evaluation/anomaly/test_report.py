@@ -11,6 +11,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from meddiffusers.evaluation.anomaly.report import anomaly_metrics, evaluate_anomaly
 from meddiffusers.evaluation.anomaly.result import AnomalyResult
+from meddiffusers.evaluation.results import metric_key
 from meddiffusers.evaluation.segmentation.scores import strata
 
 KINDS = ["tumour", "cavity", "none"]
@@ -41,8 +42,8 @@ def result_of(contrast: float = 1.0, count: int = 30) -> AnomalyResult:
     )
 
 
-def figures(result: AnomalyResult) -> dict[str, Any]:
-    return {metric.name: metric for metric in anomaly_metrics(result, "squares")}
+def metrics_of(result: AnomalyResult) -> dict[str, Any]:
+    return {metric.key: metric for metric in anomaly_metrics(result, "squares")}
 
 
 class TestAgainstScikitLearn:
@@ -52,11 +53,11 @@ class TestAgainstScikitLearn:
         inside = [number for number, other in enumerate(result.lesions) if other != "none" and kind in ("", other)]
         head = result.head[inside]
         values, truth = result.maps[inside][head], result.reference[inside][head]
-        found, suffix = figures(result), f", {kind}" if kind else ""
-        assert found[f"AUROC{suffix}"].value == pytest.approx(roc_auc_score(truth, values), abs=2e-4)
+        found, suffix = metrics_of(result), f"_{kind}" if kind else ""
+        assert found[f"auroc_pixels{suffix}"].value == pytest.approx(roc_auc_score(truth, values), abs=2e-4)
         expected = average_precision_score(truth, values)
-        assert found[f"average precision{suffix}"].value == pytest.approx(expected, abs=2e-3)
-        assert found[f"AUROC{suffix}"].n == len(inside)
+        assert found[f"average_precision_pixels{suffix}"].value == pytest.approx(expected, abs=2e-3)
+        assert found[f"auroc_pixels{suffix}"].n == len(inside)
 
     def test_the_best_dice_is_that_of_some_threshold(self) -> None:
         result = result_of()
@@ -64,13 +65,13 @@ class TestAgainstScikitLearn:
         values, truth = (of[diseased][result.head[diseased]] for of in (result.maps, result.reference))
         marked = values[:, None] > np.linspace(0, 2, 400)
         dice = 2 * (marked & truth[:, None]).sum(axis=0) / (marked.sum(axis=0) + truth.sum())
-        assert figures(result)["best Dice"].value == pytest.approx(dice.max(), abs=2e-3)
+        assert metrics_of(result)["best_dice_pixels"].value == pytest.approx(dice.max(), abs=2e-3)
 
     def test_slices(self) -> None:
         result = result_of(contrast=0.4)
         expected = roc_auc_score([kind != "none" for kind in result.lesions], result.scores)
         assert 0.5 < expected < 1
-        assert figures(result)["AUROC of slices"].value == pytest.approx(expected, abs=1e-6)
+        assert metrics_of(result)["auroc_slices"].value == pytest.approx(expected, abs=1e-6)
 
     def test_a_subject_is_a_mean_over_subjects(self) -> None:
         result = result_of(contrast=0.4)
@@ -80,7 +81,7 @@ class TestAgainstScikitLearn:
             if own:
                 head = result.head[own]
                 each.append(roc_auc_score(result.reference[own][head], result.maps[own][head]))
-        found = figures(result)["AUROC of a subject"]
+        found = metrics_of(result)["auroc_subject"]
         assert found.value == pytest.approx(np.mean(each), abs=1e-3) and found.low < found.value < found.high
 
 
@@ -91,10 +92,10 @@ def test_the_mask_is_held_to_the_reference_slice_by_slice() -> None:
         for mask, truth in zip(result.masks, result.reference, strict=True)
         if truth.any()
     ]
-    assert figures(result)["Dice of the mask"].value == pytest.approx(np.mean(dice))
+    assert metrics_of(result)["dice_mask"].value == pytest.approx(np.mean(dice))
 
 
-def test_a_perfect_map_has_every_figure_at_its_best() -> None:
+def test_a_perfect_map_has_every_metric_at_its_best() -> None:
     result = result_of()
     perfect = replace(
         result,
@@ -102,33 +103,33 @@ def test_a_perfect_map_has_every_figure_at_its_best() -> None:
         masks=result.reference,
         scores=result.reference.any(axis=(1, 2)).astype(np.float32),
     )
-    assert {metric.value for metric in figures(perfect).values()} == {1.0}
+    assert {metric.value for metric in metrics_of(perfect).values()} == {1.0}
 
 
 def test_groups_without_slices_are_left_out() -> None:
     result = result_of()
     only = replace(result, lesions=["tumour"] * len(result.lesions))
-    assert "AUROC of slices" not in figures(only) and "AUROC, cavity" not in figures(only)
-    sizes = strata(only.area)
-    assert {"AUROC, tumour"} | {f"AUROC, {size}" for size in sizes if sizes[size].any()} <= set(figures(only))
+    assert "auroc_slices" not in metrics_of(only) and "auroc_pixels_cavity" not in metrics_of(only)
+    sizes = {metric_key("auroc_pixels", size) for size, inside in strata(only.area).items() if inside.any()}
+    assert {"auroc_pixels_tumour"} | sizes <= set(metrics_of(only))
 
 
-def test_the_report_counts_and_draws() -> None:
+def test_the_report_counts_slices_and_plots_them() -> None:
     report = evaluate_anomaly(result_of(), dataset="squares")
     assert report.details["slices with"][""] == 20 and report.details["slices with"]["tumour"] == 10
-    [image] = report.figures.values()
-    assert image.width > image.height / 2 > 100
+    [figure] = report.figures.values()
+    assert figure.width > figure.height / 2 > 100
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"maps": np.zeros((30, 24, 23))}, r"maps has shape \(30, 24, 23\); expected \(30, 24, 24\)"),
-        ({"scores": np.zeros(3)}, "Got 3 scores of 30 slices; expected one of each slice"),
-        ({"scores": np.full(30, np.nan)}, "maps or scores are NaN"),
+        ({"scores": np.zeros(3)}, "Got 3 scores for 30 slices; expected one for each slice"),
+        ({"scores": np.full(30, np.nan)}, "maps or scores hold NaN"),
         ({"reference": np.zeros((30, 24, 24), bool)}, "No slice has an anomaly"),
     ],
 )
-def test_results_that_cannot_be_are_refused(change: dict[str, Any], message: str) -> None:
+def test_impossible_results_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(result_of(), **change)

@@ -79,7 +79,7 @@ def test_attributes_that_their_dimension_does_not_raise_are_left_out(caplog: pyt
     with caplog.at_level(logging.WARNING):
         curves = calibration_by_decoding(bar_pipeline(attributes=names, latent_dim=4), images, measure)
     assert list(curves) == ["width"]
-    assert "falling, constant, unmeasurable: no calibration, because the latent dimension hardly moves" in caplog.text
+    assert "falling, constant, unmeasurable: no calibration, because the latent dimension hardly changes" in caplog.text
 
 
 def test_encoding_leaves_out_what_the_latents_do_not_follow(caplog: pytest.LogCaptureFixture) -> None:

@@ -19,8 +19,8 @@ def evaluated(measure: Measure | None = MEASURE, count: int = 60, **config: Any)
     return evaluate_attributes(pipeline, images, shape[:, : len(pipeline.attributes)], measure, dataset="bars")
 
 
-def names(report: Report) -> list[str]:
-    return [metric.name for metric in report.metrics]
+def keys(report: Report) -> list[str]:
+    return [metric.key for metric in report.metrics]
 
 
 @pytest.fixture(scope="module")
@@ -28,18 +28,18 @@ def perfect() -> Report:
     return evaluated(calibration=TRUE)
 
 
-def test_a_perfect_model_has_perfect_figures(perfect: Report) -> None:
-    assert perfect.value("pixel agreement") == pytest.approx(1, abs=1e-4)
-    for name in ("interpretability", "SCC", "traversal Spearman, width", "traversal Spearman, height"):
+def test_a_perfect_model_has_perfect_metrics(perfect: Report) -> None:
+    assert perfect.value("pixel_agreement") == pytest.approx(1, abs=1e-4)
+    for name in ("interpretability", "scc", "traversal_spearman_width", "traversal_spearman_height"):
         assert perfect.value(name) == pytest.approx(1, abs=1e-6)
     for name in ("width", "height"):
-        assert perfect.value(f"edit error, {name} [px]") == pytest.approx(0, abs=1e-4)
+        assert perfect.value(f"edit_mae_{name}") == pytest.approx(0, abs=1e-4)
 
 
 def test_the_spread_of_a_dimension_is_that_of_the_attribute_over_the_slope(perfect: Report) -> None:
     spread = np.linspace(6, 18, 60).std()
-    assert perfect.value("σ of width's dimension") == pytest.approx(spread / 2, abs=1e-4)
-    assert perfect.value("σ of height's dimension") == pytest.approx(spread / 1.5, abs=1e-4)
+    assert perfect.value("latent_sigma_width") == pytest.approx(spread / 2, abs=1e-4)
+    assert perfect.value("latent_sigma_height") == pytest.approx(spread / 1.5, abs=1e-4)
 
 
 def test_nothing_leaks(perfect: Report) -> None:
@@ -49,20 +49,20 @@ def test_nothing_leaks(perfect: Report) -> None:
 def test_an_edit_error_is_that_of_the_calibration() -> None:
     shifted = {**WIDTH, "values": [value + 0.5 for value in WIDTH["values"]]}
     report = evaluated(calibration={"width": shifted, "height": HEIGHT})
-    assert report.value("edit error, width [px]") == pytest.approx(0.5, abs=1e-4)
-    assert report.value("edit error, height [px]") == pytest.approx(0, abs=1e-4)
+    assert report.value("edit_mae_width") == pytest.approx(0.5, abs=1e-4)
+    assert report.value("edit_mae_height") == pytest.approx(0, abs=1e-4)
 
 
 def test_edits_stay_inside_the_calibrated_range() -> None:
     narrow = {"unit": "px", "values": [11.0, 13.0], "latents": [-0.5, 0.5]}
-    assert evaluated(calibration={"width": narrow}).value("edit error, width [px]") == pytest.approx(0, abs=1e-4)
+    assert evaluated(calibration={"width": narrow}).value("edit_mae_width") == pytest.approx(0, abs=1e-4)
 
 
 def test_agreement_counts_the_pixels_that_are_lost() -> None:
     images, shape = bar_data()
-    images[:, :, -1, -1] = 1  # a speck that the model cannot draw
+    images[:, :, -1, -1] = 1  # a speck that the model cannot generate
     report = evaluate_attributes(bar_pipeline(), images, shape, None, dataset="bars")
-    assert report.value("pixel agreement") == pytest.approx(1 - 1 / 784, abs=1e-4)
+    assert report.value("pixel_agreement") == pytest.approx(1 - 1 / 784, abs=1e-4)
 
 
 def test_agreement_of_label_maps() -> None:
@@ -71,50 +71,50 @@ def test_agreement_of_label_maps() -> None:
     labels[:, -1, -1] = 1
     pipeline = bar_pipeline(likelihood="categorical", in_channels=2, calibration=TRUE)
     report = evaluate_attributes(pipeline, labels, shape, MEASURE, dataset="bars")
-    assert report.value("pixel agreement") == pytest.approx(1 - 1 / 784, abs=1e-9)
-    assert report.value("edit error, width [px]") <= 0.5  # labels have no half pixels
+    assert report.value("pixel_agreement") == pytest.approx(1 - 1 / 784, abs=1e-9)
+    assert report.value("edit_mae_width") <= 0.5  # labels have no half pixels
     assert len(report.figures) == 3
 
 
 def test_agreement_is_taken_at_the_middle_of_the_range() -> None:
     images, shape = bar_data()
     report = evaluate_attributes(bar_pipeline(value_range=(-1, 1)), 2 * images - 1, shape, MEASURE, dataset="bars")
-    assert report.value("pixel agreement") == pytest.approx(1, abs=1e-4)
-    assert report.value("traversal Spearman, width") == pytest.approx(1)
+    assert report.value("pixel_agreement") == pytest.approx(1, abs=1e-4)
+    assert report.value("traversal_spearman_width") == pytest.approx(1)
 
 
 def test_a_plain_vae_is_measured_by_its_reconstructions() -> None:
     report = evaluated(attributes=[])
-    assert names(report) == ["pixel agreement"]
+    assert keys(report) == ["pixel_agreement"]
     assert len(report.figures) == 1
 
 
 def test_a_model_without_calibration_has_no_edits() -> None:
     report = evaluated()
-    assert not [name for name in names(report) if "edit" in name]
-    assert report.value("traversal Spearman, height") == pytest.approx(1)
+    assert not [key for key in keys(report) if "edit" in key]
+    assert report.value("traversal_spearman_height") == pytest.approx(1)
     assert len(report.figures) == 2
 
 
 def test_an_attribute_without_calibration_has_no_edit() -> None:
     report = evaluated(calibration={"height": HEIGHT})
-    assert [name for name in names(report) if "edit" in name] == ["edit error, height [px]"]
+    assert [key for key in keys(report) if "edit" in key] == ["edit_mae_height"]
 
 
 def test_without_a_measure_nothing_is_decoded_to_be_measured() -> None:
     report = evaluated(None, calibration=TRUE)
-    assert not [name for name in names(report) if "traversal" in name or "edit" in name]
-    assert report.value("SCC") == pytest.approx(1)
+    assert not [key for key in keys(report) if "traversal" in key or "edit" in key]
+    assert report.value("scc") == pytest.approx(1)
     assert len(report.figures) == 2
 
 
 def test_a_single_attribute_is_compared_with_none() -> None:
     report = evaluated(attributes=["width"], calibration={"width": WIDTH})
-    assert names(report) == [
-        "pixel agreement",
-        "σ of width's dimension",
-        "traversal Spearman, width",
-        "edit error, width [px]",
+    assert keys(report) == [
+        "pixel_agreement",
+        "latent_sigma_width",
+        "traversal_spearman_width",
+        "edit_mae_width",
     ]
 
 
@@ -124,15 +124,15 @@ def test_decoded_images_that_cannot_be_measured_are_left_out() -> None:
         return np.where(shape.sum(axis=1, keepdims=True) > 30, np.nan, shape)
 
     report = evaluated(Measure(partly, MEASURE.units), calibration=TRUE)
-    assert report.value("edit error, width [px]") == pytest.approx(0, abs=1e-4)
+    assert report.value("edit_mae_width") == pytest.approx(0, abs=1e-4)
 
 
-def test_few_images_are_enough_for_the_images() -> None:
+def test_few_images_are_enough_for_the_figures() -> None:
     assert len(evaluated(count=5, calibration=TRUE).figures) == 3
 
 
 def test_another_measure_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"attributes are width, height; the measure gives area, so width, height can"):
+    with pytest.raises(ValueError, match="attributes are width, height; the measure provides area, so width, height c"):
         evaluated(Measure(width_and_height, {"area": "px²"}))
 
 

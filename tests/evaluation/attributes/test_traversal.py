@@ -51,7 +51,7 @@ def test_images_that_cannot_be_measured_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("means", "dims", "message"),
     [
-        (MEANS[:1], 2, r"got means of shape \(1, 4\), expected finite \(N, K\) of at least 2 images"),
+        (MEANS[:1], 2, r"got means of shape \(1, 4\), expected finite \(B, K\) of at least 2 images"),
         (MEANS * np.nan, 2, "expected finite"),
         (MEANS, 5, "got dims=5 for latents of 4 dimensions, expected 1 to 4"),
         (MEANS, 0, "got dims=0 for latents of 4 dimensions"),

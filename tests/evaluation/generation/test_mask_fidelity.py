@@ -1,4 +1,4 @@
-"""The report of slices that are drawn of label maps, with a segmenter that reads what the slices plainly show."""
+"""Evaluation of slices generated from label maps, with a segmenter that thresholds the slices."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import torch
 
 from meddiffusers.evaluation.generation.mask_fidelity import evaluate_masks
 
+pytestmark = pytest.mark.usefixtures("small_features")
+
 MODALITIES = ("t1", "flair")
 
 
 class Threshold:
-    """Finds the label 2 where the second modality is bright, and 1 where the first is."""
+    """Segments label 2 where the second modality is bright, and 1 where the first is."""
 
     modalities = MODALITIES
     id2label = {0: "background", 1: "core", 2: "rim"}
@@ -26,8 +28,11 @@ class Threshold:
         return SimpleNamespace(mask=found.numpy().astype(np.uint8))
 
 
+SEGMENTER: Any = Threshold()
+
+
 def slices(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Maps (N, 16, 16) with two neighbouring squares in most, and slices that show them."""
+    """Maps (B, 16, 16) with two neighbouring squares in most, and slices that show them."""
     rng = np.random.default_rng(seed)
     masks = np.zeros((count, 16, 16), np.uint8)
     for number in range(1, count):  # the first is healthy
@@ -40,37 +45,37 @@ def slices(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return images, masks
 
 
-def test_dice_is_of_the_map_that_was_asked_for() -> None:
+def test_dice_compares_with_the_conditioning_map() -> None:
     held_out, masks = slices(40, 0)
-    drawn = slices(40, 0)[0]
-    drawn[1:11, :, :, :] = 0  # ten tumours are not drawn
+    generated = slices(40, 0)[0]
+    generated[1:11, :, :, :] = 0  # ten tumours are missing
     known = slices(50, 1)[0]
     subjects = [str(number // 2) for number in range(40)]
     report = evaluate_masks(
-        drawn, held_out, known, masks, subjects, Threshold(), modalities=MODALITIES, spacing=None, dataset="squares"
+        generated, held_out, known, masks, subjects, SEGMENTER, modalities=MODALITIES, spacing=None, dataset="squares"
     )
-    assert not any("cm²" in metric.name for metric in report.metrics)
+    assert not any("large" in metric.key for metric in report.metrics)
     for name in ("whole", "core", "rim"):
-        assert report.value(f"Dice, {name}") == pytest.approx(29 / 39)
-        assert report.value(f"Dice, {name}, held-out slices") == 1
-        (metric,) = (each for each in report.metrics if each.name == f"Dice, {name}")
+        assert report.value(f"dice_{name}") == pytest.approx(29 / 39)
+        assert report.value(f"dice_{name}_held_out") == 1
+        metric = report.metric(f"dice_{name}")
         assert metric.n == 39 and metric.low < 29 / 39 < metric.high
-    assert report.value("kernel distance") > 0
+    assert report.value("kid") > 0
     assert len(report.figures) == 3
 
 
-def test_maps_of_less_than_a_square_centimetre_are_told_apart() -> None:
+def test_maps_of_less_than_a_square_centimetre_are_small() -> None:
     images, masks = slices(40, 0)
-    masks[1:11, 8:] = 0  # parts of these are asked for, and wholes drawn
-    given = evaluate_masks(
-        images, images, images, masks, ["a"] * 40, Threshold(), modalities=MODALITIES, spacing=1.7, dataset="squares"
+    masks[1:11, 8:] = 0  # the maps have only parts of these, the images the whole
+    report = evaluate_masks(
+        images, images, images, masks, ["a"] * 40, SEGMENTER, modalities=MODALITIES, spacing=1.7, dataset="squares"
     )
-    assert given.value("Dice, whole, of 1 cm² or more") == 1 > given.value("Dice, whole")  # 36 pixels are 104 mm²
+    assert report.value("dice_whole_large") == 1 > report.value("dice_whole")  # 36 pixels are 104 mm²
 
 
 def test_a_segmenter_of_other_modalities_is_refused() -> None:
     images, masks = slices(4, 0)
-    with pytest.raises(ValueError, match="The segmenter sees t1, flair; the drawn slices are t2, flair"):
+    with pytest.raises(ValueError, match="The segmenter expects t1, flair; the generated slices are t2, flair"):
         evaluate_masks(
-            images, images, images, masks, "abcd", Threshold(), modalities=("t2", "flair"), spacing=None, dataset=""
+            images, images, images, masks, "abcd", SEGMENTER, modalities=("t2", "flair"), spacing=None, dataset=""
         )

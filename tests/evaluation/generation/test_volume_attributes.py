@@ -1,4 +1,4 @@
-"""Measures of volumes: slices cut as the reader knows them, and labels counted where they lie."""
+"""Measurements of volumes: axial slices like the predictor's training images, and volumes of labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from meddiffusers.evaluation.generation.volume_attributes import (
 )
 
 
-def test_slices_of_a_volume_are_those_that_phantoms_are_cut_into() -> None:
+def test_axial_slices_are_those_of_phantoms() -> None:
     brain, size = BrainPhantom(5), 52
     volume = normalise_to_int16(brain.volume((4.0, 4.0, 20.0), ("t1",)).images["t1"].array)[0] / INTENSITY_SCALE
     axial = axial_images(volume.astype(np.float32), 4.0, size)
@@ -33,8 +33,8 @@ def test_slices_of_a_volume_are_those_that_phantoms_are_cut_into() -> None:
         assert both > 0.97 and both > turned + 0.01
 
 
-class Reader:
-    """Reads bright pixels as the left ventricle, dim ones as cortex."""
+class Predictor:
+    """Predicts the left ventricle for bright pixels, cortex for dim ones."""
 
     config = {"label_ids": [0, 3, 4]}
     device, dtype = torch.device("cpu"), torch.float32
@@ -50,23 +50,23 @@ def test_labels_are_counted_in_ml() -> None:
     volume[10:30, 12:24, 2:8] = 1.0
     volume[10:12, 12:36, 2:8] = 0.1  # the darkest become 0
     spacing = 208 / 96  # so that nothing is resampled
-    read = measure_volumes(Reader(), np.stack([volume, 0 * volume]), spacing)  # type: ignore[arg-type]
+    measured = measure_volumes(Predictor(), np.stack([volume, 0 * volume]), spacing)  # type: ignore[arg-type]
     ml = spacing**3 / 1000
     for label in (3, 4):
-        assert read.regions[label] == pytest.approx([18 * 12 * 6 * ml, 0])
-    assert CovariateEstimator("ventricular_volume_ml", read, [])(read) == pytest.approx(read.regions[4])
+        assert measured.regions[label] == pytest.approx([18 * 12 * 6 * ml, 0])
+    assert CovariateEstimator("ventricular_volume_ml", measured, [])(measured) == pytest.approx(measured.regions[4])
 
 
-def test_what_is_bright_has_the_volume_of_the_brain() -> None:
+def test_bright_voxels_have_the_volume_of_the_brain() -> None:
     brains = [BrainPhantom(5, brain_volume_ml=ml) for ml in (1150.0, 1400.0)]
     images = [
         normalise_to_int16(brain.volume(2.0, ("t1",)).images["t1"].array)[0] / INTENSITY_SCALE for brain in brains
     ]
-    read = measure_volumes(Reader(), np.stack(images).astype(np.float32), 2.0)  # type: ignore[arg-type]
-    assert CovariateEstimator("brain_volume_ml", read, [])(read) == pytest.approx([1150, 1400], rel=0.03)
+    measured = measure_volumes(Predictor(), np.stack(images).astype(np.float32), 2.0)  # type: ignore[arg-type]
+    assert CovariateEstimator("brain_volume_ml", measured, [])(measured) == pytest.approx([1150, 1400], rel=0.03)
 
 
-def test_what_cannot_be_counted_is_learnt_from_known_volumes() -> None:
+def test_other_covariates_are_estimated_by_regression() -> None:
     rng = np.random.default_rng(0)
     regions = {label: rng.uniform(5, 50, 300) for label in (0, 3, 4, 14)}
     age = 20 + regions[4] + 10 * np.log1p(regions[14])
@@ -75,8 +75,8 @@ def test_what_cannot_be_counted_is_learnt_from_known_volumes() -> None:
         VolumeMeasurements({label: ml[part] for label, ml in regions.items()}, np.zeros(1))
         for part in (slice(200), slice(200, None))
     )
-    read = CovariateEstimator("age", known, age[:200].tolist())(unseen)
-    np.testing.assert_allclose(read, age[200:], atol=0.5)
+    measured = CovariateEstimator("age", known, age[:200].tolist())(unseen)
+    np.testing.assert_allclose(measured, age[200:], atol=0.5)
     assert (CovariateEstimator("sex", known, words[:200].tolist())(unseen) == words[200:]).mean() > 0.9
     counted = CovariateEstimator("ventricular_volume_ml", known, [])(unseen)
     np.testing.assert_allclose(counted, unseen.regions[4] + unseen.regions[14])

@@ -72,7 +72,7 @@ def test_a_module_that_holds_it_cannot_set_it_to_training(extractor: EfficientNe
         (np.full((2, 8, 8), 1.5), r"intensities from 1.5 to 1.5; expected them within \(0, 1\)"),
         (np.full((2, 8, 8), -0.1), r"from -0.1 to -0.1"),
         (np.full((2, 8, 8), np.nan), "NaN or infinite"),
-        (np.zeros((8, 8)), r"shape \(8, 8\); expected \(N, H, W\)"),
+        (np.zeros((8, 8)), r"shape \(8, 8\); expected \(B, H, W\)"),
         (np.zeros((2, 3, 8, 8)), r"shape \(2, 3, 8, 8\)"),
         (np.zeros((0, 8, 8)), r"shape \(0, 1, 8, 8\)"),
     ],

@@ -1,14 +1,14 @@
-"""Everything that is measured of a detector of anomalies on held-out slices, with intervals over their subjects.
+"""Evaluation of an anomaly detector on held-out slices, with intervals over subjects.
 
-| figure | over |
+| metric | computed over |
 |---|---|
-| AUROC, average precision, best Dice | all pixels of the head in slices with an anomaly, pooled |
-| the same of a kind of lesion, or of a size | those slices with such a lesion |
-| AUROC and best Dice of a subject | its own pixels; mean over the subjects |
-| Dice of the mask | slices with an anomaly, each by itself; mean |
-| AUROC of slices | slices with an anomaly against those of healthy subjects, by their score |
+| `auroc_pixels`, `average_precision_pixels`, `best_dice_pixels` | pooled pixels of the head in slices with an anomaly |
+| the same with `_KIND` or `_SIZE` | pooled pixels of the slices with such a lesion |
+| `auroc_subject`, `best_dice_subject` | the pixels of one subject; mean over subjects |
+| `dice_mask` | the mask of one slice with an anomaly; mean over these slices |
+| `auroc_slices` | scores of slices with an anomaly against those of healthy subjects |
 
-"Best" is the Dice at the one threshold that is best for all slices together, which takes the truth to know.
+"Best Dice" is the Dice at the single threshold that is best for all pooled pixels. Finding it needs the reference.
 """
 
 from __future__ import annotations
@@ -25,28 +25,37 @@ from meddiffusers.evaluation.metrics.bootstrap import OVER_SUBJECTS, bootstrap_i
 from meddiffusers.evaluation.metrics.detection import auroc, average_precision, best_dice, bin_edges, detection_counts
 from meddiffusers.evaluation.metrics.overlap import overlap
 from meddiffusers.evaluation.report import Report
-from meddiffusers.evaluation.results import Metric, run_facts
+from meddiffusers.evaluation.results import Metric, metric_key, run_facts
 from meddiffusers.evaluation.segmentation.scores import strata
 
-PER_KIND = 2  # slices of each kind of lesion that are drawn
-FIGURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "AUROC": auroc,
-    "average precision": average_precision,
-    "best Dice": lambda counts: best_dice(counts)[0],
+PER_KIND = 2  # slices of each kind of lesion in the figure
+PIXEL_METRICS: dict[str, tuple[str, str, Callable[[np.ndarray], np.ndarray]]] = {  # name, Hub type, function of counts
+    "auroc": ("AUROC", "roc_auc", auroc),
+    "average_precision": ("Average precision", "average_precision", average_precision),
+    "best_dice": ("Best Dice", "dice", lambda counts: best_dice(counts)[0]),
 }
 
 
 def evaluate_anomaly(result: AnomalyResult, *, dataset: str, seed: int = 0) -> Report:
-    """The metrics, how many slices are behind them, and a image. The seed draws the bootstrap's subjects."""
+    """Evaluate predictions on held-out slices.
+
+    Args:
+        result: Predictions and reference.
+        dataset: Name of the data, for the report.
+        seed: Seed of the bootstrap over subjects.
+
+    Returns:
+        Metrics with 95 % intervals, numbers of slices, and a figure of example slices.
+    """
     kinds = {kind: int(np.count_nonzero(inside)) for kind, inside in _groups(result).items()}
-    title = "Slices of each kind of lesion, as they are and as they would be, what changed, and what is marked"
+    title = "Slices with each kind of lesion: image, healthy counterfactual, anomaly map, mask and reference"
     details = {"slices": len(result.maps), "subjects": len(set(result.subjects)), "slices with": kinds}
     figures = {title: slices_panel(result)}
     return Report(anomaly_metrics(result, dataset, seed), run_facts(seed), details, figures)
 
 
 def anomaly_metrics(result: AnomalyResult, dataset: str, seed: int = 0) -> list[Metric]:
-    """Every figure with its 95 % interval. A group of slices that there are none of is left out."""
+    """All metrics with their 95 % intervals; groups without any slice are left out."""
     edges = bin_edges(result.maps[result.head])
     counts = np.stack(
         [
@@ -60,17 +69,21 @@ def anomaly_metrics(result: AnomalyResult, dataset: str, seed: int = 0) -> list[
         if inside.any():
             metrics += _pooled(counts[inside], subjects[inside], group, dataset, seed)
     with_any = result.area > 0
-    metrics += _each(counts[with_any], subjects[with_any], dataset, seed)
+    metrics += _per_subject(counts[with_any], subjects[with_any], dataset, seed)
     dice = overlap(result.masks, result.reference, (1,), result.spacing).dice[with_any, 0]
-    metrics.append(_mean("Dice of the mask", dice, subjects[with_any], dataset, seed, "slices with an anomaly"))
+    metrics.append(
+        _mean(
+            "dice_mask", "Dice of the mask", "dice", dice, subjects[with_any], dataset, seed, "slices with an anomaly"
+        )
+    )
     healthy = np.array([kind == "none" for kind in result.lesions])
     if healthy.any():
-        metrics.append(_of_slices(result.scores, with_any, healthy, subjects, dataset, seed))
+        metrics.append(_slice_auroc(result.scores, with_any, healthy, subjects, dataset, seed))
     return metrics
 
 
 def slices_panel(result: AnomalyResult) -> PIL.Image.Image:
-    """Slices with the largest lesions of each kind, and healthy ones; below each what was made of it, and the truth."""
+    """Panel with predictions and reference for the slices with the largest lesions of each kind, and healthy ones."""
     chosen = []
     for kind in dict.fromkeys(sorted(result.lesions, key=lambda kind: kind == "none")):
         inside = np.flatnonzero([other == kind for other in result.lesions])
@@ -87,13 +100,13 @@ def slices_panel(result: AnomalyResult) -> PIL.Image.Image:
     return panel(
         rows,
         tile=1.2,
-        titles={"image": [result.lesions[number].replace("_", " ") for number in chosen]},
+        titles={"image": [result.lesions[index].replace("_", " ") for index in chosen]},
         ranges=ranges,
     )
 
 
 def _groups(result: AnomalyResult) -> dict[str, np.ndarray]:
-    """Slices (N,) bool by what lies in them; the first group is all with an anomaly."""
+    """Masks (B,) of the slices with any anomaly (""), with each kind of lesion, and with each size."""
     with_any = result.area > 0
     groups = {"": with_any}
     for kind in sorted(set(result.lesions) - {"none"}):
@@ -102,49 +115,60 @@ def _groups(result: AnomalyResult) -> dict[str, np.ndarray]:
 
 
 def _pooled(counts: np.ndarray, subjects: np.ndarray, group: str, dataset: str, seed: int) -> list[Metric]:
-    names, member = np.unique(subjects, return_inverse=True)
-    own = np.zeros((len(names), *counts.shape[1:]))
-    np.add.at(own, member, counts)
+    """Metrics of pixels pooled over slices with counts (B, 2, BINS)."""
+    names, per_subject = _counts_per_subject(counts, subjects)
+    note = "pixels of the head in slices with an anomaly" if not group else "pixels of the head in such slices"
     metrics = []
-    for title, figure in FIGURES.items():
-        low, high = bootstrap_interval(partial(_figure_of, figure, own), names.tolist(), seed)
-        name = f"{title}, {group.replace('_', ' ')}" if group else title
-        value = float(figure(own.sum(axis=0)))
-        note = "pixels of the head in slices with an anomaly" if not group else "pixels of the head in such slices"
-        metrics.append(Metric(name, value, dataset, len(counts), low, high, OVER_SUBJECTS, note))
+    for key, (title, type_, function) in PIXEL_METRICS.items():
+        low, high = bootstrap_interval(partial(_pooled_value, function, per_subject), names, seed)
+        name = ", ".join(filter(None, (f"{title}, pixels", group.replace("_", " "))))
+        value = float(function(per_subject.sum(axis=0)))
+        full_key = metric_key(key, "pixels", group)
+        metrics.append(Metric(full_key, name, type_, value, dataset, len(counts), low, high, OVER_SUBJECTS, note))
     return metrics
 
 
-def _figure_of(figure: Callable[[np.ndarray], np.ndarray], own: np.ndarray, rows: np.ndarray) -> float:
-    """Of the counts (S, 2, B) of some subjects together."""
-    return float(figure(own[rows].sum(axis=0)))
+def _pooled_value(function: Callable[[np.ndarray], np.ndarray], per_subject: np.ndarray, rows: np.ndarray) -> float:
+    return float(function(per_subject[rows].sum(axis=0)))
 
 
-def _each(counts: np.ndarray, subjects: np.ndarray, dataset: str, seed: int) -> list[Metric]:
+def _counts_per_subject(counts: np.ndarray, subjects: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """Names of S subjects and the sum of the counts of each, (S, 2, BINS)."""
     names, member = np.unique(subjects, return_inverse=True)
-    own = np.zeros((len(names), *counts.shape[1:]))
-    np.add.at(own, member, counts)
-    return [
-        _mean(f"{title} of a subject", FIGURES[title](own), names, dataset, seed, "subjects with an anomaly")
-        for title in ("AUROC", "best Dice")
-    ]
+    per_subject = np.zeros((len(names), *counts.shape[1:]))
+    np.add.at(per_subject, member, counts)
+    return names.tolist(), per_subject
 
 
-def _mean(name: str, values: np.ndarray, subjects: np.ndarray, dataset: str, seed: int, note: str) -> Metric:
+def _per_subject(counts: np.ndarray, subjects: np.ndarray, dataset: str, seed: int) -> list[Metric]:
+    names, per_subject = _counts_per_subject(counts, subjects)
+    metrics = []
+    for key in ("auroc", "best_dice"):
+        title, type_, function = PIXEL_METRICS[key]
+        values, note = function(per_subject), "subjects with an anomaly"
+        title = f"{title} per subject"
+        metrics.append(_mean(f"{key}_subject", title, type_, values, np.array(names), dataset, seed, note))
+    return metrics
+
+
+def _mean(
+    key: str, name: str, type_: str, values: np.ndarray, subjects: np.ndarray, dataset: str, seed: int, note: str
+) -> Metric:
     low, high = bootstrap_mean_interval(values, subjects.tolist(), seed)
-    return Metric(name, float(np.nanmean(values)), dataset, len(values), low, high, OVER_SUBJECTS, note)
+    return Metric(key, name, type_, float(np.nanmean(values)), dataset, len(values), low, high, OVER_SUBJECTS, note)
 
 
-def _of_slices(
+def _slice_auroc(
     scores: np.ndarray, diseased: np.ndarray, healthy: np.ndarray, subjects: np.ndarray, dataset: str, seed: int
 ) -> Metric:
     kept = diseased | healthy
     values, truth, names = scores[kept], diseased[kept], subjects[kept].tolist()
     edges = bin_edges(values)
 
-    def figure(rows: np.ndarray) -> float:
+    def statistic(rows: np.ndarray) -> float:
         return float(auroc(detection_counts(values[rows], truth[rows], edges)))
 
-    low, high = bootstrap_interval(figure, names, seed)
+    low, high = bootstrap_interval(statistic, names, seed)
     note = f"{np.count_nonzero(truth)} slices with an anomaly, {np.count_nonzero(~truth)} of healthy subjects"
-    return Metric("AUROC of slices", figure(np.arange(len(names))), dataset, len(names), low, high, OVER_SUBJECTS, note)
+    value, n = statistic(np.arange(len(names))), len(names)
+    return Metric("auroc_slices", "AUROC, slices", "roc_auc", value, dataset, n, low, high, OVER_SUBJECTS, note)

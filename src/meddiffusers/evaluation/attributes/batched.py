@@ -1,4 +1,4 @@
-"""A VAE pipeline over more images than its network should hold at once, to and from numpy arrays."""
+"""Encode and decode large sets of images with a VAE pipeline, in batches, to and from numpy arrays."""
 
 from __future__ import annotations
 
@@ -11,18 +11,23 @@ BATCH = 256
 
 
 def posterior_means(pipeline: AttributeVAEPipeline, images: torch.Tensor) -> np.ndarray:
-    """(N, K) of images (N, …) that the pipeline takes."""
+    """Encode images as the pipeline takes them, (B, …), to their posterior means (B, K)."""
     return np.concatenate([pipeline.encode(batch).float().cpu().numpy() for batch in images.split(BATCH)])
 
 
-def decoded(pipeline: AttributeVAEPipeline, latents: np.ndarray) -> np.ndarray:
-    """Images of latents (M, K), `measurable`."""
+def decode_latents(pipeline: AttributeVAEPipeline, latents: np.ndarray) -> np.ndarray:
+    """Decode latents (B, K) to images (B, H, W) as attribute measures take them, see `to_measure_input`."""
     batches = torch.from_numpy(latents).split(BATCH)
-    return np.concatenate([measurable(pipeline, pipeline.decode(batch, output_type="np").images) for batch in batches])
+    images = (pipeline.decode(batch, output_type="np").images for batch in batches)
+    return np.concatenate([to_measure_input(pipeline, batch) for batch in images])
 
 
-def measurable(pipeline: AttributeVAEPipeline, images: np.ndarray) -> np.ndarray:
-    """The pipeline's "np" output as measures take it: intensities (N, H, W) in [0, 1], or label maps (N, H, W)."""
+def to_measure_input(pipeline: AttributeVAEPipeline, images: np.ndarray) -> np.ndarray:
+    """Convert the pipeline's "np" output to what attribute measures take.
+
+    Returns:
+        Intensities (B, H, W) in [0, 1], or label maps (B, H, W) from a categorical VAE.
+    """
     if pipeline.vae.config["likelihood"] == "categorical":
         return images
     low, high = pipeline.vae.config["value_range"]

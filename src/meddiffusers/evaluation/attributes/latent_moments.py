@@ -1,6 +1,6 @@
-"""Mean and covariance of a VAE's latents over images: the Gaussian nearest to its aggregated posterior.
+"""Mean and covariance of a VAE's latents over a set of images: the moments of its aggregated posterior.
 
-Of z ~ q(z | x) with x drawn from the images: E[z] = mean μ(x), Cov[z] = Cov[μ(x)] + mean diag σ²(x).
+For z ~ q(z | x) with x uniform over the images: E[z] = mean μ(x), Cov[z] = Cov[μ(x)] + mean diag σ²(x).
 """
 
 from __future__ import annotations
@@ -14,7 +14,11 @@ from meddiffusers.pipelines.attribute_vae_pipeline import AttributeVAEPipeline
 
 @torch.no_grad()
 def latent_moments(pipeline: AttributeVAEPipeline, images: torch.Tensor) -> dict[str, list]:
-    """`{"mean": (K), "covariance": (K, K)}` over images (N, …) that the pipeline takes, as its config keeps them."""
+    """Moments of the latents of images (B, …), as the pipeline takes them.
+
+    Returns:
+        {"mean": (K,), "covariance": (K, K)} as nested lists, as the model's config stores them.
+    """
     vae = pipeline.vae
     posteriors = [
         vae.encode(pipeline.preprocess(batch).to(vae.device, vae.dtype)).latent_dist for batch in images.split(BATCH)

@@ -1,8 +1,8 @@
-"""Everything that is measured of a VAE on held-out images, with its attributes if it has any.
+"""Evaluation of a VAE on held-out images, including its attributes if it has any.
 
-Latents are posterior means. What needs measuring decoded images (traversals, edits) is left out where no measure is
-given. Edits ask for the attribute values of other held-out images, kept inside the calibrated range; the error is the
-mean absolute difference between what was asked for and what the decoded image measures.
+Latents are posterior means. Traversals and edits need a measure of decoded images and are skipped without one. The
+targets of edits are the attribute values of other held-out images, clipped to the calibrated range. The edit error is
+the mean absolute difference between the target and the value measured on the decoded image.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import PIL.Image
 import torch
 
 from meddiffusers.datasets.attribute_measures import Measure
-from meddiffusers.evaluation.attributes.batched import BATCH, decoded, measurable, posterior_means
+from meddiffusers.evaluation.attributes.batched import BATCH, decode_latents, posterior_means, to_measure_input
 from meddiffusers.evaluation.attributes.traversal import Traversal, traverse_dimensions
 from meddiffusers.evaluation.figures.panels import heatmap, panel
 from meddiffusers.evaluation.metrics.disentanglement import disentanglement
 from meddiffusers.evaluation.metrics.reconstruction import pixel_agreement
 from meddiffusers.evaluation.report import Report
-from meddiffusers.evaluation.results import Metric, run_facts
+from meddiffusers.evaluation.results import Metric, metric_key, run_facts
 from meddiffusers.pipelines.attribute_vae_pipeline import AttributeVAEPipeline
 
-TRAVERSED = 200  # images of the traversal
-EDITED = 300  # images of the edits
+TRAVERSED = 200  # images for the traversals
+EDITED = 300  # images for the edits
 SHOWN = 10
 
 
@@ -38,30 +38,48 @@ def evaluate_attributes(
     dataset: str,
     seed: int = 0,
 ) -> Report:
-    """Measure the pipeline on images (N, C, H, W), as `AttributeImages` holds them, with attributes (N, A).
+    """Evaluate a pipeline on held-out images.
+
+    Args:
+        pipeline: The pipeline to evaluate.
+        images: Images (B, C, H, W), or label maps (B, H, W), as `AttributeImages` holds them.
+        attributes: Their attributes, (B, A), in the order of `pipeline.attributes`.
+        measure: Measures the attributes of decoded images; None skips traversals and edits.
+        dataset: Name of the data, for the report.
+        seed: Seed of the choice of images and targets.
+
+    Returns:
+        Metrics, the leakage matrix and the metrics of each attribute in `details`, and figures.
 
     Raises:
-        ValueError: the pipeline has attributes that the measure does not give.
+        ValueError: The pipeline has attributes that the measure does not provide.
     """
     names = pipeline.attributes
     _check_measure(names, measure)
     means = posterior_means(pipeline, images)
     rng = np.random.default_rng(seed)
-    metrics = [Metric.single("pixel agreement", _agreement(pipeline, images), dataset, len(images))]
+
+    def single(key: str, title: str, value: float, n: int, type: str = "") -> Metric:
+        return Metric.single(key, title, value, dataset, n, type=type)
+
+    metrics = [single("pixel_agreement", "Pixel agreement", _agreement(pipeline, images), len(images), "accuracy")]
     details: dict[str, object] = {"latents": "posterior means"}
     sweep = None
-    if len(names) > 1:  # disentanglement compares attributes
+    if len(names) > 1:  # disentanglement metrics compare attributes
         metrics += _disentanglement_metrics(means, attributes, names, dataset, details)
-    for name, spread in zip(names, means.std(axis=0)[: len(names)], strict=True):
-        metrics.append(Metric.single(f"σ of {name}'s dimension", spread, dataset, len(images)))
+    for name, sigma in zip(names, means.std(axis=0)[: len(names)], strict=True):
+        title = f"σ of the latent dimension, {name}"
+        metrics.append(single(metric_key("latent_sigma", name), title, sigma, len(images), "latent_sigma"))
     if names and measure is not None:
         shown, edited = rng.permutation(len(images))[:TRAVERSED], rng.permutation(len(images))[:EDITED]
         sweep = _sweep(pipeline, means[shown], measure)
         details["leakage"] = sweep.leakage.round(3).tolist()
         for name, rho in zip(names, sweep.spearman, strict=True):
-            metrics.append(Metric.single(f"traversal Spearman, {name}", rho, dataset, len(shown)))
+            title = f"Traversal Spearman correlation, {name}"
+            metrics.append(single(metric_key("traversal_spearman", name), title, rho, len(shown), "spearmanr"))
         for name, error in _edit_errors(pipeline, images[edited], attributes, measure, rng).items():
-            metrics.append(Metric.single(f"edit error, {name} [{measure.units[name]}]", error, dataset, len(edited)))
+            title = f"Edit error (MAE), {name} [{measure.units[name]}]"
+            metrics.append(single(metric_key("edit_mae", name), title, error, len(edited), "mae"))
     return Report(metrics, run_facts(seed), details, _figures(pipeline, images, sweep))
 
 
@@ -69,13 +87,13 @@ def _check_measure(names: Sequence[str], measure: Measure | None) -> None:
     absent = [name for name in names if measure is not None and name not in measure.units]
     if measure is not None and absent:
         raise ValueError(
-            f"The model's attributes are {', '.join(names)}; the measure gives {', '.join(measure.units)}, so "
+            f"The model's attributes are {', '.join(names)}; the measure provides {', '.join(measure.units)}, so "
             f"{', '.join(absent)} cannot be measured. Choose another measure, or none."
         )
 
 
 def _calibration(pipeline: AttributeVAEPipeline) -> dict[str, dict[str, Any]]:
-    """The curves there are, in the order of the attributes."""
+    """The calibration curves of the model, in the order of its attributes."""
     curves = pipeline.vae.config["calibration"] or {}
     return {name: curves[name] for name in pipeline.attributes if name in curves}
 
@@ -85,26 +103,29 @@ def _disentanglement_metrics(
 ) -> list[Metric]:
     scores: dict[str, Any] = disentanglement(means, attributes, names)
     details |= {"per_attribute": scores["per_attribute"], "left_out": scores["dropped"]}
-    titles = {
-        "interpretability": "interpretability",
-        "SCC": "scc",
-        "modularity, all dimensions": "modularity",
-        "modularity, regularised dimensions": "modularity_regularised",
-        "MIG": "mig",
-        "SAP": "sap",
+    names_by_key = {
+        "interpretability": "Interpretability",
+        "scc": "Spearman correlation coefficient (SCC)",
+        "modularity": "Modularity, all dimensions",
+        "modularity_regularised": "Modularity, regularised dimensions",
+        "mig": "Mutual information gap (MIG)",
+        "sap": "Separated attribute predictability (SAP)",
     }
-    return [Metric.single(title, scores[key], dataset, len(means)) for title, key in titles.items()]
+    return [Metric.single(key, name, scores[key], dataset, len(means)) for key, name in names_by_key.items()]
 
 
 def _sweep(pipeline: AttributeVAEPipeline, means: np.ndarray, measure: Measure) -> Traversal:
     order = [list(measure.units).index(name) for name in pipeline.attributes]
     return traverse_dimensions(
-        lambda latents: decoded(pipeline, latents), means, lambda images: measure.function(images)[:, order], len(order)
+        lambda latents: decode_latents(pipeline, latents),
+        means,
+        lambda images: measure.function(images)[:, order],
+        len(order),
     )
 
 
 def _agreement(pipeline: AttributeVAEPipeline, images: torch.Tensor) -> float:
-    """Pixel agreement, at the middle of the value range, or the fraction of pixels that keep their label."""
+    """Fraction of pixels on the same side of the middle of the value range, or with the same label."""
     agreeing = 0.0
     for batch in images.split(BATCH):
         rebuilt = pipeline.reconstruct(batch, output_type="pt").images.float().cpu().numpy()
@@ -126,17 +147,17 @@ def _edit_errors(
     errors = {}
     for name, curve in _calibration(pipeline).items():
         dimension, values = pipeline.attributes.index(name), curve["values"]
-        asked = np.clip(rng.choice(attributes[:, dimension], len(images)), values[0], values[-1])
-        edited = pipeline.edit(images, {name: asked.tolist()}, output_type="np").images
-        got = measure.function(measurable(pipeline, edited))[:, list(measure.units).index(name)]
-        errors[name] = float(np.nanmean(np.abs(got - asked)))
+        targets = np.clip(rng.choice(attributes[:, dimension], len(images)), values[0], values[-1])
+        edited = pipeline.edit(images, {name: targets.tolist()}, output_type="np").images
+        measured = measure.function(to_measure_input(pipeline, edited))[:, list(measure.units).index(name)]
+        errors[name] = float(np.nanmean(np.abs(measured - targets)))
     return errors
 
 
 def _figures(
     pipeline: AttributeVAEPipeline, images: torch.Tensor, sweep: Traversal | None
 ) -> dict[str, PIL.Image.Image]:
-    """Panels: reconstructions, samples and interpolations; a traversal of each attribute; the leakage matrix."""
+    """Reconstructions, samples and interpolations; a traversal for each attribute; the leakage matrix."""
     shown = images[:: max(1, len(images) // SHOWN)][:SHOWN]
     ends = {"a": shown[:1], "b": shown[-1:]}
     rows = {
@@ -147,14 +168,16 @@ def _figures(
         "spherical": pipeline.interpolate(**ends, steps=SHOWN, method="spherical", output_type="np").images,
     }
     figures = {
-        "Held-out images, their reconstructions, samples, and two ways from the first image to the last": panel(rows)
+        "Held-out images, their reconstructions, samples, and interpolations from the first image to the last": panel(
+            rows
+        )
     }
     if _calibration(pipeline):
-        figures["One held-out image with each attribute swept over its calibrated range"] = _traversals(
+        figures["One held-out image, each attribute swept over its calibrated range"] = _traversals(
             pipeline, shown[len(shown) // 2][None]
         )
     if sweep is not None:
-        caption = "Change of each attribute, in its own σ, over a ±2σ sweep of each attribute's dimension"
+        caption = "Change of each attribute, in its own σ, over a ±2σ sweep of each regularised dimension"
         figures[caption] = heatmap(
             sweep.leakage, pipeline.attributes, pipeline.attributes, down="dimension swept", across="attribute measured"
         )

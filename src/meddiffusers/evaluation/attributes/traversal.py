@@ -1,7 +1,7 @@
-"""Does a latent dimension move the attribute it stands for, and that one alone?
+"""Latent traversals: does a latent dimension change its own attribute, and only that one?
 
-Each regularised dimension in turn is swept over mean ± span · σ, both taken over the given latents, with every other
-dimension of a latent as it was; the decoded images are measured anew.
+Each regularised dimension is swept over mean ± span · σ of the given latents while all other dimensions stay fixed. The
+attributes are measured on the decoded images.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ Measure = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Traversal:
-    """What sweeping the first R dimensions does to the A attributes, which dimension r standing for attribute r.
+    """Effect of sweeping the first R dimensions on A attributes; dimension r is regularised to attribute r.
 
-    spearman (R,): Spearman correlation of step and attribute r along the sweep of dimension r, mean over the images;
-    0 for an image whose attribute does not move.
-    leakage (R, A): change of attribute a from the first to the last step of dimension r's sweep, mean over the images,
-    in σ of attribute a over the images decoded without a sweep. Its diagonal is the change that was wanted.
+    Args:
+        spearman: (R,) Spearman correlation between step and attribute r along the sweep of dimension r, mean over the
+            images; 0 for an image whose attribute does not change.
+        leakage: (R, A) change of attribute a from the first to the last step of dimension r, mean over the images, in
+            σ of attribute a over the images decoded without a sweep. The diagonal is the intended change.
     """
 
     spearman: np.ndarray
@@ -33,10 +34,21 @@ class Traversal:
 def traverse_dimensions(
     decode: Decode, means: np.ndarray, measure: Measure, dims: int, steps: int = 9, span: float = 2.0
 ) -> Traversal:
-    """Sweep the first `dims` dimensions of the posterior means (N, K).
+    """Sweep the first `dims` dimensions of posterior means.
 
-    `decode` maps latents (M, K) to images (M, H, W) in [0, 1], `measure` those to attributes (M, A), NaN where an image
-    has none; a NaN is left out of the means. Raises ValueError for means or dims that leave nothing to sweep.
+    Args:
+        decode: Maps latents (B, K) to images (B, H, W) in [0, 1].
+        means: Posterior means (B, K).
+        measure: Maps images (B, H, W) to attributes (B, A), NaN where an attribute is not defined; means skip NaN.
+        dims: Number of regularised dimensions, R.
+        steps: Steps of each sweep.
+        span: Half of the sweep's range, in σ.
+
+    Returns:
+        Correlation and leakage.
+
+    Raises:
+        ValueError: There are fewer than two latents or no dimension to sweep.
     """
     _check(means, dims)
     spread = np.nanstd(measure(decode(means)), axis=0)
@@ -44,19 +56,19 @@ def traverse_dimensions(
     spearman, leakage = [], []
     for r in range(dims):
         attributes = measure(decode(_sweep(means, r, position))).reshape(len(means), steps, -1)
-        spearman.append(np.nanmean([_follows(position, values) for values in attributes[:, :, r]]))
+        spearman.append(np.nanmean([_correlation(position, values) for values in attributes[:, :, r]]))
         leakage.append(np.nanmean(attributes[:, -1] - attributes[:, 0], axis=0) / spread)
     return Traversal(np.array(spearman), np.array(leakage))
 
 
 def _sweep(means: np.ndarray, r: int, position: np.ndarray) -> np.ndarray:
-    """(N · steps, K), the steps of one latent after another."""
+    """(B · steps, K): all steps of the first latent, then of the second, and so on."""
     latents = np.repeat(means[:, None], len(position), axis=1)
     latents[:, :, r] = means[:, r].mean() + position * means[:, r].std()
     return latents.reshape(-1, means.shape[1])
 
 
-def _follows(position: np.ndarray, values: np.ndarray) -> float:
+def _correlation(position: np.ndarray, values: np.ndarray) -> float:
     known = np.isfinite(values)
     if known.sum() < 3:
         return np.nan
@@ -68,8 +80,8 @@ def _follows(position: np.ndarray, values: np.ndarray) -> float:
 def _check(means: np.ndarray, dims: int) -> None:
     if means.ndim != 2 or len(means) < 2 or not np.isfinite(means).all():
         raise ValueError(
-            f"traverse_dimensions got means of shape {means.shape}, expected finite (N, K) of at least 2 images, whose "
-            "spread sets the sweep: encode more images"
+            f"traverse_dimensions got means of shape {means.shape}, expected finite (B, K) of at least 2 images, "
+            "whose spread sets the range of the sweep: encode more images"
         )
     if not 1 <= dims <= means.shape[1]:
         raise ValueError(

@@ -38,6 +38,7 @@ NAMES = {
     "ef_bias": "EF bias [points]",
     "regenerated_frames": "regenerated frames",
 }
+HUB_TYPES = {"hausdorff_distance": "hausdorff", "ef_error": "mae"}  # the others have none of their own
 
 
 def evaluate_temporal(
@@ -93,7 +94,7 @@ def temporal_metrics(sequences: Sequence[CorrectedSequence], method: str, datase
         Metric(
             metric_key(key, method),
             f"{NAMES[key]}, {method}",
-            key,
+            HUB_TYPES.get(key, key),
             float(np.nanmean(each)),
             dataset,
             len(each),

@@ -1,4 +1,4 @@
-"""Volumes as images to look at and to compare: the slices through their middle."""
+"""Orthogonal slices through the middle of volumes, for figures and comparisons."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ PLANES = ("sagittal", "coronal", "axial")
 
 
 def plane_slices(volumes: np.ndarray) -> np.ndarray:
-    """(N, 3, S, S) of volumes (N, X, Y, Z), RAS: the slices of `PLANES` through the middle, upright, in a square."""
+    """Take the middle slices of RAS volumes (B, X, Y, Z) in the order of `PLANES`.
+
+    Returns:
+        (B, 3, S, S), upright and centred in a square of the longest edge S.
+    """
     size = max(volumes.shape[1:])
     cuts = np.zeros((len(volumes), 3, size, size), volumes.dtype)
-    for number, volume in enumerate(volumes):
+    for i, volume in enumerate(volumes):
         for axis in range(3):
             cut = np.take(volume, volume.shape[axis] // 2, axis=axis).T[::-1]
             top, left = ((size - side) // 2 for side in cut.shape)
-            cuts[number, axis, top : top + cut.shape[0], left : left + cut.shape[1]] = cut
+            cuts[i, axis, top : top + cut.shape[0], left : left + cut.shape[1]] = cut
     return cuts

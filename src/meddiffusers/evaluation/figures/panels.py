@@ -1,4 +1,4 @@
-"""Panels of images to look at, drawn without a display."""
+"""Panels of images and heatmaps, rendered without a display."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 DPI = 140
-TILE, GAP, TITLE = 0.8, 0.06, 0.15  # inches: an image, the space between two, the line above one that has a title
+TILE, GAP, TITLE = 0.8, 0.06, 0.15  # inches: width of an image, gap between images, height of a title
 
 
 def panel(
@@ -20,11 +20,14 @@ def panel(
     tile: float = TILE,
     ranges: Mapping[str, tuple[float, float]] | None = None,
 ) -> PIL.Image.Image:
-    """Rows of images under each other, a name on the left of each row and, from `titles`, a line above each image.
+    """Arrange images in named rows.
 
-    Images are (H, W) or (H, W, C): grey, label maps or colour (C = 3); of another C, channel 0 is shown. A row is
-    scaled from what is black to what is white in `ranges`, or to its own lowest and highest value. `tile` is the width
-    of an image in inches.
+    Args:
+        rows: Images of each row, (H, W) or (H, W, C): grey, label maps, or colour if C = 3. Of other channel counts
+            the first channel is shown.
+        titles: A title for each image of a row, by the name of the row.
+        tile: Width of an image in inches.
+        ranges: Intensities of black and white, by the name of the row; by default its lowest and highest value.
     """
     titles, ranges = titles or {}, ranges or {}
     rows = {name: _displayed(images, ranges.get(name)) for name, images in rows.items()}
@@ -44,14 +47,22 @@ def panel(
             inches.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest", extent=place, aspect="auto")
             if name in titles:
                 inches.text(left + tile / 2, place[3] + 0.03, titles[name][column], ha="center", fontsize=6.5)
-    inches.set(xlim=(0, width), ylim=(0, height))  # which every image has moved
+    inches.set(xlim=(0, width), ylim=(0, height))  # imshow changes the limits
     return to_image(figure)
 
 
 def heatmap(
     matrix: np.ndarray, row_names: Sequence[str], column_names: Sequence[str], *, down: str, across: str
 ) -> PIL.Image.Image:
-    """A matrix with its numbers written in, on a scale symmetric about zero; `down` and `across` name its two axes."""
+    """Plot a matrix with its numbers, on a colour scale symmetric about zero.
+
+    Args:
+        matrix: (R, C).
+        row_names: R names.
+        column_names: C names.
+        down: Label of the row axis.
+        across: Label of the column axis.
+    """
     figure = Figure(figsize=(1.6 + 0.7 * len(column_names), 0.9 + 0.4 * len(row_names)), dpi=DPI)
     axis = figure.subplots()
     extreme = float(np.nanmax(np.abs(matrix)))
@@ -69,14 +80,14 @@ def heatmap(
 
 
 def to_image(figure: Figure) -> PIL.Image.Image:
-    """A drawn figure as a PIL image, RGB."""
+    """Render a matplotlib figure as a PIL image, RGB."""
     buffer = BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
     return PIL.Image.open(buffer).convert("RGB")
 
 
 def _displayed(images: Sequence[np.ndarray] | np.ndarray, ends: tuple[float, float] | None) -> list[np.ndarray]:
-    """The images of one row in [0, 1], as (H, W) or (H, W, 3)."""
+    """Scale the images of one row to [0, 1], as (H, W) or (H, W, 3)."""
     low, high = ends or (min(map(np.min, images)), max(map(np.max, images)))
     scaled = [(np.asarray(image, dtype=float) - low) / max(high - low, 1e-6) for image in images]
     return [image[..., 0] if image.ndim == 3 and image.shape[-1] != 3 else image for image in scaled]

@@ -1,15 +1,16 @@
-"""How like real images drawn ones are, and whether any of them is a training image.
+"""Fidelity of generated images, and memorization of the training images.
 
-| figure | of |
+| metric | computed from |
 |---|---|
-| kernel distance | features of drawn and of held-out images, those of all modalities side by side |
-| kernel distance, held-out halves | one half of the held-out images against the other: no difference |
-| Fréchet distance | the same features, drawn against held-out; of few images too large (`frechet_distance`) |
-| nearest training image | RMS difference to it over all pixels and modalities, of drawn and of held-out images |
-| the same, "held-out images through the autoencoder" | what a model of its latents can reach: smooth, no copies |
+| `kid` | features of generated and of held-out images; those of all modalities are concatenated |
+| `kid_held_out` | one half of the held-out images against the other half, for comparison |
+| `fid` | the same features as `kid`; biased upwards for few images, see `frechet_distance` |
+| `nn_distance_generated`, `nn_distance_held_out` | RMS difference to the nearest training image, all modalities |
+| `nn_copies` | fraction of generated images closer to a training image than 99 % of the held-out images are |
+| `*_autoencoder` | held-out images through the autoencoder: a bound for models of its latents |
 
-A model that remembers draws images that lie nearer to training images than unseen real ones do. Copies are looked
-for among the training images and their mirror images, at `COARSE`² pixels.
+A model that memorizes generates images closer to training images than unseen real images are. Distances are computed to
+the training images and their mirror images, at `COARSE`² pixels. All features are those of EfficientNet-Lite0.
 """
 
 from __future__ import annotations
@@ -18,32 +19,45 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import torch
 import torch.nn.functional as F
 
 from meddiffusers.evaluation.figures.panels import panel
 from meddiffusers.evaluation.metrics.frechet import frechet_distance
-from meddiffusers.evaluation.metrics.image_features import NAME, EfficientNetLite0
+from meddiffusers.evaluation.metrics.image_features import EXTRACTOR, NAME, EfficientNetLite0
 from meddiffusers.evaluation.metrics.kid import KID, kid_score
 from meddiffusers.evaluation.report import Report
-from meddiffusers.evaluation.results import Metric, run_facts
+from meddiffusers.evaluation.results import Metric, metric_key, run_facts
+from meddiffusers.pipelines.image_diffusion_pipeline import ImageDiffusionPipeline
 from meddiffusers.utils.seeds import sample_generators
 
-BATCH = 16  # images that are drawn at once
+BATCH = 16  # images per call of the pipeline
 COARSE = 32  # pixels of a side at which images are compared with training images
-SUSPICIOUS = 1.0  # percentile of the held-out images' distances below which a drawn one is shown as near
+COPY_PERCENTILE = 1.0  # of the held-out images' distances, below which an image counts as a copy
 SHOWN = 8
-DECODED = "held-out images through the autoencoder"
+AUTOENCODER = "held-out images through the autoencoder"
+_KID_TITLES = {"": "", "held-out": "held-out halves", "autoencoder": AUTOENCODER}
 
 
-def generate_images(pipeline: Any, count: int, seed: int = 0, **settings: Any) -> np.ndarray:
-    """Images (N, C, H, W) in [0, 1], each from a generator of its own: the first are the same whatever N."""
-    parts = []
+def generate_images(pipeline: ImageDiffusionPipeline, count: int, seed: int = 0, **settings: Any) -> np.ndarray:
+    """Generate images in batches.
+
+    Args:
+        pipeline: The pipeline to run.
+        count: Number of images, B.
+        seed: Seed of the noise; that of image i depends on (seed, i) only.
+        **settings: Further arguments of the pipeline.
+
+    Returns:
+        (B, C, H, W) in [0, 1].
+    """
+    batches = []
     for first in range(0, count, BATCH):
         generators = sample_generators(seed, min(BATCH, count - first), first)
         output = pipeline(len(generators), generator=generators, output_type="pt", **settings)
-        parts.append(output.images.cpu().numpy())
-    return np.concatenate(parts)
+        batches.append(output.images.cpu().numpy())
+    return np.concatenate(batches)
 
 
 def evaluate_generation(
@@ -56,39 +70,58 @@ def evaluate_generation(
     decoded: np.ndarray | None = None,
     seed: int = 0,
 ) -> Report:
-    """Metrics and images of drawn images beside held-out and known (training) ones, all (N, C, H, W) in [0, 1].
+    """Compare generated images with held-out and training images, all (B, C, H, W) in [0, 1].
 
-    Slices of one subject should follow each other in `held_out`, so that its halves have different subjects.
-    decoded: what an autoencoder makes of `held_out`; no model of its latents can be expected to do better.
+    Args:
+        images: Generated images.
+        held_out: Held-out images. Slices of one subject should be adjacent, so that the halves have different subjects.
+        known: Training images.
+        modalities: Names of the C channels.
+        dataset: Name of the data, for the report.
+        decoded: Reconstructions of `held_out` by the autoencoder, a bound for models of its latents.
+        seed: Seed of the intervals.
     """
-    features = EfficientNetLite0()
-    of_drawn, of_real = (_features(features, figures) for figures in (images, held_out))
-    half = len(of_real) // 2
-    compared = {"": (of_real, of_drawn), ", held-out halves": (of_real[:half], of_real[half:])}
-    near = {"drawn": nearest(images, known), "held-out": nearest(held_out, known)}
+    network = EfficientNetLite0()
+    real, generated = _features(network, held_out), _features(network, images)
+    half = len(real) // 2
+    kids = {"": (real, generated), "held-out": (real[:half], real[half:])}
+    neighbours = {"generated": nearest_images(images, known), "held-out": nearest_images(held_out, known)}
     if decoded is not None:
-        compared[f", {DECODED}"] = of_real, _features(features, decoded)
-        near[DECODED] = nearest(decoded, known)
-    own, limit = near["drawn"], float(np.percentile(near["held-out"][0], SUSPICIOUS))
+        kids["autoencoder"] = real, _features(network, decoded)
+        neighbours["autoencoder"] = nearest_images(decoded, known)
+    limit = float(np.percentile(neighbours["held-out"][0], COPY_PERCENTILE))
     metrics = [
-        _kernel(f"kernel distance{note}", kid_score(*pair, seed=seed), dataset) for note, pair in compared.items()
+        kid_metric(metric_key("kid", source), _KID_TITLES[source], kid_score(*pair, seed=seed), dataset)
+        for source, pair in kids.items()
     ]
-    distance = frechet_distance(of_real, of_drawn)
-    metrics.append(Metric.single("Fréchet distance", distance, dataset, len(images), f"{NAME}; {len(held_out)} real"))
-    metrics += [_spread(f"nearest training image, {name}", found[0], dataset) for name, found in near.items()]
-    metrics.append(_nearer("drawn images", own[0], limit, dataset))
+    frechet, note = frechet_distance(real, generated), f"{len(images)} generated, {len(held_out)} real"
+    name = f"Fréchet distance ({EXTRACTOR})"
+    metrics.append(Metric.single("fid", name, frechet, dataset, len(images), type="fid", note=note))
+    metrics += [_nn_distance(source, distances, dataset) for source, (distances, _) in neighbours.items()]
+    metrics.append(_copies("nn_copies", "generated images", neighbours["generated"][0], limit, dataset))
     if decoded is not None:
-        metrics.append(_nearer(DECODED, near[DECODED][0], limit, dataset))
-    figures = _figures(images, held_out, known, own, modalities)
-    return Report(metrics, run_facts(seed), {"suspicious below": limit, "features": NAME}, figures)
+        metrics.append(_copies("nn_copies_autoencoder", AUTOENCODER, neighbours["autoencoder"][0], limit, dataset))
+    figures = _figures(images, held_out, known, neighbours["generated"], modalities)
+    return Report(metrics, run_facts(seed), {"copies below": limit, "features": NAME}, figures)
 
 
-def nearest(images: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distance (N,) of each image to the nearest known one or its mirror image, and the number of that one (N,)."""
-    mine, theirs = _coarse(images), _coarse(known)
-    both = torch.cat([theirs, theirs.flip(-1)]).flatten(1)
-    distance, number = torch.cdist(mine.flatten(1), both).min(dim=1)
-    return (distance / both.shape[1] ** 0.5).numpy(), (number % len(known)).numpy()
+def nearest_images(images: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find the known image, or mirror image, nearest to each image.
+
+    Returns:
+        RMS distances (B,), and the indices (B,) of the nearest images in `known`.
+    """
+    queries, references = _coarse(images), _coarse(known)
+    references = torch.cat([references, references.flip(-1)]).flatten(1)
+    distance, index = torch.cdist(queries.flatten(1), references).min(dim=1)
+    return (distance / references.shape[1] ** 0.5).numpy(), (index % len(known)).numpy()
+
+
+def kid_metric(key: str, title: str, kid: KID, dataset: str) -> Metric:
+    """The KID as a metric, with its interval over random halves."""
+    name = f"KID ({EXTRACTOR}), {title}" if title else f"KID ({EXTRACTOR})"
+    note = f"{kid.generated} against {kid.real} images"
+    return Metric(key, name, "kid", kid.value, dataset, kid.generated, kid.low, kid.high, "95 %, random halves", note)
 
 
 def _coarse(images: np.ndarray) -> torch.Tensor:
@@ -99,41 +132,42 @@ def _figures(
     images: np.ndarray,
     held_out: np.ndarray,
     known: np.ndarray,
-    own: tuple[np.ndarray, np.ndarray],
+    nearest: tuple[np.ndarray, np.ndarray],
     modalities: Sequence[str],
-) -> dict[str, Any]:
-    """Panels by their titles; `own` says how near to which known image each drawn one is."""
-    closest = np.argsort(own[0], kind="stable")[:SHOWN]
-    pairs = {"drawn": images[closest, 0], "nearest known": known[own[1][closest], 0]}
-    titles = {"drawn": [f"RMS {own[0][number]:.3f}" for number in closest]}
-    shown = {"drawn": images, "held-out": held_out}
-    rows = {f"{kind} {name}": of[:SHOWN, c] for c, name in enumerate(modalities) for kind, of in shown.items()}
+) -> dict[str, PIL.Image.Image]:
+    """Panels by caption; `nearest` are the generated images' distances to known images, and their indices."""
+    distances, index = nearest
+    closest = np.argsort(distances, kind="stable")[:SHOWN]
+    pairs = {"generated": images[closest, 0], "nearest training": known[index[closest], 0]}
+    titles = {"generated": [f"RMS {distances[i]:.3f}" for i in closest]}
+    rows = {
+        f"{kind} {name}": of[:SHOWN, channel]
+        for channel, name in enumerate(modalities)
+        for kind, of in (("generated", images), ("held-out", held_out))
+    }
     return {
-        "Images drawn from noise, and held-out ones": panel(rows, ranges=dict.fromkeys(rows, (0.0, 1.0))),
-        f"The drawn images that lie nearest to a training image, and that image ({modalities[0]})": panel(
+        "Generated and held-out images": panel(rows, ranges=dict.fromkeys(rows, (0.0, 1.0))),
+        f"The generated images closest to a training image, with that training image ({modalities[0]})": panel(
             pairs, titles, ranges=dict.fromkeys(pairs, (0.0, 1.0))
         ),
     }
 
 
 def _features(network: EfficientNetLite0, images: np.ndarray) -> np.ndarray:
-    """(N, C·1280), the modalities of a image side by side."""
+    """(B, C·1280), the features of all modalities of an image concatenated."""
     channels = [network(images[:, channel]).cpu().numpy() for channel in range(images.shape[1])]
     return np.concatenate(channels, axis=1)
 
 
-def _kernel(name: str, found: KID, dataset: str) -> Metric:
-    note = f"{NAME}; {found.generated} against {found.real}"
-    return Metric(name, found.value, dataset, found.generated, found.low, found.high, "95 %, random halves", note)
+def _copies(key: str, source: str, distances: np.ndarray, limit: float, dataset: str) -> Metric:
+    name = f"Fraction of {source} closer to a training image than 99 % of the held-out images"
+    copies = float((distances < limit).mean())
+    return Metric.single(key, name, copies, dataset, len(distances), type="nn_copies", note="held-out images have 0.01")
 
 
-def _nearer(name: str, distances: np.ndarray, limit: float, dataset: str) -> Metric:
-    title = f"{name} nearer to a training image than 99 % of held-out ones"
-    note = "0.01 is what held-out images have"
-    return Metric.single(title, float((distances < limit).mean()), dataset, len(distances), note)
-
-
-def _spread(name: str, distances: np.ndarray, dataset: str) -> Metric:
+def _nn_distance(source: str, distances: np.ndarray, dataset: str) -> Metric:
+    key, title = metric_key("nn_distance", source), AUTOENCODER if source == "autoencoder" else f"{source} images"
+    name, note = f"Distance to the nearest training image, {title}", f"median RMS difference at {COARSE}² pixels"
     low, high = np.percentile(distances, (2.5, 97.5))
-    note = f"RMS at {COARSE}² pixels, median"
-    return Metric(name, float(np.median(distances)), dataset, len(distances), low, high, "95 % of the images", note)
+    median, spread = float(np.median(distances)), "95 % of the images"
+    return Metric(key, name, "nn_distance", median, dataset, len(distances), float(low), float(high), spread, note)

@@ -1,4 +1,4 @@
-"""A latent diffusion pipeline on held-out rows: volumes of their covariates, slices of their label maps or labels."""
+"""Run a latent diffusion pipeline on held-out rows: volumes from covariates, slices from label maps or labels."""
 
 from __future__ import annotations
 
@@ -9,50 +9,70 @@ import datasets
 import numpy as np
 import torch
 
+from meddiffusers.pipelines.latent_diffusion_pipeline import LatentDiffusionPipeline
 from meddiffusers.utils.seeds import sample_generators
 
-VOLUMES_AT_ONCE, SLICES_AT_ONCE = 4, 16
+VOLUME_BATCH, SLICE_BATCH = 4, 16
 
 
-def covariates_of(pipeline: Any, rows: datasets.Dataset) -> list[dict[str, Any]]:
-    """What the pipeline can be told of rows as `data.volumes` has them, in their own units."""
+def covariates_of(pipeline: LatentDiffusionPipeline, rows: datasets.Dataset) -> list[dict[str, Any]]:
+    """The covariates that condition the pipeline, in their own units, for rows as `datasets.volumes` makes them."""
     names = list(pipeline.unet.covariates)
     return [dict(row) for row in (rows.select_columns(names) if names else [{}] * len(rows))]
 
 
-def generate_volumes(pipeline: Any, told: Sequence[Mapping[str, Any]], seed: int = 0, **settings: Any) -> np.ndarray:
-    """Volumes (N, C, X, Y, Z) in [0, 1] of covariates, each from a generator of its own, which its number gives."""
-    parts = []
-    for first in range(0, len(told), VOLUMES_AT_ONCE):
-        rows = told[first : first + VOLUMES_AT_ONCE]
-        given: dict[str, Any] = {"covariates": rows} if any(rows) else {"batch_size": len(rows)}
-        output = pipeline(
-            generator=sample_generators(seed, len(rows), first), extrapolate=True, output_type="pt", **given, **settings
-        )
-        parts.append(output.images.cpu().numpy())
-    return np.concatenate(parts)
+def generate_volumes(
+    pipeline: LatentDiffusionPipeline, covariates: Sequence[Mapping[str, Any]], seed: int = 0, **settings: Any
+) -> np.ndarray:
+    """Generate one volume for each row of covariates.
+
+    Args:
+        pipeline: The pipeline to run.
+        covariates: B rows, in the covariates' own units; values outside the training range are accepted.
+        seed: Seed of the noise; that of volume i depends on (seed, i) only.
+        **settings: Further arguments of the pipeline.
+
+    Returns:
+        (B, C, X, Y, Z) in [0, 1].
+    """
+    batches = []
+    for first in range(0, len(covariates), VOLUME_BATCH):
+        rows = covariates[first : first + VOLUME_BATCH]
+        condition: dict[str, Any] = {"covariates": rows} if any(rows) else {"batch_size": len(rows)}
+        generators = sample_generators(seed, len(rows), first)
+        output = pipeline(generator=generators, extrapolate=True, output_type="pt", **condition, **settings)
+        batches.append(output.images.cpu().numpy())
+    return np.concatenate(batches)
 
 
 def first_rater_masks(rows: datasets.Dataset) -> np.ndarray:
-    """(N, H, W) label maps of the first rater, of rows as `data.segmentation_slices` has them."""
+    """(B, H, W) label maps of the first rater, from rows as `datasets.labelled_slices` makes them."""
     return np.stack([np.asarray(masks)[0] for masks in rows.with_format("numpy")["masks"]])
 
 
-def generate_slices(pipeline: Any, masks: np.ndarray, seed: int = 0, **settings: Any) -> np.ndarray:
-    """Slices (N, C, H, W) in [0, 1], each from a generator of its own, which its number gives.
+def generate_slices(pipeline: LatentDiffusionPipeline, masks: np.ndarray, seed: int = 0, **settings: Any) -> np.ndarray:
+    """Generate one slice for each label map.
 
-    masks: (N, H, W), of which the pipeline is told all, whether there is any foreground, or nothing, as it takes it.
+    Args:
+        pipeline: The pipeline to run. It is conditioned on what it supports: the label map, a label that says whether
+            there is any foreground, or nothing.
+        masks: Label maps (B, H, W).
+        seed: Seed of the noise; that of slice i depends on (seed, i) only.
+        **settings: Further arguments of the pipeline.
+
+    Returns:
+        (B, C, H, W) in [0, 1].
     """
-    parts = []
-    for first in range(0, len(masks), SLICES_AT_ONCE):
-        part = masks[first : first + SLICES_AT_ONCE]
-        given = _told_of(pipeline, part)
-        output = pipeline(generator=sample_generators(seed, len(part), first), output_type="pt", **given, **settings)
-        parts.append(output.images.cpu().numpy())
-    return np.concatenate(parts)
+    batches = []
+    for first in range(0, len(masks), SLICE_BATCH):
+        batch = masks[first : first + SLICE_BATCH]
+        condition, generators = _condition(pipeline, batch), sample_generators(seed, len(batch), first)
+        output = pipeline(generator=generators, output_type="pt", **condition, **settings)
+        batches.append(output.images.cpu().numpy())
+    return np.concatenate(batches)
 
 
-def _told_of(pipeline: Any, masks: np.ndarray) -> dict[str, Any]:
+def _condition(pipeline: LatentDiffusionPipeline, masks: np.ndarray) -> dict[str, Any]:
     if pipeline.unet.mask_labels:
         return {"mask": torch.from_numpy(masks.astype(np.int64))}
     if names := pipeline.unet.id2label:

@@ -1,14 +1,16 @@
-"""What a drawn brain measures: a `SliceAttributePredictor` finds its regions on axial slices, and brain tissue is what is bright.
+"""Measure the covariates of generated brain volumes with an independent predictor and a threshold.
 
-| covariate | measured |
+A `SliceAttributePredictor` segments the regions on axial slices; brain tissue is what exceeds a threshold.
+
+| covariate | measured by |
 |---|---|
-| ventricular_volume_ml | voxels read as ventricles, lateral, third and fourth |
-| brain_volume_ml | voxels above Otsu's threshold (1979), of T1-weighted volumes without skull |
-| another number | ridge regression on the regions' volumes, fitted to known volumes that were read alike |
-| another word | logistic regression on the same |
+| ventricular_volume_ml | voxels predicted as lateral, third and fourth ventricles |
+| brain_volume_ml | voxels above Otsu's threshold (1979) in T1-weighted volumes without skull |
+| other numbers | ridge regression on the predicted volumes of regions, fitted on training volumes |
+| other categories | logistic regression on the same |
 
-The threshold is nearer to the tissue of phantoms than what the reader finds, and is not misled by volumes that are a
-little smoother than those that the reader knows, whose sulci it takes for cortex.
+For brain tissue the threshold is more accurate on phantoms than the predictor, which takes sulci for cortex in volumes
+that are slightly smoother than its training data.
 """
 
 from __future__ import annotations
@@ -32,13 +34,18 @@ from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, normalise_to_
 from meddiffusers.models.slice_attribute_predictor import SliceAttributePredictor
 
 COUNTED = ("ventricular_volume_ml", "brain_volume_ml")
-PENALTIES = tuple(10.0**power for power in range(-2, 5))  # of the ridge regression, which chooses by cross-validation
+PENALTIES = tuple(10.0**power for power in range(-2, 5))  # of the ridge regression, chosen by cross-validation
 BATCH = 32
 
 
 @dataclass
 class VolumeMeasurements:
-    """`regions`, ml (N,) of every label that the reader knows; `tissue`, ml (N,) of what is bright."""
+    """Measured volumes of B brains.
+
+    Args:
+        regions: Volume in ml, (B,), of each label of the predictor.
+        tissue: Volume in ml, (B,), of brain tissue.
+    """
 
     regions: dict[int, np.ndarray]
     tissue: np.ndarray
@@ -46,30 +53,37 @@ class VolumeMeasurements:
 
 @torch.inference_mode()
 def measure_volumes(
-    reader: SliceAttributePredictor, volumes: np.ndarray, spacing: float, size: int = 96
+    predictor: SliceAttributePredictor, volumes: np.ndarray, spacing: float, size: int = 96
 ) -> VolumeMeasurements:
-    """Of T1-weighted volumes (N, X, Y, Z) in [0, 1], RAS.
+    """Measure T1-weighted brain volumes.
 
-    spacing: mm of a voxel. size: pixels of a side that the reader was trained on, over `FIELD_OF_VIEW`.
+    Args:
+        predictor: The attribute predictor.
+        volumes: (B, X, Y, Z) in [0, 1], RAS.
+        spacing: Voxel spacing in mm.
+        size: Pixels along a side of the predictor's training images, which cover `FIELD_OF_VIEW`.
     """
-    ids = [int(label) for label in reader.config["label_ids"]]
+    ids = [int(label) for label in predictor.config["label_ids"]]
     ml = (FIELD_OF_VIEW / size) ** 2 * spacing / 1000
     counts = np.zeros((len(volumes), len(ids)))
-    for number, volume in enumerate(tqdm(volumes, desc="Reading", leave=False)):
+    for i, volume in enumerate(tqdm(volumes, desc="Measuring", leave=False)):
         images = axial_images(volume, spacing, size)
-        shown = images[images.flatten(1).any(dim=1)]  # nothing is read of a black slice
-        for part in shown.split(BATCH):
-            labels = reader(part.to(reader.device, reader.dtype)).logits.argmax(dim=1)
-            counts[number] += np.bincount(labels.flatten().cpu().numpy(), minlength=len(ids))
+        nonzero = images[images.flatten(1).any(dim=1)]  # skip black slices
+        for batch in nonzero.split(BATCH):
+            labels = predictor(batch.to(predictor.device, predictor.dtype)).logits.argmax(dim=1)
+            counts[i] += np.bincount(labels.flatten().cpu().numpy(), minlength=len(ids))
     bright = [(volume > threshold_otsu(volume)).sum() if volume.any() else 0 for volume in volumes]
-    regions = {label: counts[:, place] * ml for place, label in enumerate(ids)}
+    regions = {label: counts[:, i] * ml for i, label in enumerate(ids)}
     return VolumeMeasurements(regions, np.array(bright) * spacing**3 / 1000)
 
 
 class CovariateEstimator:
-    """Measures a covariate of volumes that were read.
+    """Estimate a covariate from measured volumes.
 
-    name: of the covariate. known, values: known volumes and theirs, to learn from what cannot be counted.
+    Args:
+        name: Name of the covariate.
+        known: Measurements of training volumes, for covariates that are estimated by regression.
+        values: The covariate of the training volumes.
     """
 
     def __init__(self, name: str, known: VolumeMeasurements, values: Sequence[Any]) -> None:
@@ -78,25 +92,27 @@ class CovariateEstimator:
             last = LogisticRegression() if isinstance(values[0], str) else RidgeCV(PENALTIES)
             self.estimator = make_pipeline(StandardScaler(), last).fit(_features(known), list(values))
 
-    def __call__(self, read: VolumeMeasurements) -> np.ndarray:
-        """(N,), in the covariate's own units, or words."""
+    def __call__(self, measured: VolumeMeasurements) -> np.ndarray:
+        """Estimate the covariate of B volumes: (B,) in its own unit, or categories."""
         if self.estimator is not None:
-            return self.estimator.predict(_features(read))
+            return self.estimator.predict(_features(measured))
         if self.name == "brain_volume_ml":
-            return read.tissue
-        return np.sum([read.regions[label] for label in VENTRICLES if label in read.regions], axis=0)
+            return measured.tissue
+        return np.sum([measured.regions[label] for label in VENTRICLES if label in measured.regions], axis=0)
 
 
-def _features(read: VolumeMeasurements) -> np.ndarray:
-    """Volumes of regions and their logarithms, (N, 2·L)."""
-    ml = np.stack([volumes for label, volumes in sorted(read.regions.items()) if label], axis=1)
+def _features(measured: VolumeMeasurements) -> np.ndarray:
+    """Volumes of L regions and their logarithms, (B, 2·L)."""
+    ml = np.stack([volumes for label, volumes in sorted(measured.regions.items()) if label], axis=1)
     return np.concatenate([ml, np.log1p(ml)], axis=1)
 
 
 def axial_images(volume: np.ndarray, spacing: float, size: int) -> torch.Tensor:
-    """(Z, 1, size, size) float32 in [0, 1] of a volume (X, Y, Z), RAS, as training slices of phantoms are cut.
+    """Cut an RAS volume (X, Y, Z) into axial slices, in the same way as the training slices of phantoms.
 
-    Rows run from front to back and columns from the head's right to its left; each slice is normalised by itself.
+    Returns:
+        (Z, 1, size, size) float32 in [0, 1], each slice normalised by itself. Rows run from anterior to posterior,
+        columns from the right of the head to its left.
     """
     upright = torch.from_numpy(np.ascontiguousarray(volume[::-1, ::-1].transpose(2, 1, 0), np.float32))[:, None]
     sides = [max(1, round(side * spacing * size / FIELD_OF_VIEW)) for side in upright.shape[2:]]

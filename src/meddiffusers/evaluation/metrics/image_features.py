@@ -1,8 +1,8 @@
-"""Where images are compared: the pooled features of EfficientNet-Lite0, trained on ImageNet.
+"""Image features for KID and the Fréchet distance: pooled features of EfficientNet-Lite0, trained on ImageNet.
 
-The weights come with the packages of the extra `features` (Apache-2.0, 17 MB), so nothing is downloaded. Distances in
-this space are not those of Inception's and cannot be set beside published FID or KID: print `NAME` with every figure.
-Elsewhere any callable that maps images to features (N, D) may stand in its place.
+The weights come with the packages of the extra `features` (Apache-2.0, 17 MB), so nothing is downloaded. The values
+are not comparable with published FID or KID, which use Inception: name the extractor with every metric. Any callable
+that maps images to features (B, D) can replace it.
 """
 
 from __future__ import annotations
@@ -14,19 +14,21 @@ from torch import Tensor, nn
 
 from meddiffusers.utils.optional import optional_import
 
-NAME = "EfficientNet-Lite0, ImageNet"
+EXTRACTOR = "EfficientNet-Lite0"
+NAME = f"{EXTRACTOR}, ImageNet"
 SIZE = 224
-MEAN, DEVIATION = 127 / 255, 128 / 255  # of the Lite networks, alike for all three colours
+MEAN, DEVIATION = 127 / 255, 128 / 255  # normalisation of the Lite networks, the same for all three colours
 
 
 class EfficientNetLite0(nn.Module):
-    """Grey images → (N, 1280) float32 features, the same each time: always in evaluation mode, without gradient.
+    """Map grey images to (B, 1280) float32 features. Always in evaluation mode and without gradients.
 
-    intensity_range: what black and white are in the images that will come.
-    batch_size: images that the network sees at once.
+    Args:
+        intensity_range: Intensities of black and white in the images.
+        batch_size: Images per network call.
 
     Raises:
-        ImportError: the extra `features` is not installed.
+        ImportError: The extra `features` is not installed.
     """
 
     def __init__(self, intensity_range: tuple[float, float] = (0, 1), batch_size: int = 32) -> None:
@@ -42,34 +44,37 @@ class EfficientNetLite0(nn.Module):
         self.train(False)
 
     def train(self, mode: bool = True) -> EfficientNetLite0:
-        """Stay in evaluation mode, whatever a module that holds this one is told."""
+        """Stay in evaluation mode, also if a parent module is set to training mode."""
         return super().train(False)
 
     @torch.no_grad()
     def forward(self, images: Tensor | np.ndarray) -> Tensor:
-        """Features (N, 1280) of images (N, H, W) or (N, 1, H, W) with intensities in `intensity_range`.
+        """Compute features (B, 1280); images are resized to 224² pixels bilinearly with antialiasing.
 
-        The images are resized to 224² bilinearly, with antialiasing.
+        Args:
+            images: (B, H, W) or (B, 1, H, W) with intensities in `intensity_range`.
 
         Raises:
-            ValueError: another shape, no image, intensities that are not finite or beyond `intensity_range`.
+            ValueError: Other shapes, no image, or intensities that are not finite or outside `intensity_range`.
         """
         images = self._checked(torch.as_tensor(images))
         device = next(self.parameters()).device
         return torch.cat([self._features(batch.to(device)) for batch in images.split(self.batch_size)])
 
     def _checked(self, images: Tensor) -> Tensor:
-        """(N, 1, H, W)."""
+        """(B, 1, H, W)."""
         images = images[:, None] if images.ndim == 3 else images
         if images.ndim != 4 or images.shape[1] != 1 or not images.numel():
-            raise ValueError(f"Got images of shape {tuple(images.shape)}; expected (N, H, W) or (N, 1, H, W).")
+            raise ValueError(f"Got images of shape {tuple(images.shape)}; expected (B, H, W) or (B, 1, H, W).")
         if not images.isfinite().all():
-            raise ValueError("Got images with NaN or infinite pixels; expected finite ones: repair or leave them out.")
+            raise ValueError(
+                "Got images with NaN or infinite pixels; expected finite ones: repair or exclude the images."
+            )
         low, high = images.min().item(), images.max().item()
         if not self.intensity_range[0] <= low <= high <= self.intensity_range[1]:
             raise ValueError(
-                f"Got intensities from {low:g} to {high:g}; expected them within {self.intensity_range}: declare "
-                "another intensity_range, or rescale both sides of the comparison alike."
+                f"Got intensities from {low:g} to {high:g}; expected them within {self.intensity_range}: set "
+                "another intensity_range, or rescale both sets of images in the same way."
             )
         return images
 

@@ -1,13 +1,13 @@
-"""Kernel distance (KID) between two sets of features: the squared maximum mean discrepancy.
+"""Kernel inception distance (KID) between two sets of features: the squared maximum mean discrepancy.
 
     MMD² = mean k(x, x') over pairs of x + mean k(y, y') over pairs of y - 2 mean k(x, y),   k(x, y) = (x·y/d + 1)³
 
 x, y    features (N, d) of real and of generated images
-pairs   of two different images, which makes the estimate unbiased: for equal distributions its mean is 0 at every N,
-        so it is below 0 half of the time
+pairs   of two different images, so that the estimate is unbiased: for equal distributions its mean is 0 for every N,
+        and single estimates are often negative
 
-Bińkowski et al., Demystifying MMD GANs, ICLR 2018. Published metrics are means over random subsets of 1,000; here every
-pair counts.
+Bińkowski et al., Demystifying MMD GANs, ICLR 2018. Published values are means over random subsets of 1,000 images; here
+all pairs are used.
 """
 
 from __future__ import annotations
@@ -22,12 +22,18 @@ INTERVAL = (2.5, 97.5)
 
 @dataclass(frozen=True)
 class KID:
-    """MMD² of all samples, its 95 % interval, and what real images among themselves give at the same number.
+    """KID of all samples with its 95 % interval, and the interval of real images against real images.
 
-    value: the unbiased estimate from `real` and `generated` samples.
-    low, high: over random halves of both; the scatter of half of a sample about the whole is the standard error of the
-        whole (delete-half jackknife). It takes images as independent: slices of one subject make it too narrow.
-    real_low, real_high: of `half` real samples against `half` others, about 0. A value within is no difference.
+    Args:
+        value: The unbiased estimate from `real` and `generated` samples.
+        low: Lower end of the interval over random halves of both sets (delete-half jackknife). Images are taken as
+            independent, so slices of one subject make the interval too narrow.
+        high: Upper end of that interval.
+        real_low: Lower end of the interval for `half` real samples against `half` other real samples.
+        real_high: Upper end of that interval. A value within it is no detectable difference.
+        real: Number of real samples.
+        generated: Number of generated samples.
+        half: Number of samples in a half.
     """
 
     value: float
@@ -47,20 +53,26 @@ class KID:
 
 
 def squared_mmd(x: ArrayLike, y: ArrayLike) -> float:
-    """The unbiased estimate from features (N, d) and (M, d).
+    """Unbiased estimate of MMD² from features (N, d) and (M, d).
 
     Raises:
-        ValueError: sets of another shape, of fewer than two samples, or with values that are not finite.
+        ValueError: Other shapes, fewer than two samples in a set, or values that are not finite.
     """
     x, y = _checked(x, y, least=2)
     return float(_mmd(_kernel(x, y), np.eye(2, dtype=bool).repeat((len(x), len(y)), axis=1)[:, None])[0])
 
 
 def kid_score(real: ArrayLike, generated: ArrayLike, subsets: int = 200, seed: int = 0) -> KID:
-    """KID of features (N, d) and (M, d), with an interval from `subsets` random halves that the seed draws.
+    """KID of two sets of features with its intervals.
+
+    Args:
+        real: Features (N, d) of real images.
+        generated: Features (M, d) of generated images.
+        subsets: Number of random halves for the intervals.
+        seed: Seed of the random halves.
 
     Raises:
-        ValueError: as `squared_mmd`; or fewer than four samples in either.
+        ValueError: As `squared_mmd`, or fewer than four samples in a set.
     """
     real, generated = _checked(real, generated, least=4)
     kernel, half = _kernel(real, generated), min(len(real), len(generated)) // 2
@@ -85,12 +97,12 @@ def _checked(real: ArrayLike, generated: ArrayLike, least: int) -> tuple[np.ndar
             f"Got features of shapes {x.shape} and {y.shape}; expected (N, d) and (M, d), {least} or more."
         )
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise ValueError("Got features that are NaN or infinite; expected finite ones: look at the images.")
+        raise ValueError("Got features that are NaN or infinite; expected finite ones: check the images.")
     return x, y
 
 
 def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Of all pairs of all samples, x before y; 0 for a sample with itself, so that sums leave it out."""
+    """Kernel of all pairs of the samples x and y together; 0 on the diagonal, so that sums exclude it."""
     samples = np.concatenate([x, y])
     kernel = (samples @ samples.T / samples.shape[1] + 1) ** 3
     np.fill_diagonal(kernel, 0)
@@ -98,7 +110,7 @@ def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _mmd(kernel: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """(S,) one estimate for each of S choices of two disjoint sets: members (2, S, samples) of booleans."""
+    """(S,) estimates for S pairs of disjoint subsets, given as boolean members (2, S, samples)."""
     x, y = members.astype(np.float64)
     n, m = x.sum(axis=1), y.sum(axis=1)
     from_x, from_y = x @ kernel, y @ kernel

@@ -1,6 +1,6 @@
-"""Chosen slices side by side, with what the model made of each and what the raters did.
+"""Figure of selected slices side by side, with predictions and rater masks.
 
-Everything is drawn in mm from the upper left corner of the image, so that pixels may be oblong.
+All coordinates are in mm from the upper left corner of the image, so pixels may be anisotropic.
 """
 
 from __future__ import annotations
@@ -21,29 +21,30 @@ from meddiffusers.evaluation.segmentation.scores import SegmentationScores
 
 TILE, GAP = 1.45, 0.05  # inches: an image, the space between two
 LEFT, RIGHT, TOP, BOTTOM = 0.32, 0.62, 0.42, 0.32  # inches: names of rows, colour scales, titles, legend
-AROUND = 1.7  # how much wider an enlarged square is than what lies in it
-SMALLEST = 0.25  # of the image's shorter side, which an enlarged square is not below
+AROUND = 1.7  # side of an enlarged square over the extent of its foreground
+SMALLEST = 0.25  # least side of an enlarged square, as a fraction of the image's shorter side
 WHITE = (1.0, 1.0, 1.0)
-ORDER = ("best", "median", "worst", "smallest lesion", "raters differ most", "least sure", "false positive")
+ORDER = ("best", "median", "worst", "smallest lesion", "raters disagree most", "most uncertain", "false positive")
 
 
 def select_slices(result: SegmentationResult, scores: SegmentationScores) -> dict[int, str]:
-    """Up to six different slices, by number, and why each is shown.
+    """Select up to six different slices: best, median and worst Dice, smallest lesion, highest uncertainty (among the
+    raters if there are several, else of the model), and the largest false positive in a slice without foreground.
 
-    Those of the best, the median and the worst Dice, of the smallest lesion, of most doubt (by the raters if there are
-    several, else by the model), and of the largest false positive in a slice without foreground.
+    Returns:
+        For each index of a slice its title, with the reason and its Dice.
     """
-    dice, drawn = scores.whole.dice, result.area > 0
-    false = np.count_nonzero(result.mask, axis=(1, 2)) * np.prod(result.spacing)
+    dice, has_lesion = scores.whole.dice, result.area > 0
+    false_area = np.count_nonzero(result.mask, axis=(1, 2)) * np.prod(result.spacing)
     several = result.raters.shape[1] > 1
-    doubt = _disagreement(result.raters) if several else result.uncertainty.mean(axis=(1, 2))
+    disagreement = _disagreement(result.raters) if several else result.uncertainty.mean(axis=(1, 2))
     lowest_first = {  # the median gives way to the ends where slices are few
         "best": -dice,
         "worst": dice,
         "median": np.abs(dice - np.nanmedian(dice)),
-        "smallest lesion": np.where(drawn, result.area, np.nan),
-        "raters differ most" if several else "least sure": np.where(drawn, -doubt, np.nan),
-        "false positive": np.where(~drawn & (false > 0), -false, np.nan),
+        "smallest lesion": np.where(has_lesion, result.area, np.nan),
+        "raters disagree most" if several else "most uncertain": np.where(has_lesion, -disagreement, np.nan),
+        "false positive": np.where(~has_lesion & (false_area > 0), -false_area, np.nan),
     }
     chosen: dict[str, int] = {}
     for reason, values in lowest_first.items():
@@ -52,18 +53,17 @@ def select_slices(result: SegmentationResult, scores: SegmentationScores) -> dic
             chosen[reason] = int(np.nanargmin(left))
     titles = {}
     for reason in sorted(chosen, key=ORDER.index):
-        number = chosen[reason]
-        found = (
-            f"Dice {dice[number]:.2f}, {result.area[number]:.0f} mm²" if drawn[number] else f"{false[number]:.0f} mm²"
-        )
-        titles[number] = f"{reason}\n{found}"
+        index = chosen[reason]
+        size = result.area[index] if has_lesion[index] else false_area[index]
+        titles[index] = f"{reason}\n" + (f"Dice {dice[index]:.2f}, " if has_lesion[index] else "") + f"{size:.0f} mm²"
     return titles
 
 
 def slices_figure(result: SegmentationResult, scores: SegmentationScores) -> PIL.Image.Image:
-    """`select_slices` across; down: image, reference, mask, probability, the part of several raters, uncertainty.
+    """Plot the slices of `select_slices` as columns.
 
-    All rows but the first are enlarged to the square about the foreground that the first shows.
+    Rows: image, reference, mask, probability, fraction of the raters if there are several, and uncertainty. All rows
+    but the first are enlarged to the square around the foreground that the first row shows.
     """
     chosen = select_slices(result, scores)
     names = ["image", "reference", "mask", "probability", "raters", "uncertainty"]
@@ -78,9 +78,9 @@ def slices_figure(result: SegmentationResult, scores: SegmentationScores) -> PIL
         bottom=BOTTOM / height, height_ratios=heights, wspace=GAP / TILE, hspace=GAP * len(rows) / sum(heights),
     )  # fmt: skip
     for row, name in enumerate(rows):
-        for column, (number, title) in enumerate(chosen.items()):
+        for column, (index, title) in enumerate(chosen.items()):
             axis = figure.add_subplot(grid[row, column])
-            shown = _draw(axis, name, result, number)
+            shown = _plot_tile(axis, name, result, index)
             if row == 0:
                 axis.set_title(title, fontsize=7.5, linespacing=1.25, pad=3)
             if column == 0:
@@ -95,29 +95,29 @@ def slices_figure(result: SegmentationResult, scores: SegmentationScores) -> PIL
     return to_image(figure)
 
 
-def _draw(axis: Axes, name: str, result: SegmentationResult, number: int) -> AxesImage:
-    """One tile of the row of that name."""
+def _plot_tile(axis: Axes, name: str, result: SegmentationResult, index: int) -> AxesImage:
+    """Plot one slice in the row called `name`."""
     down, across = _size(result)
     image, colours, highest = {
-        "probability": (result.foreground[number], "magma", 1),
-        "raters": ((result.raters[number] > 0).mean(axis=0), "magma", 1),
-        "uncertainty": (result.uncertainty[number], "viridis", result.uncertainty.max()),
-    }.get(name, (result.images[number], "gray", 1))
+        "probability": (result.foreground[index], "magma", 1),
+        "raters": ((result.raters[index] > 0).mean(axis=0), "magma", 1),
+        "uncertainty": (result.uncertainty[index], "viridis", result.uncertainty.max()),
+    }.get(name, (result.images[index], "gray", 1))
     shown = axis.imshow(
         image, cmap=colours, vmin=0, vmax=highest, interpolation="nearest", extent=(0, across, down, 0), aspect="auto"
     )
     axis.set(xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
-    left, top, side = _window(result, number)
+    left, top, side = _window(result, index)
     if name == "image":
         axis.add_patch(Rectangle((left, top), side, side, fill=False, edgecolor="white", linewidth=0.8, linestyle=":"))
         return shown
     if name in ("reference", "mask"):
-        labels = getattr(result, name)[number]
+        labels = getattr(result, name)[index]
         for label in sorted(result.id2label)[1:]:
             _outline(axis, labels == label, result.spacing, _colour(label), 1.2)
     else:
-        _outline(axis, result.reference[number] > 0, result.spacing, WHITE, 0.7)
+        _outline(axis, result.reference[index] > 0, result.spacing, WHITE, 0.7)
     axis.set(xlim=(left, left + side), ylim=(top + side, top))
     return shown
 
@@ -125,16 +125,16 @@ def _draw(axis: Axes, name: str, result: SegmentationResult, number: int) -> Axe
 def _outline(
     axis: Axes, inside: np.ndarray, spacing: tuple[float, float], colour: tuple[float, float, float], width: float
 ) -> None:
-    """The border of a region, half way between its pixels and those without, also at the edge of the image."""
+    """Plot the border of a region half way between inner and outer pixels, also at the edge of the image."""
     if inside.any():
         rows, columns = ((np.arange(-1, n + 1) + 0.5) * mm for n, mm in zip(inside.shape, spacing, strict=True))
         axis.contour(columns, rows, np.pad(inside, 1), levels=[0.5], colors=[colour], linewidths=width)
 
 
-def _window(result: SegmentationResult, number: int) -> tuple[float, float, float]:
-    """Left, top and side, mm, of the square that is enlarged: about all that anyone marks, as far as it fits."""
+def _window(result: SegmentationResult, index: int) -> tuple[float, float, float]:
+    """Left, top and side in mm of the enlarged square: around all masks, as far as it fits into the image."""
     size = np.array(_size(result))
-    marked = (result.reference[number] > 0) | (result.mask[number] > 0) | result.raters[number].any(axis=0)
+    marked = (result.reference[index] > 0) | (result.mask[index] > 0) | result.raters[index].any(axis=0)
     places = np.argwhere(marked)
     low, high = places.min(axis=0) * result.spacing, (places.max(axis=0) + 1) * result.spacing
     side = np.clip(AROUND * (high - low).max(), SMALLEST * size.min(), size.min())
@@ -143,13 +143,13 @@ def _window(result: SegmentationResult, number: int) -> tuple[float, float, floa
 
 
 def _disagreement(raters: np.ndarray) -> np.ndarray:
-    """(N,) part of what any rater marks that not all of them do; NaN where nobody marks anything."""
+    """(B,) fraction of the union of the rater masks outside their intersection; NaN where the union is empty."""
     any_, all_ = (np.count_nonzero(of(raters > 0, axis=1), axis=(1, 2)) for of in (np.any, np.all))
     return 1 - np.divide(all_, any_, out=np.full(len(raters), np.nan), where=any_ > 0)
 
 
 def _size(result: SegmentationResult) -> tuple[float, float]:
-    """Of an image: down and across, mm."""
+    """Height and width of an image in mm."""
     (rows, columns), (down, across) = result.mask.shape[1:], result.spacing
     return rows * down, columns * across
 

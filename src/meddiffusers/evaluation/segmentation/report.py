@@ -1,4 +1,4 @@
-"""Everything that is measured of a segmentation model on held-out slices, with intervals over their subjects."""
+"""Evaluation of a segmentation model on held-out slices, with intervals over subjects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from meddiffusers.evaluation.metrics.uncertainty import (
     expected_calibration_error,
 )
 from meddiffusers.evaluation.report import Report
-from meddiffusers.evaluation.results import Metric, run_facts
+from meddiffusers.evaluation.results import Metric, metric_key, run_facts
 from meddiffusers.evaluation.segmentation.curves import summary_figure
 from meddiffusers.evaluation.segmentation.figures import slices_figure
 from meddiffusers.evaluation.segmentation.result import SegmentationResult
@@ -23,46 +23,63 @@ from meddiffusers.evaluation.segmentation.scores import SegmentationScores, scor
 
 
 def evaluate_segmentation(result: SegmentationResult, *, dataset: str, seed: int = 0) -> Report:
-    """The metrics, what curves and counts are behind them, and two images. The seed draws the bootstrap's subjects.
+    """Evaluate predictions on held-out slices.
+
+    Args:
+        result: Predictions and reference.
+        dataset: Name of the data, for the report.
+        seed: Seed of the bootstrap over subjects.
+
+    Returns:
+        Metrics with 95 % intervals, the curves and counts behind them, and two figures.
 
     Raises:
-        ValueError: no reference has foreground.
+        ValueError: No reference has foreground.
     """
     scores = score(result)
     figures = {
-        "Slices from best to worst, all rows but the first enlarged to the square in it; thin white lines: the "
-        "reference's foreground": slices_figure(result, scores),
-        "Reliability of the foreground's probability, Dice when the most uncertain pixels go to an oracle, and Dice "
-        "by size of lesion": summary_figure(result, scores),
+        "Slices from best to worst. The first row marks the square that the other rows enlarge. Thin white lines show "
+        "the foreground of the reference": slices_figure(result, scores),
+        "Reliability of the foreground probability, Dice rejection curve, and Dice by lesion size": summary_figure(
+            result, scores
+        ),
     }
     return Report(_metrics(result, scores, dataset, seed), run_facts(seed), _details(result, scores), figures)
 
 
 def segmentation_metrics(result: SegmentationResult, dataset: str, seed: int) -> list[Metric]:
-    """Every figure with its 95 % interval over subjects and with N, the number of slices or subjects it is a mean over.
+    """All metrics with their 95 % intervals over subjects; N is the number of slices or subjects of the mean.
 
-    Overlap of the whole foreground, of it by size of lesion, and of each class if there are several: mean over the
-    slices whose reference has what is measured. A figure that nothing gives is left out, such as false positives where
-    every slice has foreground, or a stratum that is empty.
+    Overlap is measured on the whole foreground, on it by lesion size, and on each class if there are several, over the
+    slices whose reference contains it. Metrics without data are left out, such as false positives where every slice
+    has foreground.
+
+    Args:
+        result: Predictions and reference.
+        dataset: Name of the data.
+        seed: Seed of the bootstrap over subjects.
 
     Raises:
-        ValueError: no reference has foreground.
+        ValueError: No reference has foreground.
     """
     return _metrics(result, score(result), dataset, seed)
 
 
 def _metrics(result: SegmentationResult, scores: SegmentationScores, dataset: str, seed: int) -> list[Metric]:
-    def mean(name: str, values: np.ndarray, note: str, subjects: Sequence[str] = result.subjects) -> Metric:
+    def mean(
+        key: str, name: str, values: np.ndarray, note: str, type: str = "", subjects: Sequence[str] = result.subjects
+    ) -> Metric:
         low, high = bootstrap_mean_interval(values, subjects, seed)
         known = values[~np.isnan(values)]
         value = float(known.mean()) if len(known) else np.nan
-        return Metric(name, value, dataset, len(known), low, high, OVER_SUBJECTS, note)
+        return Metric(key, name, type, value, dataset, len(known), low, high, OVER_SUBJECTS, note)
 
-    def agreement(title: str, of: Overlap, note: str) -> list[Metric]:
+    def agreement(title: str, scores: Overlap, note: str) -> list[Metric]:
+        empty = f"{note}; {diagonal:.0f} mm where the mask has none"
         return [
-            mean(f"Dice, {title}", of.dice, note),
-            mean(f"Jaccard, {title}", of.jaccard, note),
-            mean(f"HD95, {title} [mm]", of.hd95, f"{note}; {diagonal:.0f} mm where the mask has none"),
+            mean(metric_key("dice", title), f"Dice, {title}", scores.dice, note, "dice"),
+            mean(metric_key("jaccard", title), f"Jaccard index, {title}", scores.jaccard, note, "jaccard"),
+            mean(metric_key("hd95", title), f"HD95, {title} [mm]", scores.hd95, empty, "hausdorff"),
         ]
 
     has = "slices whose reference has"
@@ -74,22 +91,39 @@ def _metrics(result: SegmentationResult, scores: SegmentationScores, dataset: st
     for column, name in enumerate(names if len(names) > 1 else []):
         metrics += agreement(name, scores.classes[:, column], f"{has} the class")
     metrics += [
-        mean("false positives", scores.false_positive, "part of the slices without foreground in which any is found"),
-        _calibration(result, scores, dataset, seed),
-        mean("error–uncertainty AUROC", scores.auroc, "subjects, over the pixels of the head", scores.subjects),
         mean(
-            f"area under Dice–rejection curve to {FRACTIONS[-1]:.0%}",
-            area_under_rejection(scores.rejection),
-            "subjects, over all pixels of each; what is rejected gets its true label",
+            "false_positive_slices",
+            "Slices with a false positive",
+            scores.false_positive,
+            "fraction of the slices without foreground in which the mask has any",
+        ),
+        _calibration(result, scores, dataset, seed),
+        mean(
+            "auroc_error_uncertainty",
+            "AUROC of errors by uncertainty",
+            scores.auroc,
+            "mean over subjects, over the pixels of the head",
+            "roc_auc",
             scores.subjects,
         ),
+        mean(
+            "dice_rejection_auc",
+            f"Area under the Dice rejection curve up to {FRACTIONS[-1]:.0%}",
+            area_under_rejection(scores.rejection),
+            "mean over subjects, over all pixels; rejected pixels get their true label",
+            subjects=scores.subjects,
+        ),
     ]
-    energy, all_slices = scores.energy, "slices, those that no rater marks too"
-    every = f"{all_slices}; all pairs of {result.samples.shape[1]} samples, as Kohl et al."
+    energy, title, all_slices = (
+        scores.energy,
+        "Generalised energy distance",
+        "all slices, also those without foreground",
+    )
+    every_pair = f"{all_slices}; all pairs of {result.samples.shape[1]} samples, as Kohl et al."
     metrics += [
-        mean("generalised energy distance, samples", energy.samples, f"{all_slices}; unbiased"),
-        mean("generalised energy distance, mask alone", energy.mask, f"{all_slices}; unbiased"),
-        mean("generalised energy distance, samples, all pairs", energy.kohl, every),
+        mean("ged_samples", f"{title}, samples", energy.samples, f"{all_slices}; unbiased", "ged"),
+        mean("ged_mask", f"{title}, mask only", energy.mask, f"{all_slices}; unbiased", "ged"),
+        mean("ged_samples_all_pairs", f"{title}, samples, all pairs", energy.kohl, every_pair, "ged"),
     ]
     return [metric for metric in metrics if np.isfinite(metric.value)]
 
@@ -100,10 +134,8 @@ def _calibration(result: SegmentationResult, scores: SegmentationScores, dataset
 
     everyone = np.arange(len(scores.subjects))
     low, high = bootstrap_interval(error, scores.subjects, seed)
-    note = f"pixels of the head, {BINS} bins of the foreground's probability"
-    return Metric(
-        "expected calibration error", error(everyone), dataset, len(result.mask), low, high, OVER_SUBJECTS, note
-    )
+    note, name = f"pixels of the head, {BINS} bins of the foreground probability", "Expected calibration error"
+    return Metric("ece", name, "ece", error(everyone), dataset, len(result.mask), low, high, OVER_SUBJECTS, note)
 
 
 def _details(result: SegmentationResult, scores: SegmentationScores) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""What a segmentation model made of held-out slices, beside the truth: all that its evaluation needs."""
+"""Predictions of a segmentation model on held-out slices with the reference: the input of its evaluation."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
-CLOSE = 1e-3  # how far probabilities may sum from 1: they were single or half precision
+CLOSE = 1e-3  # tolerance of the sum of probabilities, which may have been computed in half precision
 
 
 @dataclass(frozen=True, eq=False)
 class SegmentationResult:
-    """N slices, K classes with background first, M samples of the model, R raters; rows go down, columns right.
+    """Predictions and reference for B slices, K classes with background first, M samples of the model and R raters.
 
-    mask (N, H, W): uint8, the model's label ids, 0 to K − 1.
-    probability (N, K, H, W): float32, sums to 1 over the classes.
-    uncertainty (N, H, W): float32, in any unit: the higher, the less sure.
-    samples (N, M, H, W): uint8, label ids of each sample.
-    raters (N, R, H, W): uint8, the truth as each rater has it; R = 1 where there is but one.
-    reference (N, H, W): uint8, the truth that the mask is held to.
-    images (N, H, W): float32 in [0, 1], one channel to draw.
-    subjects: whose slice each is, N names.
-    spacing: mm from row to row, from column to column.
-    id2label: names of the ids 0 to K − 1; 0 is background.
+    Args:
+        mask: (B, H, W) uint8 predicted label ids, 0 to K − 1. Rows go down, columns right.
+        probability: (B, K, H, W) float32, sums to 1 over the classes.
+        uncertainty: (B, H, W) float32 in any unit; higher is less certain.
+        samples: (B, M, H, W) uint8 label ids of each sample.
+        raters: (B, R, H, W) uint8 label ids of each rater; R = 1 for a single rater.
+        reference: (B, H, W) uint8 label ids that the mask is compared with.
+        images: (B, H, W) float32 in [0, 1], one modality for figures.
+        subjects: B names, the subject of each slice.
+        spacing: Pixel spacing (row, column) in mm.
+        id2label: Names of the ids 0 to K − 1; 0 is background.
 
     Raises:
-        ValueError: anything is not so.
+        ValueError: Shapes, types or values are not as described.
     """
 
     mask: np.ndarray
@@ -50,27 +51,27 @@ class SegmentationResult:
 
     @property
     def foreground(self) -> np.ndarray:
-        """(N, H, W) probability of any class but background, in [0, 1]."""
+        """(B, H, W) probability of any class but background, in [0, 1]."""
         return (1 - self.probability[:, 0]).clip(0, 1)
 
     @property
     def area(self) -> np.ndarray:
-        """(N,) area of the reference's foreground, mm²."""
+        """(B,) area of the reference's foreground in mm²."""
         return np.count_nonzero(self.reference, axis=(1, 2)) * self.spacing[0] * self.spacing[1]
 
     def _check_shapes(self) -> None:
         n, *size = expected = self.reference.shape
         if len(expected) != 3 or 0 in expected:
-            raise ValueError(f"reference has shape {expected}; expected (N, H, W) of one slice or more.")
+            raise ValueError(f"reference has shape {expected}; expected (B, H, W) of one slice or more.")
         for name in ("mask", "uncertainty", "images"):
             if (shape := getattr(self, name).shape) != expected:
-                raise ValueError(f"{name} has shape {shape}; expected {expected}, as the reference.")
+                raise ValueError(f"{name} has shape {shape}; expected {expected}, the shape of the reference.")
         for name, letter in (("probability", "K"), ("samples", "M"), ("raters", "R")):
             shape = getattr(self, name).shape
             if len(shape) != 4 or shape[1] == 0 or (shape[0], *shape[2:]) != expected:
                 raise ValueError(f"{name} has shape {shape}; expected ({n}, {letter}, {size[0]}, {size[1]}).")
         if len(self.subjects) != n:
-            raise ValueError(f"Got {len(self.subjects)} subjects of {n} slices; expected a name for each slice.")
+            raise ValueError(f"Got {len(self.subjects)} subjects for {n} slices; expected a name for each slice.")
 
     def _check_classes(self) -> None:
         classes = self.probability.shape[1]
@@ -97,7 +98,7 @@ class SegmentationResult:
                 "expected 0 or more and 1: apply the softmax over axis 1."
             )
         if not np.isfinite(self.uncertainty).all():
-            raise ValueError("uncertainty is NaN or infinite somewhere; expected finite values.")
+            raise ValueError("uncertainty holds NaN or infinite values; expected finite ones.")
         if not (self.images.min() >= 0 and self.images.max() <= 1):
             raise ValueError(
                 f"images range from {self.images.min():g} to {self.images.max():g}; expected [0, 1]: scale the channel."

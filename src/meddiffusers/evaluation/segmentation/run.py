@@ -1,4 +1,4 @@
-"""A segmentation pipeline on the rows of a data set: all that its evaluation needs."""
+"""Run a segmentation pipeline on the rows of a data set, for its evaluation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from meddiffusers.evaluation.segmentation.result import SegmentationResult
 from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
 from meddiffusers.utils.seeds import sample_generators
 
-SHOWN = ("flair", "t1ce", "t2", "t1")  # the first of these that there is is drawn
+DISPLAYED = ("flair", "t1ce", "t2", "t1")  # figures show the first of these that the data has
 
 
 def run_segmentation(
@@ -25,10 +25,19 @@ def run_segmentation(
     batch_size: int = 32,
     seed: int = 0,
 ) -> SegmentationResult:
-    """The ensemble for every row, as `data.segmentation_slices` has them; without `reference` rater 0 is it.
+    """Segment labelled slices with an ensemble.
 
-    Row n's noise depends on (seed, n) alone. Uncertainty is the entropy. Distances are in mm if the pipeline knows its
-    pixels, else in pixels.
+    Args:
+        pipeline: The pipeline to run.
+        rows: Rows as `datasets.labelled_slices` makes them. Without a column "reference", the first rater is it.
+        num_inference_steps: Denoising steps.
+        ensemble_size: Samples for each slice.
+        batch_size: Slices or samples per network call.
+        seed: Seed of the noise; that of row i depends on (seed, i) only.
+
+    Returns:
+        Predictions, with the entropy as uncertainty. Distances are in mm if the pipeline knows its spacing, else in
+        pixels.
     """
     read = rows.with_format("numpy")[:]
     images = np.stack(read["image"]).astype(np.float32) / INTENSITY_SCALE
@@ -43,7 +52,7 @@ def run_segmentation(
         generator=generators,
     )
     edge = pipeline.config["spacing"] or 1.0
-    drawn = next((pipeline.modalities.index(name) for name in SHOWN if name in pipeline.modalities), 0)
+    channel = next((pipeline.modalities.index(name) for name in DISPLAYED if name in pipeline.modalities), 0)
     return SegmentationResult(
         mask=output.mask,
         probability=output.probability,
@@ -51,7 +60,7 @@ def run_segmentation(
         samples=output.samples,
         raters=raters,
         reference=reference,
-        images=images[:, drawn],
+        images=images[:, channel],
         subjects=[str(subject) for subject in read["subject"]],
         spacing=(edge, edge),
         id2label=pipeline.id2label,

@@ -1,4 +1,4 @@
-"""Everything that is measured of a `SegmentationResult`, before it is averaged: by slice, or by subject."""
+"""Scores of a `SegmentationResult` by slice or by subject, before averaging."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from meddiffusers.evaluation.metrics.overlap import Overlap, overlap
 from meddiffusers.evaluation.metrics.uncertainty import dice_rejection, error_uncertainty_auroc, reliability_bins
 from meddiffusers.evaluation.segmentation.result import SegmentationResult
 
-LIMITS = (150, 600)  # mm², between small, middling and large lesions
+LIMITS = (150, 600)  # mm², between small, medium and large lesions
 
 
 @dataclass(frozen=True, eq=False)
 class EnergyDistances:
-    """Generalised energy distance to the raters, (N,) each.
+    """Generalised energy distance between predictions and raters, (B,) each.
 
-    Slices in which no rater marks anything count too. Without them the mean would not be least for the truth: who is in
-    doubt whether there is a lesion would do best to always mark a little.
+    Slices without any rater mask count too. Without them, a model that is uncertain whether there is a lesion could
+    lower the mean by always segmenting a little.
 
-    samples, mask: unbiased, the mask as the one sample that there is. kohl: of the samples, over all M² pairs.
+    Args:
+        samples: Unbiased distance of the samples.
+        mask: Unbiased distance of the mask, as a single sample.
+        kohl: Distance of the samples over all M² pairs, as Kohl et al. compute it.
     """
 
     samples: np.ndarray
@@ -32,15 +35,19 @@ class EnergyDistances:
 
 @dataclass(frozen=True, eq=False)
 class SegmentationScores:
-    """Of N slices with K classes, of S subjects in the order of their names.
+    """Scores of B slices with K classes, and of S subjects in the order of their names.
 
-    whole: of the foreground, (N,) each; NaN in slices whose reference has none.
-    classes: of ids 1 to K − 1, (N, K − 1) each; NaN in slices whose reference lacks the class.
-    false_positive (N,): 1 where the mask has foreground and the reference none, 0 where neither has, else NaN.
-    bins (S, 3, BINS): reliability bins of the foreground's probability, in the head (where the image is above 0).
-    auroc (S,): in the head, of uncertainty against error, another label than the reference's; NaN without errors.
-    rejection, best, random (S, F): Dice–rejection curves of the foreground by uncertainty, with the errors first, and
-        by chance; NaN for subjects whose reference has no foreground.
+    Args:
+        subjects: The S names.
+        whole: Overlap of the foreground, (B,) each; NaN in slices whose reference has none.
+        classes: Overlap of ids 1 to K − 1, (B, K − 1) each; NaN in slices whose reference lacks the class.
+        false_positive: (B,) 1 where the mask has foreground and the reference none, 0 where neither has, else NaN.
+        energy: Energy distances.
+        bins: (S, 3, BINS) reliability bins of the foreground probability, in the head (where the image is above 0).
+        auroc: (S,) AUROC of uncertainty for wrong labels, in the head; NaN without errors.
+        rejection: (S, F) Dice rejection curves of the foreground by uncertainty; NaN for subjects without foreground.
+        best: The same if errors are rejected first.
+        random: The same if pixels are rejected at random.
     """
 
     subjects: list[str]
@@ -56,10 +63,10 @@ class SegmentationScores:
 
 
 def score(result: SegmentationResult) -> SegmentationScores:
-    """Measure it all.
+    """Compute all scores.
 
     Raises:
-        ValueError: no reference has foreground.
+        ValueError: No reference has foreground.
     """
     mask, reference = result.mask > 0, result.reference > 0
     if not reference.any():
@@ -69,7 +76,7 @@ def score(result: SegmentationResult) -> SegmentationScores:
         )
     ids = sorted(result.id2label)[1:]
     present = np.stack([(result.reference == label).any(axis=(1, 2)) for label in ids], axis=1)
-    drawn = result.area > 0
+    has_lesion = result.area > 0
     wrong = result.mask != result.reference
     foreground, uncertainty = result.foreground, result.uncertainty
     head = (result.images > 0) | mask | reference
@@ -79,14 +86,14 @@ def score(result: SegmentationResult) -> SegmentationScores:
         return np.stack([measure(member == number) for number in range(len(names))])
 
     def in_head(of: np.ndarray, *maps: np.ndarray) -> list[np.ndarray]:
-        """(P,) of each map: air, of which any model is sure and right, would flatter all."""
+        """The pixels of each map inside the head. Air, which is easy for every model, would hide errors."""
         return [values[of][head[of]] for values in maps]
 
     return SegmentationScores(
         subjects=names.tolist(),
-        whole=overlap(mask, reference, (1,), result.spacing)[:, 0].where(drawn),
+        whole=overlap(mask, reference, (1,), result.spacing)[:, 0].where(has_lesion),
         classes=overlap(result.mask, result.reference, ids, result.spacing).where(present),
-        false_positive=np.where(drawn, np.nan, mask.any(axis=(1, 2))),
+        false_positive=np.where(has_lesion, np.nan, mask.any(axis=(1, 2))),
         energy=_energy_distances(result),
         bins=by_subject(lambda of: reliability_bins(*in_head(of, foreground, reference))),
         auroc=by_subject(lambda of: error_uncertainty_auroc(*in_head(of, uncertainty, wrong))),
@@ -97,7 +104,7 @@ def score(result: SegmentationResult) -> SegmentationScores:
 
 
 def strata(area: np.ndarray) -> dict[str, np.ndarray]:
-    """By size of lesion, as areas (N,) in mm² have it: which slices are in it, (N,) bool. Without one, in none."""
+    """Masks (B,) of the slices with a lesion of each size, from areas (B,) in mm²; an area of 0 is in none."""
     small, large = LIMITS
     return {
         f"under {small} mm²": (area > 0) & (area < small),

@@ -1,13 +1,16 @@
-"""Do images show what their prompts asked for? A `SliceAttributePredictor` measures them; its own errors are in the metrics.
+"""Prompt adherence: do images show what their prompts describe?
 
-| figure | of |
+An independent `SliceAttributePredictor` predicts the attributes of the images; its own errors are part of the metrics.
+
+| metric | computed from |
 |---|---|
-| modality | part of the images that are read as the modality asked for |
-| volume, r and error | asked against read volume, mm³, of one region, over the images whose prompt names it |
-| slice, age | asked against read number |
-| sex | part of the images that are read as of that sex, where it is asked for |
+| `modality_accuracy` | fraction of images predicted as the prompt's modality |
+| `volume_r_REGION`, `volume_mae_REGION` | target against predicted volume, over the prompts that name the region |
+| `volume_r_median` | median of `volume_r_REGION` over the regions |
+| `slice_r`, `slice_mae`, `age_r`, `age_mae` | target against predicted number |
+| `sex_accuracy` | fraction of images predicted as the prompt's sex, over the prompts that name it |
 
-Regions count whose mean asked volume exceeds `LARGE` mm³, in at least `ENOUGH` images.
+Regions are evaluated if their mean target volume exceeds `LARGE` mm³ and at least `ENOUGH` prompts name them.
 """
 
 from __future__ import annotations
@@ -16,7 +19,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -28,17 +30,24 @@ from meddiffusers.data.regions import LATERAL_VENTRICLES, REGIONS
 from meddiffusers.evaluation.figures.panels import DPI, to_image
 from meddiffusers.evaluation.metrics.bootstrap import OVER_SUBJECTS, bootstrap_interval
 from meddiffusers.evaluation.report import Report
-from meddiffusers.evaluation.results import Metric, run_facts
+from meddiffusers.evaluation.results import Metric, metric_key, run_facts
 from meddiffusers.models.slice_attribute_predictor import NUMBERS, SliceAttributePredictor
 
 LARGE, ENOUGH = 200.0, 20  # mm³; images
 BATCH = 32
-VENTRICLES, MEDIAN = "lateral ventricles", "volume r, median region"
+VENTRICLES, MEDIAN = "lateral ventricles", "volume_r_median"
+Pairs = dict[str, tuple[np.ndarray, np.ndarray]]  # by region: target and predicted volumes (B,), mm³
 
 
 @dataclass(frozen=True, eq=False)
 class SlicePredictions:
-    """What was read of N images: FreeSurfer's label ids (N, H, W), modalities (N,), numbers by name, (N,) each."""
+    """Predicted attributes of B images.
+
+    Args:
+        labels: (B, H, W) FreeSurfer label ids.
+        modalities: B names.
+        numbers: (B,) for each of "slice", "age" and "male", the probability of a male subject.
+    """
 
     labels: np.ndarray
     modalities: list[str]
@@ -46,141 +55,177 @@ class SlicePredictions:
 
 
 @torch.inference_mode()
-def predict_attributes(reader: SliceAttributePredictor, images: np.ndarray) -> SlicePredictions:
-    """Of images (N, H, W) in [0, 1]. "male" becomes a probability."""
-    ids, names = np.array(reader.config["label_ids"]), list(reader.config["modalities"])
-    parts = [
-        reader(part[:, None].to(reader.device, reader.dtype))
-        for part in torch.from_numpy(np.asarray(images, np.float32)).split(BATCH)
+def predict_attributes(predictor: SliceAttributePredictor, images: np.ndarray) -> SlicePredictions:
+    """Predict the attributes of images (B, H, W) in [0, 1]."""
+    ids, names = np.array(predictor.config["label_ids"]), list(predictor.config["modalities"])
+    outputs = [
+        predictor(batch[:, None].to(predictor.device, predictor.dtype))
+        for batch in torch.from_numpy(np.asarray(images, np.float32)).split(BATCH)
     ]
-    numbers = torch.cat([part.numbers for part in parts]).float().cpu()
+    numbers = torch.cat([output.numbers for output in outputs]).float().cpu()
     numbers[:, -1] = numbers[:, -1].sigmoid()
     return SlicePredictions(
-        ids[torch.cat([part.logits.argmax(dim=1) for part in parts]).cpu().numpy()],
-        [names[number] for part in parts for number in part.modality_logits.argmax(dim=1).tolist()],
+        ids[torch.cat([output.logits.argmax(dim=1) for output in outputs]).cpu().numpy()],
+        [names[index] for output in outputs for index in output.modality_logits.argmax(dim=1).tolist()],
         dict(zip(NUMBERS, numbers.numpy().T, strict=True)),
     )
 
 
 def evaluate_prompt_adherence(
-    asked: Sequence[SliceFacts],
-    reading: SlicePredictions,
+    targets: Sequence[SliceFacts],
+    predictions: SlicePredictions,
     subjects: Sequence[str],
     *,
     dataset: str,
     seed: int = 0,
 ) -> Report:
-    """Metrics and a image of what was asked for and what was read; `subjects`: whose facts were asked for.
+    """Compare the facts in prompts with the attributes predicted for the generated images.
+
+    Args:
+        targets: B facts that the prompts describe.
+        predictions: Predictions for the B images.
+        subjects: B names, the subject whose facts each prompt describes.
+        dataset: Name of the data, for the report.
+        seed: Seed of the bootstrap over subjects.
 
     Raises:
-        ValueError: as many prompts as images are expected; facts whose voxel is not known.
+        ValueError: The numbers of prompts and images differ, or facts lack the voxel size.
     """
-    if len(asked) != len(reading.labels) or any(facts.voxel is None for facts in asked):
+    if len(targets) != len(predictions.labels) or any(facts.voxel is None for facts in targets):
         raise ValueError(
-            f"Got {len(asked)} prompts of {len(reading.labels)} images; expected one for each, that says the size of "
-            "a voxel."
+            f"Got {len(targets)} prompts for {len(predictions.labels)} images; expected one for each image, with the "
+            "voxel size."
         )
-    pairs, numbers = _volumes(asked, reading), reading.numbers
-    measured = partial(_metric, subjects=subjects, dataset=dataset, seed=seed)
-    right = np.array([facts.modality == read for facts, read in zip(asked, reading.modalities, strict=True)])
-    metrics = [measured("modality", _part(right), np.arange(len(asked)))]
-    for name in (VENTRICLES, *_large(pairs)):
-        rows = np.flatnonzero(pairs[name][0] > 0)
-        metrics.append(measured(f"volume r, {name}", _correlation(*pairs[name]), rows))
-        metrics.append(measured(f"volume error, {name}, mm³", _error(*pairs[name]), rows))
-    for name in ("slice", "age"):
-        wanted = np.array([_number(facts, name) for facts in asked])
-        rows = np.flatnonzero(~np.isnan(wanted))
-        metrics.append(measured(f"{name} r", _correlation(wanted, numbers[name]), rows))
-        metrics.append(measured(f"{name} error", _error(wanted, numbers[name]), rows))
-    alike = np.array([facts.sex == "M" for facts in asked]) == (numbers["male"] > 0.5)
-    metrics.append(measured("sex", _part(alike), np.flatnonzero([facts.sex is not None for facts in asked])))
-    known = [metric for metric in metrics if metric is not None]
-    rs = [metric.value for metric in known if metric.name in {f"volume r, {name}" for name in _large(pairs)}]
-    if rs:
-        rs = np.nan_to_num(rs).tolist()  # a region that is never found follows nothing
-        median = float(np.median(rs))
-        known.append(Metric(MEDIAN, median, dataset, len(rs), min(rs), max(rs), "least and greatest of the regions"))
-    return Report(known, run_facts(seed), {}, {"Asked and read volumes, mm³": _figure(pairs)})
+    pairs, regions = _volumes(targets, predictions), [VENTRICLES]
+    regions += _large(pairs)
+    metric = partial(_metric, subjects=subjects, dataset=dataset, seed=seed)
+    correct = np.array([facts.modality == name for facts, name in zip(targets, predictions.modalities, strict=True)])
+    everyone = np.arange(len(targets))
+    metrics = [metric("modality_accuracy", "Modality, accuracy", "accuracy", _fraction(correct), everyone)]
+    for region in regions:
+        rows = np.flatnonzero(pairs[region][0] > 0)
+        metrics += _number_metrics(metric, "volume", region, "mm³", *pairs[region], rows)
+    for name, unit in (("slice", ""), ("age", "years")):
+        target = np.array([_number(facts, name) for facts in targets])
+        rows = np.flatnonzero(~np.isnan(target))
+        metrics += _number_metrics(metric, name, "", unit, target, predictions.numbers[name], rows)
+    same_sex = np.array([facts.sex == "M" for facts in targets]) == (predictions.numbers["male"] > 0.5)
+    rows = np.flatnonzero([facts.sex is not None for facts in targets])
+    metrics.append(metric("sex_accuracy", "Sex, accuracy", "accuracy", _fraction(same_sex), rows))
+    known = [each for each in metrics if each is not None]
+    known += _median(known, regions[1:], dataset)
+    return Report(known, run_facts(seed), {}, {"Target and predicted volumes in mm³": _figure(pairs)})
 
 
 def _metric(
+    key: str,
     name: str,
+    type: str,
     statistic: Callable[[np.ndarray], float],
     rows: np.ndarray,
+    *,
     subjects: Sequence[str],
     dataset: str,
     seed: int,
 ) -> Metric | None:
-    """Of a function of row numbers; None where there are too few rows."""
+    """A statistic of row indices with its interval; None for too few rows."""
     if len(rows) < ENOUGH:
         return None
-    low, high = bootstrap_interval(lambda drawn: statistic(rows[drawn]), [subjects[row] for row in rows], seed)
-    return Metric(name, statistic(rows), dataset, len(rows), low, high, OVER_SUBJECTS)
+    low, high = bootstrap_interval(lambda resample: statistic(rows[resample]), [subjects[row] for row in rows], seed)
+    return Metric(key, name, type, statistic(rows), dataset, len(rows), low, high, OVER_SUBJECTS)
 
 
-def _volumes(asked: Sequence[SliceFacts], reading: SlicePredictions) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Asked and read mm³ (N,) of each region by name, and of the lateral ventricles together."""
-    edges = [facts.voxel for facts in asked]
-    voxel = np.array([prod(each) for each in edges if each is not None])
+def _number_metrics(
+    metric: Callable[..., Metric | None],
+    name: str,
+    region: str,
+    unit: str,
+    targets: np.ndarray,
+    predictions: np.ndarray,
+    rows: np.ndarray,
+) -> list[Metric | None]:
+    """Pearson's r and mean absolute error of one number."""
+    title = name.capitalize() + (f", {region}" if region else "")
+    error = "mean absolute error" + (f" [{unit}]" if unit else "")
+    r, mae = _correlation(targets, predictions), _mean_absolute_error(targets, predictions)
+    return [
+        metric(metric_key(name, "r", region), f"{title}, r", "pearsonr", r, rows),
+        metric(metric_key(name, "mae", region), f"{title}, {error}", "mae", mae, rows),
+    ]
+
+
+def _median(metrics: Sequence[Metric], regions: Sequence[str], dataset: str) -> list[Metric]:
+    """The median of the regions' r; empty if no region has one."""
+    keys = {metric_key("volume_r", region) for region in regions}
+    rs = np.nan_to_num([each.value for each in metrics if each.key in keys]).tolist()  # no region predicted: r = 0
+    if not rs:
+        return []
+    name, spread = "Volume, median of the regions, r", "minimum and maximum over the regions"
+    return [Metric(MEDIAN, name, "pearsonr", float(np.median(rs)), dataset, len(rs), min(rs), max(rs), spread)]
+
+
+def _volumes(targets: Sequence[SliceFacts], predictions: SlicePredictions) -> Pairs:
+    """Target and predicted volumes of each region, and of both lateral ventricles together."""
+    voxel = np.array([prod(facts.voxel) for facts in targets if facts.voxel is not None])
     groups: dict[str, tuple[int, ...]] = {VENTRICLES: LATERAL_VENTRICLES}
-    groups |= {REGIONS[label]: (label,) for label in sorted({label for facts in asked for label in facts.volumes})}
+    groups |= {REGIONS[label]: (label,) for label in sorted({label for facts in targets for label in facts.volumes})}
     return {
         name: (
-            np.array([float(sum(facts.volumes.get(label, 0) for label in labels)) for facts in asked]),
-            np.isin(reading.labels, labels).sum(axis=(1, 2)) * voxel,
+            np.array([float(sum(facts.volumes.get(label, 0) for label in labels)) for facts in targets]),
+            np.isin(predictions.labels, labels).sum(axis=(1, 2)) * voxel,
         )
         for name, labels in groups.items()
     }
 
 
-def _large(pairs: dict[str, tuple[np.ndarray, np.ndarray]]) -> list[str]:
+def _large(pairs: Pairs) -> list[str]:
+    """Single regions whose mean target volume exceeds `LARGE`."""
     return [
         name
-        for name, (wanted, _) in pairs.items()
-        if name != VENTRICLES and wanted.any() and wanted[wanted > 0].mean() > LARGE
+        for name, (targets, _) in pairs.items()
+        if name != VENTRICLES and targets.any() and targets[targets > 0].mean() > LARGE
     ]
 
 
 def _number(facts: SliceFacts, name: str) -> float:
-    value: Any = {"slice": facts.number, "age": facts.age}[name]
+    value = {"slice": facts.number, "age": facts.age}[name]
     return np.nan if value is None else float(value)
 
 
-def _correlation(wanted: np.ndarray, found: np.ndarray) -> Callable[[np.ndarray], float]:
-    """Pearson's r of rows; NaN where one of the two does not vary."""
+def _correlation(targets: np.ndarray, predictions: np.ndarray) -> Callable[[np.ndarray], float]:
+    """Pearson's r as a function of rows; NaN if targets or predictions are constant."""
 
-    def of(rows: np.ndarray) -> float:
-        one, other = wanted[rows], found[rows]
-        return float(np.corrcoef(one, other)[0, 1]) if one.std() > 0 and other.std() > 0 else np.nan
+    def r(rows: np.ndarray) -> float:
+        x, y = targets[rows], predictions[rows]
+        return float(np.corrcoef(x, y)[0, 1]) if x.std() > 0 and y.std() > 0 else np.nan
 
-    return of
-
-
-def _part(alike: np.ndarray) -> Callable[[np.ndarray], float]:
-    """How many of the rows are true."""
-    return lambda rows: float(alike[rows].mean())
+    return r
 
 
-def _error(wanted: np.ndarray, found: np.ndarray) -> Callable[[np.ndarray], float]:
-    """Mean absolute difference of rows."""
-    return lambda rows: float(np.abs(wanted[rows] - found[rows]).mean())
+def _fraction(correct: np.ndarray) -> Callable[[np.ndarray], float]:
+    """Fraction of true values as a function of rows."""
+    return lambda rows: float(correct[rows].mean())
 
 
-def _figure(pairs: dict[str, tuple[np.ndarray, np.ndarray]]) -> PIL.Image.Image:
-    """The lateral ventricles' volumes as points, and r of each large region as a bar."""
+def _mean_absolute_error(targets: np.ndarray, predictions: np.ndarray) -> Callable[[np.ndarray], float]:
+    """Mean absolute error as a function of rows."""
+    return lambda rows: float(np.abs(targets[rows] - predictions[rows]).mean())
+
+
+def _figure(pairs: Pairs) -> PIL.Image.Image:
+    """Plot the volumes of the lateral ventricles as points, and r of each large region as a bar."""
     figure = Figure(figsize=(10, 5), dpi=DPI, layout="constrained")
     points, bars = figure.subplots(1, 2)
-    wanted, found = pairs[VENTRICLES]
-    shown = wanted > 0
-    end = max(1.0, float(wanted.max()), float(found.max()))
+    targets, predictions = pairs[VENTRICLES]
+    shown = targets > 0
+    end = max(1.0, float(targets.max()), float(predictions.max()))
     points.plot((0, end), (0, end), color="0.55", linestyle="--", linewidth=1)
-    points.scatter(wanted[shown], found[shown], s=6, color="#1f5fa8")
-    points.set(xlabel="asked, mm³", ylabel="read, mm³", title=VENTRICLES)
+    points.scatter(targets[shown], predictions[shown], s=6, color="#1f5fa8")
+    points.set(xlabel="target, mm³", ylabel="predicted, mm³", title=VENTRICLES)
     names = _large(pairs)
     values = [_correlation(*pairs[name])(np.flatnonzero(pairs[name][0] > 0)) for name in names]
     bars.barh(range(len(names)), values, color="#1f5fa8")
     bars.set_yticks(range(len(names)), names, fontsize=7)
-    bars.set(xlim=(0, 1), xlabel="r of asked and read volume")
+    bars.set(xlim=(0, 1), xlabel="r of target and predicted volume")
     bars.invert_yaxis()
     return to_image(figure)

@@ -1,14 +1,14 @@
-"""Everything that is measured of a text-to-MR model on prompts of held-out slices.
+"""Evaluation of a text-to-MR model on the prompts of held-out slices.
 
-| figure | of |
+| metric | computed from |
 |---|---|
-| those of `generation_report` | how like held-out images the drawn ones are, and whether any is a training image |
-| those of `faithfulness` | what a reader finds in the drawn images, against what was asked for |
-| the same, "real images" | what it finds in the held-out images: no model can do better |
-| swapped: modality | images of the same prompts and noise in another modality, read as of that modality |
-| swapped: Dice | regions of such a image against those of the first, mean of white and grey matter and ventricles |
-| the same, "real images" | of held-out images of one slice in two modalities: no model can do better |
-| spread | RMS difference of two images of one prompt, and of two held-out images |
+| those of `fidelity` | generated images against held-out and training images |
+| those of `prompt_adherence` | attributes predicted for the generated images against the prompts |
+| the same with `_real` | attributes predicted for the held-out images: the predictor's own errors |
+| `swapped_modality_accuracy` | images from the same prompts and noise in another modality, predicted as that modality |
+| `swapped_dice` | mean Dice of white matter, grey matter and ventricles between such an image and the first |
+| `swapped_dice_real` | the same for held-out images of one slice in two modalities |
+| `rms_same_prompt`, `rms_held_out` | RMS difference of two images from one prompt, and of two held-out images |
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from meddiffusers.evaluation.text_to_mr.run import (
     targets_of,
 )
 from meddiffusers.models.slice_attribute_predictor import SliceAttributePredictor
+from meddiffusers.pipelines.text_to_mr_pipeline import TextToMRPipeline
 
 ANATOMY: Mapping[str, tuple[int, ...]] = {
     "white matter": (2, 41),
@@ -53,8 +54,8 @@ SHOWN = 8
 
 
 def evaluate_text_to_mr(
-    pipeline: Any,
-    reader: SliceAttributePredictor,
+    pipeline: TextToMRPipeline,
+    predictor: SliceAttributePredictor,
     rows: datasets.Dataset,
     known: datasets.Dataset,
     *,
@@ -62,106 +63,122 @@ def evaluate_text_to_mr(
     seed: int = 0,
     **settings: Any,
 ) -> Report:
-    """Metrics and images on held-out `rows`; `known` are the training rows; `settings` go to the pipeline."""
-    asked, subjects = targets_of(rows), list(rows["subject"])
-    draw = partial(_drawn, pipeline, settings)
+    """Generate images from the prompts of held-out slices, and evaluate them.
+
+    Args:
+        pipeline: The pipeline to evaluate.
+        predictor: Independent predictor of the attributes of slices.
+        rows: Held-out rows, as `datasets.captioned_slices` makes them.
+        known: Training rows.
+        dataset: Name of the data, for the report.
+        seed: Seed of the noise and of the intervals.
+        **settings: Further arguments of the pipeline.
+    """
+    targets, subjects = targets_of(rows), list(rows["subject"])
+
+    def generate(targets: Sequence[SliceFacts], seed: int) -> np.ndarray:
+        return generate_from_prompts(pipeline, prompts_of(pipeline, targets), seed, **settings)
+
     mean = partial(_mean, dataset=dataset, seed=seed)
-    real, images, again = real_images(rows), draw(asked, seed), draw(asked, seed + 1)
-    modalities = sorted({facts.modality for facts in asked})
-    swapped = {name: draw(in_modality(asked, name), seed) for name in modalities}
-    reading = predict_attributes(reader, images)
-    like = evaluate_generation(
+    real, images, again = real_images(rows), generate(targets, seed), generate(targets, seed + 1)
+    modalities = sorted({facts.modality for facts in targets})
+    swapped = {name: generate(in_modality(targets, name), seed) for name in modalities}
+    fidelity = evaluate_generation(
         images[:, None], real[:, None], real_images(known)[:, None], ["MR"], dataset=dataset, seed=seed
     )
-    reading_real = predict_attributes(reader, real)
-    faithful, ceiling = (
-        evaluate_prompt_adherence(asked, read, subjects, dataset=dataset, seed=seed) for read in (reading, reading_real)
+    predictions, predictions_real = (predict_attributes(predictor, of) for of in (images, real))
+    adherence, upper_bound = (
+        evaluate_prompt_adherence(targets, each, subjects, dataset=dataset, seed=seed)
+        for each in (predictions, predictions_real)
     )
-    metrics = [*like.metrics, *faithful.metrics]
-    metrics += [replace(metric, name=f"{metric.name}, real images") for metric in ceiling.metrics]
-    metrics += _swap_metrics(
-        {name: predict_attributes(reader, of) for name, of in swapped.items()}, reading, asked, subjects, mean
-    )
-    metrics += _ceiling_of_swaps(reading_real, asked, subjects, mean)
-    metrics.append(mean("spread of a prompt's images", _apart(images, again), subjects))
-    metrics.append(mean("spread of held-out images", _apart(real, np.roll(real, 1, axis=0)), subjects))
-    title = "Held-out images, drawn ones of their prompts, and the same prompts and noise in each modality"
-    figures = {**like.figures, **faithful.figures, title: _panel(real, images, swapped)}
-    return Report(metrics, run_facts(seed), {**like.details, **faithful.details}, figures)
+    metrics = [*fidelity.metrics, *adherence.metrics]
+    metrics += [
+        replace(metric, key=f"{metric.key}_real", name=f"{metric.name}, real images") for metric in upper_bound.metrics
+    ]
+    swapped_predictions = {name: predict_attributes(predictor, of) for name, of in swapped.items()}
+    metrics += _swap_metrics(swapped_predictions, predictions, targets, subjects, mean)
+    metrics += _swap_metrics_of_real_images(predictions_real, targets, subjects, mean)
+    same_prompt, held_out = _rms_difference(images, again), _rms_difference(real, np.roll(real, 1, axis=0))
+    title = "RMS difference of two images"
+    metrics.append(mean("rms_same_prompt", f"{title}, from one prompt", "rms", same_prompt, subjects))
+    metrics.append(mean("rms_held_out", f"{title}, held-out", "rms", held_out, subjects))
+    caption = "Held-out images, images generated from their prompts, and the same prompts and noise in each modality"
+    figures = {**fidelity.figures, **adherence.figures, caption: _panel(real, images, swapped)}
+    return Report(metrics, run_facts(seed), {**fidelity.details, **adherence.details}, figures)
 
 
-def anatomy_dice(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """(N,) mean Dice of `ANATOMY` between label maps (N, H, W); what neither has does not count, NaN if all is so."""
-    each = []
+def anatomy_dice(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(B,) mean Dice of `ANATOMY` between label maps (B, H, W), over the parts that either map has; NaN without any."""
+    per_part = []
     for labels in ANATOMY.values():
-        a, b = np.isin(one, labels), np.isin(other, labels)
+        a, b = np.isin(first, labels), np.isin(second, labels)
         size = a.sum(axis=(1, 2)) + b.sum(axis=(1, 2))
         overlap = 2.0 * (a & b).sum(axis=(1, 2))
-        each.append(np.divide(overlap, size, out=np.full(len(one), np.nan), where=size > 0))
-    found = np.stack(each)
-    there = ~np.isnan(found)
-    total = np.where(there, found, 0).sum(axis=0)
-    return np.divide(total, there.sum(axis=0), out=np.full(len(one), np.nan), where=there.any(axis=0))
-
-
-def _drawn(pipeline: Any, settings: Mapping[str, Any], asked: Sequence[SliceFacts], seed: int) -> np.ndarray:
-    return generate_from_prompts(pipeline, prompts_of(pipeline, asked), seed, **settings)
+        per_part.append(np.divide(overlap, size, out=np.full(len(first), np.nan), where=size > 0))
+    dice = np.stack(per_part)
+    known = ~np.isnan(dice)
+    total = np.where(known, dice, 0).sum(axis=0)
+    return np.divide(total, known.sum(axis=0), out=np.full(len(first), np.nan), where=known.any(axis=0))
 
 
 def _swap_metrics(
     swapped: Mapping[str, SlicePredictions],
-    reading: SlicePredictions,
-    asked: Sequence[SliceFacts],
+    predictions: SlicePredictions,
+    targets: Sequence[SliceFacts],
     subjects: Sequence[str],
     mean: Callable[..., Metric],
 ) -> list[Metric]:
-    """Of images in another modality than the prompt's; none where there is but one."""
-    right, dice, whose = [], [], []
-    for name, read in swapped.items():
-        others = [number for number, facts in enumerate(asked) if facts.modality != name]
-        right += [read.modalities[number] == name for number in others]
-        dice += anatomy_dice(reading.labels[others], read.labels[others]).tolist()
-        whose += [subjects[number] for number in others]
-    if not whose:
+    """Metrics of images in another modality than the prompt's; empty if there is only one modality."""
+    correct, dice, owners = [], [], []
+    for name, other in swapped.items():
+        rows = [i for i, facts in enumerate(targets) if facts.modality != name]
+        correct += [other.modalities[i] == name for i in rows]
+        dice += anatomy_dice(predictions.labels[rows], other.labels[rows]).tolist()
+        owners += [subjects[i] for i in rows]
+    if not owners:
         return []
+    title = "Same prompt and noise, other modality"
     return [
-        mean("swapped: modality", np.array(right, float), whose),
-        mean("swapped: Dice", np.array(dice), whose),
+        mean("swapped_modality_accuracy", f"{title}, accuracy", "accuracy", np.array(correct, float), owners),
+        mean("swapped_dice", f"{title}, Dice of the anatomy", "dice", np.array(dice), owners),
     ]
 
 
-def _ceiling_of_swaps(
-    reading: SlicePredictions, asked: Sequence[SliceFacts], subjects: Sequence[str], mean: Callable[..., Metric]
+def _swap_metrics_of_real_images(
+    predictions: SlicePredictions, targets: Sequence[SliceFacts], subjects: Sequence[str], mean: Callable[..., Metric]
 ) -> list[Metric]:
-    """Of pairs of real images that show one slice in two modalities; none where there are no such pairs."""
+    """Dice of pairs of real images of one slice in two modalities; empty without such pairs."""
     slices: dict[tuple[str, int | None], list[int]] = {}
-    for number, (facts, subject) in enumerate(zip(asked, subjects, strict=True)):
-        slices.setdefault((subject, facts.number), []).append(number)
+    for i, (facts, subject) in enumerate(zip(targets, subjects, strict=True)):
+        slices.setdefault((subject, facts.number), []).append(i)
     pairs = [
         pair
         for same in slices.values()
         for pair in combinations(same, 2)
-        if asked[pair[0]].modality != asked[pair[1]].modality
+        if targets[pair[0]].modality != targets[pair[1]].modality
     ]
     if not pairs:
         return []
-    one, other = (reading.labels[list(side)] for side in zip(*pairs, strict=True))
-    dice = anatomy_dice(one, other)
-    return [mean("swapped: Dice, real images", dice, [subjects[pair[0]] for pair in pairs])]
+    first, second = (predictions.labels[list(side)] for side in zip(*pairs, strict=True))
+    name = "One slice in two modalities, Dice of the anatomy, real images"
+    owners = [subjects[pair[0]] for pair in pairs]
+    return [mean("swapped_dice_real", name, "dice", anatomy_dice(first, second), owners)]
 
 
-def _apart(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """(N,) RMS differences of images (N, H, W)."""
-    return np.sqrt(np.square(one - other).mean(axis=(1, 2)))
+def _rms_difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(B,) RMS differences of images (B, H, W)."""
+    return np.sqrt(np.square(first - second).mean(axis=(1, 2)))
 
 
-def _mean(name: str, values: np.ndarray, subjects: Sequence[str], *, dataset: str, seed: int) -> Metric:
+def _mean(
+    key: str, name: str, type: str, values: np.ndarray, subjects: Sequence[str], *, dataset: str, seed: int
+) -> Metric:
     low, high = bootstrap_mean_interval(values, subjects, seed)
-    return Metric(name, float(np.nanmean(values)), dataset, len(values), low, high, OVER_SUBJECTS)
+    return Metric(key, name, type, float(np.nanmean(values)), dataset, len(values), low, high, OVER_SUBJECTS)
 
 
 def _panel(real: np.ndarray, images: np.ndarray, swapped: Mapping[str, np.ndarray]) -> PIL.Image.Image:
     chosen = np.linspace(0, len(real) - 1, min(SHOWN, len(real))).astype(int)
-    rows = {"held-out": real[chosen], "drawn": images[chosen]}
-    rows |= {f"as {name}": swap[chosen] for name, swap in swapped.items()}
+    rows = {"held-out": real[chosen], "generated": images[chosen]}
+    rows |= {f"in {name}": swap[chosen] for name, swap in swapped.items()}
     return panel(rows, ranges=dict.fromkeys(rows, (0.0, 1.0)))

@@ -124,7 +124,7 @@ def test_digits_with_a_card_become_a_repository(train: Train, tmp_path: Path) ->
 
 def test_a_plain_vae_of_a_folder(train: Train, grey: Path) -> None:
     output = train(dataset_name=grey, sample_size=16)
-    assert [metric.name for metric in Report.read(output).metrics] == ["pixel agreement"]
+    assert [metric.key for metric in Report.read(output).metrics] == ["pixel_agreement"]
     losses = [line for line in log_of(output) if "loss" in line]
     assert losses
     for line in losses:
@@ -139,9 +139,9 @@ def test_attributes_of_a_table_weigh_in_the_loss(train: Train, grey: Path) -> No
     for line in [line for line in log_of(output) if "loss" in line]:
         attributes = 7 * line["ordering"] + 3 * line["regression"] + 2 * line["consistency"]
         assert line["loss"] == pytest.approx(line["reconstruction"] + 0.5 * line["kl"] + attributes, rel=1e-5)
-    names = [metric.name for metric in Report.read(output).metrics]
-    assert "SCC" in names
-    assert not [name for name in names if "traversal" in name]  # nothing measures a decoded disc
+    keys = [metric.key for metric in Report.read(output).metrics]
+    assert "scc" in keys
+    assert not [key for key in keys if "traversal" in key]  # nothing measures a decoded disc
 
 
 def test_colour_images_with_a_gaussian_likelihood(train: Train, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_colour_images_with_a_gaussian_likelihood(train: Train, tmp_path: Path) 
     output = train(dataset_name=folder, attributes=["radius"], **shape)
     pipe = DiffusionPipeline.from_pretrained(output)
     assert np.asarray(pipe.reconstruct(colours[0]).images[0]).shape == (16, 16, 3)
-    assert 0 < Report.read(output).value("pixel agreement") <= 1
+    assert 0 < Report.read(output).value("pixel_agreement") <= 1
 
 
 @pytest.mark.parametrize("labels", [2, 3])

@@ -83,7 +83,7 @@ def test_a_short_training_leaves_an_autoencoder_with_its_scale(tmp_path: Path) -
     assert vae.config["scaling_factor"] == pytest.approx(1 / latents.std().item(), rel=1e-3)
     assert all(torch.equal(weight, weight.half().float()) for weight in vae.state_dict().values())
     report = task.evaluate(vae)
-    assert report.value("mean absolute error") == pytest.approx(after.item(), rel=1e-3)
+    assert report.value("mae") == pytest.approx(after.item(), rel=1e-3)
     assert AutoencoderTask(DATA, AutoencoderConfig(pretrained_model_name_or_path=str(tmp_path)), task.splits)
 
 

@@ -129,7 +129,7 @@ class TestTraining:
     def test_its_report(self, diffusion: Path, trained: TrainingResult) -> None:
         report = task_of(diffusion).evaluate(load(trained.output_dir))
         assert {metric.dataset for metric in report.metrics} == {"phantom, test subjects"}
-        assert 0 <= report.value("AUROC") <= 1
+        assert 0 <= report.value("auroc_pixels") <= 1
 
 
 def test_what_does_not_fit_is_refused(diffusion: Path, tmp_path: Path) -> None:

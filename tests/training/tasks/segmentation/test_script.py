@@ -123,7 +123,7 @@ def probabilities(pipeline: Any) -> np.ndarray:
 def test_a_folder_with_a_card_becomes_a_repository(train: Train, facts: Path) -> None:
     output = train(card=facts, seed=3)
     report, repository = Report.read(output), output / "repository"
-    assert 0 <= report.value("Dice, whole") <= 1
+    assert 0 <= report.value("dice_whole") <= 1
     assert {metric.dataset for metric in report.metrics} == {"discs, test subjects"}
     assert report.run["seed"] == 3 and 0 < report.run["training_minutes"] < 1
     assert len(report.figures) == 2
@@ -167,7 +167,7 @@ def test_an_adapter_of_the_repository_that_came_out(train: Train, tmp_path: Path
     output = train(output_dir=tmp_path / "adapter", **settings)
     assert (output / ADAPTER).is_file()
     assert not (output / "model_index.json").exists() and not (output / "unet").exists()
-    assert 0 <= Report.read(output).value("Dice, whole") <= 1
+    assert 0 <= Report.read(output).value("dice_whole") <= 1
     assert all(path.read_bytes() == content for path, content in before.items())
     pipeline = DiffusionPipeline.from_pretrained(base)
     pipeline.load_lora_weights(str(output))

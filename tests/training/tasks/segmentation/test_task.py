@@ -78,7 +78,7 @@ class TestTraining:
         found = dice_of(pipeline, task.splits["test"])
         assert found > 0.9
         report = task.evaluate(pipeline)
-        assert report.value("Dice, whole") == pytest.approx(found, abs=1e-6)
+        assert report.value("dice_whole") == pytest.approx(found, abs=1e-6)
         assert {metric.dataset for metric in report.metrics} == {"phantom, test subjects"}
         assert len(list((trained.output_dir / "validation").glob("step-*/segmentation.png"))) == 1
 

@@ -1,7 +1,7 @@
-"""The learning problem of a classifier of noisy images, which guides a diffusion model, for the engine.
+"""Training task of a classifier of noisy images, which guides a diffusion model to healthy images.
 
-Of a image that is noised to a random time the classifier says whether there is anything marked in it (Wolleb et al.,
-MICCAI 2022). What comes out is an `AnomalyDetectionPipeline` of it and the diffusion model.
+The classifier predicts whether an image that is noised to a random time has any foreground (Wolleb et al., MICCAI
+2022). The result is an `AnomalyDetectionPipeline` with the classifier and the diffusion model.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Literal
 
 import datasets
 import torch.nn.functional as F
-from diffusers import DDPMScheduler
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor, nn
 
 from meddiffusers.datasets.labelled_config import LabelledDataConfig
@@ -28,34 +28,37 @@ from meddiffusers.pipelines.image_diffusion_pipeline import ImageDiffusionPipeli
 from meddiffusers.schedulers.reversible_ddim_scheduler import ReversibleDDIMScheduler
 from meddiffusers.training.engine.randomness import BatchRandom
 from meddiffusers.training.engine.task import Validation
-from meddiffusers.training.losses.augmentation import drop_modalities, mirrored
+from meddiffusers.training.losses.augmentation import drop_modalities, random_flip
 from meddiffusers.training.losses.diffusion import stratified_timesteps
 from meddiffusers.training.tasks.image_diffusion.model import DISEASED, HEALTHY
-from meddiffusers.training.tasks.labelled_slices import SliceTask
-from meddiffusers.training.tasks.unets import check_same, round_to_half
+from meddiffusers.training.tasks.labelled_slices import LabelledSliceTask
+from meddiffusers.training.tasks.unets import check_same_data, round_to_fp16
 from meddiffusers.utils.settings import Range, check_fields, list_setting, setting
 
-VALIDATED = 32  # test images of a validation
-EVALUATED = 256  # of the metrics at the end
+NUM_VALIDATED, NUM_EVALUATED = 32, 256  # test images of a validation, and for the metrics at the end
 
 
 @dataclass
 class ClassifierConfig:
-    """Which classifier, and how it learns."""
+    """Settings of the classifier and of its training."""
 
-    pretrained_model_name_or_path: str = setting("", "Repository or folder of the diffusion model that it guides.")
+    pretrained_model_name_or_path: str = setting("", "Repository or folder of the diffusion model to guide.")
     revision: str | None = setting(None, "Branch, tag or commit of that repository.")
-    block_out_channels: list[int] = list_setting([32, 64, 96, 128], "Channels of the levels.")
-    layers_per_block: int = setting(1, "Residual blocks of a level.")
+    block_out_channels: list[int] = list_setting([32, 64, 96, 128], "Number of channels of each level.")
+    layers_per_block: int = setting(1, "Number of residual blocks in each level.")
     attention_levels: list[int] = list_setting([], "Levels with attention, counted from 0.")
-    attention_head_dim: int | None = setting(None, "Channels of an attention head; one head if not given.")
-    norm_num_groups: int = setting(16, "Groups of the normalisation.")
-    pooling: Literal["attention", "mean"] = setting("mean", "attention: as in the paper, for images of one size.")
-    largest_time: float = setting(
-        1.0, "Part of the way to pure noise that it sees images on; guidance from the middle on needs half of it."
+    attention_head_dim: int | None = setting(None, "Channels of an attention head; by default there is one head.")
+    norm_num_groups: int = setting(16, "Number of groups in the group normalisation.")
+    pooling: Literal["attention", "mean"] = setting(
+        "mean", "Pooling before the last layer; attention is that of the paper, for images of one size."
     )
-    modality_dropout: float = setting(0.0, "Part of the images that a random number of modalities is left out of.")
-    save_in_fp16: bool = setting(False, "Round the trained weights to what half precision stores.")
+    max_time: float = setting(
+        1.0,
+        "Latest time of the training images, as a fraction of the noise schedule; at least the noise strength of the "
+        "later detection.",
+    )
+    modality_dropout: float = setting(0.0, "Fraction of the images from which random modalities are dropped.")
+    save_in_fp16: bool = setting(False, "Round the trained weights to half precision before saving.")
 
     def __post_init__(self) -> None:
         check_fields(self, _RANGES)
@@ -66,16 +69,22 @@ _RANGES = {
     "layers_per_block": _COUNT,
     "attention_head_dim": _COUNT,
     "norm_num_groups": _COUNT,
-    "largest_time": Range(0, 1, open_low=True),
+    "max_time": Range(0, 1, open_low=True),
     "modality_dropout": Range(0, 1),
 }
 
 
-class ClassifierTask(SliceTask):
-    """Builds the classifier and its data, unless these are given as `splits`; the diffusion model stays as it is.
+class ClassifierTask(LabelledSliceTask):
+    """Trains a `NoisyClassifier`; the diffusion model is not changed.
+
+    Args:
+        data: Settings of the data set.
+        config: Settings of the classifier.
+        splits: The splits "train" and "test", if they are loaded already.
 
     Raises:
-        ValueError: no diffusion model, one of another kind, or with other modalities or pixels than the data.
+        ValueError: There is no diffusion model, or it is of another kind, or for other modalities or pixels than the
+            data.
     """
 
     def __init__(
@@ -97,54 +106,54 @@ class ClassifierTask(SliceTask):
             norm_num_groups=config.norm_num_groups,
             pooling=config.pooling,
         )
-        self.noise = DDPMScheduler.from_config(self.diffusion.scheduler.config)
+        self.noise_scheduler = DDPMScheduler.from_config(self.diffusion.scheduler.config)
         super().__init__(data, splits)
 
     @property
     def modules(self) -> Mapping[str, ModelMixin]:
-        """The one network that is trained."""
+        """The classifier, which alone is trained."""
         return {"classifier": self.classifier}
 
     def loss(
         self, modules: Mapping[str, nn.Module], batch: dict[str, Tensor], random: BatchRandom
     ) -> dict[str, Tensor]:
-        """Cross-entropy of the label by the noisy image, times drawn evenly up to the largest."""
-        image, masks = mirrored(batch["image"], batch["masks"], random)
+        """Cross-entropy of the label given the noisy image, at uniform times up to `max_time`."""
+        image, masks = random_flip(batch["image"], batch["masks"], random)
         image = drop_modalities(image, self.config.modality_dropout, random)
         low, high = self.diffusion.image_range
         x0 = low + (high - low) * image
-        times = self.config.largest_time * stratified_timesteps(len(x0), 1, random)
-        timesteps = (times * self.noise.config.num_train_timesteps).long()
-        x_t = self.noise.add_noise(x0, random.randn_like(x0), timesteps)
+        times = self.config.max_time * stratified_timesteps(len(x0), 1, random)
+        timesteps = (times * self.noise_scheduler.config["num_train_timesteps"]).long()
+        x_t = self.noise_scheduler.add_noise(x0, random.randn_like(x0), timesteps)
         logits, labels = modules["classifier"](x_t, timesteps).logits.float(), masks.flatten(1).any(dim=1).long()
         accuracy = (logits.argmax(dim=1) == labels).float().mean()
         return {"loss": F.cross_entropy(logits, labels), "accuracy": accuracy}
 
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
-        """What the guided diffusion model makes of test images."""
-        rows = self.splits["test"].select(range(min(VALIDATED, len(self.splits["test"]))))
-        pipeline = self._with(modules["classifier"])
+        """Dice of the guided anomaly maps of test images, and a figure of them."""
+        rows = self.test_rows(NUM_VALIDATED)
+        pipeline = self._with_classifier(modules["classifier"])
         result = run_anomaly(pipeline, rows, method="classifier", map_from="residual", num_inference_steps=20)
-        dice = evaluate_anomaly(result, dataset=self.dataset_name).value("best Dice")
+        dice = evaluate_anomaly(result, dataset=self.dataset_name).value("best_dice_pixels")
         return Validation({"best_dice": dice}, {"anomalies": slices_panel(result)})
 
     def build_pipeline(self, modules: Mapping[str, nn.Module]) -> AnomalyDetectionPipeline:
         """The pipeline around the trained classifier, whose weights are rounded if they are to be stored so."""
         if self.config.save_in_fp16:
-            round_to_half(modules["classifier"])
-        return self._with(modules["classifier"])
+            round_to_fp16(modules["classifier"])
+        return self._with_classifier(modules["classifier"])
 
     def save(self, pipeline: AnomalyDetectionPipeline, folder: Path) -> None:
-        """The whole pipeline, the diffusion model included."""
+        """Save the whole pipeline, including the diffusion model."""
         pipeline.save_pretrained(folder)
 
     def evaluate(self, pipeline: AnomalyDetectionPipeline, seed: int = 0) -> Report:
-        """Metrics and images of the pipeline on the test images."""
-        rows = self.splits["test"].select(range(min(EVALUATED, len(self.splits["test"]))))
+        """Metrics and figures of the pipeline on the test images."""
+        rows = self.test_rows(NUM_EVALUATED)
         result = run_anomaly(pipeline, rows, seed=seed, num_inference_steps=20)
         return evaluate_anomaly(result, dataset=f"{self.dataset_name}, test subjects", seed=seed)
 
-    def _with(self, classifier: nn.Module) -> AnomalyDetectionPipeline:
+    def _with_classifier(self, classifier: nn.Module) -> AnomalyDetectionPipeline:
         known = {name: self.diffusion.config[name] for name in ("modalities", "spacing", "image_range")}
         scheduler = ReversibleDDIMScheduler.from_config(self.diffusion.scheduler.config)
         pipeline = AnomalyDetectionPipeline(self.diffusion.unet, scheduler, classifier, **known)
@@ -156,11 +165,11 @@ def _diffusion_model(data: LabelledDataConfig, config: ClassifierConfig) -> Imag
     name = config.pretrained_model_name_or_path
     if not name:
         raise ValueError(
-            "pretrained_model_name_or_path is not set; a classifier guides a diffusion model: train one by "
+            "pretrained_model_name_or_path is not set; a classifier guides a diffusion model: train one with "
             "training/train_image_diffusion.py, and give --pretrained_model_name_or_path REPOSITORY."
         )
     pipeline = load(name, revision=config.revision)
     if not isinstance(pipeline, ImageDiffusionPipeline):
         raise ValueError(f"{name} holds a {type(pipeline).__name__}; expected an ImageDiffusionPipeline.")
-    check_same(name, {"modalities": list(pipeline.modalities), "spacing": pipeline.config["spacing"]}, data)
+    check_same_data(name, {"modalities": list(pipeline.modalities), "spacing": pipeline.config["spacing"]}, data)
     return pipeline

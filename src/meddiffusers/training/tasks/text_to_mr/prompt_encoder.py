@@ -164,7 +164,9 @@ class PromptEncoderTask:
         """The validation's metrics."""
         count = min(EVALUATED, len(self.test_dataset))
         dataset = f"{self.dataset_name}, test subjects"
-        metrics = [Metric.single(key, NAMES[key], value, dataset, count) for key, value in _figures(self, self.model).items()]
+        metrics = [
+            Metric.single(key, NAMES[key], value, dataset, count) for key, value in _figures(self, self.model).items()
+        ]
         return Report(metrics, run_facts(seed))
 
 
