@@ -29,7 +29,7 @@ def steps(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     table = []
     for count in TABLE:
         began = time.perf_counter()
-        result = run_anomaly(pipeline, rows, seed, num_inference_steps=count, map_from="change")
+        result = run_anomaly(pipeline, rows, seed, num_inference_steps=count, map_from="residual")
         seconds = (time.perf_counter() - began) / SLICES
         found = {metric.name: metric.value for metric in anomaly_metrics(result, DATASET, seed)}
         table.append({"steps": count, "AUROC": found["AUROC"], "best Dice": found["best Dice"], "seconds": seconds})
@@ -62,7 +62,7 @@ def _a_slice(pipeline: Any, seed: int) -> list[tuple[float, float]]:
     image = torch.rand(1, len(pipeline.modalities), size, size, generator=torch.Generator().manual_seed(seed))
 
     def whole() -> None:
-        pipeline(image, method="classifier", map_from="change", num_inference_steps=FEW)
+        pipeline(image, method="classifier", map_from="residual", num_inference_steps=FEW)
 
     def bare() -> None:
         for step in range(FEW):
@@ -72,7 +72,7 @@ def _a_slice(pipeline: Any, seed: int) -> list[tuple[float, float]]:
             pipeline.classifier.gradient(image, step, 0)
 
     def default() -> None:
-        pipeline(image, num_inference_steps=FEW, num_noises=NOISES)
+        pipeline(image, num_inference_steps=FEW, num_noise_samples=NOISES)
 
     def passes() -> None:
         for step in range(3 * FEW + 2 * len(TIMES) * NOISES):

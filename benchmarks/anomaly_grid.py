@@ -37,7 +37,7 @@ def grid(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
                     strength=strength,
                     guidance_scale=float(scale),
                     num_inference_steps=STEPS,
-                    map_from="change",
+                    map_from="residual",
                 )
                 found = {metric.name: metric.value for metric in anomaly_metrics(result, DATASET, seed)}
                 row = {"method": method, "L": strength, "s": scale}

@@ -49,7 +49,7 @@ def _relative(pipeline: Any, images: Tensor, rounds: int) -> float:
         kept.update(tensors)
         return {}
 
-    call = {"method": "none", "map_from": "change", "num_inference_steps": STEPS, "inversion_rounds": rounds}
+    call = {"method": "none", "map_from": "residual", "num_inference_steps": STEPS, "num_inversion_iterations": rounds}
     pipeline(images, **call, callback_on_step_end=last)
     low, high = pipeline.image_range
     x = low + (high - low) * images

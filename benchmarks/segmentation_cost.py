@@ -28,7 +28,7 @@ def cost(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
         pipeline(image, num_inference_steps=STEPS, ensemble_size=MEMBERS)
 
     def bare() -> None:
-        features = pipeline.encode_image(image.expand(pipeline.config["views"], -1, -1, -1))[:1]
+        features = pipeline.encode_image(image.expand(pipeline.config["num_tta_views"], -1, -1, -1))[:1]
         for step in range(STEPS):
             pipeline.unet(masks, step, features=features)
 

@@ -1,6 +1,6 @@
 """How few steps are enough: Dice, energy distance and seconds a slice against steps, for three schedulers, and a U-Net.
 
-The mask of a model with an image network depends on no step. What does are its members: each has a Dice, and so has
+The mask of a model with an image encoder depends on no step. What does are its members: each has a Dice, and so has
 what the majority of them marks, which is the mask of Wolleb et al. 2022.
 """
 

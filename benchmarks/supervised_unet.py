@@ -41,7 +41,7 @@ BATCH, PATCH = 32, 2
 
 
 class SupervisedTask(SegmentationTask):
-    """Cross-entropy and Dice to the mask of a rater drawn at random, as the shipped model's image network guesses."""
+    """Cross-entropy and Dice to the mask of a rater drawn at random, as the shipped model's image encoder guesses."""
 
     def __init__(
         self,

@@ -1,31 +1,31 @@
-"""Find anomalies by asking a diffusion model how the same image would look if it were healthy.
+"""Detect anomalies by comparing an image with its healthy counterfactual, or a model's predictions with both labels.
 
-Wolleb et al. 2022, "Diffusion models for medical anomaly detection". The image is noised by deterministic DDIM and
-denoised again, now with the score of a label added to the model's own; what changed is the anomaly. Or, without a way
-there and back, the image is noised a little, some times over, and what is made of it if it is called healthy is
-compared with what is made of it if it is not (the mask of Couairon et al. 2023, "DiffEdit").
+Wolleb et al. 2022, "Diffusion models for medical anomaly detection": deterministic DDIM encodes the image as noise and
+decodes it again with guidance towards the target label. The residual is the anomaly map. Alternatively the image is
+noised a little several times, and the model's prediction of the clean image given the target label is compared with
+that given another label (as for the mask of Couairon et al. 2023, "DiffEdit").
 
 | symbol | here | shape |
 |---|---|---|
-| x_0 | the image, in [0, 1] to the user and in `image_range` to the model | (N, C, H, W) |
-| L | `strength`, the part of the way to pure noise | |
-| x̂_0 | `counterfactual` | (N, C, H, W) |
+| x_0 | the image, in [0, 1] for the user and in `image_range` for the model | (B, C, H, W) |
+| L | `strength`, how far the image is noised, 1 is pure noise | |
+| x̂_0 | `counterfactual` | (B, C, H, W) |
 | s | `guidance_scale` | |
-| a | `anomaly_map`, a mean over the channels that there are | (N, H, W) |
+| a | `anomaly_map`, a mean over the modalities that are present | (B, H, W) |
 
-    x_L = DDIM-inversion of x_0;    x̂_0 = DDIM of x_L with the guided output
+    x_L = DDIM inversion of x_0;    x̂_0 = DDIM sampling from x_L with the guided output
     method "classifier":       ε̂ = ε − σ_t s (H W / 256²) ∇ log p(target | x_t)      (their algorithm 1)
     method "classifier_free":  D̂ = D(x_t) + s (D(x_t, target) − D(x_t))               (Ho and Salimans 2022)
     method "none":             ε̂ = ε: what the model cannot reconstruct is the anomaly
 
-    map_from "change":         a = |x_0 − x̂_0|
-    map_from "contrast":       a = E |D(x_t, another label) − D(x_t, target)|, over noises and the times of `TIMES`
+    map_from "residual":       a = |x_0 − x̂_0|
+    map_from "label_contrast": a = E |D(x_t, another label) − D(x_t, target)|, over noises and `CONTRAST_TIMES`
 
-The same evidence is spread over as many more pixels as there are, so each pixel's part of the gradient falls as
-1/(H W); the factor makes s mean what it does in the paper, whose images have 256² pixels, for every size. It does not
-depend on the number of steps, being part of ε̂. Where the classifier is sure that x_t is healthy the gradient vanishes,
-and the image returns as it was. In a contrast all that the label says nothing of cancels, the model's own errors
-above all, which a change shows; it takes a model that knows labels.
+The classifier's evidence is spread over H W pixels, so each pixel's part of the gradient falls as 1/(H W). The factor
+gives s the same meaning as in the paper, whose images have 256² pixels, for every image size. s does not depend on the
+number of steps, because it is a part of ε̂. Where the classifier is certain that x_t is healthy the gradient vanishes,
+and the image is reconstructed unchanged. A label contrast cancels everything that does not depend on the label, in
+particular the model's own errors, which remain in a residual; it requires a model with labels.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
-from diffusers.utils.torch_utils import randn_tensor
 
-from .meddiffusers_anomaly_maps_v1 import SMOOTHING, mean_of_present, otsu, slice_scores, smoothed
+from .meddiffusers_anomaly_maps_v1 import SMOOTHING, mean_over_modalities, otsu_threshold, slice_scores, smooth
+from .meddiffusers_noise_v1 import check_generators, draw_noise, reserve_noise
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
 from .meddiffusers_slices_v1 import (
     check_images,
-    cut_subject,
     from_indexed,
     is_subject,
-    size_of,
-    stride_of,
+    subject_to_slices,
     to_indexed,
+    unet_sample_size,
+    unet_stride,
 )
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
 
@@ -61,25 +61,29 @@ PUBLISHED_AS = "meddiffusers_anomaly_detection_pipeline_v1"  # `custom_pipeline`
 OUTPUT_TYPES = ("np", "pt", "pil")
 METHODS = ("classifier", "classifier_free", "none")
 ENCODINGS = ("inversion", "noise")
-MAPS = ("change", "contrast")
-SCALES = {"classifier": 100.0, "classifier_free": 3.0, "none": 0.0}  # s by default
-PAPER_PIXELS = 256**2  # of the images whose gradient scale s is
-TIMES = (0.15, 0.2, 0.25)  # of a contrast, as parts of the way to pure noise: lesions fade, anatomy is still seen
+MAPS = ("residual", "label_contrast")
+GUIDANCE_SCALES = {"classifier": 100.0, "classifier_free": 3.0, "none": 0.0}  # defaults
+PAPER_PIXELS = 256**2  # of the images for which the paper states s
+CONTRAST_TIMES = (0.15, 0.2, 0.25)  # as parts of the noise process: lesions fade, anatomy is still visible
+Generators = torch.Generator | list[torch.Generator] | None
+Predictor = Callable[[torch.Tensor, Any], torch.Tensor]  # of x_t and t
+Callback = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
 
 
 @dataclass
 class AnomalyDetectionPipelineOutput(BaseOutput):
-    """What is known of N images.
+    """Anomalies of B images.
 
-    counterfactual: the images as they would be, in [0, 1]: an array (N, H, W, C), a tensor (N, C, H, W), or for each
-        image a list of 8-bit PIL images, one for each modality.
-    anomaly_map: (N, H, W), in the unit of the intensities, at least 0.
-    mask: (N, H, W) uint8, 1 where the map exceeds the threshold (PIL: mode "L", 255 there).
-    score: (N,), by how much the hundredth of the pixels where the map is largest exceeds the head's mean.
-    threshold: of the mask.
+    For scans `counterfactual`, `anomaly_map` and `mask` are each a `Scan` on the voxels of the subject's files, and
+    `score` has one value for each slice; the maximum is the score of the volume.
 
-    For scans, counterfactual, map and mask are each a `Scan` on the voxels of the subject's files, and `score` is that
-    of the slices; the largest is that of the volume.
+    Args:
+        counterfactual: Healthy counterfactuals in [0, 1]: an array (B, H, W, C), a tensor (B, C, H, W), or for each
+            image a list of 8-bit PIL images, one for each modality.
+        anomaly_map: (B, H, W), in units of intensity, at least 0.
+        mask: (B, H, W) uint8, 1 where the map exceeds the threshold (PIL: mode "L", 255 there).
+        score: (B,), how far the highest 1 % of the map exceeds the mean of the foreground.
+        threshold: Threshold of the mask.
     """
 
     counterfactual: Any
@@ -90,18 +94,24 @@ class AnomalyDetectionPipelineOutput(BaseOutput):
 
 
 class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPipeline):
-    """What is not as in a healthy image.
+    """Detect what differs from a healthy image.
 
-    unet: a `PatchUNet2DModel` or a `UNet2DModel`.
-    scheduler: a `ReversibleDDIMScheduler`.
-    classifier: a `NoisyClassifier`, for the method of that name.
-    modalities: names of the channels, in their order.
-    spacing: edge length in mm of the pixels that the model was trained on; None if unknown. Scans are brought to it.
-    image_range: what the intensities 0 and 1 are to the model.
+    Args:
+        unet: A `PatchUNet2DModel` or a `UNet2DModel`.
+        scheduler: A `ReversibleDDIMScheduler`.
+        classifier: A `NoisyClassifier`, for the method "classifier".
+        modalities: Names of the channels, in order.
+        spacing: Edge length in mm of the pixels of the training images, to which scans are resampled; None if unknown.
+        image_range: Values of the model for the intensities 0 and 1.
 
     Raises:
-        ValueError: another number of modalities than unet or classifier have channels.
-        TypeError: a scheduler that has no inverse.
+        ValueError: If unet or classifier have another number of channels than there are modalities.
+        TypeError: If the scheduler has no inverse.
+
+    Example:
+        >>> pipe = DiffusionPipeline.from_pretrained("examples/checkpoints/anomaly-ddim-brain")
+        >>> output = pipe(images)  # (B, 4, 96, 96) in [0, 1]
+        >>> output.anomaly_map, output.score
     """
 
     model_cpu_offload_seq = "unet->classifier"  # type: ignore[assignment]
@@ -126,7 +136,7 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
         self.register_to_config(
             modalities=to_indexed(modalities),
             spacing=None if spacing is None else float(spacing),  # diffusers warns of an int when it loads one
-            image_range={number: float(end) for number, end in to_indexed(image_range).items()},
+            image_range={index: float(end) for index, end in to_indexed(image_range).items()},
         )
         if not hasattr(scheduler, "invert_step"):
             raise TypeError(
@@ -142,17 +152,17 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Names of the channels, in their order."""
+        """Names of the channels, in order."""
         return from_indexed(self.config["modalities"])
 
     @property
     def image_range(self) -> tuple[float, float]:
-        """What the intensities 0 and 1 are to the model."""
+        """Values of the model for the intensities 0 and 1."""
         return self.config["image_range"]["0"], self.config["image_range"]["1"]
 
     @property
     def interrupt(self) -> bool:
-        """Set `_interrupt` in a callback to end the call early, with the images as they are."""
+        """Whether to end the call early, with the images of the current step; a callback sets `_interrupt`."""
         return self._interrupt
 
     @torch.no_grad()
@@ -165,154 +175,136 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
         target: str = "healthy",
         method: str | None = None,
         encoding: str = "inversion",
-        inversion_rounds: int = 1,
+        num_inversion_iterations: int = 1,
         map_from: str | None = None,
-        num_noises: int = 4,
+        num_noise_samples: int = 4,
         smoothing: float | None = None,
         batch_size: int = 32,
-        generator: torch.Generator | list[torch.Generator] | None = None,
+        generator: Generators = None,
         threshold: float | None = None,
         output_type: str = "np",
-        callback_on_step_end: Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]] | None = None,
+        callback_on_step_end: Callback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         return_dict: bool = True,
     ) -> AnomalyDetectionPipelineOutput | tuple[Any, ...]:
-        """Look for anomalies in images, or in a subject's scans.
+        """Detect anomalies in images, or in the scans of a subject.
 
-        image: what `check_images` takes; or scans, for which the package meddiffusers must be installed.
-        guidance_scale: s; by default 100 of "classifier", 3 of "classifier_free".
-        strength: L, in (0, 1].
-        num_inference_steps: to the noise, and as many back.
-        target: label of what the counterfactual is to be.
-        method: "classifier", "classifier_free" or "none"; by default "classifier_free" where the unet knows labels,
-            "classifier" where there is one.
-        encoding: "inversion", which draws nothing; or "noise": x_L is drawn, as Wyatt et al. 2022 do (AnoDDPM).
-        inversion_rounds: network passes for each step to the noise; more bring the image back more exactly.
-        map_from: "change" or "contrast"; by default the second where the unet knows labels.
-        num_noises: of a contrast, at each of its times.
-        smoothing: σ of a Gaussian that the map is smoothed by, as a part of its height; by default 0 of a change, and
-            `SMOOTHING` of a contrast.
-        batch_size: images that the networks see at once.
-        generator: of all noise that is drawn: one for all, or a list of one for each image. Without one the noise of
-            a contrast is always the same, and that of every image.
-        threshold: of the mask; by default Otsu's, of all pixels of the call that are not black.
-        output_type: "np", "pt" or "pil"; scans come back as scans.
-        callback_on_step_end: called as `f(pipeline, step, timestep, tensors)` after each step back from the noise.
+        Args:
+            image: What `check_images` takes; or scans, which require the package meddiffusers.
+            guidance_scale: s; by default 100 for "classifier" and 3 for "classifier_free".
+            strength: L, in (0, 1].
+            num_inference_steps: Number of steps to the noise, and of steps back.
+            target: Label of the counterfactual.
+            method: "classifier", "classifier_free" or "none"; by default "classifier_free" if the unet has labels,
+                otherwise "classifier" if there is one.
+            encoding: "inversion", which is deterministic, or "noise": x_L is sampled (AnoDDPM, Wyatt et al. 2022).
+            num_inversion_iterations: Fixed-point iterations, each one network pass, of each step to the noise; more
+                reconstruct the image more exactly.
+            map_from: "residual" or "label_contrast"; by default the second if the unet has labels.
+            num_noise_samples: Noises for a label contrast, at each of `CONTRAST_TIMES`.
+            smoothing: σ of the Gaussian that smooths the map, as a part of its height; by default 0 for a residual and
+                `SMOOTHING` for a label contrast.
+            batch_size: Number of images that the networks process at once. It bounds the memory: only the results of
+                an image are kept, on the CPU. The result does not depend on it.
+            generator: One for all images, or a list of one for each. Without one, a label contrast uses the same fixed
+                noise for every image.
+            threshold: Threshold of the mask; by default Otsu's, over the foreground of all images.
+            output_type: "np", "pt" (on the CPU) or "pil"; scans are returned as scans.
+            callback_on_step_end: Called as `f(pipeline, step, timestep, tensors)` after each denoising step; what it
+                returns replaces the tensors.
+            callback_on_step_end_tensor_inputs: Names of the tensors that the callback gets; there is only "latents".
+            return_dict: Return an [`AnomalyDetectionPipelineOutput`] instead of a tuple.
 
         Raises:
-            ValueError: input that does not fit, before any work, with what to do.
-            ImportError: scans without meddiffusers.
+            ValueError: If an input does not fit, before any computation; the message says what to do.
+            ImportError: If scans are given and the package meddiffusers is not installed.
         """
-        method, map_from = method or self._method(), map_from or self._map()
-        self._check_call(method, target, encoding, inversion_rounds, batch_size, output_type)
-        self._check_map(map_from, target, num_noises, smoothing)
+        method, map_from = method or self._default_method(), map_from or self._default_map()
+        self._check_call(method, target, encoding, num_inversion_iterations, batch_size, output_type)
+        self._check_map(map_from, target, num_noise_samples, smoothing)
         self._check_callback(callback_on_step_end_tensor_inputs)
-        subject = self._cut(image) if is_subject(image) else None
+        subject = self._load_slices(image) if is_subject(image) else None
         images = self.preprocess(image) if subject is None else torch.from_numpy(subject.images)
-        x_0 = self._to_model(images)
-        noise = self.prepare_latents(len(images), images.shape[2:], generator) if encoding == "noise" else None
+        check_generators(generator, len(images))
         self._interrupt = False
-        self.scheduler.set_timesteps(num_inference_steps, device=x_0.device, strength=strength)
-        told = self._told(target)
-        predict = self._predictor(method, target, SCALES[method] if guidance_scale is None else guidance_scale, told)
-        passes = num_inference_steps * (2 if noise is None else 1) + (map_from == "contrast")
-        done, changes = [], []
-        with self.progress_bar(total=passes * len(x_0.split(batch_size))) as bar:
-            for first in range(0, len(x_0), batch_size):
-                part = slice(first, first + batch_size)
-                x = (
-                    self._inverted(x_0[part], told, inversion_rounds, bar)
-                    if noise is None
-                    else self._noised(x_0, noise)[part]
-                )
-                x = self._led_back(x, predict, callback_on_step_end, callback_on_step_end_tensor_inputs, bar)
-                done.append(self._from_model(x))
-                if map_from == "contrast":
-                    own = generator[part] if isinstance(generator, list) else generator
-                    changes.append(self.contrast(x_0[part], target, num_noises, own))
+        self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device, strength=strength)
+        scale = GUIDANCE_SCALES[method] if guidance_scale is None else guidance_scale
+        unguided_label = self._unguided_label(target)
+        predict = self._guided_predictor(method, target, scale, unguided_label)
+        smoothing = self._default_smoothing(map_from) if smoothing is None else smoothing
+        shape, inverted, contrasted = images.shape[1:], encoding == "inversion", map_from == "label_contrast"
+        encoding_noise = None if inverted else reserve_noise(generator, len(images), shape, self.unet.dtype)
+        contrast_noise = self._contrast_noise(generator, images, num_noise_samples) if contrasted else []
+        passes = num_inference_steps * (1 + inverted) + contrasted
+        counterfactuals, maps = [], []
+        with self.progress_bar(total=passes * len(images.split(batch_size))) as bar:
+            for first in range(0, len(images), batch_size):
+                own = slice(first, first + batch_size)
+                x_0 = self._to_model(images[own])
+                if inverted:
+                    x = self._ddim_invert(x_0, unguided_label, num_inversion_iterations, bar)
+                else:
+                    x = self._add_noise(x_0, _of_images(encoding_noise, own))
+                x = self._denoise(x, predict, callback_on_step_end, callback_on_step_end_tensor_inputs, bar)
+                counterfactuals.append(self._from_model(x))
+                if contrasted:
+                    difference = self._label_contrast(x_0, target, [_of_images(one, own) for one in contrast_noise])
                     bar.update()
                 else:
-                    changes.append((images[part] - done[-1]).abs())
+                    difference = (images[own] - counterfactuals[-1]).abs()
+                maps.append(smooth(mean_over_modalities(difference, images[own]), smoothing))
         self.maybe_free_model_hooks()
-        changed = smoothed(mean_of_present(torch.cat(changes), images), self._smoothing(map_from, smoothing))
         kind = "np" if subject is not None else output_type
-        output = self._postprocess(images, torch.cat(done), changed, threshold, kind)
+        output = self._postprocess(images, torch.cat(counterfactuals), torch.cat(maps), threshold, kind)
         output = output if subject is None else self._restore(subject, output)
         return output if return_dict else output.to_tuple()
 
-    def contrast(
-        self,
-        x_0: torch.Tensor,
-        target: str,
-        num_noises: int = 4,
-        generator: torch.Generator | list[torch.Generator] | None = None,
-    ) -> torch.Tensor:
-        """How differently images (N, C, H, W) in `image_range` are denoised as `target` and as anything else.
-
-        Returns (N, C, H, W) on the CPU, in the unit of intensities in [0, 1]; of several other labels their mean.
-        """
-        labels = self._labels("classifier_free")
-        others = [number for name, number in labels.items() if name != target]
-        generator = generator or [torch.Generator().manual_seed(0) for _ in x_0]  # whichever batch a image is in
-        total = torch.zeros_like(x_0, dtype=torch.float32)
-        for share in TIMES:
-            timestep = torch.tensor(round(share * self.scheduler.config["num_train_timesteps"]) - 1, device=x_0.device)
-            for _ in range(num_noises):
-                noise = self.prepare_latents(len(x_0), x_0.shape[2:], generator)
-                x_t = self.scheduler.add_noise(x_0, noise, timestep.expand(len(x_0)))
-                healthy = self._denoised(x_t, timestep, labels[target])
-                total += sum((self._denoised(x_t, timestep, other) - healthy).abs() for other in others) / len(others)
-        low, high = self.image_range
-        return (total / (len(TIMES) * num_noises * (high - low))).cpu()
-
     def preprocess(self, image: Any) -> torch.Tensor:
-        """Images as checked (N, C, H, W) floats in [0, 1]; takes and raises what `check_images` does."""
-        return check_images(image, self.modalities, stride_of(self.unet))
+        """Convert images to checked (B, C, H, W) floats in [0, 1]; takes and raises what `check_images` does."""
+        return check_images(image, self.modalities, unet_stride(self.unet))
 
-    def prepare_latents(
-        self, images: int, size: Sequence[int], generator: torch.Generator | list[torch.Generator] | None
-    ) -> torch.Tensor:
-        """Noise (N, C, H, W), of a generator for each image if a list."""
-        if isinstance(generator, list) and len(generator) != images:
-            raise ValueError(f"Got {len(generator)} generators for {images} images. Give one for each.")
-        return randn_tensor((images, len(self.modalities), *size), generator, self._execution_device, self.unet.dtype)
+    def prepare_latents(self, num_images: int, size: Sequence[int], generator: Generators) -> torch.Tensor:
+        """Draw unit noise (B, C, H, W), with one generator for all images or a list of one for each."""
+        shape = (len(self.modalities), *size)
+        return draw_noise(num_images, shape, generator, self._execution_device, self.unet.dtype)
 
     def predict(self, latents: torch.Tensor, timestep: Any, label: int | None = None) -> torch.Tensor:
-        """The network's prediction, without a learnt variance."""
+        """Predict from noisy images (B, C, H, W), without a learned variance."""
         labels = () if label is None else (torch.full((len(latents),), label, device=latents.device),)
         return self.unet(latents, timestep, *labels).sample[:, : latents.shape[1]]
-
-    def _denoised(self, x_t: torch.Tensor, timestep: torch.Tensor, label: int) -> torch.Tensor:
-        return self.scheduler.denoised(self.predict(x_t, timestep, label), timestep, x_t).float()
 
     # Checks
 
     def _check_call(
-        self, method: str, target: str, encoding: str, rounds: int, batch_size: int, output_type: str
+        self, method: str, target: str, encoding: str, iterations: int, batch_size: int, output_type: str
     ) -> None:
         if method not in METHODS or encoding not in ENCODINGS or output_type not in OUTPUT_TYPES:
             raise ValueError(
                 f"Got method={method!r}, encoding={encoding!r} and output_type={output_type!r}; expected one of "
                 f"{', '.join(METHODS)}, one of {', '.join(ENCODINGS)}, and one of {', '.join(OUTPUT_TYPES)}."
             )
-        if rounds < 1 or batch_size < 1:
-            raise ValueError(f"inversion_rounds={rounds} and batch_size={batch_size}; expected at least 1 of each.")
+        if iterations < 1 or batch_size < 1:
+            raise ValueError(
+                f"num_inversion_iterations={iterations} and batch_size={batch_size}; expected at least 1 of each."
+            )
         if method == "classifier" and self.classifier is None:
             raise ValueError("method='classifier' but this pipeline has no classifier. Give it one, or another method.")
         known = self._labels(method)
         if method != "none" and target not in known:
-            raise ValueError(f"target={target!r}; expected one of {', '.join(known) or '(none: it knows no labels)'}.")
+            raise ValueError(f"target={target!r}; expected one of {', '.join(known) or '(none: it has no labels)'}.")
 
-    def _check_map(self, map_from: str, target: str, num_noises: int, smoothing: float | None) -> None:
+    def _check_map(self, map_from: str, target: str, num_noise_samples: int, smoothing: float | None) -> None:
         if map_from not in MAPS:
             raise ValueError(f"map_from={map_from!r}; expected one of {', '.join(MAPS)}.")
-        if num_noises < 1 or (smoothing or 0) < 0:
-            raise ValueError(f"num_noises={num_noises} and smoothing={smoothing}; expected at least 1 and 0.")
-        known = self._labels("classifier_free")
-        if map_from == "contrast" and (target not in known or len(known) < 2):
+        if num_noise_samples < 1 or (smoothing or 0) < 0:
             raise ValueError(
-                f"map_from='contrast' and target={target!r}; expected one of two or more labels that the unet knows, "
-                f"which are: {', '.join(known) or '(none)'}. Take such a target, or map_from='change'."
+                f"num_noise_samples={num_noise_samples} and smoothing={smoothing}; expected at least 1 and 0."
+            )
+        known = self._labels("classifier_free")
+        if map_from == "label_contrast" and (target not in known or len(known) < 2):
+            raise ValueError(
+                f"map_from='label_contrast' and target={target!r}; expected one of two or more labels of the unet, "
+                f"which are: {', '.join(known) or '(none)'}. Use such a target, or map_from='residual'."
             )
 
     def _check_callback(self, tensors: Sequence[str]) -> None:
@@ -323,22 +315,20 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
     # Steps of a call
 
     def _labels(self, method: str) -> dict[str, int]:
-        """Ids by name of the labels that the network of a method knows."""
+        """Ids by name of the labels of the network that a method uses."""
         network = self.classifier if method == "classifier" else self.unet
-        return {name: number for number, name in getattr(network, "id2label", {}).items()}
+        return {name: index for index, name in getattr(network, "id2label", {}).items()}
 
-    def _method(self) -> str:
-        """The one that the components allow."""
+    def _default_method(self) -> str:
         if self._labels("classifier_free"):
             return "classifier_free"
         return "none" if self.classifier is None else "classifier"
 
-    def _map(self) -> str:
-        """What the unet allows."""
-        return "contrast" if len(self._labels("classifier_free")) > 1 else "change"
+    def _default_map(self) -> str:
+        return "label_contrast" if len(self._labels("classifier_free")) > 1 else "residual"
 
-    def _smoothing(self, map_from: str, given: float | None) -> float:
-        return SMOOTHING * (map_from == "contrast") if given is None else given
+    def _default_smoothing(self, map_from: str) -> float:
+        return SMOOTHING if map_from == "label_contrast" else 0.0
 
     def _to_model(self, images: torch.Tensor) -> torch.Tensor:
         low, high = self.image_range
@@ -348,92 +338,121 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
         low, high = self.image_range
         return ((x.float().cpu() - low) / (high - low)).clamp(0, 1)
 
-    def _told(self, target: str) -> int | None:
-        """The label of passes without guidance: none; a `UNet2DModel` with labels must be told one (Wolleb et al.)."""
+    def _unguided_label(self, target: str) -> int | None:
+        """Label of passes without guidance: none, except for a `UNet2DModel` with labels, which requires one."""
         return self._labels("classifier").get(target, 0) if self.unet.config.get("num_class_embeds") else None
 
-    def _inverted(self, x: torch.Tensor, told: int | None, rounds: int, bar: Any) -> torch.Tensor:
-        """x_L of x_0, by the inverses of the steps that lead back."""
-        for timestep in self.scheduler.timesteps.flip(0):
-            guess = x
-            for _ in range(rounds):
-                guess = self.scheduler.invert_step(self.predict(guess, timestep, told), timestep, x, guess).next_sample
-            x = guess
+    def _ddim_invert(self, x: torch.Tensor, label: int | None, iterations: int, bar: Any) -> torch.Tensor:
+        """Compute x_L from x_0 with the inverses of the denoising steps."""
+        for t in self.scheduler.timesteps.flip(0):
+            estimate = x
+            for _ in range(iterations):
+                estimate = self.scheduler.invert_step(self.predict(estimate, t, label), t, x, estimate).next_sample
+            x = estimate
             bar.update()
         return x
 
-    def _led_back(
-        self,
-        x: torch.Tensor,
-        predict: Callable[[torch.Tensor, Any], torch.Tensor],
-        callback: Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]] | None,
-        names: Sequence[str],
-        bar: Any,
-    ) -> torch.Tensor:
-        """x̂_0 of x_L."""
-        for number, timestep in enumerate(self.scheduler.timesteps):
-            if self.interrupt:
-                continue
-            x = self.scheduler.step(predict(x, timestep), timestep, x).prev_sample
-            if callback is not None:
-                x = callback(self, number, timestep, dict.fromkeys(names, x)).get("latents", x)
-            bar.update()
-        return x
-
-    def _noised(self, x: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """x_L of x_0, drawn."""
+    def _add_noise(self, x: torch.Tensor, generator: Generators) -> torch.Tensor:
+        """Sample x_L given x_0."""
+        noise = self.prepare_latents(len(x), x.shape[2:], generator)
         return self.scheduler.add_noise(x, noise, self.scheduler.timesteps[:1].expand(len(x)))
 
-    def _predictor(
-        self, method: str, target: str, scale: float, told: int | None = None
-    ) -> Callable[[torch.Tensor, Any], torch.Tensor]:
-        """The guided prediction, a function of x_t and t."""
+    def _denoise(
+        self, x: torch.Tensor, predict: Predictor, callback: Callback | None, names: Sequence[str], bar: Any
+    ) -> torch.Tensor:
+        """Compute x̂_0 from x_L."""
+        for i, t in enumerate(self.scheduler.timesteps):
+            if self.interrupt:
+                continue
+            x = self.scheduler.step(predict(x, t), t, x).prev_sample
+            if callback is not None:
+                x = callback(self, i, t, dict.fromkeys(names, x)).get("latents", x)
+            bar.update()
+        return x
+
+    def _guided_predictor(self, method: str, target: str, scale: float, unguided_label: int | None) -> Predictor:
+        """Return the guided prediction as a function of x_t and t."""
         label = self._labels(method).get(target, 0)
 
-        def by_classifier(x: torch.Tensor, timestep: Any) -> torch.Tensor:
-            predicted, gradient = self.predict(x, timestep, told), self.classifier.gradient(x, timestep, label)
+        def classifier_guidance(x: torch.Tensor, timestep: Any) -> torch.Tensor:
+            predicted = self.predict(x, timestep, unguided_label)
+            gradient = self.classifier.gradient(x, timestep, label)
             normalised = scale * x.shape[-1] * x.shape[-2] / PAPER_PIXELS
-            return self.scheduler.guided(predicted, timestep, normalised * gradient)
+            return self.scheduler.add_guidance(predicted, timestep, normalised * gradient)
 
-        def classifier_free(x: torch.Tensor, timestep: Any) -> torch.Tensor:
-            free = self.predict(x, timestep)
-            return free + scale * (self.predict(x, timestep, label) - free)
+        def classifier_free_guidance(x: torch.Tensor, timestep: Any) -> torch.Tensor:
+            uncond = self.predict(x, timestep)
+            return uncond + scale * (self.predict(x, timestep, label) - uncond)
 
         if method == "none":
-            return partial(self.predict, label=told)
-        return by_classifier if method == "classifier" else classifier_free
+            return partial(self.predict, label=unguided_label)
+        return classifier_guidance if method == "classifier" else classifier_free_guidance
+
+    def _contrast_noise(self, generator: Generators, images: torch.Tensor, num_noise_samples: int) -> list[Generators]:
+        """Generators of each noise of a label contrast; without a generator all images have the same fixed noise."""
+        generator = generator or [torch.Generator().manual_seed(0) for _ in images]
+        draws = len(CONTRAST_TIMES) * num_noise_samples
+        return [reserve_noise(generator, len(images), images.shape[1:], self.unet.dtype) for _ in range(draws)]
+
+    def _label_contrast(self, x_0: torch.Tensor, target: str, generators: Sequence[Generators]) -> torch.Tensor:
+        """Compare the predictions of x_0 given `target` with those given the other labels.
+
+        Args:
+            x_0: Images in `image_range`, (B, C, H, W).
+            target: Name of the label.
+            generators: One entry for each noise, as many for each of `CONTRAST_TIMES`.
+
+        Returns:
+            Mean absolute difference, (B, C, H, W) on the CPU, in units of intensities in [0, 1].
+        """
+        labels = self._labels("classifier_free")
+        others = [index for name, index in labels.items() if name != target]
+        total = torch.zeros_like(x_0, dtype=torch.float32)
+        for i, generator in enumerate(generators):
+            time = CONTRAST_TIMES[i * len(CONTRAST_TIMES) // len(generators)]
+            timestep = torch.tensor(round(time * self.scheduler.config["num_train_timesteps"]) - 1, device=x_0.device)
+            noise = self.prepare_latents(len(x_0), x_0.shape[2:], generator)
+            x_t = self.scheduler.add_noise(x_0, noise, timestep.expand(len(x_0)))
+            healthy = self._predict_x0(x_t, timestep, labels[target])
+            total += sum((self._predict_x0(x_t, timestep, other) - healthy).abs() for other in others) / len(others)
+        low, high = self.image_range
+        return (total / (len(generators) * (high - low))).cpu()
+
+    def _predict_x0(self, x_t: torch.Tensor, timestep: torch.Tensor, label: int) -> torch.Tensor:
+        return self.scheduler.predict_original_sample(self.predict(x_t, timestep, label), timestep, x_t).float()
 
     def _postprocess(
         self,
         images: torch.Tensor,
         counterfactual: torch.Tensor,
-        anomaly: torch.Tensor,
+        anomaly_map: torch.Tensor,
         threshold: float | None,
         output_type: str,
     ) -> AnomalyDetectionPipelineOutput:
-        head = (images > 0).any(dim=1)
-        threshold = otsu(anomaly[head]) if threshold is None else float(threshold)
-        found: dict[str, Any] = {
+        """Compute mask and scores, and convert the results of all images to the requested output type."""
+        foreground = (images > 0).any(dim=1)
+        threshold = otsu_threshold(anomaly_map[foreground]) if threshold is None else float(threshold)
+        results: dict[str, Any] = {
             "counterfactual": counterfactual,
-            "anomaly_map": anomaly,
-            "mask": (anomaly > threshold).byte(),
-            "score": slice_scores(anomaly, head),
+            "anomaly_map": anomaly_map,
+            "mask": (anomaly_map > threshold).byte(),
+            "score": slice_scores(anomaly_map, foreground),
         }
         if output_type != "pt":
-            found = {name: tensor.numpy() for name, tensor in found.items()}
-            found["counterfactual"] = np.moveaxis(found["counterfactual"], 1, -1)
+            results = {name: tensor.numpy() for name, tensor in results.items()}
+            results["counterfactual"] = np.moveaxis(results["counterfactual"], 1, -1)
         if output_type == "pil":
-            grey = np.rint(255 * found["counterfactual"]).astype(np.uint8)
-            found["counterfactual"] = [[PIL.Image.fromarray(c) for c in np.moveaxis(one, -1, 0)] for one in grey]
-            found["mask"] = [PIL.Image.fromarray(255 * mask) for mask in found["mask"]]
-        return AnomalyDetectionPipelineOutput(**found, threshold=threshold)
+            grey = np.rint(255 * results["counterfactual"]).astype(np.uint8)
+            results["counterfactual"] = [[PIL.Image.fromarray(c) for c in np.moveaxis(one, -1, 0)] for one in grey]
+            results["mask"] = [PIL.Image.fromarray(255 * mask) for mask in results["mask"]]
+        return AnomalyDetectionPipelineOutput(**results, threshold=threshold)
 
-    def _cut(self, source: Any) -> Any:
-        """A subject's scans as the slices that the unet takes, which know the way back."""
-        return cut_subject(source, self.modalities, self.config["spacing"], size_of(self.unet))
+    def _load_slices(self, source: Any) -> Any:
+        """Load a subject's scans as slices of the size and spacing of the training images."""
+        return subject_to_slices(source, self.modalities, self.config["spacing"], unet_sample_size(self.unet))
 
     def _restore(self, subject: Any, output: AnomalyDetectionPipelineOutput) -> AnomalyDetectionPipelineOutput:
-        """Maps of slices as scans on the voxels of the subject's files."""
+        """Resample maps of slices to scans on the voxels of the subject's files."""
         return AnomalyDetectionPipelineOutput(
             counterfactual=subject.invert(np.moveaxis(output.counterfactual, -1, 1), self.modalities),
             anomaly_map=subject.invert(output.anomaly_map[:, None], ["anomaly"]),
@@ -441,3 +460,8 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
             score=output.score,
             threshold=output.threshold,
         )
+
+
+def _of_images(generator: Generators, images: slice) -> Generators:
+    """The generators of some of the images."""
+    return generator[images] if isinstance(generator, list) else generator

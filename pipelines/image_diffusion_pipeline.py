@@ -31,7 +31,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
-from .meddiffusers_slices_v1 import from_indexed, size_of, to_indexed
+from .meddiffusers_slices_v1 import from_indexed, unet_sample_size, to_indexed
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
 
 PUBLISHED_AS = "meddiffusers_image_diffusion_pipeline_v1"  # `custom_pipeline` name of a published repository
@@ -155,7 +155,7 @@ class ImageDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPip
         self, batch_size: int, generator: torch.Generator | list[torch.Generator] | None, latents: torch.Tensor | None
     ) -> torch.Tensor:
         """Noise (N, C, H, W) as the scheduler begins with it; ValueError where what was given does not fit."""
-        shape = (batch_size, len(self.modalities), *size_of(self.unet))
+        shape = (batch_size, len(self.modalities), *unet_sample_size(self.unet))
         if isinstance(generator, list) and len(generator) != batch_size:
             raise ValueError(f"Got {len(generator)} generators for {batch_size} images. Give one for each.")
         if latents is None:

@@ -1,12 +1,12 @@
-"""What becomes of a map of anomalies: it is smoothed, cut by a threshold, and summed up to a score.
+"""Postprocessing of anomaly maps: mean over modalities, smoothing, threshold and score.
 
-A file of plain functions that a published pipeline imports from beside it; it is published with it.
+A published pipeline imports this file from beside it; it is published with it.
 
 | here | shape |
 |---|---|
-| changes, images | (N, C, H, W) |
-| maps | (N, H, W) float32, the higher the more anomalous |
-| head | (N, H, W) bool, the pixels that are not black in every modality |
+| differences, images | (B, C, H, W) |
+| maps | (B, H, W) float32, the higher the more anomalous |
+| foreground | (B, H, W) bool, the pixels that are not 0 in every modality |
 """
 
 from __future__ import annotations
@@ -14,37 +14,44 @@ from __future__ import annotations
 import torch
 from scipy import ndimage
 
-PUBLISHED_AS = "meddiffusers_anomaly_maps_v1"  # file name in a repository; here the same, so that both find it
-TOP = 0.01  # part of the pixels, those of the largest map, that a slice's score is the mean of
-SMOOTHING = 1 / 32  # σ over height of the Gaussian that makes a map of single pixels' noise one of places
+PUBLISHED_AS = "meddiffusers_anomaly_maps_v1"  # the file has the same name in a repository
+TOP_FRACTION = 0.01  # part of the pixels, those with the highest values, that a slice's score averages
+SMOOTHING = 1 / 32  # σ over height of the Gaussian that averages the noise of single pixels
 BINS = 256  # of Otsu's histogram
 
 
-def mean_of_present(changes: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """(N, H, W) of (N, C, H, W): the mean over the channels that are not missing, which are black."""
+def mean_over_modalities(differences: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """Average differences (B, C, H, W) over the modalities that are present, which are not 0 everywhere: (B, H, W)."""
     present = images.amax(dim=(2, 3)) > 0
-    return (changes * present[:, :, None, None]).sum(dim=1) / present.sum(dim=1).clamp_min(1)[:, None, None]
+    return (differences * present[:, :, None, None]).sum(dim=1) / present.sum(dim=1).clamp_min(1)[:, None, None]
 
 
-def smoothed(maps: torch.Tensor, part: float) -> torch.Tensor:
-    """Maps under a Gaussian whose σ is this part of their height; as they are if 0."""
-    if not part:
+def smooth(maps: torch.Tensor, relative_sigma: float) -> torch.Tensor:
+    """Smooth maps (B, H, W) with a Gaussian, whose σ is `relative_sigma` times the height; unchanged if 0."""
+    if not relative_sigma:
         return maps
-    sigma = part * maps.shape[1]
+    sigma = relative_sigma * maps.shape[1]
     return torch.from_numpy(ndimage.gaussian_filter(maps.cpu().numpy(), (0, sigma, sigma)))
 
 
-def slice_scores(maps: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
-    """(N,): by how much the hundredth of its pixels where a map is largest exceeds the head, bool (N, H, W); means.
+def slice_scores(maps: torch.Tensor, foreground: torch.Tensor) -> torch.Tensor:
+    """Score slices by how far the highest 1 % of a map exceeds its foreground; both are means.
 
-    Maps of some slices are higher everywhere, as those of an uneven brain; what is sick stands out.
+    The foreground is subtracted because maps of some slices are higher everywhere, such as those of atypical anatomy.
+
+    Args:
+        maps: Anomaly maps, (B, H, W).
+        foreground: Bool, (B, H, W).
+
+    Returns:
+        Scores, (B,).
     """
-    highest = maps.flatten(1).topk(max(1, round(TOP * maps[0].numel())), dim=1).values.mean(dim=1)
-    return highest - (maps * head).sum(dim=(1, 2)) / head.sum(dim=(1, 2)).clamp_min(1)
+    highest = maps.flatten(1).topk(max(1, round(TOP_FRACTION * maps[0].numel())), dim=1).values.mean(dim=1)
+    return highest - (maps * foreground).sum(dim=(1, 2)) / foreground.sum(dim=(1, 2)).clamp_min(1)
 
 
-def otsu(values: torch.Tensor) -> float:
-    """The threshold that leaves the least variance within the two classes it makes (Otsu 1979); 0 of no values."""
+def otsu_threshold(values: torch.Tensor) -> float:
+    """Return the threshold that minimises the variance within the two classes (Otsu 1979); 0 without values."""
     low, high = (float(end) for end in values.aminmax()) if values.numel() else (0.0, 0.0)
     if low == high:
         return high

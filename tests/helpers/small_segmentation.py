@@ -27,7 +27,7 @@ def small_unet(**config: Any) -> SegmentationUNet:
     """Both networks have attention, so that adapters find it."""
     with seeded():
         return SegmentationUNet(
-            **{"image_channels": 4, "sample_size": 8, "denoiser": NETWORK, "image_network": NETWORK}
+            **{"image_channels": 4, "sample_size": 8, "denoiser_config": NETWORK, "image_encoder_config": NETWORK}
             | {"feature_channels": 12, **config}
         ).eval()
 

@@ -1,6 +1,6 @@
-"""Counterfactuals: the contracts, and images for which everything is known.
+"""Anomaly detection: the contracts, and a toy distribution for which everything is known in closed form.
 
-Known images are a mixture of two Gaussians: N(m_y, s²) in each pixel, with one mean m_y where they are healthy and
+The toy images are a mixture of two Gaussians: N(m_y, s²) in each pixel, with one mean m_y where they are healthy and
 another where they are diseased. The networks are exact: E[x_0 | x_t], E[x_0 | x_t, y] and log p(y | x_t).
 """
 
@@ -22,8 +22,8 @@ from helpers.small_segmentation import NETWORK, random_images
 from torch import Tensor
 
 from meddiffusers import AnomalyDetectionPipeline, NoisyClassifier, PatchUNet2DModel, ReversibleDDIMScheduler
-from meddiffusers.pipelines.anomaly_detection_pipeline import TIMES
-from meddiffusers.pipelines.meddiffusers_anomaly_maps_v1 import otsu, slice_scores, smoothed
+from meddiffusers.pipelines.anomaly_detection_pipeline import CONTRAST_TIMES
+from meddiffusers.pipelines.meddiffusers_anomaly_maps_v1 import otsu_threshold, slice_scores, smooth
 
 LABELS = ["healthy", "diseased"]
 
@@ -33,14 +33,14 @@ def small(labels: bool = True, classifier: bool = True, **config: Any) -> Anomal
         unet = PatchUNet2DModel(
             in_channels=4, sample_size=8, network=NETWORK, id2label=LABELS if labels else None
         ).eval()
-        judge = NoisyClassifier(4, LABELS, sample_size=8, block_out_channels=(4, 8), norm_num_groups=2).eval()
-    pipeline = AnomalyDetectionPipeline(unet, ReversibleDDIMScheduler(), judge if classifier else None, **config)
+        guide = NoisyClassifier(4, LABELS, sample_size=8, block_out_channels=(4, 8), norm_num_groups=2).eval()
+    pipeline = AnomalyDetectionPipeline(unet, ReversibleDDIMScheduler(), guide if classifier else None, **config)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
 class TestAnomalyDetectionPipeline(PipelineContract, DenoisingContract, PublishedContract):
-    """With noise that is drawn; without, nothing depends on a generator."""
+    """With sampled noise; the DDIM inversion does not depend on a generator."""
 
     def build(self) -> Any:
         pipeline = small(labels=False)
@@ -65,16 +65,16 @@ class TestAnomalyDetectionPipeline(PipelineContract, DenoisingContract, Publishe
         np.testing.assert_array_equal(tensor.counterfactual.movedim(1, -1).numpy(), array.counterfactual)
         for name in ("anomaly_map", "mask", "score"):
             np.testing.assert_array_equal(getattr(tensor, name).numpy(), getattr(array, name))
-        for number, images in enumerate(pil.counterfactual):
+        for i, images in enumerate(pil.counterfactual):
             grey = np.stack([np.asarray(image) for image in images], axis=-1)
-            np.testing.assert_allclose(grey, 255 * array.counterfactual[number], atol=0.501)
-            assert isinstance(pil.mask[number], PIL.Image.Image)
-            np.testing.assert_array_equal(np.asarray(pil.mask[number]), 255 * array.mask[number])
+            np.testing.assert_allclose(grey, 255 * array.counterfactual[i], atol=0.501)
+            assert isinstance(pil.mask[i], PIL.Image.Image)
+            np.testing.assert_array_equal(np.asarray(pil.mask[i]), 255 * array.mask[i])
         np.testing.assert_array_equal(array.mask, array.anomaly_map > 0.3)
         assert array.threshold == 0.3
 
 
-MEANS = torch.full((2, 1, 16, 16), 0.4)  # of the healthy, of the diseased
+MEANS = torch.full((2, 1, 16, 16), 0.4)  # healthy and diseased
 MEANS[1, :, 4:9, 6:12] = 0.8
 MEANS = 2 * MEANS - 1
 LESION = (MEANS[1] != MEANS[0])[0].numpy()
@@ -82,7 +82,7 @@ STD = 0.05
 
 
 class KnownUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """ε of the mixture, or of one of the two."""
+    """The exact ε of the mixture, or of one component."""
 
     @register_to_config
     def __init__(self, in_channels: int = 1, sample_size: int = 16) -> None:
@@ -126,78 +126,83 @@ def log_odds(sample: Tensor, timestep: Any) -> Tensor:
     return torch.stack([-(sample - a * mean).square().flatten(1).sum(dim=1) / (2 * variance) for mean in MEANS], dim=1)
 
 
-def known(classifier: bool = True) -> AnomalyDetectionPipeline:
-    judge = KnownClassifier() if classifier else None
-    pipeline = AnomalyDetectionPipeline(KnownUNet(), ReversibleDDIMScheduler(), judge, modalities=["grey"])
+def exact_pipeline(classifier: bool = True) -> AnomalyDetectionPipeline:
+    guide = KnownClassifier() if classifier else None
+    pipeline = AnomalyDetectionPipeline(KnownUNet(), ReversibleDDIMScheduler(), guide, modalities=["grey"])
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
-def drawn(label: int, count: int = 4) -> Tensor:
+def sample_images(label: int, count: int = 4) -> Tensor:
     return (MEANS[label] + STD * torch.randn(count, 1, 16, 16, generator=generator(label)) + 1) / 2
 
 
 ONE = 256**2 / 16**2  # the scale at which the classifier's gradient counts once
-CALL: dict[str, Any] = {"num_inference_steps": 100, "inversion_rounds": 3, "output_type": "pt", "map_from": "change"}
+CALL: dict[str, Any] = {
+    "num_inference_steps": 100,
+    "num_inversion_iterations": 3,
+    "output_type": "pt",
+    "map_from": "residual",
+}
 
 
-class TestKnownImages:
-    def test_by_bayes_both_ways_of_guidance_are_one(self) -> None:
-        one = known()(drawn(1), method="classifier", guidance_scale=ONE, **CALL)
-        other = known()(drawn(1), method="classifier_free", guidance_scale=1, **CALL)
+class TestExactNetworks:
+    def test_classifier_and_classifier_free_guidance_agree(self) -> None:
+        one = exact_pipeline()(sample_images(1), method="classifier", guidance_scale=ONE, **CALL)
+        other = exact_pipeline()(sample_images(1), method="classifier_free", guidance_scale=1, **CALL)
         torch.testing.assert_close(one.counterfactual, other.counterfactual, rtol=0, atol=1e-3)
 
     @pytest.mark.parametrize("scale", [ONE, 2 * ONE])
-    def test_of_the_diseased_the_lesion_is_taken_away_and_nothing_else(self, scale: float) -> None:
-        image = drawn(1)
-        output = known()(image, method="classifier", guidance_scale=scale, **CALL)
+    def test_only_the_lesion_is_removed(self, scale: float) -> None:
+        image = sample_images(1)
+        output = exact_pipeline()(image, method="classifier", guidance_scale=scale, **CALL)
         expected = image - (MEANS[1] - MEANS[0]) / 2
         torch.testing.assert_close(output.counterfactual, expected, rtol=0, atol=0.02)
         np.testing.assert_array_equal(output.mask, np.broadcast_to(LESION, (4, 16, 16)))
         assert 0 < output.threshold < 0.2
 
-    def test_the_healthy_come_back_as_they_were(self) -> None:
-        both = torch.cat([drawn(0), drawn(1)])
-        output = known()(both, method="classifier", guidance_scale=ONE, **CALL)
+    def test_healthy_images_are_reconstructed(self) -> None:
+        both = torch.cat([sample_images(0), sample_images(1)])
+        output = exact_pipeline()(both, method="classifier", guidance_scale=ONE, **CALL)
         torch.testing.assert_close(output.counterfactual[:4], both[:4], rtol=0, atol=5e-3)
         assert output.score[:4].max() < 0.02 < 0.15 < output.score[4:].min()
 
-    def test_without_guidance_so_does_every_image(self) -> None:
-        both = torch.cat([drawn(0), drawn(1)])
-        output = known()(both, method="none", **CALL)
+    def test_without_guidance_every_image_is_reconstructed(self) -> None:
+        both = torch.cat([sample_images(0), sample_images(1)])
+        output = exact_pipeline()(both, method="none", **CALL)
         torch.testing.assert_close(output.counterfactual, both, rtol=0, atol=2e-3)
 
-    def test_more_rounds_are_more_exact(self) -> None:
-        errors = [
-            (known()(drawn(1), method="none", **{**CALL, "num_inference_steps": 50, "inversion_rounds": rounds}))
-            .anomaly_map.mean()
-            .item()
-            for rounds in (1, 2, 4)
-        ]
+    def test_more_inversion_iterations_are_more_exact(self) -> None:
+        errors = []
+        for iterations in (1, 2, 4):
+            settings = {**CALL, "num_inference_steps": 50, "num_inversion_iterations": iterations}
+            output = exact_pipeline()(sample_images(1), method="none", **settings)
+            errors.append(output.anomaly_map.mean().item())
         assert errors[0] > 2 * errors[1] > 4 * errors[2]
 
     @pytest.mark.parametrize("label", [0, 1])
-    def test_a_contrast_is_what_the_label_changes(self, label: int) -> None:
+    def test_the_label_contrast_is_the_difference_of_the_means(self, label: int) -> None:
         """E[x_0 | x_t, y] = m_y + k (x_t − a m_y): the difference is that of the means times 1 − a k, whatever x_t."""
-        pipeline = known()
-        output = pipeline(drawn(label), map_from="contrast", smoothing=0, num_inference_steps=1, output_type="pt")
-        left = []
-        for share in TIMES:
-            a, sigma = scales(round(1000 * share) - 1)
-            left.append(sigma**2 / (a**2 * STD**2 + sigma**2))
-        expected = (MEANS[1] - MEANS[0])[0].abs() / 2 * sum(left) / len(TIMES)
+        pipeline = exact_pipeline()
+        settings = {"map_from": "label_contrast", "smoothing": 0, "num_inference_steps": 1, "output_type": "pt"}
+        output = pipeline(sample_images(label), **settings)
+        factors = []
+        for time in CONTRAST_TIMES:
+            a, sigma = scales(round(1000 * time) - 1)
+            factors.append(sigma**2 / (a**2 * STD**2 + sigma**2))
+        expected = (MEANS[1] - MEANS[0])[0].abs() / 2 * sum(factors) / len(CONTRAST_TIMES)
         torch.testing.assert_close(output.anomaly_map, expected.expand(4, -1, -1), rtol=0, atol=1e-4)
         np.testing.assert_array_equal(output.mask[0], LESION)
 
     def test_the_scale_means_the_same_for_images_of_every_size(self) -> None:
-        """Of a fourfold image the gradient in each pixel is a quarter where as much is known from it."""
-        pipeline = known()
-        x = 2 * drawn(1) - 1
+        """With four times the pixels and the same evidence, the gradient in each pixel is a quarter."""
+        pipeline = exact_pipeline()
+        x = 2 * sample_images(1) - 1
         pipeline.scheduler.set_timesteps(10)
         pipeline.classifier.gradient = lambda x, timestep, label: 1 / x[0].numel() * torch.ones_like(x)
         small_, large = (
-            pipeline._predictor("classifier", "healthy", 7.0)(one, 500) - pipeline.predict(one, 500)
-            for one in (x, torch.randn(4, 1, 16, 16))
+            pipeline._guided_predictor("classifier", "healthy", 7.0, None)(one, 500) - pipeline.predict(one, 500)
+            for one in (x, torch.randn(4, 1, 16, 16, generator=generator(2)))
         )
         torch.testing.assert_close(small_, large, rtol=0, atol=1e-5)
         sigma = scales(500)[1]
@@ -207,9 +212,9 @@ class TestKnownImages:
 def test_a_missing_modality_does_not_count() -> None:
     pipeline, image = small(), random_images(2, 4, 8, 8)
     given = {"t1": image[:, 0], "flair": image[:, 3]}
-    output = pipeline(given, num_inference_steps=2, output_type="pt", map_from="change")
-    changed = (torch.stack([image[:, 0], image[:, 3]], dim=1) - output.counterfactual[:, [0, 3]]).abs()
-    torch.testing.assert_close(output.anomaly_map, changed.mean(dim=1))
+    output = pipeline(given, num_inference_steps=2, output_type="pt", map_from="residual")
+    expected = (torch.stack([image[:, 0], image[:, 3]], dim=1) - output.counterfactual[:, [0, 3]]).abs()
+    torch.testing.assert_close(output.anomaly_map, expected.mean(dim=1))
     missing = {**given, "t2": torch.zeros(2, 8, 8)}
     one, other = (pipeline(each, num_inference_steps=1, output_type="pt").anomaly_map for each in (given, missing))
     torch.testing.assert_close(one, other)
@@ -217,13 +222,13 @@ def test_a_missing_modality_does_not_count() -> None:
 
 def test_the_result_does_not_depend_on_the_batch_size() -> None:
     call = {"image": random_images(3, 4, 8, 8), "num_inference_steps": 2, "method": "classifier", "guidance_scale": 1e4}
-    for map_from in ("change", "contrast"):
+    for map_from in ("residual", "label_contrast"):
         given = [{"batch_size": size, "generator": [generator(seed) for seed in range(3)]} for size in (1, 3)]
         one, other = (small()(**call, map_from=map_from, **each).anomaly_map for each in given)
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def test_without_a_generator_a_contrast_is_always_the_same() -> None:
+def test_without_a_generator_the_label_contrast_is_deterministic() -> None:
     call = {"image": random_images(2, 4, 8, 8), "num_inference_steps": 1, "output_type": "pt"}
     one, again, other = (small()(**call, generator=each).anomaly_map for each in (None, None, generator(1)))
     assert torch.equal(one, again) and not torch.allclose(one, other)
@@ -232,13 +237,13 @@ def test_without_a_generator_a_contrast_is_always_the_same() -> None:
     torch.testing.assert_close(turned.flip(0), one)
 
 
-def test_a_contrast_takes_two_labels() -> None:
+def test_a_label_contrast_requires_two_labels() -> None:
     with seeded():
         unet = PatchUNet2DModel(in_channels=4, sample_size=8, network=NETWORK, id2label=["healthy"]).eval()
     pipeline = AnomalyDetectionPipeline(unet, ReversibleDDIMScheduler())
-    assert pipeline._map() == "change"
-    with pytest.raises(ValueError, match="expected one of two or more labels that the unet knows, which are: healthy"):
-        pipeline(random_images(), map_from="contrast")
+    assert pipeline._default_map() == "residual"
+    with pytest.raises(ValueError, match="expected one of two or more labels of the unet, which are: healthy"):
+        pipeline(random_images(), map_from="label_contrast")
 
 
 def test_smoothing_is_a_gaussian() -> None:
@@ -246,14 +251,14 @@ def test_smoothing_is_a_gaussian() -> None:
     point[0, 20, 20] = 1
     steps = torch.arange(41.0) - 20
     expected = torch.exp(-(steps[:, None] ** 2 + steps**2) / (2 * 2.0**2)) / (2 * torch.pi * 2.0**2)
-    torch.testing.assert_close(smoothed(point, 2.0 / 41)[0], expected, rtol=0, atol=1e-4)
-    assert smoothed(point, 0) is point
+    torch.testing.assert_close(smooth(point, 2.0 / 41)[0], expected, rtol=0, atol=1e-4)
+    assert smooth(point, 0) is point
 
 
 def test_the_components_choose_the_method() -> None:
-    assert (small()._method(), small()._map()) == ("classifier_free", "contrast")
-    assert (small(labels=False)._method(), small(labels=False)._map()) == ("classifier", "change")
-    assert small(labels=False, classifier=False)._method() == "none"
+    assert (small()._default_method(), small()._default_map()) == ("classifier_free", "label_contrast")
+    assert (small(labels=False)._default_method(), small(labels=False)._default_map()) == ("classifier", "residual")
+    assert small(labels=False, classifier=False)._default_method() == "none"
 
 
 def test_a_plain_unet_serves() -> None:
@@ -271,16 +276,16 @@ def test_a_plain_unet_serves() -> None:
         ({"encoding": "magic"}, "encoding='magic'"),
         ({"output_type": "latent"}, "output_type='latent'"),
         ({"target": "cured"}, "target='cured'; expected one of healthy, diseased"),
-        ({"inversion_rounds": 0}, "inversion_rounds=0 and batch_size=32; expected at least 1 of each"),
-        ({"batch_size": 0}, "inversion_rounds=1 and batch_size=0"),
-        ({"map_from": "magic"}, "map_from='magic'; expected one of change, contrast"),
-        ({"num_noises": 0}, "num_noises=0 and smoothing=None; expected at least 1 and 0"),
-        ({"smoothing": -1.0}, "num_noises=4 and smoothing=-1.0"),
+        ({"num_inversion_iterations": 0}, "num_inversion_iterations=0 and batch_size=32; expected at least 1 of each"),
+        ({"batch_size": 0}, "num_inversion_iterations=1 and batch_size=0"),
+        ({"map_from": "magic"}, "map_from='magic'; expected one of residual, label_contrast"),
+        ({"num_noise_samples": 0}, "num_noise_samples=0 and smoothing=None; expected at least 1 and 0"),
+        ({"smoothing": -1.0}, "num_noise_samples=4 and smoothing=-1.0"),
         ({"strength": 0.0}, "strength=0.0; expected more than 0 and at most 1"),
         ({"num_inference_steps": 501}, "num_inference_steps=501; expected 1 to 500"),
         ({"encoding": "noise", "generator": [generator(0)]}, "Got 1 generators for 2 images. Give one for each"),
         ({"image": torch.full((1, 4, 8, 8), torch.nan)}, "NaN"),
-        ({"image": "no/such/folder"}, "does not know how large its pixels are"),
+        ({"image": "no/such/folder"}, "pixel spacing of this model is unknown"),
     ],
 )
 def test_bad_calls_are_refused(call: dict[str, Any], message: str) -> None:
@@ -291,12 +296,12 @@ def test_bad_calls_are_refused(call: dict[str, Any], message: str) -> None:
 def test_a_method_that_the_components_do_not_allow_is_refused() -> None:
     with pytest.raises(ValueError, match="method='classifier' but this pipeline has no classifier"):
         small(classifier=False)(random_images(), method="classifier")
-    with pytest.raises(ValueError, match=r"target='healthy'; expected one of \(none: it knows no labels\)"):
+    with pytest.raises(ValueError, match=r"target='healthy'; expected one of \(none: it has no labels\)"):
         small(labels=False)(random_images(), method="classifier_free")
     with pytest.raises(
-        ValueError, match=r"map_from='contrast' and target='healthy'; .* are: \(none\). Take such a target"
+        ValueError, match=r"map_from='label_contrast' and target='healthy'; .* are: \(none\). Use such a target"
     ):
-        small(labels=False)(random_images(), map_from="contrast")
+        small(labels=False)(random_images(), map_from="label_contrast")
 
 
 def test_parts_that_do_not_fit_are_refused() -> None:
@@ -310,46 +315,50 @@ def test_parts_that_do_not_fit_are_refused() -> None:
 
 
 class TestOtsu:
-    def test_it_parts_two_heaps(self) -> None:
-        heaps = torch.cat([0.1 + 0.02 * torch.randn(900), 0.7 + 0.05 * torch.randn(100)])
-        assert 0.15 < otsu(heaps) < 0.55
+    def test_it_separates_two_clusters(self) -> None:
+        rng = generator(0)
+        clusters = torch.cat(
+            [0.1 + 0.02 * torch.randn(900, generator=rng), 0.7 + 0.05 * torch.randn(100, generator=rng)]
+        )
+        assert 0.15 < otsu_threshold(clusters) < 0.55
 
-    def test_it_leaves_the_least_variance_within(self) -> None:
+    def test_it_minimises_the_variance_within(self) -> None:
         values = torch.rand(500, generator=generator(0)) ** 3
         within = [
             sum(part.var(correction=0) * len(part) for part in (values[values <= cut], values[values > cut])).item()
             for cut in torch.linspace(0.02, 0.98, 97)
         ]
-        found = otsu(values)
-        ours = sum(p.var(correction=0) * len(p) for p in (values[values <= found], values[values > found])).item()
+        threshold = otsu_threshold(values)
+        classes = values[values <= threshold], values[values > threshold]
+        ours = sum(part.var(correction=0) * len(part) for part in classes).item()
         assert ours <= min(within) * 1.001
 
     @pytest.mark.parametrize(("values", "expected"), [([], 0.0), ([0.3, 0.3], 0.3)])
-    def test_where_there_is_nothing_to_part(self, values: list[float], expected: float) -> None:
-        assert otsu(torch.tensor(values)) == pytest.approx(expected)
+    def test_without_two_classes(self, values: list[float], expected: float) -> None:
+        assert otsu_threshold(torch.tensor(values)) == pytest.approx(expected)
 
 
-def test_a_network_that_must_be_told_a_label_is_told_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_that_requires_a_label_gets_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
     with seeded():
         unet = UNet2DModel(sample_size=8, in_channels=4, out_channels=4, num_class_embeds=2, **NETWORK).eval()
     pipeline = small()
     pipeline = AnomalyDetectionPipeline(unet, pipeline.scheduler, pipeline.classifier)
-    told: list[int] = []
+    labels: list[int] = []
     forward = unet.forward
 
-    def listening(sample: Tensor, timestep: Any, class_labels: Tensor) -> Any:
-        told.extend(class_labels.tolist())
+    def record(sample: Tensor, timestep: Any, class_labels: Tensor) -> Any:
+        labels.extend(class_labels.tolist())
         return forward(sample, timestep, class_labels)
 
-    monkeypatch.setattr(unet, "forward", listening)
+    monkeypatch.setattr(unet, "forward", record)
     for method, target in (("none", "healthy"), ("classifier", "diseased")):
-        told.clear()
+        labels.clear()
         pipeline(random_images(1, 4, 8, 8), method=method, target=target, num_inference_steps=2)
-        assert told == [LABELS.index(target)] * 4  # to the noise and back
+        assert labels == [LABELS.index(target)] * 4  # two steps to the noise and two back
 
 
-def test_a_score_is_how_far_the_highest_stands_out_of_the_head() -> None:
-    maps, head = torch.full((2, 20, 20), 0.2), torch.zeros(2, 20, 20, dtype=torch.bool)
-    head[:, :10] = True
+def test_a_score_compares_the_highest_values_with_the_foreground() -> None:
+    maps, foreground = torch.full((2, 20, 20), 0.2), torch.zeros(2, 20, 20, dtype=torch.bool)
+    foreground[:, :10] = True
     maps[1, :2, :2] = 1.0  # a hundredth of the pixels
-    torch.testing.assert_close(slice_scores(maps, head), torch.tensor([0.0, 1.0 - (0.2 + 4 * 0.8 / 200)]))
+    torch.testing.assert_close(slice_scores(maps, foreground), torch.tensor([0.0, 1.0 - (0.2 + 4 * 0.8 / 200)]))

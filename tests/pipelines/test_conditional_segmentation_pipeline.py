@@ -27,7 +27,7 @@ from torch import Tensor
 from meddiffusers import ConditionalSegmentationPipeline, SegmentationUNet
 from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipelineOutput
 
-LEARNT: dict[str, Any] = {**SCHEDULE, "variance_type": "learned_range"}
+LEARNED: dict[str, Any] = {**SCHEDULE, "variance_type": "learned_range"}
 
 
 class Small(PipelineContract, DenoisingContract):
@@ -121,7 +121,7 @@ class TestImages:
             assert torch.equal(pipeline_of().preprocess(kind), image[None] / 255)
 
     @pytest.mark.parametrize("missing", NAMES)
-    def test_a_missing_modality_is_seen_as_zero(self, missing: str) -> None:
+    def test_a_missing_modality_is_zero(self, missing: str) -> None:
         given = {name: random_images()[:, i] for i, name in enumerate(self.NAMES) if name != missing}
         zeroed = random_images()
         zeroed[:, self.NAMES.index(missing)] = 0
@@ -154,11 +154,11 @@ class TestImages:
             r"\(1, 8, 6\)\}; expected one shape for all",
         ),
         ({"t1": torch.zeros(1, 8, 8), "t2": torch.zeros(2, 8, 8)}, ValueError, r"\(2, 8, 8\)\}; expected one shape"),
-        ({"t1": torch.zeros(1, 1, 8, 8)}, ValueError, r"'t1': \(1, 1, 8, 8\)\}; .* \(H, W\) or \(N, H, W\)"),
+        ({"t1": torch.zeros(1, 1, 8, 8)}, ValueError, r"'t1': \(1, 1, 8, 8\)\}; .* \(H, W\) or \(B, H, W\)"),
         (
             {"t1": torch.full((8, 8), torch.nan)},
             ValueError,
-            r"t1 holds NaN or infinite values\. Repair .* leave it out",
+            r"t1 holds NaN or infinite values\. Repair or remove them",
         ),
         (torch.full((4, 8, 8), torch.inf), ValueError, r"the image holds NaN or infinite values"),
         (
@@ -177,7 +177,7 @@ class TestImages:
         (torch.zeros(0, 4, 8, 8), ValueError, r"shape \(0, 4, 8, 8\); expected at least one"),
         (torch.zeros(3, 8, 8), ValueError, r"a tensor of shape \(3, 8, 8\); expected 4 channels: a tensor \(C, H, W\)"),
         (torch.zeros(8, 8), ValueError, r"a tensor of shape \(8, 8\); expected 4 channels"),
-        (np.zeros((4, 8, 8)), ValueError, r"an array of shape \(4, 8, 8\); .* an array \(H, W, C\) or \(N, H, W, C\)"),
+        (np.zeros((4, 8, 8)), ValueError, r"an array of shape \(4, 8, 8\); .* an array \(H, W, C\) or \(B, H, W, C\)"),
         (PIL.Image.new("L", (6, 8)), ValueError, r"an array of shape \(8, 6\); .* or \{modality: image\}"),
         (
             [torch.zeros(4, 8, 8)],
@@ -231,15 +231,15 @@ class TestConfiguration:
         [
             ({"prediction_type": "epsilon"}, (-1, 1), r"predicts x_0 of masks in \(-1, 1\); got .*'epsilon'"),
             ({}, (0, 1), r"predicts x_0 of masks in \(-1, 1\); got .*mask_range=\(0\.0, 1\.0\)"),
-            ({"beta_schedule": "scaled_linear"}, (-1, 1), "got a scheduler with other betas. Make it from the conf"),
+            ({"beta_schedule": "scaled_linear"}, (-1, 1), "got a scheduler with other betas. Create it from the conf"),
             ({"num_train_timesteps": 100}, (-1, 1), "got a scheduler with other betas"),
         ],
     )
-    def test_an_image_network_goes_with_its_noise(self, settings: Any, ends: Any, message: str) -> None:
+    def test_an_image_encoder_requires_its_noise_schedule(self, settings: Any, ends: Any, message: str) -> None:
         scheduler = DDIMScheduler(**{**SCHEDULE, **settings})
         with pytest.raises(ValueError, match=message):
             pipeline_of(scheduler=scheduler, mask_range=ends)
-        assert pipeline_of(small_unet(image_network=None), scheduler, mask_range=ends).scheduler is scheduler
+        assert pipeline_of(small_unet(image_encoder_config=None), scheduler, mask_range=ends).scheduler is scheduler
 
     def test_labels_are_in_the_order_of_their_ids(self) -> None:
         labels = {11 - index: str(11 - index) for index in range(12)}  # as JSON sorts them: 0, 1, 10, 11, 2
@@ -252,7 +252,7 @@ class TestConfiguration:
     def test_it_is_saved_and_loaded_without_a_warning(self, tmp_path: Any, caplog: Any, monkeypatch: Any) -> None:
         monkeypatch.setattr(logging.getLogger("diffusers"), "propagate", True)
         pipeline = pipeline_of(
-            small_unet(mask_channels=4, image_network=None), labels=LABELS, spacing=1, mask_range=(0, 1)
+            small_unet(mask_channels=4, image_encoder_config=None), labels=LABELS, spacing=1, mask_range=(0, 1)
         )
         pipeline.save_pretrained(tmp_path)
         loaded = ConditionalSegmentationPipeline.from_pretrained(tmp_path)
@@ -280,9 +280,10 @@ class TestFromPipe:
 
 
 def giving(masks: Tensor, labels: Sequence[str] = LABELS[:2], **config: Any) -> ConditionalSegmentationPipeline:
-    """A pipeline whose members, (N, M, K, H, W), are known: one step of DDIM gives what the network predicts."""
+    """A pipeline whose members, (B, M, K, H, W), are known: one step of DDIM gives what the network predicts."""
     scheduler = DDIMScheduler(**{**SCHEDULE, "prediction_type": "sample"})
-    pipeline = pipeline_of(small_unet(mask_channels=masks.shape[2], image_network=None), scheduler, labels, **config)
+    unet = small_unet(mask_channels=masks.shape[2], image_encoder_config=None)
+    pipeline = pipeline_of(unet, scheduler, labels, **config)
     pipeline.predict = lambda latents, timestep, features: masks.flatten(0, 1)
     return pipeline
 
@@ -294,7 +295,7 @@ class TestOutput:
     KINDS = pytest.mark.parametrize("masks", [BINARY, LABELS], ids=["binary", "four labels"])
 
     def output(self, masks: Tensor, **kwargs: Any) -> tuple[Any, np.ndarray]:
-        """Of the pipeline, and the members as fractions (N, M, L, H, W), by numpy."""
+        """Of the pipeline, and the members as fractions (B, M, L, H, W), by numpy."""
         pipeline = giving(masks, LABELS[:2] if masks.shape[2] == 1 else LABELS)
         fractions = np.clip((masks.numpy().astype(float) + 1) / 2, 0, 1)
         if masks.shape[2] == 1:
@@ -327,9 +328,9 @@ class TestOutput:
     @pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5, 0.9])
     def test_labels(self, masks: Tensor, threshold: float) -> None:
         output, fractions = self.output(masks, threshold=threshold)
-        for labels, shares in ((output.mask, fractions.mean(axis=1)), (output.samples, fractions)):
+        for labels, fractions_of_members in ((output.mask, fractions.mean(axis=1)), (output.samples, fractions)):
             assert labels.dtype == np.uint8
-            foreground = np.delete(shares, 0, axis=-3)
+            foreground = np.delete(fractions_of_members, 0, axis=-3)
             expected = np.where(foreground.sum(axis=-3) > threshold, 1 + foreground.argmax(axis=-3), 0)
             np.testing.assert_array_equal(labels, expected)
             assert len(np.unique(labels)) > 1
@@ -354,7 +355,7 @@ class TestOutput:
 
     @pytest.mark.parametrize("labels", [LABELS[:2], LABELS])
     def test_members_are_calls_of_their_own(self, labels: list[str]) -> None:
-        unet = small_unet(image_network=None, mask_channels=1 if len(labels) == 2 else len(labels))
+        unet = small_unet(image_encoder_config=None, mask_channels=1 if len(labels) == 2 else len(labels))
         pipeline = pipeline_of(unet, labels=labels)
         noise = pipeline.prepare_latents(2, 5, (8, 8), generator(3))
         together = call(pipeline, generator=generator(3), ensemble_size=5)
@@ -362,20 +363,20 @@ class TestOutput:
         for member in range(5):
             pipeline.prepare_latents = lambda *_, member=member: noise[member::5]
             members.append(call(pipeline, ensemble_size=1))
-        shares = np.stack([member.probability for member in members], axis=1).astype(float)
-        assert shares.var(axis=1).max() > 1e-3
-        np.testing.assert_allclose(together.probability, shares.mean(axis=1), atol=1e-5)
-        variance = 0.5 * shares.var(axis=1).sum(axis=1)
+        fractions_of_members = np.stack([member.probability for member in members], axis=1).astype(float)
+        assert fractions_of_members.var(axis=1).max() > 1e-3
+        np.testing.assert_allclose(together.probability, fractions_of_members.mean(axis=1), atol=1e-5)
+        variance = 0.5 * fractions_of_members.var(axis=1).sum(axis=1)
         np.testing.assert_allclose(together.uncertainty["variance"], variance, atol=1e-5)
         np.testing.assert_array_equal(together.samples, np.stack([member.mask for member in members], axis=1))
 
 
 @pytest.mark.parametrize("labels", [LABELS[:2], LABELS])
-def test_an_image_network_tells_the_probability_itself(labels: list[str]) -> None:
-    """Whatever the members are; they tell the variance and the samples."""
+def test_an_image_encoder_gives_the_probability_itself(labels: list[str]) -> None:
+    """The members only decide the variance and the samples."""
     pipeline = pipeline_of(labels=labels)
     with torch.no_grad():
-        logits = pipeline.unet.guess(pipeline.unet.encode_image(random_images())).numpy()
+        logits = pipeline.unet.prior_logits(pipeline.unet.encode_image(random_images())).numpy()
     foreground = 1 / (1 + np.exp(-logits))
     parts = np.concatenate([1 - foreground, foreground], axis=1) if len(labels) == 2 else np.exp(logits)
     one, other = (call(pipeline, generator=generator(seed)) for seed in range(2))
@@ -385,13 +386,13 @@ def test_an_image_network_tells_the_probability_itself(labels: list[str]) -> Non
     assert not np.allclose(one.uncertainty["variance"], other.uncertainty["variance"], atol=1e-3)
 
 
-@pytest.mark.parametrize("image_network", [True, False])
-def test_members_look_at_the_image_in_turn(image_network: bool) -> None:
-    """Each is what a pipeline without views makes of the mirrored or moved image, brought back."""
-    unet, image = small_unet() if image_network else joint_unet(), torch.zeros(2, 4, 8, 8)
+@pytest.mark.parametrize("image_encoder", [True, False])
+def test_members_get_the_augmented_views_in_turn(image_encoder: bool) -> None:
+    """Each equals the inverted result of a pipeline without augmentation for the mirrored or shifted image."""
+    unet, image = small_unet() if image_encoder else joint_unet(), torch.zeros(2, 4, 8, 8)
     image[..., 2:6, 1:6] = random_images(2, 4, 4, 5)
-    views, plain = pipeline_of(unet, views=3), pipeline_of(unet)
-    together = call(views, image, ensemble_size=5, generator=[generator(0), generator(1)])
+    augmented, plain = pipeline_of(unet, num_tta_views=3), pipeline_of(unet)
+    together = call(augmented, image, ensemble_size=5, generator=[generator(0), generator(1)])
     latents = plain.prepare_latents(2, 5, (8, 8), [generator(0), generator(1)]).unflatten(0, (2, 5))
     there = [lambda x: x, lambda x: x.flip(-1), lambda x: x.roll((1, 1), (-2, -1))]
     back = [lambda x: x, lambda x: x[..., ::-1], lambda x: np.roll(x, (-1, -1), (-2, -1))]
@@ -401,16 +402,16 @@ def test_members_look_at_the_image_in_turn(image_network: bool) -> None:
         plain.prepare_latents = lambda *_, own=own: own.flatten(0, 1)
         output = call(plain, there[view](image), ensemble_size=own.shape[1])
         np.testing.assert_array_equal(together.samples[:, view::3], back[view](output.samples))
-        probability.append(back[view](output.probability) * (1 if image_network else own.shape[1]))
-    mean = sum(probability) / (3 if image_network else 5)
+        probability.append(back[view](output.probability) * (1 if image_encoder else own.shape[1]))
+    mean = sum(probability) / (3 if image_encoder else 5)
     np.testing.assert_allclose(together.probability, mean, atol=1e-5)
     assert not np.allclose(together.probability, call(pipeline_of(unet), image).probability, atol=1e-3)
 
 
-@pytest.mark.parametrize("views", [0, 5])
-def test_views_that_there_are_not(views: int) -> None:
-    with pytest.raises(ValueError, match=rf"views={views}; expected 1 to 4"):
-        pipeline_of(views=views)
+@pytest.mark.parametrize("num_tta_views", [0, 5])
+def test_an_invalid_number_of_views_is_refused(num_tta_views: int) -> None:
+    with pytest.raises(ValueError, match=rf"num_tta_views={num_tta_views}; expected 1 to 4"):
+        pipeline_of(num_tta_views=num_tta_views)
 
 
 class TestBatches:
@@ -420,12 +421,12 @@ class TestBatches:
     @pytest.mark.parametrize("batch_size", [1, 5])
     def test_their_size_does_not_change_the_result(self, scheduler: Any, batch_size: int) -> None:
         config = DDPMScheduler(**{**SCHEDULE, "prediction_type": "v_prediction"}).config
-        pipeline = pipeline_of(small_unet(image_network=None), scheduler.from_config(config))
-        drawn: list[Any] = [[generator(seed) for seed in range(3)] for _ in range(2)]
+        pipeline = pipeline_of(small_unet(image_encoder_config=None), scheduler.from_config(config))
+        generators: list[Any] = [[generator(seed) for seed in range(3)] for _ in range(2)]
         if scheduler is not DDPMScheduler:
-            drawn = [generator(0), generator(0)]
-        whole = call(pipeline, self.IMAGE, num_inference_steps=4, generator=drawn[0])
-        parts = call(pipeline, self.IMAGE, num_inference_steps=4, generator=drawn[1], batch_size=batch_size)
+            generators = [generator(0), generator(0)]
+        whole = call(pipeline, self.IMAGE, num_inference_steps=4, generator=generators[0])
+        parts = call(pipeline, self.IMAGE, num_inference_steps=4, generator=generators[1], batch_size=batch_size)
         np.testing.assert_allclose(parts.probability, whole.probability, atol=1e-5)
         assert not np.allclose(whole.probability[0], whole.probability[1], atol=1e-2)
 
@@ -433,11 +434,11 @@ class TestBatches:
     def test_their_size(self, batch_size: int, sizes: list[int]) -> None:
         seen = []
         pipeline = pipeline_of()
-        pipeline.unet.mask_unet.register_forward_pre_hook(lambda module, arguments: seen.append(len(arguments[0])))
+        pipeline.unet.denoiser.register_forward_pre_hook(lambda module, arguments: seen.append(len(arguments[0])))
         call(pipeline, self.IMAGE, num_inference_steps=1, batch_size=batch_size)
         assert seen == sizes
 
-    def test_a_drawing_scheduler_gives_each_image_its_own_generator(self) -> None:
+    def test_a_stochastic_scheduler_uses_the_generator_of_each_image(self) -> None:
         pipeline = pipeline_of(scheduler=DDPMScheduler(**SCHEDULE))
         whole = call(pipeline, self.IMAGE, generator=[generator(seed) for seed in range(3)])
         for seed in range(3):
@@ -452,7 +453,7 @@ class TestBatches:
             pipeline._interrupt = True
             return tensors
 
-        pipeline = pipeline_of(small_unet(image_network=None))
+        pipeline = pipeline_of(small_unet(image_encoder_config=None))
         noise = pipeline.prepare_latents(3, 1, (8, 8), generator(0)).unflatten(0, (3, 1))
         output = call(pipeline, self.IMAGE, ensemble_size=1, batch_size=1, callback_on_step_end=stop)
         assert steps == [0] and pipeline.interrupt
@@ -483,10 +484,10 @@ class TestUNet2DModel:
         return ((x[:, 0] + 1) / 2).clamp(0, 1)
 
     @torch.no_grad()
-    @pytest.mark.parametrize("learnt", [False, True])
-    def test_image_and_mask_are_its_input(self, learnt: bool) -> None:
-        unet = joint_unet(out_channels=1 + learnt)
-        scheduler = DDPMScheduler(**(LEARNT if learnt else SCHEDULE))
+    @pytest.mark.parametrize("learned", [False, True])
+    def test_image_and_mask_are_its_input(self, learned: bool) -> None:
+        unet = joint_unet(out_channels=1 + learned)
+        scheduler = DDPMScheduler(**(LEARNED if learned else SCHEDULE))
         output = call(pipeline_of(unet, scheduler), ensemble_size=1, num_inference_steps=4)
         np.testing.assert_allclose(output.probability[:, 1], self.looped(unet, scheduler, 4), atol=1e-5)
 
@@ -494,7 +495,7 @@ class TestUNet2DModel:
     def test_the_learnt_variance_is_made_use_of(self) -> None:
         unet = joint_unet(out_channels=2)
         fixed = self.looped(half(unet), DDPMScheduler(**SCHEDULE), 4)
-        assert not torch.allclose(self.looped(unet, DDPMScheduler(**LEARNT), 4), fixed, atol=1e-2)
+        assert not torch.allclose(self.looped(unet, DDPMScheduler(**LEARNED), 4), fixed, atol=1e-2)
 
     @pytest.mark.parametrize(
         "scheduler",
@@ -507,8 +508,8 @@ class TestUNet2DModel:
             PNDMScheduler,
         ],
     )
-    @pytest.mark.parametrize("config", [SCHEDULE, LEARNT])
-    def test_or_left_out_by_schedulers_that_know_none(self, scheduler: Any, config: dict[str, Any]) -> None:
+    @pytest.mark.parametrize("config", [SCHEDULE, LEARNED])
+    def test_schedulers_that_do_not_use_it_do_not_get_it(self, scheduler: Any, config: dict[str, Any]) -> None:
         """Even where their configuration comes from one that does."""
         unet = joint_unet(out_channels=2)
         noise = {"prediction_type": "epsilon"}
@@ -518,7 +519,7 @@ class TestUNet2DModel:
         np.testing.assert_allclose(one.probability, other.probability, atol=1e-5)
 
     @pytest.mark.parametrize("labels", [LABELS[:2], LABELS])
-    def test_it_is_as_the_segmentation_unet_made_of_it(self, labels: list[str]) -> None:
+    def test_it_equals_the_segmentation_unet_made_from_it(self, labels: list[str]) -> None:
         channels = 1 if len(labels) == 2 else len(labels)
         unet = joint_unet(4 + channels, channels)
         one, other = (

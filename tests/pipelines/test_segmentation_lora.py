@@ -18,7 +18,7 @@ NOISE = torch.randn(4, 1, 8, 8, generator=generator(5))
 
 
 class TestSegmentationLora(LoraContract):
-    last = "mask_unet.conv_out"  # logits are affine in what an adapter adds here
+    last = "denoiser.conv_out"  # logits are affine in what an adapter adds here
 
     def build(self) -> Any:
         return pipeline_of()
@@ -38,7 +38,7 @@ class TestSegmentationLora(LoraContract):
         base = self.frozen().encode_image(random_images())
         assert not torch.allclose(loaded.encode_image(random_images()), base, atol=1e-3)
         names = get_peft_model_state_dict(loaded.unet, adapter_name="site")
-        assert {name.split(".")[0] for name in names} == {"image_unet", "mask_unet"}
+        assert {name.split(".")[0] for name in names} == {"image_encoder", "denoiser"}
 
     def test_a_network_of_diffusers_becomes_one_that_takes_adapters(self) -> None:
         pipe = self.build_plain()
@@ -46,5 +46,5 @@ class TestSegmentationLora(LoraContract):
         base = self.drawn(own)
         np.testing.assert_array_equal(base, self.drawn(pipe))
         state = weights(self.adapted().unet)
-        own.load_lora_weights({name: part for name, part in state.items() if name.startswith("unet.mask_unet.down")})
+        own.load_lora_weights({name: part for name, part in state.items() if name.startswith("unet.denoiser.down")})
         assert not np.allclose(self.drawn(own), base, atol=1e-3)

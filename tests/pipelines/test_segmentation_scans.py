@@ -91,7 +91,7 @@ def test_threshold_and_labels_hold_on_the_voxels_of_the_file() -> None:
 
 
 def test_issues_are_told_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match=r"does not know how large its pixels are.*register_to_config"):
+    with pytest.raises(ValueError, match=r"pixel spacing of this model is unknown.*register_to_config"):
         pipeline_of()(scans())
     pipeline = pipeline_of(spacing=2.0)
     with pytest.raises(ValueError, match="expected at least one of t1, t1ce, t2, flair"):

@@ -34,10 +34,12 @@ def prediction(scheduler: Any, x: Tensor, timestep: Any, mean: float = MEAN, std
 
 def inverted(scheduler: Any, x: Tensor, rounds: int) -> Tensor:
     for timestep in scheduler.timesteps.flip(0):
-        guess = x
+        estimate = x
         for _ in range(rounds):
-            guess = scheduler.invert_step(prediction(scheduler, guess, timestep), timestep, x, guess).next_sample
-        x = guess
+            estimate = scheduler.invert_step(
+                prediction(scheduler, estimate, timestep), timestep, x, estimate
+            ).next_sample
+        x = estimate
     return x
 
 
@@ -75,7 +77,7 @@ def test_what_is_inverted_comes_back(kind: str, count: int, strength: float) -> 
 
 
 def test_rounds_bring_it_closer() -> None:
-    """At each step the error of the guess shrinks by 1 − a σ' / (a' σ) or more."""
+    """At each step the error of the estimate shrinks by 1 − a σ' / (a' σ) or more."""
     scheduler = ReversibleDDIMScheduler()
     scheduler.set_timesteps(50, strength=0.5)
     errors = [
@@ -104,7 +106,7 @@ def test_guidance_adds_to_the_score(kind: str) -> None:
         expected = MEAN + a * STD**2 * (x - a * MEAN) / (a**2 * STD**2 + sigma**2)
         variance = spread**2 + STD**2 * sigma**2 / (a**2 * STD**2 + sigma**2)
         [gradient] = torch.autograd.grad((-((seen - expected) ** 2) / (2 * variance)).sum(), x)
-        guided = scheduler.guided(prediction(scheduler, x.detach(), timestep), timestep, gradient)
+        guided = scheduler.add_guidance(prediction(scheduler, x.detach(), timestep), timestep, gradient)
         right = prediction(scheduler, x.detach(), timestep, posterior_mean, posterior_variance**0.5)
         torch.testing.assert_close(guided, right, rtol=1e-5, atol=1e-6)
 
@@ -143,5 +145,5 @@ def test_errors() -> None:
     ):
         scheduler.set_timesteps(300, strength=0.25)
     scheduler.set_timesteps(10)
-    with pytest.raises(ValueError, match="The time 500 is not on the grid"):
+    with pytest.raises(ValueError, match="The timestep 500 is not on the grid"):
         scheduler.step(torch.zeros(1), 500, torch.zeros(1))

@@ -104,7 +104,8 @@ def subject_to_slices(source: Any, modalities: Sequence[str], spacing: float | N
             "The pixel spacing of this model is unknown, so scans cannot be resampled to it. Give tensors or arrays, "
             "or set it: pipe.register_to_config(spacing=MM)."
         )
-    return subject_slices(source, modalities, spacing=spacing, size=size)
+    height, width = size
+    return subject_slices(source, modalities, spacing=spacing, size=(height, width))
 
 
 def to_indexed(values: Mapping[Any, Any] | Sequence[Any]) -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""What a slice-wise pipeline takes: images in any form, or a subject's scans, of which it makes images.
+"""Input of slice-wise pipelines: images of any type, or the scans of a subject, which are cut into slices.
 
-A file of plain functions that several published pipelines import from beside them; it is published with each.
+Several published pipelines import this file from beside them; it is published with each.
 
 | here | shape |
 |---|---|
-| images | (N, C, H, W) float32 in [0, 1], the channels in the order of `modalities` |
+| images | (B, C, H, W) float32 in [0, 1], the channels in the order of `modalities` |
 """
 
 from __future__ import annotations
@@ -17,34 +17,39 @@ import numpy as np
 import PIL.Image
 import torch
 
-PUBLISHED_AS = "meddiffusers_slices_v1"  # file name in a repository; here the same, so that both find it
+PUBLISHED_AS = "meddiffusers_slices_v1"  # the file has the same name in a repository, so imports find it in both places
 TOLERANCE = 1e-3  # by which intensities may leave [0, 1]
 
 
 def is_subject(image: Any) -> bool:
-    """Whether these are scans, or where scans lie, rather than images."""
+    """Return whether the input is scans, or paths of scans, rather than images."""
     if isinstance(image, (str, PathLike)):
         return True
     if isinstance(image, Mapping):
         return any(is_subject(scan) for scan in image.values())
     if isinstance(image, (list, tuple)):
         return bool(image) and all(map(is_subject, image))
-    return hasattr(image, "affine") or hasattr(image, "lesions")  # a Scan, a Case
+    return hasattr(image, "affine") or hasattr(image, "lesions")  # a Scan, a Subject
 
 
 def check_images(image: Any, modalities: Sequence[str], stride: int) -> torch.Tensor:
-    """Images as checked images.
+    """Convert images of any accepted type to one tensor, and check them.
 
-    image: a tensor (C, H, W) or (N, C, H, W); an array (H, W, C) or (N, H, W, C), or without the last axis where there
-        is one modality; or `{modality: image}` in any order, each a PIL image, or an array or tensor (H, W) or
-        (N, H, W): modalities that are left out are missing, and seen as 0. uint8 and uint16 are scaled by the range of
-        their type; floats must lie in [0, 1].
-    stride: of the network, by which height and width must be divisible.
+    Args:
+        image: A tensor (C, H, W) or (B, C, H, W); an array (H, W, C) or (B, H, W, C), or without the last axis if there
+            is one modality; or `{modality: image}` in any order, each a PIL image, or an array or tensor (H, W) or
+            (B, H, W), where modalities that are left out are missing and become 0. uint8 and uint16 are scaled by the
+            range of their type; floats must be in [0, 1].
+        modalities: Names of the channels, in order.
+        stride: Height and width must be divisible by it.
+
+    Returns:
+        Images, (B, C, H, W) float32 in [0, 1].
 
     Raises:
-        TypeError: something else.
-        ValueError: unknown modalities, another number of channels, sizes that differ or are not divisible, NaN, or
-            values out of range.
+        TypeError: If the input is of another type.
+        ValueError: If modalities are unknown, the number of channels or the sizes do not fit, or values are NaN or out
+            of range.
     """
     if isinstance(image, Mapping):
         images = _of_modalities(image, modalities)
@@ -59,53 +64,63 @@ def check_images(image: Any, modalities: Sequence[str], stride: int) -> torch.Te
     return images
 
 
-def stride_of(unet: Any) -> int:
-    """What height and width of a image must be divisible by; `unet` is one of this package or a `UNet2DModel`."""
+def unet_stride(unet: Any) -> int:
+    """Return what height and width must be divisible by, for a unet of this package or a `UNet2DModel`."""
     return unet.stride if hasattr(unet, "stride") else 2 ** (len(unet.config["block_out_channels"]) - 1)
 
 
-def size_of(unet: Any) -> tuple[int, int]:
-    """Height and width of the images that a unet was trained on."""
+def unet_sample_size(unet: Any) -> tuple[int, ...]:
+    """Return the size, such as (H, W), of the images or latents that a unet was trained on."""
     size = unet.config["sample_size"]
     return (size, size) if isinstance(size, int) else tuple(size)
 
 
-def cut_subject(source: Any, modalities: Sequence[str], spacing: float | None, size: tuple[int, int]) -> Any:
-    """A subject's scans as images of a size, brought to a spacing in mm, which know the way back.
+def subject_to_slices(source: Any, modalities: Sequence[str], spacing: float | None, size: tuple[int, ...]) -> Any:
+    """Load the scans of a subject, resample them and cut them into slices.
+
+    Args:
+        source: Scans or paths, see `is_subject`.
+        modalities: Names of the channels, in order.
+        spacing: Edge length of the pixels in mm.
+        size: (H, W) of the slices.
+
+    Returns:
+        A `SubjectSlices` of the package meddiffusers, with `images` (B, C, H, W) and the inverse, `invert`.
 
     Raises:
-        ImportError: the package meddiffusers, which reads scans, is not installed.
-        ValueError: the spacing is unknown, or as the package does.
+        ImportError: If the package meddiffusers, which reads scans, is not installed.
+        ValueError: If the spacing is unknown, or as the package does.
     """
     try:
-        from meddiffusers.data.preprocessing.subject_slices import (
-            subject_slices,  # the one thing a published file cannot bring
-        )
+        # the one thing that a published file cannot bring along
+        from meddiffusers.data.preprocessing.subject_slices import subject_slices
     except ImportError as error:
         raise ImportError(
-            "Reading and resampling scans is the work of the package meddiffusers, which is not installed here. "
+            "Reading and resampling scans requires the package meddiffusers, which is not installed here. "
             "Install it, or give tensors or arrays of images."
         ) from error
     if spacing is None:
         raise ValueError(
-            "This model does not know how large its pixels are, so scans cannot be brought to them. Give tensors "
-            "or arrays, or say it: pipe.register_to_config(spacing=MM)."
+            "The pixel spacing of this model is unknown, so scans cannot be resampled to it. Give tensors or arrays, "
+            "or set it: pipe.register_to_config(spacing=MM)."
         )
-    return subject_slices(source, modalities, spacing=spacing, size=size)
+    height, width = size
+    return subject_slices(source, modalities, spacing=spacing, size=(height, width))
 
 
 def to_indexed(values: Mapping[Any, Any] | Sequence[Any]) -> dict[str, Any]:
-    """{"0": first, …}, as `model_index.json` can hold it: of a list diffusers thinks that it names a component."""
-    by_number = values if isinstance(values, Mapping) else dict(enumerate(values))
-    return {str(key): value for key, value in by_number.items()}
+    """Convert a list to {"0": first, …}: diffusers takes a list in `model_index.json` for the name of a component."""
+    by_index = values if isinstance(values, Mapping) else dict(enumerate(values))
+    return {str(key): value for key, value in by_index.items()}
 
 
-def from_indexed(by_number: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What `numbered` has numbered."""
-    return tuple(value for _, value in sorted(by_number.items(), key=lambda item: int(item[0])))
+def from_indexed(by_index: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Invert `to_indexed`."""
+    return tuple(value for _, value in sorted(by_index.items(), key=lambda item: int(item[0])))
 
 
 def _of_modalities(image: Mapping[str, Any], modalities: Sequence[str]) -> torch.Tensor:
+    """Stack images by modality to (B, C, H, W); missing ones are 0."""
     unknown = [name for name in image if name not in modalities]
     if unknown or not image:
         raise ValueError(
@@ -116,13 +131,13 @@ def _of_modalities(image: Mapping[str, Any], modalities: Sequence[str]) -> torch
     given = {name: channel[None] if channel.ndim == 2 else channel for name, channel in given.items()}
     shapes = {name: tuple(channel.shape) for name, channel in given.items()}
     if len(set(shapes.values())) > 1 or any(len(shape) != 3 for shape in shapes.values()):
-        raise ValueError(f"Got modalities of shapes {shapes}; expected one shape for all, (H, W) or (N, H, W).")
+        raise ValueError(f"Got modalities of shapes {shapes}; expected one shape for all, (H, W) or (B, H, W).")
     missing = torch.zeros_like(next(iter(given.values())))
     return torch.stack([given.get(name, missing) for name in modalities], dim=1)
 
 
 def _as_tensor(image: Any) -> torch.Tensor:
-    """A tensor as it is; an array or PIL image as a tensor of the same type and shape."""
+    """Convert an array or PIL image to a tensor of the same type and shape."""
     if isinstance(image, torch.Tensor):
         return image
     if not isinstance(image, (PIL.Image.Image, np.ndarray)):
@@ -132,7 +147,7 @@ def _as_tensor(image: Any) -> torch.Tensor:
 
 
 def _channels_first(image: Any, channels: int) -> torch.Tensor:
-    """One tensor (channels first) or array (channels last) as (N, C, H, W) with C checked."""
+    """Convert a tensor (channels first) or array (channels last) to (B, C, H, W), and check C."""
     pixels = _as_tensor(image)
     if not isinstance(image, torch.Tensor):
         if channels == 1 and pixels.ndim in (2, 3) and pixels.shape[-1] != 1:
@@ -141,27 +156,27 @@ def _channels_first(image: Any, channels: int) -> torch.Tensor:
     if pixels.ndim not in (3, 4) or pixels.shape[-3] != channels:
         raise ValueError(
             f"Got {'a tensor' if isinstance(image, torch.Tensor) else 'an array'} of shape {tuple(np.shape(image))}; "
-            f"expected {channels} channels: a tensor (C, H, W) or (N, C, H, W), an array (H, W, C) or (N, H, W, C), or "
+            f"expected {channels} channels: a tensor (C, H, W) or (B, C, H, W), an array (H, W, C) or (B, H, W, C), or "
             "{modality: image}."
         )
     return pixels if pixels.ndim == 4 else pixels[None]
 
 
 def _unit_range(pixels: torch.Tensor, name: str) -> torch.Tensor:
-    """Floats checked to be in [0, 1]; uint8 and uint16 scaled to it."""
+    """Scale uint8 and uint16 to [0, 1]; check that floats are in it."""
     if pixels.dtype in (torch.uint8, torch.uint16):
         return pixels.float() / torch.iinfo(pixels.dtype).max
     if not pixels.is_floating_point():
         raise ValueError(
-            f"{name} is of type {pixels.dtype}, whose range says nothing of intensities. Convert it to uint8, uint16 "
+            f"{name} is of type {pixels.dtype}, whose range is not an intensity range. Convert it to uint8, uint16 "
             "or to floats in [0, 1]."
         )
     if not torch.isfinite(pixels).all():
-        raise ValueError(f"{name} holds NaN or infinite values. Repair them or leave it out.")
+        raise ValueError(f"{name} holds NaN or infinite values. Repair or remove them.")
     low, high = (float(end) for end in pixels.aminmax()) if pixels.numel() else (0.0, 0.0)
     if low < -TOLERANCE or high > 1 + TOLERANCE:
         raise ValueError(
             f"{name} has values from {low:.4g} to {high:.4g}; expected [0, 1]. Map the 1st and 99th percentile of the "
-            "foreground of each channel there, or give a Scan, for which this is done."
+            "foreground of each channel to it, or give a Scan, for which this is done."
         )
     return pixels.float().clamp(0, 1)

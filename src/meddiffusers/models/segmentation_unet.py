@@ -1,30 +1,31 @@
-"""Denoiser of segmentation masks: looks at the image once, then denoises as many masks as are asked for.
+"""Denoise segmentation masks of an image that is encoded once.
 
-Wolleb et al. 2022 put image and noisy mask into one U-Net, so that every step of every sample pays for looking at the
-image. Here an image network, itself a U-Net, first makes features of the image, and a smaller U-Net denoises masks next
-to these features (as SegDiff does, Amit et al. 2021). Without an image network the features are the image itself, and
-this is the network of Wolleb et al.
+Wolleb et al. 2022 concatenate the image and the noisy mask as the input of one U-Net, so every step of every sample
+processes the image again. Here an image encoder, itself a U-Net, first computes features of the image, and a smaller
+U-Net denoises masks given these features (as in SegDiff, Amit et al. 2021). Without an image encoder the features are
+the image itself, and this is the network of Wolleb et al.
 
 | symbol | here | shape |
 |---|---|---|
 | b | `image` | (B, C, H, W), the co-registered modalities |
 | F(b) | `features` | (B, F, H/p, W/p), p = `patch_size` |
-| ℓ(b) | `guess`, the first channels of F(b) | (B, K, H, W), logits of the labels by the image alone |
-| x_t | `sample` | (n·B, K, H, W), noisy masks; the n of one image follow each other |
+| ℓ(b) | `prior_logits`, the first channels of F(b) | (B, K, H, W), logits of the labels given the image alone |
+| x_t | `sample` | (n·B, K, H, W), noisy masks; the n masks of one image follow each other |
 | D(x_t, t, F(b)) | `forward(…).sample` | (n·B, `out_channels`, H, W) |
 
-With an image network the prediction is that of x_0, and the denoiser Δ only changes the guess: by Bayes' rule
+With an image encoder the model predicts x_0, and the denoiser Δ only corrects the prior logits. By Bayes' rule
 
     p(label | x_t, b) = softmax(ℓ(b) + e(x_t, t) + Δ(x_t, t, F(b)))    (sigmoid for K = 1)
     e(x_t, t) = 2 √ᾱ_t / (1 − ᾱ_t) · x_t,    D = 2 p − 1 = E[x_0 | x_t, b]
 
-of which e is what a pixel's own noisy value says of its label (Gaussian noise around ±√ᾱ_t), with no weights to learn,
-and Δ what the pixels around it say. So samples begin where a segmentation network would end, and Δ = 0 would draw each
-pixel from its own probability: what is learnt is only how pixels go together. Gradients of D stop at the features: the
-image network learns from its guess alone, as well as if there were no denoiser, and the features after the guess are a
-fixed random view of its last layer.
-Both networks are diffusers' `UNet2DModel` and see p×p pixels of a channel as p² channels of one pixel, which makes them
-p² times faster (Hoogeboom et al. 2023, "simple diffusion").
+e are the likelihood logits: what a pixel's own noisy value says about its label (Gaussian noise around ±√ᾱ_t), in
+closed form. Δ is what the surrounding pixels say. Sampling therefore starts from the result of a segmentation network,
+and Δ = 0 would sample each pixel independently: the denoiser only learns how pixels depend on each other. Gradients of
+D stop at the features: the image encoder learns from its prior logits alone, as it would without a denoiser, and the
+features after the prior logits are a fixed random projection of its last layer.
+
+Both networks are diffusers' `UNet2DModel`. They process p×p pixels of a channel as p² channels of one pixel, which
+makes them p² times faster (Hoogeboom et al. 2023, "simple diffusion").
 """
 
 from __future__ import annotations
@@ -48,44 +49,48 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 
 PUBLISHED_AS = "meddiffusers_segmentation_unet_v1"  # library name in model_index.json and file name in a repository
-CERTAIN = 100.0  # log odds beyond which there is no doubt left; half precision ends at 65504
+MAX_GAIN = 100.0  # bound of the likelihood gain, above which a label is certain; float16 ends at 65504
 DERIVED = ("sample_size", "in_channels", "out_channels")  # settings of a UNet2DModel that follow from the others
 
 
 @dataclass
 class SegmentationUNetOutput(BaseOutput):
-    """`sample`: the prediction, (n·B, `out_channels`, H, W).
+    """Output of [`SegmentationUNet`].
 
-    Where there is an image network, `logits` (n·B, K, H, W) of the labels and `guess` (B, K, H, W), those without x_t.
+    Args:
+        sample: Prediction, (n·B, `out_channels`, H, W).
+        logits: Logits of the labels given image and noisy mask, (n·B, K, H, W); None without an image encoder.
+        prior_logits: Logits of the labels given the image alone, (B, K, H, W); None without an image encoder.
     """
 
     sample: torch.Tensor
     logits: torch.Tensor | None = None
-    guess: torch.Tensor | None = None
+    prior_logits: torch.Tensor | None = None
 
 
 class SegmentationUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc]
-    """Mask denoiser with an image network of its own; LoRA adapters fit on both.
+    """Mask denoiser with an optional image encoder; both take LoRA adapters.
 
-    Configuration:
+    Args:
         image_channels: C, one for each modality.
-        mask_channels: K, 1 for a binary mask, else one for each label, background included.
-        out_channels: K, or 2·K where the variance is learnt too, which only works without an image network. None: K.
+        mask_channels: K, 1 for a binary mask, otherwise the number of labels including the background.
+        out_channels: K, or 2·K to learn the variance too, which requires a model without an image encoder. None: K.
         patch_size: p.
-        sample_size: side length in pixels of the images the model was trained on; others work too.
-        denoiser: settings of the `UNet2DModel` that denoises, all but `in_channels`, `out_channels`, `sample_size`.
-        image_network: settings of the `UNet2DModel` that looks at the image, likewise; None: there is none. With it the
-            model predicts x_0 of masks in ±1, noised as Ho et al. 2020 do (β from 1e-4 to 0.02 in 1000 steps): the
-            scheduler's `prediction_type` must be "sample", its betas those, which are diffusers' own defaults.
-        feature_channels: F, where there is an image network.
+        sample_size: Side length in pixels of the training images; other sizes work too.
+        denoiser_config: Settings of the `UNet2DModel` that denoises masks, without `in_channels`, `out_channels` and
+            `sample_size`.
+        image_encoder_config: The same for the `UNet2DModel` that encodes the image; None: no image encoder. With an
+            image encoder the model predicts x_0 of masks in ±1, noised as in Ho et al. 2020 (β from 1e-4 to 0.02 in
+            1000 steps): the scheduler needs `prediction_type="sample"` and these betas, which are diffusers' defaults.
+        feature_channels: F, the output channels of the image encoder.
 
     Raises:
-        ValueError: a configuration that cannot work, with what to change.
+        ValueError: If the configuration is inconsistent; the message says what to change.
     """
 
     _supports_gradient_checkpointing = True
-    alphas_cumprod = DDPMScheduler().alphas_cumprod  # ᾱ_t (1000,) of Ho et al. 2020, which an image network goes with
-    _group_offload_block_modules = ("image_unet", "mask_unet")  # fetched on their own: `encode_image` needs but one
+    alphas_cumprod = DDPMScheduler().alphas_cumprod  # ᾱ_t (1000,) of Ho et al. 2020, required by an image encoder
+    _group_offload_block_modules = ("image_encoder", "denoiser")  # loaded separately: `encode_image` needs only one
 
     @register_to_config
     def __init__(
@@ -95,30 +100,38 @@ class SegmentationUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: igno
         out_channels: int | None = None,
         patch_size: int = 1,
         sample_size: int = 96,
-        denoiser: Mapping[str, Any] | None = None,
-        image_network: Mapping[str, Any] | None = None,
+        denoiser_config: Mapping[str, Any] | None = None,
+        image_encoder_config: Mapping[str, Any] | None = None,
         feature_channels: int = 32,
     ) -> None:
         super().__init__()
         self.__module__ = PUBLISHED_AS  # what diffusers writes as this component's library
         _check_configuration(self.config)
-        squared, side = patch_size**2, sample_size // patch_size
-        seen, made = squared * image_channels, squared * (out_channels or mask_channels)
-        self.image_unet = None
-        if image_network is not None:
-            self.image_unet = UNet2DModel(
-                sample_size=side, in_channels=seen, out_channels=feature_channels, **image_network
+        patch_pixels, side = patch_size**2, sample_size // patch_size
+        condition_channels = patch_pixels * image_channels
+        self.image_encoder = None
+        if image_encoder_config is not None:
+            self.image_encoder = UNet2DModel(
+                sample_size=side, in_channels=condition_channels, out_channels=feature_channels, **image_encoder_config
             )
-            seen = feature_channels
-        self.mask_unet = UNet2DModel(
-            sample_size=side, in_channels=seen + squared * mask_channels, out_channels=made, **(denoiser or {})
+            condition_channels = feature_channels
+        self.denoiser = UNet2DModel(
+            sample_size=side,
+            in_channels=condition_channels + patch_pixels * mask_channels,
+            out_channels=patch_pixels * (out_channels or mask_channels),
+            **(denoiser_config or {}),
         )
 
     @classmethod
     def from_unet(cls, unet: UNet2DModel, mask_channels: int = 1) -> SegmentationUNet:
-        """A `UNet2DModel` whose input is image and noisy mask, one after the other, as this class; shares its weights.
+        """Wrap a `UNet2DModel` that takes the concatenated image and noisy mask, so that it accepts LoRA adapters.
 
-        What adapters need: a `UNet2DModel` takes none.
+        Args:
+            unet: Network whose weights are shared.
+            mask_channels: K, how many of its input channels are the mask.
+
+        Returns:
+            A model without an image encoder, equivalent to `unet`.
         """
         settings = {name: value for name, value in unet.config.items() if name not in DERIVED and name[0] != "_"}
         size = unet.config["sample_size"]
@@ -128,27 +141,34 @@ class SegmentationUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: igno
                 mask_channels=mask_channels,
                 out_channels=unet.config["out_channels"],
                 sample_size=size if isinstance(size, int) else 96,
-                denoiser=settings,
+                denoiser_config=settings,
             )
-        model.mask_unet = unet
+        model.denoiser = unet
         return model
 
     @property
     def stride(self) -> int:
         """Height and width of an image must be divisible by it."""
-        networks = [network for network in (self.mask_unet, self.image_unet) if network is not None]
+        networks = [network for network in (self.denoiser, self.image_encoder) if network is not None]
         return self.config["patch_size"] * max(2 ** (len(net.config["block_out_channels"]) - 1) for net in networks)
 
-    @apply_forward_hook  # so that a pipeline's CPU offload brings the weights here, as it does for `forward`
+    @apply_forward_hook  # so that a pipeline's CPU offload loads the weights, as it does for `forward`
     def encode_image(self, image: torch.Tensor) -> torch.Tensor:
-        """Features of images (B, C, H, W): the part of the work that no noise has a say in."""
-        patches = F.pixel_unshuffle(image, self.config["patch_size"])
-        return patches if self.image_unet is None else self.image_unet(patches, 0).sample
+        """Compute the features of images, which do not depend on the noisy mask.
 
-    def guess(self, features: torch.Tensor) -> torch.Tensor | None:
-        """Logits (B, K, H, W) of the labels by the image alone; None without an image network."""
+        Args:
+            image: Images, (B, C, H, W).
+
+        Returns:
+            Features, (B, F, H/p, W/p); without an image encoder the patches of the image, (B, C·p², H/p, W/p).
+        """
+        patches = F.pixel_unshuffle(image, self.config["patch_size"])
+        return patches if self.image_encoder is None else self.image_encoder(patches, 0).sample
+
+    def prior_logits(self, features: torch.Tensor) -> torch.Tensor | None:
+        """Return the logits (B, K, H, W) of the labels given the image alone; None without an image encoder."""
         patch = self.config["patch_size"]
-        if self.image_unet is None:
+        if self.image_encoder is None:
             return None
         return F.pixel_shuffle(features[:, : patch**2 * self.config["mask_channels"]], patch)
 
@@ -160,39 +180,47 @@ class SegmentationUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: igno
         features: torch.Tensor | None = None,
         return_dict: bool = True,
     ) -> SegmentationUNetOutput | tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        """What the network predicts for noisy masks `sample` of an `image`, or of its `features`.
+        """Predict from noisy masks, given their images or the features of these.
 
-        timestep: one for all, or (n·B,). Fewer masks than images are those of the first ones; the others only get a
-        guess. Raises ValueError if neither or both of image and features are given, or if there are more masks than
-        images but no multiple of them.
+        Args:
+            sample: Noisy masks, (n·B, K, H, W). Fewer masks than images belong to the first images; the others only
+                get prior logits.
+            timestep: One for all masks, or (n·B,).
+            image: Images, (B, C, H, W); either these or `features`.
+            features: Result of `encode_image`.
+            return_dict: Return a [`SegmentationUNetOutput`] instead of a tuple.
+
+        Raises:
+            ValueError: If neither or both of image and features are given, or if the number of masks exceeds the
+                number of images without being a multiple of it.
         """
         if (image is None) == (features is None):
-            raise ValueError("Expected either `image` or what `encode_image` made of it as `features`.")
+            raise ValueError("Expected either `image`, or the result of `encode_image` as `features`.")
         features = self.encode_image(image) if features is None else features
-        patch, shown = self.config["patch_size"], features[: len(sample)]
-        shown = shown if self.image_unet is None else shown.detach()
-        times, rest = divmod(len(sample), len(shown))
+        patch, condition = self.config["patch_size"], features[: len(sample)]
+        condition = condition if self.image_encoder is None else condition.detach()
+        repeats, rest = divmod(len(sample), len(condition))
         if rest:
             raise ValueError(f"Got {len(sample)} masks for {len(features)} images; expected as many for each image.")
-        seen = torch.cat([shown.repeat_interleave(times, dim=0), F.pixel_unshuffle(sample, patch)], dim=1)
-        predicted = F.pixel_shuffle(self.mask_unet(seen, timestep).sample, patch)
-        logits, guess = None, self.guess(features)
-        if guess is not None:
-            known = guess[: len(sample)].detach().repeat_interleave(times, dim=0)
-            logits = known + self._evidence(sample, timestep) + predicted
+        inputs = torch.cat([condition.repeat_interleave(repeats, dim=0), F.pixel_unshuffle(sample, patch)], dim=1)
+        predicted = F.pixel_shuffle(self.denoiser(inputs, timestep).sample, patch)
+        logits, prior_logits = None, self.prior_logits(features)
+        if prior_logits is not None:
+            prior = prior_logits[: len(sample)].detach().repeat_interleave(repeats, dim=0)
+            logits = prior + self._likelihood_logits(sample, timestep) + predicted
             predicted = 2 * (logits.softmax(dim=1) if logits.shape[1] > 1 else logits.sigmoid()) - 1
         if not return_dict:
-            return predicted, logits, guess
-        return SegmentationUNetOutput(sample=predicted, logits=logits, guess=guess)
+            return predicted, logits, prior_logits
+        return SegmentationUNetOutput(sample=predicted, logits=logits, prior_logits=prior_logits)
 
-    def _evidence(self, sample: torch.Tensor, timestep: torch.Tensor | float | int) -> torch.Tensor:
-        """e(x_t, t): log odds of each pixel's labels by its own noisy value."""
+    def _likelihood_logits(self, sample: torch.Tensor, timestep: torch.Tensor | float | int) -> torch.Tensor:
+        """e(x_t, t): log odds of each pixel's labels given its own noisy value."""
         signal = self.alphas_cumprod.to(sample.device)[torch.as_tensor(timestep, device=sample.device).long()]
-        gain = (2 * signal.sqrt() / (1 - signal)).clamp_max(CERTAIN)
+        gain = (2 * signal.sqrt() / (1 - signal)).clamp_max(MAX_GAIN)
         return gain.reshape(-1, 1, 1, 1).to(sample.dtype) * sample
 
     def to_json_string(self) -> str:
-        """The configuration as JSON, without the folder it happened to be loaded from."""
+        """Return the configuration as JSON, without the folder that it was loaded from."""
         config = json.loads(super().to_json_string())
         config.pop("_name_or_path", None)
         return json.dumps(config, indent=2, sort_keys=True) + "\n"
@@ -204,14 +232,14 @@ class SegmentationUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: igno
 
 
 def _check_configuration(config: Any) -> None:
-    """Raise a ValueError for a configuration that cannot work."""
+    """Raise a ValueError if the configuration is inconsistent."""
     channels, out = config["mask_channels"], config["out_channels"]
     if out not in (None, channels, 2 * channels):
         raise ValueError(
             f"out_channels={out} for mask_channels={channels}: expected {channels}, or {2 * channels} to learn the "
             "variance too."
         )
-    for name in ("denoiser", "image_network"):
+    for name in ("denoiser_config", "image_encoder_config"):
         clashing = set(config[name] or {}) & set(DERIVED)
         if clashing:
             raise ValueError(
@@ -221,16 +249,18 @@ def _check_configuration(config: Any) -> None:
     patch = config["patch_size"]
     if config["sample_size"] % patch:
         raise ValueError(
-            f"sample_size={config['sample_size']} is not divisible by patch_size={patch}. Pad the images or take "
+            f"sample_size={config['sample_size']} is not divisible by patch_size={patch}. Pad the images or use "
             "smaller patches."
         )
-    if config["image_network"] is not None and config["feature_channels"] < patch**2 * channels:
+    if config["image_encoder_config"] is None:
+        return
+    if config["feature_channels"] < patch**2 * channels:
         raise ValueError(
             f"feature_channels={config['feature_channels']}: expected at least {patch**2 * channels}, which hold the "
             f"logits of {channels} mask channels in patches of {patch}² pixels."
         )
-    if config["image_network"] is not None and out not in (None, channels):
+    if out not in (None, channels):
         raise ValueError(
-            f"out_channels={out} with an image network, whose denoiser predicts labels and no variance; expected "
-            f"{channels}. Leave the image network or the variance out."
+            f"out_channels={out} with an image encoder, whose denoiser predicts labels and no variance; expected "
+            f"{channels}. Remove the image encoder or the variance."
         )

@@ -1,4 +1,4 @@
-"""The learning problem of a conditional segmentation diffusion model, for the engine: model, data, validation."""
+"""Training task of a conditional segmentation diffusion model."""
 
 from __future__ import annotations
 
@@ -19,16 +19,25 @@ from meddiffusers.evaluation.segmentation.run import run_segmentation
 from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
 from meddiffusers.training.engine.randomness import BatchRandom
 from meddiffusers.training.engine.task import Validation
-from meddiffusers.training.tasks.labelled_slices import SliceTask
+from meddiffusers.training.tasks.labelled_slices import LabelledSliceTask
 from meddiffusers.training.tasks.segmentation.loss import SegmentationDiffusionLoss
-from meddiffusers.training.tasks.segmentation.model import SegmentationModelConfig, first_pipeline
-from meddiffusers.training.tasks.unets import add_adapter, round_to_half, save_adapter
+from meddiffusers.training.tasks.segmentation.model import SegmentationModelConfig, build_segmentation_pipeline
+from meddiffusers.training.tasks.unets import add_adapter, round_to_fp16, save_adapter
 
-VALIDATED, SHOWN = 48, 8  # test images of a validation, and those of them that it draws
+NUM_VALIDATED, NUM_FIGURE = 48, 8  # test images of a validation, and those in its figure
 
 
-class SegmentationTask(SliceTask):
-    """Builds the model and its data, unless these are given as `splits`; the loss is `SegmentationDiffusionLoss`."""
+class SegmentationTask(LabelledSliceTask):
+    """Trains a `ConditionalSegmentationPipeline` with a `SegmentationDiffusionLoss`.
+
+    Args:
+        data: Settings of the data set.
+        config: Settings of the network and of the loss.
+        splits: The splits "train" and "test", if they are loaded already.
+
+    Raises:
+        ValueError: As `build_segmentation_pipeline`, `SegmentationDiffusionLoss` and `load_labelled_data`.
+    """
 
     def __init__(
         self,
@@ -37,53 +46,53 @@ class SegmentationTask(SliceTask):
         splits: Mapping[str, datasets.Dataset] | None = None,
     ) -> None:
         self.config = config
-        self.pipeline = first_pipeline(data, config)
+        self.pipeline = build_segmentation_pipeline(data, config)
         self.unet = self.pipeline.unet
         if config.rank:
             add_adapter(self.unet, config.rank, config.lora_alpha)
-        self.denoising = SegmentationDiffusionLoss(self.pipeline, config)
+        self.diffusion_loss = SegmentationDiffusionLoss(self.pipeline, config)
         super().__init__(data, splits)
-        self.pipeline.preprocess(self.train_dataset[0]["image"])  # a wrong size shows before any work
+        self.pipeline.preprocess(self.train_dataset[0]["image"])  # reports a wrong size before training
 
     @property
     def modules(self) -> Mapping[str, ModelMixin]:
-        """The one network."""
+        """The U-Net."""
         return {"unet": self.unet}
 
     def loss(
         self, modules: Mapping[str, nn.Module], batch: dict[str, Tensor], random: BatchRandom
     ) -> dict[str, Tensor]:
         """The terms of `SegmentationDiffusionLoss`."""
-        return self.denoising(modules["unet"], batch, random)
+        return self.diffusion_loss(modules["unet"], batch, random)
 
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
-        """Dice of one member on test images, and some of them beside their masks."""
-        rows = self.splits["test"].select(range(min(VALIDATED, len(self.splits["test"]))))
-        result = run_segmentation(self._with(modules["unet"]), rows, ensemble_size=1)
+        """Dice of a single sample on test images, and a figure of images, references and masks."""
+        rows = self.test_rows(NUM_VALIDATED)
+        result = run_segmentation(self._with_unet(modules["unet"]), rows, ensemble_size=1)
         whole = overlap(result.mask > 0, result.reference > 0, (1,), result.spacing).dice[result.area > 0]
-        shown = np.argsort(-result.area, kind="stable")[:SHOWN]
-        images = {name: getattr(result, name)[shown] for name in ("images", "reference", "mask")}
+        largest = np.argsort(-result.area, kind="stable")[:NUM_FIGURE]
+        images = {name: getattr(result, name)[largest] for name in ("images", "reference", "mask")}
         return Validation({"dice": float(whole.mean())} if len(whole) else {}, {"segmentation": panel(images)})
 
     def build_pipeline(self, modules: Mapping[str, nn.Module]) -> ConditionalSegmentationPipeline:
-        """The pipeline around the trained network, whose weights are rounded if they are to be stored so."""
+        """The pipeline with the trained network, rounded to half precision if it is saved so."""
         if self.config.save_in_fp16:
-            round_to_half(modules["unet"])
-        return self._with(modules["unet"])
+            round_to_fp16(modules["unet"])
+        return self._with_unet(modules["unet"])
 
     def save(self, pipeline: ConditionalSegmentationPipeline, folder: Path) -> None:
-        """The whole pipeline, or the adapter alone where one was trained."""
+        """Save the whole pipeline, or only the adapter if one was trained."""
         if self.config.rank:
             save_adapter(pipeline, folder)
         else:
             pipeline.save_pretrained(folder)
 
     def evaluate(self, pipeline: ConditionalSegmentationPipeline, seed: int = 0) -> Report:
-        """Metrics and images of the trained pipeline on the test images."""
+        """Metrics and figures of the trained pipeline on the test images."""
         result = run_segmentation(pipeline, self.splits["test"], seed=seed)
         return evaluate_segmentation(result, dataset=f"{self.dataset_name}, test subjects", seed=seed)
 
-    def _with(self, unet: nn.Module) -> ConditionalSegmentationPipeline:
+    def _with_unet(self, unet: nn.Module) -> ConditionalSegmentationPipeline:
         names = ("modalities", "id2label", "spacing", "mask_range", "num_tta_views")
         known = {name: self.pipeline.config[name] for name in names}
         pipeline = ConditionalSegmentationPipeline(unet, self.pipeline.scheduler, **known)
