@@ -16,8 +16,9 @@ from meddiffusers import AttributeVAEPipeline
 from meddiffusers.datasets.cardiac_sequences import load_cardiac_sequences
 from meddiffusers.evaluation.cardiac.run import evaluate_repair
 from meddiffusers.hub.card import Facts
-from meddiffusers.hub.load import load
+from meddiffusers.hub.load import load, local_folder
 from meddiffusers.hub.publish import write_repository
+from meddiffusers.hub.training_config import TrainingRecord
 from meddiffusers.training.engine.parsing import parse_config
 from meddiffusers.training.tasks.cardiac.consistency import ConsistencyConfig, build_consistency_pipeline
 
@@ -27,15 +28,19 @@ def main() -> None:
     (config,) = parse_config(ConsistencyConfig)
     facts = Facts.read(Path(config.card)) if config.card else None
     vae = AttributeVAEPipeline.from_pipe(load(config.pretrained_model_name_or_path))
+    record = TrainingRecord.read(local_folder(config.pretrained_model_name_or_path))
     references = list(load_cardiac_sequences(config.dataset_name, config.reference_split, config.reference_sequences))
     pipeline = build_consistency_pipeline(vae, references, config.spacing)
     folder = Path(config.output_dir)
     pipeline.save_pretrained(folder)
+    if record is not None:  # the settings that the VAE was trained with
+        record.save(folder)
     test = (config.dataset_name, config.test_split, config.test_sequences, config.error_rate, config.seed)
     report = evaluate_repair(pipeline, *test, folder)
     print(f"Metrics are in '{folder / 'metrics.json'}', figures and an animation beside them.")
     if facts is not None:
-        print(f"The repository is in '{write_repository(pipeline, report, facts, folder / 'repository')}'.")
+        repository = write_repository(pipeline, report, facts, folder / "repository", record)
+        print(f"The repository is in '{repository}'.")
 
 
 if __name__ == "__main__":
