@@ -1,6 +1,6 @@
-"""Scans and phantoms: reading, realism, time and volumes.
+"""Benchmark scans and phantoms: reading, realism, time and volumes.
 
-CPU times are of one thread. Parts may be run alone, and then only print.
+CPU times are those of one thread. Parts can be run alone; then results are only printed.
 
     python benchmarks/scans.py [--colin PATH] [--only reading|realism|phantom|slices]
 """
@@ -26,11 +26,11 @@ PARTS = ("reading", "realism", "phantom", "slices")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--colin", type=Path, default=COLIN, help="ch2bet.nii.gz of Debian's mricron-data")
+    parser.add_argument("--colin", type=Path, default=COLIN, help="ch2bet.nii.gz from Debian's package mricron-data")
     parser.add_argument("--only", choices=PARTS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    threadpool_limits(1)  # a second thread that waits is CPU time too
+    threadpool_limits(1)  # waiting threads count as CPU time
     start = time.monotonic()
     bars: list[Bar] = []
     facts: dict[str, Any] = {}
@@ -40,8 +40,8 @@ def main() -> None:
         elif part == "slices":
             bars += slices_bars(SEED)
         else:
-            found, facts[part] = (reading_bars if part == "reading" else phantom_bars)(SEED)
-            bars += found
+            part_bars, facts[part] = (reading_bars if part == "reading" else phantom_bars)(SEED)
+            bars += part_bars
     if arguments.only:
         print("\n".join(map(str, bars)), facts, sep="\n")
     else:

@@ -1,4 +1,4 @@
-"""The brain phantom: how long it takes, and whether volumes are what was asked for on every grid."""
+"""Benchmark the brain phantom: time, and the accuracy of volumes on several grids."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SLICES, CHECKED = 1000, 40  # of the data set that is timed, and of those made b
 # In an interpreter and a cache of its own; prints wall-clock seconds and a fingerprint of all examples.
 BUILD = """
 import hashlib, sys, time
-from meddiffusers.data.phantoms.brain.population import phantom_slices
+from meddiffusers.datasets.phantom_slices import phantom_slices
 from meddiffusers.data.phantoms.brain.template import template
 template()
 start = time.perf_counter()
@@ -41,7 +41,7 @@ print(len(examples), digest.hexdigest())
 
 
 def phantom_bars(seed: int) -> tuple[list[Bar], dict[str, Any]]:
-    """The bars of time and of volumes, and the metrics behind them."""
+    """Bars for time and volumes, and the measured values."""
     template_seconds = _template_seconds()
     built, people = _timed(lambda number: BrainPhantom(number), seed)
     volume, _ = _timed(lambda number: people[number - seed].volume(2.0), seed)
@@ -60,7 +60,7 @@ def phantom_bars(seed: int) -> tuple[list[Bar], dict[str, Any]]:
 
 
 def slices_bars(seed: int) -> list[Bar]:
-    """The bars of the data set of slices."""
+    """Bars for the data set of slices."""
     _, one = _build(CHECKED, seed, workers=1)
     _, two = _build(CHECKED, seed, workers=2)
     seconds, _ = _build(SLICES, seed, workers=2)
@@ -93,7 +93,7 @@ def _template_seconds() -> float:
 
 
 def _timed(make: Callable[[int], Any], seed: int) -> tuple[float, list[Any]]:
-    """Median CPU seconds, and what was made for each of `TIMED` numbers from `seed`; the first call is not counted."""
+    """Median CPU seconds, and the results for `TIMED` seeds from `seed`; a first call is not counted."""
     make(seed)
     seconds, made = [], []
     for number in range(seed, seed + TIMED):
@@ -104,7 +104,7 @@ def _timed(make: Callable[[int], Any], seed: int) -> tuple[float, list[Any]]:
 
 
 def _volume_errors(seed: int) -> tuple[dict[int, float], float, float]:
-    """Largest relative differences: of each region between 1 mm and 2 mm; of brain and of ventricles from the asked."""
+    """Largest relative differences: of each region between 1 mm and 2 mm; of brain and ventricles from the targets."""
     regions: dict[int, float] = {}
     brain, ventricles = [], []
     for number in range(seed, seed + COMPARED):
@@ -112,14 +112,14 @@ def _volume_errors(seed: int) -> tuple[dict[int, float], float, float]:
         fine, coarse = (phantom.volume(spacing, ("t1",)) for spacing in (1.0, 2.0))
         for label, amount in fine.volumes.items():
             regions[label] = max(regions.get(label, 0), abs(coarse.volumes[label] / amount - 1))
-        found = _brain_and_ventricles(fine)
-        brain.append(abs(found[0] / phantom.demographics.brain_volume_ml - 1))
-        ventricles.append(abs(found[1] / phantom.demographics.ventricular_volume_ml - 1))
+        volumes = _brain_and_ventricles(fine)
+        brain.append(abs(volumes[0] / phantom.demographics.brain_volume_ml - 1))
+        ventricles.append(abs(volumes[1] / phantom.demographics.ventricular_volume_ml - 1))
     return regions, max(brain), max(ventricles)
 
 
-def _brain_and_ventricles(case: Subject) -> tuple[float, float]:
-    """ml."""
-    ventricles = sum(case.volumes[label] for label in VENTRICLES)
-    brain = sum(case.volumes.values()) - ventricles - case.volumes[CEREBROSPINAL_FLUID]
+def _brain_and_ventricles(subject: Subject) -> tuple[float, float]:
+    """Volumes of brain and ventricles in ml."""
+    ventricles = sum(subject.volumes[label] for label in VENTRICLES)
+    brain = sum(subject.volumes.values()) - ventricles - subject.volumes[CEREBROSPINAL_FLUID]
     return brain / 1000, ventricles / 1000

@@ -1,4 +1,4 @@
-"""Reading: damaged files are refused, shuffled DICOM series sorted, and a folder of cases read near gzip's pace."""
+"""Benchmark reading: damaged files are refused, DICOM series are sorted, and the time to load a BraTS folder."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from meddiffusers.datasets.public import brats2020
 from meddiffusers.evaluation.results import Bar
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from data.io.corrupted_files import corrupted_files
-from data.io.dicom_series import LPS, write_series
+from helpers.corrupted_files import corrupted_files
+from helpers.dicom_series import LPS, write_series
 
 CORRUPTED, SERIES = 200, 5
-SUBJECTS, DIFFERENT = 20, 4  # cases in the folder, and how many of them are not copies
+SUBJECTS, DIFFERENT = 20, 4  # subjects in the folder, and how many of them are not copies
 MODALITIES = ("t1", "t1ce", "t2", "flair")
 
 
 def reading_bars(seed: int) -> tuple[list[Bar], dict[str, Any]]:
-    """The bars, and the metrics behind them."""
+    """Bars, and the measured values."""
     with tempfile.TemporaryDirectory() as folder:
         refused = sum(_refused(path) for path in corrupted_files(Path(folder) / "corrupted", seed, CORRUPTED))
         sorted_right = sum(_sorted_right(Path(folder) / f"series-{number}", number) for number in range(SERIES))
@@ -62,12 +62,12 @@ def _sorted_right(folder: Path, seed: int) -> bool:
 
 
 def _reading_ratio(folder: Path, seed: int) -> tuple[float, dict[str, Any]]:
-    """Median over the subjects of ours over nibabel's; the time to index the folder is shared out among them."""
-    cases = write_brats(brats_subjects(DIFFERENT, seed), folder / "cases")
-    _multiply(cases)
+    """Median ratio of the time per subject to nibabel's; the time to index the folder is divided among the subjects."""
+    brats = write_brats(brats_subjects(DIFFERENT, seed), folder / "brats")
+    _multiply(brats)
     datasets.disable_progress_bars()
     start = time.process_time()
-    rows = brats2020(cases, test_fraction=0)["train"]
+    rows = brats2020(brats, test_fraction=0)["train"]
     for name in (*MODALITIES, "seg"):
         rows = rows.cast_column(name, datasets.Nifti(decode=False))  # paths
     indexing = (time.process_time() - start) / SUBJECTS
@@ -81,7 +81,7 @@ def _reading_ratio(folder: Path, seed: int) -> tuple[float, dict[str, Any]]:
         slices(preprocessed.image), slices(preprocessed.labels or labels)
         ours.append(time.process_time() - start + indexing)
         start = time.process_time()
-        for path in sorted((cases / row["subject"]).iterdir()):
+        for path in sorted((brats / row["subject"]).iterdir()):
             image: Any = nibabel.load(path)
             np.asanyarray(image.dataobj)
         bare.append(time.process_time() - start)
@@ -93,12 +93,12 @@ def _reading_ratio(folder: Path, seed: int) -> tuple[float, dict[str, Any]]:
     }
 
 
-def _multiply(cases: Path) -> None:
-    """Copy the cases under new numbers: files of the same bytes take the same time to read. The tables are dropped."""
-    for table in cases.glob("*.csv"):
+def _multiply(brats: Path) -> None:
+    """Copy the subjects under new numbers, since equal files take equal time to read; tables are removed."""
+    for table in brats.glob("*.csv"):
         table.unlink()
     for number in range(DIFFERENT + 1, SUBJECTS + 1):
         old, new = (f"BraTS20_Training_{value:03d}" for value in ((number - 1) % DIFFERENT + 1, number))
-        (cases / new).mkdir()
-        for path in (cases / old).iterdir():
-            shutil.copyfile(path, cases / new / path.name.replace(old, new))
+        (brats / new).mkdir()
+        for path in (brats / old).iterdir():
+            shutil.copyfile(path, brats / new / path.name.replace(old, new))

@@ -1,7 +1,7 @@
-"""Realism: T1 slices of phantoms beside two real brains at the same heights, with T1ce tumour scans to look at.
+"""Benchmark realism: T1 slices of phantoms compared with two real brains at the same heights.
 
-Colin27 is one person, measured 27 times; ICBM 152 is the average of many, and the phantom's own template. What lies
-between the two tells how far real sources are from each other.
+Colin27 is one subject, scanned 27 times; ICBM 152 is the average of many, and the template of the phantom. The distance
+between the two is a reference for the distance between real sources. The figure also shows T1ce tumour scans.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from meddiffusers.evaluation.metrics.realism import Source, appearance, normalis
 SIZE, COUNT = 128, 64
 SPACING = FIELD_OF_VIEW / SIZE  # mm
 HEIGHTS = np.linspace(-20, 45, COUNT)  # mm above the anterior commissure
-COLIN = Path("/usr/share/mricron/templates/ch2bet.nii.gz")  # of Debian's package mricron-data
+COLIN = Path("/usr/share/mricron/templates/ch2bet.nii.gz")  # from Debian's package mricron-data
 SCANS = Path("examples/scans")
 FIGURE = Path("docs/figures/realism.png")
 
 
 def realism(seed: int, colin: Path) -> dict[str, Any]:
-    """Distances between the sources, printed; the figure is written to `FIGURE`."""
+    """Print the distances between the sources, and write the figure to `FIGURE`."""
     sources = {"phantom T1": _phantom(seed), "ICBM 152 T1": _template(_icbm())}
     if colin.exists():
         sources["Colin27 T1"] = _template(colin)
@@ -51,31 +51,31 @@ def realism(seed: int, colin: Path) -> dict[str, Any]:
 
 
 def _distances(sources: Mapping[str, Source]) -> dict[str, Any]:
-    """Of each pair of sources the KID of [0, 1] images, and the distances of appearance."""
+    """For each pair of sources, the KID of images in [0, 1] and the distances of appearance statistics."""
     extractor = image_features.EfficientNetLite0()
     images = {name: np.nan_to_num(normalised(stack).clip(0, 1)) for name, (stack, _) in sources.items()}
     features = {name: extractor(stack) for name, stack in images.items()}
-    looks = {name: appearance(*source) for name, source in sources.items()}
-    found = {}
+    appearances = {name: appearance(*source) for name, source in sources.items()}
+    results = {}
     for one, other in combinations(sources, 2):
-        kid, distances = kid_score(features[other], features[one]), looks[one].distances(looks[other])
+        kid, distances = kid_score(features[other], features[one]), appearances[one].distances(appearances[other])
         print(f"{one} to {other}: {kid}\n    {distances}")
-        found[f"{one} to {other}"] = {"kid": asdict(kid), **asdict(distances)}
-    return found
+        results[f"{one} to {other}"] = {"kid": asdict(kid), **asdict(distances)}
+    return results
 
 
 def _phantom(seed: int) -> Source:
-    """One slice each of `COUNT` healthy people."""
-    people = [BrainPhantom(1000 * seed + number) for number in range(COUNT)]
-    cases = [
-        person.slice(float(height), SIZE, ("t1",))
-        for person, height in zip(people, np.roll(HEIGHTS, seed), strict=True)
+    """One slice of each of `COUNT` healthy phantoms."""
+    phantoms = [BrainPhantom(1000 * seed + number) for number in range(COUNT)]
+    subjects = [
+        phantom.slice(float(height), SIZE, ("t1",))
+        for phantom, height in zip(phantoms, np.roll(HEIGHTS, seed), strict=True)
     ]
-    return np.concatenate([slices(case.images["t1"]).array[:, 0] for case in cases]), SPACING
+    return np.concatenate([slices(subject.images["t1"]).array[:, 0] for subject in subjects]), SPACING
 
 
 def _template(path: Path) -> Source:
-    """A brain in MNI space in the phantom's field of view, each pixel the mean of 2 × 2 points."""
+    """A brain in MNI space in the phantom's field of view; each pixel is the mean of 2 × 2 points."""
     image: Any = nibabel.load(path)
     points = (np.arange(2 * SIZE) - SIZE + 0.5) * SPACING / 2
     grid = np.meshgrid(points + CENTRE[0], points + CENTRE[1], HEIGHTS, indexing="ij")
@@ -87,7 +87,7 @@ def _template(path: Path) -> Source:
 
 
 def _tumour(path: Path) -> Source:
-    """Slices through the middle of a head with skull, the air around it 0."""
+    """Middle slices of a head with skull; the air around it is 0."""
     scan = read(path)
     stack = slices(scan, leave_out=(6, 6)).array[:, 0]
     tissue = ndimage.gaussian_filter(stack.astype(np.float32), (0, 2, 2)) > threshold_otsu(stack) / 2
@@ -96,7 +96,7 @@ def _tumour(path: Path) -> Source:
 
 
 def _icbm() -> Path:
-    """Where the package nilearn keeps its template, without the seconds of importing it."""
+    """Path of the template in the package nilearn, which is slow to import."""
     found = importlib.util.find_spec("nilearn")
     if found is None or found.origin is None:
         raise ImportError('nilearn is not installed; expected it from "meddiffusers[phantom]".')

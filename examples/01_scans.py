@@ -1,9 +1,9 @@
-"""Real scans in, preprocessed for a network, and masks back on the voxels of the files.
+"""Read real scans, preprocess them for a network, and write masks on the voxels of the files.
 
     python examples/01_scans.py
 
-Writes into runs/scans: the tumour mask as NIfTI, a mask of bright tissue as DICOM-SEG beside the head series that it
-outlines, and a image of both. In place of a network stand a mask that is known and a threshold.
+Writes to runs/scans: the tumour mask as NIfTI, a mask of bright tissue as DICOM-SEG for the head series, and a panel of
+both. A known mask and a threshold stand in for a network.
 """
 
 from __future__ import annotations
@@ -12,10 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from meddiffusers.data.io import read, write
-from meddiffusers.data.preprocessing.slices import slices
-from meddiffusers.data.preprocessing.transforms import Preprocessing
-from meddiffusers.data.scan import Scan
+from meddiffusers.data import Preprocessing, Scan, read, slices, write
 from meddiffusers.evaluation.figures.panels import panel
 
 SCANS = Path(__file__).parent / "scans"
@@ -23,7 +20,7 @@ OUTPUT = Path("runs", "scans")
 
 
 def main() -> None:
-    """Prepare a tumour scan and a DICOM series, restore a mask for each, write them."""
+    """Preprocess a tumour scan and a DICOM series, and write a mask on the voxels of each file."""
     tumour, outline = read(SCANS / "tumour_1_t1ce.nrrd"), read(SCANS / "tumour_1_seg.nrrd")
     head = read(SCANS / "head_pd")
     for scan in (tumour, outline, head):
@@ -38,7 +35,7 @@ def main() -> None:
     )
     mask = preprocessed.invert(preprocessed.labels)
     overlap = 2 * np.logical_and(mask.array, outline.array).sum() / (mask.array.sum() + outline.array.sum())
-    print(f"The mask back on {mask.shape} voxels: Dice {overlap:.3f} to the mask that went in")
+    print(f"The mask after the inverse, on {mask.shape} voxels: Dice {overlap:.3f} with the original mask")
     print(f"NIfTI: {write(mask, OUTPUT / 'tumour.nii.gz')}")
 
     preprocessed = preprocess(head)
@@ -46,16 +43,16 @@ def main() -> None:
     bright = preprocessed.invert(bright)
     print(f"DICOM-SEG: {write(bright, OUTPUT / 'bright.dcm', series=SCANS / 'head_pd', names={1: 'bright tissue'})}")
 
-    rows = {"tumour, T1 with contrast": coloured(tumour, mask), "bright tissue, PD": coloured(head, bright)}
+    rows = {"tumour, contrast-enhanced T1": overlay(tumour, mask), "bright tissue, PD": overlay(head, bright)}
     panel(rows, tile=1.2).save(OUTPUT / "panel.png")
     print(f"The panel is {OUTPUT / 'panel.png'}")
 
 
-def coloured(scan: Scan, mask: Scan, count: int = 6) -> list[np.ndarray]:
-    """Axial slices (H, W, 3) from where the mask is, the mask in red."""
+def overlay(scan: Scan, mask: Scan, count: int = 6) -> list[np.ndarray]:
+    """Axial slices (H, W, 3) through the mask, with the mask in red."""
     images, outlines = slices(scan).array[:, 0], slices(mask).array[:, 0] > 0
-    found = np.flatnonzero(outlines.any(axis=(1, 2)))
-    chosen = np.linspace(found[0], found[-1], count).astype(int)
+    marked = np.flatnonzero(outlines.any(axis=(1, 2)))
+    chosen = np.linspace(marked[0], marked[-1], count).astype(int)
     grey = np.clip(images[chosen] / np.percentile(images, 99.5), 0, 1)
     others = np.where(outlines[chosen], 0.4 * grey, grey)
     return list(np.stack([grey, others, others], axis=-1))

@@ -90,9 +90,9 @@ def test_inspect_lists_all_issues_and_fails(folder: Path, tmp_path: Path) -> Non
     for name, issue in (
         ("nan_t2.nii.gz", "the image: 1 of 1680 voxels are NaN or infinite"),
         ("flat.nii.gz", "the image: percentiles 1 and 99 of the foreground are both 7"),
-        ("soft_seg.nii.gz", "labels that are no whole numbers"),
+        ("soft_seg.nii.gz", "labels that are not integers"),
         ("cut.nii.gz", ""),
-        ("z_t1.nii.gz", "another spacing than most t1 of its folder, 1.5×1×2 mm"),
+        ("z_t1.nii.gz", "another spacing than most t1 in its folder, 1.5×1×2 mm"),
     ):
         assert f"issue: {name}: {issue}" in output
     assert "issue: b_t1" not in output
@@ -151,7 +151,7 @@ def test_errors_say_what_was_expected(tmp_path: Path, monkeypatch: Any, capsys: 
     assert "no scan in it or below it; expected NIfTI" in stops(monkeypatch, capsys, "data", "inspect", tmp_path)
     write(Scan(image(), AFFINE), tmp_path / "a.nii")
     message = stops(monkeypatch, capsys, "data", "convert", tmp_path / "a.nii", tmp_path / "a.docx")
-    assert "no known ending" in message
+    assert "unknown suffix" in message
 
 
 def test_phantom_writes_a_layout_that_its_loader_reads(
@@ -170,8 +170,8 @@ def test_phantom_writes_a_layout_that_its_loader_reads(
 @pytest.mark.parametrize(
     ("layout", "n", "message"),
     [
-        ("ibsr", 100, "Got --n 100 and --seed 3: subjects 1 to 100; the layout of ibsr has names for no more than 99."),
-        ("camus", 250, "subjects 751 to 1000; the layout of camus has names for no more than 999"),
+        ("ibsr", 100, "Got --n 100 and --seed 3: subjects 1 to 100; the layout of ibsr has names for at most 99."),
+        ("camus", 250, "subjects 751 to 1000; the layout of camus has names for at most 999"),
     ],
 )
 def test_phantoms_that_no_loader_would_find_are_refused(

@@ -138,8 +138,8 @@ def test_no_images_give_no_rows() -> None:
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (np.zeros((28, 28)), r"got images of shape \(28, 28\), expected \(N, H, W\): .*batch axis"),
-        (np.zeros((2, 1, 28, 28)), r"got images of shape \(2, 1, 28, 28\), expected \(N, H, W\): drop the channel"),
+        (np.zeros((28, 28)), r"got images of shape \(28, 28\), expected \(B, H, W\): .*batch axis"),
+        (np.zeros((2, 1, 28, 28)), r"got images of shape \(2, 1, 28, 28\), expected \(B, H, W\): drop the channel"),
         (np.full((1, 28, 28), np.nan), "got NaN or infinite pixels, expected float in .*leave those images out"),
         (np.full((1, 28, 28), 200.0), r"got floats from 200 to 200, expected \[0, 1\]: rescale"),
         (np.zeros((1, 28, 28), np.int64), r"got int64, expected uint8 or float in \[0, 1\]: convert"),

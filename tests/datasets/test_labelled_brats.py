@@ -83,14 +83,14 @@ def test_cases_are_cut_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert brats_labelled_slices(folder, size=(5, 5), leave_out=(2, 2))["train"][:] == first["train"][:]
 
 
-def test_cases_without_a_mask_are_left_out(folder: Path, tmp_path: Path) -> None:
+def test_subjects_without_a_mask_are_left_out(folder: Path, tmp_path: Path) -> None:
     validation = tmp_path / "MICCAI_BraTS2020_ValidationData" / "BraTS20_Validation_001"
     validation.mkdir(parents=True)
     for path in (folder / NAME.format(1)).glob("*"):
         if not path.name.endswith("seg.nii.gz"):
             name = path.name.replace("Training", "Validation")
             nibabel.save(nibabel.load(path), validation / name)
-    with pytest.raises(ValueError, match=r"ValidationData has no case with a mask; expected the training data"):
+    with pytest.raises(ValueError, match=r"ValidationData has no subject with a mask; expected the training data"):
         brats_labelled_slices(validation.parent, size=(7, 6), leave_out=LEAVE_OUT, test_fraction=0)
     (validation.parent / NAME.format(1)).symlink_to(folder / NAME.format(1))
     data = brats_labelled_slices(validation.parent, size=(7, 6), leave_out=LEAVE_OUT, test_fraction=0)

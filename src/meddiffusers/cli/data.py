@@ -1,4 +1,4 @@
-"""`meddiffusers data …`: look into scans, convert them, make phantoms."""
+"""`meddiffusers data …`: inspect and convert scans, and generate phantoms."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from meddiffusers.cli.console import console, errors, table
 if TYPE_CHECKING:
     from meddiffusers.data.inspection import Inspection
 
-data = typer.Typer(no_args_is_help=True, help="Look into scans, convert them, make phantoms.")
+data = typer.Typer(no_args_is_help=True, help="Inspect and convert scans, and generate phantoms.")
 
 Layout = Literal["brats", "ixi", "oasis1", "ibsr", "camus", "low-field"]
-MOST = {"ixi": 999, "oasis1": 9999, "ibsr": 99, "camus": 999}  # the last subject that a name has digits for
-FEW = 4  # labels that one row of the table has room for
-wide = Console(markup=False, highlight=False, width=10_000)  # a row is one line, however narrow the terminal
+MOST = {"ixi": 999, "oasis1": 9999, "ibsr": 99, "camus": 999}  # highest subject number in the file names
+FEW = 4  # labels shown in a row of the table
+wide = Console(markup=False, highlight=False, width=10_000)  # one line per row, however narrow the terminal
 
 
 @data.command()
 def inspect(
-    path: Annotated[Path, typer.Argument(help="A scan, a DICOM series, or a folder with scans below it.")],
+    path: Annotated[Path, typer.Argument(help="A scan, a DICOM series, or a folder with scans at any depth.")],
     output: Annotated[Path | None, typer.Option(help="Folder of the images; by default runs/inspection/NAME.")] = None,
-    images: Annotated[int, typer.Option(min=0, help="Draw no more scans than this.")] = 20,
+    images: Annotated[int, typer.Option(min=0, help="Largest number of scans to render as images.")] = 20,
 ) -> None:
-    """Show geometry, intensities, labels and issues of scans, and draw them; exit status 1 if there are issues."""
+    """Show geometry, intensities, labels and issues of scans, and render them; exit status 1 if there are issues."""
     from meddiffusers.data.inspection import label_names, with_folder_issues
     from meddiffusers.data.io.scan_search import find_scans
 
@@ -49,21 +49,21 @@ def inspect(
     issues = [f"issue: {_name(each.path, base)}: {issue}" for each in inspections for issue in each.issues]
     for issue in issues:
         console.print(issue)
-    drawn = min(images, sum(each.channels > 0 for each in inspections))
-    console.print(f"{len(inspections)} scan(s), {len(issues)} issue(s). {drawn} image(s) in {folder}")
+    rendered = min(images, sum(each.channels > 0 for each in inspections))
+    console.print(f"{len(inspections)} scan(s), {len(issues)} issue(s). {rendered} image(s) in {folder}")
     raise typer.Exit(bool(issues))
 
 
 @data.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="A scan of any format that is read, or the folder of a DICOM series.")],
-    target: Annotated[Path, typer.Argument(help="The file to write; its ending says the format.")],
+    source: Annotated[Path, typer.Argument(help="A scan of any supported format, or the folder of a DICOM series.")],
+    target: Annotated[Path, typer.Argument(help="The file to write; its suffix selects the format.")],
     series: Annotated[
-        Path | None, typer.Option(help="For a DICOM segmentation (.dcm): the series the labels lie on.")
+        Path | None, typer.Option(help="For a DICOM segmentation (.dcm): the series that is segmented.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the target.")] = False,
 ) -> None:
-    """Write a scan in another format; voxels and geometry stay as they are."""
+    """Convert a scan to another format; voxels and geometry are kept."""
     import numpy as np
 
     from meddiffusers.data.inspection import label_names
@@ -80,22 +80,24 @@ def convert(
 @data.command()
 def phantom(
     output: Annotated[Path, typer.Argument(help="The folder to write, new or empty.")],
-    layout: Annotated[Layout, typer.Option(help="Whose folder layout; low-field: scans with a table.")] = "brats",
-    n: Annotated[int, typer.Option("--n", min=1, help="How many subjects.")] = 20,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything that is random.")] = 0,
+    layout: Annotated[
+        Layout, typer.Option(help="Folder layout to write; low-field: simulated low-field scans with a table.")
+    ] = "brats",
+    n: Annotated[int, typer.Option("--n", min=1, help="Number of subjects.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the subjects.")] = 0,
 ) -> None:
-    """Write random subjects in the folder layout of a published data set, so that its loader reads them."""
+    """Generate phantoms in the folder layout of a public data set, so that its loader can read them."""
     from rich.progress import track
 
     from meddiffusers.data import layouts
     from meddiffusers.data.phantoms.brain import population
 
-    first = seed * n + 1 if layout == "camus" else 1  # a heart's number is its seed
+    first = seed * n + 1 if layout == "camus" else 1  # the number of a cardiac phantom is its seed
     last = first + n - 1
     if last > MOST.get(layout, last):
         raise ValueError(
-            f"Got --n {n} and --seed {seed}: subjects {first} to {last}; the layout of {layout} has names for no more "
-            f"than {MOST[layout]}. Give smaller ones, or another layout."
+            f"Got --n {n} and --seed {seed}: subjects {first} to {last}; the layout of {layout} has names for at most "
+            f"{MOST[layout]}. Give smaller values, or another layout."
         )
     if layout == "camus":
         written = layouts.write_camus(range(first, last + 1), output)
@@ -107,24 +109,24 @@ def phantom(
             "ibsr": (population.ibsr_subjects, layouts.write_ibsr),
             "low-field": (population.low_field_subjects, layouts.write_own),
         }[layout]
-        cases = track(make(n, seed), f"Making {layout}", total=n, console=errors, transient=True)
-        written = write_layout(cases, output)
+        subjects = track(make(n, seed), f"Generating {layout}", total=n, console=errors, transient=True)
+        written = write_layout(subjects, output)
     console.print(f"{n} phantom(s) in the layout of {layout} are in {written}")
 
 
 def _inspected(paths: Sequence[Path], base: Path, folder: Path, images: int) -> Iterator[Inspection]:
-    """One inspection for each path; the first readable scans are drawn."""
+    """Yield one inspection per path; the first readable scans are rendered as images."""
     from rich.progress import track
 
     from meddiffusers.data.inspection import inspect_scan
     from meddiffusers.data.io import write
 
     for path in track(paths, "Inspecting", console=errors, transient=True, disable=len(paths) == 1):
-        found, scan = inspect_scan(path)
+        inspection, scan = inspect_scan(path)
         if scan is not None and images > 0:
             write(scan, folder / f"{_name(path, base).replace('/', '_')}.png")
             images -= 1
-        yield found
+        yield inspection
 
 
 def _row(each: Inspection, base: Path) -> tuple[str, ...]:

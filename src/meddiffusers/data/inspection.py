@@ -1,4 +1,4 @@
-"""What a scan holds and what is wrong with it, said without stopping at the first issue."""
+"""Inspect scans: geometry, intensities, labels, and all issues."""
 
 from __future__ import annotations
 
@@ -15,17 +15,28 @@ from meddiffusers.data.preprocessing.intensities import foreground_window
 from meddiffusers.data.regions import REGIONS, region_volumes
 from meddiffusers.data.scan import Scan
 
-MANY = 4  # labels beyond which a map is taken for one of brain regions, where all its labels are known as such
+MANY = 4  # a map with more labels, all of them known brain regions, is a map of brain regions
 
 Spacings = dict[tuple[Path, str], list[tuple[float, ...]]]  # by folder and modality
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """One scan, without its voxels; where it cannot be read, the format and the issue are all there is.
+    """Summary of one scan; if it cannot be read, only path, format and issues are set.
 
-    shape: voxels; channels: modalities or frames; spacing: mm; range: lowest and highest value; percentiles: 1st and
-    99th of the foreground of the first channel; labels: millilitres of each label but 0.
+    Attributes:
+        path: file or DICOM folder.
+        format: of the file.
+        issues: everything that is wrong.
+        shape: voxels along the three axes.
+        channels: number of modalities or frames.
+        spacing: edge lengths of a voxel in mm.
+        orientation: directions of the axes, such as "RAS".
+        dtype: type of the voxels.
+        range: lowest and highest value.
+        percentiles: 1st and 99th of the first channel's foreground.
+        modality: names of the channels.
+        labels: millilitres of each label except 0.
     """
 
     path: Path
@@ -43,13 +54,13 @@ class Inspection:
 
 
 def label_names(labels: Collection[int]) -> dict[int, str]:
-    """Names of brain regions, if the labels can be nothing else; otherwise such as "label 4"."""
+    """Names of brain regions for maps of brain regions, otherwise names such as "label 4"."""
     regions = len(labels) > MANY and set(labels) <= REGIONS.keys()
     return {label: REGIONS[label] if regions else f"label {label}" for label in labels}
 
 
 def inspect_scan(path: Path) -> tuple[Inspection, Scan | None]:
-    """What a file or a DICOM folder holds, and the scan itself unless it cannot be read."""
+    """Inspect a file or a DICOM folder; the scan is None if it cannot be read."""
     kind = format_of(path)
     kind = f"{kind} series" if path.is_dir() else kind
     try:
@@ -75,7 +86,7 @@ def inspect_scan(path: Path) -> tuple[Inspection, Scan | None]:
 
 
 def with_folder_issues(inspections: Iterable[Inspection]) -> list[Inspection]:
-    """Adds to each what only a comparison shows: in one folder, scans of one modality with other spacings."""
+    """Add issues that only a comparison shows: scans of one modality and folder with different spacings."""
     inspections = list(inspections)
     spacings: Spacings = defaultdict(list)
     for each in inspections:
@@ -91,7 +102,7 @@ def _odd_spacing(each: Inspection, spacings: Spacings) -> Iterator[str]:
     beside = spacings.get((each.path.parent, each.modality))
     if beside and not np.allclose(usual := _most_common(beside), each.spacing, rtol=0.01):
         mm = "×".join(f"{length:.3g}" for length in usual)
-        yield f"another spacing than most {each.modality or 'scans'} of its folder, {mm} mm"
+        yield f"another spacing than most {each.modality or 'scans'} in its folder, {mm} mm"
 
 
 def _most_common(spacings: list[tuple[float, ...]]) -> tuple[float, ...]:
@@ -99,7 +110,7 @@ def _most_common(spacings: list[tuple[float, ...]]) -> tuple[float, ...]:
 
 
 def _windows(scan: Scan) -> tuple[list[tuple[float, float]], list[str]]:
-    """1st and 99th percentile of each channel that has them, and why the others do not."""
+    """1st and 99th percentile of each channel, and issues of channels without."""
     if scan.is_labels:
         return [], []
     windows, issues = [], []
@@ -116,7 +127,7 @@ def _label_issues(scan: Scan) -> list[str]:
     if not scan.is_labels or scan.array.dtype.kind in "bu":
         return []
     if scan.array.dtype.kind == "f" and not (np.isfinite(scan.array) & (scan.array % 1 == 0)).all():
-        return ["labels that are no whole numbers: they were interpolated, or it is no label map"]
+        return ["labels that are not integers: they were interpolated, or this is not a label map"]
     return [f"labels below 0, down to {scan.array.min():g}"] if scan.array.min() < 0 else []
 
 

@@ -1,4 +1,4 @@
-"""Names of what a scanner measured, and how file names and series descriptions spell them."""
+"""Names of modalities, and their spellings in file names and series descriptions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 LABELS = "labels"
 
-# Order matters: the first pattern that is found gives the name. A word ends where letters do, so "t1" is not in "t10".
+# The first pattern that matches counts. Matches are whole words: "t1" does not match "t10".
 _SPELLINGS = {
     LABELS: r"seg(m|mentation)?|mask|labels?|gt|fseg|aparc|aseg|segtri",
     "flair": r"flair|tirm|dark[ _-]?fluid",
@@ -23,7 +23,7 @@ MODALITIES = (*_SPELLINGS,)
 
 
 def modality_in(text: str) -> str:
-    """The modality that a file name or description speaks of, or "" where it speaks of none."""
+    """Modality in a file name or description; "" if there is none."""
     text = text.lower()
     for name, spelling in _SPELLINGS.items():
         if re.search(rf"(?<![a-z0-9])({spelling})(?![a-z0-9])", text):

@@ -1,4 +1,4 @@
-"""Brain regions: FreeSurfer's label ids with the names that prompts use, and which are each other's mirror image."""
+"""Brain regions: FreeSurfer's label ids with their names in prompts, and pairs of left and right regions."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ CEREBROSPINAL_FLUID = 24
 
 
 def mirrored_labels(labels: np.ndarray) -> np.ndarray:
-    """Label map of the mirrored brain: left ids become right ones. The voxels themselves are not flipped."""
+    """Exchange left and right ids of a label map, as for a mirrored brain. The array is not flipped."""
     table = np.arange(max(int(labels.max(initial=0)), max(MIRRORED)) + 1)
     table[list(MIRRORED)] = list(MIRRORED.values())
     return table[labels].astype(labels.dtype)
 
 
 def region_volumes(labels: np.ndarray, voxel_volume: float) -> dict[int, float]:
-    """mm³ of every label but 0, by counting voxels of `voxel_volume` mm³."""
+    """Volume in mm³ of every label except 0, as the number of voxels times `voxel_volume` in mm³."""
     ids, counts = np.unique(labels, return_counts=True)
     return {int(label): float(count) * voxel_volume for label, count in zip(ids, counts, strict=True) if label}

@@ -1,5 +1,6 @@
-"""Scans in, scans out: NIfTI, Analyze, DICOM, NRRD and MetaImage are read; NIfTI, NRRD, MetaImage, DICOM-SEG and PNG
-panels are written. Nothing is interpolated, and nothing that identifies a patient is kept.
+"""Read NIfTI, Analyze, DICOM, NRRD and MetaImage; write NIfTI, NRRD, MetaImage, DICOM-SEG and PNG panels.
+
+Nothing is interpolated, and no patient identifiers are kept.
 """
 
 from meddiffusers.data.io.reading import read

@@ -1,12 +1,12 @@
 """DICOM: one file, a multi-frame file, or a folder that holds one series; and segmentations.
 
 Array axes are columns, rows and slices; slices are sorted by position, never by name or instance number. Files of
-enhanced MR and CT say where each frame lies. Older multi-frame files, such as cines, are moving images of one slice:
-their frames become channels. Where a file has no position the first pixel lies at 0, columns run to the left and rows
-to the back, with the spacing the file declares, else 1 mm.
+enhanced MR and CT contain the position of each frame. Older multi-frame files, such as cines, are sequences of one
+slice: their frames become channels. If a file has no position, the first pixel is at 0, columns run to the left and
+rows to posterior, with the spacing of the file, else 1 mm.
 
-Pixels keep the values that slope and intercept give; MONOCHROME1 (low values are bright) is not inverted, colours are
-three channels. Of descriptions the name of a modality is kept, and nothing else of what the file says of a patient.
+Values are those after slope and intercept; MONOCHROME1 (low values are bright) is not inverted, colours become three
+channels. From the descriptions only the name of a modality is kept, and no other information on the patient.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from meddiffusers.data.modalities import modality_in
 from meddiffusers.data.scan import Scan
 
 DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "SequenceName", "Modality")
-STACKED = ("GridFrameOffsetVector", "SliceVector")  # of files whose frames are slices without a place of their own
+STACKED = ("GridFrameOffsetVector", "SliceVector")  # of files whose frames are slices without positions of their own
 
 Modality = str | Sequence[str]
 
 
 def read_dicom(path: Path, modality: Modality | None) -> Scan:
-    """The scan of a file or of the one series in a folder; `modality` None takes it from the description."""
+    """Read a file, or the single series in a folder; with `modality` None it is taken from the description."""
     datasets = datasets_in(path)
     source, first = str(path), datasets[0]
     with decoding(source, KIND):
@@ -47,7 +47,7 @@ def read_dicom(path: Path, modality: Modality | None) -> Scan:
 
 
 def _moving(dataset: Any, frames: list[Frame], name: Modality, source: str) -> Scan:
-    """Frames of one slice as channels."""
+    """Read the frames of one slice as channels."""
     if any(keyword in dataset for keyword in STACKED):
         raise UnreadableError(source, "frames that are slices of a dose or an emission", "MR, CT or a moving image")
     if frames[0].pixels.ndim == 3:

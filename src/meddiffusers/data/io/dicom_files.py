@@ -1,4 +1,4 @@
-"""Which files make a DICOM series: told by what they hold, not by their names."""
+"""Find the files of a DICOM series by their content, not by their names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ SUFFIXES = (".dcm", ".dicom", ".ima")
 
 
 def datasets_in(path: Path | Sequence[Path]) -> list[Any]:
-    """The data sets of a file, of files, or of the folder's one series; UnreadableError for none or several series."""
+    """Read the data sets of a file, of files, or of the folder's single series.
+
+    Raises:
+        UnreadableError: the folder has no series, or several.
+    """
     if not isinstance(path, Path):
         return [_dataset(file) for file in path]
     if path.is_file():
@@ -34,7 +38,7 @@ def datasets_in(path: Path | Sequence[Path]) -> list[Any]:
 
 
 def is_dicom(file: Path) -> bool:
-    """Whether the file begins as DICOM does."""
+    """Whether the file has DICOM's magic number."""
     with file.open("rb") as opened:
         return opened.read(132)[128:] == b"DICM"
 
@@ -49,7 +53,7 @@ def _dataset(file: Path, **options: Any) -> Any:
 
 
 def _series_uid(file: Path) -> str | None:
-    """None of what is no DICOM image, unless its name says that it is."""
+    """Series UID of a DICOM image, else None; files named as DICOM must be readable."""
     if not file.is_file() or file.name.startswith(".") or file.name.upper() == "DICOMDIR":
         return None
     if file.suffix.lower() not in SUFFIXES and not is_dicom(file):

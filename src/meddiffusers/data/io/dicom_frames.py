@@ -1,4 +1,4 @@
-"""The images in DICOM files, with where each lies: one in a plain file, many in a multi-frame file."""
+"""Images of DICOM files with their positions: one in a single-frame file, many in a multi-frame file."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ import numpy as np
 from meddiffusers.data.io.library_errors import UnreadableError
 from meddiffusers.utils.optional import optional_import
 
-LARGEST_RATIO = 10_000  # of pixels to their compressed bytes, of nearly empty images
+LARGEST_RATIO = 10_000  # largest ratio of bytes to compressed bytes, for nearly empty images
 UNPLACED = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # columns to the left, rows to the back
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One image.
+    """One image of a DICOM file.
 
-    pixels: (columns, rows), or (columns, rows, 3), as stored.
-    position: centre of the first pixel, mm in DICOM's LPS+; None where the file does not say.
-    orientation: unit vectors along a row and along a column of pixels; (6,).
-    spacing: mm from one row to the next, from one column to the next, and from slice to slice as declared.
-    scaling: slope and intercept that make values of pixels.
+    Attributes:
+        pixels: (columns, rows), or (columns, rows, 3), as stored.
+        position: (3,) centre of the first pixel, mm in DICOM's LPS+; None if unknown.
+        orientation: (6,) unit vectors along a row and along a column of pixels.
+        spacing: mm between rows, between columns, and between slices as declared.
+        scaling: slope and intercept.
     """
 
     pixels: np.ndarray
@@ -33,7 +34,7 @@ class Frame:
 
 
 def frames_in(dataset: Any, source: str) -> list[Frame]:
-    """The images of one file, in stored order."""
+    """Images of one file, in stored order."""
     if "ModalityLUTSequence" in dataset:
         raise UnreadableError(source, "values by a look-up table", "slope and intercept", "export it without the table")
     images = pixels_in(dataset, source)
@@ -65,7 +66,7 @@ def pixels_in(dataset: Any, source: str) -> np.ndarray:
 
 
 def check_size(dataset: Any, source: str) -> None:
-    """UnreadableError where the header promises other pixels than the file can hold; nothing is allocated for that."""
+    """Raise UnreadableError if the header does not agree with the size of the file, before pixels are allocated."""
     rows, columns, bits = int(dataset.Rows), int(dataset.Columns), int(dataset.BitsAllocated)
     frames, samples = int(dataset.get("NumberOfFrames") or 1), int(dataset.get("SamplesPerPixel", 1))
     promised = -(-rows * columns * frames * samples * bits // 8)
@@ -82,7 +83,7 @@ _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
 def _groups(own: Any, shared: Any) -> list[Any]:
-    """What says where a frame lies: its own functional groups before those it shares."""
+    """Functional groups with the position of a frame: its own before the shared ones."""
     names = (
         "PlanePositionSequence",
         "PlaneOrientationSequence",

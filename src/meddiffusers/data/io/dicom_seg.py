@@ -1,7 +1,7 @@
-"""Label maps as DICOM-SEG, through highdicom: written onto the grid of the series that they outline, and read back.
+"""Read and write label maps as DICOM-SEG with highdicom, on the grid of the segmented series.
 
-What links the file to its series stays: the UIDs of study, series and images. Patient and study are blank unless asked
-for: only what the geometry needs is taken from the series, so nothing else can slip through.
+References to the series are kept: the UIDs of study, series and images. Patient and study are blank by default: only
+attributes that the geometry needs are copied from the series.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from meddiffusers.utils.optional import optional_import
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 SAME_GRID = 1e-2  # mm
 SCHEME = "99MEDDIFFUSERS"
-LABEL = "label {}"  # in a segment's description: segments are numbered from 1, labels need not be
+LABEL = "label {}"  # segment description: segments are numbered from 1, labels may have gaps
 BLANK = (
     "PatientID",
     "PatientName",
@@ -63,13 +63,17 @@ GEOMETRY = (
 def write_segmentation(
     scan: Scan, path: Path, series: Path | Sequence[Path], names: Mapping[int, str], keep_patient: bool = False
 ) -> None:
-    """Write a label map on the grid of `series`, a folder or its files, whose axes may be in another order.
+    """Write a label map on the grid of a DICOM series.
 
-    names: of every label but 0; what is longer than 64 characters is cut.
-    keep_patient: copy patient and study from the series, for use inside the archive that it came from.
+    Args:
+        scan: label map; its axes may be in another order than those of the series.
+        path: file to write.
+        series: folder of the series, or its files.
+        names: of every label except 0; truncated to 64 characters.
+        keep_patient: copy patient and study from the series, for use within its archive.
 
     Raises:
-        ValueError: voxels that are no labels, a label without name, another grid.
+        ValueError: voxels are not labels, a label has no name, or the grid differs.
     """
     labels = _labels(scan, path)
     datasets, source = datasets_in(series), str(series if isinstance(series, Path) else series[0].parent)
@@ -81,7 +85,7 @@ def write_segmentation(
     labels = _onto(labels, scan, path, (*frames[0].pixels.shape[:2], len(frames)), grid)
     numbers = _numbers(labels, names, path)
     stored = np.empty_like(labels.T)
-    stored[order] = labels.T  # slices as the files come
+    stored[order] = labels.T  # slices in the order of the files
     with decoding(source, kind):
         _place(datasets, order, grid)
         sources = [_source(dataset, keep_patient) for dataset in datasets]
@@ -91,10 +95,10 @@ def write_segmentation(
 
 
 def read_segmentation(datasets: Sequence[Any], source: str) -> Scan:
-    """The label map of a DICOM-SEG, over all slices that it has frames of.
+    """Read the label map of a DICOM-SEG, on all slices with frames.
 
     Raises:
-        UnreadableError: several files, fractions, segments that overlap, frames that make no even stack.
+        UnreadableError: several files, fractional or overlapping segments, or frames that are not an even stack.
     """
     if len(datasets) > 1:
         raise UnreadableError(source, f"{len(datasets)} segmentations", "one", "name one of the files")
@@ -116,7 +120,7 @@ def read_segmentation(datasets: Sequence[Any], source: str) -> Scan:
         table[segment.SegmentNumber] = int(found[1]) if found else segment.SegmentNumber
     labels = table[volume.array].astype(np.min_scalar_type(table.max())).T
     affine = LPS_TO_RAS @ volume.affine[:, [2, 1, 0, 3]]
-    if np.linalg.det(affine[:3, :3]) < 0:  # slices along row × column, as images are read
+    if np.linalg.det(affine[:3, :3]) < 0:  # slices along row × column, as for images
         flip = np.array([[0, 1], [1, 1], [2, -1]])
         labels, affine = labels[..., ::-1], affine @ inv_ornt_aff(flip, labels.shape)
     return scan_read(labels, affine, LABELS, source)
@@ -128,12 +132,12 @@ def _labels(scan: Scan, path: Path) -> np.ndarray:
     if len(scan.array) > 1:
         raise ValueError(f"{path}: got {len(scan.array)} channels; expected one label map: write each to its own file.")
     if not np.isfinite(array).all() or (array != np.round(array)).any() or array.min() < 0 or array.max() > 65535:
-        raise ValueError(f"{path}: got voxels that are no labels; expected whole numbers from 0 to 65535: round them.")
+        raise ValueError(f"{path}: got voxels that are not labels; expected integers from 0 to 65535: round them.")
     return array.astype(np.uint16)
 
 
 def _onto(labels: np.ndarray, scan: Scan, path: Path, shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
-    """Labels with axes in the order of the series' grid."""
+    """Reorder the axes of the labels to those of the series."""
     turn = ornt_transform(io_orientation(scan.affine), io_orientation(affine))
     turned = apply_orientation(labels, turn)
     turned_affine = scan.affine @ inv_ornt_aff(turn, labels.shape)
@@ -141,13 +145,13 @@ def _onto(labels: np.ndarray, scan: Scan, path: Path, shape: tuple[int, ...], af
     if turned.shape != shape or np.abs((turned_affine - affine) @ corners).max() > SAME_GRID:
         raise ValueError(
             f"{path}: the labels have {turned.shape} voxels at {np.round(turned_affine, 3).tolist()}, the series "
-            f"{shape} at {np.round(affine, 3).tolist()}; expected one grid: bring the labels back onto it first."
+            f"{shape} at {np.round(affine, 3).tolist()}; expected one grid: resample the labels onto it first."
         )
     return turned
 
 
 def _numbers(labels: np.ndarray, names: Mapping[int, str], path: Path) -> dict[int, int]:
-    """Segment number, from 1, of every named label."""
+    """Segment number, from 1, of each named label."""
     named = sorted(int(label) for label in names if int(label) > 0)
     missing = sorted(set(np.unique(labels).tolist()) - {0, *named})
     if missing or not named:
@@ -162,7 +166,7 @@ def _renumbered(labels: np.ndarray, numbers: Mapping[int, int]) -> np.ndarray:
 
 
 def _segments(numbers: Mapping[int, int], names: Mapping[int, str]) -> list[Any]:
-    """What each segment means."""
+    """Descriptions of the segments."""
     highdicom, codes = optional_import("highdicom", "dicom"), optional_import("pydicom.sr.codedict", "dicom").codes
     concept = highdicom.sr.CodedConcept
     algorithm = highdicom.AlgorithmIdentificationSequence(
@@ -185,7 +189,7 @@ def _segments(numbers: Mapping[int, int], names: Mapping[int, str]) -> list[Any]
 
 
 def _place(datasets: Sequence[Any], order: Sequence[int], grid: np.ndarray) -> None:
-    """Set positions and gap to those of the grid: scanners round the ones and write the empty space for the other."""
+    """Set positions and slice gap to those of the grid: scanners round positions, and some write the empty gap."""
     groups = [group for dataset in datasets for group in dataset.get("PerFrameFunctionalGroupsSequence") or [dataset]]
     lps, gap = LPS_TO_RAS @ grid, float(np.linalg.norm(grid[:3, 2]))
     for number, index in enumerate(order):
@@ -198,7 +202,7 @@ def _place(datasets: Sequence[Any], order: Sequence[int], grid: np.ndarray) -> N
 
 
 def _source(dataset: Any, keep_patient: bool) -> Any:
-    """The image's header: whole, or with nothing but its place and links."""
+    """Header of the image: complete, or with position and references only."""
     pydicom = optional_import("pydicom", "dicom")
     source = dataset if keep_patient else pydicom.Dataset()
     for keyword in () if keep_patient else GEOMETRY:
@@ -227,5 +231,5 @@ def _segmentation(sources: list[Any], stored: np.ndarray, segments: list[Any]) -
         software_versions=version("meddiffusers"),
         device_serial_number="0",
         series_description="meddiffusers segmentation",
-        omit_empty_frames=False,  # so that the file holds the whole grid
+        omit_empty_frames=False,  # the file covers the whole grid
     )

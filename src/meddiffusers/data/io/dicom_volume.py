@@ -1,4 +1,4 @@
-"""Images put where they lie: one volume of evenly spaced slices, or the frames of a moving image."""
+"""Assemble DICOM images into a volume of evenly spaced slices, or a sequence of frames."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from meddiffusers.data.io.dicom_frames import Frame
 from meddiffusers.data.io.library_errors import UnreadableError
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-UNEVEN = 0.02  # of the median gap: scanners round positions to 0.1 mm, or gaps of 7 mm to 6.96 and 7.07
+UNEVEN = 0.02  # tolerance relative to the median gap: scanners round positions to 0.1 mm
 SAME_PLACE = 1e-3  # mm
-ROUNDED = 0.1  # mm, that positions of a straight stack may lie beside it
+ROUNDED = 0.1  # mm, tolerance of the positions of a straight stack
 SPLIT = "put each volume into a folder of its own"
 
 
 def slice_order(frames: Sequence[Frame], source: str) -> list[int]:
-    """Indexes of the frames along the normal of their planes, row × column direction.
+    """Indices of the frames sorted along the normal of their planes, row × column.
 
     Raises:
-        UnreadableError: no position, planes that are not parallel or of other sizes, gaps that differ by more than 2 %
-            of their median, several images at one place.
+        UnreadableError: no positions, planes that are not parallel or differ in size, gaps that differ by more than 2 %
+            of their median, or several images at one position.
     """
     check_frames(frames, source)
     if len(frames) == 1:
@@ -48,7 +48,7 @@ def slice_order(frames: Sequence[Frame], source: str) -> list[int]:
 
 
 def check_frames(frames: Sequence[Frame], source: str) -> None:
-    """UnreadableError unless all have one size, spacing and orientation, and these can be."""
+    """Raise UnreadableError unless all frames have the same valid size, spacing and orientation."""
     first = frames[0]
     for frame in frames:
         row, column = frame.orientation.reshape(2, 3)
@@ -66,16 +66,16 @@ def check_frames(frames: Sequence[Frame], source: str) -> None:
 
 
 def normal(frame: Frame) -> np.ndarray:
-    """Unit vector across the plane, LPS+."""
+    """Unit normal of the plane in LPS+."""
     across = np.cross(*frame.orientation.reshape(2, 3))
     return across / np.linalg.norm(across)
 
 
 def affine_of(frames: Sequence[Frame]) -> np.ndarray:
-    """Voxel index (column, row, slice, 1) → mm in RAS+, for frames in order; a lone slice has its declared thickness.
+    """Voxel index (column, row, slice, 1) → mm in RAS+, for sorted frames; a single slice has its declared thickness.
 
-    A stack whose slices are shifted evenly, as of a tilted gantry, has an affine with shear,
-    unless they end less than 0.1 mm beside a straight stack.
+    Evenly shifted slices, as from a tilted gantry, give an affine with shear, unless the stack ends less than 0.1 mm
+    beside a straight one.
     """
     first, last = frames[0], frames[-1]
     row, column = first.orientation.reshape(2, 3)
@@ -92,10 +92,10 @@ def affine_of(frames: Sequence[Frame]) -> np.ndarray:
 
 
 def values_of(frames: Sequence[Frame]) -> np.ndarray:
-    """Scaled values, (frames, columns, rows) or with colours behind.
+    """Scaled values (frames, columns, rows), or (frames, columns, rows, 3) for colours.
 
-    As stored where nothing scales them; of int16 or int32, the smaller that holds them, where slope and intercept are
-    whole; else float32.
+    The type is that of the file without scaling; int16 or int32, whichever suffices, for integer slope and intercept;
+    else float32.
     """
     kind = _kind(frames)
     if all(frame.scaling == (1, 0) for frame in frames):

@@ -1,6 +1,6 @@
-"""Packed bytes taken apart in one go, with their checksum verified and their size bounded beforehand.
+"""Decompress bytes with a verified checksum and a size that is bounded beforehand.
 
-Intel's ISA-L, which the package isal brings, does it in little more than half of the time that zlib takes.
+Intel's ISA-L (package isal) takes little more than half of zlib's time.
 """
 
 from __future__ import annotations
@@ -10,35 +10,35 @@ from isal import isal_zlib
 from meddiffusers.data.io.library_errors import UnreadableError
 
 MAGIC = b"\x1f\x8b"
-LARGEST_RATIO = 1032  # deflate cannot pack more bytes into one
+LARGEST_RATIO = 1032  # largest compression ratio of deflate
 GZIP_OR_ZLIB = 47
 
 
 def beginning(data: bytes, size: int) -> bytes:
-    """The first `size` bytes of what `data` holds, gzipped or not; fewer where it holds fewer."""
+    """The first `size` bytes of the content of `data`, gzipped or not; fewer if there are fewer."""
     return isal_zlib.decompressobj(GZIP_OR_ZLIB).decompress(data, size) if data[:2] == MAGIC else data[:size]
 
 
 def exact(source: str, data: bytes, size: int) -> bytes:
-    """The data, which must be `size` bytes; UnreadableError otherwise."""
+    """The data; UnreadableError unless it has `size` bytes."""
     if len(data) != size:
         raise UnreadableError(source, f"{len(data)} bytes", f"the {size} bytes that its header promises")
     return data
 
 
 def unpacked(source: str, data: bytes, size: int) -> bytes:
-    """What gzip or zlib packed into `data`, which must be `size` bytes.
+    """Decompress gzip or zlib data of `size` bytes.
 
     Raises:
-        UnreadableError: more or fewer bytes, found before they are allocated.
-        IsalError: a wrong checksum, or no packed data.
+        UnreadableError: more or fewer bytes; detected before they are allocated.
+        IsalError: a wrong checksum, or no compressed data.
     """
     promised = f"the {size} bytes that its header promises"
     if size > LARGEST_RATIO * len(data):
         raise UnreadableError(source, f"{len(data)} packed bytes", promised)
     parts: list[bytes] = []
-    left = size + 1  # one more, to see what is too long
-    while left and data.strip(b"\0"):  # gzip files may follow one another, and zeros may pad the last
+    left = size + 1  # one more, to detect too many
+    while left and data.strip(b"\0"):  # gzip files may be concatenated and padded with zeros
         stream = isal_zlib.decompressobj(GZIP_OR_ZLIB)
         parts.append(stream.decompress(data, left))
         left -= len(parts[-1])
@@ -51,5 +51,5 @@ def unpacked(source: str, data: bytes, size: int) -> bytes:
 
 
 def whole(source: str, data: bytes, size: int) -> bytes:
-    """All that `data` holds, gzipped or not, which must be `size` bytes; errors as of `exact` and `unpacked`."""
+    """The content of `data`, gzipped or not, of `size` bytes; raises the errors of `exact` and `unpacked`."""
     return unpacked(source, data, size) if data[:2] == MAGIC else exact(source, data, size)

@@ -1,8 +1,8 @@
-"""NRRD and MetaImage, through SimpleITK.
+"""Read and write NRRD and MetaImage with SimpleITK.
 
-Before SimpleITK reads voxels, `itk_header` compares them with what it promises. Pixels of several values become
-channels, and so do the volumes of a four-dimensional image. A image of two dimensions is one slice. These formats
-have no place for a time step that programs agree on: it is not written.
+Before SimpleITK reads the voxels, `itk_header` compares their size with the header. The components of vector pixels
+become channels, and so do the volumes of a four-dimensional image. A two-dimensional image is one slice. These formats
+have no common field for a time step: it is not written.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STORED = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int6
 
 
 def read_itk(path: Path, modality: str | Sequence[str]) -> Scan:
-    """The scan of .nrrd, .nhdr, .mha or .mhd."""
+    """Read .nrrd, .nhdr, .mha or .mhd."""
     source, itk = str(path), _simple_itk()
     with decoding(source, KIND):
         stored = stored_voxels(path)
@@ -44,10 +44,10 @@ def read_itk(path: Path, modality: str | Sequence[str]) -> Scan:
 
 
 def write_itk(scan: Scan, path: Path) -> None:
-    """Write .nrrd, .mha or .mhd (with its .raw beside it); channels as values of one pixel. Booleans become uint8.
+    """Write .nrrd, .mha or .mhd (with its .raw); channels become vector pixels, booleans uint8.
 
     Raises:
-        ValueError: a type that SimpleITK does not have, or an affine with shear.
+        ValueError: a type that SimpleITK does not support, or an affine with shear.
     """
     array = scan.array.astype(np.uint8) if scan.array.dtype == bool else scan.array
     if array.dtype.name not in STORED:
@@ -70,7 +70,7 @@ def write_itk(scan: Scan, path: Path) -> None:
 
 def _simple_itk() -> Any:
     itk = optional_import("SimpleITK", "itk")
-    itk.ProcessObject.SetGlobalWarningDisplay(False)  # it prints parts of headers
+    itk.ProcessObject.SetGlobalWarningDisplay(False)  # warnings quote headers
     return itk
 
 
@@ -85,7 +85,7 @@ def _voxels(itk: Any, image: Any) -> np.ndarray:
 
 
 def _affine(image: Any) -> np.ndarray:
-    """Of the first three dimensions; of a image the third has 1 mm."""
+    """Affine of the first three dimensions; 1 mm along the third of a two-dimensional image."""
     size = image.GetDimension()
     affine = np.eye(max(size, 3) + 1)
     affine[:size, :size] = np.reshape(image.GetDirection(), (size, size)) * image.GetSpacing()

@@ -1,4 +1,4 @@
-"""Whether the voxels of an NRRD or MetaImage file are all there: ITK skips checksums and trusts the header's sizes."""
+"""Check that an NRRD or MetaImage file is complete: ITK ignores checksums and trusts the sizes in the header."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ METAIMAGE_TYPES = {f"MET_{kind}" for name in _WHOLE for kind in (name, f"U{name}
 
 @dataclass(frozen=True)
 class Stored:
-    """Voxels as they are stored: their bytes, and how these are packed ("raw", "gzip" or what is left to ITK)."""
+    """Voxels as stored: their bytes and encoding ("raw", "gzip", or another that is left to ITK)."""
 
     voxels: bytes
     packing: str
 
     def check(self, source: str, promised: int) -> None:
-        """UnreadableError, or IsalError, unless these are the `promised` bytes with a right checksum."""
+        """Raise UnreadableError or IsalError unless there are `promised` bytes with a correct checksum."""
         if promised > LARGEST_RATIO * len(self.voxels):
             found = f"{len(self.voxels)} bytes of voxels"
             raise UnreadableError(source, found, f"the {promised} that its header promises")
@@ -33,7 +33,7 @@ class Stored:
 
 
 def stored_voxels(path: Path) -> Stored:
-    """The bytes of the voxels, from the file or the one beside it that its header names."""
+    """Bytes of the voxels, from the file or the data file that its header names."""
     data, source = path.read_bytes(), str(path)
     nrrd = path.suffix.lower() in (".nrrd", ".nhdr")
     fields, start = (_nrrd_header if nrrd else _metaimage_header)(data)
@@ -50,7 +50,7 @@ def stored_voxels(path: Path) -> Stored:
 
 
 def _nrrd_header(data: bytes) -> tuple[dict[str, str], int]:
-    """Fields up to the first empty line, and where the voxels start."""
+    """Fields up to the first empty line, and the offset of the voxels."""
     end = re.search(rb"\r?\n\r?\n", data[:LONGEST_HEADER])
     text = data[: end.start() if end else LONGEST_HEADER].decode("latin-1")
     found = re.findall(r"^([^#:\r\n]+): *([^\r\n]*)", text, re.MULTILINE)
@@ -58,7 +58,7 @@ def _nrrd_header(data: bytes) -> tuple[dict[str, str], int]:
 
 
 def _metaimage_header(data: bytes) -> tuple[dict[str, str], int]:
-    """Fields up to ElementDataFile, which is the last, and where the voxels start."""
+    """Fields up to ElementDataFile, the last one, and the offset of the voxels."""
     end = re.search(rb"^ElementDataFile *= *[^\r\n]*\r?\n?", data[:LONGEST_HEADER], re.MULTILINE)
     text = data[: end.end() if end else LONGEST_HEADER].decode("latin-1")
     found = re.findall(r"^(\w+) *= *([^\r\n]*)", text, re.MULTILINE)

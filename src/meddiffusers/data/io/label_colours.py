@@ -1,4 +1,4 @@
-"""A colour for each label, far from those of the labels before it."""
+"""Colours of labels, distinct for successive labels."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ GOLDEN = 0.618034
 
 
 def label_colour(label: int) -> tuple[int, int, int]:
-    """Red, green and blue, 0 to 255; hues step round the circle by the golden ratio, so none comes twice soon."""
+    """Red, green and blue, 0 to 255; hues advance by the golden ratio, so that successive labels differ."""
     red, green, blue = colorsys.hsv_to_rgb((label - 1) * GOLDEN % 1, 0.75, 1.0)
     return round(255 * red), round(255 * green), round(255 * blue)

@@ -1,4 +1,4 @@
-"""The one place where what decoding libraries raise becomes a ValueError that names the file."""
+"""Convert the exceptions of decoding libraries to a ValueError that names the file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from meddiffusers.data.scan import Scan
 
 
 class UnreadableError(ValueError):
-    """A file that does not hold what it should. The message says: file, found, expected, what to do."""
+    """A file is damaged or has unexpected content. The message has file, content, expectation and remedy."""
 
     def __init__(self, source: str, found: str, expected: str, remedy: str = "copy or export the file again") -> None:
         super().__init__(f"{source or 'image'}: {found}; expected {expected}: {remedy}.")
@@ -20,10 +20,10 @@ class UnreadableError(ValueError):
 
 @contextmanager
 def decoding(source: str, expected: str) -> Iterator[None]:
-    """Turn any exception of a decoding library into UnreadableError, and keep its warnings to itself.
+    """Convert any exception of a decoding library to UnreadableError, and suppress its warnings.
 
-    Libraries quote what they stumble over, which may be a patient's name: of their exceptions the type alone is told,
-    and neither cause nor warnings go further. A missing package and a lack of memory stay what they are.
+    Libraries quote the data that they fail on, which may contain a patient's name: only the type of their exceptions is
+    reported, without cause. ImportError and MemoryError are passed on.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -38,7 +38,7 @@ def decoding(source: str, expected: str) -> Iterator[None]:
 def scan_read(
     array: np.ndarray, affine: np.ndarray, modality: str | Sequence[str], source: str, time_step: float = 0.0
 ) -> Scan:
-    """The scan that was read from `source`; UnreadableError with the message of `Scan` where it cannot be one."""
+    """Create the scan that was read from `source`; UnreadableError with the message of `Scan` if it is invalid."""
     names = modality if isinstance(modality, str) else tuple(modality)
     try:
         return Scan(array, affine, names, source, time_step)

@@ -1,10 +1,10 @@
-"""NIfTI (one file, or header and image) and Analyze, through nibabel's headers; and values of `datasets.Nifti`.
+"""Read and write NIfTI (single file, or header and image); read Analyze and values of `datasets.Nifti`.
 
-The bytes are taken as a whole: nibabel alone decompresses only as many as it needs and so never sees the checksum.
-What the header says is compared with the file before any voxel is allocated.
+Files are read completely: nibabel decompresses only the bytes that it needs, and so does not verify the checksum. The
+header is compared with the size of the file before voxels are allocated.
 
-Analyze has no reliable orientation: the affine is the one nibabel gives (from a .mat file of SPM beside it, else from
-the origin, else centred, with x to the left), so left and right are a guess.
+Analyze does not define the orientation: the affine is that of nibabel (from SPM's .mat file, else from the origin, else
+centred, with x to the left), so left and right are not reliable.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from meddiffusers.utils.atomic import atomic_path
 
 KIND = "a NIfTI or Analyze image"
 HEADERS = (Nifti1Header, Nifti1PairHeader, Nifti2Header, Nifti2PairHeader)
-HEADER_BYTES = 540  # of the longest, NIfTI-2
+HEADER_BYTES = 540  # of NIfTI-2, the longest header
 MILLIMETRES = {"unknown": 1.0, "mm": 1.0, "meter": 1e3, "micron": 1e-3}
 SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 STORED = tuple(
@@ -41,7 +41,7 @@ Modality = str | Sequence[str]
 
 
 def read_nifti(path: Path, modality: Modality) -> Scan:
-    """The scan of .nii, .nii.gz, or of a pair .hdr and .img of which either is named."""
+    """Read .nii, .nii.gz, or a pair .hdr and .img, of which either can be given."""
     if path.suffix.lower() in (".hdr", ".img"):
         upper = path.suffix.isupper()
         header, image = (path.with_suffix(end.upper() if upper else end) for end in (".hdr", ".img"))
@@ -54,7 +54,7 @@ def read_nifti(path: Path, modality: Modality) -> Scan:
 
 
 def read_nifti_value(value: Any, modality: Modality, source: str) -> Scan:
-    """The scan of a nibabel image, or of the bytes in a value that `datasets.Nifti` has not decoded."""
+    """Convert a nibabel image, or the bytes of an undecoded value of `datasets.Nifti`."""
     if isinstance(value, Mapping):
         return _from_bytes(source, value["bytes"], value["bytes"], modality)
     with decoding(source, KIND):
@@ -76,7 +76,7 @@ def _from_bytes(source: str, head: bytes, image: bytes, modality: Modality, pair
 
 
 def _header(source: str, data: bytes, pair: bool) -> AnalyzeHeader:
-    """The header as it stands, without nibabel's silent repairs."""
+    """Parse the header without nibabel's silent corrections."""
     for kind in (*HEADERS, *((Spm2AnalyzeHeader,) if pair else ())):
         magic = getattr(kind, "pair_magic" if pair else "single_magic", None)
         block = data[: kind.sizeof_hdr]
@@ -90,7 +90,7 @@ def _header(source: str, data: bytes, pair: bool) -> AnalyzeHeader:
 
 
 def _promise(source: str, header: AnalyzeHeader) -> tuple[tuple[int, ...], np.dtype, int]:
-    """Shape, type and offset of the voxels that the header promises; UnreadableError where they cannot be."""
+    """Shape, type and offset of the voxels according to the header; UnreadableError if they are invalid."""
     sizes = header["dim"].tolist()
     if not 1 <= sizes[0] <= 7 or min(sizes[1 : sizes[0] + 1]) < 1:
         raise UnreadableError(source, f"the dimensions {sizes}", "one to seven of at least one voxel")
@@ -108,7 +108,7 @@ def _promise(source: str, header: AnalyzeHeader) -> tuple[tuple[int, ...], np.dt
 
 
 def _scaled(voxels: np.ndarray, slope: float | None, inter: float | None) -> np.ndarray:
-    """As stored where nothing scales them, else float32 (float64 where stored so); a copy in the machine's order."""
+    """Apply slope and intercept: the stored type without scaling, else float32 (float64 if stored so); a copy."""
     if (slope or 1, inter or 0) == (1, 0):
         return voxels.astype(voxels.dtype.newbyteorder("="))
     kind = np.float64 if voxels.dtype.itemsize == 8 and voxels.dtype.kind == "f" else np.float32
@@ -116,7 +116,7 @@ def _scaled(voxels: np.ndarray, slope: float | None, inter: float | None) -> np.
 
 
 def _scan(voxels: np.ndarray, affine: np.ndarray, header: Any, modality: Modality, source: str) -> Scan:
-    """Voxels (X, Y, Z, channels), or fewer axes; colours become channels."""
+    """Create a scan from voxels (X, Y, Z, channels), or fewer axes; colours become channels."""
     if voxels.dtype.names:
         voxels = structured_to_unstructured(voxels)
     shape = (*voxels.shape, 1, 1, 1)[: max(3, voxels.ndim)]
@@ -131,10 +131,10 @@ def _scan(voxels: np.ndarray, affine: np.ndarray, header: Any, modality: Modalit
 
 
 def write_nifti(scan: Scan, path: Path) -> None:
-    """One file, compressed where it is named .gz; frames keep their time step. Booleans become uint8.
+    """Write a single file, compressed if named .gz, with the time step of frames; booleans become uint8.
 
     Raises:
-        ValueError: a type that NIfTI does not have.
+        ValueError: a type that NIfTI does not support.
     """
     array = scan.array.astype(np.uint8) if scan.array.dtype == bool else scan.array
     voxels = array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)

@@ -1,9 +1,8 @@
-"""A scan as one image, to look at: three planes through what matters of a volume, or the frames of a slice.
+"""Show a scan as one PNG: three orthogonal planes of a volume, or the frames of a slice.
 
-Planes lie along the patient's axes that the scan's come closest to, in true proportions, as radiologists look at them
-and `data.slices` lays them out: front or head up, the patient's right on the left; a side view looks to the left.
-Images without a place in the patient come out as they are stored. Grey runs from the 1st to the 99th percentile of a
-channel's voxels that are not 0. Labels are colours, the same for a label whatever scan it is in.
+Planes are parallel to the axes of the scan nearest to the patient's axes, with true proportions, in radiological
+orientation as in `preprocessing.slices`. Grey levels range from the 1st to the 99th percentile of a channel's non-zero
+voxels. The colour of a label is the same in all scans.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ GAP = 4
 MOST_FRAMES = 12
 FRAMES_IN_A_ROW = 4
 OPACITY = 0.45
-FOREGROUND = 0.1  # of the 99th percentile
+FOREGROUND = 0.1  # fraction of the 99th percentile
 
 
 @dataclass(frozen=True, eq=False)
 class _View:
-    """Voxels along the patient's axes: channels (C, X, Y, Z), labels (X, Y, Z) if any, and mm of a voxel."""
+    """Voxels along the patient's axes: channels (C, X, Y, Z), labels (X, Y, Z) if any, and spacing in mm."""
 
     channels: np.ndarray
     labels: np.ndarray | None
@@ -38,10 +37,13 @@ class _View:
 
 
 def scan_panel(scan: Scan, labels: Scan | None = None) -> Image.Image:
-    """A row of three planes for each channel of a volume; of a single slice one image a channel, at most 12.
+    """Render a scan: one row of three planes per channel of a volume, or one image per channel of a slice, at most 12.
 
-    Channels that share one name are frames, and numbered from 0.
-    labels: a label map on the same grid, laid over in colours; the planes then go through its centre.
+    Channels with the same name are frames, numbered from 0.
+
+    Args:
+        scan: to render.
+        labels: label map on the same grid, shown as an overlay; the planes then pass through its centre.
 
     Raises:
         ValueError: labels on another grid.
@@ -61,13 +63,13 @@ def scan_panel(scan: Scan, labels: Scan | None = None) -> Image.Image:
 
 
 def write_panel(scan: Scan, path: Path, labels: Scan | None = None) -> None:
-    """The panel of a scan as PNG, with labels laid over if there are any."""
+    """Write the panel of a scan as PNG, optionally with labels as an overlay."""
     with atomic_path(path) as staged:
         scan_panel(scan, labels).save(staged)
 
 
 def _caption(names: list[str], shown: list[int]) -> str:
-    """The names of the channels shown, or, where all share one, the numbers of the frames."""
+    """Names of the shown channels, or the numbers of the frames if all have one name."""
     if len(names) > 1 and len({*names}) == 1:
         return f"{names[0]}   frame{'s' * (len(shown) > 1)} {', '.join(map(str, shown))}"
     return ", ".join(names[each] for each in shown)
@@ -85,7 +87,7 @@ def _view(scan: Scan, labels: Scan | None) -> _View:
 
 
 def _tile(view: _View, channel: int, axis: int) -> Image.Image:
-    """The plane across an axis, through the centre of the labels or else of the channel's foreground."""
+    """The plane across an axis through the centre of the labels, or else of the channel's foreground."""
     volume = np.nan_to_num(view.channels[channel].astype(np.float32))
     marked = view.labels if view.labels is not None and view.labels.any() else None
     centre = _centre(volume > FOREGROUND * np.percentile(volume, 99) if marked is None else marked != 0)
@@ -107,12 +109,12 @@ def _tile(view: _View, channel: int, axis: int) -> Image.Image:
 
 
 def _upright(plane: np.ndarray) -> np.ndarray:
-    """Rows from top to bottom, columns from left to right, of a plane (across, up) that counts in RAS+."""
+    """Convert a plane (across, up) in RAS+ to image rows from top to bottom and columns from left to right."""
     return plane.T[::-1, ::-1]
 
 
 def _centre(mask: np.ndarray) -> list[int]:
-    """Index of the mean of what is true, of the middle where nothing is."""
+    """Index of the centroid of the mask, or of the middle if it is empty."""
     counts = [mask.sum(axis=tuple(other for other in range(3) if other != axis)) for axis in range(3)]
     if not mask.any():
         return [len(count) // 2 for count in counts]
@@ -120,7 +122,7 @@ def _centre(mask: np.ndarray) -> list[int]:
 
 
 def _sheet(rows: list[list[Image.Image]], captions: list[str]) -> Image.Image:
-    """Tiles in rows, on black, each row under its caption."""
+    """Arrange tiles in rows on black, each row below its caption."""
     heights = [max(tile.height for tile in row) for row in rows]
     width = max(sum(tile.width + GAP for tile in row) for row in rows) - GAP
     sheet = Image.new("RGB", (width, sum(heights) + CAPTION * len(rows)))

@@ -1,4 +1,4 @@
-"""Which reader a file, a folder or a value of `datasets.Nifti` goes to."""
+"""Read scans of any supported format."""
 
 from __future__ import annotations
 
@@ -28,22 +28,30 @@ _READERS: dict[str, Callable[[Path, str | Sequence[str]], Scan]] = {
 
 
 def read(source: Any, *, modality: str | Sequence[str] | None = None) -> Scan:
-    """The scan in a file, a folder that holds one DICOM series, or a value of `datasets.Nifti`.
+    """Read a scan.
 
-    Files: NIfTI (.nii, .nii.gz), Analyze and NIfTI pairs (.hdr or .img), NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd)
-    and DICOM (.dcm, .dicom, .ima, or any other name). Values: a nibabel image, or a dictionary with "bytes" or "path".
-    modality: one name of `data.modalities`, or one for each channel; by default what the file's name or the series'
-    description speaks of, else "".
+    Voxels keep their type and values; scaled values are float32, except DICOM with integer slope and intercept: int16
+    or int32. Axes and affine (mm in RAS+) are those of the file; only DICOM slices are sorted, by position. See
+    `io.nifti`, `io.itk` and `io.dicom` for the details of each format.
 
-    What each format holds and how it is understood stands at the top of `io.nifti`, `io.itk` and `io.dicom`.
+    Args:
+        source: a file: NIfTI (.nii, .nii.gz), Analyze and NIfTI pairs (.hdr or .img), NRRD (.nrrd, .nhdr), MetaImage
+            (.mha, .mhd) or DICOM (.dcm, .dicom, .ima, or any other name); a folder with one DICOM series; a nibabel
+            image; or a value of `datasets.Nifti`, a dictionary with "bytes" or "path".
+        modality: one name of `data.modalities`, or one per channel; by default from the file's name or the series'
+            description, else "".
 
-    Voxels keep their type and values; where the file scales them they are float32, except DICOM with whole slope and
-    intercept: int16, or int32. The axes and the affine (mm, RAS+) are the file's; nothing is reordered but DICOM
-    slices, which are sorted by position.
+    Returns:
+        Scan (C, X, Y, Z).
 
     Raises:
-        FileNotFoundError: no such file or folder.
-        ValueError: a file that is damaged, ambiguous or of an unknown kind; the message names it.
+        FileNotFoundError: the file or folder does not exist.
+        ValueError: the file is damaged, ambiguous or of an unknown format; the message names it.
+
+    Example:
+        >>> scan = read("patient7_t1ce.nii.gz")
+        >>> scan.modality
+        ('t1ce',)
     """
     if isinstance(source, str | Path):
         return _read_path(Path(source), modality)
@@ -70,7 +78,7 @@ def _read_path(path: Path, modality: str | Sequence[str] | None) -> Scan:
     if path.is_dir() or path.name.lower().endswith(SUFFIXES) or is_dicom(path):
         return read_dicom(path, modality)
     known = ", ".join((*_READERS, *SUFFIXES))
-    raise ValueError(f"{path}: not a known kind of scan; expected one of {known}, or a folder of DICOM: convert it.")
+    raise ValueError(f"{path}: unknown format; expected one of {known}, or a folder of DICOM files: convert it.")
 
 
 def _named(path: Path, modality: str | Sequence[str] | None) -> str | Sequence[str]:

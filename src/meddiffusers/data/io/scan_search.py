@@ -1,4 +1,4 @@
-"""Which files and folders are scans, told by names and first bytes."""
+"""Find scans by file names and magic numbers."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ DICOM, DICOM_SUFFIXES = "DICOM", (".dcm", ".dicom", ".ima")
 
 
 def find_scans(path: Path) -> list[Path]:
-    """The scans in a folder and below it, sorted; a file or a folder that is a DICOM series stands for itself.
+    """Find scans at any depth of a folder, sorted; a file or a DICOM series is returned itself.
 
-    A folder with several DICOM files is one series, unless every file is a series of its own, such as a moving image.
+    A folder with several DICOM files is one series, unless every file is a series of its own, such as a cine.
 
     Raises:
-        FileNotFoundError: no such file or folder.
+        FileNotFoundError: the file or folder does not exist.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder; expected a scan or a folder of scans.")
@@ -45,7 +45,7 @@ def find_scans(path: Path) -> list[Path]:
 
 
 def format_of(path: Path) -> str:
-    """By the name; a folder, and a file of no known ending, is taken for DICOM."""
+    """Format by file name; folders and files without a known suffix are DICOM."""
     name = path.name.lower()
     return next((kind for suffix, kind in FORMATS.items() if name.endswith(suffix)), DICOM)
 
@@ -58,13 +58,13 @@ def _is_dicom(path: Path) -> bool:
 
 
 def _series(files: list[Path]) -> set[str]:
-    """The series the DICOM files belong to; what cannot be read counts as one more."""
+    """Series UIDs of DICOM files; unreadable files count as one series."""
     pydicom = optional_import("pydicom", "dicom")
     found = set()
     for file in files:
         try:
             tags = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
             found.add(str(tags.get("SeriesInstanceUID", "")))
-        except Exception:  # whatever a damaged file raises: reading the scan will tell
+        except Exception:  # damaged files raise various exceptions; reading the scan reports them
             found.add("")
     return found

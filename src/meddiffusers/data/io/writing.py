@@ -1,4 +1,4 @@
-"""Which writer a file's name asks for."""
+"""Write scans in the format that the file name selects."""
 
 from __future__ import annotations
 
@@ -29,16 +29,25 @@ def write(
     names: Mapping[int, str] | None = None,
     keep_patient: bool = False,
 ) -> Path:
-    """Write a scan in the format that the name ends with, whole or not at all, and return the path.
+    """Write a scan atomically in the format of the file's suffix.
 
-    .nii, .nii.gz: voxel type, values and affine as they are; channels as fourth axis.
-    .nrrd, .mha, .mhd: the same; channels as values of one voxel.
-    .png: `png_panel.scan_panel`, a image to look at.
-    .dcm: a label map as DICOM-SEG on the grid of `series`, a folder or the files of the DICOM series that it outlines,
-    with `names` of the labels; patient and study are blank unless `keep_patient` copies them from the series.
+    Args:
+        scan: to write. Voxel type, values and affine are kept.
+        path: .nii and .nii.gz: channels are the fourth axis; .nrrd, .mha and .mhd: channels are vector pixels; .png: a
+            panel (`png_panel.scan_panel`); .dcm: a label map as DICOM-SEG on the grid of `series`.
+        series: for .dcm, folder or files of the segmented DICOM series.
+        names: for .dcm, names of the labels.
+        keep_patient: for .dcm, copy patient and study from the series; by default they are blank.
+
+    Returns:
+        The path.
 
     Raises:
-        ValueError: an unknown ending, or voxels that the format cannot hold without loss.
+        ValueError: an unknown suffix, or voxels that the format cannot store without loss.
+
+    Example:
+        >>> write(scan, "mask.nii.gz")
+        PosixPath('mask.nii.gz')
     """
     path = Path(path)
     if path.suffix.lower() == ".dcm":
@@ -53,4 +62,4 @@ def write(
         if path.name.lower().endswith(suffix):
             writer(scan, path)
             return path
-    raise ValueError(f"{path}: no known ending; expected one of {', '.join(_WRITERS)}, .dcm.")
+    raise ValueError(f"{path}: unknown suffix; expected one of {', '.join(_WRITERS)}, .dcm.")

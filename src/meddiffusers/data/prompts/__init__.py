@@ -1,4 +1,4 @@
-"""Sentences that say what a slice shows, written of labelled scans and read again."""
+"""Prompts of slices: facts from labelled scans, text written from facts, and facts parsed from text."""
 
 from meddiffusers.data.prompts.facts import SliceFacts, slice_facts
 from meddiffusers.data.prompts.reading import mirrored_prompt, read_prompt, read_volumes

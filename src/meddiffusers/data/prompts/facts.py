@@ -1,4 +1,4 @@
-"""What a prompt says of a slice: who was scanned, how, where the slice lies, and how large the regions in it are."""
+"""Facts of a slice that a prompt describes: subject, modality, position, and volumes of the regions."""
 
 from __future__ import annotations
 
@@ -16,23 +16,29 @@ from meddiffusers.data.scan import Scan
 PLANES = ("axial", "coronal", "sagittal")
 SEXES = ("F", "M")
 AGES = (0, 120)  # years
-SAME = {48: 49}  # ids of one region, whose name they share: FreeSurfer 4's and later
-DECIMALS = 3  # of a voxel's edges in mm
+SAME = {48: 49}  # two ids of one region: FreeSurfer 4 and later
+DECIMALS = 3  # of the voxel size in mm
 
 
 @dataclass(frozen=True)
 class SliceFacts:
-    """One slice in words' terms; whatever is None is not spoken of.
+    """Facts of one slice; values that are None are not mentioned in prompts.
 
-    modality: a name of `data.modalities`, such as "t1".
-    sex: "F" or "M"; age: whole years.
-    plane: "axial", "coronal" or "sagittal".
-    number: of the slice, from 1, the lowest that shows brain (the hindmost, the leftmost).
-    voxel: edges in mm, of which three decimals are kept.
-    volumes: mm³ in this slice by id of `data.regions`, rounded to whole ones; what rounds to 0 is left out.
+    Args:
+        modality: a name of `data.modalities`, such as "t1".
+        sex: "F" or "M".
+        age: whole years.
+        plane: "axial", "coronal" or "sagittal".
+        number: of the slice, from 1 for the first with brain (the most inferior, posterior or left one).
+        voxel: edge lengths in mm, rounded to three decimals.
+        volumes: mm³ in this slice by id of `data.regions`, rounded to integers; zeros are removed.
 
     Raises:
-        ValueError: a value that no prompt can say, or an id without a name.
+        ValueError: a value out of its range, or an unknown region.
+
+    Example:
+        >>> facts = SliceFacts("t1", sex="F", age=63, number=71, volumes={4: 310, 43: 295})
+        >>> write_prompt(facts)
     """
 
     modality: str
@@ -50,7 +56,7 @@ class SliceFacts:
         if self.age is not None and not AGES[0] <= self.age <= AGES[1]:
             raise ValueError(f"age={self.age}; expected years from {AGES[0]} to {AGES[1]}.")
         if self.number is not None and self.number < 1:
-            raise ValueError(f"number={self.number}; expected slices to be counted from 1.")
+            raise ValueError(f"number={self.number}; expected slice numbers from 1.")
         if self.voxel is not None and (len(self.voxel) != 3 or not all(0.001 <= edge < 1000 for edge in self.voxel)):
             raise ValueError(f"voxel={self.voxel}; expected three edges from 0.001 to 1000 mm.")
         unknown = sorted(set(self.volumes) - set(REGIONS))
@@ -67,30 +73,33 @@ class SliceFacts:
             object.__setattr__(self, name, kept)
 
     def with_largest(self, count: int) -> SliceFacts:
-        """Of its regions only the so many largest."""
+        """Keep only the `count` largest regions."""
         largest = sorted(self.volumes, key=lambda label: (-self.volumes[label], label))[:count]
         return self.with_regions(largest)
 
     def with_regions(self, labels: Iterable[int]) -> SliceFacts:
-        """Of its regions only those given, where they are there."""
+        """Keep only these regions."""
         kept = {SAME.get(label, label) for label in labels}
         return replace(self, volumes={label: mm3 for label, mm3 in self.volumes.items() if label in kept})
 
     def mirrored(self) -> SliceFacts:
-        """Of the flipped slice: left is right. The image and its label map are to be flipped with it."""
+        """Facts of the slice flipped left to right; image and label map must be flipped as well."""
         return replace(self, volumes={MIRRORED[label]: mm3 for label, mm3 in self.volumes.items()})
 
 
 def slice_facts(
     regions: Scan, modality: str, record: Mapping[str, Any], plane: Plane = "axial"
 ) -> dict[int, SliceFacts]:
-    """Facts of the slices that show brain, by their number as `data.slices` counts them.
+    """Facts of all slices with brain, by their number in `preprocessing.slices`.
 
-    regions: label map of FreeSurfer's ids; those that prompts have no name for are passed over.
-    record: of the subject; its "sex" and "age" are taken where they are known.
+    Args:
+        regions: label map with FreeSurfer's ids; unknown ids are ignored.
+        modality: of the scan.
+        record: of the subject; "sex" and "age" are optional.
+        plane: of the slices.
     """
     cut = slices(regions, plane)
-    shown = [number for number in range(len(cut.array)) if cut.array[number].any()]
+    nonempty = [number for number in range(len(cut.array)) if cut.array[number].any()]
     age, edges = record.get("age"), regions.spacing
     return {
         int(cut.numbers[number]): SliceFacts(
@@ -98,11 +107,11 @@ def slice_facts(
             sex=record.get("sex"),
             age=None if age is None else round(float(age)),
             plane=plane,
-            number=number - shown[0] + 1,
+            number=number - nonempty[0] + 1,
             voxel=edges,
             volumes=_named(region_volumes(cut.array[number], regions.voxel_volume)),
         )
-        for number in shown
+        for number in nonempty
     }
 
 
@@ -119,7 +128,7 @@ def _edges(voxel: tuple[float, ...] | None) -> tuple[float, ...] | None:
 
 
 def _summed(volumes: Mapping[int, float]) -> dict[int, int]:
-    """Whole mm³ above 0, in the order of the ids."""
+    """Positive whole mm³ in the order of the ids."""
     summed: dict[int, float] = {}
     for label, mm3 in sorted(volumes.items()):
         summed[SAME.get(label, label)] = summed.get(SAME.get(label, label), 0) + mm3

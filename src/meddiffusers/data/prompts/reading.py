@@ -1,4 +1,4 @@
-"""What a prompt asks for, read out of it: exactly of those that are written here, and of much that people type."""
+"""Parse the facts of a prompt: exactly for prompts of `writing`, and tolerantly for free text."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any, cast
 from meddiffusers.data.prompts.facts import PLANES, SliceFacts
 from meddiffusers.data.prompts.wording import REGION_IDS
 
-_NAMES = "|".join(re.escape(name) for name in sorted(REGION_IDS, key=len, reverse=True))  # the longest that fits
+_NAMES = "|".join(re.escape(name) for name in sorted(REGION_IDS, key=len, reverse=True))  # longest match first
 _MM3 = r"(\d+(?:\.\d+)?) ?mm(?:³|\^?3)"
 _REGION = re.compile(
     rf"({_NAMES})(?: of volume| with| measuring|:| \(| of)? ?\(?{_MM3}|{_MM3} of (?:the )?({_NAMES})", re.I
 )
-_MODALITIES = {  # the first that is found
+_MODALITIES = {  # the first match counts
     "t1ce": r"(contrast-enhanced|post-contrast) T1|T1\S*,? (with|after) contrast|\bT1ce\b",
     "flair": r"\bFLAIR\b",
     "t1": r"\bT1\b",
@@ -32,10 +32,10 @@ _VOXEL = re.compile(rf"{_EDGE} ?[×x] ?{_EDGE} ?[×x] ?{_EDGE} ?mm\b", re.I)
 
 
 def read_prompt(text: str) -> SliceFacts:
-    """Modality, sex, age, plane (axial if not said), slice, voxel and volumes that a text speaks of.
+    """Parse modality, sex, age, plane (default axial), slice number, voxel size and volumes from a text.
 
     Raises:
-        ValueError: it does not say a modality, or something that no slice has.
+        ValueError: the text has no modality, or a value out of its range.
     """
     modality = _first(_MODALITIES, text)
     if modality is None:
@@ -54,16 +54,16 @@ def read_prompt(text: str) -> SliceFacts:
 
 
 def read_volumes(text: str) -> dict[int, int]:
-    """mm³ by id of `data.regions` of the regions that a text speaks of."""
-    found = {}
+    """Parse the volumes of regions from a text: mm³ by id of `data.regions`."""
+    volumes = {}
     for match in _REGION.finditer(text):
         name, mm3 = (match[1], match[2]) if match[1] else (match[4], match[3])
-        found[REGION_IDS[name.lower()]] = round(float(mm3))
-    return found
+        volumes[REGION_IDS[name.lower()]] = round(float(mm3))
+    return volumes
 
 
 def mirrored_prompt(text: str) -> str:
-    """The prompt of the flipped slice: left and right change places."""
+    """The prompt of the slice flipped left to right: "left" and "right" are exchanged."""
     swapped = {"left": "right", "right": "left", "Left": "Right", "Right": "Left"}
     return re.sub(r"\b([Ll]eft|[Rr]ight)\b", lambda match: swapped[match[0]], text)
 

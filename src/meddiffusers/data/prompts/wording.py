@@ -1,4 +1,4 @@
-"""The words of prompts, for those who write and those who read them."""
+"""Vocabulary and sentence templates of prompts."""
 
 from __future__ import annotations
 
@@ -47,4 +47,4 @@ REGION_FORMS = (
 )
 SEPARATORS = (", ", "; ")
 
-REGION_IDS = {name: label for label, name in REGIONS.items() if label != 48}  # which shares its name with 49
+REGION_IDS = {name: label for label, name in REGIONS.items() if label != 48}  # 48 has the same name as 49

@@ -1,4 +1,4 @@
-"""Prompts of slices: a sentence of who was scanned and how, and one of the regions with their volumes."""
+"""Write prompts of slices: a sentence on subject and modality, and one on the regions with their volumes."""
 
 from __future__ import annotations
 
@@ -25,17 +25,20 @@ from meddiffusers.data.regions import REGIONS
 
 
 def write_prompt(facts: SliceFacts, seed: int = 0, regions: int | Iterable[int] | None = None) -> str:
-    """The facts in words; which words follows from the seed.
+    """Write a prompt from facts.
 
-    regions: so many of the largest, those of the given ids, or, if None, all. Their order is by size, by name or any.
+    Args:
+        facts: of the slice.
+        seed: of the wording, and of the order of regions: by size, by name or random.
+        regions: number of the largest regions, or ids of regions to mention; by default all.
     """
     if regions is not None:
         facts = facts.with_largest(regions) if isinstance(regions, int) else facts.with_regions(regions)
-    drawn = random.Random(seed)
-    header = _header(facts, drawn)
-    opening, form, separator = (drawn.choice(words) for words in (OPENINGS, REGION_FORMS, SEPARATORS))
-    order, shuffled = drawn.randrange(3), random.Random(drawn.random())
-    places = {label: shuffled.random() for label in REGIONS}  # so that a region fewer leaves the others in their order
+    rng = random.Random(seed)
+    header = _header(facts, rng)
+    opening, form, separator = (rng.choice(words) for words in (OPENINGS, REGION_FORMS, SEPARATORS))
+    order, shuffled = rng.randrange(3), random.Random(rng.random())
+    places = {label: shuffled.random() for label in REGIONS}  # the order is independent of which regions are mentioned
     if not facts.volumes:
         return header
     keys = (lambda label: -facts.volumes[label], REGIONS.__getitem__, places.__getitem__)
@@ -46,16 +49,22 @@ def write_prompt(facts: SliceFacts, seed: int = 0, regions: int | Iterable[int] 
 
 
 def write_prompt_within(facts: SliceFacts, tokenizer: Any, max_tokens: int | None = None, seed: int = 0) -> str:
-    """The same, as `tokenizer` (of transformers) makes at most `max_tokens` of; by default what its model takes.
+    """Write a prompt that fits into a number of tokens.
 
-    The smallest regions are left out until the rest fits, with a warning that names them.
+    The smallest regions are left out until the prompt fits; a warning names them.
+
+    Args:
+        facts: of the slice.
+        tokenizer: of transformers.
+        max_tokens: by default the model's maximum length according to the tokenizer.
+        seed: of the wording.
 
     Raises:
-        ValueError: not even the first sentence fits, or the tokenizer does not know what its model takes.
+        ValueError: the first sentence alone does not fit, or the maximum length is unknown.
     """
     limit = tokenizer.model_max_length if max_tokens is None else max_tokens
     if limit > 1e6:
-        raise ValueError(f"The tokenizer says that its model takes {limit:.0e} tokens. Give max_tokens.")
+        raise ValueError(f"The tokenizer reports a maximum length of {limit:.0e} tokens. Give max_tokens.")
 
     def fits(count: int) -> bool:
         return len(tokenizer(write_prompt(facts, seed, count), verbose=False).input_ids) <= limit
@@ -64,7 +73,7 @@ def write_prompt_within(facts: SliceFacts, tokenizer: Any, max_tokens: int | Non
         return write_prompt(facts, seed)
     if not fits(0):
         raise ValueError(f"max_tokens={limit} does not hold one sentence: {write_prompt(facts, seed, 0)!r}.")
-    low, high = 0, len(facts.volumes)  # the first fits, the second does not
+    low, high = 0, len(facts.volumes)  # `low` regions fit, `high` do not
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
@@ -79,15 +88,15 @@ def write_prompt_within(facts: SliceFacts, tokenizer: Any, max_tokens: int | Non
 
 
 def sample_facts(facts: SliceFacts, seed: int = 0) -> SliceFacts:
-    """For training: every other time all of the facts, else with any number of the largest regions alone."""
-    drawn = random.Random(f"regions {seed}")  # apart from what chooses the words
-    return facts if drawn.random() < 0.5 else facts.with_largest(drawn.randint(0, len(facts.volumes)))
+    """Augment facts for training: keep all with probability ½, else a random number of the largest regions."""
+    rng = random.Random(f"regions {seed}")  # independent of the wording
+    return facts if rng.random() < 0.5 else facts.with_largest(rng.randint(0, len(facts.volumes)))
 
 
-def _header(facts: SliceFacts, drawn: random.Random) -> str:
-    """The first sentence. Draws as often whatever is known, so that the rest of the prompt does not change with it."""
-    modality, sex = drawn.choice(MODALITY_WORDS[facts.modality]), drawn.choice(SEX_WORDS[facts.sex])
-    header, aged, place, voxel = (drawn.choice(words) for words in (HEADERS, AGED, PLACES, VOXELS))
+def _header(facts: SliceFacts, rng: random.Random) -> str:
+    """First sentence. It uses the same number of random values whatever is known, so that the rest does not change."""
+    modality, sex = rng.choice(MODALITY_WORDS[facts.modality]), rng.choice(SEX_WORDS[facts.sex])
+    header, aged, place, voxel = (rng.choice(words) for words in (HEADERS, AGED, PLACES, VOXELS))
     who = (AGELESS[0] if facts.age is None else aged).format(sex=sex, age=facts.age, article=_article(facts.age))
     edges = " × ".join(f"{edge:g}" for edge in facts.voxel or ())
     return header.format(
