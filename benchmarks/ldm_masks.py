@@ -62,7 +62,7 @@ def masks(checkpoints: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
 
 
 def _rows(images: np.ndarray, maps: np.ndarray, subjects: list[str]) -> datasets.Dataset:
-    """Rows as `data.segmentation_slices` has them, with one rater."""
+    """Labelled slices with one rater."""
     table = {
         "image": list(np.rint(images * INTENSITY_SCALE).astype(np.int16)),
         "masks": list(maps[:, None].astype(np.uint8)),

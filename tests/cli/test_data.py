@@ -48,7 +48,7 @@ def row(output: str, name: str) -> str:
     return " ".join(line.split())
 
 
-def test_inspect_tells_what_a_folder_holds(folder: Path, tmp_path: Path) -> None:
+def test_inspect_lists_the_scans_of_a_folder(folder: Path, tmp_path: Path) -> None:
     result = run("data", "inspect", folder, "--output", tmp_path / "out", "--images", 3)
     low, high = np.percentile(image()[image() > 0], (1, 99))
     found = row(result.output, "a_t1.nii.gz")
@@ -146,7 +146,7 @@ def test_convert_does_not_overwrite(folder: Path, monkeypatch: Any, capsys: Any)
     np.testing.assert_array_equal(nibabel.load(target).get_fdata(), image())
 
 
-def test_errors_say_what_was_expected(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+def test_errors_state_what_was_expected(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     assert "no such file or folder" in stops(monkeypatch, capsys, "data", "inspect", tmp_path / "none")
     assert "no scan in it or below it; expected NIfTI" in stops(monkeypatch, capsys, "data", "inspect", tmp_path)
     write(Scan(image(), AFFINE), tmp_path / "a.nii")
@@ -183,14 +183,14 @@ def test_phantoms_that_no_loader_would_find_are_refused(
 
 
 def test_phantom_writes_brats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fine = population._case
+    fine = population._on_grid
     monkeypatch.setattr(
-        population, "_case", lambda subject, *_: fine(subject, (30, 30, 20), (-8, -8, 8), MODALITIES[:4])
+        population, "_on_grid", lambda phantom, *_: fine(phantom, (30, 30, 20), (-8, -8, 8), MODALITIES[:4])
     )
     template()  # from the cache of this machine, before it is replaced
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     output = run("data", "phantom", tmp_path / "out", "--n", "1", "--seed", "4").output
     assert f"1 phantom(s) in the layout of brats are in {tmp_path / 'out'}" in output
     [row] = brats2020(tmp_path / "out", test_fraction=0)["train"]
-    [case] = population.brats_subjects(1, seed=4)
-    np.testing.assert_array_equal(read(row["flair"]).array, case.images["flair"].array)
+    [subject] = population.brats_subjects(1, seed=4)
+    np.testing.assert_array_equal(read(row["flair"]).array, subject.images["flair"].array)

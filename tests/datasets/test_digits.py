@@ -30,7 +30,7 @@ def pixels(split: datasets.Dataset) -> np.ndarray:
     return np.stack([np.asarray(image) for image in split["image"]])
 
 
-def test_splits_are_whole_and_stratified(built: datasets.DatasetDict) -> None:
+def test_splits_are_complete_and_stratified(built: datasets.DatasetDict) -> None:
     for name, per_class in (("train", 400), ("test", 100)):
         np.testing.assert_array_equal(np.bincount(built[name]["label"]), [per_class] * 10)
 

@@ -18,12 +18,12 @@ from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, TUMOUR_PARTS
 
 NAME = "BraTS20_Training_{:03d}"
 LABELS = {"necrosis": 1, "oedema": 2, "enhancing": 4}
-LEAVE_OUT = (1, 2)  # of the five slices of a small case
+LEAVE_OUT = (1, 2)  # of the five slices of a small subject
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Five small cases whose axes are of 1 mm but the third."""
+    """Five small subjects with voxels of 1 mm except along the third axis."""
     folder = tmp_path_factory.mktemp("brats") / "MICCAI_BraTS2020_TrainingData"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder.parent / "cache")
@@ -31,14 +31,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def on_millimetres(number: int) -> Subject:
-    case, affine = small_subject(number), np.diag([-1.0, -1.0, 1.5, 1.0])
-    images = {name: replace(scan, affine=affine) for name, scan in case.images.items()}
-    assert case.lesions is not None
-    return replace(case, images=images, lesions=replace(case.lesions, affine=affine))
+    subject, affine = small_subject(number), np.diag([-1.0, -1.0, 1.5, 1.0])
+    images = {name: replace(scan, affine=affine) for name, scan in subject.images.items()}
+    assert subject.lesions is not None
+    return replace(subject, images=images, lesions=replace(subject.lesions, affine=affine))
 
 
 def upright(scan: Scan) -> np.ndarray:
-    """(X, Y, Z) of axes L and P as images (Z, H, W), made without `data.slices`: rows to the back, columns left."""
+    """(X, Y, Z) with axes L and P as images (Z, H, W), without `slices`: rows to posterior, columns to the left."""
     return scan.array[0].transpose(2, 1, 0)
 
 
@@ -49,22 +49,22 @@ def test_rows_are_the_voxels_of_the_files(folder: Path) -> None:
     assert not {*data["train"]["subject"]} & {*data["test"]["subject"]}
     for split in data.values():
         rows = split.with_format("numpy")
-        for subject in set(split["subject"]):
-            case = on_millimetres(int(subject[-3:]))
-            mine = [row for row in rows if row["subject"] == subject]
+        for subject_id in set(split["subject"]):
+            subject = on_millimetres(int(subject_id[-3:]))
+            mine = [row for row in rows if row["subject"] == subject_id]
             assert len(mine) == 2
-            lesions = upright(case.lesions)[1:3]
+            lesions = upright(subject.lesions)[1:3]
             for label, part in enumerate(classes, 1):
                 masks = np.stack([row["masks"][0] for row in mine])
                 np.testing.assert_array_equal(masks == label, lesions == LABELS[part])
             for channel, name in enumerate(modalities):
-                whole = upright(case.images[name]).astype(float)
+                whole = upright(subject.images[name]).astype(float)
                 low, high = np.percentile(whole[whole != 0], (1, 99))
                 expected = INTENSITY_SCALE * np.clip((whole - low) / (high - low), 0, 1)[1:3]
                 np.testing.assert_allclose([row["image"][channel] for row in mine], expected, atol=0.51)
 
 
-def test_images_have_the_asked_size_and_spacing(folder: Path) -> None:
+def test_images_have_the_requested_size_and_spacing(folder: Path) -> None:
     whole = brats_labelled_slices(folder, size=(7, 6), leave_out=(0, 0), classes=("tumour",), test_fraction=0)
     assert list(whole) == ["train"]
     assert len(whole["train"]) == 25
@@ -77,7 +77,7 @@ def test_images_have_the_asked_size_and_spacing(folder: Path) -> None:
     assert coarse["train"].features["image"].shape == (4, 4, 3)
 
 
-def test_cases_are_cut_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slices_are_cut_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = brats_labelled_slices(folder, size=(5, 5), leave_out=(2, 2))
     monkeypatch.setattr("meddiffusers.datasets.labelled_brats.slices", lambda *_, **__: pytest.fail("cut twice"))
     assert brats_labelled_slices(folder, size=(5, 5), leave_out=(2, 2))["train"][:] == first["train"][:]

@@ -43,7 +43,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def rows_of(count: int, channels: int = 2, raters: int = 3) -> datasets.Dataset:
-    """Random rows as `data.segmentation_slices` has them."""
+    """Random labelled slices."""
     rng = np.random.default_rng(0)
     columns = {
         "image": list(rng.integers(0, INTENSITY_SCALE + 1, (count, channels, 4, 6)).astype(np.int16)),
@@ -176,11 +176,11 @@ def test_the_first_samples_only(tmp_path: Path, limit: int | None, expected: int
 
 
 def on_millimetres(number: int) -> Subject:
-    """A small case whose axial pixels are of 1 mm."""
-    case, affine = small_subject(number), np.diag([-1.0, -1.0, 1.5, 1.0])
-    images = {name: replace(scan, affine=affine) for name, scan in case.images.items()}
-    assert case.lesions is not None
-    return replace(case, images=images, lesions=replace(case.lesions, affine=affine))
+    """A small subject with axial pixels of 1 mm."""
+    subject, affine = small_subject(number), np.diag([-1.0, -1.0, 1.5, 1.0])
+    images = {name: replace(scan, affine=affine) for name, scan in subject.images.items()}
+    assert subject.lesions is not None
+    return replace(subject, images=images, lesions=replace(subject.lesions, affine=affine))
 
 
 def test_brats_is_read_from_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +191,7 @@ def test_brats_is_read_from_its_folder(tmp_path: Path, monkeypatch: pytest.Monke
 
     def recorded(*arguments: Any, **options: Any) -> datasets.DatasetDict:
         given.update(options)
-        return read(*arguments, **options, leave_out=(1, 2))  # of the five slices of a small case
+        return read(*arguments, **options, leave_out=(1, 2))  # of the five slices of a small subject
 
     monkeypatch.setattr(segmentation_data, "brats_labelled_slices", recorded)
     config = LabelledDataConfig(

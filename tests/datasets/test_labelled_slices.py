@@ -35,7 +35,7 @@ def slices(cache: None) -> datasets.Dataset:
     return phantom_slices(8, shares=SHARES, **SETTINGS)
 
 
-def drawn(lesions: np.ndarray, raters: np.ndarray, lesion: str = "tumour") -> datasets.Dataset:
+def phantom_row(lesions: np.ndarray, raters: np.ndarray, lesion: str = "tumour") -> datasets.Dataset:
     """One slice as `phantom_slices` has it, with the lesion and the outlines that are given."""
     height, width = lesions.shape
     features = {
@@ -89,13 +89,13 @@ def test_a_small_tumour_by_hand() -> None:
     raters[0, 1, 0:6] = 1  # beyond the reference on both sides
     raters[1, 0, 2] = 1  # beside it
     raters[2, 1, 3] = 1
-    row = labelled_rows(drawn(lesions, raters), ("necrosis", "oedema", "enhancing")).with_format("numpy")[0]
+    row = labelled_rows(phantom_row(lesions, raters), ("necrosis", "oedema", "enhancing")).with_format("numpy")[0]
     np.testing.assert_array_equal(row["reference"][1], [0, 1, 3, 2, 0, 0])
     np.testing.assert_array_equal(row["masks"][0, 1], [1, 1, 3, 2, 2, 2])
     assert row["masks"][1, 0, 2] == 3
     assert row["masks"][2].sum() == 2
     assert not row["masks"][3:].any()
-    binary = labelled_rows(drawn(lesions, raters), ("tumour",)).with_format("numpy")[0]
+    binary = labelled_rows(phantom_row(lesions, raters), ("tumour",)).with_format("numpy")[0]
     np.testing.assert_array_equal(binary["masks"], raters)
     np.testing.assert_array_equal(binary["reference"], lesions > 0)
 
@@ -105,13 +105,13 @@ def test_outlines_beside_an_empty_reference_are_oedema() -> None:
     raters[1, 1, 2:4] = 1
     empty = np.zeros((3, 6), np.uint8)
     for classes, label in ((PARTS, 1), (("necrosis", "enhancing", "oedema"), 3), (("tumour",), 1)):
-        row = labelled_rows(drawn(empty, raters), classes).with_format("numpy")[0]
+        row = labelled_rows(phantom_row(empty, raters), classes).with_format("numpy")[0]
         np.testing.assert_array_equal(row["masks"], label * raters)
 
 
 def test_only_tumours_count() -> None:
     lesions, raters = np.full((3, 6), 5, np.uint8), np.ones((5, 3, 6), np.uint8)
-    row = labelled_rows(drawn(lesions, raters, "white_matter_lesions"), PARTS).with_format("numpy")[0]
+    row = labelled_rows(phantom_row(lesions, raters, "white_matter_lesions"), PARTS).with_format("numpy")[0]
     assert not row["masks"].any()
     np.testing.assert_array_equal(label_ids(np.array([0, 1, 2, 4, 5, 6]), PARTS), [0, 3, 1, 2, 0, 0])
     np.testing.assert_array_equal(label_ids(np.array([0, 1, 2, 4, 5, 6]), ("tumour",)), [0, 1, 1, 1, 0, 0])
@@ -136,7 +136,7 @@ def test_channels_without_contrast_are_black() -> None:
         normalise_to_int16(np.where(image > 5, np.nan, image))
 
 
-def test_the_whole_way_from_seed_to_rows(slices: datasets.Dataset) -> None:
+def test_rows_are_built_from_a_seed(slices: datasets.Dataset) -> None:
     rows = phantom_labelled_slices(8, classes=PARTS, shares=SHARES, **SETTINGS)
     assert rows.column_names == ["image", "masks", "subject", "reference", "lesion", "difficulty", "height"]
     assert all(rows.features[name] == kind for name, kind in row_features(2, 5, (48, 48)).items())

@@ -11,7 +11,7 @@ SIZE = (8, 12, 8)
 
 
 def volume_rows(count: int, seed: int = 0) -> datasets.Dataset:
-    """Rows as `data.volumes` has them, with the covariates age and sex."""
+    """Rows of `datasets.volumes` with the covariates age and sex."""
     rng = np.random.default_rng(seed)
     x, y, z = (np.arange(side) - (side - 1) / 2 for side in SIZE)
     distance = np.sqrt(x[:, None, None] ** 2 + y[:, None] ** 2 + z**2)

@@ -55,7 +55,7 @@ def _origin(image: Any) -> np.ndarray:
     return origin
 
 
-def test_rescaling_keeps_whole_numbers_whole(tmp_path: Path) -> None:
+def test_rescaling_keeps_integers(tmp_path: Path) -> None:
     for index, (slope, intercept, dtype) in enumerate(
         ((1, 0, np.int16), (1, -1024, np.int16), (20, 5, np.int32), (0.5, 0, np.float32))
     ):
@@ -169,6 +169,6 @@ def test_several_series_in_a_folder_are_listed(tmp_path: Path) -> None:
         read(tmp_path / "a")
 
 
-def test_what_cannot_be_unpacked_says_what_to_install() -> None:
+def test_an_unsupported_compression_names_the_package_to_install() -> None:
     with pytest.raises(ValueError, match=r"JPEG Extended.*; expected .* install pylibjpeg"):
         read(sample("JPGExtended.dcm"))

@@ -187,8 +187,8 @@ def test_what_cannot_be_kept_is_refused(tmp_path: Path) -> None:
     scan = Scan(np.full((1, 4, 4, 2), 0.5), LPS, "labels")
     files = write_series(tmp_path / "series", np.zeros((4, 4, 2), np.int16), LPS)
     for wrong, message in (
-        (scan, "no labels"),
-        (scan.like(scan.array * np.nan), "no labels"),
+        (scan, "not labels"),
+        (scan.like(scan.array * np.nan), "not labels"),
         (scan.like(scan.array * 4), r"no name for the labels \[2\]"),
         (Scan(scan.array * 2, np.diag([-1, -1, 1.1, 1])), "expected one grid"),
         (Scan(scan.array[:, :3] * 2, LPS), "expected one grid"),

@@ -63,16 +63,16 @@ def test_brats_slices() -> None:
     assert (back[..., 129:] == 7).all()
 
 
-def test_masks_drawn_on_prepared_slices_land_on_the_file() -> None:
-    """The whole walk: preprocess, cut, draw on the images, assemble, restore."""
+def test_masks_on_preprocessed_slices_map_to_the_file() -> None:
+    """The whole chain: preprocess, cut, mark pixels, assemble, invert."""
     rng = np.random.default_rng(0)
     array = np.zeros((12, 14, 10), np.int16)
     array[3:9, 4:11, 2:9] = rng.integers(1, 1000, (6, 7, 7))
     scan = Scan(array, np.diag([-1.0, 1.0, -2.0, 1.0]), "t1")
     preprocessed = Preprocessing(size=(16, 16, 16))(scan)
     cut = slices(preprocessed.image, leave_out=(1, 1))
-    drawn = replace(cut, array=(cut.array > 0.5).astype(np.uint8), modality=("labels",))
-    restored = preprocessed.invert(assemble(drawn, preprocessed.image))
+    masks = replace(cut, array=(cut.array > 0.5).astype(np.uint8), modality=("labels",))
+    restored = preprocessed.invert(assemble(masks, preprocessed.image))
     middle = preprocessed.windows[0].mean()
     np.testing.assert_array_equal(restored.array[0], array > middle)
     assert restored.affine.tobytes() == scan.affine.tobytes()

@@ -16,43 +16,43 @@ from meddiffusers.data.preprocessing.subject import read_subject
 from meddiffusers.data.scan import Scan, stack_channels
 
 MODALITIES = ("t1", "t1ce", "t2", "flair")
-CASE = small_subject(1)
+SUBJECT = small_subject(1)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A case of BraTS with its label file."""
-    return write_brats([CASE], tmp_path / "set") / "BraTS20_Training_001"
+    """A subject of BraTS with its label file."""
+    return write_brats([SUBJECT], tmp_path / "set") / "BraTS20_Training_001"
 
 
 def same_channels(scan: Scan, names: tuple[str, ...]) -> None:
     assert scan.modality == names
     np.testing.assert_allclose(scan.affine, AFFINE, atol=1e-6)
     for name in names:
-        np.testing.assert_array_equal(scan.channel(name), CASE.images[name].array[0])
+        np.testing.assert_array_equal(scan.channel(name), SUBJECT.images[name].array[0])
 
 
-def test_a_folder_gives_the_modalities_that_its_names_tell(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_file_names_give_the_modalities_of_a_folder(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "notes.txt").write_text("no scan")
     scan = read_subject(folder)
     same_channels(scan, tuple(sorted(MODALITIES)))
     assert scan.source == str(folder)
     same_channels(read_subject(str(folder), ("flair", "pd", "t1")), ("flair", "t1"))
     assert not caplog.records
-    write(CASE.images["t1"], folder / "other.nii.gz")
+    write(SUBJECT.images["t1"], folder / "other.nii.gz")
     read_subject(folder)
     assert "names without a modality, not used: other.nii.gz" in caplog.text
 
 
-def test_what_is_not_wanted_is_not_read(folder: Path) -> None:
+def test_other_modalities_are_not_read(folder: Path) -> None:
     (folder / "dwi.nii.gz").write_bytes(b"damaged")
     same_channels(read_subject(folder, MODALITIES), MODALITIES)
 
 
 def test_all_kinds_of_sources_give_the_same(folder: Path) -> None:
     files = {name: folder / f"{folder.name}_{name}.nii.gz" for name in MODALITIES}
-    images = list(CASE.images.values())
-    for source in (CASE, CASE.images, files, images, list(files.values()), stack_channels(images), folder):
+    images = list(SUBJECT.images.values())
+    for source in (SUBJECT, SUBJECT.images, files, images, list(files.values()), stack_channels(images), folder):
         same_channels(read_subject(source, MODALITIES), MODALITIES)
     for source in (files["t1ce"], images[1], {"t1ce": files["t1ce"]}, [images[1]]):
         same_channels(read_subject(source), ("t1ce",))
@@ -61,7 +61,7 @@ def test_all_kinds_of_sources_give_the_same(folder: Path) -> None:
     np.testing.assert_array_equal(renamed.channel("t2"), images[0].array[0])
 
 
-def test_dicom_series_are_told_by_folder_or_description(tmp_path: Path) -> None:
+def test_dicom_series_are_identified_by_folder_or_description(tmp_path: Path) -> None:
     one = np.random.default_rng(0).integers(0, 1000, (4, 5, 3)).astype(np.int16)
     affine = np.diag([-1.0, -1.0, 1.5, 1.0])
     write_series(tmp_path / "t1" / "images", one, affine)
@@ -106,23 +106,23 @@ def test_thick_slices_reach_to_their_faces() -> None:
 
 
 def test_the_same_grid_up_to_rounding_is_not_resampled(caplog: pytest.LogCaptureFixture) -> None:
-    scan = CASE.images["t1"]
+    scan = SUBJECT.images["t1"]
     near = Scan(scan.array, AFFINE + 1e-5 * np.eye(4)[:, [1, 0, 2, 3]] * [[1], [1], [1], [0]], "t2")
     np.testing.assert_array_equal(read_subject([scan, near]).channel("t2"), scan.array[0])
     assert not caplog.records
 
 
 def test_unclear_sources_are_refused(folder: Path, tmp_path: Path) -> None:
-    image = CASE.images["t1"]
+    image = SUBJECT.images["t1"]
     with pytest.raises(FileNotFoundError, match="nowhere: no such file or folder"):
         read_subject(tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"Got flair, .*, t2 in .*_001; expected at least one of pd, dwi\. Give"):
         read_subject(folder, ("pd", "dwi"))
     with pytest.raises(ValueError, match="Got nothing; expected at least one of t1, t1ce, t2, flair"):
         read_subject({})
-    assert CASE.lesions is not None
+    assert SUBJECT.lesions is not None
     with pytest.raises(ValueError, match="Got labels; expected at least one of t1"):
-        read_subject(CASE.lesions)
+        read_subject(SUBJECT.lesions)
     write(image, folder / "again_t1.nii.gz")
     with pytest.raises(ValueError, match=r"Got 2 scans of t1: .*_t1.nii.gz, .*again_t1.nii.gz; .*Choose one: \{'t1'"):
         read_subject(folder)
@@ -147,5 +147,5 @@ def test_unclear_sources_are_refused(folder: Path, tmp_path: Path) -> None:
 
 def test_unused_modalities_are_noted(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        read_subject(CASE, ("t1",))
+        read_subject(SUBJECT, ("t1",))
     assert "a subject: not used: t1ce, t2, flair" in caplog.text

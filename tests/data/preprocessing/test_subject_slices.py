@@ -101,8 +101,8 @@ def test_a_linear_function_of_the_place_survives_both_ways(name: str) -> None:
     np.testing.assert_allclose(restored[inner][inside[inner]], values[inner][inside[inner]], atol=0.05)
 
 
-def test_images_are_radiological_and_of_the_asked_pixels() -> None:
-    """In each plane a mark at the patient's right, front and top lies where a radiologist looks for it."""
+def test_images_are_radiological_and_of_the_requested_size() -> None:
+    """In each plane a mark at the patient's right, front and top is where radiological convention puts it."""
     for name in ("RAS", "LPS", "sagittal"):
         affine, shape = GRIDS[name]
         place = where(affine, shape)
@@ -138,7 +138,7 @@ def test_empty_slices_are_left_out_and_filled(name: str) -> None:
     np.testing.assert_array_equal(np.flatnonzero((upright > 0.1).any(axis=(0, 1))), cut.numbers)
 
 
-def test_channels_are_in_the_asked_order_and_the_missing_are_dark() -> None:
+def test_channels_are_in_the_requested_order_and_missing_ones_are_dark() -> None:
     scan, _ = head("LPS")
     flair = np.where(scan.array > 0, 3 - scan.array, 0)
     both = Scan(np.concatenate([scan.array, flair]), scan.affine, ("t1", "flair"))

@@ -56,8 +56,8 @@ def test_without_resampling_labels_come_back_exactly(
     affine: np.ndarray, shape: tuple[int, ...], codes: str, seed: int, dtype: Any
 ) -> None:
     scan = head(shape, affine, seed)
-    drawn = np.random.default_rng(seed).integers(0, 5, (1, *shape)) * scan.array.any(axis=0)
-    labels = Scan(drawn.astype(dtype), affine, "labels")
+    values = np.random.default_rng(seed).integers(0, 5, (1, *shape)) * scan.array.any(axis=0)
+    labels = Scan(values.astype(dtype), affine, "labels")
     preprocessed = Preprocessing(orientation=codes, margin=0)(scan, labels)
     assert preprocessed.labels is not None
     assert preprocessed.image.orientation == preprocessed.labels.orientation == codes
@@ -77,7 +77,7 @@ def test_every_prepared_voxel_is_the_voxel_at_its_place(
     preprocessed = Preprocessing(size=size, crop_foreground=crop)(scan, to_indexed)
     assert preprocessed.labels is not None
     if size:
-        assert all(wanted in (None, got) for wanted, got in zip(size, preprocessed.image.shape, strict=True))
+        assert all(expected in (None, got) for expected, got in zip(size, preprocessed.image.shape, strict=True))
     number = preprocessed.labels.array[0]
     here, there = where(preprocessed.image.affine, preprocessed.image.shape), where(affine, shape).reshape(3, -1)
     np.testing.assert_allclose(here[:, number > 0], there[:, number[number > 0] - 1], atol=1e-6)
@@ -191,10 +191,14 @@ def test_a_map_comes_back_linearly(affine: np.ndarray, spacing: float) -> None:
 def test_labels_are_never_interpolated_even_as_floats() -> None:
     scan = head((9, 9, 9), np.eye(4))
     preprocessed = Preprocessing(spacing=0.7)(scan)
-    drawn = np.random.default_rng(0).choice([0.0, 1.0, 4.0], (1, *preprocessed.image.shape))
-    assert set(np.unique(preprocessed.invert(preprocessed.image.like(drawn, "labels")).array)) == {0, 1, 4}
-    assert set(np.unique(preprocessed.invert(preprocessed.image.like(drawn.astype(int), "mask")).array)) == {0, 1, 4}
-    assert len(np.unique(preprocessed.invert(preprocessed.image.like(drawn, "probability")).array)) > 10
+    values = np.random.default_rng(0).choice([0.0, 1.0, 4.0], (1, *preprocessed.image.shape))
+    assert set(np.unique(preprocessed.invert(preprocessed.image.like(values, "labels")).array)) == {0, 1, 4}
+    assert set(np.unique(preprocessed.invert(preprocessed.image.like(values.astype(int), "mask")).array)) == {
+        0,
+        1,
+        4,
+    }
+    assert len(np.unique(preprocessed.invert(preprocessed.image.like(values, "probability")).array)) > 10
 
 
 @few

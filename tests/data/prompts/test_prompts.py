@@ -23,10 +23,10 @@ from meddiffusers.data.prompts.facts import PLANES
 from meddiffusers.data.regions import REGIONS
 from meddiffusers.data.scan import Scan
 
-SAID = [name for name in MODALITIES if name != LABELS]
+NAMED = [name for name in MODALITIES if name != LABELS]
 FACTS = st.builds(
     SliceFacts,
-    modality=st.sampled_from(SAID),
+    modality=st.sampled_from(NAMED),
     sex=st.sampled_from([None, "F", "M"]),
     age=st.none() | st.integers(0, 120),
     plane=st.sampled_from(PLANES),
@@ -63,12 +63,12 @@ def test_regions_may_be_chosen() -> None:
 
 def test_varied_facts_name_all_regions_or_some_of_the_largest() -> None:
     facts = SliceFacts("t1", "F", 63, volumes={10: 700, 48: 720, 14: 90, 16: 5000})
-    told = [sample_facts(facts, seed) for seed in range(400)]
-    assert told == [sample_facts(facts, seed) for seed in range(400)]
-    assert all(each == facts.with_largest(len(each.volumes)) for each in told)
-    assert {len(each.volumes) for each in told} == {0, 1, 2, 3, 4}
-    assert 0.5 < sum(each == facts for each in told) / len(told) < 0.7  # a half, and a fifth of the other
-    assert len({write_prompt(each, seed).split()[0] for seed, each in enumerate(told) if each == facts}) > 1
+    sampled = [sample_facts(facts, seed) for seed in range(400)]
+    assert sampled == [sample_facts(facts, seed) for seed in range(400)]
+    assert all(each == facts.with_largest(len(each.volumes)) for each in sampled)
+    assert {len(each.volumes) for each in sampled} == {0, 1, 2, 3, 4}
+    assert 0.5 < sum(each == facts for each in sampled) / len(sampled) < 0.7  # a half, and a fifth of the other
+    assert len({write_prompt(each, seed).split()[0] for seed, each in enumerate(sampled) if each == facts}) > 1
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_varied_facts_name_all_regions_or_some_of_the_largest() -> None:
         ("Coronal T1 after contrast, resolution 1x1x5 mm", SliceFacts("t1ce", plane="coronal", voxel=(1, 1, 5))),
     ],
 )
-def test_what_people_type_is_understood(text: str, facts: SliceFacts) -> None:
+def test_free_text_is_parsed(text: str, facts: SliceFacts) -> None:
     assert read_prompt(text) == facts
 
 
@@ -105,7 +105,7 @@ class Words:
         return type("Encoding", (), {"input_ids": text.split()})
 
 
-def test_too_long_a_prompt_loses_its_smallest_regions_and_says_which() -> None:
+def test_too_long_a_prompt_loses_its_smallest_regions_with_a_warning() -> None:
     facts = SliceFacts("t1", "M", 40, number=9, voxel=(1, 1, 1), volumes={label: 10 * label for label in REGIONS})
     with pytest.warns(UserWarning, match="more than 60 tokens; left out the smallest: white matter of left cerebral"):
         text = write_prompt_within(facts, Words(), seed=3)
@@ -122,13 +122,13 @@ def test_too_long_a_prompt_loses_its_smallest_regions_and_says_which() -> None:
         ({"modality": "t3"}, "modality='t3'; expected one of"),
         ({"sex": "f"}, "sex='f'; expected one of None, F, M"),
         ({"age": 130}, "age=130; expected years from 0 to 120"),
-        ({"number": 0}, "counted from 1"),
+        ({"number": 0}, "slice numbers from 1"),
         ({"voxel": (1, 1, 0)}, "three edges from 0.001"),
         ({"volumes": {200: 1}}, "has no 200"),
         ({"volumes": {10: float("nan")}}, "0 or more"),
     ],
 )
-def test_what_no_prompt_can_say_is_refused(wrong: dict, message: str) -> None:
+def test_facts_out_of_range_are_refused(wrong: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SliceFacts(**{"modality": "t1", **wrong})
 
@@ -139,10 +139,8 @@ def test_a_text_without_a_modality_is_refused() -> None:
 
 
 def test_many_random_prompts_are_read_again() -> None:
-    drawn = random.Random(0)
+    rng = random.Random(0)
     for seed in range(2000):
-        volumes = {
-            label: drawn.randrange(1, 9000) for label in drawn.sample(list(REGIONS), drawn.randrange(len(REGIONS)))
-        }
-        facts = SliceFacts(drawn.choice(SAID), drawn.choice("FM"), drawn.randrange(100), number=1, volumes=volumes)
+        volumes = {label: rng.randrange(1, 9000) for label in rng.sample(list(REGIONS), rng.randrange(len(REGIONS)))}
+        facts = SliceFacts(rng.choice(NAMED), rng.choice("FM"), rng.randrange(100), number=1, volumes=volumes)
         assert read_prompt(write_prompt(facts, seed)) == facts

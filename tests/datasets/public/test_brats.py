@@ -25,8 +25,8 @@ def folder(tmp_path: Path) -> Path:
         {"grade": "LGG"},
         {"grade": "HGG"},
     ]
-    cases = (small_subject(number, **record) for number, record in enumerate(records, 1))
-    return write_brats(cases, tmp_path / "MICCAI_BraTS2020_TrainingData")
+    subjects = (small_subject(number, **record) for number, record in enumerate(records, 1))
+    return write_brats(subjects, tmp_path / "MICCAI_BraTS2020_TrainingData")
 
 
 def path(folder: Path, number: int, modality: str) -> Path:
@@ -37,11 +37,11 @@ def test_every_voxel_and_affine_comes_back(folder: Path) -> None:
     unpack(path(folder, 2, "t1"))
     data = brats2020(folder.parent)  # the folder around it serves too
     for number in (1, 2):
-        row, case = row_of(data, NAME.format(number)), small_subject(number)
+        row, subject = row_of(data, NAME.format(number)), small_subject(number)
         for name in MODALITIES:
-            np.testing.assert_array_equal(voxels(row[name]), case.images[name].array[0])
+            np.testing.assert_array_equal(voxels(row[name]), subject.images[name].array[0])
             np.testing.assert_allclose(row[name].affine, AFFINE, atol=1e-6)
-        labels = case.lesions.array[0]
+        labels = subject.lesions.array[0]
         np.testing.assert_array_equal(voxels(row["seg"]), np.where(np.isin(labels, (1, 2, 4)), labels, 0))
 
 
@@ -55,7 +55,7 @@ def test_tables_give_the_record(folder: Path) -> None:
     assert known_of(data, NAME.format(3)) == {"subject": NAME.format(3), "grade": "LGG", **unknown}
 
 
-def test_tables_are_optional_and_their_gaps_are_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_tables_are_optional_and_their_gaps_are_logged(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "name_mapping.csv").unlink()
     with (folder / "survival_info.csv").open("a", newline="") as file:
         csv.writer(file).writerow(["BraTS20_Training_999", 50, 100, "STR"])
@@ -66,18 +66,18 @@ def test_tables_are_optional_and_their_gaps_are_told(folder: Path, caplog: pytes
     assert "survival_info.csv has no row for BraTS20_Training_003, BraTS20_Training_004" in caplog.text
 
 
-def test_the_mask_of_case_355_has_another_name(folder: Path) -> None:
+def test_the_mask_of_subject_355_has_another_name(folder: Path) -> None:
     unpack(path(folder, 3, "seg")).rename(folder / NAME.format(3) / "W39_1998.09.19_Segm.nii")
-    case = folder / NAME.format(3)
-    for file in sorted(case.iterdir()):
-        file.rename(case / file.name.replace("003", "355"))
-    case.rename(folder / NAME.format(355))
+    subject = folder / NAME.format(3)
+    for file in sorted(subject.iterdir()):
+        file.rename(subject / file.name.replace("003", "355"))
+    subject.rename(folder / NAME.format(355))
     labels = small_subject(3).lesions.array[0]
     seg = row_of(brats2020(folder), NAME.format(355))["seg"]
     np.testing.assert_array_equal(voxels(seg), np.where(np.isin(labels, (1, 2, 4)), labels, 0))
 
 
-def test_validation_cases_have_no_mask(folder: Path) -> None:
+def test_validation_subjects_have_no_mask(folder: Path) -> None:
     for number in (1, 2, 3, 4):
         path(folder, number, "seg").unlink()
         for file in sorted((folder / NAME.format(number)).iterdir()):
@@ -130,7 +130,7 @@ def test_one_report_lists_all_issues(folder: Path) -> None:
         assert f"  - {issue.subject}: {start}" in str(caught.value)
 
 
-def test_the_rest_is_loaded_when_told_to(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_skip_invalid_loads_the_other_subjects(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     spoil(folder)
     write_brats((small_subject(number) for number in (8, 9)), folder / "others")
     with caplog.at_level(logging.WARNING):

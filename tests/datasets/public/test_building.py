@@ -36,8 +36,8 @@ def test_patients_are_split_by_seed_alone() -> None:
 
 
 def test_the_split_is_pinned() -> None:
-    cases = [f"BraTS20_Training_{number:03d}" for number in range(1, 11)]
-    assert select_test_subjects(cases, 0.2, 0) == {"BraTS20_Training_001", "BraTS20_Training_006"}
+    subjects = [f"BraTS20_Training_{number:03d}" for number in range(1, 11)]
+    assert select_test_subjects(subjects, 0.2, 0) == {"BraTS20_Training_001", "BraTS20_Training_006"}
 
 
 def test_a_few_more_patients_move_few_others() -> None:

@@ -24,9 +24,9 @@ def path(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 
 def test_a_sound_file_is_not_decompressed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checking, "read", lambda path: pytest.fail("read whole"))
-    look = check_scan(path)
-    assert (look.issue, look.shape) == ("", (40, 40, 30))
-    np.testing.assert_array_equal(look.affine, AFFINE)
+    check = check_scan(path)
+    assert (check.issue, check.shape) == ("", (40, 40, 30))
+    np.testing.assert_array_equal(check.affine, AFFINE)
 
 
 @pytest.mark.parametrize("kept", [0.999, 0.5, 0.01, 0.002, 0])

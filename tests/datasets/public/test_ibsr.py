@@ -22,10 +22,10 @@ def check(folder: Path, affine: np.ndarray) -> None:
     data = ibsr18(folder)
     assert list(data["train"].features) == ["subject", "t1", "seg", "tissues"]
     for number in (1, 2, 3):
-        row, case = row_of(data, f"IBSR_{number:02d}"), small_subject(number, ("t1",))
-        np.testing.assert_array_equal(voxels(row["t1"]), case.images["t1"].array[0])
-        np.testing.assert_array_equal(voxels(row["seg"]), case.regions.array[0])
-        np.testing.assert_array_equal(voxels(row["tissues"]), tissues(case.regions).array[0])
+        row, subject = row_of(data, f"IBSR_{number:02d}"), small_subject(number, ("t1",))
+        np.testing.assert_array_equal(voxels(row["t1"]), subject.images["t1"].array[0])
+        np.testing.assert_array_equal(voxels(row["seg"]), subject.regions.array[0])
+        np.testing.assert_array_equal(voxels(row["tissues"]), tissues(subject.regions).array[0])
         np.testing.assert_allclose(row["seg"].affine, affine, atol=1e-6)
 
 

@@ -20,12 +20,12 @@ SEX = "SEX_ID (1=m, 2=f)"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    cases = (
+    subjects = (
         small_subject(2, IMAGES[2], age=35.8, sex="F", height=164, weight=58, site="Guys"),
         small_subject(12, IMAGES[12], age=38.78, sex="M", site="HH"),
         small_subject(25, IMAGES[25], site="IOP"),
     )
-    return write_ixi(cases, tmp_path / "ixi")
+    return write_ixi(subjects, tmp_path / "ixi")
 
 
 def write_table(path: Path, rows: list[dict]) -> Path:
@@ -37,12 +37,12 @@ def test_scans_and_table_come_back(folder: Path) -> None:
     unpack(folder / "IXI002-Guys-0002-T2.nii.gz")
     data = ixi(folder)
     for number, names in IMAGES.items():
-        row, case = row_of(data, f"IXI{number:03d}"), small_subject(number, names)
+        row, subject = row_of(data, f"IXI{number:03d}"), small_subject(number, names)
         for name in ("t1", "t2", "pd"):
             if name not in names:
                 assert row[name] is None
                 continue
-            np.testing.assert_array_equal(voxels(row[name]), case.images[name].array[0])
+            np.testing.assert_array_equal(voxels(row[name]), subject.images[name].array[0])
             np.testing.assert_allclose(row[name].affine, AFFINE, atol=1e-6)
     assert known_of(data, "IXI002") == {
         "subject": "IXI002", "site": "Guys", "field_strength": 1.5, "age": 35.8, "sex": "F",

@@ -33,7 +33,7 @@ def table(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_both_sessions_of_a_person_stay_together(folder: Path, table: Path, seed: int) -> None:
+def test_both_sessions_of_a_subject_stay_together(folder: Path, table: Path, seed: int) -> None:
     subjects = values_of(kirby21(folder, table=table, seed=seed))
     assert (len(subjects["train"]), len(subjects["test"])) == (4, 2)
     assert len(set(subjects["test"])) == 1
@@ -59,7 +59,7 @@ def test_without_a_table_nothing_is_split(folder: Path, table: Path) -> None:
         kirby21(folder, table=table)
 
 
-def test_a_damaged_session_leaves_its_person_out(folder: Path, table: Path) -> None:
+def test_a_damaged_session_excludes_its_subject(folder: Path, table: Path) -> None:
     file = folder / "KKI2009-03" / "KKI2009-03-MPRAGE.nii"
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(DatasetError, match=r"has 1 issue:\n  - 0113: .*KKI2009-03-MPRAGE.nii"):

@@ -18,8 +18,8 @@ RECORD = {"sex": "F", "age": 74, "education": 2, "ses": 3, "mmse": 29, "cdr": 0.
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    cases = (small_subject(number, ("t1",), asf=1.306, **RECORD) for number in (1, 2, 3))
-    return write_oasis1(cases, tmp_path / "oasis")
+    subjects = (small_subject(number, ("t1",), asf=1.306, **RECORD) for number in (1, 2, 3))
+    return write_oasis1(subjects, tmp_path / "oasis")
 
 
 def second_session(folder: Path, subject: str) -> None:
@@ -30,10 +30,10 @@ def second_session(folder: Path, subject: str) -> None:
 
 def test_scans_and_table_come_back(folder: Path) -> None:
     data = oasis1(folder)
-    row, case = row_of(data, "OAS1_0002"), small_subject(2, ("t1",))
-    # The case points to left, anterior, superior already; its place is lost, as Analyze centres the volume.
-    np.testing.assert_array_equal(voxels(row["t1"]), case.images["t1"].array[0])
-    np.testing.assert_array_equal(voxels(row["seg"]), tissues(case.regions).array[0])
+    row, subject = row_of(data, "OAS1_0002"), small_subject(2, ("t1",))
+    # The subject points to left, anterior, superior already; its place is lost, as Analyze centres the volume.
+    np.testing.assert_array_equal(voxels(row["t1"]), subject.images["t1"].array[0])
+    np.testing.assert_array_equal(voxels(row["seg"]), tissues(subject.regions).array[0])
     spacing = np.abs(np.diag(AFFINE))[:3]
     expected = nibabel.affines.from_matvec(np.diag(spacing * (-1, 1, 1)), -spacing * (-1, 1, 1) * (2.5, 3, 2))
     for name in ("t1", "seg"):
@@ -43,7 +43,7 @@ def test_scans_and_table_come_back(folder: Path) -> None:
     }  # fmt: skip
 
 
-def test_sessions_of_a_person_stay_together(folder: Path) -> None:
+def test_sessions_of_a_subject_stay_together(folder: Path) -> None:
     for subject in ("OAS1_0001", "OAS1_0002", "OAS1_0003"):
         second_session(folder, subject)
     data = oasis1(folder)

@@ -47,13 +47,13 @@ def test_a_row_for_each_session_with_the_age_at_it(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_sessions_of_a_person_stay_together(folder: Path, seed: int) -> None:
+def test_sessions_of_a_subject_stay_together(folder: Path, seed: int) -> None:
     subjects = values_of(oasis3(folder, seed=seed))
     assert not set(subjects["train"]) & set(subjects["test"])
     assert len(set(subjects["test"])) == 1
 
 
-def test_a_damaged_session_leaves_its_person_out(folder: Path) -> None:
+def test_a_damaged_session_excludes_its_subject(folder: Path) -> None:
     file = scan_path(folder, "OAS30002", 653, "run-01_T1w")
     file.write_bytes(file.read_bytes()[:-9])
     with pytest.raises(DatasetError, match=r"has 1 issue:\n  - OAS30002: .*d0653"):

@@ -38,7 +38,7 @@ def rows(folder: Path) -> dict[str, list[tuple[str, int]]]:
     return found
 
 
-def test_file_names_tell_subject_and_modality(tmp_path: Path) -> None:
+def test_file_names_give_subject_and_modality(tmp_path: Path) -> None:
     put(tmp_path / "p1_t1.nii.gz", 1)
     put(tmp_path / "p1_t1_ce.nii.gz", 2)
     put(tmp_path / "p1_seg.nii.gz", 3)
@@ -48,7 +48,7 @@ def test_file_names_tell_subject_and_modality(tmp_path: Path) -> None:
     assert rows(tmp_path) == {"p1": [("t1ce", 2), ("t1", 1), ("labels", 3)], "p2": [("flair", 4)], "p3": [("image", 5)]}
 
 
-def test_folders_tell_the_subject(tmp_path: Path) -> None:
+def test_folders_give_the_subject(tmp_path: Path) -> None:
     put(tmp_path / "data" / "sub-01" / "ses-1" / "anat" / "sub-01_ses-1_T1w.nii.gz", 1)
     put(tmp_path / "data" / "sub-01" / "ses-2" / "anat" / "sub-01_ses-2_T1w.nii.gz", 2)
     put(tmp_path / "data" / "sub-02" / "t1.nii.gz", 3)
@@ -131,7 +131,7 @@ def write_series(folder: Path, value: int) -> None:
 def test_dicom_folders_become_nifti(tmp_path: Path) -> None:
     for value in (1, 2):
         write_series(tmp_path / f"p{value}" / "t1", value)
-    (tmp_path / "p1" / "t1" / "0.dcm").rename(tmp_path / "p1" / "t1" / "1.2.840.7")  # told by what it holds
+    (tmp_path / "p1" / "t1" / "0.dcm").rename(tmp_path / "p1" / "t1" / "1.2.840.7")  # identified by its content
     (tmp_path / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
     stored = load_scans(tmp_path, test_fraction=0)["train"]
     image = stored[1]["t1"]
@@ -177,7 +177,7 @@ def test_a_table_gives_scans_and_columns(tabled: Path) -> None:
     assert (both["subject"], both["mask"], both["scanner"]) == ("007", None, None)
 
 
-def test_a_table_is_held_to_its_folder_and_its_issues_are_told_at_once(
+def test_a_table_is_held_to_its_folder_and_all_issues_are_reported_at_once(
     tabled: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     put(tmp_path / "outside.nii.gz", 9)

@@ -40,6 +40,6 @@ def test_the_seed_decides() -> None:
     assert np.array_equal(one, same) and not np.array_equal(one, other)
 
 
-def test_cases_take_turns_in_modality() -> None:
+def test_subjects_alternate_in_modality() -> None:
     subjects = list(low_field_subjects(2, seed=5, modalities=("t1", "t2")))
     assert [list(subject.images) for subject in subjects] == [["t1"], ["t2"]]

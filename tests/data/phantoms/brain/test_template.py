@@ -37,7 +37,7 @@ def test_a_deep_structure_has_adult_size(name: str) -> None:
     assert ADULT[name][0] < SCALE * template().deep[DEEP.index(name)].sum() / 1000 < ADULT[name][1]
 
 
-def test_deep_structures_lie_where_the_chains_say() -> None:
+def test_deep_structures_are_within_their_chains() -> None:
     maps = template()
     for name, structure in STRUCTURES.items():
         index = np.argwhere(maps.deep[DEEP.index(name)] > 0.5) + maps.deep_origin

@@ -47,7 +47,7 @@ def test_several_foci_are_seen_apart() -> None:
     assert pieces >= 2
 
 
-def test_some_hard_tumours_do_not_enhance_and_some_foci_are_doubted(hard: list[Tumour]) -> None:
+def test_some_hard_tumours_do_not_enhance_and_some_foci_are_missed_by_raters(hard: list[Tumour]) -> None:
     tissue = tissue_on(GRID, None)
     enhancing = [found.parts(GRID, tissue)["enhancing"].max() > 0.2 for found in hard[:8]]
     assert any(enhancing) and not all(enhancing)
