@@ -47,15 +47,15 @@ attributes = {"as segmented": result.before.attributes, "repaired": result.after
 attribute_curves(attributes).save(output / "curves.png")
 save_film(rows, output / "film.gif")
 
-# The same VAE samples shapes, interpolates from end diastole to end systole, and changes the area of the LV by ±20 %.
+# The same VAE samples shapes, interpolates from end diastole to end systole, and changes the area of the LV.
 vae = AttributeVAEPipeline.from_pipe(pipe)
 crops = pipe.crop_lv_region(repaired)  # LV and myocardium in the region of interest that the VAE encodes
 ed, es = ed_es_frames(area_length_volumes(result.after.attributes))
-area = vae.read_attributes(crops[ed])["lv_area"][0]
+areas = pipe.vae.calibration_of("lv_area")["values"]  # mm², the range that the VAE knows
 shapes = {
     "sampled": vae.sample(6, output_type="np").images,
     "ED to ES": vae.interpolate(crops[ed], crops[es], 6, output_type="np").images,
-    "LV area": vae.edit(crops[[ed] * 6], {"lv_area": area * np.linspace(0.8, 1.2, 6)}, output_type="np").images,
+    "LV area": vae.edit(crops[[ed] * 6], {"lv_area": np.linspace(areas[0], areas[-1], 6)}, output_type="np").images,
 }
 panel(shapes).save(output / "shapes.png")
 print(f"Figures and an animation are in {output}")
