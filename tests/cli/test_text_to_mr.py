@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from meddiffusers import SliceAttributePredictor
 from meddiffusers.cli import app
+from meddiffusers.hub.training_config import TrainingRecord
 from meddiffusers.utils.seeds import sample_seed
 
 pytestmark = pytest.mark.usefixtures("small_features")
@@ -31,6 +32,7 @@ def run(*arguments: object, status: int = 0) -> Result:
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("text-to-mr")
     small_text_to_mr(positions=512, spacing=13.0).save_pretrained(folder)
+    TrainingRecord({"phantom_modalities": ["t1", "t2"]}, {"rank": None}, {"seed": 0}).save(folder)
     return folder
 
 

@@ -142,10 +142,12 @@ def bundle(folder: Path, name: str = "brain", **changes: Any) -> Path:
 
 def test_a_bundle_becomes_a_repository(tmp_path: Path) -> None:
     given = ["convert", "monai-bundle", str(bundle(tmp_path / "bundle")), "--output", str(tmp_path / "out")]
-    result = CliRunner().invoke(app, [*given, "--scaling-factor", "0.5", "--covariates", "sex,age", "--spacing", "2"])
+    options = ["--scaling-factor", "0.5", "--covariates", "sex,age", "--modalities", "flair", "--spacing", "2"]
+    result = CliRunner().invoke(app, [*given, *options])
     assert result.exit_code == 0, result.output
     pipeline: Any = DiffusionPipeline.from_pretrained(tmp_path / "out")
     assert pipeline.vae.config["scaling_factor"] == 0.5 and pipeline.config["spacing"] == 2
+    assert pipeline.modalities == ("flair",) and pipeline.image_range == (0.0, 1.0)
     assert list(pipeline.unet.covariates.items()) == [("sex", [0, 1]), ("age", [0, 1])]
     assert pipeline.unet.config["sample_size"] == [4, 6, 4]
     assert pipeline.scheduler.config["beta_end"] == 0.0205
@@ -164,12 +166,13 @@ def test_the_configuration_may_give_the_scaling_factor(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "arguments", "message"),
     [
-        ({}, {}, "does not say by what latents are multiplied .* Give --scaling-factor"),
+        ({}, {}, "does not state the factor of the latents .* Give --scaling-factor"),
         ({"scale_factor": "$compute(@x)"}, {}, "Give --scaling-factor"),
         ({"dims": "@absent"}, {"scaling_factor": 1}, "refer to @absent, which they do not define"),
         ({"autoencoder_def": {}}, {"scaling_factor": 1}, "describe no AutoencoderKL"),
         ({"channels": [8, 32]}, {"scaling_factor": 1}, "weights of a wrong shape"),
         ({}, {"scaling_factor": 1, "covariates": {"age": [0, 1]}}, "2 channels beside the latents' 3 .* got 1 cov"),
+        ({}, {"scaling_factor": 1, "modalities": ["t1", "t2"]}, "1 channels for 2 modalities"),
     ],
 )
 def test_what_cannot_be_converted_is_refused(

@@ -1,4 +1,4 @@
-"""`meddiffusers evaluate attributes` and `traverse`."""
+"""`meddiffusers evaluate attributes` and `meddiffusers traverse`: AR-VAE models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def evaluate_attribute_model(
     ] = None,
     measure: Annotated[
         str | None,
-        typer.Option(help="What measures decoded images: 'digits', 'cardiac' or 'none'; by default as in training."),
+        typer.Option(help="Measurement of decoded images: 'digits', 'cardiac' or 'none'; by default as in training."),
     ] = None,
     spacing: Annotated[
         float | None, typer.Option(help="Edge length of a pixel in mm, for what is measured in mm; as in training.")
@@ -36,11 +36,11 @@ def evaluate_attribute_model(
     image_column: Annotated[str | None, typer.Option(help="Column of the images; as in training.")] = None,
     split_seed: Annotated[int | None, typer.Option(help="Seed of the split; as in training.")] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Folder for metrics.json and images; by default runs/evaluation/NAME.")
+        Path | None, typer.Option(help="Folder for metrics.json and the figures; by default runs/evaluation/NAME.")
     ] = None,
     revision: Revision = None,
 ) -> None:
-    """Disentanglement, reconstruction, traversal and edit errors on held-out images."""
+    """Evaluate disentanglement, reconstruction, traversals and edits on held-out images."""
     from meddiffusers.datasets.attribute_config import AttributeDataConfig, load_attribute_data
     from meddiffusers.datasets.attribute_images import AttributeImages
     from meddiffusers.datasets.attribute_measures import get_measure
@@ -77,18 +77,18 @@ def evaluate_attribute_model(
     rows = [(metric.name, f"{metric.value:.4g}", str(metric.n)) for metric in report.metrics]
     console.print(table(("metric", "value", "N"), *rows))
     folder = output or Path("runs", "evaluation", Path(repository).name)
-    console.print(f"Metrics are in {report.save(folder)}, images beside them.")
+    console.print(f"Metrics are in {report.save(folder)}, figures beside them.")
 
 
 def traverse(
     repository: Repository,
-    image: Annotated[Path, typer.Argument(help="An image file of the size the model takes.")],
-    attribute: Annotated[str, typer.Argument(help="The attribute to sweep.")],
-    steps: Annotated[int, typer.Option(min=2, help="Images in the sweep.")] = 9,
-    output: Annotated[Path, typer.Option(help="The PNG panel to write.")] = Path("traverse.png"),
+    image: Annotated[Path, typer.Argument(help="Image file of the size that the model expects.")],
+    attribute: Annotated[str, typer.Argument(help="Attribute to vary.")],
+    steps: Annotated[int, typer.Option(min=2, help="Number of images.")] = 9,
+    output: Annotated[Path, typer.Option(help="PNG panel to write.")] = Path("traverse.png"),
     revision: Revision = None,
 ) -> None:
-    """Sweep one attribute of an image over its calibrated range."""
+    """Vary one attribute of an image over its calibrated range."""
     import numpy as np
     import PIL.Image
 
@@ -96,10 +96,10 @@ def traverse(
 
     pipeline = _attribute_pipeline(repository, revision)
     curve = pipeline.vae.calibration_of(attribute)
-    asked = np.linspace(curve["values"][0], curve["values"][-1], steps)
+    values = np.linspace(curve["values"][0], curve["values"][-1], steps)
     with PIL.Image.open(image) as opened:
         images = np.asarray(pipeline.traverse(opened, attribute, steps=steps, output_type="np").images)
-    panel({attribute: list(images)}, {attribute: [f"{value:.3g} {curve['unit']}" for value in asked]}).save(output)
+    panel({attribute: list(images)}, {attribute: [f"{value:.3g} {curve['unit']}" for value in values]}).save(output)
     console.print(f"The panel is {output}")
 
 

@@ -1,4 +1,4 @@
-"""`meddiffusers convert …`: peers' weights into repositories of this project."""
+"""`meddiffusers convert …`: convert weights of other projects to repositories of this one."""
 
 from __future__ import annotations
 
@@ -10,41 +10,49 @@ import typer
 
 from meddiffusers.cli.console import console
 
-convert = typer.Typer(no_args_is_help=True, help="Make a repository of the weights of another project.")
+convert = typer.Typer(no_args_is_help=True, help="Convert weights of another project to a repository.")
 
 
 @convert.command("guided-diffusion")
 def guided_diffusion(
-    checkpoint: Annotated[Path, typer.Argument(help="The .pt or .safetensors file.")],
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint, a .pt or .safetensors file.")],
     output: Annotated[Path, typer.Option(help="Folder of the repository to write.")],
     task: Annotated[
-        Literal["segmentation", "anomaly"], typer.Option(help="What the network was trained for.")
+        Literal["segmentation", "anomaly"], typer.Option(help="Task that the network was trained for.")
     ] = "segmentation",
     classifier: Annotated[
-        Path | None, typer.Option(help="Of anomaly: the classifier's file, which guides the network.")
+        Path | None, typer.Option(help="For anomaly: checkpoint of the classifier that guides the network.")
     ] = None,
     classifier_head_channels: Annotated[
-        int, typer.Option(min=1, help="Channels of the classifier's attention heads: not told by the weights.")
+        int,
+        typer.Option(min=1, help="Channels of the classifier's attention heads, which the weights do not determine."),
     ] = 64,
     image_size: Annotated[int, typer.Option(min=1, help="Side of the training images in pixels.")] = 224,
-    num_heads: Annotated[int | None, typer.Option(min=1, help="Attention heads: not told by the weights.")] = None,
-    num_head_channels: Annotated[int | None, typer.Option(min=1, help="Or channels of each attention head.")] = None,
+    num_heads: Annotated[
+        int | None, typer.Option(min=1, help="Number of attention heads, which the weights do not determine.")
+    ] = None,
+    num_head_channels: Annotated[
+        int | None, typer.Option(min=1, help="Channels of each attention head, instead of their number.")
+    ] = None,
     qkv_order: Annotated[
-        Literal["legacy", "new"], typer.Option(help="Order of query, key and value: not told by the weights.")
+        Literal["legacy", "new"],
+        typer.Option(help="Order of query, key and value, which the weights do not determine."),
     ] = "legacy",
     modalities: Annotated[
-        str, typer.Option(help="Names of the image's channels, in their order.")
+        str, typer.Option(help="Names of the image's channels in their order, separated by commas.")
     ] = "t1,t1ce,t2,flair",
-    label: Annotated[str, typer.Option(help="Of segmentation: what the mask marks.")] = "tumour",
+    label: Annotated[str, typer.Option(help="For segmentation: name of the label that the mask marks.")] = "tumour",
     classes: Annotated[
-        str, typer.Option(help="Of anomaly: names of the classifier's classes, in their order.")
+        str, typer.Option(help="For anomaly: names of the classifier's classes in their order, separated by commas.")
     ] = "healthy,diseased",
-    spacing: Annotated[float | None, typer.Option(help="Edge length of a pixel in mm, for use on scans.")] = 1.0,
+    spacing: Annotated[
+        float | None, typer.Option(help="Edge length of a pixel in mm, which scans are resampled to.")
+    ] = 1.0,
 ) -> None:
-    """Wolleb et al. 2022: the networks of Diffusion-based-Segmentation and diffusion-anomaly as a pipeline.
+    """Convert networks of Diffusion-based-Segmentation and diffusion-anomaly (Wolleb et al. 2022) to a pipeline.
 
-    Segmentation: `savedmodelN.pt`, trained on masks in {0, 1}, which the pipeline is told. Anomaly: `brats2updateN.pt`,
-    and with --classifier `modelbratsclassN.pt`, trained on images in [0, 1].
+    For segmentation: `savedmodelN.pt`, which was trained on masks in {0, 1}. For anomaly: `brats2updateN.pt`, and with
+    --classifier `modelbratsclassN.pt`, which were trained on images in [0, 1].
     """
     from meddiffusers.convert.guided_diffusion import convert_guided_diffusion
     from meddiffusers.convert.guided_diffusion_classifier import convert_classifier
@@ -61,33 +69,33 @@ def guided_diffusion(
         num_head_channels=num_head_channels,
         qkv_order=qkv_order,
     )
-    settings: dict[str, Any] = {"modalities": [name.strip() for name in modalities.split(",")], "spacing": spacing}
+    settings: dict[str, Any] = {"modalities": _names(modalities), "spacing": spacing}
     if task == "segmentation":
         pipeline = _segmentation(unet, scheduler, label, settings)
     else:
-        judge = None
+        classifier_model = None
         if classifier:
-            judge = convert_classifier(
+            classifier_model = convert_classifier(
                 load_checkpoint(classifier),
                 image_size=image_size,
                 num_head_channels=classifier_head_channels,
                 qkv_order=qkv_order,
-                id2label=[name.strip() for name in classes.split(",")],
+                id2label=_names(classes),
             )
-        pipeline = _anomaly(unet, scheduler, judge, settings)
+        pipeline = _anomaly(unet, scheduler, classifier_model, settings)
     pipeline.save_pretrained(output)
     console.print(f"The repository is {output}")
 
 
 @convert.command("autoencoder")
 def autoencoder(
-    checkpoint: Annotated[Path, typer.Argument(help="The .ckpt, .pt or .safetensors file.")],
-    output: Annotated[Path, typer.Option(help="Folder to write.")],
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint, a .ckpt, .pt or .safetensors file.")],
+    output: Annotated[Path, typer.Option(help="Folder of the autoencoder to write.")],
     image_size: Annotated[int, typer.Option(min=1, help="Side of the training images in pixels.")] = 256,
 ) -> None:
-    """An autoencoder of latent-diffusion's naming, such as MedVAE's `medvae_4_1_2d`, as an AutoencoderKL.
+    """Convert an autoencoder with CompVis' names of weights, such as MedVAE's `medvae_4_1_2d`, to an AutoencoderKL.
 
-    Its scaling factor is 1 until it is measured: train_autoencoder.py does so when it goes on with it.
+    Its scaling factor is 1. train_autoencoder.py measures it when it continues the training.
     """
     from meddiffusers.convert.compvis_autoencoder import convert_autoencoder
 
@@ -99,27 +107,39 @@ def autoencoder(
 
 @convert.command("monai-bundle")
 def monai_bundle(
-    folder: Annotated[Path, typer.Argument(help="The bundle, with the folders configs and models.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of the bundle, with the folders configs and models.")],
     output: Annotated[Path, typer.Option(help="Folder of the repository to write.")],
     scaling_factor: Annotated[
-        float | None, typer.Option(help="By which latents were multiplied in training, if the bundle does not say.")
+        float | None, typer.Option(help="Factor of the latents in training, if the bundle does not state it.")
     ] = None,
     covariates: Annotated[
-        str, typer.Option(help="Names of the network's additional channels, in their order, with commas between.")
+        str, typer.Option(help="Names of the covariates in the order of the network's channels, separated by commas.")
+    ] = "",
+    modalities: Annotated[
+        str, typer.Option(help="Names of the image's channels in their order, separated by commas.")
     ] = "",
     spacing: Annotated[float | None, typer.Option(help="Edge length of a voxel in mm.")] = None,
 ) -> None:
-    """A latent diffusion model of MONAI's zoo, with weights of today's or of GenerativeModels' names, as a pipeline.
+    """Convert a latent diffusion model of MONAI's model zoo, from MONAI or GenerativeModels, to a pipeline.
 
-    Covariates are numbers from 0 to 1, as bundles take them: their ranges stand in unet/config.json, to be set.
+    Covariates are numbers from 0 to 1, as bundles expect them. Set their ranges in units in unet/config.json.
     """
     from meddiffusers.convert.monai_bundle import convert_bundle
 
     _check_new(output)
-    names = [name.strip() for name in covariates.split(",") if name.strip()]
-    ranges = {name: [0.0, 1.0] for name in names} or None
-    convert_bundle(folder, scaling_factor=scaling_factor, covariates=ranges, spacing=spacing).save_pretrained(output)
+    pipeline = convert_bundle(
+        folder,
+        scaling_factor=scaling_factor,
+        covariates={name: [0.0, 1.0] for name in _names(covariates)} or None,
+        modalities=_names(modalities) or None,
+        spacing=spacing,
+    )
+    pipeline.save_pretrained(output)
     console.print(f"The repository is {output}")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _check_new(output: Path) -> None:

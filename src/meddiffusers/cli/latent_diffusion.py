@@ -1,4 +1,4 @@
-"""`meddiffusers evaluate ldm`: how good a latent diffusion model of volumes, or of slices of label maps, is."""
+"""`meddiffusers evaluate ldm`: evaluate latent diffusion models of volumes, and of slices from label maps."""
 
 from __future__ import annotations
 
@@ -15,63 +15,70 @@ if TYPE_CHECKING:
     from meddiffusers.datasets.labelled_config import LabelledDataConfig
     from meddiffusers.datasets.volume_config import VolumeDataConfig
     from meddiffusers.evaluation.report import Report
+    from meddiffusers.pipelines.latent_diffusion_pipeline import LatentDiffusionPipeline
 
 
 def evaluate_ldm(
     repository: Repository,
     data: Annotated[str, typer.Argument(help="'phantom', or a folder of scans.")] = "phantom",
     data_table: Annotated[
-        Path | None, typer.Option("--table", help="Of the folder: a row for each volume, with its covariates.")
+        Path | None, typer.Option("--table", help="Table with a row for each volume of the folder, and its covariates.")
     ] = None,
-    reader: Annotated[
+    predictor: Annotated[
         str | None,
-        typer.Option(help="Of volumes: folder or repository of the SliceAttributePredictor that measures them."),
+        typer.Option(help="For volumes: folder or repository of the SliceAttributePredictor that measures them."),
     ] = None,
     segmenter: Annotated[
-        str | None, typer.Option(help="Of label maps: repository of the segmentation model that looks for them.")
+        str | None, typer.Option(help="For label maps: repository of the model that segments the generated slices.")
     ] = None,
-    num_inference_steps: Annotated[int, typer.Option(min=1, help="Of the scheduler.")] = 50,
-    guidance_scale: Annotated[float, typer.Option(min=1, help="Towards what is asked for; 1: none.")] = 1.0,
-    max_samples: Annotated[int, typer.Option(min=2, help="Held-out volumes or slices, at most.")] = 200,
-    seed: Annotated[int, typer.Option(min=0, help="Of the noise and the intervals.")] = 0,
+    num_inference_steps: Annotated[int, typer.Option(min=1, help="Number of denoising steps.")] = 50,
+    guidance_scale: Annotated[
+        float, typer.Option(min=1, help="Scale of classifier-free guidance; 1 turns it off.")
+    ] = 1.0,
+    max_samples: Annotated[int, typer.Option(min=2, help="Largest number of held-out volumes or slices.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise and of the bootstrap intervals.")] = 0,
     lora: Annotated[str | None, typer.Option(help="Folder or repository of a LoRA adapter.")] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Folder for metrics.json and images; by default runs/evaluation/NAME.")
+        Path | None, typer.Option(help="Folder for metrics.json and the figures; by default runs/evaluation/NAME.")
     ] = None,
     revision: Revision = None,
 ) -> None:
-    """Likeness, diversity, memory, and whether what is drawn is what was asked for, on held-out subjects."""
+    """Evaluate fidelity, diversity, memorization and conditioning fidelity on held-out subjects."""
     from meddiffusers.hub.training_config import recorded_data
 
     pipeline = latent_diffusion_pipeline(repository, revision)
     if lora:
         pipeline.load_lora_weights(lora)
-    maps = bool(pipeline.unet.mask_labels)
-    if maps and segmenter is None:
-        raise ValueError(f"{repository} draws of label maps; --segmenter REPOSITORY says what looks for them.")
-    if not maps and pipeline.unet.config["spatial_dims"] != 3:
-        raise ValueError(f"{repository} draws images of no label maps; this measures volumes, and slices of maps.")
+    takes_masks = bool(pipeline.unet.mask_labels)
+    if takes_masks and segmenter is None:
+        raise ValueError(
+            f"{repository} generates from label maps. Give --segmenter REPOSITORY, which finds them again."
+        )
+    if not takes_masks and pipeline.unet.config["spatial_dims"] != 3:
+        raise ValueError(
+            f"{repository} generates images without label maps; expected a model of volumes, or one with label maps."
+        )
     settings = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
     recorded = recorded_data(repository, revision)
     report = (
-        _of_masks(pipeline, data, recorded, segmenter or "", max_samples, seed, settings)
-        if maps
-        else _of_volumes(pipeline, data, recorded, data_table, reader, max_samples, seed, settings)
+        _evaluate_masks(pipeline, data, recorded, segmenter or "", max_samples, seed, settings)
+        if takes_masks
+        else _evaluate_volumes(pipeline, data, recorded, data_table, predictor, max_samples, seed, settings)
     )
-    figures = [[each.name, f"{each.value:.4g}", f"{each.low:.4g} – {each.high:.4g}"] for each in report.metrics]
-    console.print(table(("metric", "value", "interval"), *figures))
+    metrics = [[each.name, f"{each.value:.4g}", f"{each.low:.4g} – {each.high:.4g}"] for each in report.metrics]
+    console.print(table(("metric", "value", "interval"), *metrics))
     folder = output or Path("runs", "evaluation", Path(repository).name)
-    console.print(f"Metrics are in {report.save(folder)}, images beside them.")
+    console.print(f"Metrics are in {report.save(folder)}, figures beside them.")
 
 
-def latent_diffusion_pipeline(repository: str, revision: str | None) -> Any:
-    """The repository's pipeline on this process's device, without a progress bar."""
+def latent_diffusion_pipeline(repository: str, revision: str | None) -> LatentDiffusionPipeline:
+    """Load the pipeline of a repository on the device of this process, without a progress bar."""
     import torch
     from accelerate import PartialState
 
     from meddiffusers.pipelines.latent_diffusion_pipeline import LatentDiffusionPipeline
 
-    pipeline: Any = pipeline_of(repository, revision, LatentDiffusionPipeline)
+    pipeline = pipeline_of(repository, revision, LatentDiffusionPipeline)
     on_cpus = "LOCAL_RANK" in os.environ and not torch.accelerator.is_available()  # under torchrun; accelerate asks
     pipeline.to(PartialState(cpu=on_cpus).device)
     pipeline.set_progress_bar_config(disable=True)
@@ -79,7 +86,7 @@ def latent_diffusion_pipeline(repository: str, revision: str | None) -> Any:
 
 
 def volumes_like(
-    pipeline: Any, data: str, recorded: Mapping[str, Any], data_table: Path | None = None
+    pipeline: LatentDiffusionPipeline, data: str, recorded: Mapping[str, Any], data_table: Path | None = None
 ) -> VolumeDataConfig:
     """A data set's volumes on the pipeline's voxels with its covariates; else the settings recorded in training."""
     from meddiffusers.datasets.volume_config import VolumeDataConfig
@@ -96,7 +103,7 @@ def volumes_like(
     return VolumeDataConfig(**{**recorded, **own})
 
 
-def slices_like(pipeline: Any, data: str, recorded: Mapping[str, Any]) -> LabelledDataConfig:
+def slices_like(pipeline: LatentDiffusionPipeline, data: str, recorded: Mapping[str, Any]) -> LabelledDataConfig:
     """A data set's slices and label maps as the pipeline takes them; else the recorded settings of its training."""
     from meddiffusers.datasets.labelled_config import LabelledDataConfig, data_source
     from meddiffusers.generation.label_maps import sample_shape
@@ -112,12 +119,12 @@ def slices_like(pipeline: Any, data: str, recorded: Mapping[str, Any]) -> Labell
     return LabelledDataConfig(**{**recorded, **own})
 
 
-def _of_volumes(
-    pipeline: Any,
+def _evaluate_volumes(
+    pipeline: LatentDiffusionPipeline,
     data: str,
     recorded: Mapping[str, Any],
     data_table: Path | None,
-    reader: str | None,
+    predictor: str | None,
     max_samples: int,
     seed: int,
     settings: dict[str, Any],
@@ -133,14 +140,14 @@ def _of_volumes(
 
     splits = load_volume_data(volumes_like(pipeline, data, recorded, data_table))
     rows = splits["test"].select(range(min(max_samples, len(splits["test"]))))
-    told, held_out = covariates_of(pipeline, rows), images_of(rows)
+    covariates, held_out = covariates_of(pipeline, rows), images_of(rows)
     return evaluate_volumes(
-        generate_volumes(pipeline, told, seed, **settings)[:, 0],
+        generate_volumes(pipeline, covariates, seed, **settings)[:, 0],
         held_out[:, 0],
         images_of(splits["train"])[:, 0],
-        told,
+        covariates,
         covariates_of(pipeline, splits["train"]),
-        SliceAttributePredictor.from_pretrained(reader).eval() if reader else None,
+        SliceAttributePredictor.from_pretrained(predictor).eval() if predictor else None,
         spacing=pipeline.config["spacing"],
         dataset=f"{Path(data).name}, held out",
         decoded=reconstruct(pipeline.vae, torch.from_numpy(held_out), pipeline.image_range).numpy()[:, 0],
@@ -148,8 +155,8 @@ def _of_volumes(
     )
 
 
-def _of_masks(
-    pipeline: Any,
+def _evaluate_masks(
+    pipeline: LatentDiffusionPipeline,
     data: str,
     recorded: Mapping[str, Any],
     segmenter: str,
@@ -166,8 +173,8 @@ def _of_masks(
     from meddiffusers.evaluation.generation.run import first_rater_masks, generate_slices
     from meddiffusers.hub.load import load
 
-    judge: Any = load(segmenter)
-    judge.set_progress_bar_config(disable=True)
+    segmentation: Any = load(segmenter)
+    segmentation.set_progress_bar_config(disable=True)
     splits = load_labelled_data(slices_like(pipeline, data, recorded))
     rows = splits["test"].select(range(min(max_samples, len(splits["test"]))))
     masks, held_out = first_rater_masks(rows), images_of(rows)
@@ -177,7 +184,7 @@ def _of_masks(
         images_of(splits["train"]),
         masks,
         list(rows["subject"]),
-        judge,
+        segmentation,
         modalities=pipeline.modalities,
         spacing=pipeline.config["spacing"],
         dataset=f"{Path(data).name}, held out",
