@@ -51,7 +51,7 @@ save_film(rows, output / "film.gif")
 vae = AttributeVAEPipeline.from_pipe(pipe)
 crops = pipe.crop_lv_region(repaired)  # LV and myocardium in the region of interest that the VAE encodes
 ed, es = ed_es_frames(area_length_volumes(result.after.attributes))
-areas = pipe.vae.calibration_of("lv_area")["values"]  # mm², the range that the VAE knows
+areas = pipe.vae.calibration_of("lv_area")["values"]  # mm², the calibrated range
 shapes = {
     "sampled": vae.sample(6, output_type="np").images,
     "ED to ES": vae.interpolate(crops[ed], crops[es], 6, output_type="np").images,
