@@ -25,7 +25,7 @@ from meddiffusers.data.preprocessing.slices import slices
 from meddiffusers.data.scan import Scan
 from meddiffusers.evaluation.metrics import image_features
 from meddiffusers.evaluation.metrics.kid import kid_score
-from meddiffusers.evaluation.metrics.realism import Source, appearance, normalised, realism_figure
+from meddiffusers.evaluation.metrics.realism import Source, appearance, normalise, realism_figure
 
 SIZE, COUNT = 128, 64
 SPACING = FIELD_OF_VIEW / SIZE  # mm
@@ -53,7 +53,7 @@ def realism(seed: int, colin: Path) -> dict[str, Any]:
 def _distances(sources: Mapping[str, Source]) -> dict[str, Any]:
     """For each pair of sources, the KID of images in [0, 1] and the distances of appearance statistics."""
     extractor = image_features.EfficientNetLite0()
-    images = {name: np.nan_to_num(normalised(stack).clip(0, 1)) for name, (stack, _) in sources.items()}
+    images = {name: np.nan_to_num(normalise(stack).clip(0, 1)) for name, (stack, _) in sources.items()}
     features = {name: extractor(stack) for name, stack in images.items()}
     appearances = {name: appearance(*source) for name, source in sources.items()}
     results = {}

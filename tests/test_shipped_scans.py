@@ -1,4 +1,4 @@
-"""The real scans that ship: readable, where the README says, masks on their images, nothing that names a patient."""
+"""Shipped scans: readable, as described in their README, masks on their images, no patient identifiers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_geometry(name: str, shape: Any, spacing: Any, orientation: str, modalit
 
 
 def test_the_series_is_what_simpleitk_reads() -> None:
-    """In particular the slices: sorted by place, not by name."""
+    """In particular, slices are sorted by position, not by name."""
     reader = SimpleITK.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(SCANS / "head_pd")))
     peer = reader.Execute()
@@ -57,7 +57,7 @@ def test_the_series_is_what_simpleitk_reads() -> None:
 
 
 def test_labels_of_the_series_come_back_on_its_grid(tmp_path: Path) -> None:
-    """Though its positions are rounded to 0.1 mm, and the gaps that it declares are the empty space between."""
+    """Although positions are rounded to 0.1 mm, and the declared gap is the empty space between slices."""
     scan = read(SCANS / "head_pd")
     labels = scan.like((scan.array[0] > 200).astype(np.uint8), "labels")
     path = write(labels, tmp_path / "seg.dcm", series=SCANS / "head_pd", names={1: "bright"})
@@ -122,7 +122,7 @@ def test_every_file_is_accounted_for_and_small() -> None:
 
 
 def test_small_scans_of_installed_packages() -> None:
-    """What the README points to."""
+    """Paths that the README refers to."""
     head = read(Path(nibabel.testing.data_path) / "anatomical.nii")
     assert head.shape == (33, 41, 25)
     assert head.modality == ("",)

@@ -35,7 +35,7 @@ def image(**changes: Any) -> np.ndarray:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Sound scans in one folder, and one below it."""
+    """Valid scans in one folder, and one in a subfolder."""
     labels = np.zeros((12, 14, 10), np.uint8)
     labels[3:5, 3:5, 3:8], labels[6, 6, 6] = 4, 1
     for name, array in (("a_t1", image()), ("b_t1", image()), ("below/c_t2", image()), ("a_seg", labels)):

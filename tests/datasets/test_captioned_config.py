@@ -1,4 +1,4 @@
-"""What text-to-image models are trained on, as the configuration asks for it."""
+"""Captioned slices as the configuration requests them."""
 
 from __future__ import annotations
 

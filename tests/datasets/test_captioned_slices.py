@@ -1,4 +1,4 @@
-"""Rows of text-to-image: facts are those of the label map, of phantoms and of scans from files."""
+"""Captioned slices: facts agree with the label map, for phantoms and for scans from files."""
 
 from __future__ import annotations
 

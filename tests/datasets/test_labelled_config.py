@@ -1,4 +1,4 @@
-"""Where images and masks come from: phantoms, BraTS, any folder; and how they are read."""
+"""Sources of labelled slices: phantoms, BraTS, any folder; and how they are read."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def rows_of(count: int, channels: int = 2, raters: int = 3) -> datasets.Dataset:
 
 
 def saved(folder: Path, **splits: int) -> Path:
-    """A data set with splits of so many images, (8, 8) in one channel with masks of 0 and 1."""
+    """A data set with splits of the given sizes, (8, 8) in one channel with masks of 0 and 1."""
     rng = np.random.default_rng(1)
 
     def split(count: int) -> datasets.Dataset:

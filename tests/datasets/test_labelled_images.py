@@ -23,7 +23,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 
 def write_folder(folder: Path, images: list[PIL.Image.Image], masks: list[PIL.Image.Image]) -> Path:
-    """As `datasets` reads images with a second image of each."""
+    """Image pairs in the layout that `datasets` reads."""
     folder.mkdir(parents=True)
     with (folder / "metadata.csv").open("w", newline="") as file:
         writer = csv.writer(file)

@@ -36,7 +36,7 @@ def slices(cache: None) -> datasets.Dataset:
 
 
 def phantom_row(lesions: np.ndarray, raters: np.ndarray, lesion: str = "tumour") -> datasets.Dataset:
-    """One slice as `phantom_slices` has it, with the lesion and the outlines that are given."""
+    """One row of `phantom_slices` with the given lesion and segmentations."""
     height, width = lesions.shape
     features = {
         "image": datasets.Array3D((1, height, width), "int16"),

@@ -1,4 +1,4 @@
-"""Rows of phantom volumes: what a brain is, whatever the number of processes; covariates are those of the anatomy."""
+"""Phantom volumes: independent of the number of processes; covariates agree with the anatomy."""
 
 from __future__ import annotations
 

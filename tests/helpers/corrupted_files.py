@@ -52,7 +52,7 @@ DICOM_FIELDS: dict[str, list[object]] = {
 
 
 def corrupted_files(folder: Path, seed: int, count: int) -> Iterator[Path]:
-    """Write `count` damaged files under `folder`, and yield each; of a pair the header."""
+    """Write `count` damaged files under `folder`, and yield each; for a pair, the header."""
     rng = np.random.default_rng(seed)
     whole = _whole_files(folder / "whole")
     kinds = list(_DAMAGES)
@@ -70,7 +70,7 @@ def corrupted_files(folder: Path, seed: int, count: int) -> Iterator[Path]:
 
 
 def _whole_files(folder: Path) -> dict[str, dict[str, bytes]]:
-    """The files of each kind, the one to be damaged first."""
+    """Files of each kind, the one to damage first."""
     rng = np.random.default_rng(0)
     affine = np.array([[-2.0, 0.1, 0, 30], [0.1, 2, 0, -40], [0, 0, 3, 12], [0, 0, 0, 1]])
     affine[:3, :2] /= np.linalg.norm(affine[:3, :2], axis=0) / 2
@@ -101,7 +101,7 @@ def lengthened(data: bytes, rng: np.random.Generator) -> bytes:
 
 
 def flipped(start: float, data: bytes, rng: np.random.Generator) -> bytes:
-    """One bit turned in what is packed: the checksum tells."""
+    """Flip one bit of the compressed data, which the checksum detects."""
     damaged = bytearray(data)
     place = int(rng.integers(int(start * len(data)), len(data)))
     damaged[place] ^= 1 << int(rng.integers(8))
@@ -143,7 +143,7 @@ def no_preamble(data: bytes, rng: np.random.Generator) -> bytes:
 
 
 def wrong_text(data: bytes, rng: np.random.Generator) -> bytes:
-    """A header in text whose sizes, type, axes or packing cannot be."""
+    """A text header with invalid sizes, type, axes or encoding."""
     choices = [
         (b"sizes: 12 11 10", [b"sizes: 0 11 10", b"sizes: 12 11 11", b"sizes: 90000 90000 90000", b"sizes: -1 2 3"]),
         (b"type: short", [b"type: shirt", b"type: double"]),

@@ -1,4 +1,4 @@
-"""Random grids of scans, and where their voxels lie."""
+"""Random voxel grids, and the positions of their voxels."""
 
 from __future__ import annotations
 
@@ -27,6 +27,6 @@ shapes = st.tuples(*[st.integers(3, 9)] * 3)
 
 
 def where(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """mm (3, X, Y, Z) of the voxels' centres."""
+    """Positions (3, X, Y, Z) of the voxels' centres in mm."""
     index = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
     return np.moveaxis(index @ affine[:3, :3].T + affine[:3, 3], -1, 0)

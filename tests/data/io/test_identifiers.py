@@ -1,4 +1,4 @@
-"""Nothing of a patient stays in a scan, a written file or a message."""
+"""No patient identifier remains in a scan, a written file or a message."""
 
 from __future__ import annotations
 

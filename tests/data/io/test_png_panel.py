@@ -19,7 +19,7 @@ SCANS = Path(__file__).parents[3] / "examples" / "scans"
 
 
 def corner_scan(flips: tuple[int, int, int] = (1, 1, 1)) -> Scan:
-    """20×20×10 voxels of 1×1×2 mm in RAS+, bright in the eighth that lies right, front and up."""
+    """20×20×10 voxels of 1×1×2 mm in RAS+, bright in the right, anterior, superior octant."""
     array = np.zeros((20, 20, 10), np.int16)
     array[::1] = 10
     array[10:, 10:, 5:] = 100
@@ -40,7 +40,7 @@ def test_right_front_and_up_are_where_they_should_be(flips: tuple[int, int, int]
 
 
 def test_planes_are_slices_of_the_scan(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of one whose axes are turned, and a little oblique."""
+    """With permuted, slightly oblique axes."""
     side = 20
     monkeypatch.setattr(png_panel, "SIDE", side)  # a pixel for each voxel
     array = np.random.default_rng(0).integers(1, 3, (side, side, side)).astype(np.uint8)

@@ -25,7 +25,7 @@ few = settings(max_examples=25, deadline=None, derandomize=True)
 
 @st.composite
 def affines(draw: Any, handed: bool = False) -> np.ndarray:
-    """Turned, mirrored (unless `handed`), of uneven spacing, anywhere."""
+    """Rotated, mirrored (unless `handed`), anisotropic affines at any position."""
     angles = draw(st.tuples(*[st.floats(-180, 180)] * 3))
     spacing = draw(st.tuples(*[st.floats(0.2, 8)] * 3))
     flips = (1, 1, 1) if handed else draw(st.tuples(*[st.sampled_from((-1, 1))] * 3))

@@ -26,7 +26,7 @@ planes = st.sampled_from(list(LAYOUTS))
 @few
 @given(geometries(), shapes, planes)
 def test_images_lie_as_documented(affine: np.ndarray, shape: tuple[int, ...], plane: Plane) -> None:
-    """The channels are the voxels' place in mm, so that every image shows where its pixels lie."""
+    """The channels are the voxels' positions in mm, so that every pixel contains its position."""
     cut = slices(Scan(where(affine, shape), affine, ("x", "y", "z")), plane)
     (down, row), (right, column), across = LAYOUTS[plane]
     assert (down * np.diff(cut.array[:, row], axis=1) > 0).all()

@@ -74,7 +74,7 @@ def test_dicom_series_are_identified_by_folder_or_description(tmp_path: Path) ->
 
 
 def test_another_grid_is_resampled_onto_the_finest(caplog: pytest.LogCaptureFixture) -> None:
-    """A linear function of the place survives linear interpolation, through a turn of 15° and slices of 4 mm."""
+    """A linear function of the position is preserved by linear interpolation, for a rotation of 15° and 4 mm slices."""
     fine = np.diag([-1.0, 1.0, 1.2, 1.0])
     fine[:3, 3] = 20, -25, 5
     thick = np.eye(4)

@@ -33,7 +33,7 @@ def head(shape: tuple[int, ...], affine: np.ndarray, seed: int = 0, dtype: Any =
 
 
 def blob(shape: tuple[int, ...], affine: np.ndarray, radius: float) -> Scan:
-    """A ball of label 4 about the middle of the grid, its radius in mm."""
+    """A ball of label 4 around the centre of the grid, with its radius in mm."""
     place = where(affine, shape)
     middle = place.reshape(3, -1).mean(axis=1)[:, None, None, None]
     ball = np.linalg.norm(place - middle, axis=0) < radius
@@ -150,7 +150,7 @@ def test_at_common_spacings_dice_is_095_and_more() -> None:
 @few
 @given(geometries(), st.floats(0.5, 4), st.integers(0, 2))
 def test_a_ramp_of_millimetres_stays_one(affine: np.ndarray, spacing: float, axis: int) -> None:
-    """The values are the voxels' own place, so that an error in the affine or in the resampling shows."""
+    """The values are the voxels' positions, which reveals errors of the affine or the resampling."""
     shape = (14, 12, 13)
     ramp = Scan(where(affine, shape)[axis] + 500, affine, "t1")
     preprocessed = Preprocessing(spacing=spacing, crop_foreground=False, percentiles=(0, 100), intensity_range=(-1, 1))(
@@ -204,7 +204,7 @@ def test_labels_are_never_interpolated_even_as_floats() -> None:
 @few
 @given(geometries(), st.floats(0.5, 3), st.sampled_from(CODES))
 def test_it_agrees_with_monai(affine: np.ndarray, spacing: float, codes: str) -> None:
-    """MONAI scales, and resamples in one step onto the preprocessed grid, which it knows by its affine alone."""
+    """MONAI as a reference: scale, then resample in one step to the preprocessed grid given by its affine."""
     scan = head((9, 8, 7), affine)
     preprocessed = Preprocessing(spacing=(spacing, spacing, None), crop_foreground=False, orientation=codes)(scan)
     onto = SpatialResample(mode="bilinear", padding_mode="border", align_corners=False, dtype=np.float64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from meddiffusers.data.prompts.facts import SliceFacts
 from meddiffusers.data.prompts.wording import (
@@ -22,6 +22,9 @@ from meddiffusers.data.prompts.wording import (
     VOXELS,
 )
 from meddiffusers.data.regions import REGIONS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def write_prompt(facts: SliceFacts, seed: int = 0, regions: int | Iterable[int] | None = None) -> str:
@@ -48,7 +51,9 @@ def write_prompt(facts: SliceFacts, seed: int = 0, regions: int | Iterable[int] 
     return f"{header} {opening}{separator.join(named)}."
 
 
-def write_prompt_within(facts: SliceFacts, tokenizer: Any, max_tokens: int | None = None, seed: int = 0) -> str:
+def write_prompt_within(
+    facts: SliceFacts, tokenizer: PreTrainedTokenizerBase, max_tokens: int | None = None, seed: int = 0
+) -> str:
     """Write a prompt that fits into a number of tokens.
 
     The smallest regions are left out until the prompt fits; a warning names them.
