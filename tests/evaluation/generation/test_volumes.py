@@ -50,6 +50,7 @@ def test_a_model_that_follows_covariates_has_high_metrics(follows: bool, monkeyp
         return VolumeMeasurements({3: radius, 4: np.zeros(len(volumes))}, radius)
 
     monkeypatch.setattr(volume_report, "measure_volumes", measure)
+    monkeypatch.setattr(volume_report, "PAIRS", 30)
     predictor: Any = object()
     report = evaluate_volumes(
         generated, balls(sizes), balls(known_sizes), targets, known_covariates, predictor, spacing=2.0, dataset="balls"

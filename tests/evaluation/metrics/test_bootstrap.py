@@ -75,7 +75,7 @@ def test_the_seed_decides_the_draws() -> None:
 
 
 def test_other_values_are_refused() -> None:
-    with pytest.raises(ValueError, match="3 values of 2 subjects; expected one or more, a subject for each"):
+    with pytest.raises(ValueError, match="3 values and 2 subjects; expected one or more, a subject for each"):
         bootstrap_mean_interval(np.zeros(3), ["a", "b"], seed=0)
-    with pytest.raises(ValueError, match="0 values of 0 subjects"):
+    with pytest.raises(ValueError, match="0 values and 0 subjects"):
         bootstrap_interval(lambda rows: 0.0, [], seed=0)

@@ -53,7 +53,7 @@ def test_what_cannot_be_measured() -> None:
     edges = bin_edges(values)
     assert np.isnan(auroc(detection_counts(values, np.zeros_like(positive), edges)))
     assert np.isnan(average_precision(detection_counts(values, np.zeros_like(positive), edges)))
-    with pytest.raises(ValueError, match="some are not finite"):
+    with pytest.raises(ValueError, match="expected at least one, all finite"):
         bin_edges(np.array([1.0, np.nan]))
-    with pytest.raises(ValueError, match=r"values of shape \(8, 40, 40\) and truth of shape \(8, 40\)"):
+    with pytest.raises(ValueError, match=r"values of shape \(8, 40, 40\) and a reference of shape \(8, 40\)"):
         detection_counts(values, positive[..., 0], edges)

@@ -117,12 +117,12 @@ def test_rows_without_attributes_are_dropped_and_counted() -> None:
 @pytest.mark.parametrize(
     ("latents", "attributes", "message"),
     [
-        (uniform(3)[:-1], uniform(2), r"latents \(599, 3\) and attributes \(600, 2\), expected .*one row an image"),
+        (uniform(3)[:-1], uniform(2), r"latents \(599, 3\) and attributes \(600, 2\), expected .*one row per image"),
         (uniform(3), uniform(3), "got 2 names for 3 attributes: name each one"),
         (uniform(1), uniform(2), "got 1 dimensions and 2 attributes, expected 2 or more of each"),
         (uniform(3) * np.nan, uniform(2), "got NaN or infinite latents, expected finite ones: check the encoder"),
-        (uniform(3), uniform(2) * [0, 1], r"got constant attributes \['a'\], expected ones that vary: leave them out"),
-        (uniform(3), uniform(2) * np.nan, "got no row without NaN attributes: check the images"),
+        (uniform(3), uniform(2) * [0, 1], r"got constant attributes \['a'\], expected varying ones: leave them out"),
+        (uniform(3), uniform(2) * np.nan, "got no row without NaN attributes: check the measured images"),
     ],
 )
 def test_bad_arrays_are_refused(latents: np.ndarray, attributes: np.ndarray, message: str) -> None:

@@ -110,7 +110,7 @@ def test_parts_of_it_can_be_taken_and_left_out() -> None:
     ("shapes", "spacing", "message"),
     [
         (((2, 8, 8), (2, 8, 9)), (1, 1), r"mask of shape \(2, 8, 8\), a reference of shape \(2, 8, 9\)"),
-        (((8, 8), (8, 8)), (1, 1, 1), r"spacing \(1, 1, 1\); expected one shape, \(N, H, W\) with two spacings"),
+        (((8, 8), (8, 8)), (1, 1, 1), r"spacing \(1, 1, 1\); expected one shape, \(B, H, W\) with two spacings"),
         (((2, 8, 8), (2, 8, 8)), (1, 0), r"spacing \(1, 0\); expected the edge lengths of a pixel, mm, above 0"),
     ],
 )

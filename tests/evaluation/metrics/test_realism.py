@@ -5,7 +5,7 @@ from dataclasses import astuple
 import numpy as np
 import pytest
 
-from meddiffusers.evaluation.metrics.realism import appearance, gradients, normalised, power_spectrum, realism_figure
+from meddiffusers.evaluation.metrics.realism import appearance, gradients, normalise, power_spectrum, realism_figure
 
 
 def ramp(steps: tuple[float, float], size: int = 64, start: float = 100) -> np.ndarray:
@@ -25,13 +25,13 @@ def noise(deviation: float = 1.0, shape: tuple[int, int, int] = (40, 64, 64), se
 
 def test_each_slice_is_mapped_by_itself() -> None:
     slices = np.concatenate([ramp((1, 2)), 9 * ramp((1, 2))])
-    first, second = normalised(slices)
+    first, second = normalise(slices)
     np.testing.assert_allclose(first, second, atol=1e-12)
 
 
 def test_two_percentiles_of_the_foreground_become_0_and_1_and_the_rest_nan() -> None:
     slices = np.pad(ramp((0, 1), 101, start=0)[:, :, 1:] + 7, ((0, 0), (5, 5), (5, 5)))
-    images = normalised(slices)
+    images = normalise(slices)
     assert np.isnan(images).sum() == slices.size - 101 * 100
     assert np.nanpercentile(images, (1, 99)) == pytest.approx([0, 1])
     assert np.nanmin(images) < 0
@@ -112,7 +112,7 @@ def test_the_figure_shows_every_source() -> None:
 @pytest.mark.parametrize(
     ("slices", "spacing", "message"),
     [
-        (np.ones((8, 8)), 1, r"shape \(8, 8\); expected \(N, H, W\)"),
+        (np.ones((8, 8)), 1, r"shape \(8, 8\); expected \(B, H, W\)"),
         (np.ones((0, 8, 8)), 1, r"shape \(0, 8, 8\)"),
         (np.zeros((2, 8, 8)), 1, "slice 0: all 64 voxels are 0"),
         (np.full((2, 8, 8), np.nan), 1, "NaN or infinite"),

@@ -15,5 +15,5 @@ def test_pixels_on_the_same_side_are_counted() -> None:
 
 
 def test_shapes_are_not_broadcast() -> None:
-    with pytest.raises(ValueError, match=r"reconstructions \(2, 1, 4, 4\) of images \(2, 4, 4\), expected one shape"):
+    with pytest.raises(ValueError, match=r"reconstructions \(2, 1, 4, 4\) and images \(2, 4, 4\), expected one shape"):
         pixel_agreement(np.zeros((2, 1, 4, 4)), np.zeros((2, 4, 4)))

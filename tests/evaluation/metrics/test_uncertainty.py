@@ -167,7 +167,7 @@ def test_the_area_is_the_mean_height() -> None:
     [
         (lambda: reliability_bins(np.zeros(3), np.zeros(4, bool)), r"probability of shape \(3,\), foreground of shape"),
         (lambda: reliability_bins(np.array([0.5, 1.5]), np.zeros(2, bool)), "from 0.5 to 1.5; expected all in"),
-        (lambda: reliability_bins(np.array([0.5, np.nan]), np.zeros(2, bool)), "after the softmax"),
+        (lambda: reliability_bins(np.array([0.5, np.nan]), np.zeros(2, bool)), "apply the softmax first"),
         (lambda: error_uncertainty_auroc(np.zeros(3), np.zeros(4, bool)), r"wrong of shape \(4,\); expected one shape"),
         (lambda: error_uncertainty_auroc(np.full(3, np.nan), np.zeros(3, bool)), "NaN or infinite; expected finite"),
         (lambda: dice_rejection(np.zeros(3), np.zeros(3, bool), np.zeros(4, bool)), r"reference of shape \(4,\)"),

@@ -1,8 +1,8 @@
 """95 % intervals by the percentile bootstrap over subjects.
 
-Slices of one subject are alike, so it is subjects that are drawn with replacement, as many as there are, and each
-brings all its slices. The interval spans the percentiles 2.5 and 97.5 of the statistic over `RESAMPLES` such draws
-(Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13). Of one subject it has no width.
+Slices of one subject are correlated, so subjects are resampled with replacement, each with all its slices. The interval
+spans the percentiles 2.5 and 97.5 of the statistic over `RESAMPLES` resamples (Efron and Tibshirani, An Introduction to
+the Bootstrap, 1993, ch. 13). For a single subject it has no width.
 """
 
 from __future__ import annotations
@@ -13,42 +13,57 @@ import numpy as np
 
 RESAMPLES = 2000
 INTERVAL = (2.5, 97.5)
-OVER_SUBJECTS = "95 % bootstrap over subjects"  # as a metric's `spread` names it
+OVER_SUBJECTS = "95 % bootstrap over subjects"  # the `spread` of a metric
 
 
 def bootstrap_mean_interval(values: np.ndarray, subjects: Sequence[str], seed: int) -> tuple[float, float]:
-    """Of the mean of values (N,), which belong to N subjects, named once for each value. NaN do not count.
+    """Interval of a mean.
+
+    Args:
+        values: (N,); NaN are skipped.
+        subjects: N names, the subject of each value.
+        seed: Seed of the resampling.
+
+    Returns:
+        Lower and upper end; NaN if all values are.
 
     Raises:
-        ValueError: values and subjects differ in number, or there are none.
+        ValueError: Values and subjects differ in number, or there are none.
     """
-    member, draws = _drawn(len(values), subjects, seed)
+    member, resamples = _resample(len(values), subjects, seed)
     known = ~np.isnan(values)
-    sums, counts = (np.bincount(member, of) for of in (np.where(known, values, 0), known))
-    drawn, number = sums[draws].sum(axis=1), counts[draws].sum(axis=1)
-    return _interval(drawn[number > 0] / number[number > 0])
+    sums, counts = (np.bincount(member, weights) for weights in (np.where(known, values, 0), known))
+    total, n = sums[resamples].sum(axis=1), counts[resamples].sum(axis=1)
+    return _interval(total[n > 0] / n[n > 0])
 
 
 def bootstrap_interval(
     statistic: Callable[[np.ndarray], float], subjects: Sequence[str], seed: int
 ) -> tuple[float, float]:
-    """Of any statistic, a function of the row numbers that were drawn (M,): those of a subject drawn twice come twice.
+    """Interval of any statistic.
 
-    `subjects` (N,) names the subject of each row. Draws whose statistic is NaN do not count.
+    Args:
+        statistic: A function of resampled row indices (M,); the rows of a subject that is resampled twice occur twice.
+            Resamples with a statistic of NaN are skipped.
+        subjects: N names, the subject of each row.
+        seed: Seed of the resampling.
+
+    Returns:
+        Lower and upper end; NaN if all resamples are.
 
     Raises:
-        ValueError: there are no rows.
+        ValueError: There are no rows.
     """
-    member, draws = _drawn(len(subjects), subjects, seed)
-    rows = [np.flatnonzero(member == number) for number in range(draws.shape[1])]
-    values = np.array([statistic(np.concatenate([rows[number] for number in draw])) for draw in draws])
+    member, resamples = _resample(len(subjects), subjects, seed)
+    rows = [np.flatnonzero(member == i) for i in range(resamples.shape[1])]
+    values = np.array([statistic(np.concatenate([rows[i] for i in resample])) for resample in resamples])
     return _interval(values[~np.isnan(values)])
 
 
-def _drawn(number: int, subjects: Sequence[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The number of each row's subject (N,), and the subjects drawn (RESAMPLES, S)."""
-    if number == 0 or number != len(subjects):
-        raise ValueError(f"Got {number} values of {len(subjects)} subjects; expected one or more, a subject for each.")
+def _resample(n: int, subjects: Sequence[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The index of each row's subject, (N,), and the resampled subjects, (RESAMPLES, S)."""
+    if n == 0 or n != len(subjects):
+        raise ValueError(f"Got {n} values and {len(subjects)} subjects; expected one or more, a subject for each.")
     names, member = np.unique(subjects, return_inverse=True)
     return member, np.random.default_rng(seed).integers(len(names), size=(RESAMPLES, len(names)))
 

@@ -1,4 +1,4 @@
-"""How well latent dimensions follow attributes: five metrics over latents (N, K) and attributes (N, A).
+"""Disentanglement: five metrics of how latent dimensions follow attributes, for latents (B, K) and attributes (B, A).
 
 The metrics are those of Pati and Lerch, "Attribute-based regularization of latent spaces for variational
 auto-encoders", Neural Computing and Applications 2020 (arXiv 2004.05485). I[k, a] is the mutual information, in nats,
@@ -11,8 +11,8 @@ of dimension k and attribute a, by the k-nearest-neighbour estimator; H[a] = I(a
     MIG               gap between the two largest I[·, a], divided by H[a]                      (Chen et al. 2018)
     SAP               gap between the two largest squared Pearson correlations with a           (Kumar et al. 2018)
 
-H grows with N, as the logarithm: compare MIG at equal N only. Whether the latents are posterior means or samples
-changes every figure; the caller chooses and must say which. The first A dimensions are taken as the regularised ones.
+H grows with log B: compare MIG at equal B only. Every metric depends on whether latents are posterior means or samples:
+report which. The first A dimensions are taken as the regularised ones.
 """
 
 from __future__ import annotations
@@ -27,10 +27,18 @@ SIGNIFICANT = 0.05
 
 
 def disentanglement(latents: np.ndarray, attributes: np.ndarray, names: Sequence[str]) -> dict[str, float | dict]:
-    """All five metrics of latents (N, K) and attributes (N, A), each the mean over attributes or dimensions.
+    """Compute all metrics as means over attributes or dimensions.
 
-    Besides the means the result holds `samples` (rows used), `dropped` (rows left out, as an attribute is NaN) and
-    `per_attribute`, which maps each name to its own metrics. Raises ValueError where a metric has no meaning.
+    Args:
+        latents: (B, K), finite.
+        attributes: (B, A); rows with NaN are dropped.
+        names: A names.
+
+    Returns:
+        The means, "samples" (rows used), "dropped" (rows with NaN), and "per_attribute" with the metrics of each name.
+
+    Raises:
+        ValueError: Shapes do not match, there are fewer than two dimensions or attributes, or an attribute is constant.
     """
     _check(latents, attributes, names)
     complete = np.isfinite(attributes).all(axis=1)
@@ -62,7 +70,7 @@ def mutual_information(latents: np.ndarray, attributes: np.ndarray) -> np.ndarra
 
 
 def entropy(attributes: np.ndarray) -> np.ndarray:
-    """H (A,) in nats: each attribute's mutual information with itself."""
+    """H (A,) in nats: the mutual information of each attribute with itself."""
     columns = attributes.T
     return np.array([mutual_info_regression(column[:, None], column, random_state=0)[0] for column in columns])
 
@@ -82,7 +90,7 @@ def scc(latents: np.ndarray, attributes: np.ndarray) -> np.ndarray:
 
 
 def modularity(information: np.ndarray) -> np.ndarray:
-    """(K,), in [0, 1]; 0 for a dimension that informs on no attribute."""
+    """(K,), in [0, 1]; 0 for a dimension without information on any attribute."""
     squared = information**2
     largest = squared.max(axis=1)
     others = squared.sum(axis=1) - largest
@@ -119,8 +127,8 @@ def _correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _check(latents: np.ndarray, attributes: np.ndarray, names: Sequence[str]) -> None:
     if latents.ndim != 2 or attributes.ndim != 2 or len(latents) != len(attributes):
         raise ValueError(
-            f"disentanglement got latents {latents.shape} and attributes {attributes.shape}, expected (N, K) and "
-            "(N, A): pass one row an image in both"
+            f"disentanglement got latents {latents.shape} and attributes {attributes.shape}, expected (B, K) and "
+            "(B, A): pass one row per image in both"
         )
     if attributes.shape[1] != len(names):
         raise ValueError(f"disentanglement got {len(names)} names for {attributes.shape[1]} attributes: name each one")
@@ -135,7 +143,7 @@ def _check(latents: np.ndarray, attributes: np.ndarray, names: Sequence[str]) ->
 
 def _check_variation(attributes: np.ndarray, names: Sequence[str]) -> None:
     if not len(attributes):
-        raise ValueError("disentanglement got no row without NaN attributes: check the images that were measured")
+        raise ValueError("disentanglement got no row without NaN attributes: check the measured images")
     constant = [name for name, spread in zip(names, np.ptp(attributes, axis=0), strict=True) if spread == 0]
     if constant:
-        raise ValueError(f"disentanglement got constant attributes {constant}, expected ones that vary: leave them out")
+        raise ValueError(f"disentanglement got constant attributes {constant}, expected varying ones: leave them out")

@@ -1,12 +1,12 @@
-"""Generalised energy distance: do sampled label maps vary as those of several raters do?
+"""Generalised energy distance between sampled label maps and those of several raters.
 
     D² = 2 E[d(S, Y)] − E[d(S, S')] − E[d(Y, Y')],    d(a, b) = 1 − |a ∩ b| / |a ∪ b|, of the foreground
 
 S, S'   independent samples of the model
-Y, Y'   independent raters; one who marks nothing is at d = 0 from another who marks nothing
+Y, Y'   independent raters; d = 0 between two empty masks
 
 Székely and Rizzo, Energy statistics, J. Stat. Plan. Inference 2013; Kohl et al., A probabilistic U-Net, NeurIPS 2018,
-section 4. d is a metric of negative type, so D² of two distributions is 0 where they are equal and else above.
+section 4. d is a metric of negative type, so D² is 0 for equal distributions and positive otherwise.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ import numpy as np
 
 
 def energy_distance(samples: np.ndarray, raters: np.ndarray, *, unbiased: bool) -> float:
-    """D² of M samples (M, …) from R raters (R, …), label maps of one image; what is above 0 is foreground.
+    """Compute D² between the label maps of one image.
 
-    unbiased=False, as Kohl et al.: E[d(S, S')] is the mean over all M² pairs, a sample with itself included, and so
-    for raters. Never below 0, but the fewer the samples the larger: compare at one M only.
-    unbiased=True: means over pairs of two different samples, of two different raters. Fair between different M; can be
-    below 0. A single map (M = 1 or R = 1) is taken for all there is, a point mass, whose d(S, S') is 0.
+    Args:
+        samples: (M, …) label maps of the model; ids above 0 are foreground.
+        raters: (R, …) label maps of the raters.
+        unbiased: False, as Kohl et al.: E[d(S, S')] is the mean over all M² pairs, including a sample with itself, and
+            likewise for raters. Never negative, but larger for fewer samples: compare at equal M only. True: the mean
+            over pairs of different samples and raters, comparable between different M; can be negative. A single map
+            (M = 1 or R = 1) is a point mass with d(S, S') = 0.
 
     Raises:
-        ValueError: there are no samples or raters, or their images differ in shape.
+        ValueError: There are no samples or raters, or their shapes differ.
     """
     if samples.ndim < 2 or samples.shape[1:] != raters.shape[1:] or not (len(samples) and len(raters)):
         raise ValueError(
@@ -37,8 +40,8 @@ def energy_distance(samples: np.ndarray, raters: np.ndarray, *, unbiased: bool) 
 
 
 def _distances(masks: np.ndarray) -> np.ndarray:
-    """(Q, Q) values of d, of masks (Q, P)."""
-    masks = masks[:, masks.any(axis=0)].astype(np.float32)  # sums of ones are exact up to 2²⁴ pixels of foreground
+    """(Q, Q) values of d between masks (Q, P)."""
+    masks = masks[:, masks.any(axis=0)].astype(np.float32)  # sums of ones are exact up to 2²⁴ foreground pixels
     intersection = (masks @ masks.T).astype(np.float64)
     size = intersection.diagonal()
     union = size[:, None] + size - intersection
@@ -46,6 +49,6 @@ def _distances(masks: np.ndarray) -> np.ndarray:
 
 
 def _within(distances: np.ndarray, unbiased: bool) -> float:
-    """Mean distance among maps of one source, whose diagonal is 0."""
+    """Mean distance between maps of one source; the diagonal is 0."""
     n = len(distances)
     return float(distances.sum() / (n * max(n - 1, 1) if unbiased else n * n))

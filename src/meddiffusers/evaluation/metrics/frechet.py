@@ -1,10 +1,10 @@
-"""Fréchet distance of two sets of features, as if each were normally distributed (Heusel et al. 2017, eq. 6).
+"""Fréchet distance of two sets of features under a Gaussian assumption (Heusel et al. 2017, eq. 6).
 
     d = |μ − ν|² + tr Σ + tr Γ − 2 tr (Σ Γ)^½
 
-With Σ = A Aᵀ and Γ = B Bᵀ, of centred features, the last trace is the sum of the singular values of Aᵀ B: a matrix of
-samples, not of features, and no root of a singular matrix where there are fewer samples than features. Of few samples
-the distance is too large, so it compares sets of one size only.
+With Σ = A Aᵀ and Γ = B Bᵀ for centred features, the last trace is the sum of the singular values of Aᵀ B, a matrix over
+samples instead of features. This avoids the root of a singular matrix if there are fewer samples than features. For few
+samples the distance is biased upwards: compare sets of equal size only.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import numpy as np
 
 
 def frechet_distance(one: np.ndarray, other: np.ndarray) -> float:
-    """Of features (N, D) and (M, D).
+    """Fréchet distance of features (N, D) and (M, D).
 
     Raises:
-        ValueError: fewer than two samples in a set, or sets of other features.
+        ValueError: A set has fewer than two samples, or the numbers of features differ.
     """
     if one.ndim != 2 or other.ndim != 2 or one.shape[1] != other.shape[1] or min(len(one), len(other)) < 2:
         raise ValueError(f"Got features of shapes {one.shape} and {other.shape}; expected (N, D) and (M, D), N, M > 1.")

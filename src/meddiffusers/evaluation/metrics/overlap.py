@@ -1,17 +1,17 @@
-"""How well label maps agree with a reference: Dice, Jaccard and the 95th percentile of the surface distance (HD95).
+"""Overlap of label maps with a reference: Dice, Jaccard and the 95th percentile of the surface distance (HD95).
 
-A is the set of pixels that the mask gives a label, B that of the reference; d(a, B) is the distance in mm of a pixel of
-A's border from the border of B.
+A is the set of pixels with a label in the mask, B in the reference; d(a, B) is the distance in mm from a border pixel
+of A to the border of B.
 
     Dice     2 |A ∩ B| / (|A| + |B|)
     Jaccard  |A ∩ B| / |A ∪ B|
     HD95     the larger of the 95th percentiles of d(a, B) over the border of A, and of d(b, A) over the border of B
 
                                       Dice, Jaccard    HD95
-    A and B are empty                 NaN              NaN                      the image does not count
-    one is empty, the other is not    0                diagonal of the image    the largest distance there can be
+    A and B are empty                 NaN              NaN                      the image is skipped
+    one is empty, the other is not    0                diagonal of the image    the largest possible distance
 
-The counting and the distances are MONAI's (borders by binary erosion); the rules for what is empty are ours.
+MONAI computes overlaps and distances (borders by binary erosion); the rules for empty masks are this module's.
 """
 
 from __future__ import annotations
@@ -27,30 +27,35 @@ from monai.metrics import compute_dice, compute_hausdorff_distance, compute_iou
 
 @dataclass(frozen=True, eq=False)
 class Overlap:
-    """Dice (0 to 1), Jaccard (0 to 1) and HD95 (mm) of images and labels, (…, L) each; NaN does not count."""
+    """Dice (0 to 1), Jaccard (0 to 1) and HD95 (mm) of images and labels, (…, L) each; means skip NaN."""
 
     dice: np.ndarray
     jaccard: np.ndarray
     hd95: np.ndarray
 
     def __getitem__(self, index: Any) -> Overlap:
-        """Of some of the images and labels."""
+        """Select images and labels."""
         return Overlap(self.dice[index], self.jaccard[index], self.hd95[index])
 
     def where(self, counts: np.ndarray) -> Overlap:
-        """NaN where `counts`, which broadcasts to (…, L), is not true."""
+        """Set values to NaN where `counts`, which broadcasts to (…, L), is false."""
         return Overlap(*(np.where(counts, of, np.nan) for of in (self.dice, self.jaccard, self.hd95)))
 
 
 def overlap(mask: np.ndarray, reference: np.ndarray, labels: Sequence[int], spacing: Sequence[float]) -> Overlap:
-    """Agreement of two label maps, for each image and each of L labels.
+    """Compare label maps for each image and label.
 
-    `spacing`, mm, says what an image is: the last `len(spacing)` axes. So slices (N, H, W) with two spacings give
-    (N, L), and a volume (X, Y, Z) with three gives (L,). For the whole foreground pass `mask > 0`, `reference > 0` and
-    the label 1.
+    Args:
+        mask: Predicted label map: slices (B, H, W) with two spacings, or a volume (X, Y, Z) with three.
+        reference: Reference of the same shape.
+        labels: L labels. For the whole foreground pass `mask > 0`, `reference > 0` and the label 1.
+        spacing: Edge lengths of a pixel or voxel in mm.
+
+    Returns:
+        Scores of shape (B, L) for slices, (L,) for a volume.
 
     Raises:
-        ValueError: the maps differ in shape, have fewer axes than there are spacings, or a spacing is not above 0.
+        ValueError: The shapes differ, there are more spacings than axes, or a spacing is not positive.
     """
     _check(mask, reference, spacing)
     axes = mask.ndim - len(spacing)
@@ -68,7 +73,7 @@ def overlap(mask: np.ndarray, reference: np.ndarray, labels: Sequence[int], spac
 def _agreement(
     mask: torch.Tensor, reference: torch.Tensor, spacing: Sequence[float], diagonal: float
 ) -> tuple[float, float, float]:
-    """Dice, Jaccard and HD95 of two binary images."""
+    """Dice, Jaccard and HD95 of two binary masks."""
     one, other = bool(mask.any()), bool(reference.any())
     if not (one or other):
         return np.nan, np.nan, np.nan
@@ -88,7 +93,7 @@ def _check(mask: np.ndarray, reference: np.ndarray, spacing: Sequence[float]) ->
     if mask.shape != reference.shape or mask.ndim < len(spacing):
         raise ValueError(
             f"overlap got a mask of shape {mask.shape}, a reference of shape {reference.shape} and spacing "
-            f"{tuple(spacing)}; expected one shape, (N, H, W) with two spacings or (X, Y, Z) with three."
+            f"{tuple(spacing)}; expected one shape, (B, H, W) with two spacings or (X, Y, Z) with three."
         )
     if not all(0 < edge < np.inf for edge in spacing):
         raise ValueError(f"overlap got spacing {tuple(spacing)}; expected the edge lengths of a pixel, mm, above 0.")

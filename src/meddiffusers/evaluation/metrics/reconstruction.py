@@ -1,4 +1,4 @@
-"""How closely an auto-encoder gives its images back."""
+"""Agreement of reconstructions with their images."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import numpy as np
 
 
 def pixel_agreement(reconstruction: np.ndarray, image: np.ndarray, threshold: float = 0.5) -> float:
-    """Fraction of pixels on which reconstruction and image, of one shape, lie on the same side of the threshold."""
+    """Fraction of pixels at which reconstruction and image are on the same side of the threshold.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
     if reconstruction.shape != image.shape:
         raise ValueError(
-            f"pixel_agreement got reconstructions {reconstruction.shape} of images {image.shape}, expected one shape: "
+            f"pixel_agreement got reconstructions {reconstruction.shape} and images {image.shape}, expected one shape: "
             "bring both to the same axis order"
         )
     return float(((reconstruction >= threshold) == (image >= threshold)).mean())

@@ -1,14 +1,14 @@
-"""Is a segmentation as sure as it is right? Calibration, and whether uncertainty finds the errors.
+"""Calibration of a segmentation, and how well its uncertainty detects errors.
 
-    reliability    in each of B equal-width bins of the foreground's probability: its mean there, and what part of the
-                   bin is foreground; equal where calibrated
+    reliability    in each of B equal-width bins of the foreground probability: its mean and the fraction of foreground,
+                   which are equal for a calibrated model
     ECE            Σ_b (n_b / n) |foreground_b − probability_b|, the expected calibration error (Guo et al., ICML 2017)
-    AUROC          the chance that a wrong pixel is more uncertain than a right one, equal values counting half
-    rejection      Dice after the most uncertain fraction of all pixels went to an oracle, which gives them their true
-                   label, as a function of the fraction (error retention curve of Malinin et al., Shifts 2.0, 2022)
+    AUROC          probability that a wrong pixel is more uncertain than a correct one; ties count half
+    rejection      Dice after an oracle corrects the most uncertain fraction of all pixels, as a function of that
+                   fraction (error retention curve of Malinin et al., Shifts 2.0, 2022)
 
-Dice with an oracle is defined at every fraction, and 1 at last; Dice of kept pixels alone is not, once the foreground
-is gone. Fractions end at 10 %: more is no help to anyone, and would bring every area near 1.
+With an oracle the Dice is defined at every fraction and reaches 1. The Dice of the remaining pixels alone is undefined
+once the foreground is rejected. Fractions end at 10 %: larger ones are of no practical use, and push every area to 1.
 """
 
 from __future__ import annotations
@@ -20,19 +20,24 @@ FRACTIONS = np.linspace(0, 0.1, 41)
 
 
 def reliability_bins(probability: np.ndarray, foreground: np.ndarray) -> np.ndarray:
-    """(3, BINS): pixels in each bin, the sum of their probability, and how many are foreground.
+    """Compute reliability bins. Bins of several images can be added.
 
-    `probability` and `foreground` (bool) have one shape. Bins of two images add up to those of both. The lower edge
-    belongs to a bin, the upper to the next; 1 is in the last.
+    Args:
+        probability: Foreground probability, any shape.
+        foreground: Bool reference of the same shape.
+
+    Returns:
+        (3, BINS): number of pixels, sum of their probabilities, number of foreground pixels. Bins include their lower
+        edge; the last one also includes 1.
 
     Raises:
-        ValueError: the shapes differ, or a probability is not in [0, 1].
+        ValueError: The shapes differ, or a probability is not in [0, 1].
     """
     _same_shape("reliability_bins", probability=probability, foreground=foreground)
-    if not ((probability >= 0) & (probability <= 1)).all():  # which NaN is not either
+    if not ((probability >= 0) & (probability <= 1)).all():  # false for NaN too
         raise ValueError(
             f"reliability_bins got probabilities from {probability.min():g} to {probability.max():g}; expected all in "
-            "[0, 1]: pass what comes after the softmax."
+            "[0, 1]: apply the softmax first."
         )
     place = np.minimum((probability * BINS).astype(np.intp), BINS - 1).ravel()
     weights = (None, probability.ravel(), foreground.ravel())
@@ -40,18 +45,26 @@ def reliability_bins(probability: np.ndarray, foreground: np.ndarray) -> np.ndar
 
 
 def expected_calibration_error(bins: np.ndarray) -> np.ndarray:
-    """(…,) of reliability bins (…, 3, B)."""
+    """Expected calibration error (…,) from reliability bins (…, 3, BINS)."""
     pixels, probability, foreground = np.moveaxis(bins, -2, 0)
     return np.abs(foreground - probability).sum(axis=-1) / pixels.sum(axis=-1)
 
 
 def error_uncertainty_auroc(uncertainty: np.ndarray, wrong: np.ndarray) -> float:
-    """Exact, ties counting half, of pixels of any number and shape; `wrong` is bool. NaN without a wrong or right one.
+    """Compute the exact AUROC of uncertainty as a detector of wrong pixels.
 
-    The Mann–Whitney statistic by two sorts, which are quick: scikit-learn sorts indices, too slow for whole test sets.
+    The Mann–Whitney statistic is computed with two sorts, much faster on whole test sets than scikit-learn, which sorts
+    indices.
+
+    Args:
+        uncertainty: Uncertainty, any shape.
+        wrong: Bool errors of the same shape.
+
+    Returns:
+        The AUROC; NaN without wrong or without correct pixels.
 
     Raises:
-        ValueError: the shapes differ, or an uncertainty is not finite.
+        ValueError: The shapes differ, or an uncertainty is not finite.
     """
     _same_shape("error_uncertainty_auroc", uncertainty=uncertainty, wrong=wrong)
     _finite("error_uncertainty_auroc", uncertainty)
@@ -63,13 +76,21 @@ def error_uncertainty_auroc(uncertainty: np.ndarray, wrong: np.ndarray) -> float
 
 
 def dice_rejection(uncertainty: np.ndarray, mask: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Dice at each of FRACTIONS of pixels given to the oracle, of binary masks; all three arguments of one shape.
+    """Compute the Dice rejection curve of a binary mask.
 
-    Of equally uncertain pixels of which some are given away, each is so with the same chance, and the counts are the
-    expected ones: constant uncertainty gives the curve of random rejection. NaN where the reference is empty.
+    Ties are rejected with equal probability and expected counts are used: constant uncertainty gives the curve of
+    random rejection.
+
+    Args:
+        uncertainty: Uncertainty, any shape.
+        mask: Bool mask of the same shape.
+        reference: Bool reference of the same shape.
+
+    Returns:
+        (F,) Dice at each of `FRACTIONS` of rejected pixels; NaN for an empty reference.
 
     Raises:
-        ValueError: the shapes differ, or an uncertainty is not finite.
+        ValueError: The shapes differ, or an uncertainty is not finite.
     """
     _same_shape("dice_rejection", uncertainty=uncertainty, mask=mask, reference=reference)
     _finite("dice_rejection", uncertainty)
@@ -77,10 +98,10 @@ def dice_rejection(uncertainty: np.ndarray, mask: np.ndarray, reference: np.ndar
     if not positives:
         return np.full(len(FRACTIONS), np.nan)
     ranked = np.sort(uncertainty, axis=None)
-    given = FRACTIONS * ranked.size
-    last = ranked[ranked.size - np.clip(np.ceil(given).astype(int), 1, ranked.size)]  # the lowest that is given away
+    rejected = FRACTIONS * ranked.size
+    last = ranked[ranked.size - np.clip(np.ceil(rejected).astype(int), 1, ranked.size)]  # lowest rejected value
     surely, perhaps = ranked.size - ranked.searchsorted(last, "right"), ranked.size - ranked.searchsorted(last, "left")
-    share = (given - surely) / (perhaps - surely)
+    share = (rejected - surely) / (perhaps - surely)
 
     def kept(errors: np.ndarray) -> np.ndarray:
         values = np.sort(uncertainty[errors])
@@ -93,7 +114,7 @@ def dice_rejection(uncertainty: np.ndarray, mask: np.ndarray, reference: np.ndar
 
 
 def area_under_rejection(curve: np.ndarray) -> np.ndarray:
-    """(…,) mean height of curves (…, F) over FRACTIONS: 1 if there is no error, or all were given away at once."""
+    """Mean (…,) of curves (…, F) over `FRACTIONS`: 1 without errors, or if all errors are rejected first."""
     return np.trapezoid(curve, FRACTIONS, axis=-1) / (FRACTIONS[-1] - FRACTIONS[0])
 
 

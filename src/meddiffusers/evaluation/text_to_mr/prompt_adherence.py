@@ -31,7 +31,7 @@ from meddiffusers.evaluation.figures.panels import DPI, to_image
 from meddiffusers.evaluation.metrics.bootstrap import OVER_SUBJECTS, bootstrap_interval
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.results import Metric, metric_key, run_facts
-from meddiffusers.models.slice_attribute_predictor import NUMBERS, SliceAttributePredictor
+from meddiffusers.models.slice_attribute_predictor import SCALARS, SliceAttributePredictor
 
 LARGE, ENOUGH = 200.0, 20  # mm³; images
 BATCH = 32
@@ -62,12 +62,12 @@ def predict_attributes(predictor: SliceAttributePredictor, images: np.ndarray) -
         predictor(batch[:, None].to(predictor.device, predictor.dtype))
         for batch in torch.from_numpy(np.asarray(images, np.float32)).split(BATCH)
     ]
-    numbers = torch.cat([output.numbers for output in outputs]).float().cpu()
+    numbers = torch.cat([output.scalars for output in outputs]).float().cpu()
     numbers[:, -1] = numbers[:, -1].sigmoid()
     return SlicePredictions(
         ids[torch.cat([output.logits.argmax(dim=1) for output in outputs]).cpu().numpy()],
         [names[index] for output in outputs for index in output.modality_logits.argmax(dim=1).tolist()],
-        dict(zip(NUMBERS, numbers.numpy().T, strict=True)),
+        dict(zip(SCALARS, numbers.numpy().T, strict=True)),
     )
 
 
