@@ -36,7 +36,7 @@ class CaptionedDataConfig:
     plane: Plane = setting("axial", "Plane of the slices: axial, coronal or sagittal.")
     resolution: int = setting(96, "Height and width of the images in pixels.")
     spacing: float | None = setting(None, "Edge length of a pixel in mm, to which scans are resampled.")
-    max_train_samples: int | None = setting(None, "Train only on the first so many images.")
+    max_train_samples: int | None = setting(None, "Number of training images to use, the first ones; by default all.")
     preprocessing_num_workers: int | None = setting(None, "Number of processes that prepare the data set.")
     phantom_slices: int = setting(4000, "Number of training slices of phantoms.")
     phantom_slices_per_subject: int = setting(2, "Training slices per phantom; several save time.")

@@ -121,7 +121,7 @@ def scan_captioned_slices(
     if missing := [name for name in required if name not in scans.column_names]:
         raise ValueError(
             f"The scans have no column {', '.join(missing)}; they have {', '.join(scans.column_names)}. Name the "
-            "columns, and give modality where it is the same for all."
+            "columns, and give the modality if it is the same for all."
         )
     settings = {"spacing": spacing, "size": size, "plane": plane, "modality": modality, "version": _VERSION}
     return scans.map(

@@ -49,7 +49,7 @@ class LabelledDataConfig:
     foreground_share: float | None = setting(
         None, "Repeat images with foreground until they make up this fraction; by default none are repeated."
     )
-    max_train_samples: int | None = setting(None, "Train only on the first so many images.")
+    max_train_samples: int | None = setting(None, "Number of training images to use, the first ones; by default all.")
     preprocessing_num_workers: int | None = setting(None, "Number of processes that prepare the data set.")
     phantom_slices: int = setting(5000, "Number of training slices of phantoms, two per subject.")
     phantom_seed: int = setting(0, "Seed of the training subjects; the test subjects use the next one.")

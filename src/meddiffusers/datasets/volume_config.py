@@ -28,7 +28,7 @@ class VolumeDataConfig:
     covariates: list[str] = list_setting([*COVARIATES], "Columns with covariates of a subject, numbers or categories.")
     spacing: float = setting(2.0, "Edge length of a voxel in mm.")
     size: list[int] = list_setting([80, 96, 80], "Voxels along each axis; scans are cropped or padded to it.")
-    max_train_samples: int | None = setting(None, "Train only on the first so many volumes.")
+    max_train_samples: int | None = setting(None, "Number of training volumes to use, the first ones; by default all.")
     preprocessing_num_workers: int | None = setting(None, "Number of processes that prepare the data set.")
     phantom_volumes: int = setting(1000, "Number of training volumes of phantoms.")
     phantom_test_volumes: int = setting(200, "Number of test volumes of phantoms.")

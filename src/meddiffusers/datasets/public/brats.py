@@ -32,8 +32,8 @@ def brats2020(folder: str | Path, **options: Unpack[Options]) -> datasets.Datase
     Returns:
         Splits with the columns subject; t1, t1ce, t2, flair (skull-stripped, 240×240×155 voxels of 1 mm on one grid);
         seg (`LABELS`; None for validation subjects, and absent if there are only those); grade ("HGG", "LGG"); age in
-        years; survival_days; alive (the patient was alive after so many days); resection ("GTR", "STR"). The last five
-        are None if unknown; they come from name_mapping.csv and survival_info.csv, both optional.
+        years; survival_days; alive (whether the patient was alive after survival_days); resection ("GTR", "STR"). The
+        last five are None if unknown; they come from name_mapping.csv and survival_info.csv, both optional.
 
     Raises:
         DatasetError: see `build`.

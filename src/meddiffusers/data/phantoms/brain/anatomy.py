@@ -30,7 +30,7 @@ TISSUE = tuple(index for index, name in enumerate(PARTS) if name != "fluid" and 
 # Ids of `data.regions` on the right side and in the middle; the left ones are their mirror images.
 LABELS = np.array([24, 42, 41, 47, 46, 16, *(structure.label for structure in STRUCTURES.values())], np.int16)
 LEFT_LABELS = np.array([MIRRORED[int(label)] for label in LABELS], np.int16)
-DisplacementField = Callable[[Grid], np.ndarray | None]  # grid → (3, X, Y, Z) mm, None where nothing moves
+DisplacementField = Callable[[Grid], np.ndarray | None]  # grid → (3, X, Y, Z) mm, or None for no displacement
 FAR = 99.0  # mm, distance from the ventricles that is assigned outside the brain
 RIM = 1.5  # mm outside the brain's surface that still have a partial volume of it
 
