@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from meddiffusers import ReversibleDDIMScheduler
-from meddiffusers.datasets.labelled_config import test_split_for
+from meddiffusers.datasets.labelled_config import load_test_split_for
 from meddiffusers.datasets.rows import images_of
 from meddiffusers.evaluation.results import Bar
 from meddiffusers.hub.load import load
@@ -24,7 +24,7 @@ def inversion(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     """The bars, and the relative error by rounds of the fixed point."""
     pipeline: Any = load(checkpoint)
     pipeline.set_progress_bar_config(disable=True)
-    rows = test_split_for(pipeline, "phantom", ["lesion"], num_proc=2).select(range(IMAGES))
+    rows = load_test_split_for(pipeline, "phantom", ["lesion"], num_proc=2).select(range(IMAGES))
     images = pipeline.preprocess(torch.from_numpy(images_of(rows)))
     errors = {rounds: _relative(pipeline, images, rounds) for rounds in ROUNDS}
     generator = torch.Generator().manual_seed(seed)

@@ -9,7 +9,7 @@ import datasets
 import numpy as np
 from anomaly_vae import run_vae, trained_vae
 
-from meddiffusers.datasets.labelled_config import test_split_for
+from meddiffusers.datasets.labelled_config import load_test_split_for
 from meddiffusers.evaluation.anomaly.baselines import run_threshold, run_unguided
 from meddiffusers.evaluation.anomaly.report import anomaly_metrics
 from meddiffusers.evaluation.anomaly.result import AnomalyResult, displayed_channel, run_anomaly
@@ -25,7 +25,7 @@ TUMOURS = ("AUROC, tumour", "best Dice, tumour")
 def quality(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     """The bars of quality, and all metrics of all detectors."""
     pipeline: Any = load(checkpoint)
-    rows = test_split_for(pipeline, "phantom", ["lesion"], num_proc=2).select(range(SLICES))
+    rows = load_test_split_for(pipeline, "phantom", ["lesion"], num_proc=2).select(range(SLICES))
     ours = run_anomaly(pipeline, rows, seed, num_inference_steps=STEPS)
     vae, training = trained_vae(MINUTES)
     results = {
@@ -56,7 +56,7 @@ def quality(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
 
 def rows_with_tumour(pipeline: Any, count: int) -> datasets.Dataset:
     """The first test slices that show a tumour."""
-    rows = test_split_for(pipeline, "phantom", ["lesion"], num_proc=2)
+    rows = load_test_split_for(pipeline, "phantom", ["lesion"], num_proc=2)
     kinds, shown = np.array(rows["lesion"]), [mask.any() for mask in rows.with_format("numpy")["reference"]]
     return rows.select(np.flatnonzero((kinds == "tumour") & shown)[:count])
 

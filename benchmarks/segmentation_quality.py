@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from supervised_unet import run_supervised, trained_baseline
 
-from meddiffusers.datasets.labelled_config import LabelledDataConfig, test_split
+from meddiffusers.datasets.labelled_config import LabelledDataConfig, load_test_split
 from meddiffusers.evaluation.results import Bar
 from meddiffusers.evaluation.segmentation.report import segmentation_metrics
 from meddiffusers.evaluation.segmentation.result import SegmentationResult
@@ -28,7 +28,7 @@ GED, AUROC = "generalised energy distance, samples", "error–uncertainty AUROC"
 def quality(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     """The bars of quality, and all metrics of the three models on all slices and on the ambiguous ones."""
     pipeline: Any = load(checkpoint)
-    rows = test_split(test_config(pipeline))
+    rows = load_test_split(test_config(pipeline))
     ensemble = run_segmentation(pipeline, rows, ensemble_size=MEMBERS, seed=seed)
     unet, training = trained_baseline()
     supervised = run_supervised(unet, rows, ensemble, samples=MEMBERS, seed=seed)

@@ -15,7 +15,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from segmentation_quality import test_config
 from supervised_unet import run_supervised, trained_baseline
 
-from meddiffusers.datasets.labelled_config import test_split
+from meddiffusers.datasets.labelled_config import load_test_split
 from meddiffusers.evaluation.metrics.overlap import overlap
 from meddiffusers.evaluation.results import Bar
 from meddiffusers.evaluation.segmentation.result import SegmentationResult
@@ -36,7 +36,7 @@ def steps(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     """
     pipeline: Any = load(checkpoint)
     pipeline.set_progress_bar_config(disable=True)
-    rows = test_split(test_config(pipeline))
+    rows = load_test_split(test_config(pipeline))
     area = np.array([np.count_nonzero(mask) for mask in rows.with_format("numpy")["reference"]])
     with_tumour = np.flatnonzero(area)[:SLICES]
     by_size = np.argsort(area[with_tumour], kind="stable")

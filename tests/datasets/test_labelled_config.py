@@ -26,7 +26,7 @@ from meddiffusers.datasets.labelled_config import (
     LabelledDataConfig,
     LabelledImages,
     load_labelled_data,
-    test_split,
+    load_test_split,
 )
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, phantom_labelled_slices, row_features
 from meddiffusers.training.engine.parsing import parse_config
@@ -130,7 +130,7 @@ def test_phantoms_of_two_populations() -> None:
     assert {name: len(split) for name, split in data.items()} == {"train": 4, "test": 2}
     assert data["train"].features["image"].shape == (2, 32, 32)
     assert data["train"].features["masks"].shape == (5, 32, 32)
-    assert test_split(config)[:] == data["test"][:]
+    assert load_test_split(config)[:] == data["test"][:]
     settings: dict[str, Any] = {
         "size": 32,
         "modalities": ("t1", "flair"),
@@ -142,7 +142,7 @@ def test_phantoms_of_two_populations() -> None:
     }
     assert phantom_labelled_slices(4, 5, **settings)[:] == data["train"][:]
     assert phantom_labelled_slices(2, 6, difficulty=HARD, **settings)[:] == data["test"][:]
-    plain = test_split(replace(config, phantom_test_difficulty=[0.0, 0.1]))
+    plain = load_test_split(replace(config, phantom_test_difficulty=[0.0, 0.1]))
     assert phantom_labelled_slices(2, 6, difficulty=(0.0, 0.1), **settings)[:] == plain[:]
     assert sum(PHANTOM_SHARES.values()) == pytest.approx(1)
 
@@ -153,7 +153,7 @@ def test_a_folder_of_images_and_masks(tmp_path: Path) -> None:
     assert {name: len(split) for name, split in data.items()} == {"train": 18, "test": 2}
     item = LabelledImages(data["train"])[0]
     assert item["image"].shape == (1, 8, 8) and item["masks"].shape == (1, 8, 8)
-    assert test_split(config_of(folder))["subject"][:] == data["test"]["subject"][:]
+    assert load_test_split(config_of(folder))["subject"][:] == data["test"]["subject"][:]
     columns = datasets.load_from_disk(folder)["train"].rename_columns({"image": "scan", "mask": "truth"})
     columns.save_to_disk(tmp_path / "renamed")
     renamed = load_labelled_data(config_of(tmp_path / "renamed", image_column="scan", mask_column="truth"))
@@ -216,11 +216,11 @@ class TestWhatCannotBeIsRefused:
         with pytest.raises(ValueError, match=message):
             load_labelled_data(config)
         with pytest.raises(ValueError, match=message):
-            test_split(config)
+            load_test_split(config)
 
     def test_a_set_without_images_to_test_on(self, tmp_path: Path) -> None:
         config = config_of(saved(tmp_path / "set", train=2, extra=2))
-        for load in (load_labelled_data, test_split):
+        for load in (load_labelled_data, load_test_split):
             with pytest.raises(ValueError, match="set has the splits train, extra; expected a test or a validation"):
                 load(config)
 
@@ -228,4 +228,4 @@ class TestWhatCannotBeIsRefused:
         config = config_of(saved(tmp_path / "set", validation=2, test=2))
         with pytest.raises(ValueError, match="set has the splits validation, test; expected train and a test split"):
             load_labelled_data(config)
-        assert len(test_split(config)) == 2
+        assert len(load_test_split(config)) == 2

@@ -86,14 +86,14 @@ def evaluate_anomaly(
     revision: Revision = None,
 ) -> None:
     """Evaluate anomaly detection on held-out images, with 95 % intervals and two baselines."""
-    from meddiffusers.datasets.labelled_config import test_split_for
+    from meddiffusers.datasets.labelled_config import load_test_split_for
     from meddiffusers.evaluation.anomaly.baselines import run_threshold, run_unguided
     from meddiffusers.evaluation.anomaly.report import anomaly_metrics, evaluate_anomaly
     from meddiffusers.evaluation.anomaly.result import run_anomaly
     from meddiffusers.hub.training_config import recorded_data
 
     pipeline = anomaly_pipeline(repository, revision)
-    rows = test_split_for(
+    rows = load_test_split_for(
         pipeline,
         data,
         ["lesion"],

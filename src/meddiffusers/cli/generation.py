@@ -103,7 +103,7 @@ def _source(table: Path, as_rows: bool, names: Sequence[str]) -> CovariateSource
 
 def _label_maps(data: str, pipeline: LatentDiffusionPipeline, recorded: Mapping[str, Any], count: int) -> LabelMaps:
     """Label maps from a folder of NIfTI files, training data or phantoms."""
-    from meddiffusers.datasets.labelled_config import train_split
+    from meddiffusers.datasets.labelled_config import load_train_split
     from meddiffusers.evaluation.generation.run import first_rater_masks
     from meddiffusers.generation.label_maps import SUFFIXES, LabelMaps, sample_shape
 
@@ -112,19 +112,19 @@ def _label_maps(data: str, pipeline: LatentDiffusionPipeline, recorded: Mapping[
     if Path(data).is_dir() and any(path.name.endswith(SUFFIXES) for path in Path(data).iterdir()):
         return LabelMaps.read(Path(data), sample_shape(pipeline), pipeline.config["spacing"])
     config = replace(slices_like(pipeline, data, recorded), phantom_slices=count)
-    return LabelMaps(first_rater_masks(train_split(config))[:count])
+    return LabelMaps(first_rater_masks(load_train_split(config))[:count])
 
 
 def _quality_filter(known: str, pipeline: LatentDiffusionPipeline, recorded: Mapping[str, Any]) -> QualityFilter:
     """A quality filter with the images of the training data."""
-    from meddiffusers.datasets.labelled_config import train_split
+    from meddiffusers.datasets.labelled_config import load_train_split
     from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE
     from meddiffusers.datasets.volume_config import load_volume_data
     from meddiffusers.generation.quality_filter import QualityFilter
 
     is_2d = pipeline.unet.config["spatial_dims"] == 2
     rows = (
-        train_split(slices_like(pipeline, known, recorded))
+        load_train_split(slices_like(pipeline, known, recorded))
         if is_2d
         else load_volume_data(volumes_like(pipeline, known, recorded))["train"]
     )

@@ -82,14 +82,14 @@ def evaluate_segmentation(
     revision: Revision = None,
 ) -> None:
     """Evaluate segmentation on held-out images: overlap, calibration and uncertainty, with 95 % intervals."""
-    from meddiffusers.datasets.labelled_config import test_split_for
+    from meddiffusers.datasets.labelled_config import load_test_split_for
     from meddiffusers.evaluation.segmentation.report import evaluate_segmentation
     from meddiffusers.evaluation.segmentation.run import run_segmentation
     from meddiffusers.hub.training_config import recorded_data
 
     pipeline = segmentation_pipeline(repository, revision, lora)
     labels = list(pipeline.id2label.values())[1:]
-    rows = test_split_for(
+    rows = load_test_split_for(
         pipeline,
         data,
         labels,

@@ -120,12 +120,12 @@ def load_labelled_data(config: LabelledDataConfig) -> datasets.DatasetDict:
             `phantom_labelled_slices`, `brats_labelled_slices` and `load_labelled_images`.
     """
     if config.dataset_name == PHANTOM:
-        return datasets.DatasetDict(train=train_split(config), test=test_split(config))
+        return datasets.DatasetDict(train=load_train_split(config), test=load_test_split(config))
     data = _read(config)
     return datasets.DatasetDict(train=_select_train(data, config), test=_select_test(data, config))
 
 
-def train_split(config: LabelledDataConfig) -> datasets.Dataset:
+def load_train_split(config: LabelledDataConfig) -> datasets.Dataset:
     """Load the train split; raises the errors of `load_labelled_data`."""
     if config.dataset_name != PHANTOM:
         return _select_train(_read(config), config)
@@ -133,7 +133,7 @@ def train_split(config: LabelledDataConfig) -> datasets.Dataset:
     return _first(rows, config)
 
 
-def test_split(config: LabelledDataConfig) -> datasets.Dataset:
+def load_test_split(config: LabelledDataConfig) -> datasets.Dataset:
     """Load the test split; raises the errors of `load_labelled_data`."""
     if config.dataset_name == PHANTOM:
         seed, settings = config.phantom_seed + 1, _phantom_settings(config)
@@ -149,7 +149,7 @@ def data_source(data: str) -> dict[str, Any]:
     return {"dataset_name": data}
 
 
-def test_split_for(
+def load_test_split_for(
     pipeline: ConditionalSegmentationPipeline | AnomalyDetectionPipeline,
     data: str,
     classes: Sequence[str],
@@ -183,7 +183,7 @@ def test_split_for(
         "spacing": pipeline.config["spacing"],
         "preprocessing_num_workers": num_proc,
     }
-    return test_split(LabelledDataConfig(**{**(recorded or {}), **own}))
+    return load_test_split(LabelledDataConfig(**{**(recorded or {}), **own}))
 
 
 def _read(config: LabelledDataConfig) -> datasets.DatasetDict:
