@@ -34,7 +34,7 @@ def curve(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     """No bar: the metrics of every checkpoint that the training left behind, and a image of them."""
     saved = sorted(RUN.glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]))
     if not saved:
-        raise FileNotFoundError(f"{RUN} holds no checkpoints; train it with training/configs/image_diffusion_brain_labels.yaml.")
+        raise FileNotFoundError(f"{RUN} holds no checkpoints; train it with the configuration image_diffusion_brain_labels.")
     pipeline: Any = load(checkpoint)
     rows = rows_with_tumour(pipeline, SLICES)
     table = []

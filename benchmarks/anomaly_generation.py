@@ -16,7 +16,7 @@ from meddiffusers.evaluation.results import Bar
 from meddiffusers.hub.load import load
 from meddiffusers.training.engine.config import TrainingConfig
 from meddiffusers.training.engine.parsing import parse_config
-from meddiffusers.training.tasks.image_diffusion.model import DenoisingModelConfig
+from meddiffusers.training.tasks.image_diffusion.model import ImageDiffusionConfig
 
 CONFIG, COUNT = "training/configs/image_diffusion_brain.yaml", 256
 IMAGES = Path("benchmarks/results/anomaly_generation")
@@ -28,7 +28,7 @@ def generation(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     known = {name: detector.config[name] for name in ("modalities", "spacing", "image_range")}
     scheduler = DDIMScheduler.from_config(detector.scheduler.config, timestep_spacing="trailing")
     pipeline = ImageDiffusionPipeline(detector.unet, scheduler, **known)
-    config = parse_config(LabelledDataConfig, DenoisingModelConfig, TrainingConfig, argv=["--config", CONFIG])[0]
+    config = parse_config(LabelledDataConfig, ImageDiffusionConfig, TrainingConfig, argv=["--config", CONFIG])[0]
     data = load_labelled_data(config)
     images = generate_images(pipeline, COUNT, seed)
     report = evaluate_generation(

@@ -29,9 +29,9 @@ from meddiffusers.training.engine.loop import train
 from meddiffusers.training.engine.parsing import parse_config
 from meddiffusers.training.engine.randomness import BatchRandom
 from meddiffusers.training.engine.task import Validation
-from meddiffusers.training.losses.augmentation import mirrored
-from meddiffusers.training.tasks.image_diffusion.model import DenoisingModelConfig
-from meddiffusers.training.tasks.labelled_slices import SliceTask
+from meddiffusers.training.losses.augmentation import random_flip
+from meddiffusers.training.tasks.image_diffusion.model import ImageDiffusionConfig
+from meddiffusers.training.tasks.labelled_slices import LabelledSliceTask
 from meddiffusers.utils.atomic import write_json
 
 CONFIG, RUN = "training/configs/image_diffusion_brain.yaml", Path("runs/anomaly-vae")
@@ -40,7 +40,7 @@ KL_WEIGHT = 1e-4
 BATCH = 32
 
 
-class ReconstructionTask(SliceTask):
+class ReconstructionTask(LabelledSliceTask):
     """Squared error and Kullback–Leibler divergence, on images without any lesion."""
 
     def __init__(self, data: LabelledDataConfig, splits: Mapping[str, datasets.Dataset]) -> None:
@@ -63,7 +63,7 @@ class ReconstructionTask(SliceTask):
     def loss(
         self, modules: Mapping[str, nn.Module], batch: dict[str, Tensor], random: BatchRandom
     ) -> dict[str, Tensor]:
-        image = 2 * mirrored(batch["image"], batch["masks"], random)[0] - 1
+        image = 2 * random_flip(batch["image"], batch["masks"], random)[0] - 1
         vae = extract_model_from_parallel(modules["vae"])
         posterior = vae.encode(image).latent_dist
         decoded = vae.decode(posterior.mean + posterior.std * random.randn_like(posterior.mean)).sample
@@ -86,7 +86,7 @@ def trained_vae(minutes: float) -> tuple[AutoencoderKL, dict[str, float]]:
     done = RUN / "facts.json"
     if not done.is_file():
         data, _, training = parse_config(
-            LabelledDataConfig, DenoisingModelConfig, TrainingConfig, argv=["--config", CONFIG]
+            LabelledDataConfig, ImageDiffusionConfig, TrainingConfig, argv=["--config", CONFIG]
         )
         splits = load_labelled_data(data)
         healthy = [not masks.any() for masks in splits["train"].with_format("numpy")["masks"]]

@@ -15,7 +15,7 @@ from accelerate.utils import set_seed
 from scipy.ndimage import zoom
 from segmentation_quality import test_config
 
-from meddiffusers.datasets.labelled_config import PHANTOM_HEIGHTS, test_split
+from meddiffusers.datasets.labelled_config import PHANTOM_HEIGHTS, load_test_split
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, phantom_labelled_slices
 from meddiffusers.evaluation.results import Bar
 from meddiffusers.evaluation.segmentation.run import run_segmentation
@@ -36,7 +36,7 @@ def lora(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     """Dice on the other scanner's unseen subjects: untouched, fully fine-tuned, with an adapter."""
     pipeline: Any = load(checkpoint)
     config = test_config(pipeline)
-    test = on_other_scanner(test_split(config).select(range(TESTED)), pipeline.modalities)
+    test = on_other_scanner(load_test_split(config).select(range(TESTED)), pipeline.modalities)
     scans = phantom_labelled_slices(
         SUBJECTS * SLICES_OF_EACH,
         SEED_OF_SUBJECTS,
@@ -51,7 +51,7 @@ def lora(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     splits = {"train": on_other_scanner(scans, pipeline.modalities), "test": test}
     found, facts = {"untouched": _dice(pipeline, test, seed)}, {}
     for name, rank in {"full": None, "adapter": RANK}.items():
-        model = SegmentationModelConfig(pretrained_model_name_or_path=str(checkpoint), rank=rank, noise_draws=0.25)
+        model = SegmentationModelConfig(pretrained_model_name_or_path=str(checkpoint), rank=rank, noise_samples=0.25)
         with tempfile.TemporaryDirectory() as folder:
             set_seed(seed)
             result = train(SegmentationTask(config, model, splits), _training(folder, seed, RATES[name]))

@@ -15,7 +15,7 @@ from meddiffusers.training.engine.config import TrainingConfig
 from meddiffusers.training.engine.parsing import parse_config
 from meddiffusers.training.engine.randomness import BatchRandom
 from meddiffusers.training.tasks.segmentation.loss import SegmentationDiffusionLoss
-from meddiffusers.training.tasks.segmentation.model import SegmentationModelConfig, first_pipeline
+from meddiffusers.training.tasks.segmentation.model import SegmentationModelConfig, build_segmentation_pipeline
 
 CONFIG = "training/configs/segmentation_paper.yaml"
 REFERENCE = 113_674_370  # parameters of the reference's network in the same configuration
@@ -27,7 +27,7 @@ def paper(_checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
         LabelledDataConfig, SegmentationModelConfig, TrainingConfig, argv=["--config", CONFIG]
     )
     set_seed(seed)
-    pipeline: Any = first_pipeline(data, model)
+    pipeline: Any = build_segmentation_pipeline(data, model)
     denoising = SegmentationDiffusionLoss(pipeline, model)
     random, size = BatchRandom(seed), data.resolution
     batch = {"image": random.rand(1, 4, size, size), "masks": random.randint(0, 2, (1, 1, size, size)).byte()}

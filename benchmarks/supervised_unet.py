@@ -68,7 +68,7 @@ class SupervisedTask(SegmentationTask):
     def loss(
         self, modules: Mapping[str, nn.Module], batch: dict[str, Tensor], random: BatchRandom
     ) -> dict[str, Tensor]:
-        image, masks = self.denoising.augmented(batch, 1, random)
+        image, masks = self.diffusion_loss.augment(batch, 1, random)
         return {"loss": label_loss(logits(modules["unet"], image).float(), masks, self.config.dice_weight)}
 
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:

@@ -14,12 +14,12 @@ import torch
 from accelerate.utils import set_seed
 from transformers import BertConfig, BertModel
 
-from meddiffusers.datasets.captioned_config import TextDataConfig
+from meddiffusers.datasets.captioned_config import CaptionedDataConfig
 from meddiffusers.evaluation.results import Bar
 from meddiffusers.training.engine.config import TrainingConfig
 from meddiffusers.training.engine.parsing import parse_config
-from meddiffusers.training.tasks.autoencoder.model import AutoencoderConfig, first_autoencoder
-from meddiffusers.training.tasks.text_to_mr.model import TextToMRConfig, first_pipeline
+from meddiffusers.training.tasks.autoencoder.model import AutoencoderConfig, build_autoencoder
+from meddiffusers.training.tasks.text_to_mr.model import TextToMRConfig, build_text_to_mr_pipeline
 from meddiffusers.training.tasks.text_to_mr.vocabulary import prompt_tokenizer
 
 VAE, MODEL = "training/configs/autoencoder_paper.yaml", "training/configs/text_to_mr_paper.yaml"
@@ -29,15 +29,17 @@ TOKENS, WIDTH, LATENT = 512, 768, 64
 def paper(_checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     """One training step of the denoiser on noise, and a image in two steps."""
     set_seed(seed)
-    data, autoencoder, _ = parse_config(TextDataConfig, AutoencoderConfig, TrainingConfig, argv=["--config", VAE])
-    vae: Any = first_autoencoder(autoencoder, resolution=data.resolution)
+    data, autoencoder, _ = parse_config(CaptionedDataConfig, AutoencoderConfig, TrainingConfig, argv=["--config", VAE])
+    vae: Any = build_autoencoder(autoencoder, resolution=data.resolution)
     with tempfile.TemporaryDirectory() as folder:
         vae.save_pretrained(Path(folder, "vae"))
         BertModel(BertConfig(vocab_size=30522)).save_pretrained(Path(folder, "text", "text_encoder"))
         prompt_tokenizer(["T1-weighted"]).save_pretrained(Path(folder, "text", "tokenizer"))
         parts = ["--vae_name_or_path", f"{folder}/vae", "--text_encoder_name_or_path", f"{folder}/text"]
-        data, model, _ = parse_config(TextDataConfig, TextToMRConfig, TrainingConfig, argv=["--config", MODEL, *parts])
-        pipeline: Any = first_pipeline(data, model)
+        data, model, _ = parse_config(
+            CaptionedDataConfig, TextToMRConfig, TrainingConfig, argv=["--config", MODEL, *parts]
+        )
+        pipeline: Any = build_text_to_mr_pipeline(data, model)
     tokens, mask = torch.randn(1, TOKENS, WIDTH), torch.ones(1, TOKENS, dtype=torch.long)
     latents, noise = torch.randn(2, 1, autoencoder.latent_channels, LATENT, LATENT)
     start = time.perf_counter()

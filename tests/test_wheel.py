@@ -130,7 +130,7 @@ def test_the_command_line_helps_and_knows_what_can_be_trained(environment: Path,
     command = environment / "bin" / "meddiffusers"
     assert "Generative models for medical imaging" in _run(command, "--help", cwd=tmp_path)
     assert "segmentation_brain, segmentation_lora" in _run(command, "train", "--list", cwd=tmp_path)
-    assert "--noise_draws" in _run(command, "train", "segmentation", "--help", cwd=tmp_path)
+    assert "--noise_samples" in _run(command, "train", "segmentation", "--help", cwd=tmp_path)
 
 
 def test_a_shipped_repository_opens_and_encodes_an_image(environment: Path, tmp_path: Path) -> None:

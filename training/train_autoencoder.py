@@ -18,15 +18,15 @@ from meddiffusers.training.engine.config import TrainingConfig
 from meddiffusers.training.engine.loop import train
 from meddiffusers.training.engine.parsing import parse_config
 from meddiffusers.training.engine.publishing import finish
+from meddiffusers.training.tasks.autoencoder.captioned import CaptionedAutoencoderTask
 from meddiffusers.training.tasks.autoencoder.model import AutoencoderConfig
-from meddiffusers.training.tasks.autoencoder.task import AutoencoderTask
 
 
 def main() -> None:
     """Train, and evaluate."""
     data, model, training = parse_config(CaptionedDataConfig, AutoencoderConfig, TrainingConfig)
     set_seed(training.seed)  # the network's first weights
-    task = AutoencoderTask(data, model)
+    task = CaptionedAutoencoderTask(data, model)
     finish(train(task, training), task.evaluate, data, model, training)
 
 

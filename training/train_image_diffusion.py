@@ -20,18 +20,18 @@ from meddiffusers.training.engine.config import TrainingConfig
 from meddiffusers.training.engine.loop import train
 from meddiffusers.training.engine.parsing import parse_config
 from meddiffusers.training.engine.publishing import CardConfig, finish
-from meddiffusers.training.tasks.image_diffusion.model import DenoisingModelConfig
-from meddiffusers.training.tasks.image_diffusion.task import DenoisingTask
+from meddiffusers.training.tasks.image_diffusion.model import ImageDiffusionConfig
+from meddiffusers.training.tasks.image_diffusion.task import ImageDiffusionTask
 
 
 def main() -> None:
     """Train, evaluate, and write or publish the repository if asked to."""
     data, model, training, publishing = parse_config(
-        LabelledDataConfig, DenoisingModelConfig, TrainingConfig, CardConfig
+        LabelledDataConfig, ImageDiffusionConfig, TrainingConfig, CardConfig
     )
     facts = publishing.facts(training)
     set_seed(training.seed)  # the network's first weights
-    task = DenoisingTask(data, model)
+    task = ImageDiffusionTask(data, model)
     finish(train(task, training), task.evaluate, data, model, training, facts)
 
 

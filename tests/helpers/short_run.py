@@ -13,7 +13,7 @@ from meddiffusers.training.engine.task import Task
 
 
 def run(task: Task, folder: Path, **settings: Any) -> TrainingResult:
-    """Trains as a fresh process would; four images a step and no warm-up unless told otherwise."""
+    """Trains as a fresh process would; four images a step and no warm-up by default."""
     torch.set_num_threads(1)
     defaults = {"train_batch_size": 4, "learning_rate": 3e-3, "lr_warmup_steps": 0, "max_train_steps": 4}
     forget_accelerator()

@@ -1,4 +1,4 @@
-"""A task of 58 parameters that keeps an account of what it was given, for tests of the engine."""
+"""A task with 58 parameters that records its batches, for tests of the engine."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ToyPipeline(DiffusionPipeline):
 
 
 class ToyData:
-    """Sample i is (i, x, y), y a function of x; ``jitter`` is augmentation drawn from numpy's global generator."""
+    """Sample i is (i, x, y), y a function of x; ``jitter`` is augmentation from numpy's global generator."""
 
     def __init__(self, size: int, jitter: float = 0.0) -> None:
         generator = torch.Generator().manual_seed(7)
@@ -120,7 +120,7 @@ class ToyTask:
 
 
 def run_toy(output_dir: Path, toy: dict[str, Any] | ToyTask | None = None, **settings: Any) -> TrainingResult:
-    """Trains a toy as a fresh process would; two samples a step and no warm-up unless told otherwise."""
+    """Trains a toy as a fresh process would; two samples a step and no warm-up by default."""
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     GradientState._reset_state()
     torch.set_num_threads(1)

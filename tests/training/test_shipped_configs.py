@@ -19,7 +19,7 @@ from meddiffusers.training.tasks.attribute_vae.model import AttributeVAEConfig
 from meddiffusers.training.tasks.autoencoder.model import AutoencoderConfig
 from meddiffusers.training.tasks.cardiac.consistency import ConsistencyConfig
 from meddiffusers.training.tasks.image_diffusion.classifier import ClassifierConfig
-from meddiffusers.training.tasks.image_diffusion.model import DenoisingModelConfig
+from meddiffusers.training.tasks.image_diffusion.model import ImageDiffusionConfig
 from meddiffusers.training.tasks.latent_diffusion.model import LatentDiffusionConfig, network_settings
 from meddiffusers.training.tasks.segmentation.model import SegmentationModelConfig
 from meddiffusers.training.tasks.text_to_mr.attribute_predictor import AttributePredictorConfig
@@ -31,7 +31,7 @@ KINDS: dict[str, tuple[Any, ...]] = {
     "anomaly_classifier": (LabelledDataConfig, ClassifierConfig),
     "ar_vae": (AttributeDataConfig, AttributeVAEConfig),
     "autoencoder": (CaptionedDataConfig, AutoencoderConfig),
-    "image_diffusion": (LabelledDataConfig, DenoisingModelConfig),
+    "image_diffusion": (LabelledDataConfig, ImageDiffusionConfig),
     "attribute_predictor": (CaptionedDataConfig, AttributePredictorConfig),
     "prompt_encoder": (CaptionedDataConfig, PromptEncoderConfig),
     "segmentation": (LabelledDataConfig, SegmentationModelConfig),

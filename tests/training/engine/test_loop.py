@@ -89,17 +89,17 @@ def test_validation_sees_the_average_and_leaves_the_run_as_it_was(tmp_path: Path
 
 
 def test_chance_differs_between_steps_parts_and_runs(tmp_path: Path) -> None:
-    class Drawing(ToyTask):
+    class Sampling(ToyTask):
         def loss(self, modules, batch, random):
-            drawn = float(random.randn(2, 1)[0]), float(torch.rand(1))  # noise, and what dropout would draw
-            self.drawn = [*getattr(self, "drawn", []), *drawn]
+            numbers = float(random.randn(2, 1)[0]), float(torch.rand(1))  # noise, and what dropout would use
+            self.numbers = [*getattr(self, "numbers", []), *numbers]
             return super().loss(modules, batch, random)
 
     runs = []
     for seed in (0, 1):
-        task = Drawing()
+        task = Sampling()
         run_toy(tmp_path / str(seed), task, max_train_steps=6, gradient_accumulation_steps=2, seed=seed)
-        runs += task.drawn
+        runs += task.numbers
     assert len(runs) == len(set(runs)) == 2 * 6 * 2 * 2
 
 

@@ -40,7 +40,7 @@ def recovered(kind: str, output: Tensor, x_t: Tensor, product: Tensor) -> tuple[
 
 
 @pytest.fixture
-def drawn() -> tuple[Tensor, Tensor]:
+def samples() -> tuple[Tensor, Tensor]:
     """x_0 in {−1, 1} and noise, for each of `TIMES`."""
     generator = torch.Generator().manual_seed(0)
     shape = (len(TIMES), 3, 4, 4)
@@ -48,28 +48,28 @@ def drawn() -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_target_gives_back_image_and_noise(kind: str, drawn: tuple[Tensor, Tensor]) -> None:
-    scheduler, (x0, noise) = scheduler_of(kind), drawn
+def test_the_target_gives_back_image_and_noise(kind: str, samples: tuple[Tensor, Tensor]) -> None:
+    scheduler, (x0, noise) = scheduler_of(kind), samples
     x_t = scheduler.add_noise(x0, noise, TIMES)
     target = denoising_target(scheduler, x0, noise, TIMES)
-    clean, drawn_noise = recovered(kind, target.double(), x_t.double(), products(scheduler, TIMES))
+    clean, recovered_noise = recovered(kind, target.double(), x_t.double(), products(scheduler, TIMES))
     torch.testing.assert_close(clean.float(), x0, atol=1e-3, rtol=0)
-    torch.testing.assert_close(drawn_noise.float(), noise, atol=1e-3, rtol=0)
+    torch.testing.assert_close(recovered_noise.float(), noise, atol=1e-3, rtol=0)
     if kind == "epsilon":
         assert target is noise
 
 
-def test_an_unknown_target_is_refused(drawn: tuple[Tensor, Tensor]) -> None:
+def test_an_unknown_target_is_refused(samples: tuple[Tensor, Tensor]) -> None:
     with pytest.raises(ValueError, match="prediction_type='flow'; expected epsilon, sample or v_prediction"):
-        denoising_target(scheduler_of("flow"), *drawn, TIMES)
+        denoising_target(scheduler_of("flow"), *samples, TIMES)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("gamma", [0.5, 5.0])
 def test_weights_are_the_clipped_snr_in_terms_of_the_image(
-    kind: str, gamma: float, drawn: tuple[Tensor, Tensor]
+    kind: str, gamma: float, samples: tuple[Tensor, Tensor]
 ) -> None:
-    scheduler, (x0, noise) = scheduler_of(kind), drawn
+    scheduler, (x0, noise) = scheduler_of(kind), samples
     product = products(scheduler, TIMES)
     x_t = product.sqrt() * x0.double() + (1 - product).sqrt() * noise.double()
     target = denoising_target(scheduler, x0, noise, TIMES).double()
@@ -81,12 +81,15 @@ def test_weights_are_the_clipped_snr_in_terms_of_the_image(
     torch.testing.assert_close(weighted, expected, rtol=1e-3, atol=0)
 
 
-def test_most_times_lie_in_focus() -> None:
+def test_importance_sampling_raises_the_share_of_times_between_the_limits() -> None:
     even = (torch.arange(10_000) + 0.5) / 10_000
     times = importance_timesteps(even, 0.1, 0.4, 0.8)
     within = (times >= 0.1) & (times < 0.4)
     assert within.float().mean().item() == pytest.approx(0.8 + 0.2 * 0.3, abs=1e-3)
-    for part, low, high in ((times[even < 0.8], 0.1, 0.4), (times[even >= 0.8], 0.0, 1.0)):  # each uniform there
+    for part, low, high in (
+        (times[even < 0.8], 0.1, 0.4),
+        (times[even >= 0.8], 0.0, 1.0),
+    ):  # each uniform between its limits
         expected = low + (high - low) * (torch.arange(len(part)) + 0.5) / len(part)
         torch.testing.assert_close(part.sort().values, expected, rtol=0, atol=1e-3)
     torch.testing.assert_close(importance_timesteps(even, 0.1, 0.4, 0.0), even)
@@ -109,24 +112,24 @@ def test_weights_where_the_snr_is_known() -> None:
 
 def posterior(scheduler: DDPMScheduler, x0: Tensor, x_t: Tensor, time: int) -> tuple[Tensor, Tensor]:
     """Mean and variance of q(x_{t−1} | x_t, x_0), Ho et al. 2020, eq. 6 and 7, for one time > 0."""
-    now, before = (products(scheduler, torch.tensor([each]))[0] for each in (time, time - 1))
-    beta = 1 - now / before
-    mean = before.sqrt() * beta / (1 - now) * x0 + (1 - beta).sqrt() * (1 - before) / (1 - now) * x_t
-    return mean, (1 - before) / (1 - now) * beta
+    alpha, previous = (products(scheduler, torch.tensor([each]))[0] for each in (time, time - 1))
+    beta = 1 - alpha / previous
+    mean = previous.sqrt() * beta / (1 - alpha) * x0 + (1 - beta).sqrt() * (1 - previous) / (1 - alpha) * x_t
+    return mean, (1 - previous) / (1 - alpha) * beta
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_bound_is_the_divergence_from_the_posterior(kind: str, drawn: tuple[Tensor, Tensor]) -> None:
-    scheduler, (x0, noise) = scheduler_of(kind, variance_type="learned_range"), drawn
+def test_the_bound_is_the_divergence_from_the_posterior(kind: str, samples: tuple[Tensor, Tensor]) -> None:
+    scheduler, (x0, noise) = scheduler_of(kind, variance_type="learned_range"), samples
     x_t = scheduler.add_noise(x0, noise, TIMES)
     generator = torch.Generator().manual_seed(2)
     output = denoising_target(scheduler, x0, noise, TIMES) + 0.1 * torch.randn(x0.shape, generator=generator)
     v = torch.rand(x0.shape, generator=generator) * 2 - 1
     bits = vlb(scheduler, torch.cat([output, v], dim=1), x0, x_t, TIMES)
-    guess = recovered(kind, output.double(), x_t.double(), products(scheduler, TIMES))[0]
+    predicted_x0 = recovered(kind, output.double(), x_t.double(), products(scheduler, TIMES))[0]
     for index, time in enumerate(TIMES[1:].tolist(), 1):
         true, variance = posterior(scheduler, x0[index].double(), x_t[index].double(), time)
-        mean, _ = posterior(scheduler, guess[index], x_t[index].double(), time)
+        mean, _ = posterior(scheduler, predicted_x0[index], x_t[index].double(), time)
         weight = (v[index].double() + 1) / 2
         log_variance = weight * scheduler.betas[time].double().log() + (1 - weight) * variance.log()
         learnt = scheduler._get_variance(time, predicted_variance=v[index])  # a logarithm, too
@@ -135,23 +138,23 @@ def test_the_bound_is_the_divergence_from_the_posterior(kind: str, drawn: tuple[
         assert bits[index].item() == pytest.approx(divergence.mean().item() / math.log(2), rel=5e-3)
 
 
-def test_the_last_step_is_the_likelihood_of_the_image(drawn: tuple[Tensor, Tensor]) -> None:
+def test_the_last_step_is_the_likelihood_of_the_image(samples: tuple[Tensor, Tensor]) -> None:
     """With v = 1 its variance is β_0, with v = −1 that of the posterior one step earlier."""
-    scheduler, (x0, noise) = scheduler_of("epsilon"), (each[:1] for each in drawn)
+    scheduler, (x0, noise) = scheduler_of("epsilon"), (each[:1] for each in samples)
     first = torch.zeros(1, dtype=torch.long)
     x_t = scheduler.add_noise(x0, noise, first)
     output = noise + 0.1
-    guess = recovered("epsilon", output.double(), x_t.double(), products(scheduler, first))[0]
+    predicted_x0 = recovered("epsilon", output.double(), x_t.double(), products(scheduler, first))[0]
     _, earlier = posterior(scheduler, x0.double(), x_t.double(), 1)
     for v, variance in ((1.0, scheduler.betas[0].double()), (-1.0, earlier)):
         bits = vlb(scheduler, torch.cat([output, torch.full_like(x0, v)], dim=1), x0, x_t, first)
-        expected = -Normal(guess, variance.sqrt()).log_prob(x0.double()).mean() / math.log(2)
+        expected = -Normal(predicted_x0, variance.sqrt()).log_prob(x0.double()).mean() / math.log(2)
         assert bits.item() == pytest.approx(expected.item(), rel=1e-2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_bound_vanishes_for_the_exact_posterior(kind: str, drawn: tuple[Tensor, Tensor]) -> None:
-    scheduler, (x0, noise) = scheduler_of(kind), drawn
+def test_the_bound_vanishes_for_the_exact_posterior(kind: str, samples: tuple[Tensor, Tensor]) -> None:
+    scheduler, (x0, noise) = scheduler_of(kind), samples
     exact = denoising_target(scheduler, x0, noise, TIMES)
     x_t = scheduler.add_noise(x0, noise, TIMES)
     bits = vlb(scheduler, torch.cat([exact, -torch.ones_like(x0)], dim=1), x0, x_t, TIMES)
@@ -161,8 +164,8 @@ def test_the_bound_vanishes_for_the_exact_posterior(kind: str, drawn: tuple[Tens
     assert torch.isfinite(bits).all()
 
 
-def test_the_bound_teaches_the_variance_alone(drawn: tuple[Tensor, Tensor]) -> None:
-    scheduler, (x0, noise) = scheduler_of("epsilon"), drawn
+def test_the_bound_trains_the_variance_only(samples: tuple[Tensor, Tensor]) -> None:
+    scheduler, (x0, noise) = scheduler_of("epsilon"), samples
     predicted = torch.cat([noise + 0.1, torch.zeros_like(noise)], dim=1).requires_grad_()
     x_t = scheduler.add_noise(x0, noise, TIMES)
     vlb(scheduler, predicted, x0, x_t, TIMES).sum().backward()

@@ -1,4 +1,4 @@
-"""Losses of variational autoencoders and of attribute regularisation; means over the batch unless it says otherwise."""
+"""Losses of variational autoencoders and of attribute regularisation. Each is a mean over the batch."""
 
 from __future__ import annotations
 
@@ -9,14 +9,20 @@ from torch.func import functional_call
 
 
 def kl_divergence(mean: Tensor, logvar: Tensor) -> Tensor:
-    """KL(N(μ, σ²) ‖ N(0, I)) of posteriors (B, K), summed over K (Kingma & Welling 2014, appendix B)."""
+    """KL(N(μ, σ²) ‖ N(0, I)) of posteriors with mean and log variance (B, K), summed over K.
+
+    Kingma & Welling 2014, appendix B.
+    """
     return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(dim=1).mean()
 
 
 def negative_log_likelihood(parameters: Tensor, target: Tensor, likelihood: str) -> Tensor:
-    """−log p(x | z) up to a constant, summed over the pixels of an image. Both arguments are (B, C, H, W).
+    """−log p(x | z) up to a constant, summed over the pixels of an image.
 
-    target: images (one-hot labels if categorical); parameters: what `AttributeVAE.decode` gives.
+    Args:
+        parameters: Output of `AttributeVAE.decode`, (B, C, H, W).
+        target: Images, or one-hot labels if categorical, (B, C, H, W).
+        likelihood: "bernoulli", "categorical" or "gaussian".
     """
     if likelihood == "bernoulli":
         per_pixel = F.binary_cross_entropy_with_logits(parameters, target, reduction="none")
@@ -28,7 +34,12 @@ def negative_log_likelihood(parameters: Tensor, target: Tensor, likelihood: str)
 
 
 def soft_dice_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """1 − Dice of label probabilities, mean over all labels but the first. logits, one-hot target: (B, C, H, W)."""
+    """1 − Dice of the label probabilities, a mean over all labels except the first, which is the background.
+
+    Args:
+        logits: Logits (B, C, H, W).
+        target: One-hot labels (B, C, H, W).
+    """
     probabilities, one_hot = logits.softmax(dim=1)[:, 1:], target[:, 1:]
     overlap = 2 * (probabilities * one_hot).sum(dim=(2, 3))
     size = probabilities.sum(dim=(2, 3)) + one_hot.sum(dim=(2, 3))
@@ -36,27 +47,36 @@ def soft_dice_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def ordering_loss(latents: Tensor, attributes: Tensor, sharpness: float) -> Tensor:
-    """Latents in the order of their attributes: Σ_r mean_ij |tanh(δ(z_i − z_j)) − sign(a_i − a_j)|.
+    """Puts latents in the order of their attributes: Σ_r mean_ij |tanh(δ(z_i − z_j)) − sign(a_i − a_j)|.
 
-    Pati & Lerch 2020, eq. 2 to 4.
-    latents (N, A): the regularised dimensions; attributes (N, A); sharpness δ. All N² pairs of the batch count.
+    Pati & Lerch 2020, eq. 2 to 4. The mean is over all B² pairs of the batch.
+
+    Args:
+        latents: The regularised dimensions, (B, A).
+        attributes: Attributes (B, A).
+        sharpness: Slope δ.
     """
-    steps = torch.tanh(sharpness * (latents[:, None] - latents[None]))
-    order = torch.sign(attributes[:, None] - attributes[None])
-    return (steps - order).abs().mean(dim=(0, 1)).sum()
+    latent_order = torch.tanh(sharpness * (latents[:, None] - latents[None]))
+    attribute_order = torch.sign(attributes[:, None] - attributes[None])
+    return (latent_order - attribute_order).abs().mean(dim=(0, 1)).sum()
 
 
 def regression_loss(latents: Tensor, attributes: Tensor) -> Tensor:
-    """Latents equal to the standardised attributes: Σ_r mean_i (z_i − a_i)². Both arguments are (N, A)."""
+    """Makes latents equal to the standardised attributes: Σ_r mean_i (z_i − a_i)², both of shape (B, A)."""
     return (latents - attributes).square().mean(dim=0).sum()
 
 
 def consistency_loss(encoder: nn.Module, image: Tensor, dimension: Tensor, value: Tensor) -> Tensor:
-    """Does a decoded image show the attribute it was asked for? mean_i (μ(image_i)[dimension_i] − value_i)².
+    """Makes decoded images show the attribute that was set: mean_i (μ(image_i)[dimension_i] − value_i)².
 
-    image (B, C, H, W) was decoded from latents whose `dimension` (B,) had been set to `value` (B,). The encoder reads
-    it and is held fixed, so that the decoder alone has to learn.
+    The encoder is held fixed, so that only the decoder learns.
+
+    Args:
+        encoder: Predicts posterior means (B, K) from images.
+        image: Images (B, C, H, W), decoded from latents in which one dimension had been set.
+        dimension: The dimension that was set in each, (B,).
+        value: The value that it was set to, (B,).
     """
     fixed = {name: parameter.detach() for name, parameter in encoder.named_parameters()}
-    read = functional_call(encoder, fixed, (image,))
-    return (read.gather(1, dimension[:, None])[:, 0] - value).square().mean()
+    predicted = functional_call(encoder, fixed, (image,))
+    return (predicted.gather(1, dimension[:, None])[:, 0] - value).square().mean()

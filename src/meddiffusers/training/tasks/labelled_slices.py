@@ -1,4 +1,4 @@
-"""What learning problems on slices of subjects have in common: their data."""
+"""The data of training tasks on labelled slices."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ from torch import Tensor
 from meddiffusers.datasets.labelled_config import LabelledDataConfig, LabelledImages, load_labelled_data
 
 
-class SliceTask:
-    """Base of tasks for the engine; loads the data, unless they are given as `splits`.
+class LabelledSliceTask:
+    """Base of tasks that train on labelled slices.
 
-    splits: "train" and "test".
-    train_dataset: the former, for the engine.
-    dataset_name: for a card; of a folder its name, as its place is nobody's business.
+    Args:
+        data: Settings of the data set.
+        splits: The splits "train" and "test", if they are loaded already.
+
+    Attributes:
+        splits: Both splits.
+        train_dataset: The training samples, for the engine.
+        dataset_name: Name of the data set, for the card; of a folder only its name, since local paths are never
+            published.
     """
 
     def __init__(self, data: LabelledDataConfig, splits: Mapping[str, datasets.Dataset] | None) -> None:
@@ -27,5 +33,9 @@ class SliceTask:
         self.dataset_name = Path(data.dataset_name).name
 
     def collate(self, items: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """Images (B, C, H, W) in [0, 1] and label ids of all raters (B, R, H, W)."""
+        """Images (B, C, H, W) in [0, 1], and label maps of all raters (B, R, H, W)."""
         return {name: torch.stack([item[name] for item in items]) for name in ("image", "masks")}
+
+    def test_rows(self, count: int) -> datasets.Dataset:
+        """The first test rows, at most this many."""
+        return self.splits["test"].select(range(min(count, len(self.splits["test"]))))

@@ -49,7 +49,7 @@ def script() -> ModuleType:
 @pytest.fixture
 def train(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
     """``train(name=value, …)`` runs the script with these options, on a small network; returns the output folder."""
-    monkeypatch.setattr(attribute_vae_task, "CALIBRATED", 2)
+    monkeypatch.setattr(attribute_vae_task, "NUM_DECODED", 2)
     monkeypatch.setattr(attribute_report, "TRAVERSED", 2)
     monkeypatch.setattr(attribute_report, "EDITED", 2)
 

@@ -15,21 +15,23 @@ from meddiffusers.datasets.captioned_config import CaptionedDataConfig
 from meddiffusers.datasets.rows import images_of
 from meddiffusers.evaluation.generation.autoencoder import reconstruct
 from meddiffusers.training import BatchRandom
+from meddiffusers.training.tasks.autoencoder.captioned import CaptionedAutoencoderTask
 from meddiffusers.training.tasks.autoencoder.model import AutoencoderConfig
-from meddiffusers.training.tasks.autoencoder.task import AutoencoderTask
 
 SMALL: dict[str, Any] = {"block_out_channels": [8, 16], "latent_channels": 2, "norm_num_groups": 4}
 DATA = CaptionedDataConfig(resolution=16)
 
 
-def task_of(**config: Any) -> AutoencoderTask:
+def task_of(**config: Any) -> CaptionedAutoencoderTask:
     splits = {"train": text_rows(32), "test": text_rows(8, seed=1)}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return AutoencoderTask(DATA, AutoencoderConfig(**{**SMALL, "perceptual_weight": 0.0, **config}), splits)
+        return CaptionedAutoencoderTask(
+            DATA, AutoencoderConfig(**{**SMALL, "perceptual_weight": 0.0, **config}), splits
+        )
 
 
-def losses_of(task: AutoencoderTask) -> dict[str, torch.Tensor]:
+def losses_of(task: CaptionedAutoencoderTask) -> dict[str, torch.Tensor]:
     batch = task.collate([task.train_dataset[number] for number in range(4)])
     return task.loss(task.modules, batch, BatchRandom(0))
 
@@ -84,7 +86,7 @@ def test_a_short_training_leaves_an_autoencoder_with_its_scale(tmp_path: Path) -
     assert all(torch.equal(weight, weight.half().float()) for weight in vae.state_dict().values())
     report = task.evaluate(vae)
     assert report.value("mae") == pytest.approx(after.item(), rel=1e-3)
-    assert AutoencoderTask(DATA, AutoencoderConfig(pretrained_model_name_or_path=str(tmp_path)), task.splits)
+    assert CaptionedAutoencoderTask(DATA, AutoencoderConfig(pretrained_model_name_or_path=str(tmp_path)), task.splits)
 
 
 def test_a_frozen_encoder_makes_the_latents_that_it_made(tmp_path: Path) -> None:
@@ -117,9 +119,11 @@ def test_images_alike_are_at_no_perceptual_distance() -> None:
 def test_an_autoencoder_of_colours_is_refused(tmp_path: Path) -> None:
     AutoencoderKL(block_out_channels=(8,), norm_num_groups=4).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="is for 3 channels; expected 1"):
-        AutoencoderTask(DATA, AutoencoderConfig(pretrained_model_name_or_path=str(tmp_path)), {"train": text_rows(2)})
+        CaptionedAutoencoderTask(
+            DATA, AutoencoderConfig(pretrained_model_name_or_path=str(tmp_path)), {"train": text_rows(2)}
+        )
 
 
 def test_patches_that_no_model_of_these_images_takes_are_refused() -> None:
-    with pytest.raises(ValueError, match="patch_size=2; the models of these images take"):
+    with pytest.raises(ValueError, match="patch_size=2; text-to-MR models use"):
         task_of(patch_size=2)

@@ -41,7 +41,7 @@ def test_the_loss_is_its_terms() -> None:
 
 def test_slices_of_all_planes_are_compared() -> None:
     task, (a, b) = task_of(), torch.rand(2, 3, 2, 8, 12, 9)
-    pairs = task._seen(a, b, BatchRandom(0))
+    pairs = task._perceptual_pairs(a, b, BatchRandom(0))
     for axis, (one, other) in zip((2, 3, 4), pairs, strict=True):
         sides = [side for place, side in enumerate(a.shape[2:], 2) if place != axis]
         assert one.shape == other.shape == (6, 1, *sides)
@@ -54,7 +54,7 @@ def test_slices_of_all_planes_are_compared() -> None:
 
 def test_volumes_are_mirrored_from_left_to_right() -> None:
     task, volumes = task_of(), torch.rand(32, 1, 4, 5, 6)
-    turned = task._mirrored(volumes, BatchRandom(0))
+    turned = task._flip(volumes, BatchRandom(0))
     same = [torch.equal(one, other) for one, other in zip(turned, volumes, strict=True)]
     flipped = [torch.equal(one, other.flip(1)) for one, other in zip(turned, volumes, strict=True)]
     assert all(a != b for a, b in zip(same, flipped, strict=True)) and 8 < sum(same) < 24

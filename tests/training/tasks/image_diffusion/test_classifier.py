@@ -20,7 +20,7 @@ from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, row_features
 from meddiffusers.hub.load import load
 from meddiffusers.training import BatchRandom, TrainingResult
 from meddiffusers.training.tasks.image_diffusion.classifier import ClassifierConfig, ClassifierTask
-from meddiffusers.training.tasks.unets import noise_scheduler
+from meddiffusers.training.tasks.unets import build_noise_scheduler
 
 SIZE = 16
 SMALL: dict[str, Any] = {"block_out_channels": [8, 16], "norm_num_groups": 4}
@@ -54,7 +54,9 @@ def diffusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "norm_num_groups": 2,
         }
         unet = PatchUNet2DModel(in_channels=1, sample_size=SIZE, network=network)
-    ImageDiffusionPipeline(unet, noise_scheduler("epsilon", "fixed_small"), modalities=["grey"]).save_pretrained(folder)
+    ImageDiffusionPipeline(unet, build_noise_scheduler("epsilon", "fixed_small"), modalities=["grey"]).save_pretrained(
+        folder
+    )
     return folder
 
 
@@ -90,14 +92,14 @@ def test_the_loss_is_the_cross_entropy_of_noisy_images(diffusion: Path) -> None:
 
 
 def test_no_image_is_noisier_than_the_largest_time(diffusion: Path) -> None:
-    task, network = task_of(diffusion, largest_time=0.5), Recorder()
+    task, network = task_of(diffusion, max_time=0.5), Recorder()
     task.loss(
         {"classifier": network}, task.collate([task.train_dataset[number] for number in range(64)]), BatchRandom(0)
     )
     _, times = network.seen
     assert 400 < times.max() < 500
-    with pytest.raises(ValueError, match="largest_time is 0"):
-        ClassifierConfig(largest_time=0.0)
+    with pytest.raises(ValueError, match="max_time is 0"):
+        ClassifierConfig(max_time=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +112,7 @@ class TestTraining:
     def test_it_tells_images_apart_while_the_noise_lets_it(self, diffusion: Path, trained: TrainingResult) -> None:
         task, pipeline = task_of(diffusion), load(trained.output_dir)
         images = torch.stack([task.train_dataset[number]["image"] for number in range(64)])
-        x_t = task.noise.add_noise(2 * images - 1, torch.randn(images.shape), torch.full((64,), 100))
+        x_t = task.noise_scheduler.add_noise(2 * images - 1, torch.randn(images.shape), torch.full((64,), 100))
         with torch.no_grad():
             found = pipeline.classifier(x_t, 100).logits.argmax(dim=1)
         assert (found == torch.arange(64) % 2).float().mean() > 0.9

@@ -21,8 +21,8 @@ from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, row_features
 from meddiffusers.evaluation.generation.fidelity import generate_images
 from meddiffusers.hub.load import load
 from meddiffusers.training import BatchRandom, TrainingResult
-from meddiffusers.training.tasks.image_diffusion.model import DenoisingModelConfig
-from meddiffusers.training.tasks.image_diffusion.task import DenoisingTask
+from meddiffusers.training.tasks.image_diffusion.model import ImageDiffusionConfig
+from meddiffusers.training.tasks.image_diffusion.task import ImageDiffusionTask
 
 SIZE = 16
 SMALL: dict[str, Any] = {"block_out_channels": [16, 32], "norm_num_groups": 4}
@@ -42,12 +42,12 @@ def shades(count: int, seed: int) -> datasets.Dataset:
     return datasets.Dataset.from_dict(columns, features=datasets.Features(row_features(2, 1, (SIZE, SIZE))))
 
 
-def task_of(**model: Any) -> DenoisingTask:
+def task_of(**model: Any) -> ImageDiffusionTask:
     data = LabelledDataConfig(modalities=["one", "half"], classes=["lesion"], resolution=SIZE)
     splits = {"train": shades(64, seed=0), "test": shades(16, seed=1)}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return DenoisingTask(data, DenoisingModelConfig(**{**SMALL, **model}), splits)
+        return ImageDiffusionTask(data, ImageDiffusionConfig(**{**SMALL, **model}), splits)
 
 
 class Recorder(nn.Module):
@@ -62,7 +62,7 @@ class Recorder(nn.Module):
         return SimpleNamespace(sample=0.3 * torch.cat([sample] * self.per_image, dim=1))
 
 
-def batch_of(task: DenoisingTask, count: int) -> dict[str, Tensor]:
+def batch_of(task: ImageDiffusionTask, count: int) -> dict[str, Tensor]:
     return task.collate([task.train_dataset[number] for number in range(count)])
 
 
@@ -97,17 +97,17 @@ def test_labels_say_what_is_marked_but_for_some() -> None:
 
 
 def test_times_in_focus() -> None:
-    task, network = task_of(focus_share=1.0, focus_times=[0.2, 0.3]), Recorder()
+    task, network = task_of(importance_share=1.0, importance_range=[0.2, 0.3]), Recorder()
     task.loss({"unet": network}, batch_of(task, 64), BatchRandom(0))
     times = network.calls[0][1]
     assert 200 <= times.min() < 220 and 280 < times.max() < 300
-    with pytest.raises(ValueError, match=r"focus_times is \[0.3, 0.2\]; expected two numbers that rise"):
-        task_of(focus_times=[0.3, 0.2])
+    with pytest.raises(ValueError, match=r"importance_range is \[0.3, 0.2\]; expected two increasing numbers"):
+        task_of(importance_range=[0.3, 0.2])
 
 
 def test_modalities_are_left_out() -> None:
     task, network = task_of(modality_dropout=1.0), Recorder()
-    task.noise.alphas_cumprod[:] = 1 - 1e-8  # no noise to speak of
+    task.noise_scheduler.alphas_cumprod[:] = 1 - 1e-8  # no noise to speak of
     task.loss({"unet": network}, batch_of(task, 64), BatchRandom(0))
     black = (network.calls[0][0].amax(dim=(2, 3)) < -0.99).sum(dim=1)
     assert set(black.tolist()) == {0, 1}
@@ -132,7 +132,7 @@ class TestTraining:
         np.testing.assert_allclose(every[:, 1], every[:, 0] / 2, atol=0.12)  # the modalities go together
 
     def test_what_it_leaves(self, trained: TrainingResult) -> None:
-        assert len(list((trained.output_dir / "validation").glob("step-*/drawn.png"))) == 1
+        assert len(list((trained.output_dir / "validation").glob("step-*/generated.png"))) == 1
         weights = load(trained.output_dir).unet.state_dict()
         assert all(torch.equal(weight, weight.half().float()) for weight in weights.values())
 
@@ -145,7 +145,7 @@ def test_it_goes_on_from_a_repository(tmp_path: Path) -> None:
         torch.testing.assert_close(again.unet.state_dict()[name], weight)
     with pytest.raises(ValueError, match=r"has modalities \['one', 'half'\] \(here \['grey'\]\)\. Configure the same"):
         data = LabelledDataConfig(modalities=["grey"], classes=["lesion"], resolution=SIZE)
-        DenoisingTask(data, DenoisingModelConfig(pretrained_model_name_or_path=str(tmp_path)))
+        ImageDiffusionTask(data, ImageDiffusionConfig(pretrained_model_name_or_path=str(tmp_path)))
 
 
 def test_an_adapter_is_all_that_is_trained_and_saved(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Latent diffusion of slices: what is told and learnt, and the autoencoder of several modalities."""
+"""Latent diffusion of slices: conditions, training, and the autoencoder of several modalities."""
 
 from __future__ import annotations
 
@@ -85,10 +85,10 @@ def test_mirrored_latents_come_with_mirrored_masks_of_any_rater(vae: str) -> Non
 def test_masks_are_left_out_whole(vae: str) -> None:
     task = task_of(vae, condition_dropout=0.25)
     masks = torch.randint(0, 3, (2000, 4, 4))
-    told = task.told({"masks": masks}, BatchRandom(0))["masks"]
-    out = (told == -1).flatten(1).all(dim=1)
-    assert out.float().mean().item() == pytest.approx(0.25, abs=0.03)
-    assert torch.equal(told[~out], masks[~out])
+    conditions = task.conditions({"masks": masks}, BatchRandom(0))["masks"]
+    dropped = (conditions == -1).flatten(1).all(dim=1)
+    assert dropped.float().mean().item() == pytest.approx(0.25, abs=0.03)
+    assert torch.equal(conditions[~dropped], masks[~dropped])
 
 
 def test_labels_say_whether_there_is_foreground(vae: str) -> None:
@@ -96,16 +96,16 @@ def test_labels_say_whether_there_is_foreground(vae: str) -> None:
     assert task.pipeline.unet.id2label == {0: "healthy", 1: "diseased"} and not task.pipeline.unet.mask_labels
     masks = torch.zeros(2000, 4, 4, dtype=torch.long)
     masks[::2, 1, 2] = 2
-    told = task.told({"masks": masks}, BatchRandom(0))["class_labels"]
-    assert (told == 2).float().mean().item() == pytest.approx(0.25, abs=0.03)
-    assert set(told[::2].tolist()) == {1, 2} and set(told[1::2].tolist()) == {0, 2}
+    conditions = task.conditions({"masks": masks}, BatchRandom(0))["class_labels"]
+    assert (conditions == 2).float().mean().item() == pytest.approx(0.25, abs=0.03)
+    assert set(conditions[::2].tolist()) == {1, 2} and set(conditions[1::2].tolist()) == {0, 2}
     some = first_rater_masks(task.splits["test"])
     assert generate_slices(task.with_unet(task.pipeline.unet), some, num_inference_steps=1).shape == (6, 2, 16, 16)
 
 
-def test_a_model_may_be_told_nothing(vae: str) -> None:
+def test_a_model_may_be_unconditional(vae: str) -> None:
     task = task_of(vae, conditioning="none", attention_head_dim=None, resblock_updown=True)
-    assert task.told({"masks": torch.ones(2, 4, 4)}, BatchRandom(0)) == {}
+    assert task.conditions({"masks": torch.ones(2, 4, 4)}, BatchRandom(0)) == {}
     batch = task.collate([task.train_dataset[number] for number in range(4)])
     assert task.loss(task.modules, batch, BatchRandom(0))["loss"].isfinite()
     assert task.pipeline.unet.config["network"]["num_head_channels"] == [0, 16]
@@ -150,9 +150,9 @@ def test_an_autoencoder_of_several_modalities(tmp_path: Path, patch: int, kind: 
     run(task, tmp_path, max_train_steps=40)
     vae = kind.from_pretrained(tmp_path)
     assert (reconstruct(vae, images) - images).abs().mean() < 0.5 * before
-    told = task_of(str(tmp_path))  # a model of its latents
-    assert type(told.pipeline.vae) is kind and told.pipeline.vae_scale_factor == 2 * patch
-    assert generate_slices(told.pipeline, first_rater_masks(splits["test"]), num_inference_steps=1).shape == (
+    diffusion = task_of(str(tmp_path))  # a model of its latents
+    assert type(diffusion.pipeline.vae) is kind and diffusion.pipeline.vae_scale_factor == 2 * patch
+    assert generate_slices(diffusion.pipeline, first_rater_masks(splits["test"]), num_inference_steps=1).shape == (
         6,
         2,
         16,
@@ -162,12 +162,12 @@ def test_an_autoencoder_of_several_modalities(tmp_path: Path, patch: int, kind: 
     with pytest.raises(ValueError, match="is for 2 channels; expected 1"):
         SliceAutoencoderTask(one, AutoencoderConfig(pretrained_model_name_or_path=str(tmp_path)), splits)
     with pytest.raises(ValueError, match="is an autoencoder in 2 dimensions; expected 3"):
-        load_autoencoder(str(tmp_path), None, dims=3)
+        load_autoencoder(str(tmp_path), None, spatial_dims=3)
     report = task.evaluate(vae)
     assert report.value("mae") > 0
 
 
-def test_looks_are_compared_within_a_modality_and_each_has_its_turn() -> None:
+def test_the_perceptual_distance_compares_the_same_modality_and_each_in_turn() -> None:
     small = {"block_out_channels": [8, 16], "latent_channels": 2, "norm_num_groups": 4, "perceptual_weight": 0.1}
     splits = {"train": squares(8), "test": squares(2, seed=1)}
     task = SliceAutoencoderTask(DATA, AutoencoderConfig(**small), splits)

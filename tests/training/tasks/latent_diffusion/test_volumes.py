@@ -77,37 +77,37 @@ def test_the_loss_is_the_squared_error(vae: str, kind: str) -> None:
     batch["moments"][:, 2:] = 0  # no spread, so that z is known
     modules: Any = {"unet": network}
     loss = task.loss(modules, batch, BatchRandom(0))["loss"]
-    [(x_t, times, told)] = calls
+    [(x_t, times, covariates)] = calls
     z = (batch["moments"][:, :2] * task.pipeline.vae.config["scaling_factor"]).double()
     if kind == "flow":
         share = (times.double() / 1000).view(-1, 1, 1, 1, 1)
         noise = (x_t - (1 - share) * z) / share
         target = noise - z
     else:
-        product = task.noise.alphas_cumprod.double()[times].view(-1, 1, 1, 1, 1)
+        product = task.noise_scheduler.alphas_cumprod.double()[times].view(-1, 1, 1, 1, 1)
         noise = (x_t - product.sqrt() * z) / (1 - product).sqrt()
         target = {"epsilon": noise, "sample": z}.get(kind, product.sqrt() * noise - (1 - product).sqrt() * z)
     assert abs(noise.mean()) < 0.1 and abs(noise.std() - 1) < 0.1
     assert loss.item() == pytest.approx((0.3 * x_t - target).square().mean().item(), rel=1e-3)
-    assert torch.equal(told, batch["covariates"]) and told.min() >= 0 and told.max() <= 1
+    assert torch.equal(covariates, batch["covariates"]) and covariates.min() >= 0 and covariates.max() <= 1
 
 
 def test_covariates_are_left_out_together_and_one_by_one(vae: str) -> None:
     task = task_of(vae, condition_dropout=0.25)
-    told = task.told({"covariates": torch.rand(4000, 2)}, BatchRandom(0))["covariates"]
-    out = told == -1
+    covariates = task.conditions({"covariates": torch.rand(4000, 2)}, BatchRandom(0))["covariates"]
+    dropped = covariates == -1
     part = 1 - 0.75**2
-    assert out.float().mean().item() == pytest.approx(part, abs=0.03)
-    assert out.all(dim=1).float().mean().item() == pytest.approx(0.25 + 0.75 * 0.25**2, abs=0.03)
+    assert dropped.float().mean().item() == pytest.approx(part, abs=0.03)
+    assert dropped.all(dim=1).float().mean().item() == pytest.approx(0.25 + 0.75 * 0.25**2, abs=0.03)
 
 
 def test_ranges_are_those_of_the_training_volumes() -> None:
     rows = datasets.Dataset.from_dict({"age": [20.5, None, 70.2], "sex": ["M", "F", "M"], "site": ["a"] * 3})
     assert covariate_ranges(rows, ["age", "sex"]) == {"age": [20.0, 71.0], "sex": ["F", "M"]}
-    with pytest.raises(ValueError, match="The covariate site is 'a' throughout"):
+    with pytest.raises(ValueError, match="The covariate site is 'a' in all volumes"):
         covariate_ranges(rows, ["site"])
     empty = datasets.Dataset.from_dict({"age": [None, float("nan")]})
-    with pytest.raises(ValueError, match="age is not known of any"):
+    with pytest.raises(ValueError, match="age is missing in all"):
         covariate_ranges(empty, ["age"])
 
 
@@ -161,5 +161,5 @@ def test_settings_that_contradict_each_other_are_refused(config: dict[str, Any],
 
 
 def test_a_new_model_needs_an_autoencoder() -> None:
-    with pytest.raises(ValueError, match="Train it by"):
+    with pytest.raises(ValueError, match="Train it with"):
         task_of(None)

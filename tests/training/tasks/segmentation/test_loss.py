@@ -1,4 +1,4 @@
-"""The loss of mask denoising against brute force: its terms, its draws, and that processes share it."""
+"""The segmentation loss against brute force: its terms, its noise samples, and several processes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from meddiffusers.datasets.labelled_config import LabelledDataConfig
 from meddiffusers.training import BatchRandom
 from meddiffusers.training.losses.diffusion import vlb
-from meddiffusers.training.tasks.segmentation import loss as mask_denoising
+from meddiffusers.training.tasks.segmentation import loss as loss_module
 from meddiffusers.training.tasks.segmentation.loss import SegmentationDiffusionLoss
-from meddiffusers.training.tasks.segmentation.model import SegmentationModelConfig, first_pipeline
+from meddiffusers.training.tasks.segmentation.model import SegmentationModelConfig, build_segmentation_pipeline
 
 SIZE = 16
 KINDS = ["sample", "epsilon", "v_prediction"]
@@ -26,7 +26,7 @@ def loss_of(
 ) -> SegmentationDiffusionLoss:
     data = LabelledDataConfig(modalities=list(modalities), classes=list(classes), resolution=SIZE)
     config = SegmentationModelConfig(block_out_channels=[4, 8], norm_num_groups=2, **model)
-    return SegmentationDiffusionLoss(first_pipeline(data, config), config)
+    return SegmentationDiffusionLoss(build_segmentation_pipeline(data, config), config)
 
 
 def batch_of(count: int = 4, channels: int = 1) -> dict[str, Tensor]:
@@ -62,7 +62,7 @@ class Recorder(nn.Module):
 @pytest.fixture
 def unmoved(monkeypatch: pytest.MonkeyPatch) -> None:
     """Images are not moved, so that masks are those of the data."""
-    monkeypatch.setattr(mask_denoising, "moved", lambda image, masks, random: (image, masks))
+    monkeypatch.setattr(loss_module, "random_affine", lambda image, masks, random: (image, masks))
 
 
 @pytest.mark.usefixtures("unmoved")
@@ -70,7 +70,7 @@ def unmoved(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("gamma", [None, 2.0])
 @pytest.mark.parametrize("ends", [[-1.0, 1.0], [0.0, 1.0]])
 def test_it_is_the_weighted_squared_error(kind: str, gamma: float | None, ends: list[float]) -> None:
-    loss = loss_of(prediction_type=kind, snr_gamma=gamma, mask_range=ends, noise_draws=3)
+    loss = loss_of(prediction_type=kind, snr_gamma=gamma, mask_range=ends, noise_samples=3)
     batch, network = labelled(1), Recorder()
     losses = loss(network, batch, BatchRandom(0))
     [(x_t, times, image)] = network.calls
@@ -98,8 +98,8 @@ def test_a_learnt_variance_adds_the_bound(kind: str) -> None:
     losses = loss(network, batch, BatchRandom(0))
     [(x_t, times, _)] = network.calls
     x0 = 2.0 * batch["masks"] - 1
-    bound = vlb(loss.noise, torch.cat([0.3 * x_t] * 2, dim=1), x0, x_t, times).mean()
-    torch.testing.assert_close(losses["bound"], bound)
+    bound = vlb(loss.noise_scheduler, torch.cat([0.3 * x_t] * 2, dim=1), x0, x_t, times).mean()
+    torch.testing.assert_close(losses["vlb"], bound)
     torch.testing.assert_close(losses["loss"], losses["mse"] + bound)  # a thousandth of the bound of 1000 steps
 
 
@@ -115,14 +115,14 @@ def test_several_labels_are_one_hot() -> None:
 
 @pytest.mark.usefixtures("unmoved")
 @pytest.mark.parametrize("classes", [("disc",), ("a", "b")])
-def test_labels_are_learnt_by_cross_entropy_and_the_guess_by_dice_too(classes: tuple[str, ...]) -> None:
+def test_labels_are_learnt_by_cross_entropy_and_prior_logits_by_dice_too(classes: tuple[str, ...]) -> None:
     loss, batch = (
-        loss_of(classes=classes, dice_weight=0.5, noise_draws=2, image_block_out_channels=[16]),
+        loss_of(classes=classes, dice_weight=0.5, noise_samples=2, image_block_out_channels=[16]),
         labelled(len(classes)),
     )
     channels, labels = loss.pipeline.mask_channels, batch["masks"][:, 0].repeat_interleave(2, dim=0)
-    drawn = torch.Generator().manual_seed(3)
-    logits, prior_logits = (torch.randn(count, channels, SIZE, SIZE, generator=drawn) for count in (8, 4))
+    generator = torch.Generator().manual_seed(3)
+    logits, prior_logits = (torch.randn(count, channels, SIZE, SIZE, generator=generator) for count in (8, 4))
     network = Recorder(logits=logits, prior_logits=prior_logits)
     losses = loss(network, batch, BatchRandom(0))
     cases = {"denoising": (logits, 0.0), "prior": (prior_logits.repeat_interleave(2, dim=0), 0.5)}
@@ -156,7 +156,7 @@ def test_an_image_encoder_predicts_labels_and_nothing_else(settings: dict[str, A
 
 
 def test_draws_of_a_image_spread_over_the_times() -> None:
-    loss = loss_of(noise_draws=4)
+    loss = loss_of(noise_samples=4)
     network = Recorder()
     for seed in range(100):
         loss(network, batch_of(), BatchRandom(seed))
@@ -169,8 +169,8 @@ def test_draws_of_a_image_spread_over_the_times() -> None:
 
 
 def test_labels_are_learnt_where_there_is_noise_of_a_part_of_the_images() -> None:
-    """The k-th tenth of the times is drawn 2k − 1 times as often as the first."""
-    loss = loss_of(noise_draws=0.5, image_block_out_channels=[16])
+    """The k-th tenth of the times is sampled 2k − 1 times as often as the first."""
+    loss = loss_of(noise_samples=0.5, image_block_out_channels=[16])
     logits, prior_logits = torch.randn(4, 1, SIZE, SIZE), torch.randn(8, 1, SIZE, SIZE)
     network = Recorder(logits=logits, prior_logits=prior_logits)
     for seed in range(500):
@@ -181,16 +181,16 @@ def test_labels_are_learnt_where_there_is_noise_of_a_part_of_the_images() -> Non
     assert (shares - (2 * torch.arange(10) + 1) / 100).abs().max() < 0.03
 
 
-def test_parts_of_a_draw() -> None:
-    with pytest.raises(ValueError, match=r"noise_draws=1\.5; expected a whole number, or a part of 1"):
-        SegmentationModelConfig(noise_draws=1.5)
-    with pytest.raises(ValueError, match=r"noise_draws=0\.5 for a network without image encoder, .* a whole number"):
-        loss_of(noise_draws=0.5)
+def test_fractions_of_noise_samples() -> None:
+    with pytest.raises(ValueError, match=r"noise_samples=1\.5; expected a whole number, or a fraction below 1"):
+        SegmentationModelConfig(noise_samples=1.5)
+    with pytest.raises(ValueError, match=r"noise_samples=0\.5 for a network without image encoder, .* a whole number"):
+        loss_of(noise_samples=0.5)
 
 
 @pytest.mark.usefixtures("unmoved")
-def test_every_rater_is_drawn() -> None:
-    loss = loss_of(noise_draws=4)
+def test_every_rater_is_sampled() -> None:
+    loss = loss_of(noise_samples=4)
     batch, network = batch_of(), Recorder()
     chosen = []
     product = (1 - torch.linspace(1e-4, 0.02, 1000)).cumprod(dim=0)
@@ -206,7 +206,7 @@ def test_every_rater_is_drawn() -> None:
 
 
 def test_processes_together_have_the_loss_of_one() -> None:
-    loss = loss_of(noise_draws=2, modality_dropout=0.5)
+    loss = loss_of(noise_samples=2, modality_dropout=0.5)
     batch, unet = batch_of(6), loss.pipeline.unet.eval()
     with torch.no_grad():
         whole = loss(unet, batch, BatchRandom(5))
@@ -222,13 +222,13 @@ def test_processes_together_have_the_loss_of_one() -> None:
 
 
 def test_modalities_are_left_out_and_images_changed() -> None:
-    loss = loss_of(modalities=("a", "b", "c"), modality_dropout=1.0, noise_draws=2)
+    loss = loss_of(modalities=("a", "b", "c"), modality_dropout=1.0, noise_samples=2)
     batch = batch_of(32, channels=3)
-    image, masks = loss.augmented(batch, 2, BatchRandom(0))
+    image, masks = loss.augment(batch, 2, BatchRandom(0))
     assert masks.shape == (64, SIZE, SIZE) and masks.dtype == torch.uint8
     kept = (image.flatten(2).amax(dim=2) > 0).sum(dim=1)
     assert kept.unique().tolist() == [1, 2, 3]
     assert not any(torch.equal(one, other) for one, other in zip(image, batch["image"], strict=True))
-    drawn = masks[::2] > 0  # where the disc of the image is, too
+    inside = masks[::2] > 0  # where the disc of the image is, too
     brightest = image.amax(dim=1)
-    assert brightest[drawn].mean() > brightest[~drawn].mean() + 0.3
+    assert brightest[inside].mean() > brightest[~inside].mean() + 0.3

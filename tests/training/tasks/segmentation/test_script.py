@@ -133,8 +133,8 @@ def test_a_folder_with_a_card_becomes_a_repository(train: Train, facts: Path) ->
     assert record.model["block_out_channels"] == [4, 8] and record.training["seed"] == 3
     assert card_issues((repository / "README.md").read_text(encoding="utf-8"), repository) == []
     assert Report.read(repository).metrics == report.metrics
-    drawn = [probabilities(DiffusionPipeline.from_pretrained(folder)) for folder in (output, repository)]
-    np.testing.assert_array_equal(*drawn)
+    before_and_after = [probabilities(DiffusionPipeline.from_pretrained(folder)) for folder in (output, repository)]
+    np.testing.assert_array_equal(*before_and_after)
     losses = [line for line in log_of(output) if "loss" in line]
     assert losses and all(line["loss"] == line["mse"] for line in losses)
     assert len([line for line in log_of(output) if "validation/dice" in line]) == 2
@@ -143,18 +143,18 @@ def test_a_folder_with_a_card_becomes_a_repository(train: Train, facts: Path) ->
 
 def test_a_learnt_variance(train: Train) -> None:
     learnt = {"prediction_type": "epsilon", "variance_type": "learned_range", "attention_levels": [1]}
-    output = train(noise_draws=2, snr_gamma=5.0, save_in_fp16=True, **learnt)
+    output = train(noise_samples=2, snr_gamma=5.0, save_in_fp16=True, **learnt)
     pipeline = DiffusionPipeline.from_pretrained(output)
     assert isinstance(pipeline, ConditionalSegmentationPipeline)
     assert pipeline.unet.config["out_channels"] == 2
     assert pipeline.unet.denoiser.config["down_block_types"] == ["DownBlock2D", "AttnDownBlock2D"]
     losses = [line for line in log_of(output) if "loss" in line]
-    assert losses and all(line["bound"] > 0 for line in losses)
+    assert losses and all(line["vlb"] > 0 for line in losses)
     assert all(torch.equal(weight, weight.half().float()) for weight in pipeline.unet.parameters())
 
 
 def test_an_image_encoder(train: Train) -> None:
-    output = train(noise_draws=2, image_block_out_channels=[4, 4], feature_channels=8)
+    output = train(noise_samples=2, image_block_out_channels=[4, 4], feature_channels=8)
     assert DiffusionPipeline.from_pretrained(output).unet.image_encoder is not None
     losses = [line for line in log_of(output) if "loss" in line]
     assert losses and all(line["loss"] == pytest.approx(line["denoising"] + line["prior"]) for line in losses)

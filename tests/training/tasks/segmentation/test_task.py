@@ -21,7 +21,7 @@ from meddiffusers.evaluation.segmentation.run import run_segmentation
 from meddiffusers.hub.load import load
 from meddiffusers.training import TrainingConfig, TrainingResult
 from meddiffusers.training.engine.parsing import parse_config
-from meddiffusers.training.tasks.segmentation.model import SegmentationModelConfig, first_pipeline
+from meddiffusers.training.tasks.segmentation.model import SegmentationModelConfig, build_segmentation_pipeline
 from meddiffusers.training.tasks.segmentation.task import SegmentationTask
 
 ROOT = Path(__file__).parents[4]
@@ -48,7 +48,7 @@ def discs(count: int, seed: int) -> datasets.Dataset:
 
 
 def task_of(data: dict[str, Any] | None = None, **model: Any) -> SegmentationTask:
-    """A task on discs, its network drawn by a fixed seed."""
+    """A task on discs, with a network of a fixed seed."""
     settings = {"modalities": ["grey"], "classes": ["disc"], "resolution": SIZE, **(data or {})}
     splits = {"train": discs(96, seed=0), "test": discs(16, seed=1)}
     with torch.random.fork_rng():
@@ -64,7 +64,7 @@ def dice_of(pipeline: ConditionalSegmentationPipeline, rows: datasets.Dataset) -
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
-    task = task_of(noise_draws=2)
+    task = task_of(noise_samples=2)
     settings = {"train_batch_size": 8, "max_train_steps": 120, "lr_scheduler": "cosine", "validation_steps": 120}
     return run(task, tmp_path_factory.mktemp("trained"), **settings)
 
@@ -177,7 +177,7 @@ class TestStartingFromARepository:
         task = task_of(pretrained_model_name_or_path=str(trained.output_dir), prediction_type="epsilon")
         weights = task.unet.state_dict()
         assert all(torch.equal(weights[name], one) for name, one in trained.modules["unet"].state_dict().items())
-        assert task.denoising.noise.config["prediction_type"] == "sample"  # the repository's
+        assert task.diffusion_loss.noise_scheduler.config["prediction_type"] == "sample"  # the repository's
 
     def test_another_kind_of_data_is_refused(self, trained: TrainingResult) -> None:
         name = str(trained.output_dir)
@@ -217,7 +217,7 @@ class TestStartingFromARepository:
         assert isinstance(task.unet, SegmentationUNet)
         begun = task.build_pipeline(task.modules)
         assert begun.mask_range == (0.0, 1.0)
-        assert task.denoising.noise.config["prediction_type"] == "epsilon"
+        assert task.diffusion_loss.noise_scheduler.config["prediction_type"] == "epsilon"
         mask, scan = torch.randn(2, 1, SIZE, SIZE), torch.rand(2, 1, SIZE, SIZE)
         with torch.no_grad():
             same = begun.unet(mask, 5, image=scan).sample
@@ -234,7 +234,7 @@ def test_the_network_of_the_paper() -> None:
     )
     assert (training.train_batch_size, training.max_train_steps, training.learning_rate) == (10, 60_000, 1e-4)
     with torch.device("meta"):
-        pipeline = first_pipeline(data, model)
+        pipeline = build_segmentation_pipeline(data, model)
     assert sum(weight.numel() for weight in pipeline.unet.parameters()) == 113_674_370
     assert pipeline.unet.denoiser.config["in_channels"] == 5
     assert pipeline.unet.config["out_channels"] == 2 and pipeline.unet.image_encoder is None

@@ -1,4 +1,4 @@
-"""The image reader: mirrored images keep their sides, what is not known counts for nothing, and it learns."""
+"""The attribute predictor: flipped images swap sides, unknown attributes are left out, and it learns."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def task_of(**config: Any) -> AttributePredictorTask:
 
 def test_labels_of_a_mirrored_image_are_those_of_the_other_side() -> None:
     task = task_of()
-    assert task.reader.config["label_ids"] == [0, 10, 49] and task.reader.config["modalities"] == ["t1", "t2"]
+    assert task.predictor.config["label_ids"] == [0, 10, 49] and task.predictor.config["modalities"] == ["t1", "t2"]
     batch = task.collate(task.train_dataset.__getitems__(list(range(16))))
-    _, labels = task._changed(batch["image"], batch["labels"], BatchRandom(0))
+    _, labels = task._augment(batch["image"], batch["labels"], BatchRandom(0))
     assert 0 < sum(not torch.equal(one, other) for one, other in zip(labels, batch["labels"], strict=True)) < 16
     for one, other in zip(labels, batch["labels"], strict=True):
-        same, flipped = torch.equal(one, other), torch.equal(task.mirrored[one].flip(-1), other)
+        same, flipped = torch.equal(one, other), torch.equal(task.other_side[one].flip(-1), other)
         assert same != flipped
 
 
@@ -77,7 +77,7 @@ def test_a_short_training_reads_regions_and_modality(tmp_path: Path) -> None:
     assert (found == truth).float().mean() > 0.97
 
 
-def test_a_report_says_what_the_reader_itself_gets_wrong() -> None:
+def test_the_report_has_the_errors_of_the_predictor() -> None:
     task = task_of()
-    with pytest.raises(ValueError, match="says the size of"):  # these rows do not
-        task.evaluate(task.reader)
+    with pytest.raises(ValueError, match="with the voxel size"):  # these rows do not
+        task.evaluate(task.predictor)

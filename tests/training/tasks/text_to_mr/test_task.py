@@ -20,7 +20,7 @@ from meddiffusers.datasets.rows import images_of
 from meddiffusers.evaluation.text_to_mr.run import generate_from_prompts
 from meddiffusers.hub.load import load
 from meddiffusers.training import BatchRandom
-from meddiffusers.training.tasks.text_to_mr.cache import cached
+from meddiffusers.training.tasks.text_to_mr.cache import cached_text
 from meddiffusers.training.tasks.text_to_mr.model import TextToMRConfig
 from meddiffusers.training.tasks.text_to_mr.task import TextToMRTask
 
@@ -86,7 +86,7 @@ def test_a_better_decoder_takes_the_place_of_the_repositorys(repository: Path, t
 
 def test_the_cache_holds_what_the_networks_make() -> None:
     pipeline, rows = small_text_to_mr(positions=512), text_rows(20)
-    found = cached(rows, pipeline, captions=8)
+    found = cached_text(rows, pipeline, captions=8)
     for index, view, caption in ((0, 0, 0), (7, 1, 1), (19, 1, 0)):
         item = found.item(index, view, caption)
         image = torch.from_numpy(images_of(rows.select([index])))
@@ -110,22 +110,22 @@ def test_the_cache_holds_what_the_networks_make() -> None:
 
 def test_the_cache_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline, rows = small_text_to_mr(positions=512), text_rows(4)
-    first = cached(rows, pipeline, captions=1)
+    first = cached_text(rows, pipeline, captions=1)
     monkeypatch.setattr("meddiffusers.training.tasks.text_to_mr.cache._write", None)  # what would be called
-    assert torch.equal(cached(rows, pipeline, captions=1).item(2, 0, 0)["moments"], first.item(2, 0, 0)["moments"])
+    assert torch.equal(cached_text(rows, pipeline, captions=1).item(2, 0, 0)["moments"], first.item(2, 0, 0)["moments"])
     for changed in ({"captions": 2}, {"captions": 1, "seed": 1}):
         with pytest.raises(TypeError, match="not callable"):
-            cached(rows, pipeline, **changed)
+            cached_text(rows, pipeline, **changed)
     with torch.no_grad():
         next(pipeline.vae.parameters()).mul_(1.5)
     with pytest.raises(TypeError, match="not callable"):
-        cached(rows, pipeline, captions=1)
+        cached_text(rows, pipeline, captions=1)
 
 
-def test_prompts_that_were_shortened_are_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
-    cached(text_rows(6), small_text_to_mr(positions=30), captions=2)
-    told = [record.getMessage() for record in caplog.records if "left out the smallest" in record.getMessage()]
-    assert len(told) == 1 and int(told[0].split()[0]) > 1
+def test_shortened_prompts_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    cached_text(text_rows(6), small_text_to_mr(positions=30), captions=2)
+    messages = [record.getMessage() for record in caplog.records if "left out the smallest" in record.getMessage()]
+    assert len(messages) == 1 and int(messages[0].split()[0]) > 1
 
 
 @pytest.mark.parametrize("kind", ["sample", "v_prediction", "flow"])
@@ -133,9 +133,9 @@ def test_the_loss_is_the_squared_error(repository: Path, kind: str) -> None:
     task, network = task_of(repository, prompt_dropout=0.0), Recorder()
     task.config.prediction_type = kind  # type: ignore[assignment]
     if kind == "flow":
-        task.noise = None
+        task.noise_scheduler = None
     else:
-        task.noise.register_to_config(prediction_type=kind)
+        task.noise_scheduler.register_to_config(prediction_type=kind)
     batch = task.collate([task.train_dataset.item(number, 0, 0) for number in range(8)])
     batch["moments"][:, 2:] = -60  # no spread, so that z is known
     losses = task.loss({"unet": network}, batch, BatchRandom(0))
@@ -147,7 +147,7 @@ def test_the_loss_is_the_squared_error(repository: Path, kind: str) -> None:
         noise = (x_t - (1 - share) * z) / share
         target = noise - z
     else:
-        product = task.noise.alphas_cumprod.double()[times].view(-1, 1, 1, 1)
+        product = task.noise_scheduler.alphas_cumprod.double()[times].view(-1, 1, 1, 1)
         noise = (x_t - product.sqrt() * z) / (1 - product).sqrt()
         target = z if kind == "sample" else product.sqrt() * noise - (1 - product).sqrt() * z
     assert abs(noise.mean()) < 0.15 and abs(noise.std() - 1) < 0.15
@@ -227,7 +227,7 @@ def test_an_adapter_is_trained_alone_and_loads(repository: Path, tmp_path: Path,
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"prediction_type": "epsilon"}, "noise says nothing of a image"),
+        ({"prediction_type": "epsilon"}, "the noise says nothing about the image"),
         ({"prediction_type": "flow", "snr_gamma": 5.0}, "which is not weighted"),
         ({"rank": 4}, "give --pretrained_model_name_or_path"),
         ({"text_encoder_rank": 4, "pretrained_model_name_or_path": "x"}, "--rank with --text_encoder_rank"),

@@ -52,7 +52,7 @@ from meddiffusers.training.losses.vae import (
     soft_dice_loss,
 )
 from meddiffusers.training.tasks.attribute_vae.model import AttributeVAEConfig, build_attribute_vae
-from meddiffusers.training.tasks.unets import round_to_half
+from meddiffusers.training.tasks.unets import round_to_fp16
 
 SHARPENING, IMAGE_NOISE = 2.0, 0.3  # of the images in the consistency loss; σ of the noise in units of intensity
 NUM_VALIDATED, NUM_FIGURE = 256, 8  # held-out images of a validation, and those in its figure
@@ -163,7 +163,7 @@ class AttributeVAETask:
         """The pipeline, with its latents calibrated to the attributes' units on training images."""
         vae = cast(AttributeVAE, modules["vae"])
         if self.config.save_in_fp16:
-            round_to_half(vae)
+            round_to_fp16(vae)
         pipeline = AttributeVAEPipeline(vae)
         order = np.random.default_rng(0).permutation(len(self.train_dataset))
         images, attributes = self.train_dataset.images[order], self.train_dataset.attributes[order]

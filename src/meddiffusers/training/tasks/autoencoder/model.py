@@ -1,6 +1,6 @@
-"""The autoencoder before training: from settings, or of a repository to go on with.
+"""The autoencoder before training: new from settings, or from a repository.
 
-Diffusers' `AutoencoderKL` for images; `MonaiAutoencoderKL` for volumes, and for images whose patches are channels.
+Images use diffusers' `AutoencoderKL`. Volumes, and images whose patches are channels, use `MonaiAutoencoderKL`.
 """
 
 from __future__ import annotations
@@ -17,32 +17,34 @@ from meddiffusers.utils.settings import Range, check_fields, list_setting, setti
 
 @dataclass
 class AutoencoderConfig:
-    """Which autoencoder, and how it learns."""
+    """Settings of the autoencoder and of the loss."""
 
-    pretrained_model_name_or_path: str | None = setting(None, "Folder or repository of an autoencoder to start from.")
-    subfolder: str | None = setting(None, "Where in it the autoencoder is, such as vae.")
-    freeze_encoder: bool = setting(False, "Train its decoder alone, with latents as they are.")
-    latent_channels: int = setting(4, "Channels of a latent image.")
-    block_out_channels: list[int] = list_setting([32, 64, 128], "Channels of the levels, each half the size.")
-    layers_per_block: int = setting(1, "Residual blocks of a level.")
-    norm_num_groups: int = setting(16, "Groups of the normalisation.")
-    mid_block_attention: bool = setting(False, "Attention in the middle.")
-    patch_size: int = setting(1, "Pixels of a side that are channels to the network, which is then faster.")
-    crop_size: int | None = setting(
-        None, "Learn from squares or cubes of this side, cut at random; else from the whole."
+    pretrained_model_name_or_path: str | None = setting(None, "Repository or folder of the autoencoder to start from.")
+    subfolder: str | None = setting(None, "Subfolder of the autoencoder in it, such as vae.")
+    freeze_encoder: bool = setting(False, "Train only the decoder, so that the latents do not change.")
+    latent_channels: int = setting(4, "Number of latent channels.")
+    block_out_channels: list[int] = list_setting(
+        [32, 64, 128], "Number of channels of each level; each level halves the size."
     )
-    kl_weight: float = setting(1e-6, "β, of the divergence of the latents from a normal distribution.")
-    perceptual_weight: float = setting(0.1, "Of the difference of an image network's features.")
-    adversarial_weight: float = setting(0.0, "Of a discriminator of patches; 0: none.")
-    discriminator_channels: int = setting(32, "Of its first layer.")
-    save_in_fp16: bool = setting(False, "Round the trained weights to what half precision stores.")
+    layers_per_block: int = setting(1, "Number of residual blocks in each level.")
+    norm_num_groups: int = setting(16, "Number of groups in the group normalisation.")
+    mid_block_attention: bool = setting(False, "Use attention in the middle block.")
+    patch_size: int = setting(1, "Side of the patches of pixels that the network takes as channels, which is faster.")
+    crop_size: int | None = setting(
+        None, "Side of the random squares or cubes to train on; by default whole images or volumes."
+    )
+    kl_weight: float = setting(1e-6, "Weight β of the KL divergence of the latents from a normal distribution.")
+    perceptual_weight: float = setting(0.1, "Weight of the perceptual distance.")
+    adversarial_weight: float = setting(0.0, "Weight of the adversarial loss; 0 trains no discriminator.")
+    discriminator_channels: int = setting(32, "Number of channels of the discriminator's first layer.")
+    save_in_fp16: bool = setting(False, "Round the trained weights to half precision before saving.")
 
     def __post_init__(self) -> None:
         check_fields(self, _RANGES)
         if self.freeze_encoder and not self.pretrained_model_name_or_path:
             raise ValueError(
-                "freeze_encoder without pretrained_model_name_or_path: a new encoder has learnt nothing yet. Name the "
-                "autoencoder to go on with."
+                "freeze_encoder without pretrained_model_name_or_path: a new encoder is not trained yet. Give the "
+                "autoencoder to start from."
             )
 
 
@@ -61,70 +63,99 @@ _RANGES = {
 
 
 class TrainedAutoencoder(AutoencoderKL):
-    """Its forward pass does all that training needs, so that processes exchange the gradients of all weights."""
+    """`AutoencoderKL` whose forward pass does all that training needs, so that DDP exchanges all gradients."""
 
     encode: Any  # of diffusers, where type checkers do not see them
     decode: Any
 
     def forward(self, sample: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Decoded images and the divergence (B,), of images in [-1, 1] and unit noise of the latents' shape."""
+        """Encode, sample and decode.
+
+        Args:
+            sample: Images or volumes (B, C, …) in [-1, 1].
+            noise: Standard normal noise in the shape of the latents.
+
+        Returns:
+            Decoded images or volumes (B, C, …), and the KL divergence (B,).
+        """
         posterior = self.encode(sample).latent_dist
         return self.decode(posterior.mean + posterior.std * noise).sample, posterior.kl()
 
 
 class TrainedMonaiAutoencoder(MonaiAutoencoderKL):
-    """The same of MONAI's, of images or volumes."""
+    """`MonaiAutoencoderKL` with the same forward pass."""
 
     def forward(self, sample: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        """Decoded images and the divergence (B,), of images in [-1, 1] and unit noise of the latents' shape."""
-        found: Any = self.encode(sample, return_dict=False)[0]
-        return self.decode(found.mean + found.std * noise, return_dict=False)[0], found.kl()
+        """Encode, sample and decode.
+
+        Args:
+            sample: Images or volumes (B, C, …) in [-1, 1].
+            noise: Standard normal noise in the shape of the latents.
+
+        Returns:
+            Decoded images or volumes (B, C, …), and the KL divergence (B,).
+        """
+        posterior: Any = self.encode(sample, return_dict=False)[0]
+        return self.decode(posterior.mean + posterior.std * noise, return_dict=False)[0], posterior.kl()
 
 
-def load_autoencoder(name: str, subfolder: str | None, dims: int, *, trained: bool = False) -> Any:
-    """A repository's autoencoder, of diffusers or ours; `trained`: with the forward pass of training.
+def load_autoencoder(name: str, subfolder: str | None, spatial_dims: int, *, trainable: bool = False) -> Any:
+    """Load the autoencoder of a repository.
+
+    Args:
+        name: Repository or folder.
+        subfolder: Subfolder of the autoencoder in it.
+        spatial_dims: 2 for images, 3 for volumes.
+        trainable: Whether it gets the forward pass of training.
 
     Raises:
-        ValueError: one of other dimensions.
+        ValueError: The autoencoder has other spatial dimensions.
     """
     config = MonaiAutoencoderKL.load_config(name, subfolder=subfolder or "")
-    if config.get("spatial_dims", 2) != dims:
-        raise ValueError(f"{name} is an autoencoder in {config.get('spatial_dims', 2)} dimensions; expected {dims}.")
+    theirs = config.get("spatial_dims", 2)
+    if theirs != spatial_dims:
+        raise ValueError(f"{name} is an autoencoder in {theirs} dimensions; expected {spatial_dims}.")
     if config["_class_name"] == MonaiAutoencoderKL.__name__:
-        kind: Any = TrainedMonaiAutoencoder if trained else MonaiAutoencoderKL
+        kind: Any = TrainedMonaiAutoencoder if trainable else MonaiAutoencoderKL
     else:
-        kind = TrainedAutoencoder if trained else AutoencoderKL
+        kind = TrainedAutoencoder if trainable else AutoencoderKL
     return kind.from_pretrained(name, subfolder=subfolder or "")
 
 
 def latent_factor(vae: Any) -> int:
-    """Pixels of a side for each of a latent."""
+    """Number of pixels along each axis for one latent."""
     return vae.scale_factor if isinstance(vae, MonaiAutoencoderKL) else 2 ** (len(vae.config["block_out_channels"]) - 1)
 
 
-def published(vae: Any) -> Any:
-    """The autoencoder that is published of the trained one: the same class without the forward pass of training."""
+def to_published(vae: Any) -> Any:
+    """A copy of the trained autoencoder in the class that is published, without the forward pass of training."""
     plain = MonaiAutoencoderKL if isinstance(vae, MonaiAutoencoderKL) else AutoencoderKL
     out = plain.from_config(vae.config)
     out.load_state_dict(vae.state_dict())
     return out.to(vae.device).eval()
 
 
-def first_autoencoder(config: AutoencoderConfig, channels: int = 1, dims: int = 2, resolution: int = 64) -> Any:
-    """New, or a repository's, for images of so many channels in so many dimensions.
+def build_autoencoder(config: AutoencoderConfig, channels: int = 1, spatial_dims: int = 2, resolution: int = 64) -> Any:
+    """The autoencoder before training, new or from a repository.
+
+    Args:
+        config: Settings of the network, and of the repository if there is one.
+        channels: Number of channels of the images or volumes.
+        spatial_dims: 2 for images, 3 for volumes.
+        resolution: Side of the images in pixels.
 
     Raises:
-        ValueError: a repository whose autoencoder is not for these.
+        ValueError: The repository's autoencoder is for other channels or dimensions.
     """
     if config.pretrained_model_name_or_path:
         name = config.pretrained_model_name_or_path
-        vae = load_autoencoder(name, config.subfolder, dims, trained=True)
+        vae = load_autoencoder(name, config.subfolder, spatial_dims, trainable=True)
         if vae.config["in_channels"] != channels:
             raise ValueError(f"{name} is for {vae.config['in_channels']} channels; expected {channels}.")
         return vae
-    if dims == 3 or config.patch_size > 1:
+    if spatial_dims == 3 or config.patch_size > 1:
         return TrainedMonaiAutoencoder(
-            spatial_dims=dims,
+            spatial_dims=spatial_dims,
             in_channels=channels,
             out_channels=channels,
             num_res_blocks=config.layers_per_block,

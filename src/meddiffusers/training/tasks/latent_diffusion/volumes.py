@@ -1,4 +1,4 @@
-"""The learning problem of a latent diffusion model of volumes that is told covariates, for the engine."""
+"""Training task of a latent diffusion model of volumes, conditioned on covariates."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from meddiffusers.training.engine.randomness import BatchRandom
 from meddiffusers.training.engine.task import Validation
 from meddiffusers.training.tasks.autoencoder.volumes import LEFT_RIGHT
 from meddiffusers.training.tasks.latent_diffusion.cache import cached_latents
-from meddiffusers.training.tasks.latent_diffusion.model import LatentDiffusionConfig, of_volumes
+from meddiffusers.training.tasks.latent_diffusion.model import LatentDiffusionConfig, build_volume_pipeline
 from meddiffusers.training.tasks.latent_diffusion.task import LatentDiffusionTask
 
-SHOWN, EVALUATED = 4, 64
+NUM_FIGURE, NUM_EVALUATED = 4, 64
 
 
 class CachedVolumes:
-    """A map-style data set: "moments" (2c, …) of a volume or its mirror image, "covariates" (K,) scaled."""
+    """A map-style data set: "moments" (2c, x, y, z) of a volume or its mirror image, scaled "covariates" (K,)."""
 
     def __init__(self, moments: np.ndarray, covariates: Tensor) -> None:
         self.moments, self.covariates = moments, covariates
@@ -39,16 +39,21 @@ class CachedVolumes:
         return len(self.moments)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        view = np.random.randint(self.moments.shape[1])  # the engine seeds it
+        view = np.random.randint(self.moments.shape[1])  # seeded by the engine
         moments = torch.from_numpy(self.moments[index, view].astype(np.float32))
         return {"moments": moments, "covariates": self.covariates[index]}
 
 
 class VolumeDiffusionTask(LatentDiffusionTask):
-    """Builds the model and its data, unless these are given as `splits`.
+    """Trains a `LatentDiffusionPipeline` of volumes on latents that are encoded once.
+
+    Args:
+        data: Settings of the volumes.
+        config: Settings of the denoiser and of the loss.
+        splits: The splits "train" and "test", if they are loaded already.
 
     Raises:
-        ValueError: as `of_volumes` and `load_volume_data` do, and for covariates outside a repository's ranges.
+        ValueError: As `build_volume_pipeline` and `load_volume_data`; covariates outside the ranges of a repository.
     """
 
     def __init__(
@@ -58,45 +63,45 @@ class VolumeDiffusionTask(LatentDiffusionTask):
         splits: Mapping[str, datasets.Dataset] | None = None,
     ) -> None:
         self.splits = splits or load_volume_data(data)
-        super().__init__(of_volumes(data, config, self.splits["train"]), config)
-        self.dataset_name = Path(data.dataset_name).name  # a folder's place is nobody's business
+        super().__init__(build_volume_pipeline(data, config, self.splits["train"]), config)
+        self.dataset_name = Path(data.dataset_name).name  # local paths are never published
         moments = cached_latents(self.splits["train"], self.pipeline, LEFT_RIGHT)
         self.train_dataset = CachedVolumes(
             moments, self.pipeline.unet.scale_covariates(covariates_of(self.pipeline, self.splits["train"]))
         )
 
-    def told(self, batch: dict[str, Tensor], random: BatchRandom) -> dict[str, Tensor]:
-        """Covariates (B, K): of some volumes none, of others not all."""
+    def conditions(self, batch: dict[str, Tensor], random: BatchRandom) -> dict[str, Tensor]:
+        """Covariates (B, K), of which all or some are dropped for some volumes."""
         covariates = batch["covariates"]
         if not covariates.shape[1]:
             return {}
-        drawn = torch.minimum(random.rand(len(covariates), 1), random.rand(*covariates.shape)).to(covariates.device)
-        return {"covariates": torch.where(drawn < self.config.condition_dropout, UNKNOWN, covariates)}
+        uniform = torch.minimum(random.rand(len(covariates), 1), random.rand(*covariates.shape)).to(covariates.device)
+        return {"covariates": torch.where(uniform < self.config.condition_dropout, UNKNOWN, covariates)}
 
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
-        """Volumes of test covariates beside those whose covariates they are, the same noise each time."""
-        tests = self._tests(SHOWN)
-        told = covariates_of(self.pipeline, tests)
-        images = self._flat(generate_volumes(self.with_unet(modules["unet"]), told))
-        real = self._flat(images_of(tests))
-        rows = {f"{kind} {name}": of[:, n] for n, name in enumerate(PLANES) for kind, of in _kinds(images, real)}
-        return Validation({}, {"drawn": panel(rows, ranges=dict.fromkeys(rows, (0.0, 1.0)))})
+        """A figure of test volumes, and of volumes generated from their covariates and the same noise each time."""
+        tests = self._test_rows(NUM_FIGURE)
+        images = generate_volumes(self.with_unet(modules["unet"]), covariates_of(self.pipeline, tests))
+        generated, real = _middle_slices(images), _middle_slices(images_of(tests))
+        panels = {
+            f"{kind} {plane}": slices[:, number]
+            for number, plane in enumerate(PLANES)
+            for kind, slices in (("generated", generated), ("held-out", real))
+        }
+        return Validation({}, {"generated": panel(panels, ranges=dict.fromkeys(panels, (0.0, 1.0)))})
 
     def evaluate(self, pipeline: LatentDiffusionPipeline, seed: int = 0) -> Report:
-        """How like held-out volumes those of their covariates are in their middle slices, and whether any is known."""
-        rows = self._tests(EVALUATED)
+        """Fidelity and memorization of volumes that are generated from held-out covariates, by their middle slices."""
+        rows = self._test_rows(NUM_EVALUATED)
         images = generate_volumes(pipeline, covariates_of(pipeline, rows), seed)
-        real, known = (self._flat(images_of(part)) for part in (rows, self.splits["train"]))
+        real, train = (_middle_slices(images_of(part)) for part in (rows, self.splits["train"]))
         dataset = f"{self.dataset_name}, test subjects"
-        return evaluate_generation(self._flat(images), real, known, PLANES, dataset=dataset, seed=seed)
+        return evaluate_generation(_middle_slices(images), real, train, PLANES, dataset=dataset, seed=seed)
 
-    def _tests(self, count: int) -> datasets.Dataset:
+    def _test_rows(self, count: int) -> datasets.Dataset:
         return self.splits["test"].select(range(min(count, len(self.splits["test"]))))
 
-    def _flat(self, volumes: np.ndarray) -> np.ndarray:
-        """(N, 3, S, S) the middle slices of the planes, of the first channel of volumes (N, C, X, Y, Z)."""
-        return plane_slices(volumes[:, 0])
 
-
-def _kinds(images: np.ndarray, real: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    return [("drawn", images), ("held-out", real)]
+def _middle_slices(volumes: np.ndarray) -> np.ndarray:
+    """The middle slices of the three planes, (B, 3, S, S), of the first channel of volumes (B, C, X, Y, Z)."""
+    return plane_slices(volumes[:, 0])

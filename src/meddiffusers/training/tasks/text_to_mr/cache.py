@@ -1,11 +1,11 @@
-"""What a text-to-image model trains on, computed once and kept on disk: latents of images and tokens of prompts.
+"""Training data of text-to-MR models, encoded once and kept on disk: latents of images and tokens of prompts.
 
-Of N images in V views (as it is, and mirrored) and K prompts of each view, a folder of arrays that are read in place:
+For N images in V views (original and mirrored) and K prompts for each view, a folder of memory-mapped arrays:
 
 moments.npy  (N, V, 2c, h, w) float16    mean and log variance of the latents
-tokens.npy   (Σ T, W) float16            what the text encoder makes of the prompts, one after the other
-ends.npy     (N·V·K,) int64              where each prompt's tokens end
-values.npy   (N, V, K, Q) float32        numbers that the prompts speak of, NaN where they do not
+tokens.npy   (Σ T, W) float16            encoded tokens of all prompts, concatenated
+ends.npy     (N·V·K,) int64              where the tokens of each prompt end
+values.npy   (N, V, K, Q) float32        numbers in the prompts, NaN where a prompt does not mention them
 prompts.json N·V·K texts                 the prompts
 """
 
@@ -35,17 +35,17 @@ from meddiffusers.training.tasks.latent_diffusion.cache import digest
 from meddiffusers.utils.atomic import atomic_path
 
 VIEWS = 2
-BATCH = 16  # images that the networks see at once
+BATCH = 16  # images that are encoded at once
 ARRAYS = ("moments", "tokens", "ends", "values")
 logger = logging.getLogger(__name__)
-_VERSION = 3  # of what stands in the folder: raise it with every change that a cache must not outlive
+_VERSION = 3  # of the folder's content: raise it with every change that makes earlier caches invalid
 
 
 class CachedText:
-    """A map-style data set of such a folder.
+    """A map-style data set from such a folder.
 
-    An item is a image in a view and a prompt of it, both drawn at random: "moments" (2c, h, w), "tokens" (T, W),
-    "values" (Q,), all float32; "prompt", the text.
+    An item is an image in a random view with a random prompt: "moments" (2c, h, w), "tokens" (T, W) and "values" (Q,),
+    all float32, and "prompt", the text.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -58,11 +58,11 @@ class CachedText:
         return len(self.moments)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        view, caption = np.random.randint(self.values.shape[1:3])  # the engine seeds it
+        view, caption = np.random.randint(self.values.shape[1:3])  # seeded by the engine
         return self.item(index, int(view), int(caption))
 
     def item(self, index: int, view: int, caption: int) -> dict[str, Any]:
-        """The one that is asked for."""
+        """The item of this image, view and prompt."""
         _, views, captions, _ = self.values.shape
         number = (index * views + view) * captions + caption
         first = self.ends[number - 1] if number else 0
@@ -75,11 +75,17 @@ class CachedText:
         return {**arrays, "prompt": self.prompts[number]}
 
 
-def cached(rows: datasets.Dataset, pipeline: TextToMRPipeline, captions: int, seed: int = 0) -> CachedText:
-    """Of the rows of `data.text_slices`; made anew only for other weights, rows, captions or seeds.
+def cached_text(rows: datasets.Dataset, pipeline: TextToMRPipeline, captions: int, seed: int = 0) -> CachedText:
+    """Encode the images and prompts of rows, again only for other weights, rows, captions or seeds.
+
+    Args:
+        rows: Rows of a captioned data set.
+        pipeline: Pipeline whose autoencoder, text encoder and quantity encoder are used.
+        captions: Number of prompts for each view of an image.
+        seed: Seed of the prompts.
 
     Raises:
-        ValueError: a prompt whose first sentence alone is too long for the text encoder.
+        ValueError: The first sentence of a prompt alone is too long for the text encoder.
     """
     weights = [digest(part) for part in (pipeline.vae, pipeline.text_encoder)]
     names = getattr(pipeline.quantity_encoder, "id2label", {})
@@ -107,19 +113,22 @@ def cached(rows: datasets.Dataset, pipeline: TextToMRPipeline, captions: int, se
     return CachedText(folder)
 
 
-def _prompts(row: dict[str, Any], number: int, tokenizer: Any, max_tokens: int, captions: int, seed: int) -> list[str]:
-    """V·K prompts of a row, those of the mirrored image last."""
+def _write_prompts(
+    row: dict[str, Any], index: int, tokenizer: Any, max_tokens: int, captions: int, seed: int
+) -> list[str]:
+    """V·K prompts of a row; those of the mirrored image come last."""
     facts, prompts = facts_of(row), []
-    for view, said in enumerate((facts, facts.mirrored())):
+    for view, view_facts in enumerate((facts, facts.mirrored())):
         for caption in range(captions):
-            own = derive_seed(seed, number, view, caption)
-            prompts.append(write_prompt_within(sample_facts(said, own), tokenizer, max_tokens, own))
+            prompt_seed = derive_seed(seed, index, view, caption)
+            varied = sample_facts(view_facts, prompt_seed)
+            prompts.append(write_prompt_within(varied, tokenizer, max_tokens, prompt_seed))
     return prompts
 
 
 @torch.no_grad()
 def _write(folder: Path, rows: datasets.Dataset, pipeline: TextToMRPipeline, captions: int, seed: int) -> None:
-    """All arrays; the tokens are appended to a raw file first, since how many there will be is not known."""
+    """Write all arrays; tokens are appended to a raw file first, since their number is not known in advance."""
     ends, values, moments, prompts, raw, total = [], [], [], [], folder / "tokens.raw", 0
     with raw.open("wb") as file:
         for first in tqdm(range(0, len(rows), BATCH), desc="Latents and tokens", leave=False):
@@ -127,13 +136,13 @@ def _write(folder: Path, rows: datasets.Dataset, pipeline: TextToMRPipeline, cap
             moments.append(_moments(pipeline, torch.from_numpy(images_of(part))))
             texts = [
                 text
-                for number, row in enumerate(part.select_columns(["facts"]), first)
-                for text in _prompts(row, number, pipeline.tokenizer, pipeline.max_tokens, captions, seed)
+                for index, row in enumerate(part.select_columns(["facts"]), first)
+                for text in _write_prompts(row, index, pipeline.tokenizer, pipeline.max_tokens, captions, seed)
             ]
-            states, lengths, read = _encoded(pipeline, texts)
+            states, lengths, numbers = _encode_prompts(pipeline, texts)
             file.write(states.tobytes())
             prompts += texts
-            values.append(read.reshape(len(part), VIEWS, captions, -1))
+            values.append(numbers.reshape(len(part), VIEWS, captions, -1))
             for length in lengths:
                 ends.append(total := total + length)
     width = pipeline.text_encoder.config.hidden_size
@@ -154,12 +163,12 @@ def _moments(pipeline: TextToMRPipeline, images: Tensor) -> np.ndarray:
     return moments.unflatten(0, (-1, VIEWS)).cpu().to(torch.float16).numpy()
 
 
-def _encoded(pipeline: TextToMRPipeline, texts: list[str]) -> tuple[np.ndarray, list[int], np.ndarray]:
-    """Real tokens (Σ T, W) of texts, how many of each, and their numbers (texts, Q)."""
+def _encode_prompts(pipeline: TextToMRPipeline, texts: list[str]) -> tuple[np.ndarray, list[int], np.ndarray]:
+    """Tokens (Σ T, W) without padding, the number of tokens of each text, and the numbers (N, Q) in the texts."""
     states, mask = pipeline.encode_text(texts)
-    real = torch.cat([one[shown.bool()] for one, shown in zip(states, mask, strict=True)])
+    unpadded = torch.cat([tokens[real.bool()] for tokens, real in zip(states, mask, strict=True)])
     values = np.empty((len(texts), 0), np.float32)
     if pipeline.quantity_encoder is not None:
-        read, known = pipeline.quantity_encoder.read(texts)
-        values = torch.where(known, read, torch.nan).numpy()
-    return real.cpu().to(torch.float16).numpy(), mask.sum(dim=1).tolist(), values
+        numbers, known = pipeline.quantity_encoder.read(texts)
+        values = torch.where(known, numbers, torch.nan).numpy()
+    return unpadded.cpu().to(torch.float16).numpy(), mask.sum(dim=1).tolist(), values

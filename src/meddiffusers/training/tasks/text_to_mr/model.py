@@ -1,4 +1,4 @@
-"""The parts of a text-to-MR model before training: from settings, of other repositories, or of one to go on with."""
+"""The text-to-MR pipeline before training: new, with parts from other repositories, or from a repository."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from meddiffusers.hub.load import load
 from meddiffusers.models.quantity_encoder import QuantityEncoder
 from meddiffusers.pipelines.text_to_mr_pipeline import TextToMRPipeline
 from meddiffusers.training.tasks.text_to_mr.vocabulary import QUANTITIES
-from meddiffusers.training.tasks.unets import check_same
+from meddiffusers.training.tasks.unets import check_same_data
 from meddiffusers.utils.settings import Range, check_fields, list_setting, setting
 
 NORMALIZATION = ("scaling_factor", "shift_factor")  # of an autoencoder's latents
@@ -22,48 +22,54 @@ ENCODERS: dict[str, Any] = {
     "t5": T5EncoderModel,
     "clip": CLIPTextModel,
     "clip_text_model": CLIPTextModel,
-}  # of others the whole model
+}  # other types are loaded with AutoModel
 
 
 @dataclass
 class TextToMRConfig:
-    """Which parts, and how the denoiser learns."""
+    """Settings of the parts, of the denoiser and of its loss."""
 
-    pretrained_model_name_or_path: str | None = setting(None, "Repository or folder to go on with.")
+    pretrained_model_name_or_path: str | None = setting(None, "Repository or folder of the model to start from.")
     revision: str | None = setting(None, "Branch, tag or commit of that repository.")
-    rank: int | None = setting(None, "Train a LoRA adapter of this rank, and nothing else.")
-    lora_alpha: int | None = setting(None, "Scale of the adapter, over its rank; the rank itself if not given.")
-    text_encoder_rank: int | None = setting(None, "Rank of the adapter's part for the text encoder; none if not given.")
+    rank: int | None = setting(None, "Rank of a LoRA adapter; with it, only the adapter is trained.")
+    lora_alpha: int | None = setting(None, "Alpha of the adapter, whose scale is alpha / rank; by default the rank.")
+    text_encoder_rank: int | None = setting(None, "Rank of a LoRA adapter of the text encoder; by default it has none.")
 
-    vae_name_or_path: str | None = setting(None, "Folder or repository of the AutoencoderKL, or of a better decoder.")
-    vae_subfolder: str | None = setting(None, "Where in it the autoencoder is, such as vae.")
-    text_encoder_name_or_path: str | None = setting(
-        None, "Repository of a BERT, CLIP or T5, or a folder with the folders text_encoder and tokenizer."
+    vae_name_or_path: str | None = setting(
+        None, "Repository or folder of the AutoencoderKL, or of one with a better decoder."
     )
-    max_tokens: int = setting(512, "Tokens of a prompt, at most.")
-    quantities: bool = setting(True, "Show the denoiser the prompt's numbers as tokens of their own, too.")
+    vae_subfolder: str | None = setting(None, "Subfolder of the autoencoder in it, such as vae.")
+    text_encoder_name_or_path: str | None = setting(
+        None, "Repository of a BERT, CLIP or T5 encoder, or a folder with the subfolders text_encoder and tokenizer."
+    )
+    max_tokens: int = setting(512, "Maximum number of tokens of a prompt.")
+    quantities: bool = setting(True, "Encode the numbers in a prompt as additional tokens.")
 
-    block_out_channels: list[int] = list_setting([64, 128, 192], "Channels of the denoiser's levels.")
-    attention_levels: list[int] = list_setting([1, 2], "Levels that attend to the prompt, counted from 0.")
-    attention_heads: int = setting(4, "Heads of the attention.")
-    layers_per_block: int = setting(1, "Residual blocks of a level.")
-    norm_num_groups: int = setting(16, "Groups of the normalisation.")
+    block_out_channels: list[int] = list_setting([64, 128, 192], "Number of channels of each level of the denoiser.")
+    attention_levels: list[int] = list_setting([1, 2], "Levels with cross-attention to the prompt, counted from 0.")
+    attention_heads: int = setting(4, "Number of attention heads.")
+    layers_per_block: int = setting(1, "Number of residual blocks in each level.")
+    norm_num_groups: int = setting(16, "Number of groups in the group normalisation.")
 
     prediction_type: Literal["epsilon", "sample", "v_prediction", "flow"] = setting(
-        "v_prediction", "What the network predicts; flow: flow matching (Lipman et al. 2023), noise minus latents."
+        "v_prediction", "What the network predicts: noise, latents, velocity, or noise minus latents (flow matching)."
     )
-    zero_terminal_snr: bool = setting(True, "End in pure noise (Lin et al. 2024); not with epsilon.")
-    snr_gamma: float | None = setting(None, "γ of min-SNR weights; unweighted if not given.")
-    prompt_dropout: float = setting(0.1, "Part of the prompts that is left out, for guidance.")
-    captions_per_image: int = setting(2, "Prompts of each image that are written and encoded beforehand.")
-    save_in_fp16: bool = setting(False, "Round the trained weights to what half precision stores.")
+    zero_terminal_snr: bool = setting(
+        True, "Rescale the noise schedule to end in pure noise (Lin et al. 2024); not with epsilon."
+    )
+    snr_gamma: float | None = setting(None, "γ of the min-SNR weights; by default the loss is not weighted.")
+    prompt_dropout: float = setting(0.1, "Fraction of the prompts that is dropped, for classifier-free guidance.")
+    captions_per_image: int = setting(
+        2, "Number of prompts that are written and encoded for each image before training."
+    )
+    save_in_fp16: bool = setting(False, "Round the trained weights to half precision before saving.")
 
     def __post_init__(self) -> None:
         check_fields(self, _RANGES)
         if self.prediction_type == "epsilon" and self.zero_terminal_snr:
             raise ValueError(
-                "prediction_type=epsilon and zero_terminal_snr: noise says nothing of a image where there is nothing "
-                "else. Predict v_prediction or sample, or set zero_terminal_snr to false."
+                "prediction_type=epsilon and zero_terminal_snr: in pure noise, the noise says nothing about the image. "
+                "Use v_prediction or sample, or set zero_terminal_snr to false."
             )
         if self.prediction_type == "flow" and self.snr_gamma is not None:
             raise ValueError(
@@ -71,8 +77,8 @@ class TextToMRConfig:
             )
         if (self.rank and not self.pretrained_model_name_or_path) or (self.text_encoder_rank and not self.rank):
             raise ValueError(
-                f"Got rank={self.rank} and text_encoder_rank={self.text_encoder_rank}; an adapter changes weights that "
-                "there are: give --pretrained_model_name_or_path REPOSITORY with --rank, and --rank with "
+                f"Got rank={self.rank} and text_encoder_rank={self.text_encoder_rank}; an adapter needs a trained "
+                "model: give --pretrained_model_name_or_path REPOSITORY with --rank, and --rank with "
                 "--text_encoder_rank."
             )
 
@@ -92,18 +98,19 @@ _RANGES = {
 }
 
 
-def first_pipeline(data: CaptionedDataConfig, config: TextToMRConfig) -> TextToMRPipeline:
+def build_text_to_mr_pipeline(data: CaptionedDataConfig, config: TextToMRConfig) -> TextToMRPipeline:
     """The pipeline before training.
 
     Raises:
-        ValueError: no autoencoder or text encoder to begin with; a repository of another kind, or for other pixels.
+        ValueError: There is no autoencoder or no text encoder; the repository holds another kind of pipeline, or one
+            for other pixels.
     """
     if config.pretrained_model_name_or_path:
-        return _repository(data, config)
+        return _from_repository(data, config)
     if not config.vae_name_or_path or not config.text_encoder_name_or_path:
         raise ValueError(
             f"Got vae_name_or_path={config.vae_name_or_path!r} and text_encoder_name_or_path="
-            f"{config.text_encoder_name_or_path!r}; a new model needs both. Train them by "
+            f"{config.text_encoder_name_or_path!r}; a new model needs both. Train them with "
             "training/train_autoencoder.py and training/train_prompt_encoder.py, or name repositories that hold them."
         )
     vae = _autoencoder(config)
@@ -129,7 +136,7 @@ def _denoiser(config: TextToMRConfig, vae: Any, resolution: int) -> dict[str, An
         "up_block_types": tuple(name.replace("Down", "Up") for name in reversed(down)),
         "block_out_channels": tuple(channels),
         "layers_per_block": config.layers_per_block,
-        "attention_head_dim": config.attention_heads,  # which this model of diffusers takes to be their number
+        "attention_head_dim": config.attention_heads,  # which diffusers takes as the number of heads
         "norm_num_groups": config.norm_num_groups,
     }
 
@@ -139,7 +146,7 @@ def _scheduler(config: TextToMRConfig) -> DDIMScheduler | FlowMatchEulerDiscrete
         return FlowMatchEulerDiscreteScheduler()
     return DDIMScheduler(
         beta_schedule="scaled_linear",
-        beta_start=0.00085,  # of Stable Diffusion
+        beta_start=0.00085,  # as Stable Diffusion
         beta_end=0.012,
         clip_sample=False,
         prediction_type=config.prediction_type,
@@ -149,21 +156,21 @@ def _scheduler(config: TextToMRConfig) -> DDIMScheduler | FlowMatchEulerDiscrete
 
 
 def _text_encoder(name: str, max_tokens: int) -> tuple[Any, Any]:
-    """Encoder and tokenizer of one repository, side by side or in folders."""
-    own = {part: part if Path(name, part).is_dir() else "" for part in ("text_encoder", "tokenizer")}
-    kind = AutoConfig.from_pretrained(name, subfolder=own["text_encoder"]).model_type
-    encoder = ENCODERS.get(kind, AutoModel).from_pretrained(name, subfolder=own["text_encoder"])
-    tokenizer = AutoTokenizer.from_pretrained(name, subfolder=own["tokenizer"], model_max_length=max_tokens)
+    """Encoder and tokenizer of a repository, from its root or from their subfolders."""
+    subfolders = {part: part if Path(name, part).is_dir() else "" for part in ("text_encoder", "tokenizer")}
+    kind = AutoConfig.from_pretrained(name, subfolder=subfolders["text_encoder"]).model_type
+    encoder = ENCODERS.get(kind, AutoModel).from_pretrained(name, subfolder=subfolders["text_encoder"])
+    tokenizer = AutoTokenizer.from_pretrained(name, subfolder=subfolders["tokenizer"], model_max_length=max_tokens)
     return encoder.eval(), tokenizer
 
 
-def _repository(data: CaptionedDataConfig, config: TextToMRConfig) -> TextToMRPipeline:
+def _from_repository(data: CaptionedDataConfig, config: TextToMRConfig) -> TextToMRPipeline:
     name = config.pretrained_model_name_or_path or ""
     pipeline = load(name, revision=config.revision)
     if not isinstance(pipeline, TextToMRPipeline):
         raise ValueError(f"{name} holds a {type(pipeline).__name__}; expected a TextToMRPipeline.")
     size = pipeline.vae_scale_factor * pipeline.unet.config["sample_size"]
-    check_same(name, {"spacing": pipeline.config["spacing"], "resolution": size}, data)
+    check_same_data(name, {"spacing": pipeline.config["spacing"], "resolution": size}, data)
     if config.vae_name_or_path:
         vae = _autoencoder(config)
         given, expected = ({key: each.config[key] for key in NORMALIZATION} for each in (vae, pipeline.vae))

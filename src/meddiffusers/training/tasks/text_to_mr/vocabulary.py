@@ -1,7 +1,7 @@
-"""A tokenizer made for prompts: a token for each of their words, letters for others, and numbers digit by digit.
+"""A tokenizer for prompts: one token for each frequent word, letters for other words, digits for numbers.
 
-Of the vocabularies that are learnt of general text none knows that 1234 and 1235 are alike; with a token for each digit
-a number's tokens are its decimal places. A region's name takes as many tokens as it has words.
+Vocabularies that are learnt from general text do not represent 1234 and 1235 similarly. With a token for each digit,
+the tokens of a number are its decimal places. The name of a region has as many tokens as words.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ LETTERS = string.ascii_lowercase + string.digits
 
 
 def prompt_tokenizer(texts: Iterable[str], words: int = 1000, max_tokens: int = 512) -> BertTokenizer:
-    """Of texts, with their most frequent words, at most so many; the same each time."""
+    """Build a tokenizer from texts; the result is deterministic.
+
+    Args:
+        texts: Prompts.
+        words: Maximum number of words, of which the most frequent are kept.
+        max_tokens: Maximum number of tokens of a prompt.
+    """
     normalise, split = BertNormalizer(), BertPreTokenizer()
     counts: Counter[str] = Counter()
     for text in texts:
@@ -30,8 +36,8 @@ def prompt_tokenizer(texts: Iterable[str], words: int = 1000, max_tokens: int = 
     known = sorted(counts, key=lambda word: (-counts[word], word))
     kept = [word for word in known if not any(letter.isdecimal() for letter in word)][:words]
     pieces = [piece for letter in LETTERS for piece in (letter, f"##{letter}")]
-    vocabulary = {token: number for number, token in enumerate(dict.fromkeys([*SPECIAL, *pieces, *kept]))}
+    vocabulary = {token: index for index, token in enumerate(dict.fromkeys([*SPECIAL, *pieces, *kept]))}
     return BertTokenizer(vocab=vocabulary, do_lower_case=True, model_max_length=max_tokens)
 
 
-QUANTITIES = [AGE, SLICE, *dict.fromkeys(REGIONS.values())]  # numbers that prompts speak of
+QUANTITIES = [AGE, SLICE, *dict.fromkeys(REGIONS.values())]  # numbers that prompts mention
