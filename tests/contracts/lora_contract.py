@@ -1,7 +1,7 @@
-"""What every pipeline whose unet takes LoRA adapters promises: what is done to one gives what another way there gives.
+"""Contract tests of pipelines whose unet takes LoRA adapters: different ways to apply an adapter give the same result.
 
     class TestMyAdapters(LoraContract):
-        last = "conv_out"  # layer in whose weights `predicted` is affine
+        last = "conv_out"  # layer in whose weights `predict` is affine
 
         def build(self) -> Any:
             return MyPipeline(...)
@@ -9,12 +9,12 @@
         def build_plain(self) -> Any:
             return MyPipeline(UNet2DModel(...), ...)
 
-        def drawn(self, pipeline: Any) -> np.ndarray: ...
+        def sampled(self, pipeline: Any) -> np.ndarray: ...
 
-        def predicted(self, pipeline: Any) -> Tensor: ...
+        def predict(self, pipeline: Any) -> Tensor: ...
 
-`build` gives a small pipeline of equal weights at every call, whose unet has attention; `build_plain` one around a
-unet that takes no adapters. `drawn` is what a short call with a fixed generator gives, `predicted` one network pass.
+`build` returns a small pipeline with equal weights at every call, whose unet has attention; `build_plain` one with a
+unet that takes no adapters. `sampled` is the result of a short call with a fixed generator, `predict` one network pass.
 """
 
 from __future__ import annotations
@@ -38,12 +38,15 @@ TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2")
 
 
 def weights(unet: Any) -> dict[str, Tensor]:
-    """Of the adapter of a unet, as a state dict of a pipeline."""
+    """Weights of a unet's adapter, as the state dict of a pipeline."""
     return {f"unet.{name}": tensor for name, tensor in get_peft_model_state_dict(unet).items()}
 
 
 class LoraContract:
     last: str
+    # Fused weights W + BA round differently than W x + B (A x): by about 1e-6 in the output of a network pass, depending
+    # on instruction set and BLAS. Sampling amplifies this; a subclass with more than tenfold amplification says so.
+    rounding = 1e-5
 
     def build(self) -> Any:
         raise NotImplementedError
@@ -51,20 +54,20 @@ class LoraContract:
     def build_plain(self) -> Any:
         raise NotImplementedError
 
-    def drawn(self, pipeline: Any) -> np.ndarray:
+    def sampled(self, pipeline: Any) -> np.ndarray:
         raise NotImplementedError
 
-    def predicted(self, pipeline: Any) -> Tensor:
+    def predict(self, pipeline: Any) -> Tensor:
         raise NotImplementedError
 
     def frozen(self) -> Any:
-        """As an adapter leaves it: torch's Linear takes another kernel where weights want a gradient."""
+        """The state that an adapter leaves: torch's Linear uses another kernel for weights that require a gradient."""
         pipeline = self.build()
         pipeline.unet.requires_grad_(False)
         return pipeline
 
     def adapted(self, seed: int = 1, targets: Sequence[str] = TARGETS, **config: Any) -> Any:
-        """With a random adapter, both matrices of which are full."""
+        """A pipeline with a random adapter, both matrices of which are nonzero."""
         pipeline = self.build()
         with seeded(seed):
             pipeline.unet.add_adapter(LoraConfig(r=2, target_modules=list(targets), init_lora_weights=False, **config))
@@ -72,7 +75,7 @@ class LoraContract:
 
     @pytest.fixture
     def loaded(self) -> Any:
-        """A pipeline with an adapter of the name "site"."""
+        """A pipeline with an adapter named "site"."""
         pipeline = self.frozen()
         pipeline.load_lora_weights(weights(self.adapted().unet), adapter_name="site")
         return pipeline
@@ -82,103 +85,103 @@ class LoraContract:
     @pytest.mark.parametrize("alpha", [2, 6])
     def test_a_folder_holds_the_adapter(self, alpha: int, tmp_path: Path) -> None:
         source, pipeline = self.adapted(lora_alpha=alpha), self.frozen()
-        base, expected = self.drawn(pipeline), self.drawn(source)
+        base, expected = self.sampled(pipeline), self.sampled(source)
         layers, metadata = get_peft_model_state_dict(source.unet), _collate_lora_metadata({"unet": source.unet})
         type(pipeline).save_lora_weights(tmp_path, layers, **metadata)
         assert [path.name for path in tmp_path.iterdir()] == ["pytorch_lora_weights.safetensors"]
         pipeline.load_lora_weights(tmp_path)
-        np.testing.assert_array_equal(self.drawn(pipeline), expected)
+        np.testing.assert_array_equal(self.sampled(pipeline), expected)
         assert not np.allclose(expected, base, atol=1e-2)
 
     def test_without_metadata_alpha_is_the_rank(self, tmp_path: Path) -> None:
         source, pipeline = self.adapted(lora_alpha=2), self.frozen()
         pipeline.save_lora_weights(tmp_path, get_peft_model_state_dict(source.unet))
         pipeline.load_lora_weights(str(tmp_path))
-        np.testing.assert_array_equal(self.drawn(pipeline), self.drawn(source))
+        np.testing.assert_array_equal(self.sampled(pipeline), self.sampled(source))
 
     def test_a_state_dict_is_the_same(self, loaded: Any) -> None:
         assert loaded.get_active_adapters() == ["site"] and loaded.get_list_adapters() == {"unet": ["site"]}
         expected = self.frozen()
         expected.load_lora_weights(weights(self.adapted(lora_alpha=2).unet))
-        np.testing.assert_array_equal(self.drawn(expected), self.drawn(self.adapted(lora_alpha=2)))
+        np.testing.assert_array_equal(self.sampled(expected), self.sampled(self.adapted(lora_alpha=2)))
 
     def test_hotswap(self) -> None:
         pipeline = self.frozen()
         for seed in (1, 2):
             state = weights(self.adapted(seed, lora_alpha=2).unet)
             pipeline.load_lora_weights(state, adapter_name="site", hotswap=seed == 2)
-        np.testing.assert_array_equal(self.drawn(pipeline), self.drawn(self.adapted(2, lora_alpha=2)))
+        np.testing.assert_array_equal(self.sampled(pipeline), self.sampled(self.adapted(2, lora_alpha=2)))
 
     # Scale
 
     def test_scale_0_and_disabled_are_the_base(self, loaded: Any) -> None:
-        base, changed = self.drawn(self.frozen()), self.drawn(loaded)
+        base, changed = self.sampled(self.frozen()), self.sampled(loaded)
         loaded.set_adapters("site", 0.0)
-        np.testing.assert_array_equal(self.drawn(loaded), base)
+        np.testing.assert_array_equal(self.sampled(loaded), base)
         loaded.set_adapters("site", 1.0)
         loaded.disable_lora()
-        np.testing.assert_array_equal(self.drawn(loaded), base)
+        np.testing.assert_array_equal(self.sampled(loaded), base)
         loaded.enable_lora()
-        np.testing.assert_array_equal(self.drawn(loaded), changed)
+        np.testing.assert_array_equal(self.sampled(loaded), changed)
 
     @pytest.mark.parametrize("scale", [-1.0, 0.25, 0.5, 2.0])
     def test_the_effect_grows_with_the_scale(self, scale: float) -> None:
         pipeline = self.frozen()
-        base = self.predicted(pipeline)
+        base = self.predict(pipeline)
         pipeline.load_lora_weights(weights(self.adapted(targets=[self.last]).unet), adapter_name="site")
-        effect = self.predicted(pipeline) - base
+        effect = self.predict(pipeline) - base
         assert effect.abs().mean() > 0.05
         pipeline.set_adapters("site", scale)
-        torch.testing.assert_close(self.predicted(pipeline) - base, scale * effect, rtol=0, atol=1e-5)
+        torch.testing.assert_close(self.predict(pipeline) - base, scale * effect, rtol=0, atol=1e-5)
 
     def test_adapters_add_up(self) -> None:
         pipeline, effects = self.frozen(), []
-        base = self.predicted(pipeline)
+        base = self.predict(pipeline)
         for seed, name in enumerate(("one", "other")):
             pipeline.load_lora_weights(weights(self.adapted(seed, [self.last]).unet), adapter_name=name)
             pipeline.set_adapters(name)
-            effects.append(self.predicted(pipeline) - base)
+            effects.append(self.predict(pipeline) - base)
         assert not torch.allclose(*effects, atol=0.1)
         pipeline.set_adapters(["one", "other"], [0.7, -0.4])
         expected = base + 0.7 * effects[0] - 0.4 * effects[1]
-        torch.testing.assert_close(self.predicted(pipeline), expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(self.predict(pipeline), expected, rtol=0, atol=1e-5)
         pipeline.delete_adapters("one")
         pipeline.set_adapters("other")
-        torch.testing.assert_close(self.predicted(pipeline), base + effects[1], rtol=0, atol=1e-5)
+        torch.testing.assert_close(self.predict(pipeline), base + effects[1], rtol=0, atol=1e-5)
 
     # Fusing
 
     def test_unloading_restores_the_weights(self, loaded: Any) -> None:
         loaded.unload_lora_weights()
         assert_same(loaded.unet.state_dict(), self.frozen().unet.state_dict())
-        np.testing.assert_array_equal(self.drawn(loaded), self.drawn(self.frozen()))
+        np.testing.assert_array_equal(self.sampled(loaded), self.sampled(self.frozen()))
 
     def test_fused_and_unloaded_it_gives_what_the_adapter_gave(self, loaded: Any, tmp_path: Path) -> None:
-        expected = self.drawn(loaded)
+        expected = self.sampled(loaded)
         loaded.fuse_lora()
         assert loaded.num_fused_loras == 1
-        np.testing.assert_allclose(self.drawn(loaded), expected, atol=1e-5)
+        np.testing.assert_allclose(self.sampled(loaded), expected, rtol=0, atol=self.rounding)
         loaded.unload_lora_weights()
         assert list(loaded.unet.state_dict()) == list(self.frozen().unet.state_dict())
         loaded.save_pretrained(tmp_path)
         again = type(loaded).from_pretrained(tmp_path)
-        np.testing.assert_allclose(self.drawn(again), expected, atol=1e-5)
+        np.testing.assert_allclose(self.sampled(again), expected, rtol=0, atol=self.rounding)
 
     def test_fused_at_a_scale(self, loaded: Any) -> None:
         loaded.set_adapters("site", 0.5)
-        expected = self.drawn(loaded)
+        expected = self.sampled(loaded)
         loaded.set_adapters("site", 1.0)
         loaded.fuse_lora(lora_scale=0.5)
-        np.testing.assert_allclose(self.drawn(loaded), expected, atol=1e-5)
+        np.testing.assert_allclose(self.sampled(loaded), expected, rtol=0, atol=self.rounding)
 
     def test_unfusing_restores_the_adapter(self, loaded: Any) -> None:
-        expected = self.drawn(loaded)
+        expected = self.sampled(loaded)
         loaded.fuse_lora()
         loaded.unfuse_lora()
         assert loaded.num_fused_loras == 0
-        np.testing.assert_allclose(self.drawn(loaded), expected, atol=1e-5)
+        np.testing.assert_allclose(self.sampled(loaded), expected, rtol=0, atol=self.rounding)
         loaded.unload_lora_weights()
-        np.testing.assert_allclose(self.drawn(loaded), self.drawn(self.frozen()), atol=1e-5)
+        np.testing.assert_allclose(self.sampled(loaded), self.sampled(self.frozen()), rtol=0, atol=self.rounding)
 
     def test_a_live_adapter_is_not_saved_into_the_weights(self, loaded: Any, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"has a LoRA adapter.* save_lora_weights, or .* fuse_lora\(\)"):
@@ -207,7 +210,7 @@ class LoraContract:
         for state, message in issues:
             with pytest.raises(ValueError, match=message):
                 pipeline.load_lora_weights(state)
-        np.testing.assert_array_equal(self.drawn(pipeline), self.drawn(self.frozen()))
+        np.testing.assert_array_equal(self.sampled(pipeline), self.sampled(self.frozen()))
 
     def test_a_file_without_adapters_of_the_unet(self, tmp_path: Path) -> None:
         save_file({"text_encoder.to_q.lora_A.weight": torch.zeros(2, 2)}, tmp_path / "pytorch_lora_weights.safetensors")
@@ -216,8 +219,6 @@ class LoraContract:
 
     def test_a_unet_that_takes_none(self) -> None:
         pipeline = self.build_plain()
-        with pytest.raises(
-            TypeError,
-            match=r"is a UNet2DModel, which takes no adapters; expected a \w+UNet\w*\. \w+UNet\w*\.from_unet\(pipe\.unet",
-        ):
+        message = r"is a UNet2DModel, which takes no adapters; expected a \w+\. \w+UNet\w*\.from_unet\(pipe\.unet"
+        with pytest.raises(TypeError, match=message):
             pipeline.load_lora_weights(weights(self.adapted().unet))

@@ -1,4 +1,4 @@
-"""LoRA adapters of the denoiser of a pipeline that finds anomalies."""
+"""LoRA adapters of the denoiser of the anomaly detection pipeline."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ NOISE = torch.randn(4, 4, 8, 8, generator=generator(5))
 
 class TestAnomalyLora(LoraContract):
     last = "conv_out"
+    rounding = 2e-4  # the first step, at t = 899, computes x̂ = (x − σ ε) / a, which multiplies errors by σ / a = 60
 
     def build(self) -> Any:
         with seeded():
@@ -30,11 +31,11 @@ class TestAnomalyLora(LoraContract):
             unet = UNet2DModel(sample_size=8, in_channels=4, out_channels=4, **NETWORK)
         return AnomalyDetectionPipeline(unet.requires_grad_(False).eval(), ReversibleDDIMScheduler())
 
-    def drawn(self, pipeline: Any) -> np.ndarray:
+    def sampled(self, pipeline: Any) -> np.ndarray:
         pipeline.set_progress_bar_config(disable=True)
         settings = {"method": "none", "encoding": "noise", "num_inference_steps": 2, "strength": 0.9}
         return pipeline(random_images(), generator=generator(0), **settings).counterfactual
 
     @torch.no_grad()
-    def predicted(self, pipeline: Any) -> Tensor:
+    def predict(self, pipeline: Any) -> Tensor:
         return pipeline.predict(NOISE, 500)

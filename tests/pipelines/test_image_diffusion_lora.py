@@ -1,4 +1,4 @@
-"""LoRA adapters of a pipeline that draws images."""
+"""LoRA adapters of the image diffusion pipeline."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ class TestImageDiffusionLora(LoraContract):
             unet = UNet2DModel(sample_size=8, in_channels=4, out_channels=4, **NETWORK)
         return pipeline_of(unet.requires_grad_(False).eval())
 
-    def drawn(self, pipeline: Any) -> np.ndarray:
+    def sampled(self, pipeline: Any) -> np.ndarray:
         pipeline.set_progress_bar_config(disable=True)
         return pipeline(2, num_inference_steps=2, generator=generator(0)).images
 
     @torch.no_grad()
-    def predicted(self, pipeline: Any) -> Tensor:
+    def predict(self, pipeline: Any) -> Tensor:
         return pipeline.unet(NOISE, 500).sample
 
     def test_a_network_of_diffusers_becomes_one_that_takes_adapters(self) -> None:
         pipe = self.build_plain()
         own = pipeline_of(PatchUNet2DModel.from_unet(pipe.unet))
-        base = self.drawn(own)
-        np.testing.assert_array_equal(base, self.drawn(pipe))
+        base = self.sampled(own)
+        np.testing.assert_array_equal(base, self.sampled(pipe))
         own.load_lora_weights(weights(self.adapted().unet))
-        assert not np.allclose(self.drawn(own), base, atol=1e-3)
+        assert not np.allclose(self.sampled(own), base, atol=1e-3)

@@ -26,12 +26,12 @@ class TestSegmentationLora(LoraContract):
     def build_plain(self) -> Any:
         return pipeline_of(joint_unet().requires_grad_(False))
 
-    def drawn(self, pipeline: Any) -> np.ndarray:
+    def sampled(self, pipeline: Any) -> np.ndarray:
         pipeline.set_progress_bar_config(disable=True)
         return pipeline(random_images(), num_inference_steps=2, ensemble_size=2, generator=generator(0)).probability
 
     @torch.no_grad()
-    def predicted(self, pipeline: Any) -> Tensor:
+    def predict(self, pipeline: Any) -> Tensor:
         return pipeline.unet(NOISE, 500, image=random_images()).logits
 
     def test_both_networks_are_adapted(self, loaded: Any) -> None:
@@ -43,8 +43,8 @@ class TestSegmentationLora(LoraContract):
     def test_a_network_of_diffusers_becomes_one_that_takes_adapters(self) -> None:
         pipe = self.build_plain()
         own = pipeline_of(SegmentationUNet.from_unet(pipe.unet, mask_channels=pipe.mask_channels))
-        base = self.drawn(own)
-        np.testing.assert_array_equal(base, self.drawn(pipe))
+        base = self.sampled(own)
+        np.testing.assert_array_equal(base, self.sampled(pipe))
         state = weights(self.adapted().unet)
         own.load_lora_weights({name: part for name, part in state.items() if name.startswith("unet.denoiser.down")})
-        assert not np.allclose(self.drawn(own), base, atol=1e-3)
+        assert not np.allclose(self.sampled(own), base, atol=1e-3)

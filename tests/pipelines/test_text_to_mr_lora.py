@@ -26,12 +26,12 @@ class TestTextToMRLora(LoraContract):
     def build(self) -> Any:
         return small_text_to_mr()
 
-    def drawn(self, pipeline: Any) -> np.ndarray:
+    def sampled(self, pipeline: Any) -> np.ndarray:
         pipeline.set_progress_bar_config(disable=True)
         return pipeline("t1 brain", num_inference_steps=2, generator=generator(0), output_type="np").images
 
     @torch.no_grad()
-    def predicted(self, pipeline: Any) -> Tensor:
+    def predict(self, pipeline: Any) -> Tensor:
         return pipeline.unet(NOISE, 500, encoder_hidden_states=TOKENS).sample
 
     def test_a_unet_that_takes_none(self) -> None:
