@@ -1,15 +1,19 @@
-# make demo · make test · make lint · make bench · make bench-all · make train
+# make demo · make test · make test-fast · make lint · make bench · make bench-all
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint bench bench-all train clean
+.PHONY: demo test test-fast lint bench bench-all
 
 demo: $(READY)
 	$(BIN)/meddiffusers demo --output demo
 
 test: $(READY)
-	$(BIN)/pytest --numprocesses auto --dist loadfile
+	$(BIN)/pytest --numprocesses auto --dist worksteal
+
+# Without the tests that are marked as slow.
+test-fast: $(READY)
+	$(BIN)/pytest --numprocesses auto --dist worksteal -m "not slow"
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -43,3 +43,11 @@ def pytest_collectstart() -> None:
 def pytest_runtest_setup() -> None:
     """Seed each test, and the fixtures that it sets up."""
     seed_all()
+
+
+@pytest.fixture
+def small_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute image features at 64² instead of 224² pixels, for tests that compare sets of images."""
+    from meddiffusers.evaluation.metrics import image_features
+
+    monkeypatch.setattr(image_features, "SIZE", 64)

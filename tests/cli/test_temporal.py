@@ -73,7 +73,7 @@ def test_a_folder_without_label_maps_is_refused(tmp_path: Path) -> None:
 
 
 def test_evaluation_writes_every_method(tmp_path: Path) -> None:
-    run("evaluate", "temporal", REPOSITORY, "--sequences", 4, "--output", tmp_path)
+    run("evaluate", "temporal", REPOSITORY, "--sequences", 2, "--output", tmp_path)
     metrics = {each["key"]: each for each in json.loads((tmp_path / "metrics.json").read_text())["metrics"]}
     for method in ("as_segmented", "reconstructed", "gaussian", "smooth", "repair"):
         assert f"dice_{method}" in metrics

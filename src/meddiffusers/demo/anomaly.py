@@ -25,10 +25,10 @@ REPOSITORY, REAL = "anomaly-ddim-brain", "tumour_1"
 LESIONS = {"tumour": "tumour", "white_matter_lesions": "white-matter lesions", "cavity": "cavity", None: "healthy"}
 SEEDS, DIFFICULTY, HEIGHT = (23, 21), 0.4, 15.0  # two brains for each lesion; HEIGHT in mm, for healthy brains
 COLUMNS = 6
-REAL_STEPS = 10  # for the real scan, whose counterfactual is not shown
+REAL_STEPS = 2  # for the real scan, whose counterfactual is not shown; the anomaly map does not depend on it
 
 
-def anomaly_section(checkpoints: Path, scans: Path, num_inference_steps: int = 50) -> Section:
+def anomaly_section(checkpoints: Path, scans: Path, num_inference_steps: int = 25) -> Section:
     """Build the section from the repository in the folder `checkpoints` and the real scan in the folder `scans`."""
     start = time.perf_counter()
     pipeline = cast(AnomalyDetectionPipeline, load(checkpoints / REPOSITORY))

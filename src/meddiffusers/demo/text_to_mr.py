@@ -27,7 +27,7 @@ SEED, HEIGHT = 9001, 12.0  # of a phantom outside the training data; mm, a level
 MODALITIES = {"t1": "T1-weighted", "t2": "T2-weighted", "flair": "FLAIR"}
 VENTRICLES = (200, 500, 1000, 1500, 2000, 3000)  # mm³ in the slice, both sides together
 VENTRICLE_IDS = (4, 43)  # lateral ventricles without their temporal horns, which lie below the slice
-SAMPLES = 6
+SAMPLES = 4
 
 
 def text_to_mr_section(checkpoints: Path, num_inference_steps: int = 20) -> Section:
