@@ -1,9 +1,9 @@
-"""Train the reader of images that judges generated ones: regions, modality, place, age and sex.
+"""Train the predictor of slice attributes (regions, modality, slice, age, sex) that evaluates text-to-MR models.
 
     accelerate launch training/train_attribute_predictor.py --config training/configs/attribute_predictor_brain.yaml
 
-Every line of the YAML file is also an option of the command line, which wins. The output folder opens with
-`SliceAttributePredictor.from_pretrained`; `metrics.json` says how well it reads real test images.
+Every line of the YAML file is also an option of the command line, which overrides it. The output folder opens with
+`SliceAttributePredictor.from_pretrained`. It contains `metrics.json`, figures and `training_config.yaml`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from meddiffusers.training.tasks.text_to_mr.attribute_predictor import Attribute
 
 
 def main() -> None:
-    """Train, and evaluate."""
+    """Train and evaluate."""
     data, model, training = parse_config(CaptionedDataConfig, AttributePredictorConfig, TrainingConfig)
-    set_seed(training.seed)  # the network's first weights
+    set_seed(training.seed)  # of the initial weights
     task = AttributePredictorTask(data, model)
     finish(train(task, training), task.evaluate, data, model, training)
 

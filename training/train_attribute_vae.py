@@ -1,11 +1,12 @@
-"""Train a VAE whose latent dimensions follow measured attributes (AR-VAE), or, without attributes, a plain VAE.
+"""Train a VAE whose latent dimensions follow measured attributes (AR-VAE), or a plain VAE without attributes.
 
     accelerate launch training/train_attribute_vae.py --config training/configs/ar_vae_mnist.yaml
 
-Every line of the YAML file is also an option of the command line, which wins. Own images: `--dataset_name FOLDER` (with
-a metadata.csv of file_name and the attributes) or a data set of the Hub. The output folder opens with
-`AttributeVAEPipeline.from_pretrained` and holds `metrics.json` and images; `--card FACTS.yaml` also writes a whole
-repository with its model card, which `--push_to_hub --hub_model_id me/name` publishes.
+Every line of the YAML file is also an option of the command line, which overrides it. For your own images give
+`--dataset_name FOLDER`, with a metadata.csv of file_name and the attributes, or a data set on the Hub. The output
+folder opens with `AttributeVAEPipeline.from_pretrained`. It contains `metrics.json`, figures and
+`training_config.yaml`. `--card FACTS.yaml` also writes a whole repository with its model card; `--push_to_hub
+--hub_model_id me/name` publishes it.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from meddiffusers.training.tasks.attribute_vae.task import AttributeVAETask
 
 
 def main() -> None:
-    """Train, evaluate, and write or publish the repository if asked to."""
+    """Train, evaluate, and write or publish the repository if requested."""
     data, model, training, publishing = parse_config(
         AttributeDataConfig, AttributeVAEConfig, TrainingConfig, CardConfig
     )
     facts = publishing.facts(training)
-    set_seed(training.seed)  # the network's first weights
+    set_seed(training.seed)  # of the initial weights
     task = AttributeVAETask(data, model)
     finish(train(task, training), task.evaluate, data, model, training, facts)
 

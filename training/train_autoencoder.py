@@ -1,12 +1,12 @@
-"""Train the autoencoder whose latents a diffusion model of images works on.
+"""Train the autoencoder of a text-to-MR model, on slices with one channel.
 
     accelerate launch training/train_autoencoder.py --config training/configs/autoencoder_brain.yaml
     accelerate launch training/train_autoencoder.py --config training/configs/autoencoder_brain.yaml \\
         --dataset_name FOLDER --spacing 1.0 --output_dir runs/mine
 
-Every line of the YAML file is also an option of the command line, which wins. `autoencoder_paper.yaml` is the size of
-El-Allaly et al. 2025: 256² pixels become 64². The output folder opens with `AutoencoderKL.from_pretrained`, its
-`scaling_factor` measured; it holds `metrics.json` and images.
+Every line of the YAML file is also an option of the command line, which overrides it. `autoencoder_paper.yaml` has the
+size of El-Allaly et al. 2025: 256² pixels become 64². The output folder opens with `AutoencoderKL.from_pretrained`; its
+`scaling_factor` is measured. It contains `metrics.json`, figures and `training_config.yaml`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from meddiffusers.training.tasks.autoencoder.model import AutoencoderConfig
 
 
 def main() -> None:
-    """Train, and evaluate."""
+    """Train and evaluate."""
     data, model, training = parse_config(CaptionedDataConfig, AutoencoderConfig, TrainingConfig)
-    set_seed(training.seed)  # the network's first weights
+    set_seed(training.seed)  # of the initial weights
     task = CaptionedAutoencoderTask(data, model)
     finish(train(task, training), task.evaluate, data, model, training)
 

@@ -1,14 +1,14 @@
-"""Train a diffusion model that draws images from noise, or fine-tune one by a LoRA adapter on images of one's own.
+"""Train a diffusion model that generates images, or fine-tune one with a LoRA adapter on your own images.
 
     accelerate launch training/train_image_diffusion.py --config training/configs/image_diffusion_brain.yaml
-    accelerate launch training/train_image_diffusion.py --config training/configs/image_diffusion_brain.yaml --dataset_name FOLDER \\
-        --pretrained_model_name_or_path REPOSITORY --rank 8 --output_dir runs/mine
+    accelerate launch training/train_image_diffusion.py --config training/configs/image_diffusion_brain.yaml \\
+        --dataset_name FOLDER --pretrained_model_name_or_path REPOSITORY --rank 8 --output_dir runs/mine
 
-Every line of the YAML file is also an option of the command line, which wins. `image_diffusion_paper.yaml` is the configuration of
-Wolleb et al., MICCAI 2022. Masks only say which images are healthy, to a network that is told (`--label_dropout`).
-The output folder opens with `DiffusionPipeline.from_pretrained`, or, with `--rank`, with `pipe.load_lora_weights`; it
-holds `metrics.json` and images. `--card FACTS.yaml` also writes a whole repository with its model card, which
-`--push_to_hub --hub_model_id me/name` publishes.
+Every line of the YAML file is also an option of the command line, which overrides it. `image_diffusion_paper.yaml` is
+the configuration of Wolleb et al., MICCAI 2022. The masks only tell which images are healthy; `--label_dropout`
+conditions the network on this label. The output folder opens with `DiffusionPipeline.from_pretrained`, or, with
+`--rank`, with `pipe.load_lora_weights`. It contains `metrics.json`, figures and `training_config.yaml`. `--card
+FACTS.yaml` also writes a whole repository with its model card; `--push_to_hub --hub_model_id me/name` publishes it.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from meddiffusers.training.tasks.image_diffusion.task import ImageDiffusionTask
 
 
 def main() -> None:
-    """Train, evaluate, and write or publish the repository if asked to."""
+    """Train, evaluate, and write or publish the repository if requested."""
     data, model, training, publishing = parse_config(
         LabelledDataConfig, ImageDiffusionConfig, TrainingConfig, CardConfig
     )
     facts = publishing.facts(training)
-    set_seed(training.seed)  # the network's first weights
+    set_seed(training.seed)  # of the initial weights
     task = ImageDiffusionTask(data, model)
     finish(train(task, training), task.evaluate, data, model, training, facts)
 

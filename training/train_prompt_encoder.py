@@ -1,11 +1,12 @@
-"""Train a small BERT that reads prompts, with a vocabulary of its own.
+"""Train a small BERT that encodes prompts, with its own vocabulary.
 
     accelerate launch training/train_prompt_encoder.py --config training/configs/prompt_encoder_brain.yaml
 
-Every line of the YAML file is also an option of the command line, which wins. The output folder holds `text_encoder`
-and `tokenizer`, which transformers opens, and `metrics.json`. With a GPU and time take an encoder that has read
-medicine instead: `--text_encoder_name_or_path microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract-fulltext` of
-`train_text_to_mr.py`.
+Every line of the YAML file is also an option of the command line, which overrides it. The output folder has the
+subfolders `text_encoder` and `tokenizer`, which transformers opens. It contains `metrics.json`, figures and
+`training_config.yaml`. With a GPU and more time, use an encoder that was trained on medical texts instead: give
+`train_text_to_mr.py` the option `--text_encoder_name_or_path
+microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract-fulltext`.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from meddiffusers.training.tasks.text_to_mr.prompt_encoder import PromptEncoderC
 
 
 def main() -> None:
-    """Train, and evaluate."""
+    """Train and evaluate."""
     data, model, training = parse_config(CaptionedDataConfig, PromptEncoderConfig, TrainingConfig)
-    set_seed(training.seed)  # the network's first weights
+    set_seed(training.seed)  # of the initial weights
     task = PromptEncoderTask(data, model)
     finish(train(task, training), task.evaluate, data, model, training)
 

@@ -1,11 +1,11 @@
-"""Train the autoencoder of slices with several modalities, whose latents a diffusion model works on.
+"""Train the autoencoder of a latent diffusion model of slices, which may have several modalities.
 
     accelerate launch training/train_slice_autoencoder.py --config training/configs/slice_autoencoder_brain.yaml
 
-Every line of the YAML file is also an option of the command line, which wins. Data are those of train_segmentation.py:
-phantoms, BraTS 2020, or a folder of images. The output folder opens with `AutoencoderKL.from_pretrained`, or
-with `MonaiAutoencoderKL.from_pretrained` where `patch_size` is above 1, its `scaling_factor` measured; it holds
-`metrics.json` and images.
+Every line of the YAML file is also an option of the command line, which overrides it. The data are those of
+train_segmentation.py: phantoms, BraTS 2020, or a folder of images. The output folder opens with
+`AutoencoderKL.from_pretrained`, or, where `patch_size` is above 1, with `MonaiAutoencoderKL.from_pretrained`; its
+`scaling_factor` is measured. It contains `metrics.json`, figures and `training_config.yaml`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from meddiffusers.training.tasks.autoencoder.slices import SliceAutoencoderTask
 
 
 def main() -> None:
-    """Train, and evaluate."""
+    """Train and evaluate."""
     data, model, training = parse_config(LabelledDataConfig, AutoencoderConfig, TrainingConfig)
-    set_seed(training.seed)  # the network's first weights
+    set_seed(training.seed)  # of the initial weights
     task = SliceAutoencoderTask(data, model)
     finish(train(task, training), task.evaluate, data, model, training)
 

@@ -1,11 +1,12 @@
-"""Train the autoencoder whose latents a diffusion model of volumes works on.
+"""Train the autoencoder of a latent diffusion model of volumes.
 
     accelerate launch training/train_volume_autoencoder.py --config training/configs/volume_autoencoder_brain.yaml
     accelerate launch training/train_volume_autoencoder.py --config training/configs/volume_autoencoder_brain.yaml \\
         --dataset_name FOLDER --table TABLE.csv --modalities image --covariates age sex --output_dir runs/mine
 
-Every line of the YAML file is also an option of the command line, which wins. The output folder opens with
-`MonaiAutoencoderKL.from_pretrained`, its `scaling_factor` measured; it holds `metrics.json` and images.
+Every line of the YAML file is also an option of the command line, which overrides it. The output folder opens with
+`MonaiAutoencoderKL.from_pretrained`; its `scaling_factor` is measured. It contains `metrics.json`, figures and
+`training_config.yaml`.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from meddiffusers.training.tasks.autoencoder.volumes import VolumeAutoencoderTas
 
 
 def main() -> None:
-    """Train, and evaluate."""
+    """Train and evaluate."""
     data, model, training = parse_config(VolumeDataConfig, AutoencoderConfig, TrainingConfig)
-    set_seed(training.seed)  # the network's first weights
+    set_seed(training.seed)  # of the initial weights
     task = VolumeAutoencoderTask(data, model)
     finish(train(task, training), task.evaluate, data, model, training)
 

@@ -1,14 +1,14 @@
-"""Train a latent diffusion model of volumes that is told covariates, or fine-tune one by a LoRA adapter.
+"""Train a latent diffusion model of volumes conditioned on covariates, or fine-tune one with a LoRA adapter.
 
     accelerate launch training/train_volume_diffusion.py --config training/configs/volume_diffusion_brain.yaml
     accelerate launch training/train_volume_diffusion.py --config training/configs/volume_diffusion_brain.yaml \\
         --dataset_name FOLDER --table TABLE.csv --modalities image --covariates age sex --output_dir runs/mine
 
-Every line of the YAML file is also an option of the command line, which wins. Covariates are columns of the table, each
-a number or a word; their ranges are stored with the model. The output folder opens with
-`DiffusionPipeline.from_pretrained`, or, with `--rank`, with `pipe.load_lora_weights`; it holds `metrics.json` and
-images. `--card FACTS.yaml` also writes a whole repository with its model card, which `--push_to_hub --hub_model_id
-me/name` publishes.
+Every line of the YAML file is also an option of the command line, which overrides it. Covariates are columns of the
+table, numbers or words; their ranges are stored with the model. The output folder opens with
+`DiffusionPipeline.from_pretrained`, or, with `--rank`, with `pipe.load_lora_weights`. It contains `metrics.json`,
+figures and `training_config.yaml`. `--card FACTS.yaml` also writes a whole repository with its model card;
+`--push_to_hub --hub_model_id me/name` publishes it.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from meddiffusers.training.tasks.latent_diffusion.volumes import VolumeDiffusion
 
 
 def main() -> None:
-    """Train, evaluate, and write or publish the repository if asked to."""
+    """Train, evaluate, and write or publish the repository if requested."""
     data, model, training, publishing = parse_config(
         VolumeDataConfig, LatentDiffusionConfig, TrainingConfig, CardConfig
     )
     facts = publishing.facts(training)
-    set_seed(training.seed)  # the network's first weights
+    set_seed(training.seed)  # of the initial weights
     task = VolumeDiffusionTask(data, model)
     finish(train(task, training), task.evaluate, data, model, training, facts)
 
