@@ -18,8 +18,8 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from meddiffusers.data.phantoms.brain.contrasts import MODALITIES
-from meddiffusers.data.phantoms.brain.lesion_appearance import LESION_LABELS
-from meddiffusers.data.phantoms.brain.raters import RATERS
+from meddiffusers.data.phantoms.brain.lesions.appearance import LESION_LABELS
+from meddiffusers.data.phantoms.brain.lesions.raters import RATERS
 from meddiffusers.data.preprocessing.intensities import foreground_window, rescale
 from meddiffusers.datasets.phantom_slices import HEIGHTS, phantom_slices
 

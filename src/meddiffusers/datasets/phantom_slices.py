@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from meddiffusers.data.phantoms.brain.contrasts import MODALITIES
-from meddiffusers.data.phantoms.brain.lesions import KINDS
+from meddiffusers.data.phantoms.brain.lesions.kinds import KINDS
 from meddiffusers.data.phantoms.brain.population import random_phantom
 from meddiffusers.data.subject import Subject
 

@@ -15,7 +15,7 @@ from meddiffusers.data.phantoms.brain.contrasts import MODALITIES
 from meddiffusers.data.phantoms.brain.demographics import random_demographics
 from meddiffusers.data.phantoms.brain.fitting import fit_volumes
 from meddiffusers.data.phantoms.brain.head import head_fractions
-from meddiffusers.data.phantoms.brain.lesions import Lesion, lesion_labels, random_lesions
+from meddiffusers.data.phantoms.brain.lesions.kinds import Lesion, lesion_labels, random_lesions
 from meddiffusers.data.phantoms.brain.rendering import Texture, ideal_image, scene
 from meddiffusers.data.phantoms.brain.scanner import random_acquisitions
 from meddiffusers.data.phantoms.brain.smooth_field import Grid, SmoothField

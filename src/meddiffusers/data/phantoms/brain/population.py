@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from meddiffusers.data.phantoms.brain.contrasts import MODALITIES
-from meddiffusers.data.phantoms.brain.lesion_appearance import LESION_LABELS
+from meddiffusers.data.phantoms.brain.lesions.appearance import LESION_LABELS
 from meddiffusers.data.phantoms.brain.low_field import simulate_low_field
 from meddiffusers.data.phantoms.brain.phantom import BrainPhantom
 from meddiffusers.data.phantoms.brain.warp import CENTRE

@@ -9,7 +9,7 @@ import numpy as np
 
 from meddiffusers.data.phantoms.brain.anatomy import PARTS, TISSUE, Anatomy
 from meddiffusers.data.phantoms.brain.contrasts import CAP, CHOROID_PLEXUS, DETAIL, VESSEL, head_intensity
-from meddiffusers.data.phantoms.brain.lesion_appearance import TEXTURES, LesionAppearance
+from meddiffusers.data.phantoms.brain.lesions.appearance import TEXTURES, LesionAppearance
 from meddiffusers.data.phantoms.brain.scanner import Acquisition
 from meddiffusers.data.phantoms.brain.smooth_field import Grid, SmoothField
 

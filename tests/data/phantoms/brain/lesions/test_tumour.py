@@ -5,7 +5,7 @@ import pytest
 from helpers.plain_brain import surroundings, tissue_on, volume_grid
 from scipy import ndimage
 
-from meddiffusers.data.phantoms.brain.tumour import Tumour, random_tumour
+from meddiffusers.data.phantoms.brain.lesions.tumour import Tumour, random_tumour
 
 GRID = volume_grid(2.0)
 

@@ -5,7 +5,7 @@ import pytest
 from helpers.plain_brain import surroundings, tissue_on, volume_grid
 from scipy import ndimage
 
-from meddiffusers.data.phantoms.brain.cavity import Cavity, random_cavity
+from meddiffusers.data.phantoms.brain.lesions.cavity import Cavity, random_cavity
 
 GRID = volume_grid(2.0)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers.plain_brain import surroundings
 
-from meddiffusers.data.phantoms.brain.lesion_places import random_place
+from meddiffusers.data.phantoms.brain.lesions.places import random_place
 from meddiffusers.data.phantoms.brain.tissue import Tissue
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from helpers.plain_brain import surroundings, tissue_on, volume_grid
 
-from meddiffusers.data.phantoms.brain.lesion_appearance import LESION_INTENSITIES, LESION_LABELS, random_appearance
-from meddiffusers.data.phantoms.brain.lesions import KINDS, Lesion, lesion_labels, random_lesions
+from meddiffusers.data.phantoms.brain.lesions.appearance import LESION_INTENSITIES, LESION_LABELS, random_appearance
+from meddiffusers.data.phantoms.brain.lesions.kinds import KINDS, Lesion, lesion_labels, random_lesions
 from meddiffusers.data.phantoms.brain.smooth_field import Grid
 from meddiffusers.data.phantoms.brain.tissue import Tissue
 

@@ -8,11 +8,11 @@ import numpy as np
 from scipy.special import expit
 
 from meddiffusers.data.phantoms.brain.boxes import crop_grid, crop_tissue, find_box, paste
-from meddiffusers.data.phantoms.brain.lesion_appearance import LesionAppearance, random_appearance
-from meddiffusers.data.phantoms.brain.lesion_places import random_place
+from meddiffusers.data.phantoms.brain.lesions.appearance import LesionAppearance, random_appearance
+from meddiffusers.data.phantoms.brain.lesions.mass_effect import mass_effect
+from meddiffusers.data.phantoms.brain.lesions.places import random_place
+from meddiffusers.data.phantoms.brain.lesions.raters import RATERS, Raters
 from meddiffusers.data.phantoms.brain.local_field import LocalField
-from meddiffusers.data.phantoms.brain.mass_effect import mass_effect
-from meddiffusers.data.phantoms.brain.raters import RATERS, Raters
 from meddiffusers.data.phantoms.brain.smooth_field import Grid, SmoothField, points_of
 from meddiffusers.data.phantoms.brain.tissue import Surroundings, Tissue
 

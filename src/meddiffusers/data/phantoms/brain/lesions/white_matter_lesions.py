@@ -8,9 +8,9 @@ import numpy as np
 from scipy.special import expit
 
 from meddiffusers.data.phantoms.brain.boxes import crop_grid, find_box, shape_of
-from meddiffusers.data.phantoms.brain.lesion_appearance import LesionAppearance, random_appearance
-from meddiffusers.data.phantoms.brain.lesion_places import random_place
-from meddiffusers.data.phantoms.brain.raters import Raters, uncertain_raters
+from meddiffusers.data.phantoms.brain.lesions.appearance import LesionAppearance, random_appearance
+from meddiffusers.data.phantoms.brain.lesions.places import random_place
+from meddiffusers.data.phantoms.brain.lesions.raters import Raters, uncertain_raters
 from meddiffusers.data.phantoms.brain.smooth_field import Grid, SmoothField, points_of
 from meddiffusers.data.phantoms.brain.tissue import Surroundings, Tissue
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers.plain_brain import volume_grid
 
-from meddiffusers.data.phantoms.brain.raters import RATERS, Raters, uncertain_raters
+from meddiffusers.data.phantoms.brain.lesions.raters import RATERS, Raters, uncertain_raters
 
 GRID = volume_grid(4.0)
 

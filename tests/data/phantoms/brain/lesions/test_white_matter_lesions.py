@@ -3,7 +3,10 @@ from __future__ import annotations
 import numpy as np
 from helpers.plain_brain import surroundings, tissue_on, volume_grid
 
-from meddiffusers.data.phantoms.brain.white_matter_lesions import WhiteMatterLesions, random_white_matter_lesions
+from meddiffusers.data.phantoms.brain.lesions.white_matter_lesions import (
+    WhiteMatterLesions,
+    random_white_matter_lesions,
+)
 
 GRID = volume_grid(2.0)
 TISSUE = tissue_on(GRID, None)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from skimage.graph import MCP_Geometric
 
+from meddiffusers.data.phantoms.brain.lesions.mass_effect import undisplaced
 from meddiffusers.data.phantoms.brain.local_field import LocalField, lattice
-from meddiffusers.data.phantoms.brain.mass_effect import undisplaced
 from meddiffusers.data.phantoms.brain.smooth_field import points_of
 from meddiffusers.data.phantoms.brain.tissue import Surroundings, Tissue
 

@@ -6,12 +6,12 @@ from typing import Protocol
 
 import numpy as np
 
-from meddiffusers.data.phantoms.brain.cavity import random_cavity
-from meddiffusers.data.phantoms.brain.lesion_appearance import LESION_LABELS, LesionAppearance
+from meddiffusers.data.phantoms.brain.lesions.appearance import LESION_LABELS, LesionAppearance
+from meddiffusers.data.phantoms.brain.lesions.cavity import random_cavity
+from meddiffusers.data.phantoms.brain.lesions.tumour import random_tumour
+from meddiffusers.data.phantoms.brain.lesions.white_matter_lesions import random_white_matter_lesions
 from meddiffusers.data.phantoms.brain.smooth_field import Grid
 from meddiffusers.data.phantoms.brain.tissue import Surroundings, Tissue
-from meddiffusers.data.phantoms.brain.tumour import random_tumour
-from meddiffusers.data.phantoms.brain.white_matter_lesions import random_white_matter_lesions
 
 KINDS = ("tumour", "white_matter_lesions", "cavity")
 

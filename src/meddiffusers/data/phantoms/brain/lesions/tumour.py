@@ -6,14 +6,14 @@ import numpy as np
 from scipy.special import expit
 
 from meddiffusers.data.phantoms.brain.boxes import Box, crop_grid, crop_tissue, find_box, paste, shape_of
-from meddiffusers.data.phantoms.brain.lesion_appearance import LesionAppearance, random_appearance
-from meddiffusers.data.phantoms.brain.lesion_places import random_place
+from meddiffusers.data.phantoms.brain.lesions.appearance import LesionAppearance, random_appearance
+from meddiffusers.data.phantoms.brain.lesions.mass_effect import mass_effect
+from meddiffusers.data.phantoms.brain.lesions.places import random_place
+from meddiffusers.data.phantoms.brain.lesions.raters import RATERS, Raters, uncertain_raters
+from meddiffusers.data.phantoms.brain.lesions.tumour_focus import FAR, Focus, FocusShape, grow
 from meddiffusers.data.phantoms.brain.local_field import LocalField
-from meddiffusers.data.phantoms.brain.mass_effect import mass_effect
-from meddiffusers.data.phantoms.brain.raters import RATERS, Raters, uncertain_raters
 from meddiffusers.data.phantoms.brain.smooth_field import Grid
 from meddiffusers.data.phantoms.brain.tissue import Surroundings, Tissue
-from meddiffusers.data.phantoms.brain.tumour_focus import FAR, Focus, FocusShape, grow
 
 _LARGEST = 26.0  # mm, radius of a core
 _SMALLEST = 1.5
