@@ -170,7 +170,7 @@ def test_a_number_outside_its_range_is_refused_or_warned_of() -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"height": 3}], "Got the covariates height; the model knows age, sex, ventricular_volume_ml"),
+        ([{"height": 3}], "Got the covariates height; the model takes age, sex, ventricular_volume_ml"),
         ([{"sex": "X"}], "sex='X'; expected one of F, M"),
     ],
 )

@@ -54,17 +54,17 @@ class TestMonaiAutoencoderKLOfPatches(TestMonaiAutoencoderKL):
 @pytest.mark.parametrize("shape", [(2, 3, 4, 6), (2, 3, 4, 6, 8)])
 def test_patches_are_channels_and_back(shape: tuple[int, ...]) -> None:
     x = torch.randn(shape)
-    folded = monai_autoencoder._folded(x, 2)
+    folded = monai_autoencoder._space_to_depth(x, 2)
     assert folded.shape == (2, 3 * 2 ** (len(shape) - 2), *(side // 2 for side in shape[2:]))
     if len(shape) == 4:
         assert torch.equal(folded, torch.nn.functional.pixel_unshuffle(x, 2))
     corner = x[(..., *[slice(None, None, 2)] * (len(shape) - 2))]
     assert torch.equal(folded[:, :: 2 ** (len(shape) - 2)], corner)
-    assert torch.equal(monai_autoencoder._unfolded(folded, 2), x)
+    assert torch.equal(monai_autoencoder._depth_to_space(folded, 2), x)
 
 
 def test_sides_that_no_patches_fill_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"sides of \(8, 7, 8\); expected multiples of 2"):
+    with pytest.raises(ValueError, match=r"sides of \(8, 7, 8\); expected multiples of patch_size=2"):
         build(patch_size=2).encode(torch.randn(1, 1, 8, 7, 8))
 
 
@@ -145,7 +145,7 @@ def test_with_gradients_it_decodes_the_whole() -> None:
 def test_never_more_than_two_maps_of_full_size_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the largest feature map, 8 channels on 32 × 8 × 8 voxels, there are two, a third of slabs, and no more."""
     model, alive = build(slab_voxels=256, channels=[8, 8]), []
-    convolved = monai_autoencoder._convolved
+    convolved = monai_autoencoder._convolve
 
     def counted(slabs: Any, conv: Any, prepared: Any, onto: Any = None) -> Any:
         def watched(slab: torch.Tensor) -> torch.Tensor:
@@ -155,7 +155,7 @@ def test_never_more_than_two_maps_of_full_size_are_kept(monkeypatch: pytest.Monk
 
         return convolved(slabs, conv, watched, onto)
 
-    monkeypatch.setattr(monai_autoencoder, "_convolved", counted)
+    monkeypatch.setattr(monai_autoencoder, "_convolve", counted)
     with torch.no_grad():
         model.decode(torch.randn(1, 2, 16, 4, 4))
     assert max(alive) <= 2 * 8 * 32 * 8 * 8

@@ -9,7 +9,7 @@ from contracts.published_contract import PublishedContract
 from torch import Tensor
 
 from meddiffusers import SliceAttributePredictor
-from meddiffusers.models.slice_attribute_predictor import NUMBERS
+from meddiffusers.models.slice_attribute_predictor import SCALARS
 
 NETWORK = {
     "block_out_channels": [4, 8],
@@ -39,7 +39,7 @@ def test_labels_are_of_pixels_and_the_rest_of_the_image() -> None:
     with torch.no_grad():
         found = reader(torch.rand(2, 1, 16, 24))
     assert found.logits.shape == (2, 4, 16, 24) and found.modality_logits.shape == (2, 3)
-    assert found.numbers.shape == (2, len(NUMBERS))
+    assert found.scalars.shape == (2, len(SCALARS))
 
 
 @pytest.mark.parametrize("ids", [[2, 41], [0], []])

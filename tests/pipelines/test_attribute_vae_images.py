@@ -95,7 +95,7 @@ class TestImages:
             torch.testing.assert_close(pipeline.preprocess(images), outputs[0], rtol=0, atol=tolerance + 1e-7)
 
     BAD: list[tuple[Any, type[Exception], str]] = [
-        (torch.full((1, 8, 12), torch.nan), ValueError, r"96 pixels are NaN or infinite\. Mend or mask"),
+        (torch.full((1, 8, 12), torch.nan), ValueError, r"96 pixels are NaN or infinite\. Replace or mask"),
         (torch.full((1, 8, 12), -torch.inf), ValueError, r"96 pixels are NaN or infinite"),
         (torch.rand(3, 8, 12), ValueError, r"\(channels, height, width\) \(3, 8, 12\), expected \(1, 8, 12\)\. Crop"),
         (np.zeros((8, 12, 3)), ValueError, r"\(3, 8, 12\), expected \(1, 8, 12\)"),

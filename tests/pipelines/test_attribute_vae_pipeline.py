@@ -63,7 +63,7 @@ class TestDecode:
 
     def test_images_have_one_or_three_channels(self) -> None:
         pipeline = pipeline_of(in_channels=2)
-        with pytest.raises(ValueError, match=r"PIL has no images of 2 channels\. Ask for output_type='np' or 'pt'"):
+        with pytest.raises(ValueError, match=r"PIL has no images of 2 channels\. Use output_type='np' or 'pt'"):
             pipeline.sample()
         assert pipeline.sample(output_type="np").images.shape == (1, 8, 12, 2)
 

@@ -17,7 +17,7 @@ from meddiffusers.datasets.rows import images_of
 from meddiffusers.evaluation.generation.autoencoder import reconstruct
 from meddiffusers.pipelines.meddiffusers_latents_v1 import decode_latents, encode_images, normalize_latents
 from meddiffusers.training.tasks.latent_diffusion.cache import cached_latents
-from meddiffusers.training.tasks.text_to_mr.cache import cached
+from meddiffusers.training.tasks.text_to_mr.cache import cached_text
 
 SCALE, SHIFT = 0.7, 0.3  # of the helpers' autoencoders
 RANGES = [(-1.0, 1.0), (0.0, 1.0), (2.0, -0.5)]
@@ -74,7 +74,7 @@ def test_cached_latents_are_those_of_the_pipeline(image_range: tuple[float, floa
 def test_cached_latents_of_prompts_are_those_of_the_pipeline(image_range: tuple[float, float]) -> None:
     rows, pipeline = text_rows(4), small_text_to_mr(positions=512, image_range=image_range)
     images = torch.from_numpy(images_of(rows))
-    data = cached(rows, pipeline, captions=1)
+    data = cached_text(rows, pipeline, captions=1)
     for view, original in enumerate((images, images.flip(-1))):
         moments = torch.stack([data.item(i, view, 0)["moments"] for i in range(len(rows))])
         latents = normalize_latents(pipeline.vae, moments.chunk(2, dim=1)[0])

@@ -1,5 +1,7 @@
 """Encode, decode, sample, interpolate and edit images by attribute with an attribute-regularised VAE (AR-VAE).
 
+Pati and Lerch 2020, "Attribute-based regularization of latent spaces for variational auto-encoders".
+
 Images may be PIL, numpy (H, W), (H, W, C), (B, H, W) or (B, H, W, C), torch (C, H, W) or (B, C, H, W), or a list of
 one kind. Integer images are scaled by the range of their type (uint8: 255, uint16: 65535) to the model's `value_range`;
 floating-point images must already lie in it. For a categorical model images are label maps without a channel axis.
@@ -31,16 +33,33 @@ Image = PIL.Image.Image | np.ndarray | torch.Tensor | Sequence[PIL.Image.Image |
 
 @dataclass
 class AttributeVAEPipelineOutput(BaseOutput):
-    """`images` in the asked `output_type`; `latents` (B, K) they were decoded from."""
+    """Output of `AttributeVAEPipeline`.
+
+    Args:
+        images: B images in the requested `output_type`.
+        latents: Latents (B, K) that were decoded.
+    """
 
     images: list[PIL.Image.Image] | np.ndarray | torch.Tensor
     latents: torch.Tensor
 
 
 class AttributeVAEPipeline(PublishedPipelineMixin, DiffusionPipeline):
-    """Pipeline around an [`AttributeVAE`]. Calling it samples images.
+    """Pipeline that samples, reconstructs and edits images with an `AttributeVAE`.
 
-    Latents are drawn from N(0, I), or, where the model keeps the moments of its training latents, from that Gaussian.
+    Calling it samples images. Their latents come from N(0, I), or from the Gaussian of the training images' latents if
+    the model has `latent_moments`.
+
+    Args:
+        vae: An `AttributeVAE`.
+
+    Raises:
+        TypeError: Another model.
+
+    Example:
+        >>> pipe = DiffusionPipeline.from_pretrained("examples/checkpoints/ar-vae-mnist")
+        >>> images = pipe(batch_size=4).images
+        >>> pipe.edit(images[0], {"area": 120.0}).images[0].save("larger.png")
     """
 
     model_cpu_offload_seq = "vae"  # type: ignore[assignment]
@@ -66,9 +85,20 @@ class AttributeVAEPipeline(PublishedPipelineMixin, DiffusionPipeline):
         output_type: str = "pil",
         return_dict: bool = True,
     ) -> AttributeVAEPipelineOutput | tuple[Any, torch.Tensor]:
-        """Sample `batch_size` images, or decode the given `latents` (B, K).
+        """Sample images, or decode given latents.
 
-        generator: one for the batch, or a list of one for each image. Raises ValueError if these are too few or many.
+        Args:
+            batch_size: Number of images B.
+            generator: One generator for the batch, or a list of one for each image.
+            latents: Latents (B, K) to decode instead of random ones.
+            output_type: "pil", "np" or "pt".
+            return_dict: Return an output object rather than a tuple.
+
+        Returns:
+            An `AttributeVAEPipelineOutput`, or a tuple of its fields.
+
+        Raises:
+            ValueError: Another number of generators than images, or as `decode` does.
         """
         if isinstance(generator, list) and len(generator) != batch_size:
             raise ValueError(f"Got {len(generator)} generators for batch_size={batch_size}. Give one for each image.")
@@ -85,15 +115,21 @@ class AttributeVAEPipeline(PublishedPipelineMixin, DiffusionPipeline):
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
     ) -> AttributeVAEPipelineOutput:
-        """`n` images decoded from random latents, as calling the pipeline does."""
+        """Sample `n` images, as calling the pipeline does."""
         return self(batch_size=n, generator=generator, output_type=output_type)  # type: ignore[return-value]
 
     def preprocess(self, images: Image) -> torch.Tensor:
-        """Images of any accepted kind as checked (B, C, H, W) floats in `value_range`, label maps one-hot.
+        """Check images and convert them to the model's input.
+
+        Args:
+            images: Images of any accepted kind, see above.
+
+        Returns:
+            A tensor (B, C, H, W), float32, in `value_range`; label maps are one-hot.
 
         Raises:
-            TypeError: not images.
-            ValueError: no image, NaN, another size or channel count than the model's, values outside its range.
+            TypeError: Not images.
+            ValueError: No image, NaN, another size or number of channels than the model's, or values outside its range.
         """
         items = list(images) if isinstance(images, (list, tuple)) else [images]
         if not items:
@@ -106,7 +142,10 @@ class AttributeVAEPipeline(PublishedPipelineMixin, DiffusionPipeline):
 
     @torch.no_grad()
     def encode(self, images: Image) -> torch.Tensor:
-        """Posterior means (B, K) of images; raises as `preprocess` does."""
+        """Encode images to the means of their posterior (B, K).
+
+        Raises the errors of `preprocess`.
+        """
         pixels = self.preprocess(images).to(self._execution_device, self.vae.dtype)
         latents = self.vae.encode(pixels).latent_dist.mode()
         self.maybe_free_model_hooks()
@@ -114,11 +153,15 @@ class AttributeVAEPipeline(PublishedPipelineMixin, DiffusionPipeline):
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor, output_type: str = "pil") -> AttributeVAEPipelineOutput:
-        """Images E[x | z] of latents z (B, K).
+        """Decode latents to images E[x | z].
+
+        Args:
+            latents: Latents (B, K).
+            output_type: "pil", "np" or "pt".
 
         Raises:
-            ValueError: another number of latent dimensions than the model's, NaN, an unknown `output_type`, or "pil"
-                for intensity images of neither 1 nor 3 channels.
+            ValueError: Another number of latent dimensions than the model's, NaN, an unknown `output_type`, or "pil"
+                for intensity images with neither 1 nor 3 channels.
         """
         self._check_output_type(output_type)
         dimensions = self.vae.config["latent_dim"]
@@ -130,16 +173,24 @@ class AttributeVAEPipeline(PublishedPipelineMixin, DiffusionPipeline):
         return AttributeVAEPipelineOutput(images=self._postprocess(pixels, output_type), latents=latents)
 
     def reconstruct(self, images: Image, output_type: str = "pil") -> AttributeVAEPipelineOutput:
-        """Images decoded from their own posterior means."""
+        """Encode images and decode the means of their posterior."""
         return self.decode(self.encode(images), output_type=output_type)
 
     def interpolate(
         self, a: Image, b: Image, steps: int = 8, method: str = "linear", output_type: str = "pil"
     ) -> AttributeVAEPipelineOutput:
-        """`steps` images from image `a` to image `b`, both ends included.
+        """Interpolate between two images in latent space.
 
-        method: "linear", (1−t)·z_a + t·z_b, or "spherical", along the great circle between them with the length
-        interpolated, which stays where N(0, I) has its mass.
+        Args:
+            a: First image.
+            b: Last image.
+            steps: Number of images, both ends included.
+            method: "linear", (1−t)·z_a + t·z_b, or "spherical", along the great circle with interpolated length, which
+                keeps to the typical length of samples of N(0, I).
+            output_type: "pil", "np" or "pt".
+
+        Raises:
+            ValueError: An unknown method, several images, or as `preprocess` and `decode` do.
         """
         paths: dict[str, Callable[..., torch.Tensor]] = {"linear": torch.lerp, "spherical": _slerp}
         if method not in paths:
@@ -156,26 +207,42 @@ class AttributeVAEPipeline(PublishedPipelineMixin, DiffusionPipeline):
         steps: int = 9,
         output_type: str = "pil",
     ) -> AttributeVAEPipelineOutput:
-        """The image with `attribute` swept over `range`, in its own unit; by default over the calibrated range."""
+        """Vary one attribute of an image.
+
+        Args:
+            image: The image.
+            attribute: Name of the attribute.
+            range: First and last value in the attribute's own unit; by default the calibrated range.
+            steps: Number of images.
+            output_type: "pil", "np" or "pt".
+
+        Raises:
+            ValueError: An unknown or uncalibrated attribute, or a value outside its calibrated range.
+        """
         curve = self.vae.calibration_of(attribute)
         low, high = range or (curve["values"][0], curve["values"][-1])
         latents = self._encode_one(image).repeat(steps, 1)
-        moved = self._move(latents, {attribute: np.linspace(low, high, steps).tolist()})
-        return self.decode(moved, output_type=output_type)
+        edited = self._edit_latents(latents, {attribute: np.linspace(low, high, steps).tolist()})
+        return self.decode(edited, output_type=output_type)
 
     def edit(
         self, images: Image, attributes: Mapping[str, float | Sequence[float]], output_type: str = "pil"
     ) -> AttributeVAEPipelineOutput:
-        """Images with the given attributes, in their own units; one value for all images or one for each.
+        """Change attributes of images.
+
+        Args:
+            images: The images.
+            attributes: Target values in the attributes' own units, one for all images or one for each.
+            output_type: "pil", "np" or "pt".
 
         Raises:
-            ValueError: an unknown or uncalibrated attribute, a value outside its calibrated range, or another number
+            ValueError: An unknown or uncalibrated attribute, a value outside its calibrated range, or another number
                 of values than of images.
         """
-        return self.decode(self._move(self.encode(images), attributes), output_type=output_type)
+        return self.decode(self._edit_latents(self.encode(images), attributes), output_type=output_type)
 
     def read_attributes(self, images: Image) -> dict[str, np.ndarray]:
-        """What the latents say of each calibrated attribute, in its own unit: {name: (B,)}."""
+        """Predict each calibrated attribute from the latents of images, {name: (B,)}, in its own unit."""
         latents = self.encode(images).float().cpu().numpy()
         return {
             name: np.array([self.vae.latent_to_attribute(name, value) for value in latents[:, dimension]])
@@ -183,18 +250,18 @@ class AttributeVAEPipeline(PublishedPipelineMixin, DiffusionPipeline):
             if name in (self.vae.config["calibration"] or {})
         }
 
-    def _move(self, latents: torch.Tensor, attributes: Mapping[str, float | Sequence[float]]) -> torch.Tensor:
-        """Latents (B, K) with the dimension of each attribute set to what its value, or values (B,), call for."""
-        moved = latents.clone()
+    def _edit_latents(self, latents: torch.Tensor, attributes: Mapping[str, float | Sequence[float]]) -> torch.Tensor:
+        """Set the latent dimension of each attribute to its target value, or values (B,)."""
+        edited = latents.clone()
         for name, value in attributes.items():
             values = np.atleast_1d(np.asarray(value, dtype=float))
             if len(values) not in (1, len(latents)):
                 raise ValueError(
                     f"{len(values)} values of {name} for {len(latents)} images: give one for all or one for each image."
                 )
-            targets = [self.vae.attribute_to_latent(name, number) for number in values]
-            moved[:, self.attributes.index(name)] = torch.tensor(targets, device=moved.device, dtype=moved.dtype)
-        return moved
+            targets = [self.vae.attribute_to_latent(name, target) for target in values]
+            edited[:, self.attributes.index(name)] = torch.tensor(targets, device=edited.device, dtype=edited.dtype)
+        return edited
 
     def _encode_one(self, image: Image) -> torch.Tensor:
         latents = self.encode(image)
@@ -207,10 +274,10 @@ class AttributeVAEPipeline(PublishedPipelineMixin, DiffusionPipeline):
             raise ValueError(f"output_type={output_type!r} is unknown. Expected one of {', '.join(OUTPUT_TYPES)}.")
         channels = self.vae.config["in_channels"]
         if output_type == "pil" and self.vae.config["likelihood"] != "categorical" and channels not in (1, 3):
-            raise ValueError(f"PIL has no images of {channels} channels. Ask for output_type='np' or 'pt'.")
+            raise ValueError(f"PIL has no images of {channels} channels. Use output_type='np' or 'pt'.")
 
     def _postprocess(self, pixels: torch.Tensor, output_type: str) -> list[PIL.Image.Image] | np.ndarray | torch.Tensor:
-        """(B, C, H, W) expectations as the asked kind of output."""
+        """Convert expectations (B, C, H, W) to the requested output type."""
         if self.vae.config["likelihood"] == "categorical":
             labels = pixels.argmax(dim=1)
             if output_type == "pt":
@@ -227,7 +294,7 @@ class AttributeVAEPipeline(PublishedPipelineMixin, DiffusionPipeline):
 
 
 def _as_tensor(image: Any) -> torch.Tensor:
-    """A tensor as it is; an array or PIL image as a tensor of the same dtype and shape."""
+    """Convert an array or PIL image to a tensor of the same dtype and shape; tensors are returned unchanged."""
     if isinstance(image, torch.Tensor):
         return image
     if not isinstance(image, (PIL.Image.Image, np.ndarray)):
@@ -239,7 +306,7 @@ def _as_tensor(image: Any) -> torch.Tensor:
 
 
 def _label_maps(image: Any) -> torch.Tensor:
-    """One PIL image, array or tensor as label maps (B, H, W)."""
+    """Convert one PIL image, array or tensor to label maps (B, H, W)."""
     labels = _as_tensor(image)
     if labels.ndim not in (2, 3):
         raise ValueError(f"Got label maps of shape {tuple(labels.shape)}, expected (H, W) or (B, H, W).")
@@ -247,7 +314,7 @@ def _label_maps(image: Any) -> torch.Tensor:
 
 
 def _intensities(image: Any, shape: tuple[int, int, int]) -> torch.Tensor:
-    """One PIL image, array or tensor as (B, C, H, W), with (C, H, W) checked to be `shape`. The dtype stays."""
+    """Convert one PIL image, array or tensor to (B, C, H, W) of the same dtype, and check (C, H, W) against `shape`."""
     if isinstance(image, PIL.Image.Image) and image.mode == "P":
         image = image.convert("RGB")  # its pixels are indices into a palette
     pixels = _as_tensor(image)
@@ -268,18 +335,20 @@ def _intensities(image: Any, shape: tuple[int, int, int]) -> torch.Tensor:
 
 
 def _to_range(pixels: torch.Tensor, low: float, high: float) -> torch.Tensor:
-    """Integers scaled from the range of their type to [low, high]; floats checked to be in it (tolerance 1e-3)."""
+    """Scale integers from the range of their type to [low, high]; check that floats lie in it (tolerance 1e-3)."""
     if not pixels.is_floating_point():
         if pixels.dtype not in (torch.uint8, torch.uint16, torch.bool):
             raise ValueError(
-                f"Got integer images of type {pixels.dtype}, whose range says nothing of the intensities. "
+                f"Got integer images of type {pixels.dtype}, whose range does not define the intensities. "
                 f"Convert to uint8, uint16 or to floats in [{low:g}, {high:g}]."
             )
         top = 1 if pixels.dtype == torch.bool else torch.iinfo(pixels.dtype).max
         return low + (high - low) * pixels.float() / top
     pixels = pixels.float()
     if not torch.isfinite(pixels).all():
-        raise ValueError(f"{int((~torch.isfinite(pixels)).sum())} pixels are NaN or infinite. Mend or mask them first.")
+        raise ValueError(
+            f"{int((~torch.isfinite(pixels)).sum())} pixels are NaN or infinite. Replace or mask them first."
+        )
     lowest, highest = pixels.min().item(), pixels.max().item()
     slack = 1e-3 * (high - low)
     if lowest < low - slack or highest > high + slack:
@@ -291,7 +360,7 @@ def _to_range(pixels: torch.Tensor, low: float, high: float) -> torch.Tensor:
 
 
 def _one_hot(labels: torch.Tensor, count: int, size: tuple[int, int]) -> torch.Tensor:
-    """Label maps (B, H, W) as (B, count, H, W) floats."""
+    """Convert label maps (B, H, W) to one-hot floats (B, count, H, W)."""
     if labels.is_floating_point() and not torch.equal(labels, labels.round()):
         raise ValueError("Got fractional labels, expected integers. Resample label maps with nearest neighbours.")
     labels = labels.long()
@@ -303,14 +372,14 @@ def _one_hot(labels: torch.Tensor, count: int, size: tuple[int, int]) -> torch.T
 
 
 def _palette_image(labels: np.ndarray) -> PIL.Image.Image:
-    """Label map (H, W) as a PIL image that keeps the labels and shows them in colours."""
+    """Convert a label map (H, W) to a PIL image in mode "P", whose palette shows the labels in colours."""
     image = PIL.Image.fromarray(labels)
     image.putpalette([0, 0, 0, 230, 75, 60, 70, 130, 230, 250, 200, 60, 90, 200, 120, 180, 90, 200, 80, 200, 220])
     return image
 
 
 def _slerp(a: torch.Tensor, b: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-    """Spherical interpolation of (1, K) vectors at fractions t (N, 1); straight where they are nearly parallel."""
+    """Interpolate vectors (1, K) spherically at fractions t (N, 1), linearly where they are nearly parallel."""
     unit_a, unit_b = torch.nn.functional.normalize(a), torch.nn.functional.normalize(b)
     angle = torch.arccos((unit_a * unit_b).sum().clamp(-1, 1))
     if angle.sin() < 1e-4:

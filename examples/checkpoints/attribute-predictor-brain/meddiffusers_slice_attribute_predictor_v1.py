@@ -1,14 +1,14 @@
-"""What a brain MR slice shows: regions, modality, where it lies and of whom. A judge of generated images.
+"""Predict the attributes of a brain MR slice: regions, modality, position, age and sex.
 
-One U-Net whose output has a channel for each label, for each modality and for each number; those of modality and
-numbers are averaged over the image.
+Evaluation uses it as an independent predictor on generated images. It is one U-Net whose output has a channel for each
+label, each modality and each scalar; the channels of modalities and scalars are averaged over the image.
 
 | here | shape |
 |---|---|
 | `sample`, intensities in [0, 1] | (B, 1, H, W) |
 | `logits` of the labels, whose FreeSurfer ids are `label_ids` | (B, L, H, W) |
 | `modality_logits`, of `modalities` | (B, M) |
-| `numbers`, those of `NUMBERS`, in their units; "male" as a logit | (B, 3) |
+| `scalars`, those of `SCALARS`, in their units; "male" as a logit | (B, 3) |
 """
 
 from __future__ import annotations
@@ -29,35 +29,44 @@ from diffusers.utils import BaseOutput
 from torch import Tensor
 
 PUBLISHED_AS = "meddiffusers_slice_attribute_predictor_v1"  # file name in a repository
-NUMBERS = {"slice": 100.0, "age": 100.0, "male": 1.0}  # with what an output of 1 is
+SCALARS = {"slice": 100.0, "age": 100.0, "male": 1.0}  # values of an output of 1: slice number, years, logit
 BACKGROUND = 0
 
 
 @dataclass
 class SliceAttributePredictorOutput(BaseOutput):
-    """`logits` (B, L, H, W), `modality_logits` (B, M), `numbers` (B, 3).
+    """Output of `SliceAttributePredictor`.
 
-    Accelerate makes it anew of a dictionary where it trains in half precision, which an output of several fields takes
-    only if those behind the first have deissues.
+    Accelerate rebuilds outputs from dictionaries in mixed precision, so all fields but the first need defaults.
+
+    Args:
+        logits: Logits of the labels (B, L, H, W).
+        modality_logits: Logits of the modalities (B, M).
+        scalars: Slice number, age in years, and logit of "male" (B, 3).
     """
 
     logits: Tensor
     modality_logits: Tensor = None  # type: ignore[assignment]
-    numbers: Tensor = None  # type: ignore[assignment]
+    scalars: Tensor = None  # type: ignore[assignment]
 
 
 class SliceAttributePredictor(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """Reads images.
+    """U-Net that predicts labels, modality and scalars of MR slices.
 
-    Configuration:
+    Args:
         label_ids: FreeSurfer ids of the labels, the first of them 0, the background.
-        modalities: names, as `meddiffusers.data.modalities` has them.
-        sample_size: side length in pixels of the images it was trained on.
-        patch_size: pixels of each side that the network sees as one.
-        network: what else a `UNet2DModel` takes, but for its channels.
+        modalities: Names of modalities, as in `meddiffusers.data.modalities`.
+        sample_size: Side length in pixels of the training images.
+        patch_size: Side in pixels of the patches whose pixels become channels of the network.
+        network: Other arguments of `UNet2DModel`.
 
     Raises:
-        ValueError: labels without the background in front, or no modality.
+        ValueError: The background is not the first label, or there is no modality.
+
+    Example:
+        >>> predictor = SliceAttributePredictor.from_pretrained("examples/checkpoints/attribute-predictor-brain")
+        >>> output = predictor(torch.rand(1, 1, 96, 96))
+        >>> slice_number, age, male = output.scalars[0]
     """
 
     _supports_gradient_checkpointing = True
@@ -81,30 +90,40 @@ class SliceAttributePredictor(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.unet: Any = UNet2DModel(
             sample_size=sample_size // patch_size,
             in_channels=patch_size**2,
-            out_channels=len(label_ids) * patch_size**2 + len(modalities) + len(NUMBERS),
+            out_channels=len(label_ids) * patch_size**2 + len(modalities) + len(SCALARS),
             **(network or {}),
         )
 
     def forward(
         self, sample: Tensor, return_dict: bool = True
     ) -> SliceAttributePredictorOutput | tuple[Tensor, Tensor, Tensor]:
-        """What images (B, 1, H, W), in [0, 1], show."""
+        """Predict the attributes of images.
+
+        Args:
+            sample: Images (B, 1, H, W) in [0, 1]; `patch_size` and the levels of the U-Net divide the sides.
+            return_dict: Return an output object rather than a tuple.
+
+        Returns:
+            A `SliceAttributePredictorOutput`, or a tuple of its fields.
+        """
         patch, modalities = self.config["patch_size"], len(self.config["modalities"])
-        read = self.unet(F.pixel_unshuffle(2 * sample - 1, patch), 0).sample
-        marked = len(self.config["label_ids"]) * patch**2
-        logits, whole = F.pixel_shuffle(read[:, :marked], patch), read[:, marked:].mean(dim=(2, 3))
-        numbers = whole[:, modalities:] * whole.new_tensor([*NUMBERS.values()])
+        output = self.unet(F.pixel_unshuffle(2 * sample - 1, patch), 0).sample
+        label_channels = len(self.config["label_ids"]) * patch**2
+        logits = F.pixel_shuffle(output[:, :label_channels], patch)
+        pooled = output[:, label_channels:].mean(dim=(2, 3))
+        modality_logits, scalars = pooled[:, :modalities], pooled[:, modalities:]
+        scalars = scalars * scalars.new_tensor([*SCALARS.values()])
         if not return_dict:
-            return logits, whole[:, :modalities], numbers
-        return SliceAttributePredictorOutput(logits=logits, modality_logits=whole[:, :modalities], numbers=numbers)
+            return logits, modality_logits, scalars
+        return SliceAttributePredictorOutput(logits=logits, modality_logits=modality_logits, scalars=scalars)
 
     def to_json_string(self) -> str:
-        """The configuration as JSON, without the folder it happened to be loaded from."""
+        """Return the configuration as JSON with sorted keys, without the path that it was loaded from."""
         config = json.loads(super().to_json_string())
         config.pop("_name_or_path", None)
         return json.dumps(config, indent=2, sort_keys=True) + "\n"
 
     def save_config(self, save_directory: str | PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
-        """Write the configuration and this file, so that the repository opens where the package is not installed."""
+        """Write the configuration and this file, so that the repository opens without the package."""
         super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
         shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))

@@ -1,19 +1,19 @@
-"""Autoencoder of images and volumes: MONAI's `AutoencoderKL` as a model of diffusers, decoded slab by slab if large.
+"""Autoencoder of images and volumes: MONAI's `AutoencoderKL` as a model of diffusers, with decoding in slabs.
 
 | symbol | here | shape |
 |---|---|---|
 | x | `sample` | (B, C, H, W) or (B, C, D, H, W), as `spatial_dims` says |
-| μ, σ | `encode(x).latent_dist.mean`, `.std` | (B, `latent_channels`, …), each side `scale_factor` times shorter |
-| z | latents | the same |
+| μ, σ | `encode(x).latent_dist.mean`, `.std` | (B, `latent_channels`, …), each side divided by `scale_factor` |
+| z | latents | as μ |
 
-Names and values of the weights are MONAI's own, and so are encoding and decoding (Pinaya et al. 2022, "Brain imaging
+Names and values of the weights are those of MONAI, and so are encoding and decoding (Pinaya et al. 2022, "Brain imaging
 generation with latent diffusion models"). Latents times `scaling_factor` have unit variance. With `patch_size` above 1
-the network sees the voxels of a patch as channels: layers of full size are what costs most.
+the network receives the voxels of each patch as channels, which avoids the expensive layers at full resolution.
 
-Large volumes are decoded in slabs, with the very result of decoding them whole, up to rounding: a convolution of three
-planes needs of its neighbours one plane on each side, and the statistics of a group normalisation are summed up over
-all slabs before any is normalised. A slab is let go of as soon as the next layer has used it. So there are no seams,
-and never more than two feature maps of full size at once.
+Large volumes are decoded in slabs. The result is that of decoding them whole, up to rounding: a convolution with three
+planes needs one plane of the slab before and one of the slab after, and group normalisation uses statistics of all
+slabs. Each slab is freed when the next layer has used it. So there are no seams, and at most two feature maps of full
+size exist at once.
 """
 
 from __future__ import annotations
@@ -40,26 +40,37 @@ from monai.networks.nets.autoencoderkl import AEKLResBlock
 from torch import Tensor, nn
 
 PUBLISHED_AS = "meddiffusers_monai_autoencoder_v1"  # library name in model_index.json and file name in a repository
-OWN = ("self", "__class__", "patch_size", "scaling_factor", "slab_voxels")  # what MONAI's network does not take
+OWN = (
+    "self",
+    "__class__",
+    "patch_size",
+    "scaling_factor",
+    "slab_voxels",
+)  # not arguments of MONAI's network
 
 
 @dataclass
 class DiagonalGaussian:
-    """N(`mean`, `std`²) of latents of any number of axes, each shaped (B, c, …)."""
+    """Normal distribution of latents.
+
+    Args:
+        mean: Means (B, c, …).
+        std: Standard deviations (B, c, …).
+    """
 
     mean: Tensor
     std: Tensor
 
     def sample(self, generator: torch.Generator | list[torch.Generator] | None = None) -> Tensor:
-        """Latents drawn from it."""
+        """Sample latents (B, c, …), with one generator for all or one for each."""
         return self.mean + self.std * randn_tensor(self.mean.shape, generator, self.mean.device, self.mean.dtype)
 
     def mode(self) -> Tensor:
-        """The most likely latents."""
+        """Return the mode (B, c, …), which is the mean."""
         return self.mean
 
     def kl(self) -> Tensor:
-        """Divergence from N(0, 1), (B,)."""
+        """Return the KL divergence from N(0, 1), summed over each sample, (B,)."""
         variance = self.std.square()
         return 0.5 * (self.mean.square() + variance - 1 - variance.log()).flatten(1).sum(dim=1)
 
@@ -67,11 +78,20 @@ class DiagonalGaussian:
 class MonaiAutoencoderKL(AutoencoderKL, ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc]
     """Autoencoder in two or three dimensions.
 
-    Configuration: the arguments of MONAI's `AutoencoderKL`, with its names and meanings, and
-        patch_size: voxels of a side that are channels to the network; C stays the number outside.
-        scaling_factor: one over the latents' standard deviation.
-        slab_voxels: feature maps of more voxels than this are computed in slabs of about so many, where no gradients
-            are wanted; None: never.
+    Args:
+        spatial_dims: 2 or 3. This and the arguments that are not listed here have the names and meanings of MONAI's
+            `AutoencoderKL`.
+        in_channels: C, the number of image channels, before patches become channels.
+        patch_size: Side in voxels of the patches whose voxels become channels of the network.
+        scaling_factor: Inverse of the latents' standard deviation.
+        slab_voxels: Feature maps with more voxels are computed in slabs of about this size when gradients are disabled;
+            None disables slabs.
+
+    Example:
+        >>> vae = MonaiAutoencoderKL(spatial_dims=3, latent_channels=3)
+        >>> latents = vae.encode(torch.randn(1, 1, 32, 32, 32)).latent_dist.mode()
+        >>> vae.decode(latents).sample.shape
+        torch.Size([1, 1, 32, 32, 32])
     """
 
     _supports_gradient_checkpointing = True
@@ -108,7 +128,7 @@ class MonaiAutoencoderKL(AutoencoderKL, ModelMixin, ConfigMixin, PeftAdapterMixi
 
     @property
     def gradient_checkpointing(self) -> bool:
-        """Whether activations are computed twice rather than kept, as MONAI's `use_checkpoint` says."""
+        """Whether activations are recomputed rather than stored, MONAI's `use_checkpoint`."""
         return self.use_checkpoint
 
     @gradient_checkpointing.setter
@@ -117,22 +137,33 @@ class MonaiAutoencoderKL(AutoencoderKL, ModelMixin, ConfigMixin, PeftAdapterMixi
 
     @property
     def scale_factor(self) -> int:
-        """Voxels of a side for each of a latent."""
+        """Factor by which the encoder reduces each side."""
         return self.config["patch_size"] * 2 ** (len(self.config["channels"]) - 1)
 
     def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple[DiagonalGaussian]:  # type: ignore[override]
-        """The latents' distribution, unscaled."""
-        found = DiagonalGaussian(*AutoencoderKL.encode(self, _folded(x, self.config["patch_size"])))
-        return AutoencoderKLOutput(latent_dist=found) if return_dict else (found,)
+        """Encode images or volumes.
+
+        Args:
+            x: Images (B, C, H, W) or volumes (B, C, D, H, W); `patch_size` divides each side.
+            return_dict: Return an output object rather than a tuple.
+
+        Returns:
+            An `AutoencoderKLOutput` whose `latent_dist` is the `DiagonalGaussian` of the unscaled latents.
+
+        Raises:
+            ValueError: Sides that `patch_size` does not divide.
+        """
+        posterior = DiagonalGaussian(*AutoencoderKL.encode(self, _space_to_depth(x, self.config["patch_size"])))
+        return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
     def decode(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:  # type: ignore[override]
-        """What unscaled latents show."""
+        """Decode unscaled latents (B, c, …) to images or volumes (B, C, …)."""
         limit = self.config["slab_voxels"]
         if limit is None or torch.is_grad_enabled():
             decoded = AutoencoderKL.decode(self, z)
         else:
-            decoded = _decoded_in_slabs(self.decoder.blocks, self.post_quant_conv(z), limit)
-        decoded = _unfolded(decoded, self.config["patch_size"])
+            decoded = _decode_in_slabs(self.decoder.blocks, self.post_quant_conv(z), limit)
+        decoded = _depth_to_space(decoded, self.config["patch_size"])
         return DecoderOutput(sample=decoded) if return_dict else (decoded,)
 
     def forward(  # type: ignore[override]
@@ -142,38 +173,36 @@ class MonaiAutoencoderKL(AutoencoderKL, ModelMixin, ConfigMixin, PeftAdapterMixi
         return_dict: bool = True,
         generator: torch.Generator | None = None,
     ) -> DecoderOutput | tuple[Tensor]:
-        """What is left of images or volumes that went through the latents' mode, or a sample of them."""
-        found = self.encode(sample, return_dict=False)[0]
-        return self.decode(found.sample(generator) if sample_posterior else found.mode(), return_dict)
+        """Reconstruct images or volumes (B, C, …) from the mode of their latents, or from a sample."""
+        posterior = self.encode(sample, return_dict=False)[0]
+        return self.decode(posterior.sample(generator) if sample_posterior else posterior.mode(), return_dict)
 
     def to_json_string(self) -> str:
-        """The configuration as JSON, without the folder it happened to be loaded from."""
+        """Return the configuration as JSON with sorted keys, without the path that it was loaded from."""
         config = json.loads(super().to_json_string())
         config.pop("_name_or_path", None)
         return json.dumps(config, indent=2, sort_keys=True) + "\n"
 
     def save_config(self, save_directory: str | PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
-        """Write the configuration and this file, so that the repository opens where the package is not installed."""
+        """Write the configuration and this file, so that the repository opens without the package."""
         super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
         shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
 
 
-def _folded(x: Tensor, side: int) -> Tensor:
-    """Patches of `side` as channels: (B, C·side², h, w) of (B, C, H, W), and so in three dimensions."""
+def _space_to_depth(x: Tensor, side: int) -> Tensor:
+    """Return the voxels of patches as channels: (B, C, H, W) becomes (B, C·side², h, w), in 3D likewise."""
     if side == 1:
         return x
     if any(length % side for length in x.shape[2:]):
-        raise ValueError(
-            f"Got sides of {tuple(x.shape[2:])}; expected multiples of {side}, the side of a patch. Pad them."
-        )
+        raise ValueError(f"Got sides of {tuple(x.shape[2:])}; expected multiples of patch_size={side}. Pad them.")
     dims = x.ndim - 2
     for axis in range(2, 2 + 2 * dims, 2):  # (B, C, h, side, w, side, …)
         x = x.unflatten(axis, (-1, side))
     return x.permute(0, 1, *range(3, 3 + 2 * dims, 2), *range(2, 2 + 2 * dims, 2)).flatten(1, 1 + dims)
 
 
-def _unfolded(x: Tensor, side: int) -> Tensor:
-    """The inverse of `_folded`."""
+def _depth_to_space(x: Tensor, side: int) -> Tensor:
+    """Return the inverse of `_space_to_depth`."""
     if side == 1:
         return x
     dims = x.ndim - 2
@@ -184,42 +213,42 @@ def _unfolded(x: Tensor, side: int) -> Tensor:
     return x
 
 
-# A feature map (B, C, D, …) as slabs along its third axis, from which the first is taken when it is used
+# A feature map (B, C, D, …) is a queue of slabs along its third axis; functions pop a slab when they use it
 
 
-def _decoded_in_slabs(blocks: Any, x: Tensor, limit: int) -> Tensor:
-    """The blocks of MONAI's decoder one after the other, from where there are more than `limit` voxels on in slabs."""
+def _decode_in_slabs(blocks: Any, x: Tensor, limit: int) -> Tensor:
+    """Apply the blocks of MONAI's decoder, in slabs from the first feature map with more than `limit` voxels on."""
     slabs: deque[Tensor] | None = None
-    count = len(x)
+    batch_size = len(x)
     for block in blocks:
-        grown = 2 if hasattr(block, "upsample_non_trainable") or hasattr(block, "deconv") else 1
+        factor = 2 if hasattr(block, "upsample_non_trainable") or hasattr(block, "deconv") else 1
         size = slabs[0].shape[3:] if slabs else x.shape[3:]
-        plane = count * grown ** (1 + len(size)) * size.numel()  # voxels that come of one plane
+        plane = batch_size * factor ** (1 + len(size)) * size.numel()  # output voxels of one input plane
         if slabs is None and plane * x.shape[2] <= limit:
             x = block(x)
             continue
         planes = max(1, limit // plane)
-        slabs = _cut(deque([x]) if slabs is None else slabs, planes)
-        x = x.new_empty(0)  # which the slabs are now
-        slabs = _through(block, slabs, planes)
+        slabs = _split(deque([x]) if slabs is None else slabs, planes)
+        x = x.new_empty(0)  # the slabs hold its data
+        slabs = _apply_block(block, slabs, planes)
     return x if slabs is None else torch.cat([*slabs], dim=2)
 
 
-def _through(block: Any, slabs: deque[Tensor], planes: int) -> deque[Tensor]:
-    """A block of the decoder."""
+def _apply_block(block: Any, slabs: deque[Tensor], planes: int) -> deque[Tensor]:
+    """Apply one block of the decoder."""
     if isinstance(block, AEKLResBlock):
-        return _residual(block, slabs)
+        return _apply_residual(block, slabs)
     if isinstance(block, nn.GroupNorm):
         scale, shift = _affine(slabs, block)
         return deque(slabs.popleft().mul_(scale).add_(shift) for _ in range(len(slabs)))
     if hasattr(block, "upsample_non_trainable"):
-        return _convolved(slabs, block.postconv.conv, block.upsample_non_trainable)
+        return _convolve(slabs, block.postconv.conv, block.upsample_non_trainable)
     if hasattr(block, "conv"):
-        return _convolved(slabs, block.conv, lambda slab: slab)
-    return _cut(deque([block(torch.cat([*slabs], dim=2))]), planes)  # attention sees all at once
+        return _convolve(slabs, block.conv, lambda slab: slab)
+    return _split(deque([block(torch.cat([*slabs], dim=2))]), planes)  # attention needs the whole feature map
 
 
-def _residual(block: AEKLResBlock, slabs: deque[Tensor]) -> deque[Tensor]:
+def _apply_residual(block: AEKLResBlock, slabs: deque[Tensor]) -> deque[Tensor]:
     kept: deque[Tensor] = deque()
     scale, shift = _affine(slabs, block.norm1)
 
@@ -227,33 +256,33 @@ def _residual(block: AEKLResBlock, slabs: deque[Tensor]) -> deque[Tensor]:
         kept.append(block.nin_shortcut(slab))
         return F.silu(torch.addcmul(shift, slab, scale), inplace=True)
 
-    hidden = _convolved(slabs, block.conv1.conv, first)
+    hidden = _convolve(slabs, block.conv1.conv, first)
     gain, offset = _affine(hidden, block.norm2)
-    return _convolved(hidden, block.conv2.conv, lambda slab: F.silu(slab.mul_(gain).add_(offset), inplace=True), kept)
+    return _convolve(hidden, block.conv2.conv, lambda slab: F.silu(slab.mul_(gain).add_(offset), inplace=True), kept)
 
 
-def _convolved(
-    slabs: deque[Tensor], conv: Any, prepared: Callable[[Tensor], Tensor], onto: deque[Tensor] | None = None
+def _convolve(
+    slabs: deque[Tensor], conv: Any, prepare: Callable[[Tensor], Tensor], onto: deque[Tensor] | None = None
 ) -> deque[Tensor]:
-    """`prepared` slabs through a convolution of 3 planes, added to `onto` if that is given."""
+    """Apply `prepare` and a convolution with 3 planes, and add the result to the slabs `onto` if they are given."""
     out: deque[Tensor] = deque()
     convolve = F.conv3d if conv.weight.ndim == 5 else F.conv2d
     padding = (0, *conv.padding[1:])
-    here = prepared(slabs.popleft())
+    here = prepare(slabs.popleft())
     before = edge = torch.zeros_like(here[:, :, :1])
     for _ in range(1 + len(slabs)):
-        after = prepared(slabs.popleft()) if slabs else edge
+        after = prepare(slabs.popleft()) if slabs else edge
         joined = torch.cat([before, here, after[:, :, :1]], dim=2)
-        before, here = here[:, :, -1:].clone(), after  # which lets the slab go before the convolution takes its memory
-        found = convolve(joined, conv.weight, conv.bias, padding=padding)
-        out.append(found if onto is None else onto.popleft().add_(found))
+        before, here = here[:, :, -1:].clone(), after  # frees the slab before the convolution allocates
+        output = convolve(joined, conv.weight, conv.bias, padding=padding)
+        out.append(output if onto is None else onto.popleft().add_(output))
     return out
 
 
 def _affine(slabs: deque[Tensor], norm: nn.GroupNorm) -> tuple[Tensor, Tensor]:
-    """What a group normalisation of all slabs together multiplies by and adds, each (B, C, 1, …)."""
-    count, groups = len(slabs[0]), norm.num_groups
-    parts = [torch.var_mean(slab.reshape(count, groups, -1).float(), dim=2, correction=0) for slab in slabs]
+    """Return scale and shift (B, C, 1, …) of a group normalisation with the statistics of all slabs."""
+    batch_size, groups = len(slabs[0]), norm.num_groups
+    parts = [torch.var_mean(slab.reshape(batch_size, groups, -1).float(), dim=2, correction=0) for slab in slabs]
     variances, means = (torch.stack([part[n] for part in parts]) for n in range(2))
     sizes = torch.tensor([slab.shape[2] for slab in slabs], device=means.device, dtype=means.dtype)
     shares = (sizes / sizes.sum()).view(-1, 1, 1)
@@ -262,12 +291,12 @@ def _affine(slabs: deque[Tensor], norm: nn.GroupNorm) -> tuple[Tensor, Tensor]:
     channels = norm.num_channels // groups
     scale = (variance + norm.eps).rsqrt().repeat_interleave(channels, dim=1) * norm.weight.float()
     shift = norm.bias.float() - mean.repeat_interleave(channels, dim=1) * scale
-    shape = (count, norm.num_channels, *(1,) * (slabs[0].ndim - 2))
+    shape = (batch_size, norm.num_channels, *(1,) * (slabs[0].ndim - 2))
     return scale.view(shape).to(slabs[0].dtype), shift.view(shape).to(slabs[0].dtype)
 
 
-def _cut(slabs: deque[Tensor], planes: int) -> deque[Tensor]:
-    """Slabs of at most so many planes; those that are thinner stay as they are."""
+def _split(slabs: deque[Tensor], planes: int) -> deque[Tensor]:
+    """Split slabs into ones of at most `planes` planes."""
     out: deque[Tensor] = deque()
     while slabs:
         slab = slabs.popleft()

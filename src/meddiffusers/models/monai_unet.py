@@ -4,12 +4,12 @@
 |---|---|---|
 | x_t | `sample` | (B, C, H, W) or (B, C, D, H, W), as `spatial_dims` says |
 | t | `timestep` | one for all, or (B,) |
-| τ | `encoder_hidden_states`, tokens of what the image shall be | (B, T, `cross_attention_dim`) |
+| τ | `encoder_hidden_states`, tokens of the condition | (B, T, `cross_attention_dim`) |
 | y | `class_labels`, ids 0 … `num_class_embeds` − 1 | (B,) |
 
-Names and values of the weights are MONAI's own, and so is the output to the last bit (Pinaya et al. 2022, "Brain
-imaging generation with latent diffusion models"). LoRA adapters fit on its attention: `to_q`, `to_k`, `to_v`,
-`out_proj`.
+Names and values of the weights are those of MONAI, and outputs agree to the last bit (Pinaya et al. 2022, "Brain
+imaging generation with latent diffusion models"). LoRA adapters apply to the layers `to_q`, `to_k`, `to_v` and
+`out_proj` of its attention.
 """
 
 from __future__ import annotations
@@ -33,10 +33,17 @@ PUBLISHED_AS = "meddiffusers_monai_unet_v1"  # library name in model_index.json 
 
 
 class MonaiUNet(DiffusionModelUNet, ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc]
-    """Denoiser in two or three dimensions. MONAI's network has no gradient checkpointing, so this one has none; neither
-    can its blocks be offloaded in groups (`enable_group_offload`), as its convolutions cannot be sliced.
+    """U-Net in two or three dimensions.
 
-    Configuration: the arguments of MONAI's `DiffusionModelUNet`, with its names and meanings.
+    Gradient checkpointing and group offloading (`enable_group_offload`) are not available.
+
+    Args:
+        spatial_dims: 2 or 3. This and the other arguments have the names and meanings of MONAI's `DiffusionModelUNet`.
+
+    Example:
+        >>> unet = MonaiUNet(spatial_dims=3, in_channels=1, out_channels=1)
+        >>> unet(torch.randn(1, 1, 32, 32, 32), timestep=500).sample.shape
+        torch.Size([1, 1, 32, 32, 32])
     """
 
     _supports_gradient_checkpointing = False
@@ -78,7 +85,18 @@ class MonaiUNet(DiffusionModelUNet, ModelMixin, ConfigMixin, PeftAdapterMixin): 
         class_labels: Tensor | None = None,
         return_dict: bool = True,
     ) -> UNet2DOutput | tuple[Tensor]:
-        """What the network predicts, of the shape of `sample` but for `out_channels`."""
+        """Predict noise, sample or velocity.
+
+        Args:
+            sample: Noisy images (B, C, H, W) or volumes (B, C, D, H, W).
+            timestep: One timestep for all, or (B,).
+            encoder_hidden_states: Tokens (B, T, `cross_attention_dim`) for cross-attention.
+            class_labels: Ids of the classes (B,).
+            return_dict: Return an output object rather than a tuple.
+
+        Returns:
+            A `UNet2DOutput` whose `sample` has `out_channels` channels, or a tuple of it.
+        """
         times = torch.as_tensor(timestep, device=sample.device).reshape(-1).expand(len(sample))
         predicted = DiffusionModelUNet.forward(
             self, sample, times, context=encoder_hidden_states, class_labels=class_labels
@@ -86,12 +104,12 @@ class MonaiUNet(DiffusionModelUNet, ModelMixin, ConfigMixin, PeftAdapterMixin): 
         return UNet2DOutput(sample=predicted) if return_dict else (predicted,)
 
     def to_json_string(self) -> str:
-        """The configuration as JSON, without the folder it happened to be loaded from."""
+        """Return the configuration as JSON with sorted keys, without the path that it was loaded from."""
         config = json.loads(super().to_json_string())
         config.pop("_name_or_path", None)
         return json.dumps(config, indent=2, sort_keys=True) + "\n"
 
     def save_config(self, save_directory: str | PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
-        """Write the configuration and this file, so that the repository opens where the package is not installed."""
+        """Write the configuration and this file, so that the repository opens without the package."""
         super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
         shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))

@@ -1,13 +1,13 @@
-"""Numbers that a prompt speaks of as tokens of their own, since text encoders hardly tell 500 mm³ from 5000.
+"""Encode the numbers of a prompt as tokens of their own, since text encoders barely tell 500 mm³ from 5000 mm³.
 
 | symbol | here | shape |
 |---|---|---|
 | q | a quantity of `id2label`: "age" in years, "slice", or a region, whose volume is in mm³ | Q of them |
-| x_q | `values`; what `known` says is not known counts for nothing | (B, Q) |
+| x_q | `values`, ignored where `known` is false | (B, Q) |
 | u_q | log(1 + x_q) / log(1 + largest), in [0, 1] | (B, Q) |
-| e_q | embedding of q + MLP(u_q, sin 2ᵏπu_q, cos 2ᵏπu_q), 0 where x_q is not known | (B, Q, W) |
+| e_q | embedding of q + MLP(u_q, sin 2ᵏπu_q, cos 2ᵏπu_q), 0 where x_q is unknown | (B, Q, W) |
 
-The tokens stand beside those of the text in a denoiser's cross-attention.
+A denoiser attends to these tokens and to those of the text.
 """
 
 from __future__ import annotations
@@ -43,19 +43,29 @@ MM3 = rf"{NUMBER} ?mm(?:³|\^?3)"
 
 @dataclass
 class QuantityEncoderOutput(BaseOutput):
-    """`tokens` (B, Q, W)."""
+    """Output of `QuantityEncoder`.
+
+    Args:
+        tokens: Tokens (B, Q, W), 0 for unknown quantities.
+    """
 
     tokens: Tensor
 
 
 class QuantityEncoder(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc]
-    """Tokens of numbers.
+    """Encoder of the quantities that prompts name.
 
-    Configuration:
-        id2label: names of the quantities by id: "age", "slice", and regions as prompts name them.
+    Args:
+        id2label: Names of the quantities by id: "age", "slice", and regions as prompts name them.
         cross_attention_dim: W, the width of the text encoder's tokens.
-        hidden_dim: of the perceptron.
-        frequencies: of the sines and cosines, from half a period over the range on.
+        hidden_dim: Width of the perceptron's hidden layer.
+        frequencies: Number of frequencies; the lowest has half a period over the range.
+
+    Example:
+        >>> encoder = QuantityEncoder(["age", "left hippocampus"])
+        >>> values, known = encoder.read(["A 63-year-old patient, left hippocampus: 3500 mm³"])
+        >>> encoder(values, known).tokens.shape
+        torch.Size([1, 2, 768])
     """
 
     @register_to_config
@@ -77,27 +87,43 @@ class QuantityEncoder(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
     def id2label(self) -> dict[int, str]:
         """Names of the quantities by id."""
         names = self.config["id2label"]
-        to_indexed = names if isinstance(names, Mapping) else dict(enumerate(names))
-        return {int(number): name for number, name in to_indexed.items()}
+        by_id = names if isinstance(names, Mapping) else dict(enumerate(names))
+        return {int(label_id): name for label_id, name in by_id.items()}
 
     def forward(self, values: Tensor, known: Tensor, return_dict: bool = True) -> QuantityEncoderOutput | tuple[Tensor]:
-        """Tokens of `values` (B, Q) float, in their units, where `known` (B, Q) bool; zeros elsewhere."""
+        """Encode quantities as tokens.
+
+        Args:
+            values: Quantities (B, Q) in their units.
+            known: Which of them are known, (B, Q) bool.
+            return_dict: Return an output object rather than a tuple.
+
+        Returns:
+            A `QuantityEncoderOutput`, or a tuple of its `tokens` (B, Q, W).
+        """
         u = self.normalize(values, known)
         phase = u[..., None] * math.pi * 2 ** torch.arange(self.config["frequencies"], device=u.device)
-        seen = torch.cat([u[..., None], phase.sin(), phase.cos()], dim=-1).to(self.dtype)
+        features = torch.cat([u[..., None], phase.sin(), phase.cos()], dim=-1).to(self.dtype)
         ids = torch.arange(u.shape[1], device=u.device)
-        tokens = (self.embedding(ids) + self.perceptron(seen)) * known[..., None]
+        tokens = (self.embedding(ids) + self.perceptron(features)) * known[..., None]
         return QuantityEncoderOutput(tokens=tokens) if return_dict else (tokens,)
 
     def normalize(self, values: Tensor, known: Tensor) -> Tensor:
-        """u (B, Q) of `values` (B, Q); 0 where they are not known."""
-        values = torch.where(known, values, 0).float()  # half precision ends before the largest volumes do
+        """Return u (B, Q) in [0, 1] for `values` (B, Q) in their units; 0 where they are unknown."""
+        values = torch.where(known, values, 0).float()  # the largest volumes overflow half precision
         largest = values.new_tensor([LARGEST.get(name, LARGEST_VOLUME) for name in self.id2label.values()])
         return values.clamp_min(0).log1p() / largest.log1p()
 
     def read(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Values and whether they are known, (B, Q) each, that texts speak of as `meddiffusers.data.prompts` does."""
-        ids = {name.lower(): number for number, name in self.id2label.items()}
+        """Read quantities from texts in the wording of `meddiffusers.data.prompts`.
+
+        Args:
+            texts: B prompts.
+
+        Returns:
+            Values (B, Q) in their units, and which of them are known, (B, Q) bool.
+        """
+        ids = {name.lower(): label_id for label_id, name in self.id2label.items()}
         regions = "|".join(re.escape(name) for name in sorted(set(ids) - {*PATTERNS}, key=len, reverse=True))
         region = re.compile(
             rf"({regions})(?: of volume| with| measuring|:| \(| of)? ?\(?{MM3}|{MM3} of (?:the )?({regions})", re.I
@@ -105,22 +131,22 @@ class QuantityEncoder(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
         values = torch.zeros(len(texts), len(ids))
         known = torch.zeros(len(texts), len(ids), dtype=torch.bool)
         for row, text in enumerate(texts):
-            said = {
+            quantities = {
                 name: next(filter(None, m.groups())) for name, p in PATTERNS.items() if (m := re.search(p, text, re.I))
             }
             if regions:
-                said |= {(m[1] or m[4]).lower(): m[2] or m[3] for m in region.finditer(text)}
-            for name in said.keys() & ids.keys():
-                values[row, ids[name]], known[row, ids[name]] = float(said[name]), True
+                quantities |= {(m[1] or m[4]).lower(): m[2] or m[3] for m in region.finditer(text)}
+            for name in quantities.keys() & ids.keys():
+                values[row, ids[name]], known[row, ids[name]] = float(quantities[name]), True
         return values, known
 
     def to_json_string(self) -> str:
-        """The configuration as JSON, without the folder it happened to be loaded from."""
+        """Return the configuration as JSON with sorted keys, without the path that it was loaded from."""
         config = json.loads(super().to_json_string())
         config.pop("_name_or_path", None)
         return json.dumps(config, indent=2, sort_keys=True) + "\n"
 
     def save_config(self, save_directory: str | PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
-        """Write the configuration and this file, so that the repository opens where the package is not installed."""
+        """Write the configuration and this file, so that the repository opens without the package."""
         super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
         shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))

@@ -1,12 +1,12 @@
 """Variational autoencoder whose first latent dimensions follow measured attributes (AR-VAE; VAE without them).
 
 An encoder gives q(z | x) = N(μ(x), diag σ²(x)) with z of K dimensions, a decoder the parameters of p(x | z)
-(Kingma & Welling 2014). Latent dimension r < A belongs to the attribute `attributes[r]`; what ties them is the training
-loss (Pati & Lerch 2020, eq. 2-4). With `attributes=[]` this is the plain VAE.
+(Kingma & Welling 2014). Latent dimension r < A belongs to the attribute `attributes[r]`; the training
+loss ties them (Pati & Lerch 2020, eq. 2-4). With `attributes=[]` this is the plain VAE.
 
 | symbol | here | shape |
 |---|---|---|
-| x | `sample` | (B, C, H, W); label maps come one-hot, C = number of labels |
+| x | `sample` | (B, C, H, W); label maps are one-hot, C = number of labels |
 | μ, log σ² | `latent_dist.mean`, `latent_dist.logvar` | (B, K) |
 | z | `latents` | (B, K) |
 | parameters of p(x ∣ z) | `decode(z).sample` | (B, C, H, W): logits (bernoulli, categorical) or the mean (gaussian) |
@@ -40,7 +40,13 @@ LIKELIHOODS = ("bernoulli", "gaussian", "categorical")
 
 @dataclass
 class AttributeVAEOutput(BaseOutput):
-    """`sample`: parameters of p(x | z), (B, C, H, W); `latents`: z, (B, K); `latent_dist`: q(z | x)."""
+    """Output of `AttributeVAE`.
+
+    Args:
+        sample: Parameters of p(x | z), (B, C, H, W).
+        latents: z, (B, K).
+        latent_dist: q(z | x); None if latents were given.
+    """
 
     sample: torch.Tensor
     latents: torch.Tensor
@@ -50,22 +56,29 @@ class AttributeVAEOutput(BaseOutput):
 class AttributeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Convolutional VAE with one latent dimension for each attribute.
 
-    Configuration:
-        in_channels: C. With `likelihood="categorical"` the number of labels.
-        sample_size: side length, or (height, width), in pixels; divisible by the stride 2 ** len(block_out_channels).
-        block_out_channels: channels of each stride-2 convolution.
-        hidden_dim: width of the dense layer between feature map and latents.
+    Args:
+        in_channels: C; with likelihood="categorical" the number of labels.
+        sample_size: Side length, or (height, width), in pixels; divisible by the stride 2 ** len(block_out_channels).
+        block_out_channels: Channels of each stride-2 convolution.
+        hidden_dim: Width of the dense layer between feature map and latents.
         latent_dim: K.
-        attributes: names; attribute r lives in latent dimension r.
+        attributes: Names of the attributes; attribute r belongs to latent dimension r.
         likelihood: "bernoulli" (values in [0, 1]), "gaussian" (unit variance) or "categorical" (label maps).
-        value_range: lowest and highest intensity of an image. "bernoulli" needs (0, 1).
-        calibration: for each attribute `{"unit": str, "values": [...], "latents": [...]}`, both lists increasing: the
-            latent value at which a decoded image measures the attribute value. Piecewise linear in between.
-        latent_moments: `{"mean": (K), "covariance": (K, K)}` of the latents of training images. Attributes that go
-            together in the data do so in the latents too, so samples of this Gaussian look better than of N(0, I).
+        value_range: Lowest and highest intensity of an image; (0, 1) with "bernoulli".
+        calibration: For each attribute `{"unit": str, "values": [...], "latents": [...]}`, both lists increasing: the
+            latent value at which a decoded image has the attribute value, linear in between.
+        latent_moments: `{"mean": (K), "covariance": (K, K)}` of the latents of training images. Attributes that are
+            correlated in the data are correlated in the latents, so images sampled from this Gaussian are more
+            realistic than from N(0, I).
 
     Raises:
-        ValueError: a configuration that cannot work, with what to change.
+        ValueError: A configuration that cannot work, with what to change.
+
+    Example:
+        >>> vae = AttributeVAE(sample_size=28, latent_dim=16, attributes=["area", "slant"])
+        >>> latents = vae.encode(torch.rand(1, 1, 28, 28)).latent_dist.mode()
+        >>> vae.expectation(vae.decode(latents).sample).shape
+        torch.Size([1, 1, 28, 28])
     """
 
     @register_to_config
@@ -114,22 +127,22 @@ class AttributeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         size = self.config["sample_size"]
         return (size, size) if isinstance(size, int) else (size[0], size[1])
 
-    @apply_forward_hook  # so that a pipeline's CPU offload brings the weights here, as it does for `forward`
+    @apply_forward_hook  # so that CPU offload moves the weights to the device, as for `forward`
     def encode(
         self, x: torch.Tensor, return_dict: bool = True
     ) -> AutoencoderKLOutput | tuple[DiagonalGaussianDistribution]:
-        """q(z | x) of images x (B, C, H, W); its `mode()` and `sample(generator)` are (B, K)."""
+        """Return q(z | x) for images (B, C, H, W); its `mode()` and `sample(generator)` are (B, K)."""
         posterior = DiagonalGaussianDistribution(self.encoder(x))
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
     @apply_forward_hook
     def decode(self, z: torch.Tensor, return_dict: bool = True) -> DecoderOutput | tuple[torch.Tensor]:
-        """Parameters of p(x | z) for latents z (B, K); `expectation` turns them into images."""
+        """Return the parameters of p(x | z), (B, C, H, W), for latents (B, K); `expectation` makes images of them."""
         parameters = self.decoder(z)
         return DecoderOutput(sample=parameters) if return_dict else (parameters,)
 
     def expectation(self, parameters: torch.Tensor) -> torch.Tensor:
-        """Images (B, C, H, W) in `value_range`, or label probabilities, from what `decode` gives."""
+        """Return images (B, C, H, W) in `value_range`, or label probabilities, from the parameters of p(x | z)."""
         if self.config["likelihood"] == "bernoulli":
             return parameters.sigmoid()
         if self.config["likelihood"] == "categorical":
@@ -146,9 +159,18 @@ class AttributeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         generator: torch.Generator | None = None,
         return_dict: bool = True,
     ) -> AttributeVAEOutput | tuple[torch.Tensor, torch.Tensor, DiagonalGaussianDistribution | None]:
-        """Encode and decode. z is the posterior mean, or μ + σ·`noise` (B, K), or drawn with `sample_posterior`.
+        """Encode images and decode their latents.
 
-        Where `latents` (B, K) are given, they are decoded and nothing is encoded: `decode` for a wrapped model.
+        Args:
+            sample: Images (B, C, H, W) in `value_range`, label maps one-hot.
+            sample_posterior: Sample z from the posterior rather than taking its mean.
+            noise: Noise (B, K), with which z is μ + σ·noise.
+            latents: Latents (B, K) to decode instead of images, as `decode` does, for models that are wrapped.
+            generator: Generator of the posterior's sample.
+            return_dict: Return an output object rather than a tuple.
+
+        Returns:
+            An `AttributeVAEOutput`, or a tuple of its fields.
         """
         posterior = None
         if latents is None:
@@ -163,7 +185,7 @@ class AttributeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return AttributeVAEOutput(sample=parameters, latents=latents, latent_dist=posterior)
 
     def from_standard_normal(self, noise: torch.Tensor) -> torch.Tensor:
-        """N(0, I) numbers (B, K) as latents with the `latent_moments`; without moments, as they are."""
+        """Transform noise (B, K) of N(0, I) to latents with the `latent_moments`; without moments it is returned."""
         moments = self.config["latent_moments"]
         if not moments:
             return noise
@@ -172,46 +194,50 @@ class AttributeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return (mean + noise.float() @ factor.T).to(noise.dtype)
 
     def attribute_to_latent(self, name: str, value: float) -> float:
-        """Latent value of dimension `attributes.index(name)` for an attribute value in its own unit.
+        """Return the latent value of dimension `attributes.index(name)` for an attribute value.
+
+        Args:
+            name: Name of the attribute.
+            value: Value in the attribute's own unit.
 
         Raises:
-            ValueError: unknown attribute, no calibration, or a value outside the calibrated range.
+            ValueError: Unknown attribute, no calibration, or a value outside the calibrated range.
         """
         curve = self.calibration_of(name)
         values, latents = curve["values"], curve["latents"]
         if not values[0] <= value <= values[-1]:
             raise ValueError(
                 f"{name}={value:g} {curve['unit']} lies outside the calibrated range "
-                f"[{values[0]:.4g}, {values[-1]:.4g}] {curve['unit']}. Ask for a value inside it."
+                f"[{values[0]:.4g}, {values[-1]:.4g}] {curve['unit']}. Give a value inside it."
             )
         return float(np.interp(value, values, latents))
 
     def latent_to_attribute(self, name: str, latent: float) -> float:
-        """Inverse of `attribute_to_latent`; latents beyond the calibrated ones give the value at the end."""
+        """Invert `attribute_to_latent`; latents outside the calibrated range give the value at its end."""
         curve = self.calibration_of(name)
         return float(np.interp(latent, curve["latents"], curve["values"]))
 
     def calibration_of(self, name: str) -> dict[str, Any]:
-        """`calibration` of one attribute: {"unit", "values", "latents"}."""
+        """Return the calibration of one attribute: {"unit", "values", "latents"}."""
         if name not in self.config["attributes"]:
             raise ValueError(
                 f"This model has no attribute {name!r}. It has: {', '.join(self.config['attributes']) or 'none'}."
             )
         if name not in (self.config["calibration"] or {}):
             raise ValueError(
-                f"Attribute {name!r} has no calibration, so values in its own unit mean nothing yet. "
+                f"Attribute {name!r} has no calibration, so values in its own unit are not defined. "
                 "Calibrate the model after training, or work with latent values."
             )
         return self.config["calibration"][name]
 
     def to_json_string(self) -> str:
-        """The configuration as JSON, without the folder it happened to be loaded from."""
+        """Return the configuration as JSON with sorted keys, without the path that it was loaded from."""
         config = json.loads(super().to_json_string())
         config.pop("_name_or_path", None)
         return json.dumps(config, indent=2, sort_keys=True) + "\n"
 
     def save_config(self, save_directory: str | PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
-        """Write the configuration and this file, so that the repository opens where the package is not installed."""
+        """Write the configuration and this file, so that the repository opens without the package."""
         super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
         shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,9 +68,9 @@ def reconstruct(
         images: Images or volumes (B, C, …) in [0, 1].
         image_range: Values of the intensities 0 and 1 in the autoencoder's input and output.
     """
-    device = next(vae.parameters()).device
+    model: Any = vae  # diffusers' class has no types
     batches = []
     for batch in images.split(BATCH):
-        latents = encode_images(vae, batch.to(device), image_range)
-        batches.append(decode_latents(vae, latents, image_range).cpu())
+        latents = encode_images(model, batch.to(model.device), image_range)
+        batches.append(decode_latents(model, latents, image_range).cpu())
     return torch.cat(batches)
