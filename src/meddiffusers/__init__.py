@@ -1,7 +1,7 @@
 """Generative models for medical imaging, as a plugin for Hugging Face diffusers.
 
 Importing the package is enough for `diffusers.DiffusionPipeline.from_pretrained` to open its repositories.
-The classes themselves are imported when first asked for.
+The classes themselves are imported on first use.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Makes diffusers find this package's classes, without importing them before they are asked for.
+"""Register the classes of this package with diffusers, and import them only when they are used.
 
 diffusers looks a class up in three places: `diffusers.<Class>` (pipelines, `AutoModel`, compatible schedulers),
 `diffusers.pipelines.<library>` (the library that `model_index.json` names for a component) and, failing that, a file
-`<component>/<library>.py` of the repository, run only with `trust_remote_code=True`. Both modules are asked through
-plain attribute access, so a module-level `__getattr__` (PEP 562) on each answers the first two.
+`<component>/<library>.py` of the repository, run only with `trust_remote_code=True`. Both modules are accessed by
+attribute, so a module-level `__getattr__` (PEP 562) on each resolves the first two.
 """
 
 from __future__ import annotations
@@ -16,15 +16,18 @@ from typing import Any
 
 import diffusers
 
-_REGISTERED = "_meddiffusers_registered"  # lives on diffusers, so that a reload of this module does not forget
+_REGISTERED = "_meddiffusers_registered"  # kept on diffusers, so that it survives a reload of this module
 _LIBRARY = re.compile(r"meddiffusers_(?P<stem>\w+)_v\d+")
 
 
 def register(public: Mapping[str, str]) -> None:
-    """Let diffusers resolve the classes of `public`, {class name: module}. What is registered already stays so.
+    """Let diffusers resolve classes by name. Registering a class again has no effect.
+
+    Args:
+        public: Modules by class name.
 
     Raises:
-        ImportError: diffusers already has a class of one of these names.
+        ImportError: diffusers already has a class with one of these names.
     """
     registered = vars(diffusers).setdefault(_REGISTERED, {})
     new = {name: module for name, module in public.items() if registered.get(name) != module}
@@ -44,7 +47,7 @@ def register(public: Mapping[str, str]) -> None:
     def find_library(name: str) -> ModuleType:
         match = _LIBRARY.fullmatch(name)
         module = importlib.import_module(modules[match["stem"]]) if match and match["stem"] in modules else None
-        if module is None or name != module.PUBLISHED_AS:  # another version: the repository's own file must serve
+        if module is None or name != module.PUBLISHED_AS:  # another version: diffusers needs the repository's own file
             raise AttributeError(f"module 'diffusers.pipelines' has no attribute {name!r}")
         return module
 
@@ -55,7 +58,7 @@ def register(public: Mapping[str, str]) -> None:
 
 
 def _hook(module: ModuleType, find: Callable[[str], Any]) -> None:
-    """Ask `find` for what `module` lacks, after a hook that another plugin may have set."""
+    """Resolve missing attributes of `module` by `find`, after a hook of another plugin, if there is one."""
     earlier = vars(module).get("__getattr__")
 
     def __getattr__(name: str) -> Any:  # noqa: N807

@@ -128,7 +128,7 @@ class TestCalibration:
 
     @pytest.mark.parametrize("value", [9.99, 50.01, float("nan")])
     def test_values_beyond_it_are_refused(self, calibrated: AttributeVAE, value: float) -> None:
-        with pytest.raises(ValueError, match=r"area=.* px lies outside the calibrated range \[10, 50\] px\. Ask for"):
+        with pytest.raises(ValueError, match=r"area=.* px lies outside the calibrated range \[10, 50\] px\. Give"):
             calibrated.attribute_to_latent("area", value)
 
     def test_unknown_attributes_are_named(self, calibrated: AttributeVAE) -> None:

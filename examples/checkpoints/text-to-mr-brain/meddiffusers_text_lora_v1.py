@@ -1,7 +1,7 @@
 """LoRA adapters that change a pipeline's `text_encoder` along with its `unet`.
 
-A file that a published pipeline imports from beside it; it is published with it. The weights of the text encoder's
-part, of any encoder of transformers, stand in the same file under names that begin with "text_encoder.".
+Pipelines import it from this file beside them, and publish it with them. The weights for the text encoder, any encoder
+of transformers, are in the same file as those of the U-Net, under names that begin with "text_encoder.".
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import torch
 from diffusers.loaders.lora_base import _fetch_state_dict
 from peft import LoraConfig
 
-PUBLISHED_AS = "meddiffusers_text_lora_v1"  # file name in a repository; here the same, so that both find it
+PUBLISHED_AS = "meddiffusers_text_lora_v1"  # also its file name here, so that imports find it in both places
 PREFIX = "text_encoder."
-OF_THE_FILE = (
+DOWNLOAD_OPTIONS = (
     "weight_name",
     "local_files_only",
     "cache_dir",
@@ -28,7 +28,7 @@ OF_THE_FILE = (
 
 
 class TextEncoderLoraMixin:
-    """Comes before `UNetLoraMixin` among the bases of a pipeline."""
+    """Mixin that precedes `UNetLoraMixin` among the bases of a pipeline."""
 
     _lora_loadable_modules = ["unet", "text_encoder"]
     unet: Any
@@ -40,15 +40,23 @@ class TextEncoderLoraMixin:
         adapter_name: str | None = None,
         **kwargs: Any,
     ) -> None:
-        """Load an adapter for the unet and, where it has such a part, for the text encoder, or neither.
+        """Load an adapter for the U-Net and, if it has weights for it, the text encoder; load both or none.
+
+        Args:
+            pretrained_model_name_or_path_or_dict: Repository, folder or file of the adapter, or its weights by name.
+            adapter_name: Name of the adapter; by default "default_0", ….
+            kwargs: Arguments of diffusers, such as `weight_name` or `revision`.
 
         Raises:
-            ValueError: no adapter for this unet in it; a part that this text encoder cannot take; hotswapping of one.
-            TypeError: the unet takes no adapters.
+            ValueError: There is no adapter for this U-Net, its weights do not fit this text encoder, or it has weights
+                for the text encoder and is to be hotswapped.
+            TypeError: The U-Net does not support adapters.
         """
         state, config = _text_part(pretrained_model_name_or_path_or_dict, kwargs)
         if state and kwargs.get("hotswap"):
-            raise ValueError("The adapter has a part for the text encoder, which cannot be swapped. Load it anew.")
+            raise ValueError(
+                "The adapter has a part for the text encoder, which cannot be swapped. Load it without hotswap."
+            )
         before = self._adapters()  # type: ignore[attr-defined]
         super().load_lora_weights(pretrained_model_name_or_path_or_dict, adapter_name, **kwargs)  # type: ignore[misc]
         if not state:
@@ -71,7 +79,16 @@ class TextEncoderLoraMixin:
         text_encoder_lora_adapter_metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Write adapter weights, as `get_peft_model_state_dict` gives them of both parts, as safetensors."""
+        """Write adapter weights as safetensors.
+
+        Args:
+            save_directory: Folder to write to.
+            unet_lora_layers: Weights for the U-Net, from `get_peft_model_state_dict`.
+            unet_lora_adapter_metadata: The `LoraConfig` of the U-Net as a dictionary.
+            text_encoder_lora_layers: Weights for the text encoder.
+            text_encoder_lora_adapter_metadata: The `LoraConfig` of the text encoder as a dictionary.
+            kwargs: Other arguments of diffusers, such as `weight_name`.
+        """
         layers = {"unet": unet_lora_layers, "text_encoder": text_encoder_lora_layers}
         metadata = {"unet": unet_lora_adapter_metadata, "text_encoder": text_encoder_lora_adapter_metadata}
         cls._save_lora_weights(  # type: ignore[attr-defined]
@@ -83,10 +100,10 @@ class TextEncoderLoraMixin:
 
 
 def _text_part(source: Any, given: dict[str, Any]) -> tuple[dict[str, torch.Tensor], LoraConfig | None]:
-    """Weights of the text encoder's part, none where there is no such part, and how they are laid in."""
+    """Return the weights for the text encoder and their `LoraConfig`; ({}, None) if there are none."""
     state, metadata = source, None
     if not isinstance(source, dict):
-        known = {name: given.get(name) for name in OF_THE_FILE}
+        known = {name: given.get(name) for name in DOWNLOAD_OPTIONS}
         agent = {"file_type": "attn_procs_weights", "framework": "pytorch"}
         state, metadata = _fetch_state_dict(source, use_safetensors=True, user_agent=agent, allow_pickle=False, **known)
     own = {name.removeprefix(PREFIX): tensor for name, tensor in state.items() if name.startswith(PREFIX)}
@@ -108,7 +125,7 @@ def _text_part(source: Any, given: dict[str, Any]) -> tuple[dict[str, torch.Tens
 
 
 def _check_layers(text_encoder: Any, state: dict[str, torch.Tensor]) -> None:
-    """Raises ValueError where the weights are of layers that the text encoder does not have."""
+    """Raise a ValueError if the text encoder lacks layers of the weights."""
     known = {name for name, _ in text_encoder.named_modules()}
     missing = sorted({name.split(".lora_")[0] for name in state} - known)
     if missing:

@@ -1,1 +1,1 @@
-"""Weights of other code bases, brought into diffusers."""
+"""Convert weights of other projects to models of diffusers."""

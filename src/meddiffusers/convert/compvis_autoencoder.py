@@ -1,8 +1,8 @@
-"""Autoencoders whose weights are named as in CompVis' latent-diffusion (Rombach et al. 2022), as an `AutoencoderKL`.
+"""Convert autoencoders with the names of CompVis' latent-diffusion (Rombach et al. 2022) to an `AutoencoderKL`.
 
-Among them is MedVAE (Varma et al. 2025), whose `medvae_4_1_2d` makes of grey images of 256² pixels latents of 64²;
-its other weights, of what compares latents with those of BiomedCLIP, are left out. How many levels, channels and blocks
-there are is told by the weights.
+Among them is MedVAE (Varma et al. 2025), whose `medvae_4_1_2d` encodes grey images of 256² pixels as latents of 64².
+Its projections to the embedding of BiomedCLIP are left out. The weights determine the numbers of levels, channels and
+blocks.
 """
 
 from __future__ import annotations
@@ -24,20 +24,33 @@ ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_ou
 
 
 def convert_autoencoder(path: str | Path, sample_size: int = 256) -> AutoencoderKL:
-    """Of a .ckpt, .pt or .safetensors file, bare or with the weights under "state_dict".
+    """Convert a checkpoint file.
 
-    Raises ValueError and UnreadableError as `autoencoder_of` and `load_checkpoint` do.
+    Args:
+        path: A .ckpt, .pt or .safetensors file: a state dict, or a dictionary with one under "state_dict".
+        sample_size: Side length in pixels of the training images.
+
+    Raises:
+        UnreadableError: As `load_checkpoint`.
+        ValueError: As `autoencoder_of`.
+
+    Example:
+        >>> convert_autoencoder("medvae_4_1_2d.ckpt").save_pretrained("vae")
     """
     return autoencoder_of(load_checkpoint(path, within="state_dict"), sample_size)
 
 
 def autoencoder_of(state_dict: Mapping[str, torch.Tensor], sample_size: int = 256) -> AutoencoderKL:
-    """In float32 and in evaluation mode; the outputs are the same. Its scaling factor is 1: measure it anew.
+    """Convert a state dict to an autoencoder with the same outputs, in float32 and in evaluation mode.
 
-    sample_size: side length in pixels of the images it was trained on.
+    Its scaling factor is 1: measure the latents' standard deviation to set it.
+
+    Args:
+        state_dict: Weights by name.
+        sample_size: Side length in pixels of the training images.
 
     Raises:
-        ValueError: weights are missing, left over or of a wrong shape, or not of such an autoencoder.
+        ValueError: Weights are missing, left over or of a wrong shape, or not of such an autoencoder.
     """
     weights = {name: tensor for name, tensor in state_dict.items() if not name.startswith(LEFT_OUT)}
     vae: Any = AutoencoderKL(**autoencoder_config(weights), sample_size=sample_size)
@@ -46,7 +59,7 @@ def autoencoder_of(state_dict: Mapping[str, torch.Tensor], sample_size: int = 25
     sources = {target: _source(target, levels) for target in targets}
     check_names(set(sources.values()), weights)
     found = {target: weights[source].float() for target, source in sources.items()}
-    # attention is made of 1×1 convolutions, here of linear maps
+    # attention uses 1×1 convolutions there and linear layers here
     shaped = {name: tensor[..., 0, 0] if targets[name].ndim < tensor.ndim else tensor for name, tensor in found.items()}
     check_shapes({sources[name]: (shaped[name].shape, targets[name].shape) for name in targets})
     vae.load_state_dict(shaped)
@@ -54,11 +67,11 @@ def autoencoder_of(state_dict: Mapping[str, torch.Tensor], sample_size: int = 25
 
 
 def autoencoder_config(weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """What an `AutoencoderKL` with such weights is made with.
+    """Return the arguments of the `AutoencoderKL` for these weights.
 
     Raises:
-        ValueError: they are not of such an autoencoder, it attends in between, or its latents have other channels than
-            its encoder gives.
+        ValueError: They are not of such an autoencoder, it has attention between its blocks, or the encoder's output
+            and the latents' moments have different channels.
     """
     blocks = {
         (int(found[1]), int(found[2])): tensor
@@ -92,7 +105,7 @@ def autoencoder_config(weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
 
 
 def _source(target: str, levels: int) -> str:
-    """The weight in the checkpoint that `target`, of an AutoencoderKL, is made of."""
+    """Return the name in the checkpoint of `target`, a weight of an AutoencoderKL."""
     module, _, parameter = target.rpartition(".")
     if module in ("quant_conv", "post_quant_conv"):
         return target
@@ -108,7 +121,7 @@ def _source(target: str, levels: int) -> str:
             return f"{side}.down.{level}.block.{number}.{RESNET[part]}.{parameter}"
         case ["down_blocks", level, "downsamplers", _, _]:
             return f"{side}.down.{level}.downsample.conv.{parameter}"
-        case ["up_blocks", level, "resnets", number, part]:  # there counted from the finest
+        case ["up_blocks", level, "resnets", number, part]:  # counted from the finest level there
             return f"{side}.up.{levels - 1 - int(level)}.block.{number}.{RESNET[part]}.{parameter}"
         case ["up_blocks", level, "upsamplers", _, _]:
             return f"{side}.up.{levels - 1 - int(level)}.upsample.conv.{parameter}"

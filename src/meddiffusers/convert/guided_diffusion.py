@@ -1,4 +1,4 @@
-"""Checkpoints of guided-diffusion (Dhariwal and Nichol 2021), as a diffusers `UNet2DModel` and its scheduler.
+"""Convert checkpoints of guided-diffusion (Dhariwal and Nichol 2021) to a diffusers `UNet2DModel` and its scheduler.
 
 Many medical diffusion models are trained with this code or a copy of it, among them those of Wolleb et al. 2022 for
 segmentation ("Diffusion models for implicit image segmentation ensembles") and for anomaly detection ("Diffusion models
@@ -32,11 +32,22 @@ def convert_guided_diffusion(
     num_head_channels: int | None = None,
     qkv_order: QkvOrder = "legacy",
 ) -> tuple[UNet2DModel, DDPMScheduler]:
-    """The network of a checkpoint, and the scheduler that belongs to its weights.
+    """Convert a checkpoint file to a U-Net and the scheduler that it was trained with.
 
-    path: of `load_checkpoint`; task: of `scheduler_for`; the others: of `convert_unet`.
+    Args:
+        path: A .pt or .safetensors file with a state dict.
+        task: See `scheduler_for`.
+        image_size: Side length in pixels of the training images.
+        num_heads: Number of attention heads; give this or `num_head_channels`.
+        num_head_channels: Channels of each attention head.
+        qkv_order: See `convert_unet`.
 
-    Raises ValueError as these three do.
+    Returns:
+        The U-Net in float32 and in evaluation mode, and its scheduler.
+
+    Raises:
+        UnreadableError: As `load_checkpoint`.
+        ValueError: As `convert_unet` and `scheduler_for`.
     """
     unet = convert_unet(
         load_checkpoint(path),
@@ -56,14 +67,18 @@ def convert_unet(
     num_head_channels: int | None = None,
     qkv_order: QkvOrder = "legacy",
 ) -> UNet2DModel:
-    """The network of a guided-diffusion state dict, in float32 and in evaluation mode; the outputs are the same.
+    """Convert a state dict to a U-Net with the same outputs, in float32 and in evaluation mode.
 
-    qkv_order: how an attention with several heads orders its queries, keys and values: "new" if it was trained with
-        use_new_attention_order. The weights do not tell, and the wrong order gives wrong outputs.
-    The others: of `unet_config`.
+    Args:
+        state_dict: Weights by name.
+        image_size: Side length in pixels of the training images.
+        num_heads: Number of attention heads; give this or `num_head_channels`.
+        num_head_channels: Channels of each attention head.
+        qkv_order: Order of queries, keys and values in attention with several heads: "new" if the network was trained
+            with use_new_attention_order. The weights do not determine it, and the wrong order gives wrong outputs.
 
     Raises:
-        ValueError: as `unet_config` does, or weights are missing, left over or of a wrong shape.
+        ValueError: As `unet_config`, or weights are missing, left over or of a wrong shape.
     """
     if qkv_order not in get_args(QkvOrder):
         raise ValueError(f"got qkv_order={qkv_order!r}; expected one of {', '.join(get_args(QkvOrder))}.")
@@ -82,13 +97,14 @@ def convert_unet(
 
 
 def scheduler_for(task: Task, config: Mapping[str, Any]) -> DDPMScheduler:
-    """guided-diffusion's default diffusion, which both papers use: 1000 steps, linear β, the network predicts ε.
+    """Build the scheduler of guided-diffusion's defaults, as in both papers: 1000 steps, linear β, prediction of ε.
 
-    task: what gets noise: one mask channel after the image's ("segmentation"), or every channel ("anomaly").
-    config: the network's; twice as many outputs as noisy channels say that it has learnt the variance too.
+    Args:
+        task: Which channels are noisy: one mask channel after those of the image ("segmentation"), or all ("anomaly").
+        config: Configuration of the U-Net. With twice as many outputs as noisy channels the variance is learnt.
 
     Raises:
-        ValueError: another task, or outputs that do not fit it.
+        ValueError: Another task, or a number of outputs that does not fit it.
     """
     if task not in get_args(Task):
         raise ValueError(f"got task {task!r}; expected one of {', '.join(get_args(Task))}.")
@@ -110,11 +126,11 @@ def scheduler_for(task: Task, config: Mapping[str, Any]) -> DDPMScheduler:
 
 
 def weight_of(target: str, source: torch.Tensor, head_width: int | None, qkv_order: QkvOrder) -> torch.Tensor:
-    """The weight `target` in its shape here; of queries, keys and values of heads `head_width` wide, its third."""
+    """Return the weight `target` in the shape of diffusers; for queries, keys or values, its third of the source."""
     part = next((n for n, name in enumerate((".to_q.", ".to_k.", ".to_v.")) if name in target), None)
     if part is not None and qkv_order == "new":
         source = source.chunk(3)[part]
     elif part is not None:
         heads = 1 if head_width is None else len(source) // (3 * head_width)
         source = source.unflatten(0, (heads, 3, -1))[:, part].flatten(0, 1)
-    return source.squeeze(2) if source.ndim == 3 else source  # attention is made of 1×1 Conv1d, here of Linear
+    return source.squeeze(2) if source.ndim == 3 else source  # attention uses 1×1 Conv1d there and Linear here

@@ -1,4 +1,4 @@
-"""Classifiers of guided-diffusion (Dhariwal and Nichol 2021), as that of Wolleb et al. 2022 for anomaly detection."""
+"""Convert classifiers of guided-diffusion (Dhariwal and Nichol 2021), such as that of Wolleb et al. 2022."""
 
 from __future__ import annotations
 
@@ -33,15 +33,18 @@ def convert_classifier(
     qkv_order: QkvOrder = "legacy",
     id2label: Sequence[str] | Mapping[int, str] = ("healthy", "diseased"),
 ) -> NoisyClassifier:
-    """The classifier of a guided-diffusion state dict, in float32 and in evaluation mode; the logits are the same.
+    """Convert a state dict to a classifier with the same logits, in float32 and in evaluation mode.
 
-    image_size: side length in pixels that it was trained on, the only one that its pooling takes.
-    num_head_channels: the training's flag of this name; qkv_order: "new" if trained with use_new_attention_order. The
-        weights tell neither. id2label: names of the classes as the training numbered them: not told either.
+    Args:
+        state_dict: Weights by name.
+        image_size: Side length in pixels of the training images, the only one that its pooling accepts.
+        num_head_channels: Channels of each attention head, which the weights do not determine.
+        qkv_order: "new" if it was trained with use_new_attention_order, which the weights do not determine either.
+        id2label: Names of the classes in the order of the training.
 
     Raises:
-        ValueError: no such classifier with attention pooling, scale-shift norms and residual resampling, as
-            guided-diffusion trains it by default; arguments that do not fit; names of another number of classes.
+        ValueError: It is no classifier with attention pooling, scale-shift norms and residual resampling (the defaults
+            of guided-diffusion), or the arguments do not fit its weights.
     """
     if qkv_order not in get_args(QkvOrder):
         raise ValueError(f"got qkv_order={qkv_order!r}; expected one of {', '.join(get_args(QkvOrder))}.")
@@ -65,9 +68,10 @@ def convert_classifier(
 def classifier_config(
     state_dict: Mapping[str, torch.Tensor], *, image_size: int, num_head_channels: int
 ) -> dict[str, Any]:
-    """The configuration of the `NoisyClassifier` that computes what the checkpoint's network computes, but `id2label`.
+    """Return the arguments of the `NoisyClassifier` for these weights, without `id2label`.
 
-    Raises ValueError as `convert_classifier`.
+    Raises:
+        ValueError: As `convert_classifier`.
     """
     if "out.2.positional_embedding" not in state_dict:
         raise ValueError(

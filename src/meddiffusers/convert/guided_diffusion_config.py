@@ -1,4 +1,4 @@
-"""The architecture of a guided-diffusion U-Net, read from its weights.
+"""Derive the architecture of a guided-diffusion U-Net from its weights.
 
 guided-diffusion (Dhariwal and Nichol 2021) numbers the blocks of all levels through. With L levels of R residual blocks
 each, `input_blocks` holds the stem, then for each level, from fine to coarse, R blocks and the way down (not at the
@@ -24,7 +24,7 @@ def unet_config(
     num_heads: int | None = None,
     num_head_channels: int | None = None,
 ) -> dict[str, Any]:
-    """The configuration of the `UNet2DModel` that computes what the checkpoint's network computes.
+    """Return the arguments of the `UNet2DModel` that has the same outputs as the checkpoint's network.
 
     Weights tell all of it but the arguments, and dropout, which is set to 0.
 
@@ -74,7 +74,7 @@ def _check_kind(state_dict: Mapping[str, torch.Tensor]) -> None:
 
 
 def _depth(state_dict: Mapping[str, torch.Tensor]) -> tuple[int, int, bool]:
-    """L, R, and whether residual blocks lead from level to level."""
+    """Return L, R, and whether residual blocks resample between levels."""
     inputs, outputs = (
         len({key.split(".")[1] for key in state_dict if key.startswith(side)})
         for side in ("input_blocks.", "output_blocks.")
@@ -105,7 +105,7 @@ def _check_stem(model_channels: int, widths: list[int]) -> None:
 def _head_width(
     state_dict: Mapping[str, torch.Tensor], num_heads: int | None, num_head_channels: int | None
 ) -> int | None:
-    """Channels of an attention head; None stands for one head as wide as its block."""
+    """Return the channels of an attention head; None for one head as wide as its block."""
     given = num_heads if num_heads is not None else num_head_channels
     if given is None or (num_heads is not None and num_head_channels is not None):
         raise ValueError(
@@ -129,7 +129,7 @@ def _head_width(
 
 
 def shape_of(state_dict: Mapping[str, torch.Tensor], key: str) -> torch.Size:
-    """Of a weight that every network of guided-diffusion has; ValueError where it is missing."""
+    """Return the shape of a weight that every network of guided-diffusion has; ValueError if it is missing."""
     if key not in state_dict:
         raise ValueError(f"no guided-diffusion network: {key} is missing; give the .pt file that its training saved.")
     return state_dict[key].shape

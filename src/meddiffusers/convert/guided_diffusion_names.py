@@ -1,4 +1,4 @@
-"""Which weight of guided-diffusion each weight of `UNet2DModel` comes from."""
+"""Names of the weights of `UNet2DModel` in guided-diffusion."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ POSITION = {"resnets": 0, "attentions": 1}  # in an entry of input_blocks and ou
 
 
 def source_name(target: str, config: Mapping[str, Any]) -> str:
-    """The weight in a guided-diffusion checkpoint that `target`, a weight of the `UNet2DModel` of `config`, is made of.
+    """Return the name in a guided-diffusion checkpoint of `target`, a weight of the `UNet2DModel` of `config`.
 
     The three weights to_q, to_k and to_v of an attention are parts of one source. How blocks are numbered:
     `guided_diffusion_config`.

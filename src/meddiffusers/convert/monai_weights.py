@@ -1,15 +1,15 @@
-"""Weights of MONAI's generative networks, under the names of today or of GenerativeModels, for its classes of today.
+"""Rename weights of MONAI's generative networks, from GenerativeModels or current MONAI, for the classes of MONAI.
 
-What the old names stand for (Pinaya et al. 2023, "Generative AI for medical imaging: extending the MONAI framework"):
+Names in GenerativeModels (Pinaya et al. 2023, "Generative AI for medical imaging: extending the MONAI framework"):
 
-| today | before |
+| MONAI | GenerativeModels |
 |---|---|
-| `….attn.to_q.weight`, of self-attention between voxels | `….to_q.weight` |
-| `….attn1.out_proj.weight`, of attention in a transformer | `….attn1.to_out.0.weight` |
-| `….postconv.conv.weight`, of an upsampling | `….conv.conv.weight` |
-| nothing | `….proj_attn.weight`, which self-attention had and never applied |
+| `….attn.to_q.weight`, self-attention between voxels | `….to_q.weight` |
+| `….attn1.out_proj.weight`, attention in a transformer | `….attn1.to_out.0.weight` |
+| `….postconv.conv.weight`, upsampling | `….conv.conv.weight` |
+| – | `….proj_attn.weight`, a layer of self-attention that was never applied |
 
-So old networks whose attention is between voxels are those with `include_fc=False`; those with transformers need True.
+Old networks with attention between voxels thus need `include_fc=False`, those with transformers True.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ SELF_ATTENTION = ".to_q.bias"  # transformers have none
 
 
 def has_old_names(weights: Mapping[str, Tensor]) -> bool:
-    """Whether these are the names of GenerativeModels."""
+    """Return whether the weights have names of GenerativeModels."""
     return any(UNUSED in name or ".to_out.0." in name for name in weights)
 
 
 def includes_fc(weights: Mapping[str, Tensor]) -> bool:
-    """MONAI's setting `include_fc` of the network that such weights are of: whether attention ends in a linear map."""
+    """Return MONAI's argument `include_fc` for these weights: whether attention ends in a linear layer."""
     if has_old_names(weights):
         return not any(UNUSED in name for name in weights)
     attends = any(name.endswith(SELF_ATTENTION) for name in weights)
@@ -38,10 +38,10 @@ def includes_fc(weights: Mapping[str, Tensor]) -> bool:
 
 
 def renamed(weights: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights under today's names, those of `targets`, and in float32.
+    """Return the weights in float32 under the names of `targets`, the weights of MONAI's class.
 
     Raises:
-        ValueError: weights are missing, left over or of a wrong shape.
+        ValueError: Weights are missing, left over or of a wrong shape.
     """
     used = {name: tensor for name, tensor in weights.items() if UNUSED not in name}
     sources = {target: _source(target, used) for target in targets}
@@ -51,6 +51,6 @@ def renamed(weights: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dic
 
 
 def _source(target: str, weights: Mapping[str, Tensor]) -> str:
-    """The name that a weight has there; today's if it has none."""
+    """Return the name of a weight in `weights`, old or current."""
     before = target.replace(".attn.to_", ".to_").replace(".out_proj.", ".to_out.0.").replace(".postconv.", ".conv.")
     return next((name for name in (target, before) if name in weights), target)

@@ -1,4 +1,4 @@
-"""Weights of others: read without running their code, and checked for being all there."""
+"""Load weights of other projects without running code, and check that they are complete."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from meddiffusers.data.io.library_errors import UnreadableError, decoding
 
 
 def load_checkpoint(path: str | Path, within: str | None = None) -> dict[str, torch.Tensor]:
-    """The weights by name, on the CPU, of a .safetensors file or of a pickle, of which nothing but tensors is read.
+    """Load weights by name to the CPU, from a .safetensors file, or from a pickle of which only tensors are read.
 
-    within: where in a pickle the weights may lie.
+    Args:
+        path: The file.
+        within: Key of a pickled dictionary under which the weights may be.
 
     Raises:
-        UnreadableError: no such file, a damaged one, or one that holds something else than a bare state dict.
+        UnreadableError: The file is missing or damaged, or holds something other than a state dict.
     """
     path, expected = Path(path), "a state dict, weights by name"
     if not path.is_file():
@@ -39,7 +41,7 @@ def load_checkpoint(path: str | Path, within: str | None = None) -> dict[str, to
 
 
 def check_names(needed: set[str], given: Iterable[str]) -> None:
-    """ValueError where weights are missing or left over."""
+    """Raise a ValueError if weights are missing or left over."""
     missing, left = sorted(needed.difference(given)), sorted(set(given) - needed)
     if missing or left:
         raise ValueError(
@@ -49,7 +51,7 @@ def check_names(needed: set[str], given: Iterable[str]) -> None:
 
 
 def check_shapes(shapes: Mapping[str, tuple[torch.Size, torch.Size]]) -> None:
-    """ValueError where the shapes that were got and expected, by weight, differ."""
+    """Raise a ValueError if shapes, (got, expected) by weight, differ."""
     wrong = [f"{name} {tuple(got)} instead of {tuple(due)}" for name, (got, due) in shapes.items() if got != due]
     if wrong:
         raise ValueError(
