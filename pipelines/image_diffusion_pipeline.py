@@ -1,17 +1,17 @@
-"""Draw images from a diffusion model that was given no image: new slices with all their modalities.
+"""Generate images, such as slices with all their modalities, from an unconditional or class-conditional model.
 
-Ho et al. 2020, "Denoising diffusion probabilistic models"; with labels, Ho and Salimans 2022, "Classifier-free
+Ho et al. 2020, "Denoising diffusion probabilistic models"; with labels Ho and Salimans 2022, "Classifier-free
 diffusion guidance", eq. 6 with w = `guidance_scale` − 1:
 
     D̂ = D(x_t, t) + guidance_scale · (D(x_t, t, y) − D(x_t, t))
 
 | symbol | here | shape |
 |---|---|---|
-| x_t | `latents`, the noisy images | (N, C, H, W) |
-| y | `label`, one for all or one for each, by name | |
+| x_t | `latents`, the noisy images | (B, C, H, W) |
+| y | `label` by name, one for all images or one for each | |
 | D | `unet`: a `PatchUNet2DModel`, or, without labels, a `UNet2DModel` | |
 
-Any scheduler of diffusers serves; images are in `image_range` to the model and in [0, 1] to the user.
+Any diffusers scheduler works. Images are in `image_range` for the model and in [0, 1] for the user.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
-from .meddiffusers_slices_v1 import from_indexed, unet_sample_size, to_indexed
+from .meddiffusers_slices_v1 import from_indexed, to_indexed, unet_sample_size
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
 
 PUBLISHED_AS = "meddiffusers_image_diffusion_pipeline_v1"  # `custom_pipeline` name of a published repository
@@ -40,24 +40,33 @@ OUTPUT_TYPES = ("np", "pt", "pil", "scan")
 
 @dataclass
 class ImageDiffusionPipelineOutput(BaseOutput):
-    """`images`, N images in [0, 1]: an array (N, H, W, C), float32; a tensor (N, C, H, W); for each image a list of
-    16-bit PIL images, one for each modality; or for each a `Scan` of one axial slice, about the origin.
+    """Output of [`ImageDiffusionPipeline`].
+
+    Args:
+        images: B images in [0, 1]: an array (B, H, W, C), float32; a tensor (B, C, H, W); for each image a list of
+            16-bit PIL images, one for each modality; or for each image a `Scan` of one axial slice, centred at the
+            origin.
     """
 
     images: Any
 
 
 class ImageDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPipeline):
-    """New images of noise.
+    """Generate images from noise.
 
-    unet: a `PatchUNet2DModel`, or a `UNet2DModel`.
-    scheduler: any scheduler of diffusers with `set_timesteps(num_inference_steps)`.
-    modalities: names of the channels, in their order.
-    spacing: edge length in mm of the pixels; None if unknown.
-    image_range: what the intensities 0 and 1 are to the model.
+    Args:
+        unet: A `PatchUNet2DModel` or a `UNet2DModel`.
+        scheduler: Any diffusers scheduler with `set_timesteps(num_inference_steps)`.
+        modalities: Names of the channels, in order.
+        spacing: Edge length in mm of the pixels; None if unknown.
+        image_range: Values of the model for the intensities 0 and 1.
 
     Raises:
-        ValueError: another number of modalities than the unet has channels.
+        ValueError: If the unet has another number of channels than there are modalities.
+
+    Example:
+        >>> pipe = ImageDiffusionPipeline.from_pipe(anomaly_pipeline)
+        >>> images = pipe(batch_size=4, label="healthy", guidance_scale=2.0).images
     """
 
     model_cpu_offload_seq = "unet"  # type: ignore[assignment]
@@ -79,7 +88,7 @@ class ImageDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPip
         self.register_to_config(
             modalities=to_indexed(modalities),
             spacing=None if spacing is None else float(spacing),  # diffusers warns of an int when it loads one
-            image_range={number: float(end) for number, end in to_indexed(image_range).items()},
+            image_range={index: float(end) for index, end in to_indexed(image_range).items()},
         )
         if unet.config["in_channels"] != len(self.modalities):
             raise ValueError(
@@ -89,17 +98,17 @@ class ImageDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPip
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Names of the channels, in their order."""
+        """Names of the channels, in order."""
         return from_indexed(self.config["modalities"])
 
     @property
     def image_range(self) -> tuple[float, float]:
-        """What the intensities 0 and 1 are to the model."""
+        """Values of the model for the intensities 0 and 1."""
         return self.config["image_range"]["0"], self.config["image_range"]["1"]
 
     @property
     def interrupt(self) -> bool:
-        """Set `_interrupt` in a callback to end the call early, with the images as they are."""
+        """Whether to end the call early, with the images of the current step; a callback sets `_interrupt`."""
         return self._interrupt
 
     @torch.no_grad()
@@ -116,19 +125,24 @@ class ImageDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPip
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         return_dict: bool = True,
     ) -> ImageDiffusionPipelineOutput | tuple[Any]:
-        """Draw `batch_size` images.
+        """Generate `batch_size` images.
 
-        label: name of what they are to show, or one name for each; of anything if None.
-        guidance_scale: how much more than the data the images show the label; 1 takes no second pass.
-        generator: one for all, or a list of one for each image, which then does not depend on the others.
-        latents: unit noise (N, C, H, W) to begin with.
-        output_type: "np", "pt", "pil" or "scan", see the output.
-        callback_on_step_end: called as `f(pipeline, step, timestep, tensors)` after each step; what it returns
-            replaces the tensors.
+        Args:
+            batch_size: B.
+            label: Name of the class of all images, or one name for each; None: unconditional.
+            num_inference_steps: Number of denoising steps.
+            guidance_scale: Scale of classifier-free guidance; 1 is none and needs no second network pass.
+            generator: One for all images, or a list of one for each, with which an image does not depend on the others.
+            latents: Unit noise (B, C, H, W) to start from.
+            output_type: "np", "pt", "pil" or "scan", see the output.
+            callback_on_step_end: Called as `f(pipeline, step, timestep, tensors)` after each step; what it returns
+                replaces the tensors.
+            callback_on_step_end_tensor_inputs: Names of the tensors that the callback gets; there is only "latents".
+            return_dict: Return an [`ImageDiffusionPipelineOutput`] instead of a tuple.
 
         Raises:
-            ValueError: arguments that do not fit, before any work, with what to do.
-            ImportError: scans without meddiffusers.
+            ValueError: If an argument does not fit, before any computation; the message says what to do.
+            ImportError: If scans are requested and the package meddiffusers is not installed.
         """
         self._check_call(batch_size, output_type, callback_on_step_end_tensor_inputs)
         labels = self._label_ids(label, batch_size, guidance_scale)
@@ -137,15 +151,14 @@ class ImageDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPip
         self.scheduler.set_timesteps(num_inference_steps, device=x.device)
         extra = {"generator": generator} if "generator" in inspect.signature(self.scheduler.step).parameters else {}
         with self.progress_bar(total=len(self.scheduler.timesteps)) as bar:
-            for number, timestep in enumerate(self.scheduler.timesteps):
+            for i, t in enumerate(self.scheduler.timesteps):
                 if self.interrupt:
                     continue
-                seen = self.scheduler.scale_model_input(x, timestep)
-                predicted = self.predict(seen, timestep, labels, guidance_scale)
-                x = self.scheduler.step(predicted, timestep, x, **extra).prev_sample
+                predicted = self.predict(self.scheduler.scale_model_input(x, t), t, labels, guidance_scale)
+                x = self.scheduler.step(predicted, t, x, **extra).prev_sample
                 if callback_on_step_end is not None:
                     tensors = dict.fromkeys(callback_on_step_end_tensor_inputs, x)
-                    x = callback_on_step_end(self, number, timestep, tensors).get("latents", x)
+                    x = callback_on_step_end(self, i, t, tensors).get("latents", x)
                 bar.update()
         self.maybe_free_model_hooks()
         images = self._postprocess(x, output_type)
@@ -154,7 +167,7 @@ class ImageDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPip
     def prepare_latents(
         self, batch_size: int, generator: torch.Generator | list[torch.Generator] | None, latents: torch.Tensor | None
     ) -> torch.Tensor:
-        """Noise (N, C, H, W) as the scheduler begins with it; ValueError where what was given does not fit."""
+        """Return noise (B, C, H, W) scaled for the scheduler; raise a ValueError if an argument does not fit."""
         shape = (batch_size, len(self.modalities), *unet_sample_size(self.unet))
         if isinstance(generator, list) and len(generator) != batch_size:
             raise ValueError(f"Got {len(generator)} generators for {batch_size} images. Give one for each.")
@@ -167,16 +180,16 @@ class ImageDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPip
     def predict(
         self, latents: torch.Tensor, timestep: Any, labels: torch.Tensor | None, guidance_scale: float
     ) -> torch.Tensor:
-        """The network's prediction, guided; a learnt variance only where it is made use of."""
+        """Return the guided prediction; a learned variance is kept only if the scheduler uses it."""
         if labels is None:
             predicted = self.unet(latents, timestep).sample
         else:
             predicted = self.unet(latents, timestep, labels).sample
             if guidance_scale != 1:
-                free = self.unet(latents, timestep).sample
-                predicted = free + guidance_scale * (predicted - free)
-        learnt = vars(self.scheduler).get("variance_type") in ("learned", "learned_range")
-        return predicted if learnt else predicted[:, : latents.shape[1]]
+                uncond = self.unet(latents, timestep).sample
+                predicted = uncond + guidance_scale * (predicted - uncond)
+        learned = vars(self.scheduler).get("variance_type") in ("learned", "learned_range")
+        return predicted if learned else predicted[:, : latents.shape[1]]
 
     def _check_call(self, batch_size: int, output_type: str, tensors: Sequence[str]) -> None:
         if batch_size < 1:
@@ -190,18 +203,18 @@ class ImageDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPip
     def _label_ids(
         self, label: str | Sequence[str] | None, batch_size: int, guidance_scale: float
     ) -> torch.Tensor | None:
-        """(N,) ids of the labels; None without."""
+        """Return the ids (B,) of the labels; None without."""
         if label is None:
             if guidance_scale != 1:
-                raise ValueError(f"guidance_scale={guidance_scale} without a label to guide to. Give a label.")
+                raise ValueError(f"guidance_scale={guidance_scale} requires a label. Give one, or guidance_scale=1.")
             return None
-        known = {name: number for number, name in getattr(self.unet, "id2label", {}).items()}
+        known = {name: index for index, name in getattr(self.unet, "id2label", {}).items()}
         names = [label] * batch_size if isinstance(label, str) else list(label)
         unknown = [name for name in names if name not in known]
         if unknown or len(names) != batch_size:
             raise ValueError(
                 f"Got the labels {', '.join(map(repr, names))} for {batch_size} images; expected one of "
-                f"{', '.join(known) or '(none: this model knows no labels)'} for each, or one for all."
+                f"{', '.join(known) or '(none: this model has no labels)'} for each, or one for all."
             )
         return torch.tensor([known[name] for name in names], device=self._execution_device)
 
@@ -219,12 +232,12 @@ class ImageDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPip
         return [self._scan(image) for image in arrays]
 
     def _scan(self, image: np.ndarray) -> Any:
-        """(C, H, W) as a scan of one slice: rows run from front to back, columns from the head's right to its left."""
+        """Convert (C, H, W) to a scan of one slice; rows run from anterior to posterior, columns from right to left."""
         try:
-            from meddiffusers.data.scan import Scan  # the one thing the published file cannot bring
+            from meddiffusers.data.scan import Scan  # the one thing that a published file cannot bring along
         except ImportError as error:
             raise ImportError(
-                "Scans are the work of the package meddiffusers, which is not installed here. Install it, or ask for "
+                "Scans require the package meddiffusers, which is not installed here. Install it, or use "
                 'output_type="np".'
             ) from error
         edge = self.config["spacing"] or 1.0

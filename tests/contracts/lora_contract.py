@@ -44,8 +44,8 @@ def weights(unet: Any) -> dict[str, Tensor]:
 
 class LoraContract:
     last: str
-    # Fused weights W + BA round differently than W x + B (A x): by about 1e-6 in the output of a network pass, depending
-    # on instruction set and BLAS. Sampling amplifies this; a subclass with more than tenfold amplification says so.
+    # Fused weights W + BA round differently than W x + B (A x): by about 1e-6 in the output of a network pass,
+    # depending on instruction set and BLAS. Sampling amplifies this; a subclass says so if by more than ten.
     rounding = 1e-5
 
     def build(self) -> Any:

@@ -260,13 +260,13 @@ class ModelContract:
             with pytest.raises(ValueError, match="does not support gradient checkpointing"):
                 model.enable_gradient_checkpointing()
             return
-        found = []
+        results = []
         for enable in (model.disable_gradient_checkpointing, model.enable_gradient_checkpointing):
             enable()
             gradients = self.gradients(model.train())
-            found.append({name: gradient.clone() for name, gradient in gradients.items() if gradient is not None})
+            results.append({name: gradient.clone() for name, gradient in gradients.items() if gradient is not None})
         assert model.is_gradient_checkpointing
-        torch.testing.assert_close(found[1], found[0])
+        torch.testing.assert_close(results[1], results[0])
 
     def test_lora(self) -> None:
         model = self.build().requires_grad_(False)  # as an adapter leaves it: frozen weights may have another kernel

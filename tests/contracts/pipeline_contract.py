@@ -1,4 +1,4 @@
-"""What every pipeline promises. A subclass builds a small one and says how to ask it for so many images:
+"""Contract tests of every pipeline. A subclass builds a small one and gives the arguments of a call:
 
     class TestMyPipeline(PipelineContract, PublishedContract):
         def build(self) -> DiffusionPipeline:
@@ -32,7 +32,7 @@ CONVENTIONAL = {"generator", "output_type", "return_dict"}
 
 @contextmanager
 def seeded(seed: int = 0) -> Iterator[None]:
-    """Random numbers inside depend on the seed alone; outside they are as if nothing had been drawn."""
+    """Seed the random numbers inside; the global generator outside is unchanged."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
@@ -61,7 +61,7 @@ def other_class(pipeline: DiffusionPipeline) -> DiffusionPipeline:
 
 
 class ComponentsContract:
-    """What holds of any pipeline, whatever its call takes; `images` gives an array that the components decide."""
+    """Contract of any pipeline, whatever its call takes; `images` returns an array that depends on the components."""
 
     def build(self) -> Any:
         raise NotImplementedError
@@ -71,7 +71,7 @@ class ComponentsContract:
         raise NotImplementedError
 
     def images(self, pipeline: Any, batch_size: int = 2, **kwargs: Any) -> Any:
-        """The first field of the output; of arrays (B, H, W, C) unless another `output_type` is asked for."""
+        """The first field of the output; an array (B, H, W, C) unless another `output_type` is requested."""
         kwargs = {"generator": generator(0), "output_type": "np", **kwargs}
         return pipeline(**{**self.arguments(batch_size), **kwargs})[0]
 
@@ -148,8 +148,8 @@ class ComponentsContract:
         """The hooks run in the declared order, and every model is sent away after the call."""
         pipeline = self.build()
         names = {id(module): name for name, module in modules(pipeline).items()}
-        modality = pipeline.model_cpu_offload_seq.split("->")
-        assert set(names.values()) <= {*modality, *pipeline._exclude_from_cpu_offload}
+        sequence = pipeline.model_cpu_offload_seq.split("->")
+        assert set(names.values()) <= {*sequence, *pipeline._exclude_from_cpu_offload}
         expected, used = self.images(pipeline), []
         fetch = accelerate.hooks.CpuOffload.pre_forward
 
@@ -161,7 +161,7 @@ class ComponentsContract:
         pipeline.enable_model_cpu_offload(device="cpu")
         hooks = pipeline._all_hooks
         np.testing.assert_array_equal(self.images(pipeline), expected)
-        assert list(dict.fromkeys(used)) == [name for name in modality if name in used] != []
+        assert list(dict.fromkeys(used)) == [name for name in sequence if name in used] != []
         assert pipeline._all_hooks is not hooks, "maybe_free_model_hooks was not called"
 
     def test_group_offload(self, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ class ComponentsContract:
 
 
 class PipelineContract(ComponentsContract):
-    """Of a pipeline that draws images."""
+    """Contract of a pipeline that generates images."""
 
     def test_the_signature_is_conventional(self) -> None:
         signature = inspect.signature(self.build().__call__)

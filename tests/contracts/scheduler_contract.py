@@ -39,7 +39,7 @@ class SchedulerContract:
     scheduler_class: ClassVar[Any]  # a SchedulerMixin with ConfigMixin
     config: ClassVar[dict[str, Any]] = {}
     kinds: ClassVar[tuple[str, ...]] = KINDS  # prediction types it takes
-    draws: ClassVar[bool] = False  # whether `step` draws random numbers
+    stochastic: ClassVar[bool] = False  # whether `step` adds noise
     errors: ClassVar[dict[int, float]]  # {steps: largest error on Gaussian data}, see `test_gaussian_data`
 
     def build(self, **config: Any) -> Any:
@@ -68,7 +68,7 @@ class SchedulerContract:
         return x
 
     def drawing(self, rng: torch.Generator) -> dict[str, Any]:
-        return {"generator": rng} if self.draws else {}
+        return {"generator": rng} if self.stochastic else {}
 
     # Configuration
 
@@ -129,7 +129,7 @@ class SchedulerContract:
             previous.append(scheduler.step(*arguments, return_dict=return_dict, **self.drawing(generator(seed)))[0])
         assert previous[0].dtype == dtype and previous[0].shape == sample.shape
         assert torch.equal(previous[0], previous[1])
-        assert torch.equal(previous[0], previous[2]) != self.draws
+        assert torch.equal(previous[0], previous[2]) != self.stochastic
 
     def test_a_second_run_is_as_the_first(self) -> None:
         scheduler = self.build()
@@ -143,10 +143,10 @@ class SchedulerContract:
             torch.testing.assert_close(other, samples[0], rtol=0, atol=1e-4)
 
     def test_gaussian_data(self) -> None:
-        """Distance of a deterministic sampler's map from the ODE's over ±3 standard deviations; for one that draws, of
-        mean and standard deviation of 40,000 samples from the data's (three standard errors: 0.0075 and 0.0053).
+        """Distance of a deterministic sampler's map from the ODE's over ±3 standard deviations; for a stochastic one
+        that of the moments of 40,000 samples from the data's (three standard errors: 0.0075 and 0.0053).
         """
-        measure = self.moment_error if self.draws else self.ode_error
+        measure = self.moment_error if self.stochastic else self.ode_error
         errors = {steps: measure(steps) for steps in self.errors}
         assert all(errors[steps] < self.errors[steps] for steps in errors), errors
 

@@ -24,7 +24,7 @@ LABELS = ["background", "oedema", "core", "enhancing"]
 
 
 def small_unet(**config: Any) -> SegmentationUNet:
-    """Both networks have attention, so that adapters find it."""
+    """A small network, both parts of which have attention, which adapters target."""
     with seeded():
         return SegmentationUNet(
             **{"image_channels": 4, "sample_size": 8, "denoiser_config": NETWORK, "image_encoder_config": NETWORK}
@@ -41,7 +41,7 @@ def joint_unet(in_channels: int = 5, out_channels: int = 1) -> UNet2DModel:
 def pipeline_of(
     unet: Any = None, scheduler: Any = None, labels: Sequence[str] = LABELS[:2], **config: Any
 ) -> ConditionalSegmentationPipeline:
-    """DDIM, which draws nothing, and the channels that the labels ask for."""
+    """A pipeline with DDIM, which is deterministic, and the mask channels of the labels."""
     channels = 1 if len(labels) == 2 else len(labels)
     pipeline = ConditionalSegmentationPipeline(
         unet or small_unet(mask_channels=channels),

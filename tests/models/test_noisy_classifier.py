@@ -30,12 +30,12 @@ class TestAttentionPooling(ModelContract, PublishedContract):
         return {"sample": torch.randn(batch_size, 2, 8, 8), "timestep": torch.arange(batch_size)}
 
 
-def test_the_papers_network_has_its_size() -> None:
+def test_the_network_of_the_paper_has_its_size() -> None:
     with torch.device("meta"):
         assert NoisyClassifier(**PAPER).num_parameters() == pytest.approx(5.5e6, rel=0.01)
 
 
-def test_labels_are_looked_up_by_name() -> None:
+def test_label_ids_by_name() -> None:
     model = NoisyClassifier(**SMALL, id2label={"1": "healthy", "0": "diseased"})
     assert model.id2label == {0: "diseased", 1: "healthy"}
     assert model.label_id("healthy") == 1
@@ -60,9 +60,9 @@ def test_the_gradient_is_that_of_the_log_probability(frozen: bool) -> None:
         return model(sample, times).logits.log_softmax(dim=1)[:, 1].detach()
 
     for _ in range(3):
-        way = torch.randn_like(x)
-        slope = (log_probability(x + 1e-4 * way) - log_probability(x - 1e-4 * way)) / 2e-4
-        torch.testing.assert_close((gradient * way).flatten(1).sum(dim=1), slope, rtol=1e-4, atol=1e-8)
+        direction = torch.randn_like(x)
+        slope = (log_probability(x + 1e-4 * direction) - log_probability(x - 1e-4 * direction)) / 2e-4
+        torch.testing.assert_close((gradient * direction).flatten(1).sum(dim=1), slope, rtol=1e-4, atol=1e-8)
     assert all(parameter.grad is None for parameter in model.parameters())
 
 

@@ -66,7 +66,7 @@ def test_patches_are_channels() -> None:
 
 
 @torch.no_grad()
-def test_labels_that_are_not_given_are_unknown() -> None:
+def test_missing_labels_are_unknown() -> None:
     model = build(id2label={"0": "well", "1": "ill"})
     assert model.id2label == {0: "well", 1: "ill"}
     unknown, well = (model(X, TIMES, torch.full((3,), label)).sample for label in (2, 0))
@@ -91,6 +91,6 @@ def test_adapters_fit_on_a_plain_unet() -> None:
         ({"sample_size": 9, "patch_size": 2}, "sample_size=9 is not divisible by patch_size=2"),
     ],
 )
-def test_configurations_that_cannot_work(config: dict[str, Any], message: str) -> None:
+def test_bad_configurations_are_refused(config: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build(**config)

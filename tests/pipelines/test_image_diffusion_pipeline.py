@@ -1,4 +1,4 @@
-"""Images drawn from noise: the contracts, guidance against its formula, and samples of known Gaussians."""
+"""Image generation: the contracts, guidance against its formula, and samples from known Gaussians."""
 
 from __future__ import annotations
 
@@ -52,18 +52,18 @@ class TestImageDiffusionPipeline(PipelineContract, DenoisingContract, PublishedC
             assert scan.modality == MODALITIES and scan.spacing == pytest.approx((2, 2, 2))
             np.testing.assert_array_equal(scan.array[..., 0], expected.transpose(2, 1, 0))
             corner = scan.affine @ [0, 0, 0, 1]
-            assert corner.tolist() == [7, 7, 0, 1]  # right and front
+            assert corner.tolist() == [7, 7, 0, 1]  # right and anterior
 
 
-def test_guidance_goes_beyond_the_label() -> None:
+def test_classifier_free_guidance_follows_its_formula() -> None:
     pipeline, x = small(), torch.randn(3, 4, 8, 8)
     labels = torch.tensor([0, 1, 0])
     with torch.no_grad():
-        free, bound = pipeline.unet(x, 500).sample, pipeline.unet(x, 500, labels).sample
+        uncond, cond = pipeline.unet(x, 500).sample, pipeline.unet(x, 500, labels).sample
         for scale in (0.0, 1.0, 3.0):
-            expected = free + scale * (bound - free)
+            expected = uncond + scale * (cond - uncond)
             torch.testing.assert_close(pipeline.predict(x, 500, labels, scale), expected)
-        torch.testing.assert_close(pipeline.predict(x, 500, None, 1.0), free)
+        torch.testing.assert_close(pipeline.predict(x, 500, None, 1.0), uncond)
 
 
 def test_labels_are_given_by_name() -> None:
@@ -78,8 +78,8 @@ def test_labels_are_given_by_name() -> None:
 MEAN, STD = torch.tensor([-0.3, 0.4, 0.0, 0.1]), torch.tensor([0.2, 0.1, 0.3, 0.15])
 
 
-class Known(torch.nn.Module):
-    """The best prediction of v for images of independent N(m, s²) pixels."""
+class ExactUNet(torch.nn.Module):
+    """The exact v for images of independent N(m, s²) pixels."""
 
     dtype, device = torch.float32, torch.device("cpu")
 
@@ -96,17 +96,17 @@ class Known(torch.nn.Module):
         return type("Output", (), {"sample": a * noise - sigma * clean})
 
 
-def test_images_are_of_the_distribution() -> None:
+def test_images_follow_the_distribution() -> None:
     """64·64·16 pixels of each channel; the sampler's own error with 250 steps is up to 0.06 of the deviation."""
     pipeline = small(labels=False)
-    pipeline.unet = Known()
+    pipeline.unet = ExactUNet()
     images = pipeline(16, num_inference_steps=250, generator=generator(0), output_type="pt").images
     mean, std = 2 * images.mean(dim=(0, 2, 3)) - 1, 2 * images.std(dim=(0, 2, 3))
     torch.testing.assert_close(mean, MEAN, rtol=0, atol=0.005)
     torch.testing.assert_close(std, STD, rtol=0.07, atol=0)
 
 
-def test_a_pipeline_of_diffusers_becomes_one() -> None:
+def test_from_a_pipeline_of_diffusers() -> None:
     with seeded():
         unet = UNet2DModel(sample_size=8, in_channels=4, out_channels=8, **NETWORK).eval()
     source = DDPMPipeline(unet, DDPMScheduler(variance_type="learned_range"))
@@ -122,16 +122,16 @@ def test_a_pipeline_of_diffusers_becomes_one() -> None:
         ({"output_type": "jpeg"}, "output_type='jpeg' is unknown. Expected one of np, pt, pil, scan"),
         ({"label": "ill"}, "Got the labels 'ill' for 1 images; expected one of healthy, diseased for each"),
         ({"batch_size": 2, "label": ["healthy"]}, "Got the labels 'healthy' for 2 images"),
-        ({"guidance_scale": 2.0}, "guidance_scale=2.0 without a label to guide to"),
+        ({"guidance_scale": 2.0}, "guidance_scale=2.0 requires a label"),
         ({"latents": torch.zeros(1, 3, 8, 8)}, r"Got latents of shape \(1, 3, 8, 8\); expected noise of shape"),
         ({"batch_size": 2, "generator": [torch.Generator()]}, "Got 1 generators for 2 images"),
     ],
 )
-def test_arguments_that_do_not_fit(arguments: dict[str, Any], message: str) -> None:
+def test_bad_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         small()(**arguments)
 
 
-def test_channels_without_names() -> None:
+def test_another_number_of_modalities_is_refused() -> None:
     with pytest.raises(ValueError, match=r"The unet has 4 channels; got 1 modalities \(t1\)"):
         ImageDiffusionPipeline(small().unet, DDIMScheduler(), modalities=["t1"])

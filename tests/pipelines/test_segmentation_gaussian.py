@@ -7,7 +7,7 @@ each step of a sampler is x ↦ p x + q + r z with z ~ N(0, 1), and the law of i
 |---|---|---|---|
 | DDIM, Euler (Song et al. 2021, eq. 12, η = 0) | a' G + σ' (1 − a G) / σ | (a' − a σ' / σ) m (1 − a G) | 0 |
 | DDPM, ancestral Euler (Ho et al. 2020, eq. 7) | c G + d | c m (1 − a G) | β̃ |
-| DDPM that has learnt the variance of q(x' | x) | c G + d | c m (1 − a G) | β̃ + c² σ² s² / (a² s² + σ²) |
+| DDPM with a learned variance of q(x' | x) | c G + d | c m (1 − a G) | β̃ + c² σ² s² / (a² s² + σ²) |
 
 a', σ' are those after the step, β = 1 − a² / a'², β̃ = β σ'² / σ², c = a' β / σ², d = a σ'² / (a' σ²). The last one is
 exact with any number of steps. The solvers of higher order are measured against m and s themselves.
@@ -98,15 +98,15 @@ def law(step: Step, steps: int) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of the results."""
     mean, variance = torch.zeros_like(MEAN), torch.ones_like(MEAN)
     for time in range(999, -1, -1000 // steps):
-        p, q, drawn = step(MEAN, STD, time, time - 1000 // steps)
-        mean, variance = p * mean + q, p**2 * variance + drawn
+        p, q, noise_variance = step(MEAN, STD, time, time - 1000 // steps)
+        mean, variance = p * mean + q, p**2 * variance + noise_variance
     return mean, variance.sqrt()
 
 
 class GaussianDenoiser(ModelMixin, ConfigMixin):
     """The best prediction for images (B, 2, H, W) that show m and s.
 
-    interval: timesteps between steps, where the variance is learnt: its logarithm as a place between those of β̃ and β,
+    interval: timesteps between steps, if the variance is learned: its logarithm as a place between those of β̃ and β,
         −1 to 1, follows the prediction (Nichol & Dhariwal 2021, eq. 15).
     """
 
@@ -146,7 +146,7 @@ def pipeline_of(scheduler: Any, interval: int = 0) -> ConditionalSegmentationPip
 
 
 def sampled(scheduler: Any, steps: int, members: int = 8, interval: int = 0) -> tuple[Tensor, Tensor]:
-    """Noise and what the pipeline makes of it before it is clipped, (members, 4, 4) on the grid of m and s."""
+    """Noise and the pipeline's result before it is clipped, (members, 4, 4) on the grid of m and s."""
     pipeline = pipeline_of(scheduler, interval)
     pipeline._interrupt = False
     noise = pipeline.prepare_latents(1, members, (4, 4), generator(0))

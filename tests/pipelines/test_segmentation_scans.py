@@ -39,34 +39,34 @@ def test_slices_are_segmented_as_images_are() -> None:
     cut = subject_slices(scans(), pipeline.modalities, spacing=2.0, size=(8, 8))
     assert cut.numbers.tolist() == [0, 1, 3, 4]
     images = pipeline(torch.from_numpy(cut.images), 3, 2, generator=torch.Generator().manual_seed(0))
-    found = segmented(scans())
+    output = segmented(scans())
     fill = [1, 0, 0, 0]
-    np.testing.assert_array_equal(found.probability.array, cut.invert(images.probability, LABELS, fill).array)
+    np.testing.assert_array_equal(output.probability.array, cut.invert(images.probability, LABELS, fill).array)
     for slice_, number in enumerate(cut.numbers):  # LPS voxels (i, j) are columns from the left and rows from the front
-        np.testing.assert_array_equal(found.mask.array[0, :, :, number], images.mask[slice_].T)
+        np.testing.assert_array_equal(output.mask.array[0, :, :, number], images.mask[slice_].T)
         for member in (0, 1):
-            restored = found.samples.array[member, :, :, number]
+            restored = output.samples.array[member, :, :, number]
             np.testing.assert_array_equal(restored, images.samples[slice_, member].T)
         for name in ("variance", "entropy"):
-            restored = found.uncertainty[name].array[0, :, :, number]
+            restored = output.uncertainty[name].array[0, :, :, number]
             np.testing.assert_allclose(restored, images.uncertainty[name][slice_].T, atol=1e-6)
 
 
 def test_what_was_not_looked_at_is_background_without_doubt() -> None:
-    found = segmented(scans())
-    assert not found.mask.array[..., 2].any() and not found.samples.array[..., 2].any()
-    assert (found.probability.array[0, ..., 2] == 1).all() and not found.uncertainty["entropy"].array[..., 2].any()
+    output = segmented(scans())
+    assert not output.mask.array[..., 2].any() and not output.samples.array[..., 2].any()
+    assert (output.probability.array[0, ..., 2] == 1).all() and not output.uncertainty["entropy"].array[..., 2].any()
 
 
 def test_outputs_lie_on_the_voxels_of_the_file() -> None:
     fine = {name: Scan(scan.array.repeat(2, 1).repeat(2, 2), AFFINE @ np.diag([0.5, 0.5, 1, 1]), name)
             for name, scan in scans().items()}  # fmt: skip
-    found = segmented(fine)
-    for scan in (found.mask, found.probability, found.samples, *found.uncertainty.values()):
+    output = segmented(fine)
+    for scan in (output.mask, output.probability, output.samples, *output.uncertainty.values()):
         assert scan.shape == (16, 16, 5) and scan.affine.tobytes() == fine["t1"].affine.tobytes()
-    assert found.mask.is_labels and found.samples.is_labels and found.samples.array.dtype == np.uint8
-    assert found.probability.modality == tuple(LABELS)
-    np.testing.assert_allclose(found.probability.array.sum(axis=0), 1, atol=1e-5)
+    assert output.mask.is_labels and output.samples.is_labels and output.samples.array.dtype == np.uint8
+    assert output.probability.modality == tuple(LABELS)
+    np.testing.assert_allclose(output.probability.array.sum(axis=0), 1, atol=1e-5)
 
 
 def test_every_way_to_give_a_subject_is_the_same(tmp_path: Path) -> None:
@@ -86,8 +86,8 @@ def test_every_way_to_give_a_subject_is_the_same(tmp_path: Path) -> None:
 
 
 def test_threshold_and_labels_hold_on_the_voxels_of_the_file() -> None:
-    found = segmented(scans(), threshold=0.8)
-    np.testing.assert_array_equal(found.mask.array[0] > 0, 1 - found.probability.array[0] > np.float32(0.8))
+    output = segmented(scans(), threshold=0.8)
+    np.testing.assert_array_equal(output.mask.array[0] > 0, 1 - output.probability.array[0] > np.float32(0.8))
 
 
 def test_issues_are_told_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:

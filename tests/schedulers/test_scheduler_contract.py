@@ -15,7 +15,7 @@ class TestDDIM(SchedulerContract):
 class TestDDPM(SchedulerContract):
     scheduler_class = DDPMScheduler
     config = {"beta_schedule": "scaled_linear", "clip_sample": False, "timestep_spacing": "trailing"}
-    draws = True
+    stochastic = True
     errors = {100: 0.025, 500: 0.008}
 
 

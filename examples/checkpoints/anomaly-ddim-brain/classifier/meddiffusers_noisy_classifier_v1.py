@@ -1,16 +1,16 @@
-"""Classifier of noisy images: what they show, whatever the noise. Its gradient steers a diffusion model.
+"""Classify noisy images at any noise level. The gradient of the classifier guides a diffusion model.
 
 Dhariwal and Nichol 2021, "Diffusion models beat GANs on image synthesis", section 4: the descending half of the
-denoiser's U-Net with the time as input, and a head that pools. `PAPER` is the network of Wolleb et al. 2022,
+denoiser's U-Net with the timestep as input, and a pooling head. `PAPER` is the network of Wolleb et al. 2022,
 "Diffusion models for medical anomaly detection".
 
 | symbol | here | shape |
 |---|---|---|
 | x_t | `sample` | (B, C, H, W) |
-| t | `timestep` | one for all, or (B,) |
-| y | label id, named by `id2label` | |
-| log p(y, x_t) | `forward(…).logits` before the softmax | (B, L) |
-| ∇ log p | `gradient(…)`, of log p(y given x_t) in x_t | (B, C, H, W) |
+| t | `timestep` | one for all images, or (B,) |
+| y | id of a label of `id2label` | |
+| log p(y, x_t), up to a constant | `forward(…).logits` | (B, L) |
+| ∇ log p(y given x_t) | `gradient(…)`, with respect to x_t | (B, C, H, W) |
 """
 
 from __future__ import annotations
@@ -47,27 +47,31 @@ PAPER: dict[str, Any] = {  # 256² pixels
 
 @dataclass
 class NoisyClassifierOutput(BaseOutput):
-    """`logits` (B, L), the labels in the order of their ids."""
+    """Output of [`NoisyClassifier`].
+
+    Args:
+        logits: (B, L), the labels in the order of their ids.
+    """
 
     logits: Tensor
 
 
 class NoisyClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """Label of an image x_t at time t.
+    """Classifier of images x_t at timestep t.
 
-    Configuration:
+    Args:
         in_channels: C, one for each modality.
-        id2label: names of the labels by id.
-        sample_size: side length in pixels of the images it was trained on; with pooling "attention" the only one.
-        block_out_channels: of the levels; the image is halved between two of them.
-        layers_per_block: residual blocks of a level.
-        attention_levels: those with attention, counted from 0.
-        attention_head_dim: channels of an attention head; one head if None.
-        norm_num_groups: of the normalisations.
-        pooling: "attention", of a learnt mean token to all pixels, as in the paper; or "mean", for images of any size.
+        id2label: Names of the labels by id.
+        sample_size: Side length in pixels of the training images; the only one that works with pooling "attention".
+        block_out_channels: Channels of each level; the image is downsampled by 2 between levels.
+        layers_per_block: Residual blocks of each level.
+        attention_levels: Levels with attention, counted from 0.
+        attention_head_dim: Channels of an attention head; one head if None.
+        norm_num_groups: Groups of the group normalisations.
+        pooling: "attention", of a mean token to all pixels, as in the paper; or "mean", for images of any size.
 
     Raises:
-        ValueError: names of labels without the ids 0, 1, …
+        ValueError: If the ids of the labels are not 0, 1, …
     """
 
     _supports_gradient_checkpointing = True
@@ -88,7 +92,7 @@ class NoisyClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
         super().__init__()
         self.__module__ = PUBLISHED_AS  # what diffusers writes as this component's library
         names = _to_indexed(id2label)
-        if len(names) < 2 or set(names) != {str(number) for number in range(len(names))}:
+        if len(names) < 2 or set(names) != {str(index) for index in range(len(names))}:
             raise ValueError(f"id2label has the ids {', '.join(names)}; expected 0, 1 and so on, at least two.")
         width, last = block_out_channels[0], block_out_channels[-1]
         self.conv_in = nn.Conv2d(in_channels, width, 3, padding=1)
@@ -128,19 +132,19 @@ class NoisyClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
     def id2label(self) -> dict[int, str]:
         """Names of the labels by id."""
         names = _to_indexed(self.config["id2label"])
-        return {number: names[str(number)] for number in range(len(names))}
+        return {index: names[str(index)] for index in range(len(names))}
 
     def label_id(self, name: str) -> int:
-        """The id of a label; ValueError where there is none of this name."""
-        found = [number for number, label in self.id2label.items() if label == name]
-        if not found:
+        """Return the id of a label; raise a ValueError if there is none of this name."""
+        ids = [index for index, label in self.id2label.items() if label == name]
+        if not ids:
             raise ValueError(f"There is no label {name!r}; expected one of {', '.join(self.id2label.values())}.")
-        return found[0]
+        return ids[0]
 
     def forward(
         self, sample: Tensor, timestep: Tensor | float | int, return_dict: bool = True
     ) -> NoisyClassifierOutput | tuple[Tensor]:
-        """Logits of the labels for images (B, C, H, W) at one time, or at times (B,)."""
+        """Compute the logits of the labels for images (B, C, H, W) at one timestep, or at timesteps (B,)."""
         times = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
         embedded = self.time_embedding(self.time_proj(times).to(sample.dtype))
         hidden = self.conv_in(sample)
@@ -150,15 +154,15 @@ class NoisyClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return NoisyClassifierOutput(logits=logits) if return_dict else (logits,)
 
     def gradient(self, sample: Tensor, timestep: Tensor | float | int, label: int) -> Tensor:
-        """∇ log p(label given x_t) in x_t, (B, C, H, W); within `torch.inference_mode`, too."""
-        kept = torch.autograd.graph.saved_tensors_hooks(_kept, lambda tensor: tensor)
-        with torch.inference_mode(False), torch.enable_grad(), kept:
+        """Compute ∇ log p(label given x_t) with respect to x_t, (B, C, H, W); works in `torch.inference_mode` too."""
+        saved = torch.autograd.graph.saved_tensors_hooks(_copy_weights, lambda tensor: tensor)
+        with torch.inference_mode(False), torch.enable_grad(), saved:
             x, times = sample.detach().clone().requires_grad_(), torch.as_tensor(timestep).clone()
             log_probability = self(x, times).logits.float().log_softmax(dim=1)[:, label].sum()
             return torch.autograd.grad(log_probability, x)[0]
 
     def to_json_string(self) -> str:
-        """The configuration as JSON, without the folder it happened to be loaded from."""
+        """Return the configuration as JSON, without the folder that it was loaded from."""
         config = json.loads(super().to_json_string())
         config.pop("_name_or_path", None)
         return json.dumps(config, indent=2, sort_keys=True) + "\n"
@@ -169,13 +173,13 @@ class NoisyClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
         shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
 
 
-def _kept(tensor: Tensor) -> Tensor:
-    """Weights as they are now: offloading may have taken them away when the gradient asks for them."""
+def _copy_weights(tensor: Tensor) -> Tensor:
+    """Copy weights that the backward pass needs: offloading may have removed them by then."""
     return tensor.detach().clone() if isinstance(tensor, nn.Parameter) else tensor
 
 
 class AttentionPool(nn.Module):
-    """What a token that begins as the mean of all pixels gathers from them (Radford et al. 2021, CLIP, section 2.4).
+    """Attention pooling: the mean of all pixels attends to them (Radford et al. 2021, CLIP, section 2.4).
 
     Maps (B, C, side, side) to (B, labels).
     """
@@ -196,7 +200,7 @@ class AttentionPool(nn.Module):
 
 
 class MeanPool(nn.Module):
-    """The mean over all pixels, mapped to the labels: (B, C, H, W) to (B, labels)."""
+    """Mean over all pixels and a linear layer. Maps (B, C, H, W) to (B, labels)."""
 
     def __init__(self, channels: int, labels: int) -> None:
         super().__init__()
@@ -207,7 +211,7 @@ class MeanPool(nn.Module):
 
 
 def _to_indexed(values: Mapping[Any, str] | Sequence[str]) -> dict[str, str]:
-    """{"0": first, …}, as JSON can hold it."""
+    """Convert a list to {"0": first, …}, which JSON can hold."""
     return {
         str(key): name for key, name in (values if isinstance(values, Mapping) else dict(enumerate(values))).items()
     }

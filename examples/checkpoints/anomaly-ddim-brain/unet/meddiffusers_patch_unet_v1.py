@@ -1,15 +1,15 @@
-"""Denoiser of whole images: diffusers' `UNet2DModel` on patches, with labels that may be unknown, and LoRA.
+"""Denoise images: diffusers' `UNet2DModel` on patches, with optional class labels, and LoRA adapters.
 
 | symbol | here | shape |
 |---|---|---|
 | x_t | `sample` | (B, C, H, W) |
-| t | `timestep` | one for all, or (B,) |
-| y | `class_labels`, ids 0 … L − 1 of `id2label`, L where unknown | (B,) |
+| t | `timestep` | one for all images, or (B,) |
+| y | `class_labels`, ids 0 … L − 1 of `id2label`, L if unknown | (B,) |
 | D(x_t, t, y) | `forward(…).sample` | (B, `out_channels`, H, W) |
 
 The network sees p×p pixels of a channel as p² channels of one pixel, which makes it p² times faster (Hoogeboom et al.
-2023, "simple diffusion"). Labels that are left out at random in training make one network of both, with and without
-(Ho and Salimans 2022, "Classifier-free diffusion guidance").
+2023, "simple diffusion"). Dropping labels at random in training gives one network for conditional and unconditional
+predictions (Ho and Salimans 2022, "Classifier-free diffusion guidance").
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ DERIVED = ("sample_size", "in_channels", "out_channels", "num_class_embeds")  # 
 
 
 class PatchUNet2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc]
-    """Denoiser of images; LoRA adapters fit on it.
+    """Image denoiser that takes LoRA adapters.
 
-    Configuration:
+    Args:
         in_channels: C, one for each modality.
-        out_channels: C, or 2·C where the variance is learnt too. None: C.
+        out_channels: C, or 2·C to learn the variance too. None: C.
         patch_size: p.
-        sample_size: side length in pixels of the images the model was trained on; others work too.
-        id2label: names of the labels by id, or None: it knows none.
-        network: settings of the `UNet2DModel`, all but its channels, labels and size.
+        sample_size: Side length in pixels of the training images; other sizes work too.
+        id2label: Names of the labels by id; None: no labels.
+        network: Settings of the `UNet2DModel`, without its channels, labels and size.
 
     Raises:
-        ValueError: a configuration that cannot work, with what to change.
+        ValueError: If the configuration is inconsistent; the message says what to change.
     """
 
     _supports_gradient_checkpointing = True
@@ -75,7 +75,7 @@ class PatchUNet2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: igno
             )
         if sample_size % patch_size:
             raise ValueError(
-                f"sample_size={sample_size} is not divisible by patch_size={patch_size}. Pad the images or take "
+                f"sample_size={sample_size} is not divisible by patch_size={patch_size}. Pad the images or use "
                 "smaller patches."
             )
         squared = patch_size**2
@@ -89,7 +89,7 @@ class PatchUNet2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: igno
 
     @classmethod
     def from_unet(cls, unet: UNet2DModel) -> PatchUNet2DModel:
-        """A `UNet2DModel` without labels as this class, which takes adapters; shares its weights."""
+        """Wrap a `UNet2DModel` without labels, whose weights are shared, so that it accepts LoRA adapters."""
         settings = {name: value for name, value in unet.config.items() if name not in DERIVED and name[0] != "_"}
         size = unet.config["sample_size"]
         with torch.device("meta"):
@@ -109,10 +109,10 @@ class PatchUNet2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: igno
 
     @property
     def id2label(self) -> dict[int, str]:
-        """Names of the labels by id; empty where it knows none."""
+        """Names of the labels by id; empty without labels."""
         names = self.config["id2label"] or {}
-        to_indexed = names if isinstance(names, Mapping) else dict(enumerate(names))
-        return {int(number): name for number, name in to_indexed.items()}
+        by_index = names if isinstance(names, Mapping) else dict(enumerate(names))
+        return {int(index): name for index, name in by_index.items()}
 
     def forward(
         self,
@@ -121,7 +121,14 @@ class PatchUNet2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: igno
         class_labels: Tensor | None = None,
         return_dict: bool = True,
     ) -> UNet2DOutput | tuple[Tensor]:
-        """What the network predicts for noisy images; without labels they are unknown."""
+        """Predict from noisy images.
+
+        Args:
+            sample: Noisy images, (B, C, H, W).
+            timestep: One for all images, or (B,).
+            class_labels: Ids of the labels, (B,); None: unknown.
+            return_dict: Return a `UNet2DOutput` instead of a tuple.
+        """
         unknown = len(self.id2label)
         if unknown and class_labels is None:
             class_labels = torch.full((len(sample),), unknown, device=sample.device)
@@ -131,7 +138,7 @@ class PatchUNet2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: igno
         return UNet2DOutput(sample=predicted) if return_dict else (predicted,)
 
     def to_json_string(self) -> str:
-        """The configuration as JSON, without the folder it happened to be loaded from."""
+        """Return the configuration as JSON, without the folder that it was loaded from."""
         config = json.loads(super().to_json_string())
         config.pop("_name_or_path", None)
         return json.dumps(config, indent=2, sort_keys=True) + "\n"
