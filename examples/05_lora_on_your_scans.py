@@ -1,10 +1,10 @@
-"""Teach the text-to-MR model the look of your own scans: a LoRA adapter, in minutes, from a folder and a table.
+"""Fine-tune the text-to-MR model on your own scans: a LoRA adapter, in minutes, from a folder and a table.
 
 python examples/05_lora_on_your_scans.py [FOLDER TABLE.csv] [OUTPUT_FOLDER]
 
-Without a folder, twenty phantom scans of a low-field scanner are made and, but for some that are held out, learnt. The
-table has a row for each scan:
-file_name, subject, modality, and, where they are known, sex, age and labels_file_name (FreeSurfer's regions).
+The table has a row for each scan with file_name, subject, modality and, where known, sex, age and labels_file_name (a
+label map with FreeSurfer's regions). Without a folder, the example generates twenty
+phantom scans of a low-field scanner.
 """
 
 import subprocess
@@ -28,16 +28,18 @@ folder, table = (
 
 if not folder.exists():
     subprocess.run(["meddiffusers", "data", "phantom", str(folder), "--layout", "low-field", "--n", "20"], check=True)
-train = ["accelerate", "launch", "training/train_text_to_mr.py", "--config", "training/configs/text_to_mr_lora.yaml"]
+train = ["meddiffusers", "train", "text_to_mr", "--config", "text_to_mr_lora"]
 data = ["--dataset_name", str(folder), "--table", str(table), "--labels_column", "labels"]
-subprocess.run([*train, *data, "--output_dir", str(output / "adapter")], check=True, cwd=HERE.parent)
+subprocess.run(
+    [*train, *data, "--pretrained_model_name_or_path", str(base), "--output_dir", str(output / "adapter")], check=True
+)
 
 pipe = DiffusionPipeline.from_pretrained(base)
 prompt = "Axial T1-weighted image of the brain of a woman aged 63, slice 85 from the base of the skull."
 
 
 def generated_images() -> list:
-    generators = [torch.Generator().manual_seed(number) for number in range(4)]
+    generators = [torch.Generator().manual_seed(seed) for seed in range(4)]
     images = pipe(prompt, num_images_per_prompt=4, generator=generators, output_type="np").images
     return list(images[..., 0])
 
@@ -46,6 +48,6 @@ rows = {"base": generated_images()}
 pipe.load_lora_weights(output / "adapter", adapter_name="mine")
 rows["adapter"] = generated_images()
 pipe.set_adapters("mine", 0.5)
-rows["half of it"] = generated_images()
+rows["half of the adapter"] = generated_images()
 panel(rows, ranges=dict.fromkeys(rows, (0.0, 1.0))).save(output / "panel.png")
 print(f"The adapter and panel.png are in {output}")

@@ -1,4 +1,4 @@
-"""The training engine: one loop on accelerate that every task uses and that knows none of them."""
+"""The training engine: one loop on accelerate, independent of the tasks that it trains."""
 
 from meddiffusers.training.engine.config import TrainingConfig
 from meddiffusers.training.engine.distributed import gather_with_gradient

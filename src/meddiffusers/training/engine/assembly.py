@@ -1,4 +1,4 @@
-"""The parts of a run, built from its configuration: accelerator, networks, optimiser, averages, learning rate."""
+"""Builds the parts of a run from its configuration: accelerator, networks, optimiser, EMA, learning rate."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     """
     folder, precision = Path(config.output_dir), supported_precision(config.mixed_precision)
     accelerator = Accelerator(
-        cpu=not torch.accelerator.is_available(),  # or processes of torchrun would not find each other there
+        cpu=not torch.accelerator.is_available(),  # lets processes of torchrun find each other on CPUs
         mixed_precision=precision,
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         log_with=config.trackers or None,
         project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "logs")),
-        # The others wait while the main process validates or writes.
+        # The other processes wait while the main process validates or writes.
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=3))],
     )
     if accelerator.distributed_type in _SHARDED:
@@ -77,8 +77,8 @@ def _warn_about_idle_cores(processes: int) -> None:
         )
 
 
-def division_of(config: TrainingConfig, accelerator: Accelerator) -> Division:
-    """How an optimiser step is divided, and this process's part in it."""
+def batch_division(config: TrainingConfig, accelerator: Accelerator) -> Division:
+    """How the samples of an optimiser step are divided, and the share of this process."""
     return Division(
         config.train_batch_size,
         config.gradient_accumulation_steps,
@@ -87,10 +87,10 @@ def division_of(config: TrainingConfig, accelerator: Accelerator) -> Division:
     )
 
 
-def prepared_modules(
+def prepare_modules(
     modules: Mapping[str, Any], config: TrainingConfig, accelerator: Accelerator
 ) -> dict[str, nn.Module]:
-    """The networks in train mode, on their device, wrapped for precision and for the exchange of gradients."""
+    """The networks in train mode, on their device, wrapped for mixed precision and data parallelism."""
     for module in modules.values():
         module.train()
         if config.gradient_checkpointing:
@@ -99,7 +99,7 @@ def prepared_modules(
 
 
 def initial_state(modules: Mapping[str, nn.Module], config: TrainingConfig, accelerator: Accelerator) -> TrainingState:
-    """AdamW over the parameters of the prepared ``modules`` that require a gradient, and averages if wanted."""
+    """AdamW over the parameters of the prepared `modules` that require gradients, and EMA if configured."""
     bare = {name: accelerator.unwrap_model(module) for name, module in modules.items()}
     optimizer = torch.optim.AdamW(
         [parameter for module in bare.values() for parameter in module.parameters() if parameter.requires_grad],
@@ -114,7 +114,7 @@ def initial_state(modules: Mapping[str, nn.Module], config: TrainingConfig, acce
 
 
 def make_lr_scheduler(state: TrainingState, config: TrainingConfig, last_step: int) -> LambdaLR:
-    """The configured course of the learning rate, standing where ``state`` stands; to be stepped at each update."""
+    """The configured learning rate schedule at the position of `state`; step it at each update."""
     for group in state.optimizer.param_groups:
         group["initial_lr"] = config.learning_rate
     return get_scheduler(
@@ -126,6 +126,6 @@ def make_lr_scheduler(state: TrainingState, config: TrainingConfig, last_step: i
     )
 
 
-def facts_of(config: TrainingConfig, accelerator: Accelerator, position: dict[str, int]) -> dict[str, object]:
-    """What a checkpoint records beside the state: where the data stand, and how they came there."""
+def checkpoint_facts(config: TrainingConfig, accelerator: Accelerator, position: dict[str, int]) -> dict[str, object]:
+    """What a checkpoint stores beside the state: position in the data, number of processes, configuration."""
     return {"data": position, "num_processes": accelerator.num_processes, "config": dataclasses.asdict(config)}

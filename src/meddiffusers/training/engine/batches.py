@@ -1,9 +1,9 @@
-"""Which samples each process reads at each step, and the loader that reads them.
+"""The samples that each process reads at each step, and the loader that reads them.
 
 One optimiser step takes G = batch_size · accumulation · world_size samples. Epoch e is a permutation of the data set
-that depends on (seed, e) alone, cut into steps of G samples; the incomplete last one is dropped. A step's samples,
-reshaped to (accumulation, world_size, batch_size), give process r its micro-batches. So the samples of a step do not
-depend on how G is divided, and to resume is to start at a step: nothing is skipped over or read twice.
+that depends only on (seed, e), divided into steps of G samples; an incomplete last step is dropped. The samples of a
+step, reshaped to (accumulation, world_size, batch_size), give process r its micro-batches. The samples of a step thus
+do not depend on how G is divided, and a resumed run starts at a step without skipping or repeating samples.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from meddiffusers.training.engine.task import Batch, MapDataset
 
 
 class MicroBatch(NamedTuple):
-    """One process's share of one accumulation part of one step."""
+    """The share of one process in one accumulation part of one step."""
 
     step: int
     part: int
@@ -31,7 +31,7 @@ class MicroBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class Division:
-    """How one optimiser step is divided; ``batch_size`` is that of one process and one accumulation part."""
+    """How one optimiser step is divided; `batch_size` is that of one process and one accumulation part."""
 
     batch_size: int
     accumulation: int = 1
@@ -44,9 +44,16 @@ class Division:
 
 
 class StepBatchSampler(Sampler[MicroBatch]):
-    """The endless stream of one process's micro-batches, from optimiser step ``start`` on.
+    """The endless stream of micro-batches of one process.
 
-    Raises ValueError when ``size``, the number of samples in the data set, does not fill one step.
+    Args:
+        size: Number of samples in the data set.
+        division: How an optimiser step is divided.
+        seed: Seed of the permutations.
+        start: First optimiser step.
+
+    Raises:
+        ValueError: The data set has fewer samples than one step.
     """
 
     def __init__(self, size: int, division: Division, *, seed: int = 0, start: int = 0) -> None:
@@ -63,13 +70,14 @@ class StepBatchSampler(Sampler[MicroBatch]):
         return self.size // self.division.samples_per_step
 
     def position(self, steps_taken: int) -> dict[str, int]:
-        """Where the stream stands after ``steps_taken`` steps from its start, for ``start_from``."""
+        """The position after `steps_taken` steps from the start, for `start_from`."""
         return {"step": self.start + steps_taken, **self._identity()}
 
     def start_from(self, position: dict[str, int]) -> bool:
-        """Goes on where another sampler, maybe of another batch size, stood; tells whether that is possible exactly.
+        """Continue from the position of another sampler, possibly with another batch size.
 
-        If it is not, samples are read twice in this epoch rather than left out.
+        Returns:
+            Whether this is exact. If not, some samples of this epoch are read twice rather than left out.
         """
         epoch, steps = divmod(position["step"], position["dataset_size"] // position["samples_per_step"])
         steps, rest = divmod(steps * position["samples_per_step"], self.division.samples_per_step)
@@ -89,14 +97,14 @@ class StepBatchSampler(Sampler[MicroBatch]):
             epoch, first = epoch + 1, 0
 
     def _epoch(self, epoch: int) -> np.ndarray:
-        """The sample numbers of an epoch, of shape (step, part, rank, batch)."""
+        """The sample indices of an epoch, of shape (step, part, rank, batch)."""
         order = np.random.default_rng(derive_seed(self.seed, Stream.ORDER, epoch)).permutation(self.size)
         used = order[: self.steps_per_epoch * self.division.samples_per_step]
         return used.reshape(-1, self.division.accumulation, self.division.world_size, self.division.batch_size)
 
 
 class _Fetcher(Dataset):
-    """Reads a whole micro-batch, with the libraries' random state set from its place in the run."""
+    """Reads a whole micro-batch, with the random state of all libraries seeded by its position in the run."""
 
     def __init__(self, dataset: MapDataset, seed: int, rank: int) -> None:
         self.dataset, self.seed, self.rank = dataset, seed, rank
@@ -110,10 +118,10 @@ class _Fetcher(Dataset):
 def batch_loader(
     dataset: MapDataset, collate: Callable[[list[Any]], Batch], sampler: StepBatchSampler, num_workers: int = 0
 ) -> DataLoader:
-    """A loader of collated micro-batches that never ends; its workers leave Ctrl-C to the main process."""
+    """An endless loader of collated micro-batches; its workers leave Ctrl-C to the main process."""
     return DataLoader(
         _Fetcher(dataset, sampler.seed, sampler.division.rank),
-        batch_size=None,  # a key of the sampler is a whole micro-batch already
+        batch_size=None,  # the sampler yields whole micro-batches
         sampler=sampler,
         collate_fn=collate,
         num_workers=num_workers,

@@ -1,8 +1,8 @@
-"""Checkpoints on disk: ``output_dir/checkpoint-{step}``, each whole or absent.
+"""Checkpoints on disk: `output_dir/checkpoint-{step}`, each complete or absent.
 
-A checkpoint is written to a hidden sibling, flushed to the disk and renamed; only then are the oldest deleted, and they
-lose their name before their files. So whatever bears the name is complete, and at no moment is there less than before.
-What is inside a checkpoint is another file's business.
+A checkpoint is written to a hidden folder beside it, flushed to the disk and renamed. Only then are the oldest ones
+deleted, which are renamed before their files are removed. A folder of this name is therefore always complete, and the
+earlier checkpoints remain until the new one is. The content of a checkpoint is defined in `state.py`.
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ class CheckpointError(RuntimeError):
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints under ``root``, of which the newest ``limit`` are kept (all if None)."""
+    """The checkpoints under `root`, of which the newest `limit` are kept (None: all)."""
 
     root: Path
     limit: int | None = None
 
     def complete(self) -> list[Path]:
-        """The complete checkpoints, the oldest first."""
+        """The complete checkpoints, oldest first."""
         named = [path for path in self.root.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
         return sorted(named, key=step_of)
 
     def find(self, name: str | None) -> Path | None:
-        """The checkpoint to resume from: none without a name, the newest (if any) for 'latest', else that folder.
+        """The checkpoint to resume from: None without a name, the newest (if any) for 'latest', else that folder.
 
-        Raises CheckpointError if there is no such folder, or if checkpoints newer than the one found stand in ``root``:
-        they belong to another run, and the next 'latest' would take them for this one's.
+        Raises:
+            CheckpointError: There is no such folder, or `root` has newer checkpoints than this one. Those belong to
+                another run, and a later 'latest' would resume from them.
         """
         found = self._named(name)
         newer = [path.name for path in self.complete() if found is None or step_of(path) > step_of(found)]
@@ -48,9 +49,14 @@ class Checkpoints:
         return found
 
     def write(self, step: int, fill: Callable[[Path], None]) -> Path:
-        """Has ``fill`` write a checkpoint's files into the folder it is given; then deletes the oldest over the limit.
+        """Write a checkpoint, then delete the oldest ones beyond the limit.
 
-        Raises CheckpointError, with every earlier checkpoint untouched, if that fails.
+        Args:
+            step: The optimiser step.
+            fill: Called with an empty folder, into which it writes the files of the checkpoint.
+
+        Raises:
+            CheckpointError: Writing failed; earlier checkpoints are not changed.
         """
         final = self.root / f"checkpoint-{step}"
         partial = _hidden(final)
@@ -67,14 +73,17 @@ class Checkpoints:
         return final
 
     def remove_partial(self) -> None:
-        """Deletes what a run that was killed while writing has left; call it before work, from one process."""
+        """Delete the remains of a run that was killed while writing; call it before training, from one process."""
         for path in self.root.glob(".checkpoint-*.partial"):
             shutil.rmtree(path)
 
     def require_space(self, nbytes: int) -> None:
-        """Raises CheckpointError unless the disk has room for the checkpoints to come, ``nbytes`` each.
+        """Check that the disk has space for the checkpoints to come, of `nbytes` each.
 
-        With a limit there are, for a moment, limit + 1 of them; without one, room for the next is asked for.
+        With a limit there are temporarily limit + 1 of them; without one, only the next is checked.
+
+        Raises:
+            CheckpointError: There is not enough space.
         """
         copies = max(1, self.limit + 1 - len(self.complete())) if self.limit else 1
         free = shutil.disk_usage(_existing(self.root)).free
@@ -110,7 +119,7 @@ class Checkpoints:
 
 @contextmanager
 def reading(file: Path) -> Iterator[None]:
-    """Turns any failure to read ``file``, a part of a checkpoint, into a CheckpointError that names it."""
+    """Turn any failure to read `file`, a part of a checkpoint, into a CheckpointError that names it."""
     try:
         yield
     except Exception as error:
@@ -131,7 +140,7 @@ def _hidden(checkpoint: Path) -> Path:
 
 
 def _flush(folder: Path) -> None:
-    """Has the files reach the disk, where a full or failing one still shows, before they get their name."""
+    """Flush the files to the disk, so that a full or failing disk is noticed before the checkpoint is renamed."""
     for file in folder.rglob("*"):
         if file.is_file():
             with file.open("rb") as stream:

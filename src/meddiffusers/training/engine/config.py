@@ -1,4 +1,4 @@
-"""The settings every training run has, with the names and meanings of diffusers' training examples."""
+"""Settings of every training run, with the names and meanings of diffusers' training examples."""
 
 from __future__ import annotations
 
@@ -18,58 +18,69 @@ _FRACTION = Range(0, 1, open_high=True)
 
 @dataclass
 class TrainingConfig:
-    """Settings of a run. Raises ValueError, before any work, with every field that is wrong.
+    """Settings of a training run.
 
-    One optimiser step takes train_batch_size × gradient_accumulation_steps × (number of processes) samples. All that is
-    counted in steps is counted in optimiser steps.
+    One optimiser step takes train_batch_size × gradient_accumulation_steps × (number of processes) samples. All steps
+    are optimiser steps.
+
+    Raises:
+        ValueError: A field is wrong; the message lists all of them.
     """
 
-    output_dir: str = setting("output", "Folder for pipeline, checkpoints and logs; one for all nodes.")
-    seed: int = setting(0, "Everything random in the run is derived from it.")
+    output_dir: str = setting("output", "Folder for pipeline, checkpoints and logs; shared by all nodes.")
+    seed: int = setting(0, "Seed of all random numbers in the run and in the evaluation at its end.")
 
-    train_batch_size: int = setting(16, "Samples one process takes at once.")
-    gradient_accumulation_steps: int = setting(1, "Batches whose gradients are added up for one optimiser step.")
-    num_train_epochs: int = setting(100, "Passes through the data set; max_train_steps, if given, overrides it.")
-    max_train_steps: int | None = setting(None, "Optimiser steps to take.")
-    max_train_minutes: float | None = setting(
-        None, "Stop after so many minutes at the latest, those before a resumption included."
+    train_batch_size: int = setting(16, "Batch size of one process.")
+    gradient_accumulation_steps: int = setting(
+        1, "Number of batches whose gradients are accumulated for one optimiser step."
     )
-    dataloader_num_workers: int = setting(0, "Processes that read data; 0 reads in the training process.")
+    num_train_epochs: int = setting(100, "Number of epochs; max_train_steps overrides it.")
+    max_train_steps: int | None = setting(None, "Number of optimiser steps.")
+    max_train_minutes: float | None = setting(
+        None, "Maximum duration in minutes, including the time before a resumption."
+    )
+    dataloader_num_workers: int = setting(
+        0, "Number of worker processes that read data; 0 reads in the training process."
+    )
 
     learning_rate: float = setting(1e-4, "Learning rate after warm-up.")
     lr_scheduler: Literal[
         "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup"
-    ] = setting("constant", "Course of the learning rate.")
-    lr_warmup_steps: int = setting(500, "Steps over which the learning rate rises (constant has none).")
-    adam_beta1: float = setting(0.9, "Decay of AdamW's first moment.")
-    adam_beta2: float = setting(0.999, "Decay of AdamW's second moment.")
-    adam_weight_decay: float = setting(1e-2, "AdamW's weight decay.")
-    adam_epsilon: float = setting(1e-8, "AdamW's epsilon.")
-    max_grad_norm: float = setting(1.0, "Gradients are clipped to this norm.")
+    ] = setting("constant", "Learning rate schedule.")
+    lr_warmup_steps: int = setting(500, "Number of warm-up steps; the schedule constant has none.")
+    adam_beta1: float = setting(0.9, "Decay rate of AdamW's first moment.")
+    adam_beta2: float = setting(0.999, "Decay rate of AdamW's second moment.")
+    adam_weight_decay: float = setting(1e-2, "Weight decay of AdamW.")
+    adam_epsilon: float = setting(1e-8, "Epsilon of AdamW.")
+    max_grad_norm: float = setting(1.0, "Maximum norm of the gradients, to which they are clipped.")
 
     mixed_precision: Precision = setting(
         "no",
         "Precision of the forward pass. bf16 is used where the device has instructions for it, else float32; "
         "fp16 needs a GPU.",
     )
-    gradient_checkpointing: bool = setting(False, "Save memory by computing activations twice.")
-    use_ema: bool = setting(False, "Keep an exponential moving average of the weights and publish that.")
-    ema_decay: float = setting(0.9999, "Largest decay of the average; step n has at most n / (n + 9).")
+    gradient_checkpointing: bool = setting(False, "Save memory by recomputing activations in the backward pass.")
+    use_ema: bool = setting(False, "Keep an exponential moving average (EMA) of the weights, and save that.")
+    ema_decay: float = setting(0.9999, "Maximum decay of the EMA; at step n it is at most n / (n + 9).")
 
-    checkpointing_steps: int = setting(500, "Write a checkpoint every so many steps, and at the end.")
-    checkpoints_total_limit: int | None = setting(None, "Newest checkpoints to keep; all if not given.")
+    checkpointing_steps: int = setting(500, "Number of steps between checkpoints; one is written at the end, too.")
+    checkpoints_total_limit: int | None = setting(
+        None, "Number of checkpoints to keep, the newest ones; by default all."
+    )
     resume_from_checkpoint: str | None = setting(
-        None, "'latest', or a checkpoint's folder. 'latest' starts anew where there is none."
+        None, "'latest', or the folder of a checkpoint. Without a checkpoint, 'latest' starts a new run."
     )
 
-    validation_steps: int | None = setting(None, "Validate every so many steps and at the end; never if not given.")
-    logging_steps: int = setting(10, "Log the mean loss of so many steps.")
+    validation_steps: int | None = setting(
+        None, "Number of steps between validations, with one at the end; by default there is none."
+    )
+    logging_steps: int = setting(10, "Number of steps whose mean loss is logged.")
     report_to: str = setting("none", f"Trackers, separated by commas: {', '.join(TRACKERS)}; or none.")
     tracker_project_name: str = setting("meddiffusers", "Name of the project in the trackers.")
 
-    push_to_hub: bool = setting(False, "Publish the trained pipeline.")
-    hub_model_id: str | None = setting(None, "Repository to publish to, 'owner/name'.")
-    hub_private_repo: bool = setting(False, "Make that repository private.")
+    push_to_hub: bool = setting(False, "Publish the trained pipeline on the Hub.")
+    hub_model_id: str | None = setting(None, "Repository to publish to, as 'owner/name'.")
+    hub_private_repo: bool = setting(False, "Publish to a private repository.")
 
     def __post_init__(self) -> None:
         check_fields(self, _RANGES)
@@ -85,7 +96,7 @@ class TrainingConfig:
 
     @property
     def trackers(self) -> list[str]:
-        """The trackers named in ``report_to``."""
+        """The trackers in `report_to`."""
         return [] if self.report_to == "none" else [name.strip() for name in self.report_to.split(",")]
 
 

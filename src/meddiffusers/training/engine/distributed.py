@@ -1,4 +1,4 @@
-"""What the processes of one run tell each other."""
+"""Communication between the processes of a run."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ from torch import Tensor
 
 
 def gather_with_gradient(x: Tensor) -> Tensor:
-    """Joins the batches of all processes, (B, …) → (W·B, …) in the order of ranks; gradients flow back to each.
+    """Concatenate the batches of all processes in the order of their ranks, with gradients.
 
-    A loss over the pairs of the global batch, computed alike on every process from the gathered tensor, has the
-    gradient that one process with the whole batch would have: the backward pass sums over the W processes, and the
-    averaging of gradients divides by W. Returns ``x`` itself when there is one process.
+    A loss over pairs of the global batch, computed on every process from the gathered tensor, has the gradient that a
+    single process with the whole batch would have: the backward pass sums over the W processes, and the averaging of
+    gradients divides by W.
+
+    Args:
+        x: The batch of this process, (B, …).
+
+    Returns:
+        The global batch, (W·B, …); `x` itself in a single process.
     """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return x
@@ -36,9 +42,9 @@ class _Gather(torch.autograd.Function):
 
 
 class Agreement:
-    """Lets all processes act on a number that only some of them know, such as a signal received or the time.
+    """Shares a number that only some processes know, such as a received signal or the time.
 
-    Exchanged over gloo on the CPU, so that asking after every step does not wait for the accelerator.
+    It is exchanged over gloo on the CPU, so that doing so after every step does not wait for the accelerator.
     """
 
     def __init__(self) -> None:
@@ -46,7 +52,7 @@ class Agreement:
         self.group = dist.new_group(backend="gloo") if together else None
 
     def maximum(self, value: int) -> int:
-        """The largest ``value`` of any process; every process must ask."""
+        """The largest `value` of all processes; every process must call this."""
         if self.group is None:
             return value
         shared = torch.tensor(value)

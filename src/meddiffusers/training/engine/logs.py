@@ -1,7 +1,7 @@
-"""What a run tells: losses, metrics and images, to files, trackers and the terminal.
+"""Logs losses, metrics and figures to files, trackers and the terminal.
 
-``output_dir/log.jsonl`` has one JSON object a line, each with its step; ``output_dir/validation/step-N/NAME.png`` the
-images. Both are written whatever the trackers.
+`output_dir/log.jsonl` has one JSON object per line, each with its step, and `output_dir/validation/step-N/NAME.png` are
+the figures. Both are written with and without trackers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class LossHistory:
-    """The losses since they were last logged. They stay on the device, so that a step does not wait for them."""
+    """The losses since the last logging. They stay on the device, so that a step does not wait for them."""
 
     def __init__(self) -> None:
         self._steps: list[list[dict[str, Tensor]]] = []
@@ -33,17 +33,17 @@ class LossHistory:
         return len(self._steps)
 
     def begin_step(self) -> None:
-        """Opens an optimiser step."""
+        """Begin an optimiser step."""
         self._steps.append([])
 
     def add(self, losses: dict[str, Tensor]) -> None:
-        """Notes the losses of one micro-step of the open step."""
+        """Add the losses of a micro-step of the current step."""
         self._steps[-1].append({name: loss.detach() for name, loss in losses.items()})
 
     def collect(self, accelerator: Accelerator) -> dict[str, np.ndarray]:
-        """The losses of each noted step, means over micro-steps and processes, and forgets them.
+        """Return the losses of each step, averaged over micro-steps and processes, and clear them.
 
-        Every process must call it at the same step.
+        Every process must call this at the same step.
         """
         names = list(self._steps[0][0])
         table = torch.stack(
@@ -55,7 +55,7 @@ class LossHistory:
 
 
 class RunLog:
-    """The log of one run. All processes have one; the main process alone writes."""
+    """The log of a run. All processes have one, but only the main process writes."""
 
     def __init__(self, accelerator: Accelerator, folder: Path, *, first_step: int, last_step: int) -> None:
         self.accelerator, self.folder = accelerator, folder
@@ -68,19 +68,19 @@ class RunLog:
             _forget_after(first_step, folder / "log.jsonl")
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
-        """Writes numbers to the log file and the trackers."""
+        """Write metrics to the log file and the trackers."""
         if self.accelerator.is_main_process:
             with (self.folder / "log.jsonl").open("a") as file:
                 file.write(json.dumps({"step": step, **values}) + "\n")
             self.accelerator.log(values, step=step)
 
     def training(self, step: int, values: dict[str, float]) -> None:
-        """Writes the training losses, and shows the loss and the learning rate on the progress bar."""
+        """Write the training losses, and show the loss and the learning rate on the progress bar."""
         self.metrics(step, values)
         self.bar.set_postfix(loss=f"{values['loss']:.4g}", lr=f"{values['lr']:.3g}")
 
     def validation(self, step: int, result: Validation) -> None:
-        """Writes a validation's numbers and images."""
+        """Write the metrics and figures of a validation."""
         self.metrics(step, {f"validation/{name}": value for name, value in result.metrics.items()})
         folder = self.folder / "validation" / f"step-{step}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,14 +90,14 @@ class RunLog:
             _track_images(tracker, result.images, step)
 
     def close(self) -> None:
-        """Ends the progress bar and the trackers."""
+        """Close the progress bar and the trackers."""
         self.bar.close()
         for tracker in self.accelerator.trackers:
             tracker.finish()
 
 
 def require_trackers(names: list[str]) -> None:
-    """Raises ImportError, naming the remedy, if a tracker is not installed."""
+    """Raise ImportError, with the command that installs it, if a tracker is missing."""
     for name in names:
         if find_spec(name) is None:
             raise ImportError(
@@ -107,7 +107,7 @@ def require_trackers(names: list[str]) -> None:
 
 
 def _track_images(tracker: Any, images: dict[str, Image], step: int) -> None:
-    """Each tracker takes images in its own way; accelerate covers two of three."""
+    """Log images to a tracker; accelerate covers two of the three."""
     if tracker.name == "tensorboard":
         arrays = {name: np.asarray(image.convert("RGB"))[None] for name, image in images.items()}
         tracker.log_images(arrays, step=step, dataformats="NHWC")
@@ -120,7 +120,7 @@ def _track_images(tracker: Any, images: dict[str, Image], step: int) -> None:
 
 
 def _forget_after(step: int, file: Path) -> None:
-    """Drops the lines that a run now resumed at ``step`` had written beyond it; a line cut short by a kill is last."""
+    """Drop the lines after `step`, at which the run is resumed, and an incomplete last line."""
     lines = file.read_text().splitlines() if file.exists() else []
     kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
     partial = file.with_name(f".{file.name}.partial")

@@ -1,9 +1,9 @@
-"""The training loop, on accelerate: one for every task.
+"""The training loop on accelerate, the same for every task.
 
 A step: fetch → task.loss → backward (accumulate) → clip → AdamW → learning rate → EMA; then, when due: log, write a
-checkpoint, validate. Everything random is derived from the seed and the step, so a run that is killed and resumed from
-its last checkpoint ends, bit for bit, where an uninterrupted one does; and the processes of a run together do what one
-process with the whole batch would do.
+checkpoint, validate. All random numbers are derived from the seed and the step. A run that is killed and resumed from
+its last checkpoint therefore gives bit for bit the result of an uninterrupted run, and several processes give the
+result of one process with the whole batch.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from accelerate.utils import send_to_device
 from torch import nn
 
 from meddiffusers.training.engine.assembly import (
-    division_of,
-    facts_of,
+    batch_division,
+    checkpoint_facts,
     initial_state,
     make_accelerator,
     make_lr_scheduler,
-    prepared_modules,
+    prepare_modules,
 )
 from meddiffusers.training.engine.batches import StepBatchSampler, batch_loader
 from meddiffusers.training.engine.checkpoints import Checkpoints
@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a run leaves: the networks (with EMA weights, if kept) and the pipeline, saved in ``output_dir``."""
+    """Result of a run: the networks (with EMA weights, if kept) and the pipeline, which is saved in `output_dir`."""
 
     pipeline: Any
     modules: dict[str, nn.Module]
@@ -56,17 +56,23 @@ class TrainingResult:
 
 
 def train(task: Task, config: TrainingConfig) -> TrainingResult:
-    """Trains ``task`` until a limit of ``config`` is reached, and saves its pipeline in ``config.output_dir``.
+    """Train a task until a limit of the configuration is reached, and save its pipeline in `config.output_dir`.
 
-    Raises ValueError, ImportError or CheckpointError before any work if something cannot be; CheckpointError if a
-    checkpoint cannot be written; FloatingPointError if the loss or a weight is no longer finite. SIGTERM and Ctrl-C end
-    the run by SystemExit, once a checkpoint is written.
+    Args:
+        task: What to train.
+        config: Settings of the run.
+
+    Raises:
+        ValueError, ImportError: Before training, if the configuration does not fit.
+        CheckpointError: A checkpoint cannot be read or written.
+        FloatingPointError: The loss or a weight is no longer finite.
+        SystemExit: SIGTERM or Ctrl-C was received; a checkpoint has been written.
     """
     return _Run(task, config).result()
 
 
 class _Run:
-    """One run: set up in ``__init__``, driven by ``result``."""
+    """One run: `__init__` sets it up, `result` trains."""
 
     def __init__(self, task: Task, config: TrainingConfig) -> None:
         require_trackers(config.trackers)
@@ -75,22 +81,22 @@ class _Run:
         checkpoint = self.checkpoints.find(config.resume_from_checkpoint)
         self.accelerator = make_accelerator(config)
         self.sampler = StepBatchSampler(
-            len(task.train_dataset), division_of(config, self.accelerator), seed=config.seed
+            len(task.train_dataset), batch_division(config, self.accelerator), seed=config.seed
         )
-        self.modules = prepared_modules(task.modules, config, self.accelerator)
+        self.modules = prepare_modules(task.modules, config, self.accelerator)
         self.state = initial_state(self.modules, config, self.accelerator)
         self.checkpoints.require_space(self.state.nbytes())
         if checkpoint:
             self._resume(checkpoint)
         elif config.resume_from_checkpoint:
-            self.accelerator.print(f"There is no checkpoint in '{self.output_dir}' yet; starting anew.")
+            self.accelerator.print(f"There is no checkpoint in '{self.output_dir}' yet; starting a new run.")
         self.first_step = self.saved_step = self.state.step
         epochs_left = self.config.num_train_epochs * self.sampler.steps_per_epoch - self.sampler.start
         self.last_step = config.max_train_steps or self.first_step + max(0, epochs_left)
         self.lr_scheduler = make_lr_scheduler(self.state, config, self.last_step)
 
     def result(self) -> TrainingResult:
-        """Trains, saves and tells where the pipeline is."""
+        """Train, save, and print where the pipeline is."""
         with StopSignals() as self.signals:
             self._begin()
             try:
@@ -111,8 +117,8 @@ class _Run:
         self.state.load(checkpoint)
         if not self.sampler.start_from(self.state.facts["data"]) and self.accelerator.is_main_process:
             logger.warning(
-                "The samples per step, the data set or the seed are not those of '%s': the data cannot go on exactly "
-                "where they stood, and some samples of this epoch may be read twice or not at all.",
+                "The samples per step, the data set or the seed differ from '%s': the data cannot continue at exactly "
+                "the same position, and some samples of this epoch may be read twice or not at all.",
                 checkpoint,
             )
 
@@ -150,7 +156,7 @@ class _Run:
         self.log.bar.update()
 
     def _random(self, part: int) -> BatchRandom:
-        """The random numbers of a micro-step; sets torch's global generator for it too."""
+        """The random numbers of a micro-step; seeds torch's global generator, too."""
         seed, key, rank = self.config.seed, (self.state.step, part), self.accelerator.process_index
         seed_torch(derive_seed(seed, Stream.MODEL, *key, rank), self.accelerator.device)
         return BatchRandom(
@@ -170,7 +176,7 @@ class _Run:
             self._validate()
 
     def _log_losses(self) -> None:
-        """Logs the means since the last time; finds, late but exactly, the step at which the loss went wrong."""
+        """Log the mean losses since the last logging, and find the first step with a loss that is not finite."""
         if not len(self.history):
             return
         step, losses = self.state.step, self.history.collect(self.accelerator)
@@ -189,7 +195,7 @@ class _Run:
             return
         if not self.state.is_finite():
             self._diverged(f"Some weights are NaN or infinite after step {self.state.step}.")
-        self.state.facts = facts_of(self.config, self.accelerator, self._position())
+        self.state.facts = checkpoint_facts(self.config, self.accelerator, self._position())
         if self.accelerator.is_main_process:
             self.checkpoints.write(self.state.step, self.state.save)
         self.accelerator.wait_for_everyone()
@@ -212,7 +218,7 @@ class _Run:
 
     def _diverged(self, what: str) -> NoReturn:
         complete = self.checkpoints.complete()
-        remedy = f"Resume from '{complete[-1]}'" if complete else "There is no checkpoint yet; start anew"
+        remedy = f"Resume from '{complete[-1]}'" if complete else "There is no checkpoint yet; start a new run"
         raise FloatingPointError(
             f"{what} {remedy} with a lower --learning_rate or --max_grad_norm, or with --mixed_precision no, and look "
             "for NaN in the data."

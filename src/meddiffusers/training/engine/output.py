@@ -1,4 +1,4 @@
-"""What a run leaves in the root of its output folder, beside checkpoints and logs."""
+"""Saves the pipeline into the output folder, beside checkpoints and logs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def save_over_earlier(save: Callable[[Path], object], folder: Path) -> None:
-    """Has ``save`` write into a hidden folder, then moves its files over those of an earlier save, one by one."""
+    """Call `save` with a hidden folder, then move its files over those of an earlier save, one by one."""
     partial = folder / ".pipeline.partial"
     shutil.rmtree(partial, ignore_errors=True)
     save(partial)

@@ -1,7 +1,7 @@
-"""From the command line and a YAML file to configuration dataclasses.
+"""Parses the command line and a YAML file into configuration dataclasses.
 
-The YAML file is read as if its lines stood at the head of the command line, so types, choices and ranges are checked in
-one way, and what is really given on the command line comes later and wins.
+The lines of the YAML file are put in front of the command line. Types, choices and ranges are thus checked in one way,
+and options on the command line come later and override the file.
 """
 
 from __future__ import annotations
@@ -19,10 +19,19 @@ from transformers import HfArgumentParser
 
 
 def parse_config(*dataclass_types: type, argv: Sequence[str] | None = None) -> tuple[Any, ...]:
-    """One instance of each dataclass from ``argv`` (default: the command line) and the file given as ``--config FILE``.
+    """Parse the command line and the file in `--config FILE`.
 
-    Raises ValueError on an unknown key or option, with the nearest known name, and FileNotFoundError without the file;
-    a value that is no number where one is wanted ends the program with argparse's message.
+    Args:
+        dataclass_types: Configuration dataclasses.
+        argv: Arguments; by default those of the command line.
+
+    Returns:
+        One instance of each dataclass.
+
+    Raises:
+        ValueError: An unknown key or option; the message has the nearest known name.
+        FileNotFoundError: The file does not exist.
+        SystemExit: A value has the wrong type; argparse prints the message.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     known = [field.name for kind in dataclass_types for field in dataclasses.fields(kind) if field.init]

@@ -1,7 +1,7 @@
-"""Random numbers as a function of the run's seed and the place in the run, never of what was drawn before.
+"""Random numbers as a function of the seed and the position in the run, not of earlier random numbers.
 
-Every use of chance has its own seed, a hash of ``(seed, stream, step, …)``. Nothing random has a history, so no
-generator state need be stored in a checkpoint, and a resumed run draws what an uninterrupted one would have drawn.
+Each use of random numbers has its own seed, a hash of `(seed, stream, step, …)`. Checkpoints therefore need no state of
+random number generators, and a resumed run gets the same numbers as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from torch import Tensor
 
 
 class Stream(IntEnum):
-    """What a derived seed is for: streams are independent of each other."""
+    """Purpose of a derived seed; streams are independent of each other."""
 
     ORDER = 0  # the permutation of the data set in one epoch
     FETCH = 1  # augmentation while a micro-batch is read
-    NOISE = 2  # BatchRandom: the numbers a task's loss asks for
+    NOISE = 2  # BatchRandom: the numbers that the loss of a task uses
     MODEL = 3  # torch's global generator during a micro-step: dropout
     VALIDATION = 4  # torch's global generator during validation
 
 
 def derive_seed(seed: int, *key: int) -> int:
-    """A 63-bit seed, a hash of ``seed`` and ``key``: the same on every machine, unrelated for different keys."""
+    """A 63-bit seed from a hash of `seed` and `key`: the same on every machine, unrelated for different keys."""
     digest = hashlib.blake2b(",".join(map(str, map(int, (seed, *key)))).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
 def seed_libraries(seed: int) -> None:
-    """Seeds the global generators of Python, numpy and torch's CPU: what augmentation code draws from."""
+    """Seed the global generators of Python, numpy and torch (CPU), which augmentation code uses."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     seed_torch(seed)
 
 
 def seed_torch(seed: int, device: torch.device | None = None) -> None:
-    """Seeds torch's global generators of the CPU and of ``device``.
+    """Seed torch's global generators of the CPU and of `device`.
 
-    At every step ``torch.manual_seed`` would be dear: it asks each kind of accelerator there might be.
+    `torch.manual_seed` would be slow at every step, since it queries each kind of accelerator.
     """
     torch.default_generator.manual_seed(seed)
     if device is not None and device.type != "cpu":
@@ -50,10 +50,11 @@ def seed_torch(seed: int, device: torch.device | None = None) -> None:
 
 
 class BatchRandom:
-    """The random numbers of one micro-step, the same however many processes share its batch.
+    """The random numbers of one micro-step, independent of the number of processes that share its batch.
 
-    Each process draws for the global batch from the same generator and keeps the rows of its own samples: process r of
-    W with a batch of B keeps rows r·B to (r+1)·B of W·B. The first axis of every shape is the batch of this process.
+    Each process generates the numbers of the global batch with the same generator, and keeps the rows of its own
+    samples: with batches of B, process r of W keeps rows r·B to (r+1)·B of W·B. The first axis of every shape is the
+    batch of this process.
     """
 
     def __init__(self, seed: int, *, rank: int = 0, world_size: int = 1, device: torch.device | str = "cpu") -> None:
@@ -61,19 +62,19 @@ class BatchRandom:
         self.generator = torch.Generator(device).manual_seed(seed)
 
     def randn(self, *shape: int) -> Tensor:
-        """Standard normal numbers, float32, of this process's ``shape`` (B, …)."""
+        """Standard normal numbers, float32, in the shape (B, …) of this process."""
         return self._own(torch.randn(self._whole(shape), generator=self.generator, device=self.device), shape[0])
 
     def randn_like(self, x: Tensor) -> Tensor:
-        """Standard normal numbers of the shape, type and device of ``x`` (B, …)."""
+        """Standard normal numbers in the shape, type and device of `x` (B, …)."""
         return self.randn(*x.shape).to(x)
 
     def rand(self, *shape: int) -> Tensor:
-        """Uniform numbers in [0, 1), float32, of this process's ``shape`` (B, …)."""
+        """Uniform numbers in [0, 1), float32, in the shape (B, …) of this process."""
         return self._own(torch.rand(self._whole(shape), generator=self.generator, device=self.device), shape[0])
 
     def randint(self, low: int, high: int, shape: Sequence[int]) -> Tensor:
-        """Whole numbers in [low, high), int64, of this process's ``shape`` (B, …)."""
+        """Integers in [low, high), int64, in the shape (B, …) of this process."""
         whole = torch.randint(low, high, self._whole(shape), generator=self.generator, device=self.device)
         return self._own(whole, shape[0])
 

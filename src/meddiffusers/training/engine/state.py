@@ -1,13 +1,13 @@
-"""The state of a run: all that the steps to come depend on, and how it lies in a checkpoint's folder.
+"""The state of a run, which all later steps depend on, and its files in a checkpoint.
 
     checkpoint-120/
       unet/                 the network, as diffusers saves it (config.json, safetensors)
-      unet_ema/             its moving average, likewise, if one is kept
+      unet_ema/             its moving average, if one is kept
       optimizer.pt          Adam's moments and the loss scaler
       trainer_state.json    the counters below, the configuration, the division of the batch
 
-No random state is stored, since every random number is a function of the seed and the step (``randomness``). Nor are
-the settings of the optimiser and of the learning rate's course: the configuration of the resumed run holds.
+No random state is stored, since every random number is a function of the seed and the step (see `randomness`). The
+settings of the optimiser and of the learning rate schedule are not stored either; a resumed run uses its own.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler | None = None
     step: int = 0  # optimiser steps taken
-    updates: int = 0  # of these, the steps that changed the weights: the scaler of fp16 skips some
-    seconds: float = 0.0  # time spent, that before a resumption included
-    facts: dict[str, Any] = field(default_factory=dict)  # what the engine wants to know on resuming
+    updates: int = 0  # of these, the steps that changed the weights; the loss scaler of fp16 skips some
+    seconds: float = 0.0  # duration, including the time before a resumption
+    facts: dict[str, Any] = field(default_factory=dict)  # what the engine needs to resume
 
     def save(self, folder: Path) -> None:
-        """Writes everything into ``folder``, which exists."""
+        """Write everything into `folder`, which exists."""
         for name, module in self.modules.items():
             _save(module, folder / name)
         if self.averages:
@@ -59,9 +59,10 @@ class TrainingState:
         (folder / _FACTS).write_text(json.dumps(facts, indent=2) + "\n")
 
     def load(self, folder: Path) -> None:
-        """Reads everything from ``folder``; raises CheckpointError, naming the file, if one is missing or damaged.
+        """Read everything from `folder`. An average that the checkpoint lacks starts from its weights.
 
-        An average that the checkpoint lacks begins with its weights.
+        Raises:
+            CheckpointError: A file is missing or damaged; the message names it.
         """
         with reading(folder / _FACTS):
             self.facts = json.loads((folder / _FACTS).read_text())
@@ -82,7 +83,7 @@ class TrainingState:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Within it, the networks have the averaged weights, where averages are kept."""
+        """Context in which the networks have the averaged weights, if averages are kept."""
         for name, average in self.averages.items():
             average.store(self.modules[name].parameters())
             average.copy_to(self.modules[name].parameters())
@@ -93,9 +94,10 @@ class TrainingState:
                 average.restore(self.modules[name].parameters())
 
     def update(self, max_grad_norm: float) -> bool:
-        """Clips the gradients, takes them into weights and averages, and clears them.
+        """Clip the gradients, update weights and averages, and clear the gradients.
 
-        Returns False, with nothing updated, if gradients overflowed in fp16: the scaler then lowers its scale.
+        Returns:
+            False if the gradients overflowed in fp16. Then nothing is updated, and the scaler lowers its scale.
         """
         if self.scaler:
             self.scaler.unscale_(self.optimizer)
@@ -124,7 +126,7 @@ class TrainingState:
         return all(bool(weight.isfinite().all()) for weight in weights)
 
     def nbytes(self) -> int:
-        """The size of a checkpoint, near enough: weights, averages, two moments for each trained weight."""
+        """Approximate size of a checkpoint: weights, averages, and two moments of each trained weight."""
         modules = self.modules.values()
         weights = sum(tensor.nbytes for module in modules for tensor in (*module.parameters(), *module.buffers()))
         trained = sum(p.nbytes for module in modules for p in module.parameters() if p.requires_grad)
@@ -133,8 +135,8 @@ class TrainingState:
 
 def _save(module: Any, folder: Path) -> None:
     if isinstance(module, ModelMixin):
-        module.save_pretrained(folder, max_shard_size="1TB")  # one file, which _load reads back
-    else:  # of transformers, which would save but an adapter, or of no library
+        module.save_pretrained(folder, max_shard_size="1TB")  # in one file, for _load
+    else:  # transformers would save only an adapter; others have no save_pretrained
         folder.mkdir()
         save_model(module, str(folder / _WEIGHTS))
 

@@ -1,4 +1,4 @@
-"""Why a run ends, and how a signal ends it without loss."""
+"""Why a run stops, and how a signal stops it without losing progress."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Stop(IntEnum):
-    """What ended the run; where several apply on several processes, the largest holds for all."""
+    """What stopped the run; if several reasons apply, the largest value holds for all processes."""
 
     NOT_YET = 0
     TIME = 1
@@ -18,9 +18,9 @@ class Stop(IntEnum):
 
 
 class StopSignals:
-    """While entered, Ctrl-C and SIGTERM are only noted, so that the step under way can be completed and saved.
+    """Context in which Ctrl-C and SIGTERM are only recorded, so that the current step can be completed and saved.
 
-    A second signal acts at once, as it would outside.
+    A second signal takes effect immediately.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
-"""What the engine trains: a task is a small object that holds the networks and knows their loss.
+"""The interface of training tasks.
 
-A task says what is trained, on what, with which loss, how progress is shown and which pipeline comes out. It knows
-nothing of devices, processes, precision, optimisers or checkpoints; those are the engine's.
+A task is a small object that defines what is trained, on which data and with which loss, how it is validated, and which
+pipeline results. Devices, processes, precision, optimisers and checkpoints belong to the engine.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Batch: TypeAlias = dict[str, Any]
 
 
 class MapDataset(Protocol):
-    """A map-style data set; where it also has ``__getitems__(indices)``, a micro-batch is fetched with one call."""
+    """A map-style data set. If it has `__getitems__(indices)`, a micro-batch is fetched with one call."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> Any: ...
@@ -30,43 +30,49 @@ class MapDataset(Protocol):
 
 @dataclass
 class Validation:
-    """What a validation found: numbers for the log, and images by name."""
+    """Result of a validation: metrics for the log, and figures by name."""
 
     metrics: dict[str, float] = field(default_factory=dict)
     images: dict[str, Image] = field(default_factory=dict)
 
 
 class Task(Protocol):
-    """The interface between the engine and what is trained."""
+    """The interface between the engine and a task."""
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
-        """The networks by component name. Their parameters with ``requires_grad`` are trained."""
+        """The networks by component name. Their parameters with `requires_grad` are trained."""
 
     @property
     def train_dataset(self) -> MapDataset:
         """The training samples."""
 
     def collate(self, items: list[Any]) -> Batch:
-        """Makes one batch of a list of samples; runs in the loader's workers."""
+        """Combine samples into a batch; runs in the workers of the loader."""
 
     def loss(self, modules: Mapping[str, nn.Module], batch: Batch, random: BatchRandom) -> dict[str, Tensor]:
-        """Scalars by name, the same names at each call: "loss" is back-propagated, the others are logged.
+        """Compute the loss.
 
-        ``modules`` are the networks as accelerate has prepared them: use them by calling them, since a method other
-        than ``forward`` would go past mixed precision and the exchange of gradients between processes. Losses are means
-        over the samples of this process; a loss over pairs of samples wants ``gather_with_gradient``. Take random
-        numbers from ``random``, so that they do not depend on the number of processes.
+        Losses are means over the samples of this process; a loss over pairs of samples needs `gather_with_gradient`.
+
+        Args:
+            modules: The networks, prepared by accelerate. Use them only by calling them, since methods other than
+                `forward` would bypass mixed precision and the exchange of gradients between processes.
+            batch: What `collate` returned, on the device.
+            random: Source of random numbers that do not depend on the number of processes.
+
+        Returns:
+            Scalars by name, with the same names at each call: "loss" is minimised, the others are logged.
         """
 
     def validate(self, modules: Mapping[str, nn.Module], step: int) -> Validation:
-        """Measures and draws, without gradients and in eval mode, with EMA weights where they are kept.
+        """Compute metrics and figures, without gradients, in eval mode, and with EMA weights if they are kept.
 
-        Runs on the main process alone, so it must not wait for the others.
+        This runs only on the main process, so it must not wait for others.
         """
 
     def build_pipeline(self, modules: Mapping[str, nn.Module]) -> Any:
-        """What is saved and published: a pipeline of the trained modules and what else it needs, or a part of one."""
+        """Build what is saved and published: a pipeline with the trained modules, or a component of one."""
 
     def save(self, pipeline: Any, folder: Path) -> None:
-        """Writes what the run leaves, the pipeline or what of it was trained, into ``folder``, which may not exist."""
+        """Save the pipeline, or the part of it that was trained, into `folder`, which may not exist."""

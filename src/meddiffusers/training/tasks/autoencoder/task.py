@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from accelerate.utils import extract_model_from_parallel
 from diffusers import AutoencoderKL
+from diffusers.models.modeling_utils import ModelMixin
 from monai.networks.nets import PatchDiscriminator
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -152,7 +153,7 @@ class AutoencoderTask(ABC):
         vae.register_to_config(scaling_factor=round(float(1 / latents.std()), 5))
         return vae
 
-    def save(self, pipeline: AutoencoderKL | MonaiAutoencoderKL, folder: Path) -> None:
+    def save(self, pipeline: ModelMixin, folder: Path) -> None:
         """Save the autoencoder for the `from_pretrained` of its class."""
         pipeline.save_pretrained(folder)
 
