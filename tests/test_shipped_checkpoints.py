@@ -13,7 +13,7 @@ from meddiffusers.data.phantoms.brain.phantom import BrainPhantom
 from meddiffusers.data.preprocessing.slices import slices
 from meddiffusers.data.prompts import SliceFacts, write_prompt
 from meddiffusers.data.regions import LATERAL_VENTRICLES
-from meddiffusers.data.scan import stacked
+from meddiffusers.data.scan import stack_channels
 from meddiffusers.datasets.digits import digits
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, normalise_to_int16
 from meddiffusers.evaluation.generation.run import generate_slices, generate_volumes
@@ -42,7 +42,7 @@ def published_sources() -> dict[str, str]:
     return {text.split('PUBLISHED_AS = "')[1].split('"')[0] + ".py": text for text in texts}
 
 
-def test_there_is_one() -> None:
+def test_all_repositories_ship() -> None:
     expected = {"anomaly-ddim-brain", "ar-vae-cardiac", "ar-vae-mnist", "seg-ddpm-brain", "text-to-mr-brain"}
     assert expected | {"ldm-brain-3d", "ldm-brain-mask-2d"} <= {folder.name for folder in SHIPPED}
 
@@ -62,7 +62,8 @@ def test_the_code_it_carries_is_the_code_of_this_package(folder: Path) -> None:
         assert file.read_text(encoding="utf-8") == sources[file.name], f"copy the source over {file}"
 
 
-def test_the_adapter_is_sound_and_changes_what_its_base_draws() -> None:
+@pytest.mark.slow
+def test_the_adapter_is_sound_and_changes_the_images_of_its_base() -> None:
     folder = CHECKPOINTS / "lora-lowfield"
     assert adapter_issues(folder) + weight_issues(folder) + identifier_issues(folder) == []
     assert card_issues((folder / "README.md").read_text(encoding="utf-8"), folder) == []
@@ -78,40 +79,43 @@ def test_the_adapter_is_sound_and_changes_what_its_base_draws() -> None:
     )
 
 
-def test_the_text_model_draws_the_contrast_and_the_ventricles_that_are_asked_for() -> None:
+@pytest.mark.slow
+def test_the_text_model_follows_contrast_and_ventricular_volume() -> None:
     pipeline = load(CHECKPOINTS / "text-to-mr-brain")
     pipeline.set_progress_bar_config(disable=True)
-    reader = SliceAttributePredictor.from_pretrained(CHECKPOINTS / "attribute-predictor-brain").eval()
+    predictor = SliceAttributePredictor.from_pretrained(CHECKPOINTS / "attribute-predictor-brain").eval()
     assert (CHECKPOINTS / "attribute-predictor-brain" / "meddiffusers_slice_attribute_predictor_v1.py").read_text() == (
         ROOT / "src" / "meddiffusers" / "models" / "slice_attribute_predictor.py"
     ).read_text()
     volumes = {2: 3474, 41: 3483, 3: 3793, 42: 3751, 24: 1075, 10: 352, 49: 361, 14: 70, 11: 84, 50: 84}
-    asked = [
+    targets = [
         SliceFacts(name, "M", 79, number=82, voxel=(2.167, 2.167, 1.0), volumes={**volumes, 4: half, 43: half})
         for name in ("t1", "t2", "flair")
         for half in (150, 1200)
     ]
-    read = predict_attributes(
-        reader, generate_from_prompts(pipeline, [write_prompt(facts) for facts in asked], num_inference_steps=10)
+    predicted = predict_attributes(
+        predictor, generate_from_prompts(pipeline, [write_prompt(facts) for facts in targets], num_inference_steps=10)
     )
-    assert read.modalities == [facts.modality for facts in asked]
-    found = np.isin(read.labels, LATERAL_VENTRICLES).sum(axis=(1, 2))
-    assert (found[1::2] > 1.1 * found[::2]).all()  # one volume changed alone is followed, though not all the way
+    assert predicted.modalities == [facts.modality for facts in targets]
+    result = np.isin(predicted.labels, LATERAL_VENTRICLES).sum(axis=(1, 2))
+    assert (result[1::2] > 1.1 * result[::2]).all()  # one volume changed alone is followed, though not all the way
 
 
-def test_the_model_of_volumes_draws_the_ventricles_that_are_asked_for() -> None:
+@pytest.mark.slow
+def test_the_volume_model_follows_the_ventricular_volume() -> None:
     pipeline = load(CHECKPOINTS / "ldm-brain-3d")
     pipeline.set_progress_bar_config(disable=True)
-    reader = SliceAttributePredictor.from_pretrained(CHECKPOINTS / "attribute-predictor-brain").eval()
-    asked = [15.0, 45.0]
+    predictor = SliceAttributePredictor.from_pretrained(CHECKPOINTS / "attribute-predictor-brain").eval()
+    targets = [15.0, 45.0]
     person = {"age": 60.0, "sex": "F", "brain_volume_ml": 1220.0}
-    told = [{**person, "ventricular_volume_ml": ml} for ml in asked]
-    read = measure_volumes(reader, generate_volumes(pipeline, told, num_inference_steps=20)[:, 0], 2.0)
-    assert CovariateEstimator("ventricular_volume_ml", read, ())(read) == pytest.approx(asked, abs=10)
-    assert read.tissue == pytest.approx([1220, 1220], rel=0.1)
+    covariates = [{**person, "ventricular_volume_ml": ml} for ml in targets]
+    measured = measure_volumes(predictor, generate_volumes(pipeline, covariates, num_inference_steps=20)[:, 0], 2.0)
+    assert CovariateEstimator("ventricular_volume_ml", measured, ())(measured) == pytest.approx(targets, abs=10)
+    assert measured.tissue == pytest.approx([1220, 1220], rel=0.1)
 
 
-def test_the_model_of_label_maps_draws_the_tumour_where_it_is_asked_for() -> None:
+@pytest.mark.slow
+def test_the_label_map_model_places_the_tumour() -> None:
     pipeline, segmenter = load(CHECKPOINTS / "ldm-brain-mask-2d"), load(CHECKPOINTS / "seg-ddpm-brain")
     for each in (pipeline, segmenter):
         each.set_progress_bar_config(disable=True)
@@ -119,14 +123,15 @@ def test_the_model_of_label_maps_draws_the_tumour_where_it_is_asked_for() -> Non
     left[40:58, 28:44], left[45:53, 32:40] = 2, 3
     masks = np.stack([left, left[:, ::-1], np.zeros_like(left)])
     images = torch.from_numpy(generate_slices(pipeline, masks, num_inference_steps=20))
-    found = segmenter(images, generator=torch.Generator().manual_seed(0)).mask > 0
+    result = segmenter(images, generator=torch.Generator().manual_seed(0)).mask > 0
     for mask, other in ((0, 1), (1, 0)):
-        assert 2 * (found[mask] & (masks[mask] > 0)).sum() > 0.6 * (found[mask].sum() + (masks[mask] > 0).sum())
-        assert not (found[mask] & (masks[other] > 0)).sum() > 20
-    assert found[2].sum() < 20
+        assert 2 * (result[mask] & (masks[mask] > 0)).sum() > 0.6 * (result[mask].sum() + (masks[mask] > 0).sum())
+        assert not (result[mask] & (masks[other] > 0)).sum() > 20
+    assert result[2].sum() < 20
 
 
-def test_the_digits_model_gives_the_figure_of_its_card() -> None:
+@pytest.mark.slow
+def test_the_digits_model_gives_the_metric_of_its_card() -> None:
     folder = ROOT / "examples" / "checkpoints" / "ar-vae-mnist"
     test = torch.stack([torch.from_numpy(np.array(image)) for image in digits()["test"]["image"]])[:, None]
     rebuilt = load(folder).reconstruct(test, output_type="pt").images
@@ -134,21 +139,23 @@ def test_the_digits_model_gives_the_figure_of_its_card() -> None:
     assert agreement == pytest.approx(Report.read(folder).value("pixel_agreement"), abs=2e-4)
 
 
+@pytest.mark.slow
 def test_the_segmentation_model_finds_a_plain_tumour_and_nothing_where_there_is_none() -> None:
     pipeline = load(ROOT / "examples" / "checkpoints" / "seg-ddpm-brain")
     pipeline.set_progress_bar_config(disable=True)
     for lesion in ("tumour", None):
-        case = BrainPhantom(3, lesion=lesion, difficulty=0.2).volume((1.5, 1.5, 12.0))
-        scan = stacked(list(case.images.values()))
-        found = pipeline(scan, num_inference_steps=2, ensemble_size=1, generator=torch.Generator().manual_seed(0)).mask
-        mask, truth = found.array > 0, case.lesions.array > 0 if lesion else np.zeros(found.array.shape, bool)
+        subject = BrainPhantom(3, lesion=lesion, difficulty=0.2).volume((1.5, 1.5, 12.0))
+        scan = stack_channels(list(subject.images.values()))
+        result = pipeline(scan, num_inference_steps=2, ensemble_size=1, generator=torch.Generator().manual_seed(0)).mask
+        mask, truth = result.array > 0, subject.lesions.array > 0 if lesion else np.zeros(result.array.shape, bool)
         if lesion:
             assert 2 * np.count_nonzero(mask & truth) / (mask.sum() + truth.sum()) > 0.8
         else:
             assert not mask.any()
 
 
-def test_the_anomaly_model_finds_plain_tumours_without_outlines_to_learn_from() -> None:
+@pytest.mark.slow
+def test_the_anomaly_model_finds_plain_tumours_without_training_outlines() -> None:
     pipeline = load(ROOT / "examples" / "checkpoints" / "anomaly-ddim-brain")
     pipeline.set_progress_bar_config(disable=True)
     scores: dict[str | None, list[float]] = {"tumour": [], None: []}
@@ -157,14 +164,14 @@ def test_the_anomaly_model_finds_plain_tumours_without_outlines_to_learn_from() 
         for lesion in scores:
             brain = BrainPhantom(seed, lesion=lesion, difficulty=0.2)
             height = float(np.median(brain.lesion_heights())) if lesion else 15.0
-            case = brain.slice(height, pipeline.unet.config["sample_size"], pipeline.modalities)
-            channels = normalise_to_int16(np.concatenate([slices(image).array[0] for image in case.images.values()]))
-            found = pipeline(torch.from_numpy(channels.astype(np.float32) / INTENSITY_SCALE), num_inference_steps=1)
-            scores[lesion] += found.score.tolist()
+            subject = brain.slice(height, pipeline.unet.config["sample_size"], pipeline.modalities)
+            channels = normalise_to_int16(np.concatenate([slices(image).array[0] for image in subject.images.values()]))
+            result = pipeline(torch.from_numpy(channels.astype(np.float32) / INTENSITY_SCALE), num_inference_steps=1)
+            scores[lesion] += result.score.tolist()
             if lesion:
-                truth, head = slices(case.lesions).array[0, 0] > 0, channels.max(axis=0) > 0
-                inside.append(found.anomaly_map[0][truth])
-                outside.append(found.anomaly_map[0][head & ~truth])
+                truth, head = slices(subject.lesions).array[0, 0] > 0, channels.max(axis=0) > 0
+                inside.append(result.anomaly_map[0][truth])
+                outside.append(result.anomaly_map[0][head & ~truth])
     auroc = (np.concatenate(inside)[:, None] > np.concatenate(outside)).mean()
     assert auroc > 0.95
     assert min(scores["tumour"]) > 2 * max(scores[None])

@@ -15,6 +15,13 @@ from huggingface_hub import constants
 from meddiffusers.hub import write_repository
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The two processes take a while to start, so that all tests of what they saw are slow."""
+    for item in items:
+        if {"with_package", "without_package"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session")
 def repositories(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the repositories first (seed 0), second (second version, seed 1) and stock; not to be changed."""

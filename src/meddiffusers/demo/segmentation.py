@@ -29,7 +29,7 @@ PHANTOM_SEED, DIFFICULTY, SPACING = 11, 0.6, (1.5, 1.5, 8.0)  # mm
 COLUMNS = 6
 
 
-def segmentation_section(checkpoints: Path, scans: Path, num_inference_steps: int = 10) -> Section:
+def segmentation_section(checkpoints: Path, scans: Path, num_inference_steps: int = 5) -> Section:
     """Build the section from the repository in the folder `checkpoints` and the real scans in the folder `scans`."""
     start = time.perf_counter()
     pipeline = cast(ConditionalSegmentationPipeline, load(checkpoints / REPOSITORY))
