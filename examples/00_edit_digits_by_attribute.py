@@ -1,8 +1,8 @@
-"""Open the shipped AR-VAE and edit real digits by measured attributes.
+"""Edit handwritten digits by measured attributes with the shipped AR-VAE.
 
     python examples/00_edit_digits_by_attribute.py
 
-Writes edited_digits.png and prints what was asked for beside what the decoded images measure.
+Writes edited_digits.png and prints the target attributes beside those measured in the edited images.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ CHECKPOINT = Path(__file__).parent / "checkpoints" / "ar-vae-mnist"
 
 
 def main() -> None:
-    """Encode eight digits, make them thick and upright, measure them again."""
+    """Make eight digits thick and upright, and measure the result."""
     pipe = DiffusionPipeline.from_pretrained(CHECKPOINT)
     images = digits()["test"][::125]["image"]
 
-    asked = {"thickness": 3.0, "slant": 0.0}
-    edited = pipe.edit(images, asked, output_type="np").images
+    targets = {"thickness": 3.0, "slant": 0.0}
+    edited = pipe.edit(images, targets, output_type="np").images
     measured = dict(zip(DIGIT_ATTRIBUTES, measure_digits(edited[..., 0]).mean(axis=0), strict=True))
-    for name, value in asked.items():
-        print(f"{name}: asked for {value:.2f} {DIGIT_ATTRIBUTES[name]}, measured {measured[name]:.2f} on average")
+    for name, value in targets.items():
+        print(f"{name}: target {value:.2f} {DIGIT_ATTRIBUTES[name]}, measured mean {measured[name]:.2f}")
 
     originals = pipe.preprocess(images).permute(0, 2, 3, 1).numpy()
     panel({"digit": list(originals), "thick, upright": list(edited)}).save("edited_digits.png")
-    print("The panel is edited_digits.png")
+    print("Saved edited_digits.png")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Segment a subject: mask, probability and doubt on the voxels of the scan, and a image of them.
+"""Segment a tumour: mask, probability and uncertainty maps in the voxel grid of the scan.
 
 python examples/02_segment_a_scan.py [SUBJECT_FOLDER] [OUTPUT_FOLDER]
 
-Without a folder, a phantom with a tumour is segmented. A folder holds one file for each modality (t1, t1ce, t2, flair,
-told by their names); modalities may be missing.
+SUBJECT_FOLDER holds one file for each modality, with t1, t1ce, t2 or flair in its name; modalities may be missing.
+Without it, the example segments a phantom.
 """
 
 import sys
@@ -33,4 +33,4 @@ for name, map_ in {"mask": result.mask, "probability": result.probability, **res
 write_panel(scan, output / "panel.png", labels=result.mask)
 for label, name in list(pipe.id2label.items())[1:]:
     print(f"{name}: {(result.mask.array == label).sum() * scan.voxel_volume / 1000:.1f} ml")
-print(f"Masks, maps and panel.png are in {output}")
+print(f"Saved mask, maps and panel.png in {output}")

@@ -1,9 +1,9 @@
-"""Find what is not healthy in a subject: the brain as it would be, how it differs, and a mask, on the scan's voxels.
+"""Detect anomalies: healthy counterfactual, anomaly map and mask in the voxel grid of the scan.
 
 python examples/03_find_anomalies.py [SUBJECT_FOLDER] [OUTPUT_FOLDER]
 
-Without a folder, a phantom with a tumour is looked at. A folder holds one file for each modality (t1, t1ce, t2, flair,
-told by their names).
+SUBJECT_FOLDER holds one file for each modality, with t1, t1ce, t2 or flair in its name. Without it, the example uses a
+phantom with a tumour.
 """
 
 import sys
@@ -30,5 +30,5 @@ output.mkdir(parents=True, exist_ok=True)
 for name, map_ in {"counterfactual": result.counterfactual, "anomaly": result.anomaly_map, "mask": result.mask}.items():
     write(map_, output / f"{name}.nii.gz")
 write_panel(scan, output / "panel.png", labels=result.mask)
-print(f"Marked: {result.mask.array.sum() * scan.voxel_volume / 1000:.1f} ml; score {result.score.max():.3f}")
-print(f"Map, mask, counterfactual and panel.png are in {output}")
+print(f"Anomalous volume: {result.mask.array.sum() * scan.voxel_volume / 1000:.1f} ml, score {result.score.max():.3f}")
+print(f"Saved counterfactual, anomaly map, mask and panel.png in {output}")

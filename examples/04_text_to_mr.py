@@ -1,4 +1,4 @@
-"""Draw MR slices of a text, and the same brain in another contrast.
+"""Generate MR slices from text prompts, and change an image by a prompt.
 
 python examples/04_text_to_mr.py [OUTPUT_FOLDER]
 """
@@ -18,7 +18,7 @@ output = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/text-to-mr")
 pipe = DiffusionPipeline.from_pretrained(HERE / "checkpoints" / "text-to-mr-brain")
 pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
 
-volumes = {2: 6200, 41: 6100, 3: 5200, 42: 5300, 4: 620, 43: 600, 10: 800, 49: 790}  # mm³ by FreeSurfer's ids
+volumes = {2: 6200, 41: 6100, 3: 5200, 42: 5300, 4: 620, 43: 600, 10: 800, 49: 790}  # mm³ by FreeSurfer label id
 prompt = write_prompt(SliceFacts("t1", "F", 63, number=85, voxel=(2.167, 2.167, 1.0), volumes=volumes))
 print(prompt)
 
@@ -30,4 +30,4 @@ output.mkdir(parents=True, exist_ok=True)
 t1.save(output / "t1.png")  # 16 bits
 t2.save(output / "t2.png")
 older.to_filename(output / "older.nii.gz")
-print(f"t1.png, t2.png and older.nii.gz are in {output}")
+print(f"Saved t1.png, t2.png and older.nii.gz in {output}")

@@ -1,4 +1,4 @@
-"""Draw whole brains of age, sex and volumes, as NIfTI, and a small data set of them.
+"""Generate brain volumes from age, sex and ventricular volume, then a small data set.
 
 python examples/07_brains_by_age.py [OUTPUT_FOLDER]
 """
@@ -20,26 +20,26 @@ output = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/brains")
 output.mkdir(parents=True, exist_ok=True)
 
 pipe = DiffusionPipeline.from_pretrained(model)
-print("It takes", pipe.unet.covariates)
+print("Covariates and their ranges:", pipe.unet.covariates)
 
-# One noise, ventricles as they are at each age; what is not said, here the volume of the brain, is left to the model.
-people = [{"age": 30 + 10 * n, "sex": "F", "ventricular_volume_ml": 16 + 5 * n} for n in range(6)]
-generators = [torch.Generator().manual_seed(0) for _ in people]
-brains = pipe(covariates=people, generator=generators, output_type="nifti").images
-for person, brain in zip(people, brains, strict=True):
-    brain.to_filename(output / f"age-{person['age']}.nii.gz")
+# The same noise for all ages. Covariates that are not given, here the brain volume, are left to the model.
+subjects = [{"age": 30 + 10 * n, "sex": "F", "ventricular_volume_ml": 16 + 5 * n} for n in range(6)]
+generators = [torch.Generator().manual_seed(0) for _ in subjects]
+brains = pipe(covariates=subjects, generator=generators, output_type="nifti").images
+for subject, brain in zip(subjects, brains, strict=True):
+    brain.to_filename(output / f"age-{subject['age']}.nii.gz")
 
 cuts = [plane_slices(brain.get_fdata()[None])[0] for brain in brains]
-rows = {name: [cut[number] for cut in cuts] for number, name in enumerate(PLANES)}
-titles = {PLANES[0]: [f"{person['age']} years" for person in people]}
+rows = {name: [cut[i] for cut in cuts] for i, name in enumerate(PLANES)}
+titles = {PLANES[0]: [f"{subject['age']} years" for subject in subjects]}
 panel(rows, titles, ranges=dict.fromkeys(rows, (0.0, 1.0))).save(output / "panel.png")
 
-# A data set of the people of a table. Stopped at any moment, the same command goes on.
-table = output / "people.csv"
+# A data set of the subjects in a table. The same command resumes an interrupted run.
+table = output / "subjects.csv"
 with table.open("w", newline="") as file:
-    writer = csv.DictWriter(file, fieldnames=people[0])
+    writer = csv.DictWriter(file, fieldnames=subjects[0])
     writer.writeheader()
-    writer.writerows(people)
+    writer.writerows(subjects)
 data = output / "dataset"
 subprocess.run(
     [
@@ -48,4 +48,4 @@ subprocess.run(
     ],
     check=True,
 )
-print(f"Volumes and panel.png are in {output}, the data set, which `datasets` loads, in {data}")
+print(f"Saved volumes and panel.png in {output}, and a data set for `datasets.load_dataset` in {data}")

@@ -1,8 +1,8 @@
-"""Make labelled images: slices in four modalities of label maps of tumours, each pair written as NIfTI.
+"""Generate labelled images: slices in four modalities from label maps of tumours, saved as NIfTI pairs.
 
 python examples/08_labelled_data_from_masks.py [OUTPUT_FOLDER]
 
-The maps here are a phantom's tumour, moved and mirrored; any map of the model's labels will do.
+The label maps are a phantom's tumour, mirrored and shifted; any map with the model's labels works.
 """
 
 import sys
@@ -26,18 +26,18 @@ pipe = DiffusionPipeline.from_pretrained(Path(__file__).parent / "checkpoints" /
 print("Labels:", pipe.unet.mask_labels, "modalities:", pipe.modalities)
 
 phantom = BrainPhantom(7, lesion="tumour", difficulty=0.2)
-case = phantom.slice(float(np.median(phantom.lesion_heights())), sample_shape(pipe)[0], ("t1",))
-tumour = label_ids(slices(case.lesions).array[0, 0], list(pipe.unet.mask_labels.values()))  # BraTS's ids are 1, 2, 4
+subject = phantom.slice(float(np.median(phantom.lesion_heights())), sample_shape(pipe)[0], ("t1",))
+tumour = label_ids(slices(subject.lesions).array[0, 0], list(pipe.unet.mask_labels.values()))  # BraTS ids are 1, 2, 4
 masks = np.stack([tumour, tumour[:, ::-1], np.roll(tumour, 8, axis=0), np.zeros_like(tumour)])
 
-generators = [torch.Generator().manual_seed(number) for number in range(len(masks))]
+generators = [torch.Generator().manual_seed(i) for i in range(len(masks))]
 images = pipe(mask=masks, generator=generators, output_type="nifti").images
-for number, (image, mask) in enumerate(zip(images, masks, strict=True)):
-    image.to_filename(output / f"image-{number}.nii.gz")
-    label_image(mask, image.affine).to_filename(output / f"mask-{number}.nii.gz")
+for i, (image, mask) in enumerate(zip(images, masks, strict=True)):
+    image.to_filename(output / f"image-{i}.nii.gz")
+    label_image(mask, image.affine).to_filename(output / f"mask-{i}.nii.gz")
 
 rows = {"mask": masks / max(pipe.unet.mask_labels)}
-for number, name in enumerate(pipe.modalities):
-    rows[name] = np.stack([image.get_fdata()[:, :, 0, number].T for image in images])
+for i, name in enumerate(pipe.modalities):
+    rows[name] = np.stack([image.get_fdata()[:, :, 0, i].T for image in images])
 panel(rows, ranges=dict.fromkeys(rows, (0.0, 1.0))).save(output / "panel.png")
-print(f"Pairs of images and masks, and panel.png, are in {output}")
+print(f"Saved pairs of images and masks, and panel.png, in {output}")

@@ -53,7 +53,7 @@ def segmentation_section(checkpoints: Path, scans: Path, num_inference_steps: in
         text=f"The pipeline denoises an ensemble of five masks in {num_inference_steps} steps and marks the voxels in "
         "which a tumour is more likely than not. The model was trained on phantoms only. Each real scan has one of the "
         "model's four modalities, includes the skull, and was annotated by other rules than the phantoms; the Dice "
-        "coefficients show how well the model transfers.",
+        "coefficients show whether the model transfers to them.",
         figures=figures,
         table=[["subject", "slices", "Dice, whole tumour", "Dice, without oedema", "seconds"], *rows],
         metrics={f"Dice, {row[0]}": float(row[2]) for row in rows},
