@@ -34,7 +34,7 @@ def width_and_height(images: np.ndarray) -> np.ndarray:
 MEASURE = Measure(width_and_height, {"width": "px", "height": "px"})
 
 
-class Draw(nn.Module):
+class BarDecoder(nn.Module):
     """From latents (N, K) to bars in [low, high]; logits of bar and background where there are two labels."""
 
     def __init__(self, low: float, high: float, labels: bool) -> None:
@@ -44,9 +44,11 @@ class Draw(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         width, height = (offset + slope * z for offset, slope, z in zip(OFFSET, SLOPE, latents.T, strict=False))
-        drawn = bars(width, height)
+        pixels = bars(width, height)
         return (
-            torch.cat([0.5 - drawn, drawn - 0.5], dim=1) if self.labels else self.low + (self.high - self.low) * drawn
+            torch.cat([0.5 - pixels, pixels - 0.5], dim=1)
+            if self.labels
+            else self.low + (self.high - self.low) * pixels
         )
 
 
@@ -69,7 +71,7 @@ def bar_pipeline(**config: Any) -> AttributeVAEPipeline:
     settings = {**shape, "attributes": ["width", "height"], "likelihood": "gaussian", **config}
     vae = AttributeVAE(**settings)
     low, high = vae.config["value_range"]
-    vae.decoder = Draw(low, high, labels=settings["likelihood"] == "categorical")
+    vae.decoder = BarDecoder(low, high, labels=settings["likelihood"] == "categorical")
     vae.encoder = Read(low, high, settings["latent_dim"])
     return AttributeVAEPipeline(vae)
 

@@ -1,10 +1,10 @@
-"""Autoencoders of MedVAE's code: weights drawn by name and shape, and what the reference computes with them.
+"""Autoencoders of MedVAE's code: random weights by name and shape, and what the reference computes with them.
 
 `tests/convert/fixtures/compvis_autoencoder.safetensors` holds names and shapes of the weights of every network below
 (in the metadata, as JSON), and, of `NETWORKS`, moments and decoded images. With the reference's wheel unpacked
 (https://pypi.org/project/medvae), it is recorded anew by
 
-    python tests/compvis_autoencoder_reference.py FOLDER
+    PYTHONPATH=tests python tests/helpers/compvis_autoencoder_reference.py FOLDER
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def recorded() -> tuple[dict[str, dict[str, list[int]]], dict[str, torch.Tensor]
 
 
 def record(reference: str) -> None:
-    """Writes the fixture."""
+    """Write the fixture."""
     for name in ("medvae", "medvae.models", "medvae.utils", "medvae.utils.vae"):  # which import much else
         package = ModuleType(name)
         package.__path__ = [str(Path(reference, *name.split(".")))]

@@ -1,10 +1,10 @@
-"""Networks of guided-diffusion: weights drawn by name and shape, and what the reference computes with them.
+"""Networks of guided-diffusion: random weights by name and shape, and what the reference computes with them.
 
 `tests/convert/fixtures/guided_diffusion.safetensors` holds the names and shapes of the weights of every network below
 (in the metadata, as JSON), and the outputs of `NETWORKS` and `CLASSIFIERS`. With the reference code checked out
 (https://github.com/openai/guided-diffusion), it is recorded anew by
 
-    python tests/guided_diffusion_reference.py FOLDER_OF_THE_REFERENCE
+    PYTHONPATH=tests python tests/helpers/guided_diffusion_reference.py FOLDER_OF_THE_REFERENCE
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def recorded() -> tuple[dict[str, dict[str, list[int]]], dict[str, torch.Tensor]
 
 
 def record(reference: str) -> None:
-    """Writes the fixture."""
+    """Write the fixture."""
     sys.path.insert(0, reference)
     code = importlib.import_module("guided_diffusion.unet")
     unets = {

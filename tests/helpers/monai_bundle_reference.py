@@ -1,10 +1,10 @@
-"""Networks of MONAI's GenerativeModels: weights drawn by name and shape, and what the reference computes with them.
+"""Networks of MONAI's GenerativeModels: random weights by name and shape, and what the reference computes with them.
 
 `tests/convert/fixtures/monai_bundle.safetensors` holds names and shapes of the weights of every network below (in the
 metadata, as JSON), and the outputs of `AUTOENCODERS` and `UNETS`. With the reference checked out
 (https://github.com/Project-MONAI/GenerativeModels), it is recorded anew by
 
-    python tests/monai_bundle_reference.py FOLDER
+    PYTHONPATH=tests python tests/helpers/monai_bundle_reference.py FOLDER
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ def unet_settings(name: str) -> dict[str, Any]:
 
 
 def inputs(name: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """A image (2, 1, …), latents (2, c, …) and covariates (2, K)."""
+    """Return an image (2, 1, …), latents (2, c, …) and covariates (2, K)."""
     settings, random = unet_settings(name), np.random.RandomState(2)
-    dims, told = settings["spatial_dims"], settings["in_channels"] - settings["out_channels"]
-    shapes = ((2, 1, *(2 * SIDE,) * dims), (2, settings["out_channels"], *(SIDE,) * dims), (2, told))
+    dims, count = settings["spatial_dims"], settings["in_channels"] - settings["out_channels"]
+    shapes = ((2, 1, *(2 * SIDE,) * dims), (2, settings["out_channels"], *(SIDE,) * dims), (2, count))
     image, latents, covariates = (torch.from_numpy(random.uniform(0, 1, shape)).float() for shape in shapes)
     return image, latents, covariates
 
@@ -78,7 +78,7 @@ def recorded() -> tuple[dict[str, dict[str, list[int]]], dict[str, torch.Tensor]
 
 @torch.no_grad()
 def record(reference: str) -> None:
-    """Writes the fixture."""
+    """Write the fixture."""
     sys.path.insert(0, reference)
     nets = "generative.networks.nets."
     autoencoder = importlib.import_module(f"{nets}autoencoderkl").AutoencoderKL
@@ -92,10 +92,10 @@ def record(reference: str) -> None:
             network.load_state_dict(random_weights(shapes[key]))
         mean, deviation = vae.encode(image)
         outputs |= {f"{name}/mean": mean, f"{name}/deviation": deviation, f"{name}/decoded": vae.decode(latents)}
-        told = covariates.view(*covariates.shape, *(1,) * (latents.ndim - 2)).expand(-1, -1, *latents.shape[2:])
+        conditions = covariates.view(*covariates.shape, *(1,) * (latents.ndim - 2)).expand(-1, -1, *latents.shape[2:])
         context = covariates[:, None] if covariates.shape[1] else None
         times = torch.tensor([3, 700])
-        outputs[f"{name}/predicted"] = denoiser(torch.cat([latents, told], dim=1), times, context=context)
+        outputs[f"{name}/predicted"] = denoiser(torch.cat([latents, conditions], dim=1), times, context=context)
     contiguous = {name: tensor.contiguous() for name, tensor in outputs.items()}
     save_file(contiguous, FIXTURE, {name: json.dumps(entry) for name, entry in shapes.items()})
 

@@ -92,9 +92,9 @@ class TestForward:
         assert output.latents is latents and output.latent_dist is None
 
     def test_drawn_noise_comes_from_the_generator(self, vae: AttributeVAE) -> None:
-        drawn = vae(self.x, sample_posterior=True, generator=torch.Generator().manual_seed(4)).latents
+        sampled = vae(self.x, sample_posterior=True, generator=torch.Generator().manual_seed(4)).latents
         noise = torch.randn(2, 3, generator=torch.Generator().manual_seed(4))
-        torch.testing.assert_close(drawn, vae(self.x, noise=noise).latents, rtol=0, atol=0)
+        torch.testing.assert_close(sampled, vae(self.x, noise=noise).latents, rtol=0, atol=0)
 
 
 class TestExpectation:

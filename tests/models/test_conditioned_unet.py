@@ -35,8 +35,8 @@ class TestConditionedUNet(ModelContract, PublishedContract):
     }
 
     def inputs(self, batch_size: int) -> dict[str, Tensor]:
-        noisy, told = torch.randn(batch_size, 2, 4, 6, 4), torch.rand(batch_size, 3)
-        return {"sample": noisy, "timestep": torch.arange(batch_size), "covariates": told}
+        noisy, covariates = torch.randn(batch_size, 2, 4, 6, 4), torch.rand(batch_size, 3)
+        return {"sample": noisy, "timestep": torch.arange(batch_size), "covariates": covariates}
 
     def test_the_gradient_reaches_every_parameter(self) -> None:
         """But for those that weigh tokens against each other, of which there is but one."""
@@ -84,17 +84,17 @@ def seen(model: ConditionedUNet, **given: Any) -> tuple[Tensor, Any, Any]:
 @torch.no_grad()
 def test_covariates_are_channels_and_a_token() -> None:
     model, z = build(covariates=RANGES), torch.randn(2, 2, 4, 4, 4)
-    told = torch.tensor([[0.1, 0.0, 0.7], [0.5, 1.0, -1.0]])
-    x, context, _ = seen(model, sample=z, timestep=3, covariates=told)
+    conditions = torch.tensor([[0.1, 0.0, 0.7], [0.5, 1.0, -1.0]])
+    x, context, _ = seen(model, sample=z, timestep=3, covariates=conditions)
     assert torch.equal(x[:, :2], z)
-    assert torch.equal(x[:, 2:], told[:, :, None, None, None].expand(-1, -1, 4, 4, 4))
-    assert torch.equal(context, told[:, None])
+    assert torch.equal(x[:, 2:], conditions[:, :, None, None, None].expand(-1, -1, 4, 4, 4))
+    assert torch.equal(context, conditions[:, None])
 
 
 @torch.no_grad()
 def test_waves_of_covariates_are_told_beside_them_where_they_are_known() -> None:
-    model, told = build(covariates=RANGES, num_fourier_features=2), torch.tensor([[0.25, -1.0, 1.0]])
-    x, context, _ = seen(model, sample=torch.zeros(1, 2, 4, 4, 4), timestep=3, covariates=told)
+    model, conditions = build(covariates=RANGES, num_fourier_features=2), torch.tensor([[0.25, -1.0, 1.0]])
+    x, context, _ = seen(model, sample=torch.zeros(1, 2, 4, 4, 4), timestep=3, covariates=conditions)
     half = 0.5**0.5
     expected = torch.tensor([[0.25, -1, 1, half, 0, half, 1, 0, 0, 0, 0, -1, 1, 0, 0]])
     torch.testing.assert_close(context, expected[:, None], atol=1e-6, rtol=0)
@@ -116,16 +116,16 @@ def test_channels_of_label_maps(voxels: bool) -> None:
     model = build(**config, mask_downsample=3, mask_space_to_depth=voxels)
     mask = torch.tensor([0, 2, 7])[torch.randint(3, (2, 12, 12))]
     x, _, _ = seen(model, sample=torch.zeros(2, 2, 4, 4), timestep=3, masks=mask)
-    told = x[:, 2:]
-    assert (told[:, 0] == 1).all()
+    conditions = x[:, 2:]
+    assert (conditions[:, 0] == 1).all()
     for n, row, column in ((0, 0, 0), (1, 2, 3), (0, 3, 1)):
         block = mask[n, 3 * row : 3 * row + 3, 3 * column : 3 * column + 3]
         for place, label in enumerate((2, 7)):
             if voxels:
-                found = told[n, 1 + 9 * place : 10 + 9 * place, row, column].view(3, 3)
+                found = conditions[n, 1 + 9 * place : 10 + 9 * place, row, column].view(3, 3)
                 assert torch.equal(found, (block == label).float())
             else:
-                assert told[n, 1 + place, row, column] == pytest.approx((block == label).float().mean())
+                assert conditions[n, 1 + place, row, column] == pytest.approx((block == label).float().mean())
 
 
 @torch.no_grad()

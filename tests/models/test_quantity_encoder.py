@@ -36,15 +36,15 @@ def test_unknown_quantities_are_zeros_whatever_their_value() -> None:
 
 
 def test_what_prompts_say_is_read() -> None:
-    model, drawn = QuantityEncoder(NAMES, cross_attention_dim=4), random.Random(0)
+    model, rng = QuantityEncoder(NAMES, cross_attention_dim=4), random.Random(0)
     facts = [
         SliceFacts(
             "t1",
-            drawn.choice([None, "F", "M"]),
-            drawn.choice([None, drawn.randrange(1, 100)]),
-            number=drawn.choice([None, drawn.randrange(1, 200)]),
+            rng.choice([None, "F", "M"]),
+            rng.choice([None, rng.randrange(1, 100)]),
+            number=rng.choice([None, rng.randrange(1, 200)]),
             voxel=(1, 1, 1.5),
-            volumes={label: drawn.randrange(1, 9000) for label in drawn.sample(list(REGIONS), drawn.randrange(30))},
+            volumes={label: rng.randrange(1, 9000) for label in rng.sample(list(REGIONS), rng.randrange(30))},
         )
         for _ in range(300)
     ]

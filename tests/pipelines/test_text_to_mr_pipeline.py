@@ -66,9 +66,9 @@ class TestTextToMRPipeline(PipelineContract, DenoisingContract, PublishedContrac
 @torch.no_grad()
 def test_guidance_is_its_formula() -> None:
     pipeline, z = small_text_to_mr(), torch.randn(1, 2, 8, 8)
-    (bound, bound_mask), (free, free_mask) = pipeline.encode_prompt([LONG]), pipeline.encode_prompt([""])
+    (cond, cond_mask), (uncond, uncond_mask) = pipeline.encode_prompt([LONG]), pipeline.encode_prompt([""])
     one, other = (
-        pipeline.predict(z, 500, tokens, mask, 1.0) for tokens, mask in ((bound, bound_mask), (free, free_mask))
+        pipeline.predict(z, 500, tokens, mask, 1.0) for tokens, mask in ((cond, cond_mask), (uncond, uncond_mask))
     )
     both = pipeline._encode_conditions(LONG, None, None, None, 1, True)
     for scale in (0.0, 2.0, 5.0):
@@ -84,14 +84,14 @@ def test_every_real_token_and_no_other_is_attended_to() -> None:
     assert mask[:, -3:].tolist() == [[0, 0, 0], [0, 1, 0]]  # age, left and right thalamus
     call: dict[str, Any] = {"num_inference_steps": 2, "guidance_scale": 1.0, "output_type": "np"}
 
-    def drawn(tokens: torch.Tensor) -> np.ndarray:
+    def generate(tokens: torch.Tensor) -> np.ndarray:
         return pipeline(prompt_embeds=tokens, prompt_attention_mask=mask, generator=generator(0), **call).images
 
-    expected = drawn(embeds)
+    expected = generate(embeds)
     for row, column in ((0, mask.shape[1] - 4), (1, mask.shape[1] - 2)):
         other = embeds.clone()
         other[row, column] += 3
-        changed = np.abs(drawn(other) - expected).max(axis=(1, 2, 3))
+        changed = np.abs(generate(other) - expected).max(axis=(1, 2, 3))
         assert changed[1 - row] == 0 and (changed[row] > 1e-4) == bool(mask[row, column])
 
 

@@ -1,9 +1,10 @@
 """Derive the architecture of a guided-diffusion U-Net from its weights.
 
-guided-diffusion (Dhariwal and Nichol 2021) numbers the blocks of all levels through. With L levels of R residual blocks
-each, `input_blocks` holds the stem, then for each level, from fine to coarse, R blocks and the way down (not at the
-coarsest); `output_blocks` for each level, from coarse to fine, R + 1 blocks, the last with the way up (not at the
-finest). So both have L·(R + 1) entries, and the ways up tell L. A residual block may be followed by attention.
+guided-diffusion (Dhariwal and Nichol 2021) numbers the blocks of all levels consecutively. With L levels of R residual
+blocks each, `input_blocks` holds the stem, then for each level, from fine to coarse, R blocks and a downsampling (not
+at the coarsest); `output_blocks` for each level, from coarse to fine, R + 1 blocks, the last with an upsampling (not at
+the finest). So both have L·(R + 1) entries, and the number of upsamplings gives L. A residual block may be followed by
+attention.
 """
 
 from __future__ import annotations
@@ -26,14 +27,17 @@ def unet_config(
 ) -> dict[str, Any]:
     """Return the arguments of the `UNet2DModel` that has the same outputs as the checkpoint's network.
 
-    Weights tell all of it but the arguments, and dropout, which is set to 0.
+    The weights determine all but the arguments, and dropout, which is 0.
 
-    state_dict: weights by name, as guided-diffusion saves them; only names and shapes are looked at.
-    image_size: side length in pixels that the network was trained on; every multiple of its stride works.
-    num_heads, num_head_channels: the training's flag of this name. One of them is needed.
+    Args:
+        state_dict: Weights by name; only names and shapes are used.
+        image_size: Side length in pixels of the training images; every multiple of the stride works.
+        num_heads: Number of attention heads; give this or `num_head_channels`, as in training.
+        num_head_channels: Channels of each attention head.
 
     Raises:
-        ValueError: no whole guided-diffusion U-Net, or `UNet2DModel` cannot express it, or arguments do not fit.
+        ValueError: Not a complete guided-diffusion U-Net, one that `UNet2DModel` cannot express, or arguments that do
+            not fit.
     """
     _check_kind(state_dict)
     levels, layers, by_blocks = _depth(state_dict)
