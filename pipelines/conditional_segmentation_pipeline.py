@@ -35,21 +35,29 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 
-from .meddiffusers_noise_v1 import check_generators, draw_noise, reserve_noise
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
 from .meddiffusers_segmentation_maps_v1 import (
     TTA_VIEWS,
     apply_tta,
     assign_labels,
+    check_labels,
+    check_noise_schedule,
+    convert_maps,
     invert_tta,
     label_probability,
-    palette_image,
+    masks_to_fractions,
     summarise,
 )
 from .meddiffusers_slices_v1 import (
+    Generators,
+    check_callback_tensors,
+    check_generators,
     check_images,
+    draw_noise,
     from_indexed,
     is_subject,
+    reserve_noise,
+    select_generators,
     subject_to_slices,
     to_indexed,
     unet_sample_size,
@@ -59,6 +67,7 @@ from .meddiffusers_unet_lora_v1 import UNetLoraMixin
 
 PUBLISHED_AS = "meddiffusers_conditional_segmentation_pipeline_v1"  # `custom_pipeline` name of a published repository
 OUTPUT_TYPES = ("np", "pt", "pil")
+Callback = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
 
 
 @dataclass
@@ -130,7 +139,7 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
         )
         if not 1 <= num_tta_views <= len(TTA_VIEWS):
             raise ValueError(f"num_tta_views={num_tta_views}; expected 1 to {len(TTA_VIEWS)}.")
-        _check_labels(labels)
+        check_labels(labels)
         channels = _input_channels(unet)
         if channels != len(self.modalities) + self.mask_channels:
             raise ValueError(
@@ -139,7 +148,7 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
                 f"{self.mask_channels}. Give the modalities and the id2label that it was trained with."
             )
         if getattr(unet, "image_encoder", None) is not None:
-            self._check_noise()
+            check_noise_schedule(unet, scheduler, self.mask_range)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -178,10 +187,10 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
         num_inference_steps: int = 10,
         ensemble_size: int = 5,
         batch_size: int = 32,
-        generator: torch.Generator | list[torch.Generator] | None = None,
+        generator: Generators = None,
         threshold: float = 0.5,
         output_type: str = "np",
-        callback_on_step_end: Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]] | None = None,
+        callback_on_step_end: Callback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         return_dict: bool = True,
     ) -> ConditionalSegmentationPipelineOutput | tuple[Any, ...]:
@@ -225,9 +234,9 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
         )
         self.maybe_free_model_hooks()
         if subject is None:
-            output = self._postprocess(maps, output_type)
+            output = ConditionalSegmentationPipelineOutput(**convert_maps(maps, output_type))
         else:
-            output = self._restore(subject, self._postprocess(maps, "np"), threshold)
+            output = self._restore(subject, convert_maps(maps, "np"), threshold)
         return output if return_dict else output.to_tuple()
 
     def preprocess(self, image: Any) -> torch.Tensor:
@@ -239,7 +248,7 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
         num_images: int,
         ensemble_size: int,
         size: Sequence[int],
-        generator: torch.Generator | list[torch.Generator] | None,
+        generator: Generators,
     ) -> torch.Tensor:
         """Draw unit noise (B·M, K, H, W), the M members of one image after each other.
 
@@ -276,22 +285,6 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
 
     # Checks
 
-    def _check_noise(self) -> None:
-        """Check that scheduler and masks are those that an image encoder requires."""
-        kind = self.scheduler.config.get("prediction_type", "epsilon")
-        if kind != "sample" or self.mask_range != (-1, 1):
-            raise ValueError(
-                f"A unet with an image encoder predicts x_0 of masks in (-1, 1); got a scheduler with "
-                f"prediction_type={kind!r} and mask_range={self.mask_range}. Create the scheduler with "
-                "prediction_type='sample', or from the configuration of the one that the unet came with."
-            )
-        noise = getattr(self.scheduler, "alphas_cumprod", torch.zeros(0))
-        if noise.shape != self.unet.alphas_cumprod.shape or not torch.allclose(noise, self.unet.alphas_cumprod):
-            raise ValueError(
-                "A unet with an image encoder derives the noise level from the timestep; got a scheduler with other "
-                "betas. Create it from the configuration of the one that the unet came with."
-            )
-
     def _check_call(
         self, ensemble_size: int, batch_size: int, threshold: float, output_type: str, tensors: Sequence[str]
     ) -> None:
@@ -301,9 +294,7 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
             raise ValueError(f"threshold={threshold}; expected a probability, at least 0 and less than 1.")
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type={output_type!r} is unknown. Expected one of {', '.join(OUTPUT_TYPES)}.")
-        unknown = set(tensors) - set(self._callback_tensor_inputs)
-        if unknown:
-            raise ValueError(f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}; there is only latents.")
+        check_callback_tensors(tensors)
 
     # Steps of a call
 
@@ -312,9 +303,9 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
         batches: Sequence[torch.Tensor],
         members: int,
         steps: int,
-        generator: torch.Generator | list[torch.Generator] | None,
+        generator: Generators,
         threshold: float,
-        callback: Callable[..., dict[str, Any]] | None,
+        callback: Callback | None,
         tensors: Sequence[str],
     ) -> dict[str, torch.Tensor]:
         """Results of all images on the CPU, see `summarise`, computed batch by batch."""
@@ -327,9 +318,8 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
             for images in batches:
                 own = slice(first, first + len(images))
                 first += len(images)
-                latents = self.prepare_latents(
-                    len(images), members, size, noise[own] if isinstance(noise, list) else noise
-                ).unflatten(0, (-1, members))
+                latents = self.prepare_latents(len(images), members, size, select_generators(noise, own))
+                latents = latents.unflatten(0, (-1, members))
                 step_generator = generator
                 if isinstance(generator, list):
                     step_generator = [each for each in generator[own] for _ in range(members)]
@@ -345,8 +335,8 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
         self,
         features: torch.Tensor,
         latents: torch.Tensor,
-        generator: torch.Generator | list[torch.Generator] | None,
-        callback: Callable[..., dict[str, Any]] | None,
+        generator: Generators,
+        callback: Callback | None,
         tensors: Sequence[str],
         bar: Any,
     ) -> torch.Tensor:
@@ -367,7 +357,7 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
 
     def _merge_views(self, features: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Fractions of the members (B, M, L, H, W) and the probability (B, L, H, W), without the augmentation."""
-        fractions, views = self._fractions(masks), self._tta_views
+        fractions, views = masks_to_fractions(masks, self.mask_range), self._tta_views
         for i, view in enumerate(views):
             fractions[:, i :: len(views)] = invert_tta(fractions[:, i :: len(views)], view)
         if getattr(self.unet, "image_encoder", None) is None:
@@ -376,50 +366,22 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
         priors = [invert_tta(label_probability(each), view) for each, view in zip(logits, views, strict=True)]
         return fractions, torch.stack(priors).mean(dim=0)
 
-    def _fractions(self, masks: torch.Tensor) -> torch.Tensor:
-        """Convert masks (B, M, K, H, W) in `mask_range` to fractions (B, M, L, H, W) of the labels, which sum to 1."""
-        low, high = self.mask_range
-        fractions = ((masks.float() - low) / (high - low)).clamp(0, 1)
-        if self.mask_channels == 1:
-            return torch.cat([1 - fractions, fractions], dim=2)
-        total = fractions.sum(dim=2, keepdim=True)
-        return torch.where(total > 0, fractions / total, 1 / self.mask_channels)
-
-    def _postprocess(self, maps: Mapping[str, torch.Tensor], output_type: str) -> ConditionalSegmentationPipelineOutput:
-        """Convert the results of all images to the requested output type."""
-        arrays: dict[str, Any] = dict(maps)
-        if output_type != "pt":
-            arrays = {name: tensor.numpy() for name, tensor in maps.items()}
-        if output_type == "pil":
-            arrays["samples"] = [[palette_image(member) for member in image] for image in arrays["samples"]]
-            arrays["mask"] = [palette_image(mask) for mask in arrays["mask"]]
-        uncertainty = {name: arrays.pop(name) for name in ("variance", "entropy")}
-        return ConditionalSegmentationPipelineOutput(**arrays, uncertainty=uncertainty)
-
     def _load_slices(self, source: Any) -> Any:
         """Load a subject's scans as slices of the size and spacing of the training images."""
         return subject_to_slices(source, self.modalities, self.config["spacing"], unet_sample_size(self.unet))
 
     def _restore(
-        self, subject: Any, output: ConditionalSegmentationPipelineOutput, threshold: float
+        self, subject: Any, maps: Mapping[str, Any], threshold: float
     ) -> ConditionalSegmentationPipelineOutput:
         """Resample maps of slices to scans on the voxels of the subject's files."""
-        names = list(self.id2label.values())
-        probability = subject.invert(output.probability, names, fill=[1] + [0] * (len(names) - 1))
+        names, samples = list(self.id2label.values()), maps["samples"]
+        probability = subject.invert(maps["probability"], names, fill=[1] + [0] * (len(names) - 1))
         mask = assign_labels(torch.from_numpy(probability.array), threshold, axis=0).numpy()
-        samples = subject.invert(output.samples, ["labels"] * output.samples.shape[1])
         return ConditionalSegmentationPipelineOutput(
             mask=probability.like(mask, "labels"),
             probability=probability,
-            uncertainty={name: subject.invert(maps[:, None], [name]) for name, maps in output.uncertainty.items()},
-            samples=samples,
-        )
-
-
-def _check_labels(labels: Mapping[str, str]) -> None:
-    if len(labels) < 2 or set(labels) != {str(index) for index in range(len(labels))}:
-        raise ValueError(
-            f"id2label has the ids {', '.join(labels)}; expected 0 (the background), 1 and so on, at least two."
+            uncertainty={name: subject.invert(one[:, None], [name]) for name, one in maps["uncertainty"].items()},
+            samples=subject.invert(samples, ["labels"] * samples.shape[1]),
         )
 
 

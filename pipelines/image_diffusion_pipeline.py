@@ -31,7 +31,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
-from .meddiffusers_slices_v1 import from_indexed, to_indexed, unet_sample_size
+from .meddiffusers_slices_v1 import check_callback_tensors, from_indexed, to_indexed, unet_sample_size
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
 
 PUBLISHED_AS = "meddiffusers_image_diffusion_pipeline_v1"  # `custom_pipeline` name of a published repository
@@ -196,9 +196,7 @@ class ImageDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPip
             raise ValueError(f"batch_size={batch_size}; expected at least 1.")
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type={output_type!r} is unknown. Expected one of {', '.join(OUTPUT_TYPES)}.")
-        unknown = set(tensors) - set(self._callback_tensor_inputs)
-        if unknown:
-            raise ValueError(f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}; there is only latents.")
+        check_callback_tensors(tensors)
 
     def _label_ids(
         self, label: str | Sequence[str] | None, batch_size: int, guidance_scale: float

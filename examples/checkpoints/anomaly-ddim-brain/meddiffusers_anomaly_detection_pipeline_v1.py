@@ -22,10 +22,9 @@ that given another label (as for the mask of Couairon et al. 2023, "DiffEdit").
     map_from "label_contrast": a = E |D(x_t, another label) − D(x_t, target)|, over noises and `CONTRAST_TIMES`
 
 The classifier's evidence is spread over H W pixels, so each pixel's part of the gradient falls as 1/(H W). The factor
-gives s the same meaning as in the paper, whose images have 256² pixels, for every image size. s does not depend on the
-number of steps, because it is a part of ε̂. Where the classifier is certain that x_t is healthy the gradient vanishes,
-and the image is reconstructed unchanged. A label contrast cancels everything that does not depend on the label, in
-particular the model's own errors, which remain in a residual; it requires a model with labels.
+gives s the same meaning as in the paper, whose images have 256² pixels, for every image size. Where the classifier is
+certain that x_t is healthy the gradient vanishes, and the image is reconstructed unchanged. A label contrast cancels
+everything that does not depend on the label, in particular the model's own errors, which remain in a residual.
 """
 
 from __future__ import annotations
@@ -35,21 +34,33 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-import PIL.Image
 import torch
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 
-from .meddiffusers_anomaly_maps_v1 import SMOOTHING, mean_over_modalities, otsu_threshold, slice_scores, smooth
-from .meddiffusers_noise_v1 import check_generators, draw_noise, reserve_noise
+from .meddiffusers_anomaly_maps_v1 import (
+    DEFAULT_SMOOTHING,
+    check_components,
+    check_map,
+    check_method,
+    convert_results,
+    mean_over_modalities,
+    smooth,
+    threshold_maps,
+)
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
 from .meddiffusers_slices_v1 import (
+    Generators,
+    check_callback_tensors,
+    check_generators,
     check_images,
+    draw_noise,
     from_indexed,
     is_subject,
+    reserve_noise,
+    select_generators,
     subject_to_slices,
     to_indexed,
     unet_sample_size,
@@ -61,11 +72,9 @@ PUBLISHED_AS = "meddiffusers_anomaly_detection_pipeline_v1"  # `custom_pipeline`
 OUTPUT_TYPES = ("np", "pt", "pil")
 METHODS = ("classifier", "classifier_free", "none")
 ENCODINGS = ("inversion", "noise")
-MAPS = ("residual", "label_contrast")
 GUIDANCE_SCALES = {"classifier": 100.0, "classifier_free": 3.0, "none": 0.0}  # defaults
 PAPER_PIXELS = 256**2  # of the images for which the paper states s
 CONTRAST_TIMES = (0.15, 0.2, 0.25)  # as parts of the noise process: lesions fade, anatomy is still visible
-Generators = torch.Generator | list[torch.Generator] | None
 Predictor = Callable[[torch.Tensor, Any], torch.Tensor]  # of x_t and t
 Callback = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
 
@@ -110,8 +119,7 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
 
     Example:
         >>> pipe = DiffusionPipeline.from_pretrained("examples/checkpoints/anomaly-ddim-brain")
-        >>> output = pipe(images)  # (B, 4, 96, 96) in [0, 1]
-        >>> output.anomaly_map, output.score
+        >>> maps = pipe(images).anomaly_map  # images: (B, 4, 96, 96) in [0, 1]
     """
 
     model_cpu_offload_seq = "unet->classifier"  # type: ignore[assignment]
@@ -138,17 +146,7 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
             spacing=None if spacing is None else float(spacing),  # diffusers warns of an int when it loads one
             image_range={index: float(end) for index, end in to_indexed(image_range).items()},
         )
-        if not hasattr(scheduler, "invert_step"):
-            raise TypeError(
-                f"The scheduler is a {type(scheduler).__name__}, whose steps have no inverses; expected "
-                "ReversibleDDIMScheduler.from_config(scheduler.config)."
-            )
-        for name, part in (("unet", unet), ("classifier", classifier)):
-            if part is not None and part.config["in_channels"] != len(self.modalities):
-                raise ValueError(
-                    f"The {name} has {part.config['in_channels']} channels; got {len(self.modalities)} modalities "
-                    f"({', '.join(self.modalities)}). Give those that it was trained with."
-                )
+        check_components(unet, scheduler, classifier, self.modalities)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -203,7 +201,7 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
             map_from: "residual" or "label_contrast"; by default the second if the unet has labels.
             num_noise_samples: Noises for a label contrast, at each of `CONTRAST_TIMES`.
             smoothing: σ of the Gaussian that smooths the map, as a part of its height; by default 0 for a residual and
-                `SMOOTHING` for a label contrast.
+                1/32 for a label contrast.
             batch_size: Number of images that the networks process at once. It bounds the memory: only the results of
                 an image are kept, on the CPU. The result does not depend on it.
             generator: One for all images, or a list of one for each. Without one, a label contrast uses the same fixed
@@ -221,8 +219,8 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
         """
         method, map_from = method or self._default_method(), map_from or self._default_map()
         self._check_call(method, target, encoding, num_inversion_iterations, batch_size, output_type)
-        self._check_map(map_from, target, num_noise_samples, smoothing)
-        self._check_callback(callback_on_step_end_tensor_inputs)
+        check_map(map_from, target, self._labels("classifier_free"), num_noise_samples, smoothing)
+        check_callback_tensors(callback_on_step_end_tensor_inputs)
         subject = self._load_slices(image) if is_subject(image) else None
         images = self.preprocess(image) if subject is None else torch.from_numpy(subject.images)
         check_generators(generator, len(images))
@@ -231,7 +229,7 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
         scale = GUIDANCE_SCALES[method] if guidance_scale is None else guidance_scale
         unguided_label = self._unguided_label(target)
         predict = self._guided_predictor(method, target, scale, unguided_label)
-        smoothing = self._default_smoothing(map_from) if smoothing is None else smoothing
+        smoothing = DEFAULT_SMOOTHING[map_from] if smoothing is None else smoothing
         shape, inverted, contrasted = images.shape[1:], encoding == "inversion", map_from == "label_contrast"
         encoding_noise = None if inverted else reserve_noise(generator, len(images), shape, self.unet.dtype)
         contrast_noise = self._contrast_noise(generator, images, num_noise_samples) if contrasted else []
@@ -244,19 +242,21 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
                 if inverted:
                     x = self._ddim_invert(x_0, unguided_label, num_inversion_iterations, bar)
                 else:
-                    x = self._add_noise(x_0, _of_images(encoding_noise, own))
+                    x = self._add_noise(x_0, select_generators(encoding_noise, own))
                 x = self._denoise(x, predict, callback_on_step_end, callback_on_step_end_tensor_inputs, bar)
                 counterfactuals.append(self._from_model(x))
                 if contrasted:
-                    difference = self._label_contrast(x_0, target, [_of_images(one, own) for one in contrast_noise])
+                    difference = self._label_contrast(
+                        x_0, target, [select_generators(one, own) for one in contrast_noise]
+                    )
                     bar.update()
                 else:
                     difference = (images[own] - counterfactuals[-1]).abs()
                 maps.append(smooth(mean_over_modalities(difference, images[own]), smoothing))
         self.maybe_free_model_hooks()
-        kind = "np" if subject is not None else output_type
-        output = self._postprocess(images, torch.cat(counterfactuals), torch.cat(maps), threshold, kind)
-        output = output if subject is None else self._restore(subject, output)
+        results = threshold_maps(images, torch.cat(counterfactuals), torch.cat(maps), threshold)
+        results = convert_results(results, output_type) if subject is None else self._restore(subject, results)
+        output = AnomalyDetectionPipelineOutput(**results)
         return output if return_dict else output.to_tuple()
 
     def preprocess(self, image: Any) -> torch.Tensor:
@@ -284,33 +284,9 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
                 f"{', '.join(METHODS)}, one of {', '.join(ENCODINGS)}, and one of {', '.join(OUTPUT_TYPES)}."
             )
         if iterations < 1 or batch_size < 1:
-            raise ValueError(
-                f"num_inversion_iterations={iterations} and batch_size={batch_size}; expected at least 1 of each."
-            )
-        if method == "classifier" and self.classifier is None:
-            raise ValueError("method='classifier' but this pipeline has no classifier. Give it one, or another method.")
-        known = self._labels(method)
-        if method != "none" and target not in known:
-            raise ValueError(f"target={target!r}; expected one of {', '.join(known) or '(none: it has no labels)'}.")
-
-    def _check_map(self, map_from: str, target: str, num_noise_samples: int, smoothing: float | None) -> None:
-        if map_from not in MAPS:
-            raise ValueError(f"map_from={map_from!r}; expected one of {', '.join(MAPS)}.")
-        if num_noise_samples < 1 or (smoothing or 0) < 0:
-            raise ValueError(
-                f"num_noise_samples={num_noise_samples} and smoothing={smoothing}; expected at least 1 and 0."
-            )
-        known = self._labels("classifier_free")
-        if map_from == "label_contrast" and (target not in known or len(known) < 2):
-            raise ValueError(
-                f"map_from='label_contrast' and target={target!r}; expected one of two or more labels of the unet, "
-                f"which are: {', '.join(known) or '(none)'}. Use such a target, or map_from='residual'."
-            )
-
-    def _check_callback(self, tensors: Sequence[str]) -> None:
-        unknown = set(tensors) - set(self._callback_tensor_inputs)
-        if unknown:
-            raise ValueError(f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}; there is only latents.")
+            given = f"num_inversion_iterations={iterations} and batch_size={batch_size}"
+            raise ValueError(f"{given}; expected at least 1 of each.")
+        check_method(method, target, self._labels(method), self.classifier)
 
     # Steps of a call
 
@@ -320,15 +296,11 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
         return {name: index for index, name in getattr(network, "id2label", {}).items()}
 
     def _default_method(self) -> str:
-        if self._labels("classifier_free"):
-            return "classifier_free"
-        return "none" if self.classifier is None else "classifier"
+        without_labels = "none" if self.classifier is None else "classifier"
+        return "classifier_free" if self._labels("classifier_free") else without_labels
 
     def _default_map(self) -> str:
         return "label_contrast" if len(self._labels("classifier_free")) > 1 else "residual"
-
-    def _default_smoothing(self, map_from: str) -> float:
-        return SMOOTHING if map_from == "label_contrast" else 0.0
 
     def _to_model(self, images: torch.Tensor) -> torch.Tensor:
         low, high = self.image_range
@@ -395,15 +367,10 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
         return [reserve_noise(generator, len(images), images.shape[1:], self.unet.dtype) for _ in range(draws)]
 
     def _label_contrast(self, x_0: torch.Tensor, target: str, generators: Sequence[Generators]) -> torch.Tensor:
-        """Compare the predictions of x_0 given `target` with those given the other labels.
+        """Mean absolute difference of the predictions of x_0 given `target` and given the other labels.
 
-        Args:
-            x_0: Images in `image_range`, (B, C, H, W).
-            target: Name of the label.
-            generators: One entry for each noise, as many for each of `CONTRAST_TIMES`.
-
-        Returns:
-            Mean absolute difference, (B, C, H, W) on the CPU, in units of intensities in [0, 1].
+        Returns (B, C, H, W) on the CPU, in units of intensities in [0, 1]. `generators` has an entry for each noise, as
+        many for each of `CONTRAST_TIMES`.
         """
         labels = self._labels("classifier_free")
         others = [index for name, index in labels.items() if name != target]
@@ -421,47 +388,13 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
     def _predict_x0(self, x_t: torch.Tensor, timestep: torch.Tensor, label: int) -> torch.Tensor:
         return self.scheduler.predict_original_sample(self.predict(x_t, timestep, label), timestep, x_t).float()
 
-    def _postprocess(
-        self,
-        images: torch.Tensor,
-        counterfactual: torch.Tensor,
-        anomaly_map: torch.Tensor,
-        threshold: float | None,
-        output_type: str,
-    ) -> AnomalyDetectionPipelineOutput:
-        """Compute mask and scores, and convert the results of all images to the requested output type."""
-        foreground = (images > 0).any(dim=1)
-        threshold = otsu_threshold(anomaly_map[foreground]) if threshold is None else float(threshold)
-        results: dict[str, Any] = {
-            "counterfactual": counterfactual,
-            "anomaly_map": anomaly_map,
-            "mask": (anomaly_map > threshold).byte(),
-            "score": slice_scores(anomaly_map, foreground),
-        }
-        if output_type != "pt":
-            results = {name: tensor.numpy() for name, tensor in results.items()}
-            results["counterfactual"] = np.moveaxis(results["counterfactual"], 1, -1)
-        if output_type == "pil":
-            grey = np.rint(255 * results["counterfactual"]).astype(np.uint8)
-            results["counterfactual"] = [[PIL.Image.fromarray(c) for c in np.moveaxis(one, -1, 0)] for one in grey]
-            results["mask"] = [PIL.Image.fromarray(255 * mask) for mask in results["mask"]]
-        return AnomalyDetectionPipelineOutput(**results, threshold=threshold)
-
     def _load_slices(self, source: Any) -> Any:
         """Load a subject's scans as slices of the size and spacing of the training images."""
         return subject_to_slices(source, self.modalities, self.config["spacing"], unet_sample_size(self.unet))
 
-    def _restore(self, subject: Any, output: AnomalyDetectionPipelineOutput) -> AnomalyDetectionPipelineOutput:
+    def _restore(self, subject: Any, results: dict[str, Any]) -> dict[str, Any]:
         """Resample maps of slices to scans on the voxels of the subject's files."""
-        return AnomalyDetectionPipelineOutput(
-            counterfactual=subject.invert(np.moveaxis(output.counterfactual, -1, 1), self.modalities),
-            anomaly_map=subject.invert(output.anomaly_map[:, None], ["anomaly"]),
-            mask=subject.invert(output.mask[:, None], ["anomaly"]),
-            score=output.score,
-            threshold=output.threshold,
-        )
-
-
-def _of_images(generator: Generators, images: slice) -> Generators:
-    """The generators of some of the images."""
-    return generator[images] if isinstance(generator, list) else generator
+        scans = {"counterfactual": subject.invert(results["counterfactual"].numpy(), self.modalities)}
+        for name in ("anomaly_map", "mask"):
+            scans[name] = subject.invert(results[name][:, None].numpy(), ["anomaly"])
+        return {**results, "score": results["score"].numpy(), **scans}

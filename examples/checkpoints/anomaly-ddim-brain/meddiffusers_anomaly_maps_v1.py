@@ -1,4 +1,4 @@
-"""Postprocessing of anomaly maps: mean over modalities, smoothing, threshold and score.
+"""Anomaly detection: checks of the arguments, and postprocessing of anomaly maps.
 
 A published pipeline imports this file from beside it; it is published with it.
 
@@ -11,13 +11,57 @@ A published pipeline imports this file from beside it; it is published with it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import PIL.Image
 import torch
 from scipy import ndimage
 
 PUBLISHED_AS = "meddiffusers_anomaly_maps_v1"  # the file has the same name in a repository
 TOP_FRACTION = 0.01  # part of the pixels, those with the highest values, that a slice's score averages
 SMOOTHING = 1 / 32  # σ over height of the Gaussian that averages the noise of single pixels
+DEFAULT_SMOOTHING = {"residual": 0.0, "label_contrast": SMOOTHING}  # by the kind of map
 BINS = 256  # of Otsu's histogram
+
+
+def check_components(unet: Any, scheduler: Any, classifier: Any | None, modalities: Sequence[str]) -> None:
+    """Raise a TypeError if the scheduler has no inverse, a ValueError if networks have other numbers of channels."""
+    if not hasattr(scheduler, "invert_step"):
+        raise TypeError(
+            f"The scheduler is a {type(scheduler).__name__}, whose steps have no inverses; expected "
+            "ReversibleDDIMScheduler.from_config(scheduler.config)."
+        )
+    for name, network in (("unet", unet), ("classifier", classifier)):
+        if network is not None and network.config["in_channels"] != len(modalities):
+            raise ValueError(
+                f"The {name} has {network.config['in_channels']} channels; got {len(modalities)} modalities "
+                f"({', '.join(modalities)}). Give those that it was trained with."
+            )
+
+
+def check_method(method: str, target: str, labels: Mapping[str, int], classifier: Any | None) -> None:
+    """Raise a ValueError if a method requires a classifier or a label that there is not."""
+    if method == "classifier" and classifier is None:
+        raise ValueError("method='classifier' but this pipeline has no classifier. Give it one, or another method.")
+    if method != "none" and target not in labels:
+        raise ValueError(f"target={target!r}; expected one of {', '.join(labels) or '(none: it has no labels)'}.")
+
+
+def check_map(
+    map_from: str, target: str, labels: Mapping[str, int], num_noise_samples: int, smoothing: float | None
+) -> None:
+    """Raise a ValueError if the settings of a map are invalid, or need other labels than those of the unet."""
+    if map_from not in DEFAULT_SMOOTHING:
+        raise ValueError(f"map_from={map_from!r}; expected one of {', '.join(DEFAULT_SMOOTHING)}.")
+    if num_noise_samples < 1 or (smoothing or 0) < 0:
+        raise ValueError(f"num_noise_samples={num_noise_samples} and smoothing={smoothing}; expected at least 1 and 0.")
+    if map_from == "label_contrast" and (target not in labels or len(labels) < 2):
+        raise ValueError(
+            f"map_from='label_contrast' and target={target!r}; expected one of two or more labels of the unet, "
+            f"which are: {', '.join(labels) or '(none)'}. Use such a target, or map_from='residual'."
+        )
 
 
 def mean_over_modalities(differences: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
@@ -61,3 +105,41 @@ def otsu_threshold(values: torch.Tensor) -> float:
     above = below[-1] - below
     between = below * above * (total / below.clamp_min(1) - (total[-1] - total) / above.clamp_min(1)).square()
     return low + (high - low) * (int(between.argmax()) + 1) / BINS
+
+
+def threshold_maps(
+    images: torch.Tensor, counterfactual: torch.Tensor, anomaly_map: torch.Tensor, threshold: float | None
+) -> dict[str, Any]:
+    """Compute masks and scores.
+
+    Args:
+        images: Images in [0, 1], (B, C, H, W).
+        counterfactual: The same shape.
+        anomaly_map: (B, H, W).
+        threshold: Threshold of the mask; by default Otsu's, over the foreground of all images.
+
+    Returns:
+        The fields of the pipeline's output, as tensors.
+    """
+    foreground = (images > 0).any(dim=1)
+    threshold = otsu_threshold(anomaly_map[foreground]) if threshold is None else float(threshold)
+    return {
+        "counterfactual": counterfactual,
+        "anomaly_map": anomaly_map,
+        "mask": (anomaly_map > threshold).byte(),
+        "score": slice_scores(anomaly_map, foreground),
+        "threshold": threshold,
+    }
+
+
+def convert_results(results: Mapping[str, Any], output_type: str) -> dict[str, Any]:
+    """Convert tensors to "np" or "pil", with the channels of the counterfactual last; "pt" leaves them unchanged."""
+    if output_type == "pt":
+        return dict(results)
+    arrays = {name: value.numpy() if isinstance(value, torch.Tensor) else value for name, value in results.items()}
+    arrays["counterfactual"] = np.moveaxis(arrays["counterfactual"], 1, -1)
+    if output_type == "pil":
+        grey = np.rint(255 * arrays["counterfactual"]).astype(np.uint8)
+        arrays["counterfactual"] = [[PIL.Image.fromarray(c) for c in np.moveaxis(image, -1, 0)] for image in grey]
+        arrays["mask"] = [PIL.Image.fromarray(255 * mask) for mask in arrays["mask"]]
+    return arrays

@@ -1,6 +1,7 @@
-"""Input of slice-wise pipelines: images of any type, or the scans of a subject, which are cut into slices.
+"""Input of slice-wise pipelines, images of any type or the scans of a subject, and noise for images in batches.
 
-Several published pipelines import this file from beside them; it is published with each.
+Noise is drawn image by image and when it is needed, so it does not depend on the number of images in a batch. Several
+published pipelines import this file from beside them; it is published with each.
 
 | here | shape |
 |---|---|
@@ -16,9 +17,11 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import torch
+from diffusers.utils.torch_utils import randn_tensor
 
 PUBLISHED_AS = "meddiffusers_slices_v1"  # the file has the same name in a repository, so imports find it in both places
 TOLERANCE = 1e-3  # by which intensities may leave [0, 1]
+Generators = torch.Generator | list[torch.Generator] | None  # one for all images, one for each, or the global one
 
 
 def is_subject(image: Any) -> bool:
@@ -117,6 +120,68 @@ def to_indexed(values: Mapping[Any, Any] | Sequence[Any]) -> dict[str, Any]:
 def from_indexed(by_index: Mapping[str, Any]) -> tuple[Any, ...]:
     """Invert `to_indexed`."""
     return tuple(value for _, value in sorted(by_index.items(), key=lambda item: int(item[0])))
+
+
+def check_generators(generator: Generators, num_images: int) -> None:
+    """Raise a ValueError for a list of generators of another length than the number of images."""
+    if isinstance(generator, list) and len(generator) != num_images:
+        raise ValueError(f"Got {len(generator)} generators for {num_images} images. Give one for each image.")
+
+
+def draw_noise(
+    num_images: int, shape: Sequence[int], generator: Generators, device: torch.device, dtype: torch.dtype
+) -> torch.Tensor:
+    """Draw unit noise image by image.
+
+    Args:
+        num_images: B.
+        shape: Shape of the noise of one image.
+        generator: One for all images, a list of one for each, or None.
+        device: Device of the result.
+        dtype: Type of the result.
+
+    Returns:
+        Noise, (B, *shape).
+
+    Raises:
+        ValueError: If a list of generators has another length.
+    """
+    check_generators(generator, num_images)
+    generators = generator if isinstance(generator, list) else [generator] * num_images
+    return torch.stack([randn_tensor(tuple(shape), each, device, dtype) for each in generators])
+
+
+def reserve_noise(generator: Generators, num_images: int, shape: Sequence[int], dtype: torch.dtype) -> Generators:
+    """Reserve noise that is drawn later, batch by batch, as if all of it were drawn now.
+
+    Args:
+        generator: One for all images, a list of one for each, or None.
+        num_images: Number of all images.
+        shape: Shape of the noise of one image.
+        dtype: Type of the noise.
+
+    Returns:
+        For one generator a copy of it; the given one is advanced past the reserved noise. Otherwise what was given.
+    """
+    if not isinstance(generator, torch.Generator):
+        return generator
+    reserved = torch.Generator(generator.device)
+    reserved.set_state(generator.get_state())
+    for _ in range(num_images):
+        torch.randn(tuple(shape), generator=generator, device=generator.device, dtype=dtype)
+    return reserved
+
+
+def select_generators(generator: Generators, images: slice) -> Generators:
+    """Return the generators of some of the images."""
+    return generator[images] if isinstance(generator, list) else generator
+
+
+def check_callback_tensors(names: Sequence[str]) -> None:
+    """Raise a ValueError if a callback requests tensors other than the latents."""
+    unknown = set(names) - {"latents"}
+    if unknown:
+        raise ValueError(f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}; there is only latents.")
 
 
 def _of_modalities(image: Mapping[str, Any], modalities: Sequence[str]) -> torch.Tensor:
