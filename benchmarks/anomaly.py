@@ -1,7 +1,7 @@
-"""The shipped detector of anomalies: what it finds beside baselines, inversion, steps and cost, generation, the grid.
+"""The shipped anomaly detector: quality against baselines, inversion, steps, cost, generation and a parameter grid.
 
-The autoencoder that is one of the baselines is trained first, into runs/anomaly-vae, unless it is there already. Each
-part writes its results, benchmarks/results/anomaly_PART.json, once it is done.
+The autoencoder baseline is trained first, into runs/anomaly-vae, if it does not exist. Each part writes its results to
+benchmarks/results/anomaly_PART.json.
 
     python benchmarks/anomaly.py [--only quality|inversion|steps|cost|generation|grid]
 """

@@ -1,4 +1,4 @@
-"""To the noise and back without guidance: how exactly a image returns, on trained weights and where all is known."""
+"""Inversion and denoising without guidance: reconstruction error on trained weights, and on a known distribution."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from meddiffusers.evaluation.results import Bar
 from meddiffusers.hub.load import load
 
 IMAGES, STEPS, ROUNDS = 16, 50, (1, 2, 3, 5, 8)
-MEAN, STD = 0.3, 0.5  # of the known images, independent Gaussian pixels
+MEAN, STD = 0.3, 0.5  # of known images with independent Gaussian pixels
 KNOWN_STEPS, STRENGTH, KNOWN = 500, 0.5, 4096  # the reference's: every time up to half of 1000; pixels
 
 

@@ -1,7 +1,7 @@
-"""A baseline of the anomaly benchmark: a variational autoencoder, whose reconstruction error is the map.
+"""Baseline of the anomaly benchmark: a variational autoencoder, with its reconstruction error as the map.
 
-It sees the healthy training images alone, as such baselines do (Baur et al. 2021, "Autoencoders for unsupervised
-anomaly segmentation in brain MR images"). How long it was trained stands beside the results.
+It is trained on the healthy training images only (Baur et al. 2021, "Autoencoders for unsupervised anomaly segmentation
+in brain MR images"). The results include its training time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Trains the recipe of the shipped AR-VAE with three seeds, and tells how the seeds differ.
+"""Train the configuration of the shipped AR-VAE with three seeds, and compare the seeds.
 
-Each run stays in runs/ar-vae-mnist-seed{n}. One that is finished is not repeated, one that was interrupted goes on from
-its last checkpoint; with --fresh all start anew. At the end stands the command that makes the shipped repository.
+Each run is kept in runs/ar-vae-mnist-seed{n}. Finished runs are not repeated, interrupted ones continue from their last
+checkpoint; --fresh starts all runs again. The last line is the command that writes the shipped repository.
 
     python benchmarks/attribute_training.py [--fresh]
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from attribute_bars import MINUTES, attribute_bars
+from parts import exit_with
 from rich.console import Console
 from rich.table import Table
 
@@ -46,10 +47,10 @@ def main() -> None:
     minutes = [report.run["training_minutes"] for report in (first, *others)]
 
     table = Table("metric", *(f"seed {seed}" for seed in SEEDS), "mean", box=None)
-    for name, figures in {**values, "minutes of training": minutes}.items():
-        table.add_row(name, *(f"{figure:.4g}" for figure in figures), f"{np.mean(figures):.4g}")
+    for key, per_seed in {**values, "minutes of training": minutes}.items():
+        table.add_row(key, *(f"{value:.4g}" for value in per_seed), f"{np.mean(per_seed):.4g}")
     console.print(table)
-    bars = attribute_bars({name: float(np.mean(figures)) for name, figures in values.items()}, of="mean of seeds")
+    bars = attribute_bars({key: float(np.mean(runs)) for key, runs in values.items()}, source="mean of seeds")
     for seed, took in zip(SEEDS, minutes, strict=True):
         bars.append(Bar(f"seed {seed}: minutes of training", took, "<=", MINUTES))
     write_results(
@@ -63,6 +64,7 @@ def main() -> None:
         minutes=minutes,
     )
     console.print("To write the shipped repository:\n" + PUBLISH.format(" ".join(map(str, runs))))
+    exit_with(bars)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The shipped AR-VAE on held-out digits.
 
-Measures the checkpoint as `meddiffusers evaluate attributes examples/checkpoints/ar-vae-mnist` does. What it says of
-the other seeds of its recipe, and of the time that training took, is read from its `metrics.json`.
+Evaluates the checkpoint like `meddiffusers evaluate attributes examples/checkpoints/ar-vae-mnist`. The metrics of the
+other seeds of its configuration, and the training time, are read from its `metrics.json`.
 
     python benchmarks/attributes.py
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from attribute_bars import MINUTES, attribute_bars
+from parts import exit_with
 
 from meddiffusers.cli.attributes import evaluate_attribute_model
 from meddiffusers.evaluation.report import Report
@@ -27,12 +28,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         evaluate_attribute_model(str(CHECKPOINT), output=Path(folder))
         measured = Report.read(Path(folder))
-    values = {metric.name: metric.value for metric in measured.metrics}
+    values = measured.values
     trained = Report.read(CHECKPOINT)
-    bars = attribute_bars(values, of="shipped")
+    bars = attribute_bars(values, source="shipped")
     if "per_run" in trained.details:
-        means = {name: float(np.mean(runs)) for name, runs in trained.details["per_run"].items()}
-        bars += attribute_bars(means, of=f"mean of seeds {trained.run['seeds']}")
+        means = {key: float(np.mean(runs)) for key, runs in trained.details["per_run"].items()}
+        bars += attribute_bars(means, source=f"mean of seeds {trained.run['seeds']}")
     bars.append(Bar("shipped: minutes of training", trained.run["training_minutes"], "<=", MINUTES))
     write_results(
         "attributes",
@@ -43,6 +44,7 @@ def main() -> None:
         values=values,
         per_run=trained.details.get("per_run", {}),
     )
+    exit_with(bars)
 
 
 if __name__ == "__main__":

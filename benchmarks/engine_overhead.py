@@ -3,7 +3,7 @@
 Both train the same convolutional VAE of 28×28 images in batches of 128, from the same data set, with AdamW, clipping
 and a learning-rate schedule, in one process, on one thread. They take turns step by step, so that whatever else the
 machine does disturbs both alike: each time the engine asks for a loss, the bare loop first takes a step of its own,
-which is timed apart. Time is the CPU time of the process; nothing in a step sleeps or waits. The claim is the median,
+which is timed apart. Time is the CPU time of the process, since nothing in a step waits. The claim is the median,
 over runs, of the engine's time divided by the bare loop's.
 
     python benchmarks/engine_overhead.py
@@ -22,6 +22,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.optimization import get_scheduler
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from parts import exit_with
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -115,7 +116,7 @@ class VAETask:
 
 
 def bare_loop(data: Images) -> Iterator[None]:
-    """Trains for ever, a step each time it is asked."""
+    """Train endlessly, one step per `next`."""
     vae, losses = new_vae(), []
     optimizer = torch.optim.AdamW(vae.parameters(), lr=1e-4)
     scheduler = get_scheduler("cosine", optimizer, num_warmup_steps=500, num_training_steps=STEPS)
@@ -149,9 +150,10 @@ def main() -> None:
     for bare, engine in runs:
         print(f"{1e3 * bare:>9.2f} ms{1e3 * engine:>9.2f} ms{engine / bare:>9.3f}")
     ratio = statistics.median(engine / bare for bare, engine in runs)
+    bars = [Bar("CPU time per step, engine over bare PyTorch loop, median of runs", ratio, "<=", 1.05)]
     write_results(
         "engine_overhead",
-        [Bar("CPU time per step, engine over bare PyTorch loop, median of runs", ratio, "<=", 1.05)],
+        bars,
         seed=SEED,
         n=RUNS,
         duration_s=time.monotonic() - start,
@@ -159,6 +161,7 @@ def main() -> None:
         bare_ms=[round(1e3 * bare, 2) for bare, _ in runs],
         engine_ms=[round(1e3 * engine, 2) for _, engine in runs],
     )
+    exit_with(bars)
 
 
 if __name__ == "__main__":

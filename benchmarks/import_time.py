@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 
+from parts import exit_with
 from rich.console import Console
 from rich.table import Table
 
@@ -40,15 +41,17 @@ def main() -> None:
         table.add_row(f"{base:.3f}", f"{ours:.3f}", f"{ours / base:.3f}")
     Console(markup=False).print(table)
     ratio = statistics.median(ours / base for base, ours in pairs)
+    bars = [Bar("CPU time of import, meddiffusers over diffusers, median of pairs", ratio, "<=", 1.15)]
     write_results(
         "import_time",
-        [Bar("CPU time of import, meddiffusers over diffusers, median of pairs", ratio, "<=", 1.15)],
+        bars,
         seed=0,
         n=PAIRS,
         duration_s=time.monotonic() - start,
         diffusers_s=[round(base, 3) for base, _ in pairs],
         meddiffusers_s=[round(ours, 3) for _, ours in pairs],
     )
+    exit_with(bars)
 
 
 if __name__ == "__main__":

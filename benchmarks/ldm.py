@@ -1,6 +1,6 @@
 """Latent diffusion: the shipped models, decoding at full size, a bundle of MONAI's zoo, data sets in bulk.
 
-Each part writes its results, benchmarks/results/ldm_PART.json, once it is done.
+Each part writes its results to benchmarks/results/ldm_PART.json.
 
     python benchmarks/ldm.py [--only volumes|masks|plan|decode|bundle|bulk]
 """

@@ -1,6 +1,6 @@
-"""Data sets in bulk: two processes beside one, and a run that is killed at random beside one that is not.
+"""Bulk generation: two processes against one, and a run that is killed at random against an undisturbed one.
 
-The model is small and untrained: what is measured is how samples are made and written, not what they show.
+The model is small and untrained: only the generation and writing of samples is measured, not their content.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def bulk(_checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
         first = _timed(folder, "first", 1, samples=SHARD)
         shard = (seconds[1] - first) / (SAMPLES / SHARD - 1)
         print(seconds, first, shard, flush=True)
-        drawn = random.Random(seed)
-        lives = [drawn.uniform(0.5 * first, first + 20 * shard) for _ in range(KILLS)]
+        rng = random.Random(seed)
+        lives = [rng.uniform(0.5 * first, first + 20 * shard) for _ in range(KILLS)]
         deaths = sum(_died(folder, "killed", life) for life in lives)
         _timed(folder, "killed", 1)
         undisturbed, killed = (_files(folder / name) for name in ("by-1", "killed"))
@@ -79,7 +79,7 @@ def _timed(folder: Path, name: str, processes: int, samples: int = SAMPLES) -> f
 
 
 def _died(folder: Path, name: str, life: float) -> bool:
-    """Whether a run that was started, to go on with what there is, had to be killed after so many seconds."""
+    """Resume a run, and kill it after `life` seconds. Returns whether it was still running."""
     process = subprocess.Popen(
         _command(folder, name, 1), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ONE_THREAD
     )

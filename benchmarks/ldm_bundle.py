@@ -36,7 +36,7 @@ COVARIATES = {name: [0.0, 1.0] for name in ("sex", "age", "ventricular_volume", 
 
 
 def bundle(_checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
-    """The bars: weights of old names arrive unchanged, and the pipeline draws."""
+    """The bars: weights of old names arrive unchanged, and the pipeline generates."""
     torch.manual_seed(seed)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -46,9 +46,9 @@ def bundle(_checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     counts = {name: sum(w.numel() for w in getattr(pipeline, name).parameters()) for name in ("vae", "unet")}
     pipeline.set_progress_bar_config(disable=True)
     began = time.perf_counter()
-    told = {"sex": 0, "age": 0.1, "ventricular_volume": 0.2, "brain_volume": 0.4}
+    covariates = {"sex": 0, "age": 0.1, "ventricular_volume": 0.2, "brain_volume": 0.4}
     generator = torch.Generator().manual_seed(seed)
-    volume = pipeline(covariates=told, num_inference_steps=2, generator=generator, output_type="pt").images
+    volume = pipeline(covariates=covariates, num_inference_steps=2, generator=generator, output_type="pt").images
     seconds = time.perf_counter() - began
     whole = float(tuple(volume.shape) == (1, 1, 160, 224, 160) and bool(volume.isfinite().all()))
     bars = [

@@ -1,7 +1,7 @@
-"""What 100,000 volumes take: time, disk and cost by kind and number of GPUs, on paper, from what can be measured.
+"""Estimate time, disk space and cost of 100,000 volumes, by type and number of GPUs.
 
-Measured: floating-point operations of a denoising step and of a decoding, bytes of a written sample, and how fast this
-machine is. Assumed, and said so beside the metrics: what part of its peak a GPU reaches, and what an hour of it costs.
+Measured: floating-point operations of a denoising step and of a decoding, bytes of a written sample, and the speed of
+this machine. Assumed: the fraction of its peak that a GPU reaches, and the price of a GPU hour.
 """
 
 from __future__ import annotations
@@ -83,9 +83,9 @@ def _teraflops(unet: Any, vae: Any, size: Sequence[int]) -> float:
     unet, vae = unet.to("meta").eval(), vae.to("meta").eval()
     vae.register_to_config(slab_voxels=None)
     z = torch.empty(1, unet.config["latent_channels"], *size, device="meta")
-    told = torch.empty(1, len(unet.covariates), device="meta")
+    covariates = torch.empty(1, len(unet.covariates), device="meta")
     counts = []
-    for call in (lambda: unet(z, 1, covariates=told), lambda: vae.decode(z)):
+    for call in (lambda: unet(z, 1, covariates=covariates), lambda: vae.decode(z)):
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             call()
         counts.append(counter.get_total_flops())

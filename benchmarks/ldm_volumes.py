@@ -1,6 +1,6 @@
-"""The shipped model of volumes on the covariates of unseen phantoms, beside its autoencoder fed with random latents.
+"""The shipped model of volumes on the covariates of held-out phantoms, against its autoencoder with random latents.
 
-Metrics of the model are those of its card, which `meddiffusers evaluate ldm` measured; random latents are drawn here.
+The model's metrics are those of its card, which `meddiffusers evaluate ldm` measured; random latents are decoded here.
 """
 
 from __future__ import annotations
@@ -23,47 +23,43 @@ from meddiffusers.hub.training_config import recorded_data
 from meddiffusers.pipelines.meddiffusers_latents_v1 import normalize_latents
 from meddiffusers.training.tasks.latent_diffusion.cache import cached_latents
 
-REPOSITORY, IMAGES = "ldm-brain-3d", Path("benchmarks/results/ldm_random_latents")
+REPOSITORY, FOLDER = "ldm-brain-3d", Path("benchmarks/results/ldm_random_latents")
 LEFT_RIGHT, BATCH = 2, 4
 
 
 def volumes(checkpoints: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
-    """The bars of covariates and likeness; images of the baseline go to a folder beside the results."""
+    """The bars of covariates and fidelity; the baseline's report is saved to a folder beside the results."""
     report = Report.read(checkpoints / REPOSITORY)
     baseline = _of_random_latents(checkpoints, report.metrics[0].n, seed)
-    baseline.save(IMAGES)
+    baseline.save(FOLDER)
     value = report.value
-    (halves,) = (metric for metric in report.metrics if metric.name == "kernel distance, held-out halves")
+    halves = report.metric("kid_held_out")
     allowed = 2 * max(halves.value, 0) + halves.high - halves.value
-    apart = [
-        abs(of.value("MS-SSIM of pairs, drawn") - value("MS-SSIM of pairs, held-out")) for of in (report, baseline)
-    ]
+    apart = [abs(each.value("ms_ssim_generated") - value("ms_ssim_held_out")) for each in (report, baseline)]
     bars = [
-        Bar("volumes: r of asked and read ventricles", value("ventricular_volume_ml r"), ">=", 0.9),
-        Bar("volumes: error of the ventricles, ml", value("ventricular_volume_ml error"), "<=", 5),
-        Bar("volumes: r of asked and read brain volume", value("brain_volume_ml r"), ">=", 0.85),
-        Bar("volumes: r of asked age and that learnt from regions", value("age r"), ">=", 0.7),
-        Bar(
-            "volumes: kernel distance; twice that of halves, and its interval", value("kernel distance"), "<=", allowed
-        ),
+        Bar("volumes: r of target and measured ventricles", value("ventricular_volume_ml_r"), ">=", 0.9),
+        Bar("volumes: error of the ventricles, ml", value("ventricular_volume_ml_mae"), "<=", 5),
+        Bar("volumes: r of target and measured brain volume", value("brain_volume_ml_r"), ">=", 0.85),
+        Bar("volumes: r of target age and age estimated from regions", value("age_r"), ">=", 0.7),
+        Bar("volumes: KID; twice that of held-out halves, and its interval", value("kid"), "<=", allowed),
         Bar(
             "volumes: Fréchet distance over that of random latents",
-            value("Fréchet distance") / baseline.value("Fréchet distance"),
+            value("fid") / baseline.value("fid"),
             "<=",
             1,
         ),
         Bar("volumes: MS-SSIM's distance from real pairs', over that of random latents", apart[0] / apart[1], "<=", 1),
     ]
-    figures = {
-        name: {metric.name: [metric.value, metric.low, metric.high] for metric in of.metrics}
-        for name, of in (("drawn", report), ("random latents", baseline))
+    metrics = {
+        name: {metric.key: [metric.value, metric.low, metric.high] for metric in of.metrics}
+        for name, of in (("generated", report), ("random latents", baseline))
     }
-    return bars, {"n": report.metrics[0].n, "value, low, high": figures}
+    return bars, {"n": report.metrics[0].n, "value, low, high": metrics}
 
 
 @torch.inference_mode()
 def _of_random_latents(checkpoints: Path, count: int, seed: int) -> Report:
-    """Of latents drawn from the normal distribution that each place and channel has in training."""
+    """Evaluate volumes decoded from Gaussian latents with the training mean and σ of each position and channel."""
     pipeline: Any = load(checkpoints / REPOSITORY)
     splits = load_volume_data(volumes_like(pipeline, "phantom", recorded_data(checkpoints / REPOSITORY)))
     rows = splits["test"].select(range(count))

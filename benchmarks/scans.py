@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from parts import exit_with
 from scans_phantom import phantom_bars, slices_bars
 from scans_reading import SUBJECTS, reading_bars
 from scans_realism import COLIN, realism
@@ -46,6 +47,7 @@ def main() -> None:
         print("\n".join(map(str, bars)), facts, sep="\n")
     else:
         write_results("scans", bars, seed=SEED, n=SUBJECTS, duration_s=time.monotonic() - start, **facts)
+    exit_with(bars)
 
 
 if __name__ == "__main__":

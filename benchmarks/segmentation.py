@@ -1,7 +1,7 @@
-"""The shipped segmentation model: quality beside a supervised U-Net, steps, cost, adapters, the paper's network.
+"""The shipped segmentation model: quality against a supervised U-Net, steps, cost, adapters, the paper's network.
 
 The U-Net of equal size is trained first, for as long as the shipped model would take here, into runs/segmentation-unet,
-unless it is there already. Each part writes its results, benchmarks/results/segmentation_PART.json, once it is done.
+if it does not exist. Each part writes its results to benchmarks/results/segmentation_PART.json.
 
     python benchmarks/segmentation.py [--only quality|steps|cost|lora|paper]
 """

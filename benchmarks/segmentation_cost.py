@@ -1,4 +1,4 @@
-"""What a slice costs: the pipeline beside its bare network passes, and beside the paper's thousand steps."""
+"""Cost of a slice: the pipeline against its bare network passes, and against the paper's thousand steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MEMBERS, STEPS, PAPER_STEPS, ROUNDS = 5, 10, 1000, 15
 
 @torch.inference_mode()
 def cost(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
-    """Ratios of times that are taken in turn, the median of each, in this process."""
+    """Ratios of median run times, measured alternately in this process."""
     pipeline: Any = load(checkpoint)
     pipeline.set_progress_bar_config(disable=True)
     size = pipeline.unet.config["sample_size"]

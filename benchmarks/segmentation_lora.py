@@ -1,4 +1,4 @@
-"""An adapter for another scanner: ten phantom subjects, five CPU minutes, beside full fine-tuning for as long.
+"""An adapter for another scanner: ten phantom subjects, five CPU minutes, against full fine-tuning for as long.
 
 The other scanner has other contrasts (exponents of the intensities, T2 inverted), half the resolution and more noise.
 """
@@ -33,7 +33,7 @@ RATES = {"full": 2e-4, "adapter": 1e-3}
 
 
 def lora(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
-    """Dice on the other scanner's unseen subjects: untouched, fully fine-tuned, with an adapter."""
+    """Dice on held-out subjects of the other scanner: without training, fully fine-tuned, with an adapter."""
     pipeline: Any = load(checkpoint)
     config = test_config(pipeline)
     test = on_other_scanner(load_test_split(config).select(range(TESTED)), pipeline.modalities)
@@ -69,18 +69,18 @@ def lora(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
 
 
 def on_other_scanner(rows: datasets.Dataset, modalities: tuple[str, ...]) -> datasets.Dataset:
-    """The rows as another scanner would have them."""
+    """Simulate the rows as images from another scanner."""
     return rows.with_format("numpy").map(_of_other_scanner, with_indices=True, fn_kwargs={"modalities": modalities})
 
 
 def _of_other_scanner(row: dict[str, Any], index: int, modalities: tuple[str, ...]) -> dict[str, Any]:
-    random = np.random.default_rng([7, index])
+    rng = np.random.default_rng([7, index])
     image = row["image"].astype(np.float32) / INTENSITY_SCALE
     for channel, name in zip(image, modalities, strict=True):
         head = channel > 0
         values = channel ** EXPONENTS[name] if name in EXPONENTS else 1.05 - channel
         coarse = zoom(zoom(values * head, 0.5, order=1), 2, order=1)
-        real, imaginary = NOISE * random.standard_normal((2, *coarse.shape))
+        real, imaginary = NOISE * rng.standard_normal((2, *coarse.shape))
         noisy = np.hypot(coarse + real, imaginary)
         channel[:] = np.where(head, noisy.clip(0.01, 1), 0)
     return {"image": np.rint(image * INTENSITY_SCALE).astype(np.int16)}
@@ -104,7 +104,7 @@ def _training(folder: str, seed: int, rate: float) -> TrainingConfig:
 
 
 def _dice(pipeline: Any, rows: datasets.Dataset, seed: int) -> float:
-    """Of the mask, which does not depend on members and steps."""
+    """Dice of the mask, which does not depend on samples and steps."""
     pipeline.set_progress_bar_config(disable=True)
     result = run_segmentation(pipeline, rows, num_inference_steps=1, ensemble_size=1, seed=seed)
     return float(np.nanmean(score(result).whole.dice))

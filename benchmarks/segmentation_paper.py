@@ -1,4 +1,4 @@
-"""The paper's configuration is the paper's network: its size, and that it trains and samples at 224²."""
+"""The paper's configuration: the size of its network, and one training and one sampling step at 224²."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REFERENCE = 113_674_370  # parameters of the reference's network in the same con
 
 
 def paper(_checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
-    """One step of training on noise, and one of sampling."""
+    """One training step on noise, and one sampling step."""
     data, model, _ = parse_config(
         LabelledDataConfig, SegmentationModelConfig, TrainingConfig, argv=["--config", CONFIG]
     )

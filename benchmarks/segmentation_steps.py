@@ -1,7 +1,7 @@
-"""How few steps are enough: Dice, energy distance and seconds a slice against steps, for three schedulers, and a U-Net.
+"""Dice, energy distance and seconds per slice by number of steps, for three schedulers, and for a U-Net.
 
-The mask of a model with an image encoder depends on no step. What does are its members: each has a Dice, and so has
-what the majority of them marks, which is the mask of Wolleb et al. 2022.
+The mask of a model with an image encoder does not depend on the steps, but its samples do. Each sample has a Dice, and
+so has their majority vote, which is the mask of Wolleb et al. 2022.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def steps(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
             results[name, count] = run_segmentation(
                 pipeline, rows.select(with_tumour[places]), num_inference_steps=count, ensemble_size=MEMBERS, seed=seed
             )
-            table.append({"scheduler": name, "steps": count} | _figures(results[name, count], began))
+            table.append({"scheduler": name, "steps": count} | _measure(results[name, count], began))
             shown[name, count] = places
             print(table[-1], flush=True)
     few = results["DDIM", 10]
@@ -60,7 +60,7 @@ def steps(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     dice = _dice(_majority(few), few)
     for row, places in zip(table, shown.values(), strict=True):
         row["Dice of DDIM, 10 steps, same slices"] = round(float(np.mean(dice[places])), 4)
-    table.append({"scheduler": "none: supervised U-Net", "steps": 1} | _figures(supervised, began))
+    table.append({"scheduler": "none: supervised U-Net", "steps": 1} | _measure(supervised, began))
     found = {(row["scheduler"], row["steps"]): row for row in table}
     bars = [
         Bar(f"steps: {name} lost by DDIM with 10 instead of 250", _lost(found, name), "<=", 0.005)
@@ -69,8 +69,8 @@ def steps(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     return bars, {"n": len(set(few.subjects)), "table": table}
 
 
-def _figures(result: SegmentationResult, began: float) -> dict[str, float]:
-    """Of the members and what most of them mark; seconds a slice since `began`."""
+def _measure(result: SegmentationResult, began: float) -> dict[str, float]:
+    """Metrics of the samples and of their majority vote, and seconds per slice since `began`."""
     count = len(result.mask)
     seconds = (time.perf_counter() - began) / count
     measured = {
@@ -87,7 +87,7 @@ def _majority(result: SegmentationResult) -> np.ndarray:
 
 
 def _spread(by_size: np.ndarray, number: int) -> np.ndarray:
-    """Places of so many of the slices, whose places by size are given: all of them, or some from small to large."""
+    """Indices of `number` slices spread over the sizes, given the indices by size."""
     between = np.linspace(0, len(by_size) - 1, number + 2)[1:-1].astype(int)
     return np.arange(number) if number == len(by_size) else np.sort(by_size[between])
 

@@ -1,7 +1,7 @@
-"""The baseline of the segmentation benchmark: a supervised U-Net of equal size, on the same images, for as long.
+"""Baseline of the segmentation benchmark: a supervised U-Net of equal size, with the same images and training time.
 
-The shipped model may have been trained on another machine, so how long is told here: a step of either network is timed
-side by side, and the U-Net gets as many steps as the shipped model's would have taken of its own.
+The shipped model may have been trained on another machine. Therefore the steps of both networks are timed here, and the
+U-Net gets as many steps as fit into the shipped model's training time.
 """
 
 from __future__ import annotations
@@ -119,15 +119,15 @@ def logits(unet: nn.Module, image: Tensor) -> Tensor:
 def run_supervised(
     unet: UNet2DModel, rows: datasets.Dataset, like: SegmentationResult, samples: int, seed: int = 0
 ) -> SegmentationResult:
-    """What the U-Net says of the rows that `like` is of; its samples are drawn pixel by pixel from the softmax."""
+    """Segment the rows of `like` with the U-Net; its samples are independent per pixel, from the softmax."""
     images = torch.from_numpy(np.stack(rows.with_format("numpy")["image"]).astype(np.float32) / INTENSITY_SCALE)
     probability = torch.cat([logits(unet, part).softmax(dim=1) for part in images.split(BATCH)])
     foreground = 1 - probability[:, 0] > 0.5
     mask = torch.where(foreground, probability[:, 1:].argmax(dim=1) + 1, 0).byte()
-    drawn = torch.distributions.Categorical(probs=probability.movedim(1, -1))
+    distribution = torch.distributions.Categorical(probs=probability.movedim(1, -1))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        members = drawn.sample((samples,)).movedim(0, 1).byte()
+        members = distribution.sample((samples,)).movedim(0, 1).byte()
     entropy = -(probability * probability.clamp_min(1e-12).log()).sum(dim=1)
     return SegmentationResult(
         mask=mask.numpy(),

@@ -1,7 +1,7 @@
-"""The shipped text-to-MR model: prompts, what it draws, steps, cost, its adapter, the paper's networks.
+"""The shipped text-to-MR model: prompts, quality, steps, cost, its adapter, the paper's networks.
 
-The judge is `examples/checkpoints/attribute-predictor-brain`, made by training/train_attribute_predictor.py. Each part writes its
-results, benchmarks/results/text_to_mr_PART.json, once it is done.
+The independent predictor is `examples/checkpoints/attribute-predictor-brain`. Each part writes its results to
+benchmarks/results/text_to_mr_PART.json.
 
     python benchmarks/text_to_mr.py [--only prompts|quality|steps|cost|lora|paper]
 """

@@ -1,4 +1,4 @@
-"""What a image costs beside its bare network passes, and a training step with what is cached beside one without."""
+"""Cost of an image relative to its bare network passes, and of a training step with and without caches."""
 
 from __future__ import annotations
 
@@ -24,25 +24,27 @@ STEPS, ROUNDS, BATCH = 20, 9, 16
 
 
 def cost(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
-    """The bars, ratios of times that are taken in turn in this process."""
+    """Ratios of run times, measured alternately in this process."""
     data, config, _ = parse_config(CaptionedDataConfig, TextToMRConfig, TrainingConfig, argv=["--config", CONFIG])
     splits = unseen()
     with torch.inference_mode():
-        whole, bare = _a_image(load(checkpoint), prompts_of(load(checkpoint), targets_of(splits["test"].select([0]))))
+        whole, bare = _seconds_per_image(
+            load(checkpoint), prompts_of(load(checkpoint), targets_of(splits["test"].select([0])))
+        )
     few = {name: split.select(range(BATCH)) for name, split in splits.items()}
     settings = {"pretrained_model_name_or_path": str(checkpoint), "captions_per_image": 1}
     task = TextToMRTask(data, TextToMRConfig(**settings), few)
     task.pipeline.to("cpu")  # where the batches below are, also on a machine with a GPU
-    with_cache, without = _a_step(task, few["train"], seed)
+    with_cache, without = _seconds_per_step(task, few["train"], seed)
     bars = [
-        Bar(f"cost: a image, {STEPS} steps, over its network passes", whole / bare, "<=", 1.05),
+        Bar(f"cost: an image, {STEPS} steps, over its network passes", whole / bare, "<=", 1.05),
         Bar("cost: times faster with cached latents and tokens", without / with_cache, ">=", 3),
     ]
     facts = {"seconds a image": whole, "seconds a step, cached": with_cache, "seconds a step": without}
     return bars, {"n": ROUNDS, "batch": BATCH, "prediction": config.prediction_type, **facts}
 
 
-def _a_image(pipeline: Any, texts: list[str]) -> list[float]:
+def _seconds_per_image(pipeline: Any, texts: list[str]) -> list[float]:
     pipeline.set_progress_bar_config(disable=True)
     tokens, mask = pipeline._encode_conditions(texts, "", None, None, 1, True)
     latents = pipeline.prepare_latents(1, None, None, None, None, None, torch.tensor([999]))
@@ -60,8 +62,8 @@ def _a_image(pipeline: Any, texts: list[str]) -> list[float]:
     return medians_in_turn(whole, bare, rounds=ROUNDS)
 
 
-def _a_step(task: TextToMRTask, rows: Any, seed: int) -> list[float]:
-    """Seconds of a forward and a backward pass of a batch, with what is cached and with what is computed each time."""
+def _seconds_per_step(task: TextToMRTask, rows: Any, seed: int) -> list[float]:
+    """Seconds of a forward and a backward pass of a batch, with cached and with computed latents and tokens."""
     pipeline, images = task.pipeline, torch.from_numpy(images_of(rows))
     texts = prompts_of(pipeline, targets_of(rows))
 

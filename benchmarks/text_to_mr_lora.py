@@ -1,6 +1,6 @@
-"""The shipped adapter for a scanner of low field, made with nineteen scans: what it gains and what it costs.
+"""The shipped adapter for a low-field scanner, trained on nineteen scans: fidelity, prompt adherence and size.
 
-The command on its card trains it; the test subjects are others.
+The command on its card trains it. The test subjects are others.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import datasets
 import numpy as np
-from text_to_mr_quality import judge
+from text_to_mr_quality import predictor
 
 from meddiffusers.data.layouts import write_own
 from meddiffusers.data.layouts.own import TABLE
@@ -35,30 +35,30 @@ FOLDER, SEED = Path("examples/checkpoints/lora-lowfield"), 3000  # of the test s
 
 
 def lora(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
-    """The bars: kernel distance to the new scanner's slices, faithfulness, size, and that the base stays as it was."""
+    """The bars: KID to the new scanner's slices, prompt adherence, size, and the base model's unchanged files."""
     before = _digests(checkpoint)
     with tempfile.TemporaryDirectory() as temporary:
         rows = _test_rows(Path(temporary, "scans")).shuffle(seed=seed)
         rows = rows.select(range(min(IMAGES, len(rows))))
-        found = {"base": _figures(load(checkpoint), rows, seed)}
+        results = {"base": _evaluate(load(checkpoint), rows, seed)}
         adapted: Any = load(checkpoint)
         adapted.load_lora_weights(FOLDER)
-        found["adapter"] = _figures(adapted, rows, seed)
-        found["real images"] = _read(real_images(rows), rows, seed)
-    distance = found["adapter"]["kernel distance"] / found["base"]["kernel distance"]
-    lost = found["base"][MEDIAN] - found["adapter"][MEDIAN]
+        results["adapter"] = _evaluate(adapted, rows, seed)
+        results["real images"] = _adherence(real_images(rows), rows, seed)
+    distance = results["adapter"]["kid"] / results["base"]["kid"]
+    lost = results["base"][MEDIAN] - results["adapter"][MEDIAN]
     bars = [
-        Bar("adapter: kernel distance to the new scanner's slices, over the base model's", distance, "<=", 0.5),
-        Bar("adapter: r of asked and read volumes lost, median region", lost, "<=", 0.05),
+        Bar("adapter: KID to the new scanner's slices, over the base model's", distance, "<=", 0.5),
+        Bar("adapter: loss of r of target and predicted volumes, median region", lost, "<=", 0.05),
         Bar("adapter: MB", (FOLDER / ADAPTER).stat().st_size / 1e6, "<=", 3),
         Bar("adapter: files of the base model that changed", float(_digests(checkpoint) != before), "==", 0),
     ]
     minutes = Report.read(FOLDER).run["training_minutes"]
-    return bars, {"n": TEST_SCANS, "images": len(rows), "minutes": minutes, **found}
+    return bars, {"n": TEST_SCANS, "images": len(rows), "minutes": minutes, **results}
 
 
 def _test_rows(folder: Path) -> datasets.Dataset:
-    """Slices of low-field scans that were written as files and read again, as anyone's would be."""
+    """Slices of low-field scans, written to files and read like a user's own."""
     write_own(low_field_subjects(TEST_SCANS, SEED), folder)
     named = ["--dataset_name", str(folder), "--table", str(folder / TABLE), "--labels_column", "labels"]
     config = parse_config(CaptionedDataConfig, TextToMRConfig, TrainingConfig, argv=["--config", CONFIG, *named])[0]
@@ -66,22 +66,22 @@ def _test_rows(folder: Path) -> datasets.Dataset:
     return datasets.concatenate_datasets([data["train"], data["test"]])
 
 
-def _figures(pipeline: Any, rows: datasets.Dataset, seed: int) -> dict[str, float]:
+def _evaluate(pipeline: Any, rows: datasets.Dataset, seed: int) -> dict[str, float]:
     pipeline.set_progress_bar_config(disable=True)
-    asked, network = targets_of(rows), EfficientNetLite0()
-    images = generate_from_prompts(pipeline, prompts_of(pipeline, asked), seed, num_inference_steps=20)
+    targets, network = targets_of(rows), EfficientNetLite0()
+    images = generate_from_prompts(pipeline, prompts_of(pipeline, targets), seed, num_inference_steps=20)
     features = [network(each).cpu().numpy() for each in (real_images(rows), images)]
     distance = kid_score(features[0], features[1], seed=seed).value
-    return {"kernel distance": distance, **_read(images, rows, seed)}
+    return {"kid": distance, **_adherence(images, rows, seed)}
 
 
-def _read(images: np.ndarray, rows: datasets.Dataset, seed: int) -> dict[str, float]:
-    """What the judge, who has not seen this scanner, reads in images of rows' facts."""
+def _adherence(images: np.ndarray, rows: datasets.Dataset, seed: int) -> dict[str, float]:
+    """Prompt adherence by the predictor, which was not trained on this scanner."""
     subjects = list(rows["subject"])
     report = evaluate_prompt_adherence(
-        targets_of(rows), predict_attributes(judge(), images), subjects, dataset="", seed=seed
+        targets_of(rows), predict_attributes(predictor(), images), subjects, dataset="", seed=seed
     )
-    return {name: report.value(name) for name in ("modality", MEDIAN)}
+    return {key: report.value(key) for key in ("modality_accuracy", MEDIAN)}
 
 
 def _digests(folder: Path) -> dict[str, str]:

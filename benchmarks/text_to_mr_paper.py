@@ -1,6 +1,6 @@
-"""The paper's configurations are of the paper's size: latents of 64², 512 tokens of 768, and they train and draw.
+"""The paper's configurations: latents of 64², 512 tokens of width 768, one training step and one image.
 
-BiomedBERT itself is not here; a BERT of its shape with random weights stands in its place.
+A BERT with random weights and the shape of BiomedBERT replaces BiomedBERT.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TOKENS, WIDTH, LATENT = 512, 768, 64
 
 
 def paper(_checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
-    """One training step of the denoiser on noise, and a image in two steps."""
+    """One training step of the denoiser on noise, and an image in two steps."""
     set_seed(seed)
     data, autoencoder, _ = parse_config(CaptionedDataConfig, AutoencoderConfig, TrainingConfig, argv=["--config", VAE])
     vae: Any = build_autoencoder(autoencoder, resolution=data.resolution)
@@ -49,7 +49,7 @@ def paper(_checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     torch.optim.SGD(pipeline.unet.parameters(), lr=1e-5).step()
     trained, start = time.perf_counter() - start, time.perf_counter()
     image = pipeline("T1-weighted", num_inference_steps=2, guidance_scale=1, output_type="pt").images
-    drawn = time.perf_counter() - start
+    sampled = time.perf_counter() - start
     shape = float(tuple(image.shape) == (1, 1, 256, 256) and pipeline.unet.config["cross_attention_dim"] == WIDTH)
     finite = float(loss.isfinite() and image.isfinite().all())
     counts = {name: sum(weight.numel() for weight in getattr(pipeline, name).parameters()) for name in ("vae", "unet")}
@@ -57,4 +57,4 @@ def paper(_checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
         Bar("paper: 256² pixels, 64² latents, tokens of 768", shape, "==", 1),
         Bar("paper: a training step and two sampling steps are finite", finite, "==", 1),
     ]
-    return bars, {"n": 1, "parameters": counts, "seconds of a training step": trained, "seconds of a image": drawn}
+    return bars, {"n": 1, "parameters": counts, "seconds of a training step": trained, "seconds of an image": sampled}

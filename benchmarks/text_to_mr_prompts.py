@@ -1,4 +1,4 @@
-"""Prompts of random subjects, written and read again, and how many a second."""
+"""Prompts of random subjects, written and parsed again, and the number per second."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ COUNT, TOKENIZED = 10_000, 1_000
 
 def prompts(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     """The bars: exact round trips, speed on one core, no prompt too long without a warning."""
-    drawn = random.Random(seed)
-    facts = [_random_facts(drawn) for _ in range(COUNT)]
+    rng = random.Random(seed)
+    facts = [_random_facts(rng) for _ in range(COUNT)]
     torch.set_num_threads(1)
     began = time.perf_counter()
     texts = [write_prompt(each, seed=number) for number, each in enumerate(facts)]
@@ -44,13 +44,13 @@ def prompts(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     return bars, {"n": COUNT, "with the tokenizer": TOKENIZED, "of these shortened": shortened, "max tokens": limit}
 
 
-def _random_facts(drawn: random.Random) -> SliceFacts:
+def _random_facts(rng: random.Random) -> SliceFacts:
     return SliceFacts(
-        drawn.choice(["t1", "t1ce", "t2", "flair", "pd"]),
-        drawn.choice([None, "F", "M"]),
-        drawn.choice([None, drawn.randrange(1, 100)]),
-        plane=drawn.choice(["axial", "coronal", "sagittal"]),
-        number=drawn.choice([None, drawn.randrange(1, 200)]),
-        voxel=drawn.choice([None, (drawn.randrange(500, 4000) / 1000, 1.0, 1.5)]),
-        volumes={label: drawn.randrange(1, 20_000) for label in drawn.sample(list(REGIONS), drawn.randrange(36))},
+        rng.choice(["t1", "t1ce", "t2", "flair", "pd"]),
+        rng.choice([None, "F", "M"]),
+        rng.choice([None, rng.randrange(1, 100)]),
+        plane=rng.choice(["axial", "coronal", "sagittal"]),
+        number=rng.choice([None, rng.randrange(1, 200)]),
+        voxel=rng.choice([None, (rng.randrange(500, 4000) / 1000, 1.0, 1.5)]),
+        volumes={label: rng.randrange(1, 20_000) for label in rng.sample(list(REGIONS), rng.randrange(36))},
     )

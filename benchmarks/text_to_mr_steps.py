@@ -1,4 +1,4 @@
-"""How few steps are enough: kernel distance and faithfulness against steps, for three schedulers."""
+"""KID and prompt adherence by number of steps, for three schedulers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
-from text_to_mr_quality import judge, unseen
+from text_to_mr_quality import predictor, unseen
 
 from meddiffusers.evaluation.metrics.image_features import EfficientNetLite0
 from meddiffusers.evaluation.metrics.kid import kid_score
@@ -25,8 +25,8 @@ def steps(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     pipeline: Any = load(checkpoint)
     pipeline.set_progress_bar_config(disable=True)
     rows = unseen()["test"].select(range(IMAGES))
-    asked, subjects, network = targets_of(rows), list(rows["subject"]), EfficientNetLite0()
-    texts, real = prompts_of(pipeline, asked), network(real_images(rows)).cpu().numpy()
+    targets, subjects, network = targets_of(rows), list(rows["subject"]), EfficientNetLite0()
+    texts, real = prompts_of(pipeline, targets), network(real_images(rows)).cpu().numpy()
     settings, table = pipeline.scheduler.config, []
     for name, kind in SCHEDULERS.items():
         pipeline.scheduler = kind.from_config(settings)
@@ -35,13 +35,13 @@ def steps(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
             images = generate_from_prompts(pipeline, texts, seed, num_inference_steps=count)
             seconds = (time.perf_counter() - began) / IMAGES
             distance = kid_score(real, network(images).cpu().numpy(), seed=seed).value
-            found = evaluate_prompt_adherence(
-                asked, predict_attributes(judge(), images), subjects, dataset="", seed=seed
+            report = evaluate_prompt_adherence(
+                targets, predict_attributes(predictor(), images), subjects, dataset="", seed=seed
             )
-            row = {"scheduler": name, "steps": count, "kernel distance": distance, "seconds": seconds}
-            table.append(row | {key: found.value(key) for key in ("modality", MEDIAN)})
+            row = {"scheduler": name, "steps": count, "kid": distance, "seconds": seconds}
+            table.append(row | {key: report.value(key) for key in ("modality_accuracy", MEDIAN)})
             print(table[-1], flush=True)
-    of = {(row["scheduler"], row["steps"]): row["kernel distance"] for row in table}
-    best = min(of[name, 20] for name in SCHEDULERS)
-    bars = [Bar(f"steps: kernel distance of 20 steps over that of {MANY}", best / of["DDIM", MANY], "<=", 1.1)]
+    kids = {(row["scheduler"], row["steps"]): row["kid"] for row in table}
+    best = min(kids[name, 20] for name in SCHEDULERS)
+    bars = [Bar(f"steps: KID of 20 steps over that of {MANY}", best / kids["DDIM", MANY], "<=", 1.1)]
     return bars, {"n": len(set(subjects)), "images": IMAGES, "table": table}

@@ -1,4 +1,4 @@
-"""Times of several things that are compared: taken in turn, so that a slow moment of the machine meets all of them."""
+"""Compare run times: the runs alternate, so that a slow moment of the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 def medians_in_turn(*runs: Callable[[], None], rounds: int) -> list[float]:
-    """Seconds of each."""
+    """Median seconds of each run over the rounds."""
     times: list[list[float]] = [[] for _ in runs]
     for _ in range(rounds):
         for own, run in zip(times, runs, strict=True):
@@ -17,9 +17,9 @@ def medians_in_turn(*runs: Callable[[], None], rounds: int) -> list[float]:
 
 
 def ratio_in_turn(one: Callable[[], None], other: Callable[[], None], rounds: int) -> tuple[float, float]:
-    """How many times as long the first takes, the median over rounds of both; and its own median in seconds.
+    """Median ratio of the run times of `one` and `other` over the rounds, and the median seconds of `one`.
 
-    Each round starts with another of the two, so that neither always finds the machine as the other leaves it.
+    The order alternates between rounds.
     """
     ratios, times = [], []
     for number in range(rounds):
@@ -31,7 +31,7 @@ def ratio_in_turn(one: Callable[[], None], other: Callable[[], None], rounds: in
 
 
 def seconds_of(run: Callable[[], None]) -> float:
-    """Of one call."""
+    """Run time of one call."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
