@@ -26,8 +26,8 @@ AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
 def repository(tmp_path: Path) -> Path:
     with seeded():
         unet = PatchUNet2DModel(in_channels=4, sample_size=8, network=NETWORK).eval()
-        judge = NoisyClassifier(4, sample_size=8, block_out_channels=(4, 8), norm_num_groups=2).eval()
-    AnomalyDetectionPipeline(unet, ReversibleDDIMScheduler(), judge, spacing=2.0).save_pretrained(
+        classifier = NoisyClassifier(4, sample_size=8, block_out_channels=(4, 8), norm_num_groups=2).eval()
+    AnomalyDetectionPipeline(unet, ReversibleDDIMScheduler(), classifier, spacing=2.0).save_pretrained(
         tmp_path / "repository"
     )
     return tmp_path / "repository"
@@ -80,10 +80,10 @@ def test_convert_makes_a_repository_of_both_networks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shapes, outputs = recorded()
-    judge, weights = "classifier of the papers kind", tmp_path / "brats2update.pt"
+    classifier, weights = "classifier of the papers kind", tmp_path / "brats2update.pt"
     torch.save(random_weights(shapes["anomaly"]), weights)
-    torch.save(random_weights(shapes[judge]), tmp_path / "modelbratsclass.pt")
-    classes = [f"class {number}" for number in range((DEFAULTS | CLASSIFIERS[judge])["out_channels"])]
+    torch.save(random_weights(shapes[classifier]), tmp_path / "modelbratsclass.pt")
+    classes = [f"class {number}" for number in range((DEFAULTS | CLASSIFIERS[classifier])["out_channels"])]
     arguments = ("--task", "anomaly", "--image-size", 16, "--num-heads", 1, "--output", tmp_path / "out")
     given = (
         "--classifier",
@@ -95,12 +95,12 @@ def test_convert_makes_a_repository_of_both_networks(
     )
     run("convert", "guided-diffusion", weights, *arguments, *given)
     pipeline = load(tmp_path / "out")
-    known, seen = (inputs(DEFAULTS | network) for network in (NETWORKS["anomaly"], CLASSIFIERS[judge]))
+    known, seen = (inputs(DEFAULTS | network) for network in (NETWORKS["anomaly"], CLASSIFIERS[classifier]))
     with torch.no_grad():
         predicted = pipeline.unet(known["x"], known["timesteps"], known["y"]).sample
         logits = pipeline.classifier(seen["x"], seen["timesteps"]).logits
     torch.testing.assert_close(predicted, outputs["anomaly"], atol=1e-5, rtol=0)
-    torch.testing.assert_close(logits, outputs[judge], atol=1e-5, rtol=0)
+    torch.testing.assert_close(logits, outputs[classifier], atol=1e-5, rtol=0)
     assert pipeline.image_range == (0.0, 1.0) and pipeline.classifier.id2label == dict(enumerate(classes))
     result = pipeline(torch.rand(1, 4, 16, 16), target=classes[0], num_inference_steps=3)
     assert result.anomaly_map.shape == (1, 16, 16)

@@ -78,7 +78,9 @@ def checkpoints(pipeline: AttributeVAEPipeline, tmp_path_factory: pytest.TempPat
     detector.save_pretrained(folder / "anomaly-ddim-brain")
     whole = ("ar-vae-cardiac", "text-to-mr-brain", "ldm-brain-3d", "ldm-brain-mask-2d", "attribute-predictor-brain")
     for name in (*whole, "lora-lowfield"):
-        (folder / name).symlink_to(SHIPPED / name)  # no small one knows hearts, or draws what another can read
+        (folder / name).symlink_to(
+            SHIPPED / name
+        )  # there are no small models of hearts, or of images that another model can evaluate
     return folder
 
 

@@ -27,7 +27,7 @@ def decoded(pipeline: Any) -> str:
 
 
 def denoised(pipeline: Any) -> str:
-    """Fingerprint of what a DDPMPipeline draws in three steps from a fixed seed."""
+    """Fingerprint of the images of a DDPMPipeline in three steps from a fixed seed."""
     pipeline.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(0)
     return fingerprint(pipeline(2, generator, num_inference_steps=3, output_type="np").images)

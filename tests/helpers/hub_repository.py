@@ -91,7 +91,7 @@ class Repository:
         return sorted(listing, key=lambda entry: entry["path"])
 
     def info(self, revision: str) -> dict[str, Any]:
-        """What `model_info` reads. Card data is left out: it would take a YAML reader."""
+        """What `model_info` reads. Card data is left out, since it would need a YAML parser."""
         oid = self.resolve(revision)
         siblings = [
             {"rfilename": entry["path"], "blobId": entry["oid"], "size": entry["size"], "lfs": entry.get("lfs")}

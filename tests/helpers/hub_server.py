@@ -41,7 +41,7 @@ class _Server(ThreadingHTTPServer):
 class HubServer(Hub):
     """The Hub, listening on 127.0.0.1 inside its `with` block.
 
-    `requests` logs the (method, path) of all that was asked; `repositories` may be looked into and changed.
+    `requests` logs the (method, path) of every request; tests may read and change `repositories`.
     """
 
     def __init__(self, lfs: tuple[str, ...] = ()) -> None:

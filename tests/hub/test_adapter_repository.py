@@ -28,7 +28,7 @@ TEXTS = ["t1 weighted brain"]
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    """The file of an adapter that changes what is drawn."""
+    """The file of an adapter that changes the generated images."""
     pipeline: Any = small_text_to_mr()
     torch.manual_seed(0)
     pipeline.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))

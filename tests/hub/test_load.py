@@ -33,7 +33,7 @@ def push(folder: Path, repo_id: str, private: bool = False) -> None:
 
 @pytest.fixture
 def repository(repositories: Path, tmp_path: Path) -> Path:
-    """A whole repository, to be spoilt."""
+    """A whole repository, for a test to damage."""
     return copy(repositories / "first", tmp_path / "repository")
 
 
@@ -81,9 +81,9 @@ def test_a_training_folder_opens_in_spite_of_its_checkpoints(repository: Path) -
 def test_what_was_loaded_once_opens_offline(hub: HubServer, repositories: Path) -> None:
     push(repositories / "first", "tester/tiny")
     load("tester/tiny")
-    asked = len(hub.requests)
+    before = len(hub.requests)
     assert decoded(load("tester/tiny", local_files_only=True)) == decoded(tiny_pipeline(seed=0))
-    assert len(hub.requests) == asked
+    assert len(hub.requests) == before
     hub.fail_next("/api/models/tester/tiny", 503)
     assert decoded(load("tester/tiny")) == decoded(tiny_pipeline(seed=0))
     with pytest.raises(RepositoryError, match="could not be downloaded, and is not in the cache"):
@@ -176,7 +176,7 @@ ISSUES = {
     ),
     "way down": (
         edited("model_index.json", lambda index: index.update({"a/b": [FIRST, "AttributeVAE"]})),
-        "names a component 'a/b', which leads out",
+        "names a component 'a/b', which lies outside",
     ),
     "broken index": (overwritten("model_index.json", b"{"), r"model_index\.json of .* is not valid JSON .* Restore it"),
     "index of a list": (
@@ -189,16 +189,16 @@ ISSUES = {
 
 
 @pytest.mark.parametrize("place", ["folder", "hub"])
-@pytest.mark.parametrize("spoil,message", ISSUES.values(), ids=ISSUES)
-def test_a_issue_is_named_before_anything_is_opened(
+@pytest.mark.parametrize("damage,message", ISSUES.values(), ids=ISSUES)
+def test_an_issue_is_named_before_anything_is_opened(
     hub: HubServer,
     repository: Path,
     monkeypatch: pytest.MonkeyPatch,
-    spoil: Callable[[Path], Any],
+    damage: Callable[[Path], Any],
     message: str,
     place: str,
 ) -> None:
-    spoil(repository)
+    damage(repository)
     if place == "hub":
         push(repository, "tester/tiny")
     monkeypatch.setattr(DiffusionPipeline, "from_pretrained", lambda *_, **__: pytest.fail("it was opened"))

@@ -35,7 +35,7 @@ def published(hub: HubServer, repo_id: str = "tester/tiny", revision: str = "mai
 
 @pytest.fixture
 def repository(repositories: Path, tmp_path: Path) -> Path:
-    """A whole repository, to be spoilt."""
+    """A whole repository, for a test to damage."""
     return copy(repositories / "first", tmp_path / "repository")
 
 
@@ -226,19 +226,19 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("spoil,message", REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize("damage,message", REFUSED.values(), ids=REFUSED)
 def test_a_faulty_repository_is_refused_and_nothing_pushed(
-    hub: HubServer, repository: Path, spoil: Callable[[Path], None], message: str
+    hub: HubServer, repository: Path, damage: Callable[[Path], None], message: str
 ) -> None:
-    spoil(repository)
+    damage(repository)
     with pytest.raises(RepositoryError, match=message):
         publish(repository, "tester/tiny")
     assert hub.requests == []
 
 
 def test_every_issue_is_named_once(hub: HubServer, repository: Path) -> None:
-    for spoil in (cut, dicom, without("README.md")):
-        spoil(repository)
+    for damage in (cut, dicom, without("README.md")):
+        damage(repository)
     with pytest.raises(RepositoryError) as caught:
         publish(repository, "tester/tiny")
     assert len(caught.value.issues) == 3

@@ -92,8 +92,8 @@ def identifier_issues(folder: Path) -> list[str]:
             issues.append(f"{name} is a DICOM file, which carries identifiers. Convert it to NIfTI or PNG.")
         elif path.suffix in TEXTS:
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-            found = [number for number, line in enumerate(lines, 1) if _IDENTIFIER.search(line)]
-            issues += [f"{name}, line {number}, holds a DICOM identifier. Remove it." for number in found]
+            numbers = [number for number, line in enumerate(lines, 1) if _IDENTIFIER.search(line)]
+            issues += [f"{name}, line {number}, holds a DICOM identifier. Remove it." for number in numbers]
     return issues
 
 

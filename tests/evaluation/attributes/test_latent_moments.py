@@ -1,4 +1,4 @@
-"""Moments of the latents against the definition, and samples drawn from them against the covariance."""
+"""Moments of the latents against the definition, and samples from them against the covariance."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def test_moments_are_those_of_latents_drawn_from_the_posteriors() -> None:
     with torch.no_grad():
         posterior = vae.encode(images / 255).latent_dist
         noise = torch.randn(2000, 300, K, generator=torch.Generator().manual_seed(2))
-        drawn = (posterior.mean + posterior.std * noise).reshape(-1, K).numpy()
-    np.testing.assert_allclose(moments["mean"], drawn.mean(axis=0), atol=0.005)
-    np.testing.assert_allclose(moments["covariance"], np.cov(drawn, rowvar=False), atol=0.02)
+        samples = (posterior.mean + posterior.std * noise).reshape(-1, K).numpy()
+    np.testing.assert_allclose(moments["mean"], samples.mean(axis=0), atol=0.005)
+    np.testing.assert_allclose(moments["covariance"], np.cov(samples, rowvar=False), atol=0.02)
 
 
 def test_samples_have_exactly_the_stored_moments() -> None:

@@ -26,8 +26,8 @@ def test_axial_slices_are_those_of_phantoms() -> None:
     assert axial.shape == (8, 1, size, size)
     heights = brain.volume((4.0, 4.0, 20.0), ("t1",)).images["t1"].affine[2, 3] + 20.0 * np.arange(8)
     for number in (3, 4):
-        case = brain.slice(float(heights[number]), size, ("t1",), thickness=20.0)
-        expected = normalise_to_int16(slices(case.images["t1"]).array[0]).astype(np.float32)[0] / INTENSITY_SCALE
+        subject = brain.slice(float(heights[number]), size, ("t1",), thickness=20.0)
+        expected = normalise_to_int16(slices(subject.images["t1"]).array[0]).astype(np.float32)[0] / INTENSITY_SCALE
         both = np.corrcoef(axial[number, 0].numpy().ravel(), expected.ravel())[0, 1]
         turned = np.corrcoef(axial[number, 0].numpy()[:, ::-1].ravel(), expected.ravel())[0, 1]
         assert both > 0.97 and both > turned + 0.01

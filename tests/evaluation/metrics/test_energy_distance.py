@@ -67,7 +67,7 @@ def test_the_class_does_not_matter_and_volumes_are_taken() -> None:
 
 
 def test_only_the_unbiased_one_is_fair_between_numbers_of_samples() -> None:
-    """Samples are drawn from two outlines, raters are both of them: the truth is D² = 0 at every M."""
+    """Samples are random choices of two outlines, raters are both outlines: the expectation is D² = 0 at every M."""
     both = np.zeros((2, 4, 4), dtype=np.uint8)
     both[0, :2] = both[1, 1:3] = 1
     raters, rng = both[[0, 1]].repeat(200, axis=0), np.random.default_rng(0)

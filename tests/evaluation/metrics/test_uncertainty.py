@@ -103,7 +103,7 @@ def rejected_by_hand(uncertainty: np.ndarray, mask: np.ndarray, reference: np.nd
     return curve
 
 
-def case(n: int = 4000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def example(n: int = 4000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Distinct uncertainties, a mask and a reference; n · FRACTIONS are whole numbers."""
     rng = np.random.default_rng(0)
     reference = rng.random(n) < 0.1
@@ -112,7 +112,7 @@ def case(n: int = 4000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def test_rejection_sets_the_most_uncertain_right() -> None:
-    uncertainty, mask, reference = case()
+    uncertainty, mask, reference = example()
     curve = dice_rejection(uncertainty, mask, reference)
     assert curve == pytest.approx(rejected_by_hand(uncertainty, mask, reference), rel=1e-12)
     shaped = (of.reshape(40, 100) for of in (uncertainty, mask, reference))
@@ -120,7 +120,7 @@ def test_rejection_sets_the_most_uncertain_right() -> None:
 
 
 def test_rejection_starts_at_dice_and_is_1_after_as_many_pixels_as_there_are_errors() -> None:
-    _, mask, reference = case()
+    _, mask, reference = example()
     wrong = mask ^ reference
     curve = dice_rejection(wrong, mask, reference)
     assert curve[0] == pytest.approx(2 * (mask & reference).sum() / (mask.sum() + reference.sum()))
@@ -129,7 +129,7 @@ def test_rejection_starts_at_dice_and_is_1_after_as_many_pixels_as_there_are_err
 
 def test_ties_are_the_mean_over_their_orders_as_far_as_counts_go() -> None:
     """Errors of one kind alone make Dice nearly linear in their count, so that both means agree."""
-    _, mask, reference = case()
+    _, mask, reference = example()
     mask = mask & reference
     orders = [
         dice_rejection(np.random.default_rng(seed).permutation(mask.size), mask, reference) for seed in range(200)
@@ -153,7 +153,7 @@ def test_partial_ties_are_counted_in_part() -> None:
 
 
 def test_a_curve_without_reference_does_not_count() -> None:
-    uncertainty, mask, reference = case()
+    uncertainty, mask, reference = example()
     assert np.isnan(dice_rejection(uncertainty, mask, np.zeros_like(reference))).all()
 
 

@@ -68,28 +68,28 @@ def evaluate_masks(
             f"{', '.join(modalities)}. Give a segmenter for these modalities."
         )
     fidelity = evaluate_generation(images, held_out, known, modalities, dataset=dataset, decoded=decoded, seed=seed)
-    found = {"": _segmented(segmenter, images, seed), "held-out": _segmented(segmenter, held_out, seed)}
+    segmented = {"": _segment(segmenter, images, seed), "held-out": _segment(segmenter, held_out, seed)}
     metrics = list(fidelity.metrics)
-    for source, labels in found.items():
+    for source, labels in segmented.items():
         metrics += _dice_metrics(labels, masks, subjects, segmenter.id2label, spacing, source, dataset, seed)
     chosen = np.flatnonzero(masks.any(axis=(1, 2)))[:SHOWN]
     top = max(int(masks.max()), 1)
     rows = {"label map": masks[chosen] / top}
     rows |= {f"generated {name}": images[chosen, channel] for channel, name in enumerate(modalities)}
-    rows |= {"segmented": found[""][chosen] / top}
+    rows |= {"segmented": segmented[""][chosen] / top}
     title = "Label maps of held-out subjects, slices generated from them, and the segmentation of these slices"
     figures = {title: panel(rows, ranges=dict.fromkeys(rows, (0.0, 1.0))), **fidelity.figures}
     return Report(metrics, fidelity.run, fidelity.details, figures)
 
 
-def _segmented(segmenter: ConditionalSegmentationPipeline, images: np.ndarray, seed: int) -> np.ndarray:
+def _segment(segmenter: ConditionalSegmentationPipeline, images: np.ndarray, seed: int) -> np.ndarray:
     """(B, H, W) label maps; the noise of slice i depends on (seed, i) only."""
     generators = sample_generators(seed, len(images))
     return segmenter(torch.from_numpy(images), batch_size=BATCH, generator=generators).mask
 
 
 def _dice_metrics(
-    found: np.ndarray,
+    segmented: np.ndarray,
     masks: np.ndarray,
     subjects: Sequence[str],
     id2label: dict[int, str],
@@ -99,13 +99,13 @@ def _dice_metrics(
     seed: int,
 ) -> list[Metric]:
     edges = (1.0, 1.0)  # Dice has no unit
-    whole = overlap((found > 0).astype(np.uint8), (masks > 0).astype(np.uint8), [1], edges).dice[:, 0]
+    whole = overlap((segmented > 0).astype(np.uint8), (masks > 0).astype(np.uint8), [1], edges).dice[:, 0]
     parts = {"whole": ("whole", whole)}
     if spacing is not None:
         area = (masks > 0).sum(axis=(1, 2)) * spacing**2
         parts["whole_large"] = "whole, maps of 1 cm² or more", np.where(area >= LARGE, whole, np.nan)
     labels = [label for label in id2label if label]
-    by_label = overlap(found, masks.astype(found.dtype), labels, edges).dice
+    by_label = overlap(segmented, masks.astype(segmented.dtype), labels, edges).dice
     parts |= {id2label[label]: (id2label[label], by_label[:, i]) for i, label in enumerate(labels)}
     metrics = []
     for part, (title, dice) in parts.items():
