@@ -10,6 +10,7 @@ import torch
 from anomaly_quality import DATASET, rows_with_tumour
 from timing import ratio_in_turn
 
+from meddiffusers import AnomalyDetectionPipeline
 from meddiffusers.evaluation.anomaly.report import anomaly_metrics
 from meddiffusers.evaluation.anomaly.result import run_anomaly
 from meddiffusers.evaluation.results import Bar
@@ -57,7 +58,7 @@ def cost(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
 
 
 @torch.inference_mode()
-def _a_slice(pipeline: Any, seed: int) -> list[tuple[float, float]]:
+def _a_slice(pipeline: AnomalyDetectionPipeline, seed: int) -> list[tuple[float, float]]:
     """Ratio to the bare passes, and seconds, of calls with classifier guidance and with labels."""
     size = pipeline.unet.config["sample_size"]
     image = torch.rand(1, len(pipeline.modalities), size, size, generator=torch.Generator().manual_seed(seed))

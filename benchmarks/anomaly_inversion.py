@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from meddiffusers import ReversibleDDIMScheduler
+from meddiffusers import AnomalyDetectionPipeline, ReversibleDDIMScheduler
 from meddiffusers.datasets.labelled_config import load_test_split_for
 from meddiffusers.datasets.rows import images_of
 from meddiffusers.evaluation.results import Bar
@@ -41,11 +41,11 @@ def inversion(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     }
 
 
-def _relative(pipeline: Any, images: Tensor, rounds: int) -> float:
+def _relative(pipeline: AnomalyDetectionPipeline, images: Tensor, rounds: int) -> float:
     """|x̂ − x| / |x| over all pixels, of images in the model's range before they are clipped."""
     kept: dict[str, Tensor] = {}
 
-    def last(pipe: Any, step: int, timestep: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    def last(pipe: AnomalyDetectionPipeline, step: int, timestep: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         kept.update(tensors)
         return {}
 

@@ -9,6 +9,7 @@ import datasets
 import numpy as np
 from anomaly_vae import run_vae, trained_vae
 
+from meddiffusers import AnomalyDetectionPipeline
 from meddiffusers.datasets.labelled_config import load_test_split_for
 from meddiffusers.evaluation.anomaly.baselines import run_threshold, run_unguided
 from meddiffusers.evaluation.anomaly.report import anomaly_metrics
@@ -54,7 +55,7 @@ def quality(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     return bars, {"n": len(set(ours.subjects)), "training of the autoencoder": training, "value, low, high": table}
 
 
-def rows_with_tumour(pipeline: Any, count: int) -> datasets.Dataset:
+def rows_with_tumour(pipeline: AnomalyDetectionPipeline, count: int) -> datasets.Dataset:
     """The first test slices that show a tumour."""
     rows = load_test_split_for(pipeline, "phantom", ["lesion"], num_proc=2)
     kinds, shown = np.array(rows["lesion"]), [mask.any() for mask in rows.with_format("numpy")["reference"]]

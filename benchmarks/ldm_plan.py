@@ -17,7 +17,7 @@ from ldm_bundle import COVARIATES, UNET
 from ldm_decode import BRAIN, LATENTS
 from torch.utils.flop_counter import FlopCounterMode
 
-from meddiffusers import ConditionedUNet, MonaiAutoencoderKL
+from meddiffusers import ConditionedUNet, LatentDiffusionPipeline, MonaiAutoencoderKL
 from meddiffusers.evaluation.results import Bar, hardware
 from meddiffusers.generation.bulk import GenerationConfig, generate
 from meddiffusers.generation.covariates import TableRows
@@ -67,7 +67,7 @@ def plan(checkpoints: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     return [Bar("plan: teraflop of a volume of the published size", large, ">=", small)], {"n": MEASURED, **facts}
 
 
-def _written(pipeline: Any, seed: int) -> tuple[float, float]:
+def _written(pipeline: LatentDiffusionPipeline, seed: int) -> tuple[float, float]:
     """Seconds and megabytes of a volume of a data set made here."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -15,6 +15,7 @@ from accelerate.utils import set_seed
 from scipy.ndimage import zoom
 from segmentation_quality import test_config
 
+from meddiffusers import ConditionalSegmentationPipeline
 from meddiffusers.datasets.labelled_config import PHANTOM_HEIGHTS, load_test_split
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, phantom_labelled_slices
 from meddiffusers.evaluation.results import Bar
@@ -103,7 +104,7 @@ def _training(folder: str, seed: int, rate: float) -> TrainingConfig:
     )
 
 
-def _dice(pipeline: Any, rows: datasets.Dataset, seed: int) -> float:
+def _dice(pipeline: ConditionalSegmentationPipeline, rows: datasets.Dataset, seed: int) -> float:
     """Dice of the mask, which does not depend on samples and steps."""
     pipeline.set_progress_bar_config(disable=True)
     result = run_segmentation(pipeline, rows, num_inference_steps=1, ensemble_size=1, seed=seed)

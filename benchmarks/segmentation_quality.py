@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from supervised_unet import run_supervised, trained_baseline
 
+from meddiffusers import ConditionalSegmentationPipeline
 from meddiffusers.datasets.labelled_config import LabelledDataConfig, load_test_split
 from meddiffusers.evaluation.results import Bar
 from meddiffusers.evaluation.segmentation.report import segmentation_metrics
@@ -67,7 +68,7 @@ def _one_sample(ensemble: SegmentationResult) -> SegmentationResult:
     return replace(ensemble, mask=mask, samples=mask[:, None], probability=probability, uncertainty=certain)
 
 
-def test_config(pipeline: Any) -> LabelledDataConfig:
+def test_config(pipeline: ConditionalSegmentationPipeline) -> LabelledDataConfig:
     """The phantom test set for this pipeline."""
     return LabelledDataConfig(
         modalities=list(pipeline.modalities),

@@ -9,6 +9,7 @@ import torch
 from text_to_mr_quality import CONFIG, unseen
 from timing import medians_in_turn
 
+from meddiffusers import TextToMRPipeline
 from meddiffusers.datasets.captioned_config import CaptionedDataConfig
 from meddiffusers.datasets.rows import images_of
 from meddiffusers.evaluation.results import Bar
@@ -44,7 +45,7 @@ def cost(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     return bars, {"n": ROUNDS, "batch": BATCH, "prediction": config.prediction_type, **facts}
 
 
-def _seconds_per_image(pipeline: Any, texts: list[str]) -> list[float]:
+def _seconds_per_image(pipeline: TextToMRPipeline, texts: list[str]) -> list[float]:
     pipeline.set_progress_bar_config(disable=True)
     tokens, mask = pipeline._encode_conditions(texts, "", None, None, 1, True)
     latents = pipeline.prepare_latents(1, None, None, None, None, None, torch.tensor([999]))

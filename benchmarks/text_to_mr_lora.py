@@ -14,6 +14,7 @@ import datasets
 import numpy as np
 from text_to_mr_quality import predictor
 
+from meddiffusers import TextToMRPipeline
 from meddiffusers.data.layouts import write_own
 from meddiffusers.data.layouts.own import TABLE
 from meddiffusers.data.phantoms.brain.population import low_field_subjects
@@ -66,7 +67,7 @@ def _test_rows(folder: Path) -> datasets.Dataset:
     return datasets.concatenate_datasets([data["train"], data["test"]])
 
 
-def _evaluate(pipeline: Any, rows: datasets.Dataset, seed: int) -> dict[str, float]:
+def _evaluate(pipeline: TextToMRPipeline, rows: datasets.Dataset, seed: int) -> dict[str, float]:
     pipeline.set_progress_bar_config(disable=True)
     targets, network = targets_of(rows), EfficientNetLite0()
     images = generate_from_prompts(pipeline, prompts_of(pipeline, targets), seed, num_inference_steps=20)

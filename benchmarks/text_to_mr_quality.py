@@ -55,7 +55,7 @@ def quality(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     return bars, {"n": len(set(rows["subject"])), "images": COUNT, **found}
 
 
-def _words_alone(pipeline: Any, rows: datasets.Dataset, seed: int) -> dict[str, float]:
+def _words_alone(pipeline: TextToMRPipeline, rows: datasets.Dataset, seed: int) -> dict[str, float]:
     """Prompt adherence of volumes without the number tokens, which training also dropped at times."""
     alone: Any = TextToMRPipeline.from_pipe(pipeline, quantity_encoder=None)
     alone.set_progress_bar_config(disable=True)
@@ -78,7 +78,7 @@ def predictor() -> SliceAttributePredictor:
     return SliceAttributePredictor.from_pretrained(PREDICTOR).eval()
 
 
-def _padded(pipeline: Any, rows: datasets.Dataset, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _padded(pipeline: TextToMRPipeline, rows: datasets.Dataset, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The image of a short prompt, alone and in a batch with a long one."""
     targets = targets_of(rows.select(range(32)))
     long = write_prompt(max(targets, key=lambda facts: len(facts.volumes)), seed)

@@ -12,6 +12,7 @@ import torch
 from contracts.pipeline_contract import seeded
 from helpers.command_line import run, stops
 from helpers.guided_diffusion_reference import CLASSIFIERS, DEFAULTS, NETWORKS, inputs, random_weights, recorded
+from helpers.recorded_outputs import TOLERANCE, relative_error
 from helpers.small_segmentation import NETWORK, pipeline_of
 
 from meddiffusers import AnomalyDetectionPipeline, NoisyClassifier, PatchUNet2DModel, ReversibleDDIMScheduler
@@ -99,8 +100,8 @@ def test_convert_makes_a_repository_of_both_networks(
     with torch.no_grad():
         predicted = pipeline.unet(known["x"], known["timesteps"], known["y"]).sample
         logits = pipeline.classifier(seen["x"], seen["timesteps"]).logits
-    torch.testing.assert_close(predicted, outputs["anomaly"], atol=1e-5, rtol=0)
-    torch.testing.assert_close(logits, outputs[classifier], atol=1e-5, rtol=0)
+    assert relative_error(predicted, outputs["anomaly"]) < TOLERANCE
+    assert relative_error(logits, outputs[classifier]) < TOLERANCE
     assert pipeline.image_range == (0.0, 1.0) and pipeline.classifier.id2label == dict(enumerate(classes))
     result = pipeline(torch.rand(1, 4, 16, 16), target=classes[0], num_inference_steps=3)
     assert result.anomaly_map.shape == (1, 16, 16)
