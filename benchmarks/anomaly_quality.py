@@ -17,7 +17,7 @@ from meddiffusers.evaluation.anomaly.result import AnomalyResult, displayed_chan
 from meddiffusers.evaluation.results import Bar, Metric
 from meddiffusers.hub.load import load
 
-DATASET, MINUTES = "phantom, hard, unseen", 20.0
+DATASET, MINUTES = "phantom, hard, held out", 20.0
 SLICES = 240  # of 120 subjects
 STEPS = 10  # of the counterfactual, on which the map of the label contrast does not depend
 TUMOURS = ("auroc_pixels_tumour", "best_dice_pixels_tumour")
@@ -39,7 +39,7 @@ def quality(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     best = {name: max(metrics[other][name].high for other in results if other != "ours") for name in TUMOURS}
     mine = metrics["ours"]
     bars = [
-        Bar("anomaly: unseen hard subjects", len(set(ours.subjects)), ">=", 60),
+        Bar("anomaly: held-out hard subjects", len(set(ours.subjects)), ">=", 60),
         Bar("anomaly: pixel AUROC, tumours", mine[TUMOURS[0]].value, ">=", 0.97),
         Bar("anomaly: best Dice, tumours", mine[TUMOURS[1]].value, ">=", 0.60),
         *(

@@ -100,10 +100,10 @@ def trained_vae(minutes: float) -> tuple[AutoencoderKL, dict[str, float]]:
 
 
 @torch.inference_mode()
-def run_vae(vae: AutoencoderKL, rows: datasets.Dataset, like: AnomalyResult, drawn: int) -> AnomalyResult:
-    """What the autoencoder makes of the rows that `like` is of; the modality `drawn` is shown."""
+def run_vae(vae: AutoencoderKL, rows: datasets.Dataset, like: AnomalyResult, channel: int) -> AnomalyResult:
+    """Detect anomalies in the rows of `like` with the autoencoder; figures show the modality `channel`."""
     images = torch.from_numpy(np.stack(rows.with_format("numpy")["image"]).astype(np.float32) / INTENSITY_SCALE)
     decoded = torch.cat([vae.decode(vae.encode(2 * part - 1).latent_dist.mean).sample for part in images.split(BATCH)])
     rebuilt = ((decoded + 1) / 2).clamp(0, 1)
     maps = (images - rebuilt).abs().mean(dim=1).numpy()
-    return result_from_map(like, maps, rebuilt[:, drawn].numpy(), SMOOTHING)
+    return result_from_map(like, maps, rebuilt[:, channel].numpy(), SMOOTHING)

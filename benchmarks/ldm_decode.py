@@ -37,25 +37,25 @@ def decode(_checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     """The bars: peak memory, each way in a process of its own; time in turn; the largest difference to the whole."""
     peaks = {way: _peak(way, seed) for way in WAYS}
     print(peaks, flush=True)
-    found, seconds = {}, {}
+    decoded, seconds = {}, {}
     for name in WAYS:
         decoding = _way(name, seed)
         began = time.perf_counter()
-        found[name] = decoding()
+        decoded[name] = decoding()
         seconds[name] = time.perf_counter() - began
         print(name, seconds[name], flush=True)
-    span = float(found["whole"].max() - found["whole"].min())
-    apart = {name: float((found[name] - found["whole"]).abs().max()) / span for name in ("slabs", "windows")}
-    middle = {name: volume[0, 0, :, :, volume.shape[-1] // 2].T.numpy() for name, volume in found.items()}
-    errors = {f"{name} − whole, × 100": abs(middle[name] - middle["whole"]) * 100 / span for name in apart}
+    span = float(decoded["whole"].max() - decoded["whole"].min())
+    difference = {name: float((decoded[name] - decoded["whole"]).abs().max()) / span for name in ("slabs", "windows")}
+    middle = {name: volume[0, 0, :, :, volume.shape[-1] // 2].T.numpy() for name, volume in decoded.items()}
+    errors = {f"{name} − whole, × 100": abs(middle[name] - middle["whole"]) * 100 / span for name in difference}
     rows = {name: [image] for name, image in {**middle, **errors}.items()}
     panel(rows, tile=2.0, ranges=dict.fromkeys(errors, (0.0, 1.0))).save(IMAGE)
     bars = [
         Bar("decode: peak memory in slabs, GiB", peaks["slabs"], "<=", 4),
         Bar("decode: time in slabs, over MONAI's whole", seconds["slabs"] / seconds["whole"], "<=", 1.3),
-        Bar("decode: largest difference to the whole, of the range", apart["slabs"], "<=", 0.01),
+        Bar("decode: largest difference to the whole, of the range", difference["slabs"], "<=", 0.01),
     ]
-    return bars, {"n": 1, "peak GiB": peaks, "seconds": seconds, "largest difference": apart}
+    return bars, {"n": 1, "peak GiB": peaks, "seconds": seconds, "largest difference": difference}
 
 
 @torch.inference_mode()

@@ -83,7 +83,7 @@ def _dice_after_training(rows: datasets.Dataset, tests: datasets.Dataset, data: 
     unet = train(task, replace(training, output_dir=folder, **settings)).pipeline
     with torch.inference_mode():
         images = torch.from_numpy(images_of(tests))
-        found = torch.cat([logits(unet, part).argmax(dim=1) for part in images.split(BATCH)]).numpy()
+        segmented = torch.cat([logits(unet, part).argmax(dim=1) for part in images.split(BATCH)]).numpy()
     maps = first_rater_masks(tests)
-    dice = overlap((found > 0).astype(np.uint8), (maps > 0).astype(np.uint8), [1], (1.0, 1.0)).dice[:, 0]
+    dice = overlap((segmented > 0).astype(np.uint8), (maps > 0).astype(np.uint8), [1], (1.0, 1.0)).dice[:, 0]
     return float(dice[maps.any(axis=(1, 2))].mean())

@@ -50,23 +50,23 @@ def lora(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
         num_proc=2,
     )
     splits = {"train": on_other_scanner(scans, pipeline.modalities), "test": test}
-    found, facts = {"untouched": _dice(pipeline, test, seed)}, {}
+    dice, facts = {"untouched": _dice(pipeline, test, seed)}, {}
     for name, rank in {"full": None, "adapter": RANK}.items():
         model = SegmentationModelConfig(pretrained_model_name_or_path=str(checkpoint), rank=rank, noise_samples=0.25)
         with tempfile.TemporaryDirectory() as folder:
             set_seed(seed)
             result = train(SegmentationTask(config, model, splits), _training(folder, seed, RATES[name]))
-            found[name] = _dice(result.pipeline, test, seed)
+            dice[name] = _dice(result.pipeline, test, seed)
             facts[f"steps, {name}"], facts[f"CPU minutes, {name}"] = result.step, result.seconds / 60 * CORES
             if rank:
                 facts["bytes"] = sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))
-    closed = (found["adapter"] - found["untouched"]) / (found["full"] - found["untouched"])
+    closed = (dice["adapter"] - dice["untouched"]) / (dice["full"] - dice["untouched"])
     bars = [
         Bar("adapter: part of the Dice gap to full fine-tuning that it closes", closed, ">=", 0.5),
         Bar("adapter: CPU minutes of training", facts["CPU minutes, adapter"], "<=", CPU_MINUTES),
         Bar("adapter: MB", facts["bytes"] / 1e6, "<=", 1),
     ]
-    return bars, {"n": len(set(test["subject"])), **facts, "Dice": found}
+    return bars, {"n": len(set(test["subject"])), **facts, "Dice": dice}
 
 
 def on_other_scanner(rows: datasets.Dataset, modalities: tuple[str, ...]) -> datasets.Dataset:

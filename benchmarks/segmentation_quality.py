@@ -21,7 +21,7 @@ from meddiffusers.evaluation.segmentation.result import SegmentationResult
 from meddiffusers.evaluation.segmentation.run import run_segmentation
 from meddiffusers.hub.load import load
 
-DATASET = "phantom, hard, unseen"
+DATASET = "phantom, hard, held out"
 MEMBERS = 5
 GED, AUROC = "ged_samples", "auroc_error_uncertainty"
 
@@ -40,7 +40,7 @@ def quality(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     small = {name: _values(_part(result, relatively), seed) for name, result in results.items()}
     ours, single, theirs = (hard[name] for name in results)
     bars = [
-        Bar("segmentation: unseen hard subjects", len(set(ensemble.subjects)), ">=", 60),
+        Bar("segmentation: held-out hard subjects", len(set(ensemble.subjects)), ">=", 60),
         Bar("segmentation: whole-tumour Dice, ensemble minus U-Net", _gain(whole, "dice_whole"), ">=", -0.015),
         Bar(
             "segmentation: tumour-free slices with a false positive",

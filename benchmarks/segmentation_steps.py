@@ -61,9 +61,9 @@ def steps(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     for row, places in zip(table, shown.values(), strict=True):
         row["Dice of DDIM, 10 steps, same slices"] = round(float(np.mean(dice[places])), 4)
     table.append({"scheduler": "none: supervised U-Net", "steps": 1} | _measure(supervised, began))
-    found = {(row["scheduler"], row["steps"]): row for row in table}
+    rows_by_setting = {(row["scheduler"], row["steps"]): row for row in table}
     bars = [
-        Bar(f"steps: {name} lost by DDIM with 10 instead of 250", _lost(found, name), "<=", 0.005)
+        Bar(f"steps: {name} lost by DDIM with 10 instead of 250", _lost(rows_by_setting, name), "<=", 0.005)
         for name in ("Dice", "Dice of a member")
     ]
     return bars, {"n": len(set(few.subjects)), "table": table}
@@ -92,8 +92,8 @@ def _spread(by_size: np.ndarray, number: int) -> np.ndarray:
     return np.arange(number) if number == len(by_size) else np.sort(by_size[between])
 
 
-def _lost(found: dict[tuple[str, int], dict[str, Any]], name: str) -> float:
-    return found["DDIM", 250][name] - found["DDIM", 10][name]
+def _lost(rows_by_setting: dict[tuple[str, int], dict[str, Any]], name: str) -> float:
+    return rows_by_setting["DDIM", 250][name] - rows_by_setting["DDIM", 10][name]
 
 
 def _dice(mask: np.ndarray, result: SegmentationResult) -> np.ndarray:

@@ -41,7 +41,7 @@ BATCH, PATCH = 32, 2
 
 
 class SupervisedTask(SegmentationTask):
-    """Cross-entropy and Dice to the mask of a rater drawn at random, as the shipped model's image encoder guesses."""
+    """Cross-entropy and Dice against the mask of a random rater, as for the shipped model's image encoder."""
 
     def __init__(
         self,

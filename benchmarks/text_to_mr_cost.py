@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from text_to_mr_quality import CONFIG, unseen
+from text_to_mr_quality import CONFIG, splits_of_config
 from timing import medians_in_turn
 
 from meddiffusers import TextToMRPipeline
@@ -27,7 +27,7 @@ STEPS, ROUNDS, BATCH = 20, 9, 16
 def cost(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     """Ratios of run times, measured alternately in this process."""
     data, config, _ = parse_config(CaptionedDataConfig, TextToMRConfig, TrainingConfig, argv=["--config", CONFIG])
-    splits = unseen()
+    splits = splits_of_config()
     with torch.inference_mode():
         whole, bare = _seconds_per_image(
             load(checkpoint), prompts_of(load(checkpoint), targets_of(splits["test"].select([0])))
@@ -41,7 +41,7 @@ def cost(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
         Bar(f"cost: an image, {STEPS} steps, over its network passes", whole / bare, "<=", 1.05),
         Bar("cost: times faster with cached latents and tokens", without / with_cache, ">=", 3),
     ]
-    facts = {"seconds a image": whole, "seconds a step, cached": with_cache, "seconds a step": without}
+    facts = {"seconds an image": whole, "seconds a step, cached": with_cache, "seconds a step": without}
     return bars, {"n": ROUNDS, "batch": BATCH, "prediction": config.prediction_type, **facts}
 
 

@@ -27,14 +27,14 @@ from meddiffusers.utils.seeds import sample_generators
 
 CONFIG, PREDICTOR = "training/configs/text_to_mr_brain.yaml", Path("examples/checkpoints/attribute-predictor-brain")
 VENTRICLES_R = "volume_r_lateral_ventricles"
-DATASET, COUNT, FOLDER = "phantom, unseen", 144, Path("benchmarks/results/text_to_mr")
+DATASET, COUNT, FOLDER = "phantom, held out", 144, Path("benchmarks/results/text_to_mr")
 
 
 def quality(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     """The bars; the report is saved to a folder beside the results."""
     pipeline: Any = load(checkpoint)
     pipeline.set_progress_bar_config(disable=True)
-    data = unseen()
+    data = splits_of_config()
     rows = data["test"].select(range(COUNT))
     report = evaluate_text_to_mr(
         pipeline, predictor(), rows, data["train"], dataset=DATASET, seed=seed, num_inference_steps=20
@@ -51,8 +51,8 @@ def quality(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
         Bar("text-to-MR: an image alone and beside longer prompts", float((alone - beside).abs().max()), "<=", 1e-4),
     ]
     metrics = {metric.key: [metric.value, metric.low, metric.high] for metric in report.metrics}
-    found = {"value, low, high": metrics, "without the numbers' tokens": _words_alone(pipeline, rows, seed)}
-    return bars, {"n": len(set(rows["subject"])), "images": COUNT, **found}
+    facts = {"value, low, high": metrics, "without the numbers' tokens": _words_alone(pipeline, rows, seed)}
+    return bars, {"n": len(set(rows["subject"])), "images": COUNT, **facts}
 
 
 def _words_alone(pipeline: TextToMRPipeline, rows: datasets.Dataset, seed: int) -> dict[str, float]:
@@ -67,7 +67,7 @@ def _words_alone(pipeline: TextToMRPipeline, rows: datasets.Dataset, seed: int) 
     return {key: report.value(key) for key in (VENTRICLES_R, MEDIAN)}
 
 
-def unseen() -> datasets.DatasetDict:
+def splits_of_config() -> datasets.DatasetDict:
     """The splits of the model's configuration."""
     config = parse_config(CaptionedDataConfig, TextToMRConfig, TrainingConfig, argv=["--config", CONFIG])[0]
     return load_captioned_data(config)

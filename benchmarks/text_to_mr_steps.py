@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
-from text_to_mr_quality import predictor, unseen
+from text_to_mr_quality import predictor, splits_of_config
 
 from meddiffusers.evaluation.metrics.image_features import EfficientNetLite0
 from meddiffusers.evaluation.metrics.kid import kid_score
@@ -24,7 +24,7 @@ def steps(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
     """The bar, and the table."""
     pipeline: Any = load(checkpoint)
     pipeline.set_progress_bar_config(disable=True)
-    rows = unseen()["test"].select(range(IMAGES))
+    rows = splits_of_config()["test"].select(range(IMAGES))
     targets, subjects, network = targets_of(rows), list(rows["subject"]), EfficientNetLite0()
     texts, real = prompts_of(pipeline, targets), network(real_images(rows)).cpu().numpy()
     settings, table = pipeline.scheduler.config, []
