@@ -21,9 +21,7 @@ from typing import Any
 
 import torch
 
-PUBLISHED_AS = (
-    "meddiffusers_latents_v1"  # also its file name here, so that imports find it in both places
-)
+PUBLISHED_AS = "meddiffusers_latents_v1"  # also its file name here, so that imports find it in both places
 
 
 def encode_posterior(vae: Any, images: torch.Tensor, image_range: Sequence[float] = (-1.0, 1.0)) -> Any:
