@@ -21,7 +21,7 @@ from meddiffusers.evaluation.generation.volume_attributes import CovariateEstima
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.text_to_mr.prompt_adherence import predict_attributes
 from meddiffusers.evaluation.text_to_mr.run import generate_from_prompts
-from meddiffusers.hub.card import card_issues
+from meddiffusers.hub.card import Facts, card_issues, write_card
 from meddiffusers.hub.checks import adapter_issues, identifier_issues, repository_issues, weight_issues
 from meddiffusers.hub.load import load
 
@@ -51,6 +51,13 @@ def test_all_repositories_ship() -> None:
 def test_it_is_sound_and_its_card_has_no_holes(folder: Path) -> None:
     assert repository_issues(folder) + weight_issues(folder) + identifier_issues(folder) == []
     assert card_issues((folder / "README.md").read_text(encoding="utf-8"), folder) == []
+
+
+@pytest.mark.parametrize("folder", [*SHIPPED, CHECKPOINTS / "lora-lowfield"], ids=lambda folder: folder.name)
+def test_its_card_is_written_from_its_facts_and_metrics(folder: Path) -> None:
+    facts = Facts.read(ROOT / "model_cards" / f"{folder.name}.yaml")
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert card == str(write_card(facts, Report.read(folder))), f"write the card of {folder.name} again by write_card"
 
 
 @pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
