@@ -103,7 +103,8 @@ def convert_maps(maps: Mapping[str, torch.Tensor], output_type: str) -> dict[str
     if output_type == "pil":
         fields["samples"] = [[palette_image(member) for member in image] for image in fields["samples"]]
         fields["mask"] = [palette_image(mask) for mask in fields["mask"]]
-    return {**fields, "uncertainty": {name: fields.pop(name) for name in ("variance", "entropy")}}
+    uncertainty = {name: fields.pop(name) for name in ("variance", "entropy")}
+    return {**fields, "uncertainty": uncertainty}
 
 
 def palette_image(labels: np.ndarray) -> PIL.Image.Image:
