@@ -26,7 +26,7 @@ VENTRICLES = (10, 20, 30, 40, 55)  # ml, for a man aged 60
 COVARIATES = ("age", "sex", "brain_volume_ml", "ventricular_volume_ml")
 
 
-def brains_section(checkpoints: Path, num_inference_steps: int = 50) -> Section:
+def brains_section(checkpoints: Path, num_inference_steps: int = 25) -> Section:
     """Build the section from the model and the attribute predictor in the folder `checkpoints`."""
     start = time.perf_counter()
     pipeline = cast(LatentDiffusionPipeline, load(checkpoints / REPOSITORY))
