@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import torch
-import torch.nn.functional as F
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
@@ -34,8 +33,8 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .meddiffusers_latents_v1 import decode_latents, encode_images
-from .meddiffusers_nifti_v1 import to_nifti
+from .meddiffusers_latents_v1 import decode_latents, encode_images, to_nifti
+from .meddiffusers_prompts_v1 import PromptEncodingMixin
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
 from .meddiffusers_slices_v1 import check_images, to_indexed, unet_sample_size
 from .meddiffusers_text_lora_v1 import TextEncoderLoraMixin
@@ -58,7 +57,9 @@ class TextToMRPipelineOutput(BaseOutput):
     images: Any
 
 
-class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, PublishedPipelineMixin, DiffusionPipeline):  # type: ignore[misc]
+class TextToMRPipeline(  # type: ignore[misc]
+    PromptEncodingMixin, TextEncoderLoraMixin, UNetLoraMixin, PublishedPipelineMixin, DiffusionPipeline
+):
     """Pipeline that generates MR slices from text prompts.
 
     Args:
@@ -86,11 +87,8 @@ class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, PublishedPipelineMix
     _callback_tensor_inputs = ["latents"]
     _adaptable = "UNet2DConditionModel"
     vae: Any  # set by register_modules
-    text_encoder: Any
-    tokenizer: Any
     unet: Any
     scheduler: Any
-    quantity_encoder: Any
 
     def __init__(
         self,
@@ -141,12 +139,6 @@ class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, PublishedPipelineMix
     def vae_scale_factor(self) -> int:
         """Factor by which the autoencoder reduces each side."""
         return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
-
-    @property
-    def max_tokens(self) -> int:
-        """Largest number of tokens of a prompt."""
-        positions = getattr(self.text_encoder.config, "max_position_embeddings", None)
-        return min(self.tokenizer.model_max_length, positions or self.tokenizer.model_max_length)
 
     @property
     def interrupt(self) -> bool:
@@ -238,52 +230,6 @@ class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, PublishedPipelineMix
         return TextToMRPipelineOutput(images=images) if return_dict else (images,)
 
     # Steps of a call
-
-    @torch.no_grad()
-    def encode_prompt(self, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Encode prompts to the tokens that the U-Net attends to, those of the text and of its numbers.
-
-        Args:
-            prompts: B prompts.
-
-        Returns:
-            Tokens (B, T, W), and their attention mask (B, T), 0 for padding and for quantities that a prompt lacks.
-
-        Raises:
-            ValueError: A prompt with too many tokens.
-        """
-        embeds, mask = self.encode_text(prompts)
-        if self.quantity_encoder is not None:
-            values, known = (part.to(embeds.device) for part in self.quantity_encoder.read(prompts))
-            embeds = torch.cat([embeds, self.quantity_encoder(values, known).tokens.to(embeds.dtype)], dim=1)
-            mask = torch.cat([mask, known.to(mask.dtype)], dim=1)
-        return embeds, mask
-
-    @torch.no_grad()
-    def encode_text(self, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Encode prompts with the text encoder alone.
-
-        Args:
-            prompts: B prompts.
-
-        Returns:
-            Tokens (B, T, W), 0 where they are padding, and their attention mask (B, T).
-
-        Raises:
-            ValueError: A prompt with more tokens than `max_tokens`.
-        """
-        tokens = self.tokenizer(list(prompts), padding=True, return_tensors="pt", verbose=False)
-        mask, device = tokens.attention_mask, self._execution_device
-        for i, length in enumerate(mask.sum(dim=1).tolist()):
-            if length > self.max_tokens:
-                raise ValueError(
-                    f"Prompt {i} has {length} tokens; the text encoder takes {self.max_tokens}. Name fewer regions: "
-                    f"meddiffusers.data.prompts.write_prompt_within leaves out the smallest. It begins with "
-                    f"{prompts[i][:60]!r}."
-                )
-        mask = mask.to(device)
-        states = self.text_encoder(tokens.input_ids.to(device), attention_mask=mask).last_hidden_state
-        return (states * mask[..., None]).to(self.unet.dtype), mask
 
     def prepare_latents(
         self,
@@ -380,43 +326,6 @@ class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, PublishedPipelineMix
         if unknown:
             raise ValueError(f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}; there is only latents.")
 
-    def _encode_conditions(
-        self,
-        prompt: str | Sequence[str] | None,
-        negative: str | Sequence[str] | None,
-        embeds: torch.Tensor | None,
-        mask: torch.Tensor | None,
-        copies: int,
-        guided: bool,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return tokens and attention mask for every image; with guidance, those of the negative prompts come first."""
-        if (prompt is None) == (embeds is None):
-            raise ValueError("Expected either a prompt or prompt_embeds.")
-        if embeds is None:
-            embeds, mask = self.encode_prompt(_texts(prompt))
-        elif mask is None:
-            mask = torch.ones(embeds.shape[:2], dtype=torch.long)
-        parts = [(embeds, mask)]
-        if guided:
-            texts = _texts(negative or "")
-            if len(texts) not in (1, len(embeds)):
-                raise ValueError(
-                    f"Got {len(texts)} negative prompts for {len(embeds)} prompts. Give one, or one for each."
-                )
-            negative_embeds, negative_mask = self.encode_prompt(texts)
-            parts.insert(0, (negative_embeds.expand(len(embeds), -1, -1), negative_mask.expand(len(embeds), -1)))
-        longest = max(part.shape[1] for part, _ in parts)
-        padded = [
-            (F.pad(part, (0, 0, 0, longest - part.shape[1])), F.pad(real, (0, longest - real.shape[1])))
-            for part, real in (
-                (e.to(self._execution_device, self.unet.dtype), m.to(self._execution_device)) for e, m in parts
-            )
-        ]
-        tokens, masks = (
-            torch.cat([each.repeat_interleave(copies, dim=0) for each in one]) for one in zip(*padded, strict=True)
-        )
-        return tokens, masks
-
     def _check_image(self, image: Any, batch_size: int) -> torch.Tensor:
         """Return the images to start from, (B, 1, H, W) in [0, 1]."""
         images = check_images(image, ("image",), self.vae_scale_factor)
@@ -451,10 +360,6 @@ class TextToMRPipeline(TextEncoderLoraMixin, UNetLoraMixin, PublishedPipelineMix
         if output_type == "pil":
             return [PIL.Image.fromarray(np.rint(65535 * array[..., 0]).astype(np.uint16)) for array in arrays]
         return [to_nifti(array, self.config["spacing"]) for array in images.cpu().numpy()]
-
-
-def _texts(prompt: str | Sequence[str] | None) -> list[str]:
-    return [prompt] if isinstance(prompt, str) else list(prompt or ())
 
 
 def _flow_add_noise(scheduler: Any) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:

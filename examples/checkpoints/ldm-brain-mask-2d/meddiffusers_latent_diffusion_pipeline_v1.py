@@ -28,8 +28,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
-from .meddiffusers_latents_v1 import decode_latents, encode_images
-from .meddiffusers_nifti_v1 import to_nifti
+from .meddiffusers_latents_v1 import decode_latents, encode_images, to_nifti
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
 from .meddiffusers_slices_v1 import from_indexed, to_indexed, unet_sample_size
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
