@@ -27,7 +27,7 @@ bench: $(READY)
 bench-all: $(READY)
 	$(BIN)/python benchmarks/run_all.py --train
 
-$(READY): constraints.txt pyproject.toml
+$(READY): constraints.txt pyproject.toml setup.py
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
