@@ -51,6 +51,7 @@ def test_detect_writes_maps_on_the_voxels_of_the_scans(repository: Path, tmp_pat
     assert f"slices: {expected.score.max():.3f}" in result.output
 
 
+@pytest.mark.slow
 def test_evaluate_measures_pixels_and_slices_beside_baselines(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

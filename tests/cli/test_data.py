@@ -116,6 +116,7 @@ def test_what_counts_as_a_scan(tmp_path: Path) -> None:
     assert find_scans(mixed / "head.dcm") == [mixed / "head.dcm"]
 
 
+@pytest.mark.slow
 def test_inspect_the_scans_that_ship(tmp_path: Path) -> None:
     output = run("data", "inspect", SCANS, "--output", tmp_path).output
     assert "head_pd DICOM series 256×256×20 0.859×0.859×7" in row(output, "head_pd")
@@ -154,6 +155,7 @@ def test_errors_state_what_was_expected(tmp_path: Path, monkeypatch: Any, capsys
     assert "unknown suffix" in message
 
 
+@pytest.mark.slow
 def test_phantom_writes_a_layout_that_its_loader_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -182,6 +184,7 @@ def test_phantoms_that_no_loader_would_find_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_phantom_writes_brats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fine = population._on_grid
     monkeypatch.setattr(

@@ -75,6 +75,7 @@ def test_rows_of_a_table_in_their_order(repository: Path, table: Path, tmp_path:
     assert [f"{row['age']:.1f},{row['sex']},x" for row in data.remove_columns("image")] == lines
 
 
+@pytest.mark.slow
 def test_processes_share_the_work(repository: Path, tmp_path: Path) -> None:
     run("generate", repository, "--output", tmp_path / "one", "--num-samples", 6, *FEW)
     arguments = ["generate", repository, "--output", tmp_path / "two", "--num-samples", 6, *FEW]

@@ -37,6 +37,7 @@ def metrics(folder: Path) -> dict[str, float]:
     return {metric["key"]: metric["value"] for metric in json.loads((folder / "metrics.json").read_text())["metrics"]}
 
 
+@pytest.mark.slow
 def test_volumes_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     of_volumes(modalities=["t1"], spacing=2.0).save_pretrained(tmp_path / "brains")
     network = {"block_out_channels": [8], "down_block_types": ["DownBlock2D"], "up_block_types": ["UpBlock2D"]}
@@ -62,6 +63,7 @@ def test_volumes_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert list((out / "figures").iterdir())
 
 
+@pytest.mark.slow
 def test_slices_of_label_maps_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     of_images(modalities=["t1", "flair"], spacing=2.0).save_pretrained(tmp_path / "tumours")
     rng = np.random.default_rng(0)

@@ -125,6 +125,7 @@ def test_traverse_writes_the_sweep(pipeline: AttributeVAEPipeline, repository: P
     np.testing.assert_array_equal(np.asarray(PIL.Image.open(tmp_path / "out.png")), np.asarray(expected))
 
 
+@pytest.mark.slow
 def test_evaluate_prints_and_writes_the_figures(
     pipeline: AttributeVAEPipeline, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

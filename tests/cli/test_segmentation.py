@@ -64,6 +64,7 @@ def test_a_single_scan_needs_a_modality(
     assert "Modalities: t1ce." in output
 
 
+@pytest.mark.slow
 def test_evaluate_measures_images_with_masks(repository: Path, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     masks = np.zeros((4, 8, 8), np.uint8)

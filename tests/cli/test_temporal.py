@@ -37,6 +37,7 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_patient_is_repaired_in_both_views(patient: Path, tmp_path: Path) -> None:
     result = run("repair", REPOSITORY, patient, tmp_path / "out", "--cyclic")
     assert "Simpson's method of discs" in result.output
@@ -72,6 +73,7 @@ def test_a_folder_without_label_maps_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_evaluation_writes_every_method(tmp_path: Path) -> None:
     run("evaluate", "temporal", REPOSITORY, "--sequences", 2, "--output", tmp_path)
     metrics = {each["key"]: each for each in json.loads((tmp_path / "metrics.json").read_text())["metrics"]}
@@ -84,6 +86,7 @@ def test_evaluation_writes_every_method(tmp_path: Path) -> None:
     assert PIL.Image.open(tmp_path / "figures" / "0.png").width > 300 and (tmp_path / "film.gif").is_file()
 
 
+@pytest.mark.slow
 def test_the_shapes_are_evaluated_by_their_attributes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attribute_report, "TRAVERSED", 2)
     monkeypatch.setattr(attribute_report, "EDITED", 2)

@@ -280,6 +280,7 @@ class ModelContract:
         torch.testing.assert_close(tensors(self.output(fused)), tensors(output), rtol=1e-4, atol=1e-4)
         assert_same(self.output(adapted.unload()), expected)
 
+    @pytest.mark.slow
     def test_compiles_to_one_graph(self) -> None:
         torch.compiler.reset()
         model = self.build()

@@ -36,6 +36,7 @@ def test_unknown_names_are_refused() -> None:
         _ = data.Case
 
 
+@pytest.mark.slow
 def test_importing_the_package_imports_no_reader() -> None:
     unwanted = "[name for name in sys.modules if name.startswith(('nibabel', 'meddiffusers.data.'))]"
     program = f"import sys, meddiffusers.data; print({unwanted})"

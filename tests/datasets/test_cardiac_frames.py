@@ -74,6 +74,7 @@ def test_attributes_are_those_of_the_cropped_frames() -> None:
     assert 0.5 < centres.std() < 12 and np.abs(centres.mean(axis=0) - 55.5).max() < 6
 
 
+@pytest.mark.slow
 def test_a_changed_label_map_is_read_again(tmp_path: Path) -> None:
     folder = write_camus([1, 2, 3], tmp_path / "set", frames=9)
     before = load_cardiac_frames(str(folder), size=112, spacing=1.25)["train"].with_format("numpy")

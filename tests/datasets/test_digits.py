@@ -12,6 +12,8 @@ from meddiffusers.datasets.digit_attributes import DIGIT_ATTRIBUTES, measure_dig
 from meddiffusers.datasets.digits import add_measurements, digits
 from meddiffusers.utils.optional import optional_import
 
+pytestmark = pytest.mark.slow  # the digits are built anew
+
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -41,6 +43,7 @@ def test_splits_share_no_digit(built: datasets.DatasetDict) -> None:
     assert not train & test
 
 
+@pytest.mark.slow
 def test_columns(built: datasets.DatasetDict) -> None:
     test = built["test"]
     assert test.column_names == ["image", "label", *DIGIT_ATTRIBUTES]

@@ -122,6 +122,7 @@ def test_images_with_foreground_are_shown_more_often() -> None:
     assert len(LabelledImages(rows.select(empty), foreground_share=0.5)) == 7
 
 
+@pytest.mark.slow
 def test_phantoms_of_two_populations() -> None:
     config = LabelledDataConfig(
         modalities=["t1", "flair"], classes=["oedema", "necrosis", "enhancing"], phantom_seed=5, **PHANTOMS

@@ -74,6 +74,7 @@ def test_segmentation(scheduler: Any, plain: bool) -> None:
 
 
 @pytest.mark.parametrize("peak", [anomaly_peak, lambda count, size: segmentation_peak(count, size * MEMBERS)])
+@pytest.mark.slow
 def test_smaller_batches_need_less(peak: Callable[[int, int], int]) -> None:
     small, large = peak(8, 1), peak(8, 8)
     assert small < 0.4 * large

@@ -86,6 +86,7 @@ def test_fragments_and_holes_are_removed_exactly(pipe: Any, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["jump", "rotate", "lv_over", "lv_under", "leak", "apex_cut", "missing_myo"])
 @pytest.mark.parametrize("frame", [0, 9, 17])
+@pytest.mark.slow
 def test_only_the_outlier_frame_is_regenerated(pipe: Any, kind: str, frame: int) -> None:
     clean = cardiac_cycle()
     corrupted = clean.copy()
@@ -115,6 +116,7 @@ def test_end_diastole_and_end_systole_are_preserved(pipe: Any) -> None:
     assert abs(repaired.ejection_fraction - truth) < 0.02 < abs(smoothed.ejection_fraction - truth)
 
 
+@pytest.mark.slow
 def test_orientation_and_spacing_do_not_matter(pipe: Any) -> None:
     clean = cardiac_cycle()
     corrupted = clean.copy()
@@ -147,6 +149,7 @@ def test_a_scan_is_returned_on_its_voxels(pipe: Any, tmp_path: Path) -> None:
     assert read(tmp_path / "again.nii.gz", modality="labels").shape == scan.shape
 
 
+@pytest.mark.slow
 def test_single_frames_become_the_nearest_valid_shape(pipe: Any) -> None:
     clean = cardiac_cycle()[4]
     for kind in ("leak", "missing_myo", "hole_lv"):

@@ -84,6 +84,7 @@ def test_the_cfg_file_counts_frames_from_one(tmp_path: Path) -> None:
     assert [other[key] for key in ("Sex", "Age", "EF")] == [half[key] for key in ("Sex", "Age", "EF")]
 
 
+@pytest.mark.slow
 def test_every_patient_is_tested_once(tmp_path: Path) -> None:
     folder = write_camus(range(12), tmp_path / "ted", frames=3, shape=(16, 16), spacing=10.0)
     names = [f"patient{seed:03d}" for seed in range(12)]

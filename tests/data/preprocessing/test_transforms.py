@@ -116,6 +116,7 @@ def test_cut_and_padding_lie_about_the_middle() -> None:
 
 @few
 @given(geometries(), st.floats(0.8, 2.5))
+@pytest.mark.slow
 def test_resampled_labels_come_back_to_their_place(affine: np.ndarray, spacing: float) -> None:
     shape = tuple(int(60 / length) for length in np.linalg.norm(affine[:3, :3], axis=0))
     labels = blob(shape, affine, 20)

@@ -41,6 +41,7 @@ def result() -> AnomalyResult:
     )
 
 
+@pytest.mark.slow
 def test_the_threshold_finds_what_is_bright_in_the_head(result: AnomalyResult) -> None:
     found = run_threshold(result, smoothing=0)
     np.testing.assert_array_equal(found.masks, result.reference)

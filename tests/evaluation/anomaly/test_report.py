@@ -92,6 +92,7 @@ class TestAgainstScikitLearn:
         assert found.value == pytest.approx(np.mean(each), abs=1e-3) and found.low < found.value < found.high
 
 
+@pytest.mark.slow
 def test_the_mask_is_held_to_the_reference_slice_by_slice() -> None:
     result = result_of()
     dice = [
@@ -113,6 +114,7 @@ def test_a_perfect_map_has_every_metric_at_its_best() -> None:
     assert {metric.value for metric in metrics_of(perfect).values()} == {1.0}
 
 
+@pytest.mark.slow
 def test_groups_without_slices_are_left_out() -> None:
     result = result_of()
     only = replace(result, lesions=["tumour"] * len(result.lesions))
@@ -121,6 +123,7 @@ def test_groups_without_slices_are_left_out() -> None:
     assert {"auroc_pixels_tumour"} | sizes <= set(metrics_of(only))
 
 
+@pytest.mark.slow
 def test_the_report_counts_slices_and_plots_them() -> None:
     report = evaluate_anomaly(result_of(), dataset="squares")
     assert report.details["slices with"][""] == 20 and report.details["slices with"]["tumour"] == 10

@@ -65,6 +65,7 @@ def test_the_bias_is_signed(pipe: Any, sequences: list[CardiacSequence]) -> None
     assert values["ef_bias"] == -values["ef_error"] < -20
 
 
+@pytest.mark.slow
 def test_the_report_has_every_method_and_its_figures(
     pipe: Any, sequences: list[CardiacSequence], tmp_path: Path
 ) -> None:

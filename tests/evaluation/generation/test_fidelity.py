@@ -41,6 +41,7 @@ class TestNearest:
 
 
 class TestReport:
+    @pytest.mark.slow
     def test_real_images_are_no_different(self) -> None:
         report = evaluate_generation(blobs(40, 3), HELD_OUT, KNOWN, MODALITIES, dataset="blobs")
         halves = report.value("kid_held_out")

@@ -45,6 +45,7 @@ def slices(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return images, masks
 
 
+@pytest.mark.slow
 def test_dice_compares_with_the_conditioning_map() -> None:
     held_out, masks = slices(40, 0)
     generated = slices(40, 0)[0]
@@ -64,6 +65,7 @@ def test_dice_compares_with_the_conditioning_map() -> None:
     assert len(report.figures) == 3
 
 
+@pytest.mark.slow
 def test_maps_of_less_than_a_square_centimetre_are_small() -> None:
     images, masks = slices(40, 0)
     masks[1:11, 8:] = 0  # the maps have only parts of these, the images the whole

@@ -19,6 +19,7 @@ from meddiffusers.evaluation.generation.volume_attributes import (
 )
 
 
+@pytest.mark.slow
 def test_axial_slices_are_those_of_phantoms() -> None:
     brain, size = BrainPhantom(5), 52
     volume = normalise_to_int16(brain.volume((4.0, 4.0, 20.0), ("t1",)).images["t1"].array)[0] / INTENSITY_SCALE
@@ -57,6 +58,7 @@ def test_labels_are_counted_in_ml() -> None:
     assert CovariateEstimator("ventricular_volume_ml", measured, [])(measured) == pytest.approx(measured.regions[4])
 
 
+@pytest.mark.slow
 def test_bright_voxels_have_the_volume_of_the_brain() -> None:
     brains = [BrainPhantom(5, brain_volume_ml=ml) for ml in (1150.0, 1400.0)]
     images = [

@@ -33,6 +33,7 @@ def balls(sizes: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("follows", [True, False])
+@pytest.mark.slow
 def test_a_model_that_follows_covariates_has_high_metrics(follows: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     sizes, known_sizes = rng.uniform(6, 14, 40), rng.uniform(6, 14, 30)

@@ -66,6 +66,7 @@ def test_the_class_does_not_matter_and_volumes_are_taken() -> None:
     assert energy_distance(*shaped, unbiased=True) == expected
 
 
+@pytest.mark.slow
 def test_only_the_unbiased_one_is_fair_between_numbers_of_samples() -> None:
     """Samples are random choices of two outlines, raters are both outlines: the expectation is D² = 0 at every M."""
     both = np.zeros((2, 4, 4), dtype=np.uint8)

@@ -101,6 +101,7 @@ def template_slices() -> np.ndarray:
     return np.moveaxis(volume, 2, 0).swapaxes(1, 2)[:, ::-1] / 255
 
 
+@pytest.mark.slow
 def test_degraded_slices_of_a_real_brain_are_ranked() -> None:
     extractor = EfficientNetLite0()
     real, others = template_slices()[::2], template_slices()[1::2]

@@ -205,6 +205,7 @@ def test_two_classes_have_no_metrics_by_class() -> None:
     assert not any("lesion" in key for key in keys)
 
 
+@pytest.mark.slow
 def test_the_report_is_saved_as_it_is_and_its_curves_add_up(tmp_path: Path) -> None:
     of = result()
     report = evaluate_segmentation(of, dataset="discs", seed=7)
@@ -251,6 +252,7 @@ def test_one_slice_is_enough() -> None:
     assert [title.partition("\n")[0] for title in select_slices(one, score(one)).values()] == ["best"]
 
 
+@pytest.mark.slow
 def test_the_figure_has_a_row_for_several_raters_and_outlines_in_the_colours_of_classes() -> None:
     of = result()
     single = replace(of, raters=of.raters[:, :1])

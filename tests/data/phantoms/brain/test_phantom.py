@@ -34,6 +34,7 @@ def test_target_volumes_are_reached(brain: float, ventricles: float) -> None:
     assert brain_and_ventricles(phantom.volume(2.0, ())) == pytest.approx((brain, ventricles), rel=0.02)
 
 
+@pytest.mark.slow
 def test_one_and_two_millimetres_hold_the_same_regions() -> None:
     phantom = BrainPhantom(2, ventricular_volume_ml=40)
     fine, coarse = (phantom.volume(spacing, ()).volumes for spacing in (1.0, 2.0))
@@ -42,6 +43,7 @@ def test_one_and_two_millimetres_hold_the_same_regions() -> None:
         assert coarse[label] == pytest.approx(amount, rel=0.03), REGIONS[label]
 
 
+@pytest.mark.slow
 def test_random_subjects_are_adults_with_their_volumes() -> None:
     for seed in range(40, 48):
         phantom = BrainPhantom(seed)
@@ -73,6 +75,7 @@ def test_labels_count_what_the_fractions_sum_to(healthy: Subject) -> None:
         assert counted[label] == pytest.approx(healthy.volumes[label], rel=0.2), REGIONS[label]
 
 
+@pytest.mark.slow
 def test_everything_follows_from_the_seed(healthy: Subject) -> None:
     again = BrainPhantom(21, age=60).volume(2.0, MODALITIES)
     for name, scan in healthy.images.items():
@@ -105,6 +108,7 @@ def test_contrasts_are_those_of_the_modalities(healthy: Subject) -> None:
     assert not any(scan.array[0][labels == 0].any() for scan in healthy.images.values())
 
 
+@pytest.mark.slow
 def test_a_lesion_changes_nothing_else() -> None:
     plain, ill = BrainPhantom(9), BrainPhantom(9, lesion="tumour", difficulty=0.0)
     assert plain.demographics == ill.demographics

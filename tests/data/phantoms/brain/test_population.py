@@ -43,6 +43,7 @@ def same(one: datasets.Dataset, other: datasets.Dataset) -> bool:
     return len(one) == len(other) and all(a == b for a, b in zip(one, other, strict=True))
 
 
+@pytest.mark.slow
 def test_slices_do_not_depend_on_the_number_of_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     one = phantom_slices(4, seed=3, size=32)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "other")
@@ -77,6 +78,7 @@ def test_a_slice_is_upright_and_its_columns_belong_together() -> None:
     assert not row["raters"].any()
 
 
+@pytest.mark.slow
 def test_the_first_slice_of_a_subject_meets_its_lesion(monkeypatch: pytest.MonkeyPatch) -> None:
     right = BrainPhantom.lesion_heights  # of which single ones miss, here most of them
     monkeypatch.setattr(BrainPhantom, "lesion_heights", lambda self: np.append([70.0, 80, 90, 100], right(self)[:3]))
@@ -126,6 +128,7 @@ def test_shares_may_be_rounded() -> None:
 
 
 @pytest.mark.usefixtures("coarse")
+@pytest.mark.slow
 def test_brats_loads_what_the_phantom_wrote(tmp_path: Path) -> None:
     subjects = list(population.brats_subjects(2, seed=1))
     data = public.brats2020(layouts.write_brats(subjects, tmp_path / "brats"), test_fraction=0.5)
@@ -143,6 +146,7 @@ def test_brats_loads_what_the_phantom_wrote(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("coarse")
+@pytest.mark.slow
 def test_ixi_loads_heads_with_their_record(tmp_path: Path) -> None:
     [subject] = population.ixi_subjects(1, seed=2)
     [row] = public.ixi(layouts.write_ixi([subject], tmp_path / "ixi"), test_fraction=0)["train"]

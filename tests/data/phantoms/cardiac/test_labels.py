@@ -21,6 +21,7 @@ def violations(labels: np.ndarray) -> list[str]:
 
 
 @pytest.mark.parametrize(("size", "spacing"), [(64, 2.5), (112, 1.5)])
+@pytest.mark.slow
 def test_every_heart_is_anatomically_valid(size: int, spacing: float) -> None:
     for seed in range(120):
         phantom = CardiacPhantom(seed, ("4CH", "2CH")[seed % 2])

@@ -97,6 +97,7 @@ def log_of(output: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_digits_with_a_card_become_a_repository(train: Train, tmp_path: Path) -> None:
     (tmp_path / "facts.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(asdict(FACTS)))))
     attributes = ["thickness", "slant"]

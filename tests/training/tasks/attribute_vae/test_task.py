@@ -65,6 +65,7 @@ def test_a_repository_of_another_architecture_is_refused() -> None:
         AttributeVAETask(data, config)
 
 
+@pytest.mark.slow
 def test_weights_are_rounded_before_attributes_are_calibrated() -> None:
     data = AttributeDataConfig(attributes=list(DIGIT_ATTRIBUTES), measure="digits", max_train_samples=64)
     task = AttributeVAETask(data, AttributeVAEConfig(pretrained_model_name_or_path=str(SHIPPED), save_in_fp16=True))

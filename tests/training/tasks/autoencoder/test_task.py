@@ -73,6 +73,7 @@ def test_squares_alone_are_seen_if_asked_for(monkeypatch: pytest.MonkeyPatch) ->
         task_of(crop_size=9)
 
 
+@pytest.mark.slow
 def test_a_short_training_leaves_an_autoencoder_with_its_scale(tmp_path: Path) -> None:
     task = task_of(adversarial_weight=0.01, perceptual_weight=0.1, save_in_fp16=True)
     images = torch.from_numpy(images_of(task.splits["test"]))

@@ -71,6 +71,7 @@ def test_a_frozen_encoder_keeps_its_latents(tmp_path: Path) -> None:
     assert not torch.equal(first.vae.decode(one.mean).sample, result.pipeline.decode(one.mean).sample)
 
 
+@pytest.mark.slow
 def test_a_short_training_leaves_an_autoencoder_with_its_scale(tmp_path: Path) -> None:
     task = task_of(perceptual_weight=0.1, save_in_fp16=True)
     volumes = torch.from_numpy(images_of(task.splits["test"]))

@@ -22,6 +22,7 @@ def in_units(config: Any) -> np.ndarray:
     return np.array([config["limits"][name] * np.ptp(config["ranges"][name]) for name in config["attributes"]])
 
 
+@pytest.mark.slow
 def test_the_references_meet_the_limits_exactly() -> None:
     vae: Any = AttributeVAEPipeline.from_pipe(load(CHECKPOINT))
     references = list(load_cardiac_sequences("cardiac_phantom", "reference", 6))

@@ -108,6 +108,7 @@ def trained(diffusion: Path, tmp_path_factory: pytest.TempPathFactory) -> Traini
     return run(task_of(diffusion, save_in_fp16=True), tmp_path_factory.mktemp("trained"), **settings)
 
 
+@pytest.mark.slow
 class TestTraining:
     def test_it_tells_images_apart_while_the_noise_lets_it(self, diffusion: Path, trained: TrainingResult) -> None:
         task, pipeline = task_of(diffusion), load(trained.output_dir)
@@ -128,6 +129,7 @@ class TestTraining:
         assert all(torch.equal(weight, weight.half().float()) for weight in weights)
         assert len(list((trained.output_dir / "validation").glob("step-*/anomalies.png"))) == 1
 
+    @pytest.mark.slow
     def test_its_report(self, diffusion: Path, trained: TrainingResult) -> None:
         report = task_of(diffusion).evaluate(load(trained.output_dir))
         assert {metric.dataset for metric in report.metrics} == {"phantom, test subjects"}

@@ -120,6 +120,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
     return run(task, tmp_path_factory.mktemp("trained"), **settings)
 
 
+@pytest.mark.slow
 class TestTraining:
     def test_images_are_as_the_label_says(self, trained: TrainingResult) -> None:
         pipeline = load(trained.output_dir)

@@ -113,6 +113,7 @@ def test_a_model_may_be_unconditional(vae: str) -> None:
     assert generate_slices(task.with_unet(task.pipeline.unet), some, num_inference_steps=1).shape == (6, 2, 16, 16)
 
 
+@pytest.mark.slow
 def test_a_short_training_learns_and_leaves_a_pipeline(vae: str, tmp_path: Path) -> None:
     task = task_of(vae, save_in_fp16=True)
     assert task.pipeline.unet.mask_labels == {1: "core", 2: "rim"}
@@ -140,6 +141,7 @@ def test_a_short_training_learns_and_leaves_a_pipeline(vae: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize(("patch", "kind"), [(1, AutoencoderKL), (2, MonaiAutoencoderKL)])
+@pytest.mark.slow
 def test_an_autoencoder_of_several_modalities(tmp_path: Path, patch: int, kind: Any) -> None:
     small = {"block_out_channels": [8, 16], "latent_channels": 2, "norm_num_groups": 4, "perceptual_weight": 0.1}
     small["patch_size"] = patch

@@ -111,6 +111,7 @@ def test_ranges_are_those_of_the_training_volumes() -> None:
         covariate_ranges(empty, ["age"])
 
 
+@pytest.mark.slow
 def test_a_short_training_learns_and_leaves_a_pipeline(vae: str, tmp_path: Path) -> None:
     task = task_of(vae, save_in_fp16=True)
     batch = task.collate([task.train_dataset[number] for number in range(16)])

@@ -120,6 +120,7 @@ def probabilities(pipeline: Any) -> np.ndarray:
     return pipeline(images, 2, generator=torch.Generator().manual_seed(1)).probability
 
 
+@pytest.mark.slow
 def test_a_folder_with_a_card_becomes_a_repository(train: Train, facts: Path) -> None:
     output = train(card=facts, seed=3)
     report, repository = Report.read(output), output / "repository"
@@ -141,6 +142,7 @@ def test_a_folder_with_a_card_becomes_a_repository(train: Train, facts: Path) ->
     assert len(list((output / "validation").glob("step-*/segmentation.png"))) == 2
 
 
+@pytest.mark.slow
 def test_a_learnt_variance(train: Train) -> None:
     learnt = {"prediction_type": "epsilon", "variance_type": "learned_range", "attention_levels": [1]}
     output = train(noise_samples=2, snr_gamma=5.0, save_in_fp16=True, **learnt)
@@ -153,6 +155,7 @@ def test_a_learnt_variance(train: Train) -> None:
     assert all(torch.equal(weight, weight.half().float()) for weight in pipeline.unet.parameters())
 
 
+@pytest.mark.slow
 def test_an_image_encoder(train: Train) -> None:
     output = train(noise_samples=2, image_block_out_channels=[4, 4], feature_channels=8)
     assert DiffusionPipeline.from_pretrained(output).unet.image_encoder is not None
@@ -160,6 +163,7 @@ def test_an_image_encoder(train: Train) -> None:
     assert losses and all(line["loss"] == pytest.approx(line["denoising"] + line["prior"]) for line in losses)
 
 
+@pytest.mark.slow
 def test_an_adapter_of_the_repository_that_came_out(train: Train, tmp_path: Path) -> None:
     base = train()
     before = {path: path.read_bytes() for path in base.rglob("*.safetensors")}
@@ -174,6 +178,7 @@ def test_an_adapter_of_the_repository_that_came_out(train: Train, tmp_path: Path
     assert any("lora_B" in name and weight.any() for name, weight in pipeline.unet.named_parameters())
 
 
+@pytest.mark.slow
 def test_a_card_for_an_adapter_goes_with_the_weights_that_it_makes(
     train: Train, script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,7 +70,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
     return run(task, tmp_path_factory.mktemp("trained"), **settings)
 
 
+@pytest.mark.slow
 class TestTraining:
+    @pytest.mark.slow
     def test_a_short_one_finds_discs(self, trained: TrainingResult) -> None:
         task = task_of()
         assert dice_of(task.build_pipeline(task.modules), task.splits["test"]) < 0.3
@@ -114,6 +116,7 @@ class TestTraining:
         assert any((rounded[name] != weight).any() for name, weight in before.items())
 
     @pytest.mark.parametrize("rank", [None, 2])
+    @pytest.mark.slow
     def test_an_interrupted_run_ends_as_an_uninterrupted_one(
         self, trained: TrainingResult, tmp_path: Path, rank: int | None
     ) -> None:

@@ -184,6 +184,7 @@ def test_left_out_prompts_go_through_the_text_encoder_that_is_trained(repository
     assert not any(weight.requires_grad for weight in task.pipeline.quantity_encoder.parameters())
 
 
+@pytest.mark.slow
 def test_a_short_training_learns_and_leaves_a_pipeline(repository: Path, tmp_path: Path) -> None:
     task = task_of(repository, **NEW, save_in_fp16=True)
     batch = task.collate([task.train_dataset.item(number, 0, 0) for number in range(16)])
@@ -206,6 +207,7 @@ def test_a_short_training_learns_and_leaves_a_pipeline(repository: Path, tmp_pat
 
 
 @pytest.mark.parametrize("parts", [{"rank": 2}, {"rank": 2, "text_encoder_rank": 2}])
+@pytest.mark.slow
 def test_an_adapter_is_trained_alone_and_loads(repository: Path, tmp_path: Path, parts: dict[str, int]) -> None:
     before = {file: file.read_bytes() for file in repository.rglob("*.safetensors")}
     task = task_of(repository, **parts)
