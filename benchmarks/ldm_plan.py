@@ -104,19 +104,19 @@ def _rows(model: str, work: float) -> list[dict[str, Any]]:
 def _page(facts: dict[str, Any]) -> str:
     works, disk, here = facts["teraflop a volume"], facts["terabytes of 100,000"], facts["here"]
     lines = [
-        "# A data set of 100,000 volumes, on paper",
+        "# Estimated cost of a data set of 100,000 volumes",
         "",
-        "Written by `benchmarks/ldm.py --only plan`. Counted: floating-point operations of 50 steps and a decoding,",
-        "and the bytes of a sample that was written. Assumed: GPUs reach a quarter of their dense bf16 peak, at the",
-        "prices of the benchmark; no GPU was at hand to measure it, and so small a model as the shipped one reaches",
-        "less: there the reading and writing of samples decides. More GPUs make it faster, not dearer: samples are",
-        "independent, and `accelerate launch -m meddiffusers.cli generate REPO --num-samples 100000 …` splits them.",
+        "Written by `benchmarks/ldm.py --only plan`. Floating-point operations of 50 denoising steps and the decoding are",
+        "counted, as are the bytes of a stored sample. GPUs are assumed to reach a quarter of their dense bf16 peak, at the",
+        "prices in the benchmark; this has not been measured on a GPU. A model as small as the shipped one reaches less,",
+        "because reading and writing dominate. More GPUs take less time at the same cost, since samples are independent:",
+        "`accelerate launch -m meddiffusers.cli generate REPO --num-samples 100000 …` splits them.",
         "",
         *(
-            f"- {model}: {works[model]:.3g} teraflop, {10 * disk[model]:.3g} MB a volume, {disk[model]:.3g} TB in all"
+            f"- {model}: {works[model]:.3g} teraflop, {10 * disk[model]:.3g} MB a volume, {disk[model]:.3g} TB in total"
             for model in works
         ),
-        f"- here ({hardware()}) a volume of the shipped model takes {here['seconds a volume']:.2f} seconds",
+        f"- a volume of the shipped model takes {here['seconds a volume']:.2f} seconds on {hardware()}",
         "",
         "| model | GPU | GPUs | hours | $ |",
         "|---|---|---|---|---|",
