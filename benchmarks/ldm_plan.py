@@ -106,11 +106,12 @@ def _page(facts: dict[str, Any]) -> str:
     lines = [
         "# Estimated cost of a data set of 100,000 volumes",
         "",
-        "Written by `benchmarks/ldm.py --only plan`. Floating-point operations of 50 denoising steps and the decoding are",
-        "counted, as are the bytes of a stored sample. GPUs are assumed to reach a quarter of their dense bf16 peak, at the",
-        "prices in the benchmark; this has not been measured on a GPU. A model as small as the shipped one reaches less,",
-        "because reading and writing dominate. More GPUs take less time at the same cost, since samples are independent:",
-        "`accelerate launch -m meddiffusers.cli generate REPO --num-samples 100000 …` splits them.",
+        "Written by `benchmarks/ldm.py --only plan`. Floating-point operations of 50 denoising steps and the",
+        "decoding are counted, as are the bytes of a stored sample. GPUs are assumed to reach a quarter of their",
+        "dense bf16 peak, at the prices in the benchmark; this has not been measured on a GPU. A model as small",
+        "as the shipped one reaches less, because reading and writing dominate. More GPUs take less time at the",
+        "same cost, since samples are independent: `accelerate launch -m meddiffusers.cli generate REPO",
+        "--num-samples 100000 …` splits them.",
         "",
         *(
             f"- {model}: {works[model]:.3g} teraflop, {10 * disk[model]:.3g} MB a volume, {disk[model]:.3g} TB in total"
