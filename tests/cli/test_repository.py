@@ -131,7 +131,7 @@ def test_evaluate_prints_and_writes_the_figures(
 ) -> None:
     monkeypatch.setattr(attribute_report, "TRAVERSED", 3)
     monkeypatch.setattr(attribute_report, "EDITED", 3)
-    output = run("evaluate", "attributes", repository, "--output", tmp_path).output
+    output = run("evaluate", "attributes", repository, "--measure", "digits", "--output", tmp_path).output
     report = Report.read(tmp_path)
     test = torch.stack([torch.from_numpy(np.array(image)) for image in digits()["test"]["image"]])[:, None]
     rebuilt = pipeline.reconstruct(test, output_type="pt").images
@@ -160,7 +160,7 @@ def test_evaluate_takes_own_images_and_no_measure(
     output = run("evaluate", "attributes", repository, *arguments).output
     report = Report.read(tmp_path / "out")
     assert {metric.n for metric in report.metrics} == {20}
-    assert "interpretability" in output
+    assert "Interpretability" in output
     assert "traversal" not in output
 
 

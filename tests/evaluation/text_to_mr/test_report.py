@@ -57,7 +57,7 @@ class BrightnessPredictor(SliceAttributePredictor):
         return SimpleNamespace(
             logits=one_hot(labels, 3).movedim(-1, 1).float(),
             modality_logits=one_hot(modality, 2).float(),
-            numbers=torch.zeros(len(sample), 3),
+            scalars=torch.zeros(len(sample), 3),
         )
 
 
