@@ -24,7 +24,7 @@ pipe = DiffusionPipeline.from_pretrained(HERE / "checkpoints" / "anomaly-ddim-br
 source = sys.argv[1] if len(sys.argv) > 1 else BrainPhantom(7, lesion="tumour", difficulty=0.5).volume((1.5, 1.5, 4.0))
 scan = read_subject(source, pipe.modalities)
 
-result = pipe(scan, num_inference_steps=50)
+result = pipe(scan, num_inference_steps=20)
 
 output.mkdir(parents=True, exist_ok=True)
 for name, map_ in {"counterfactual": result.counterfactual, "anomaly": result.anomaly_map, "mask": result.mask}.items():
