@@ -56,6 +56,7 @@ def test_the_series_is_what_simpleitk_reads() -> None:
     assert scan.array.mean() == pytest.approx(132.9, abs=50)
 
 
+@pytest.mark.slow
 def test_labels_of_the_series_come_back_on_its_grid(tmp_path: Path) -> None:
     """Although positions are rounded to 0.1 mm, and the declared gap is the empty space between slices."""
     scan = read(SCANS / "head_pd")

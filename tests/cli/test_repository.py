@@ -143,6 +143,7 @@ def test_evaluate_prints_and_writes_the_figures(
     assert len(report.figures) == 3
 
 
+@pytest.mark.slow
 def test_evaluate_takes_own_images_and_no_measure(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

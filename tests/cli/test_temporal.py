@@ -62,6 +62,7 @@ def test_a_patient_is_repaired_in_both_views(patient: Path, tmp_path: Path) -> N
             assert animation.n_frames > 5  # type: ignore[attr-defined]  # equal frames are merged
 
 
+@pytest.mark.slow
 def test_a_single_file(patient: Path, tmp_path: Path) -> None:
     run("repair", REPOSITORY, patient / "patient041_4CH_sequence_gt.nii.gz", tmp_path, "--method", "smooth")
     assert (tmp_path / "patient041_4CH_sequence_gt_repaired.nii.gz").is_file()

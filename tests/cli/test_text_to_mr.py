@@ -51,6 +51,7 @@ def test_it_writes_slices_and_a_panel(repository: Path, tmp_path: Path) -> None:
     assert (tmp_path / "panel.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_evaluate_prints_and_writes_the_metrics(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

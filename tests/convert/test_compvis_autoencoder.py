@@ -35,6 +35,7 @@ def test_the_outputs_are_those_of_the_reference(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.slow
 def test_one_wrong_weight_exceeds_the_tolerance(name: str) -> None:
     used = {key: shape for key, shape in SHAPES[name].items() if not key.startswith("channel_")}
     for kernel, weights in with_one_wrong_weight(random_weights(used), every=3):

@@ -57,6 +57,7 @@ def test_the_outputs_are_those_of_the_reference(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["segmentation", "anomaly", "legacy heads", "everything"])
+@pytest.mark.slow
 def test_one_wrong_weight_exceeds_the_tolerance(name: str) -> None:
     for kernel, weights in with_one_wrong_weight(random_weights(SHAPES[name]), every=4):
         assert error(convert_unet(weights, **flags(name)), name) > TOLERANCE, kernel

@@ -69,6 +69,7 @@ def test_the_outputs_are_those_of_the_reference(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", UNETS)
+@pytest.mark.slow
 def test_one_wrong_weight_exceeds_the_tolerance(name: str) -> None:
     for kernel, weights in with_one_wrong_weight(vae_weights(name)):
         assert vae_error(name, weights) > TOLERANCE, kernel

@@ -47,6 +47,7 @@ def test_a_camus_folder_gives_the_same_sequences(camus_folder: Path) -> None:
         assert each.spacing == pytest.approx((1.25, 1.25)) and each.cyclic
 
 
+@pytest.mark.slow
 def test_half_a_cycle_is_not_cyclic(tmp_path: Path) -> None:
     folder = write_camus([5, 6, 7], tmp_path / "half", frames=5, half_cycle=True)
     assert not any(each.cyclic for each in load_cardiac_sequences(str(folder), "train"))

@@ -100,6 +100,7 @@ def test_width_is_taken_along_the_slant() -> None:
     assert row[WIDTH] == pytest.approx(0.98 * 100, abs=0.2)
 
 
+@pytest.mark.slow
 def test_a_digit_does_not_depend_on_its_batch(digits: np.ndarray) -> None:
     batch = np.concatenate([digits[2490:2760], np.zeros((1, 28, 28), np.uint8)])  # more than one chunk, one blank
     chosen = [0, 7, 255, 256, 269]

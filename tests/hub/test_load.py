@@ -90,6 +90,7 @@ def test_what_was_loaded_once_opens_offline(hub: HubServer, repositories: Path) 
         load("tester/other", local_files_only=True)
 
 
+@pytest.mark.slow
 def test_a_hub_that_fails_is_named_and_a_broken_download_mended(hub: HubServer, repositories: Path) -> None:
     push(repositories / "first", "tester/tiny")
     hub.fail_next("/api/models/tester/tiny", 500)

@@ -147,6 +147,7 @@ CALL: dict[str, Any] = {
 
 
 class TestExactNetworks:
+    @pytest.mark.slow
     def test_classifier_and_classifier_free_guidance_agree(self) -> None:
         one = exact_pipeline()(sample_images(1), method="classifier", guidance_scale=ONE, **CALL)
         other = exact_pipeline()(sample_images(1), method="classifier_free", guidance_scale=1, **CALL)
@@ -220,6 +221,7 @@ def test_a_missing_modality_does_not_count() -> None:
     torch.testing.assert_close(one, other)
 
 
+@pytest.mark.slow
 def test_the_result_does_not_depend_on_the_batch_size() -> None:
     call = {"image": random_images(3, 4, 8, 8), "num_inference_steps": 2, "method": "classifier", "guidance_scale": 1e4}
     for map_from in ("residual", "label_contrast"):
@@ -228,6 +230,7 @@ def test_the_result_does_not_depend_on_the_batch_size() -> None:
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_without_a_generator_the_label_contrast_is_deterministic() -> None:
     call = {"image": random_images(2, 4, 8, 8), "num_inference_steps": 1, "output_type": "pt"}
     one, again, other = (small()(**call, generator=each).anomaly_map for each in (None, None, generator(1)))

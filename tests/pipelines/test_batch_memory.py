@@ -58,6 +58,7 @@ ANOMALY = [
 
 
 @pytest.mark.parametrize("settings", ANOMALY, ids=lambda settings: "-".join(settings.values()))
+@pytest.mark.slow
 def test_anomaly_detection(settings: dict[str, Any]) -> None:
     growth = (anomaly_peak(MANY, **settings) - anomaly_peak(FEW, **settings)) / (MANY - FEW)
     # the input, the counterfactual and the map, the last two also as the batches that they are joined from

@@ -31,6 +31,7 @@ def label_maps(spacing: float = 1.25, shape: tuple[int, int] = (128, 128)) -> tu
 
 
 @pytest.mark.parametrize(("spacing", "shape"), [(1.25, (128, 128)), (0.8, (200, 200)), (1.6, (100, 100))])
+@pytest.mark.slow
 def test_attributes_agree_with_outlines(spacing: float, shape: tuple[int, int]) -> None:
     labels, truth = label_maps(spacing, shape)
     measured = dict(zip(NAMES, measure_cardiac_attributes(labels, spacing).T, strict=True))
@@ -53,6 +54,7 @@ def test_the_pixel_grid_does_not_show_in_a_sequence() -> None:
     assert slope == pytest.approx(0.125, abs=0.005)
 
 
+@pytest.mark.slow
 def test_shifted_and_mirrored_hearts() -> None:
     labels, _ = label_maps()
     original = measure_cardiac_attributes(labels, 1.25)
@@ -65,6 +67,7 @@ def test_shifted_and_mirrored_hearts() -> None:
     np.testing.assert_allclose(mirrored, original * sign, atol=0.6)
 
 
+@pytest.mark.slow
 def test_pixels_need_not_be_square() -> None:
     labels, _ = label_maps()
     tall = measure_cardiac_attributes(np.repeat(labels, 2, axis=1), (0.625, 1.25))
@@ -101,6 +104,7 @@ def test_volume_and_ejection_fraction_agree_with_the_phantom() -> None:
     assert np.isnan(ejection_fraction(np.full(3, np.nan)))
 
 
+@pytest.mark.slow
 def test_upside_down_label_maps_are_recognized() -> None:
     labels, _ = label_maps()
     assert not is_upside_down(labels) and is_upside_down(labels[:, ::-1])

@@ -96,6 +96,7 @@ class ExactUNet(torch.nn.Module):
         return type("Output", (), {"sample": a * noise - sigma * clean})
 
 
+@pytest.mark.slow
 def test_images_follow_the_distribution() -> None:
     """64·64·16 pixels of each channel; the sampler's own error with 250 steps is up to 0.06 of the deviation."""
     pipeline = small(labels=False)

@@ -173,10 +173,12 @@ class TestClosedForms:
         torch.testing.assert_close(samples, mean + std * noise, rtol=0, atol=error)
 
     @pytest.mark.parametrize("scheduler", [DDPMScheduler, EulerAncestralDiscreteScheduler])
+    @pytest.mark.slow
     def test_stochastic_samplers(self, scheduler: Any, steps: int) -> None:
         samples = sample(scheduler.from_config(SCHEDULE), steps, 4096)[1]
         assert_sampled_from(samples, *law(ddpm, steps))
 
+    @pytest.mark.slow
     def test_the_learned_variance_is_exact_with_any_number_of_steps(self, steps: int) -> None:
         scheduler = DDPMScheduler(**SCHEDULE, variance_type="learned_range")
         samples = sample(scheduler, steps, 4096, interval=1000 // steps)[1]
@@ -209,6 +211,7 @@ SOLVERS: list[tuple[Any, float, tuple[float, ...]]] = [  # largest errors of m, 
 
 
 @pytest.mark.parametrize(("solver", "mean_error", "errors"), SOLVERS)
+@pytest.mark.slow
 def test_solvers_of_higher_order(solver: Any, mean_error: float, errors: tuple[float, ...]) -> None:
     """Mean and deviation as offset and slope of the affine function that the sampler is."""
     config = {**SCHEDULE, "prediction_type": "epsilon", "skip_prk_steps": True}

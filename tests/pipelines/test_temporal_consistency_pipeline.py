@@ -99,6 +99,7 @@ def test_only_the_outlier_frame_is_regenerated(pipe: Any, kind: str, frame: int)
     assert not result.after.inconsistent.any() and not result.after.invalid.any()
 
 
+@pytest.mark.slow
 def test_inference_mode_changes_nothing(pipe: Any) -> None:
     corrupted = cardiac_cycle()
     corrupted[9] = corrupt_frame(corrupted[9], "jump", SPACING, np.random.default_rng(1))[0]
@@ -107,6 +108,7 @@ def test_inference_mode_changes_nothing(pipe: Any) -> None:
     np.testing.assert_array_equal(within.labels, pipe(corrupted, SPACING, cyclic=True).labels)
 
 
+@pytest.mark.slow
 def test_end_diastole_and_end_systole_are_preserved(pipe: Any) -> None:
     clean = cardiac_cycle(300_600)
     corrupted, errors = corrupt_sequence(clean, SPACING, 5, 0.25)
@@ -131,6 +133,7 @@ def test_orientation_and_spacing_do_not_matter(pipe: Any) -> None:
     assert np.flatnonzero(result.regenerated).tolist() == [9] and dice(result.labels[9], fine[9]) > 0.95
 
 
+@pytest.mark.slow
 def test_a_scan_is_returned_on_its_voxels(pipe: Any, tmp_path: Path) -> None:
     clean = cardiac_cycle()
     corrupted = clean.copy()
@@ -160,6 +163,7 @@ def test_single_frames_become_the_nearest_valid_shape(pipe: Any) -> None:
     np.testing.assert_array_equal(pipe(clean, SPACING).labels[0], clean)
 
 
+@pytest.mark.slow
 def test_method_smooth_regenerates_every_frame(pipe: Any) -> None:
     corrupted = corrupt_sequence(cardiac_cycle(), SPACING, 3, 0.15)[0]
     result = pipe(corrupted, SPACING, method="smooth")
@@ -211,6 +215,7 @@ def test_unsuitable_components_are_refused(pipe: Any) -> None:
         TemporalConsistencyPipeline(pipe.vae, TemporalSmoother(["a"], {"a": 0.1}))
 
 
+@pytest.mark.slow
 def test_smoothing_without_limits_of_latents_needs_a_weight(pipe: Any) -> None:
     without_latents = TemporalSmoother.from_references(
         [measure_cardiac_attributes(cardiac_cycle(), SPACING)], list(CARDIAC_ATTRIBUTES)

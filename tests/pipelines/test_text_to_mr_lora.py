@@ -81,6 +81,7 @@ class TestTextEncodersToo:
         base.unload_lora_weights()
         torch.testing.assert_close(embeds(base), before, rtol=0, atol=0)
 
+    @pytest.mark.slow
     def test_fused_and_unloaded_it_gives_what_the_adapter_gave(
         self, base: TextToMRPipeline, folder: Path, tmp_path: Path
     ) -> None:

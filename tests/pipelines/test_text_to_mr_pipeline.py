@@ -133,6 +133,7 @@ SCHEDULERS = {
 
 @pytest.mark.parametrize("name", SCHEDULERS)
 @torch.no_grad()
+@pytest.mark.slow
 def test_a_image_is_changed_the_less_the_lower_the_strength(name: str) -> None:
     """One step from little noise stays near the image; from pure noise nothing of it is left."""
     pipeline = small_text_to_mr()

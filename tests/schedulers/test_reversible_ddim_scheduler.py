@@ -68,6 +68,7 @@ def test_steps_are_those_of_ddim_where_its_grid_is_the_same(kind: str, count: in
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("count", "strength"), [(50, 0.5), (7, 0.25), (20, 1.0), (4, 0.1)])
+@pytest.mark.slow
 def test_sampling_inverts_the_inversion(kind: str, count: int, strength: float) -> None:
     scheduler = ReversibleDDIMScheduler(prediction_type=kind)
     scheduler.set_timesteps(count, strength=strength)

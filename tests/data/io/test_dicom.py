@@ -66,6 +66,7 @@ def test_rescaling_keeps_integers(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found.array[0], ARRAY * float(slope) + intercept)
 
 
+@pytest.mark.slow
 def test_a_multi_frame_file_is_the_series_it_was_made_of(tmp_path: Path) -> None:
     files = write_series(tmp_path / "series", ARRAY, AFFINE, seed=3)
     datasets = [pydicom.dcmread(file) for file in files]

@@ -62,6 +62,7 @@ def check_same(found: Scan, scan: Scan) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha", ".mhd"])
+@pytest.mark.slow
 def test_formats_keep_values_types_and_place(suffix: str) -> None:
     @few
     @given(scans())
@@ -132,6 +133,7 @@ def test_dicom_series_keep_values_and_place_whatever_the_files_are_called(
 
 @settings(few, max_examples=12)
 @given(affines(handed=True), st.permutations(range(3)), st.tuples(*[st.booleans()] * 3), st.integers(0, 9))
+@pytest.mark.slow
 def test_segmentations_lie_on_their_series_whatever_the_axes_of_the_labels(
     affine: np.ndarray, order: list[int], flips: tuple[bool, ...], seed: int
 ) -> None:

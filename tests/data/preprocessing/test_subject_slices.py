@@ -101,6 +101,7 @@ def test_a_linear_function_of_the_place_survives_both_ways(name: str) -> None:
     np.testing.assert_allclose(restored[inner][inside[inner]], values[inner][inside[inner]], atol=0.05)
 
 
+@pytest.mark.slow
 def test_images_are_radiological_and_of_the_requested_size() -> None:
     """In each plane a mark at the patient's right, front and top is where radiological convention puts it."""
     for name in ("RAS", "LPS", "sagittal"):

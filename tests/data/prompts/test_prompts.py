@@ -38,6 +38,7 @@ FACTS = st.builds(
 
 @settings(max_examples=300, deadline=None)
 @given(FACTS, st.integers(0, 2**32))
+@pytest.mark.slow
 def test_what_is_written_is_read_again(facts: SliceFacts, seed: int) -> None:
     assert read_prompt(write_prompt(facts, seed)) == facts
 
@@ -138,6 +139,7 @@ def test_a_text_without_a_modality_is_refused() -> None:
         read_prompt("a brain")
 
 
+@pytest.mark.slow
 def test_many_random_prompts_are_read_again() -> None:
     rng = random.Random(0)
     for seed in range(2000):

@@ -158,6 +158,7 @@ def test_plain_nifti_and_a_folder_around(folder: Path) -> None:
     np.testing.assert_array_equal(voxels(loaded["sequence"]), expected.T)
 
 
+@pytest.mark.slow
 def test_metaimage_comes_back(tmp_path: Path) -> None:
     pytest.importorskip("SimpleITK")
     folder = write_camus([1, 2, 3], tmp_path / "camus", ending=".mhd", **SMALL)

@@ -55,6 +55,7 @@ def metrics_at(contrast: float = 1.0) -> dict[str, Any]:
 
 class TestAgainstScikitLearn:
     @pytest.mark.parametrize("kind", ["", "tumour", "cavity"])
+    @pytest.mark.slow
     def test_pixels_are_pooled_over_the_head(self, kind: str) -> None:
         result = result_of()
         inside = [number for number, other in enumerate(result.lesions) if other != "none" and kind in ("", other)]
@@ -74,6 +75,7 @@ class TestAgainstScikitLearn:
         dice = 2 * (marked & truth[:, None]).sum(axis=0) / (marked.sum(axis=0) + truth.sum())
         assert metrics_at()["best_dice_pixels"].value == pytest.approx(dice.max(), abs=2e-3)
 
+    @pytest.mark.slow
     def test_slices(self) -> None:
         result = result_of(contrast=0.4)
         expected = roc_auc_score([kind != "none" for kind in result.lesions], result.scores)
@@ -103,6 +105,7 @@ def test_the_mask_is_held_to_the_reference_slice_by_slice() -> None:
     assert metrics_at()["dice_mask"].value == pytest.approx(np.mean(dice))
 
 
+@pytest.mark.slow
 def test_a_perfect_map_has_every_metric_at_its_best() -> None:
     result = result_of()
     perfect = replace(

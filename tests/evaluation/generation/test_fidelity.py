@@ -52,12 +52,14 @@ class TestReport:
         assert report.value("nn_copies") < 0.1
         assert report.details["features"] == "EfficientNet-Lite0, ImageNet" and len(report.figures) == 2
 
+    @pytest.mark.slow
     def test_copies_are_detected(self) -> None:
         report = evaluate_generation(KNOWN[:40], HELD_OUT, KNOWN, MODALITIES, dataset="blobs")
         assert report.value("nn_copies") == 1
         assert report.value("nn_distance_generated") < 1e-3
         assert report.value("nn_distance_held_out") > 0.01
 
+    @pytest.mark.slow
     def test_the_autoencoder_is_evaluated_too(self) -> None:
         smooth = gaussian_filter(HELD_OUT, (0, 0, 6, 6))
         report = evaluate_generation(smooth, HELD_OUT, KNOWN, MODALITIES, dataset="blobs", decoded=smooth)
@@ -66,6 +68,7 @@ class TestReport:
         assert report.value("nn_copies_autoencoder") == report.value("nn_copies")
         assert report.value("kid_autoencoder") > 5 * abs(report.value("kid_held_out"))
 
+    @pytest.mark.slow
     def test_the_extractor_is_part_of_the_name(self) -> None:
         report = evaluate_generation(HELD_OUT, HELD_OUT, KNOWN, MODALITIES, dataset="blobs")
         assert report.metric("kid").name == "KID (EfficientNet-Lite0)"

@@ -41,6 +41,7 @@ def test_the_network_knows_what_is_in_a_photograph(
     assert int(extractor.network._fc(features).argmax()) in classes
 
 
+@pytest.mark.slow
 def test_features_do_not_depend_on_batches_order_layout_or_type(extractor: EfficientNetLite0) -> None:
     images = random_images()
     features = extractor(images)
@@ -52,6 +53,7 @@ def test_features_do_not_depend_on_batches_order_layout_or_type(extractor: Effic
     assert torch.equal(extractor(images), features)
 
 
+@pytest.mark.slow
 def test_only_the_place_within_the_declared_range_counts(extractor: EfficientNetLite0) -> None:
     images = np.round(255 * random_images())
     features = extractor(images / 255)

@@ -99,6 +99,7 @@ def test_a_source_is_no_distance_from_itself_at_another_gain() -> None:
     assert astuple(appearance(slices, 1).distances(appearance(7 * slices, 1))) == pytest.approx((0, 0, 0), abs=1e-9)
 
 
+@pytest.mark.slow
 def test_the_figure_shows_every_source() -> None:
     sources = {name: (100 + noise(size, (5, 24, 24)), 1.0) for name, size in (("one", 1.0), ("two", 4.0))}
     both, one = realism_figure(sources), realism_figure({"one": sources["one"]})

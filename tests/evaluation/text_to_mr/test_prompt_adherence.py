@@ -49,6 +49,7 @@ def report_of(targets: list[SliceFacts], predictions: SlicePredictions) -> Repor
     return evaluate_prompt_adherence(targets, predictions, SUBJECTS, dataset="made up")
 
 
+@pytest.mark.slow
 def test_correct_predictions_are_perfect() -> None:
     report = report_of(*example())
     assert all(value == pytest.approx(0, abs=0.5) for key, value in report.values.items() if "mae" in key)
@@ -58,6 +59,7 @@ def test_correct_predictions_are_perfect() -> None:
     assert all(metric.low <= metric.value <= metric.high for metric in report.metrics)
 
 
+@pytest.mark.slow
 def test_regions_that_are_never_predicted_have_an_r_of_0_in_the_median() -> None:
     targets, predictions = example()
     labels = np.where(np.isin(predictions.labels, (10, 49)), 0, predictions.labels)
@@ -65,6 +67,7 @@ def test_regions_that_are_never_predicted_have_an_r_of_0_in_the_median() -> None
     assert report.value(MEDIAN) == pytest.approx(0.5)  # two of four
 
 
+@pytest.mark.slow
 def test_each_error_shows_in_its_own_metric() -> None:
     targets, predictions = example()
     perfect = report_of(targets, predictions)

@@ -76,6 +76,7 @@ def rows_of(count: int, seed: int) -> Any:
     return rows.map(lambda row: {**row, "facts": {**row["facts"], **voxel}}, features=rows.features)
 
 
+@pytest.mark.slow
 def test_a_perfect_model_has_perfect_metrics() -> None:
     pipeline, rows = fake_pipeline(), rows_of(COUNT, 1)
     report = evaluate_text_to_mr(pipeline, predictor(), rows, rows_of(24, 2), dataset="made up", num_inference_steps=7)
@@ -87,6 +88,7 @@ def test_a_perfect_model_has_perfect_metrics() -> None:
     assert len(report.figures) == 4
 
 
+@pytest.mark.slow
 def test_a_model_that_ignores_the_modality_is_detected() -> None:
     class IgnoresModality(FakePipeline):
         def __call__(self, texts: list[str], **arguments: Any) -> Any:
@@ -99,6 +101,7 @@ def test_a_model_that_ignores_the_modality_is_detected() -> None:
     assert report.value("swapped_modality_accuracy") < 0.6 and report.value("swapped_dice") == 1
 
 
+@pytest.mark.slow
 def test_real_images_of_one_slice_bound_the_dice_of_a_swap() -> None:
     rows = rows_of(COUNT, 1)
     pairs = rows.map(

@@ -41,6 +41,7 @@ def individual(seed: int, atrophy: float = 0.0) -> tuple[Warp, Sulci]:
     return Warp.random(rng), Sulci(SmoothField(rng, 5, 3), atrophy)
 
 
+@pytest.mark.slow
 def test_without_warp_and_folds_it_is_the_template() -> None:
     maps = template()
     first = (maps.deep_origin - maps.origin).astype(int)

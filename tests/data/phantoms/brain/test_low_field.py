@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from scipy import ndimage
 
 from meddiffusers.data.phantoms.brain.low_field import simulate_low_field
@@ -16,6 +17,7 @@ def contrast(image: np.ndarray, regions: np.ndarray) -> float:
     return float(abs(white - grey) / (white + grey) * 2)
 
 
+@pytest.mark.slow
 def test_the_anatomy_stays_and_the_images_get_worse() -> None:
     subject = BrainPhantom(3).volume((2.0, 2.0, 8.0), ("t1", "t2"))
     worse = simulate_low_field(subject, seed=1)
@@ -34,12 +36,14 @@ def test_the_anatomy_stays_and_the_images_get_worse() -> None:
         assert np.corrcoef(before[inside | (before > 0)], after[inside | (before > 0)])[0, 1] > 0.5
 
 
+@pytest.mark.slow
 def test_the_seed_decides() -> None:
     subject = BrainPhantom(3).volume((4.0, 4.0, 12.0), ("t1",))
     one, same, other = (simulate_low_field(subject, seed).images["t1"].array for seed in (1, 1, 2))
     assert np.array_equal(one, same) and not np.array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_subjects_alternate_in_modality() -> None:
     subjects = list(low_field_subjects(2, seed=5, modalities=("t1", "t2")))
     assert [list(subject.images) for subject in subjects] == [["t1"], ["t2"]]

@@ -29,6 +29,7 @@ def brain_and_ventricles(subject: Subject) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize(("brain", "ventricles"), [(1150.0, 12.0), (1300.0, 30.0), (1500.0, 58.0)])
+@pytest.mark.slow
 def test_target_volumes_are_reached(brain: float, ventricles: float) -> None:
     phantom = BrainPhantom(5, brain_volume_ml=brain, ventricular_volume_ml=ventricles)
     assert brain_and_ventricles(phantom.volume(2.0, ())) == pytest.approx((brain, ventricles), rel=0.02)
@@ -125,6 +126,7 @@ def test_a_lesion_changes_nothing_else() -> None:
     np.testing.assert_array_equal(before.images["t1ce"].array[0][far], after.images["t1ce"].array[0][far])
 
 
+@pytest.mark.slow
 def test_an_enhancing_rim_is_bright_after_the_agent_alone() -> None:
     phantom = BrainPhantom(4, lesion="tumour", difficulty=0.0)
     subject = phantom.volume(2.0, ("t1", "t1ce"))
@@ -148,6 +150,7 @@ def test_the_heights_of_a_lesion_meet_it() -> None:
     assert BrainPhantom(6).lesion_heights().size == 0
 
 
+@pytest.mark.slow
 def test_air_holds_rician_noise_and_the_skull_a_signal() -> None:
     phantom = BrainPhantom(3)
     subject = phantom.volume(3.0, ("t1",), skull=True)
@@ -170,6 +173,7 @@ def test_thick_slices_average_thin_ones() -> None:
     assert np.abs(thin[0].to_grid(thin[0].fractions) - mean).sum(axis=0).mean() > 2 * difference.mean()
 
 
+@pytest.mark.slow
 def test_the_warp_has_no_folds() -> None:
     for seed in range(30, 36):
         grid = tuple(np.arange(low, high, 4.0) for low, high in ((-64, 65), (-88, 60), (-44, 72)))
@@ -178,6 +182,7 @@ def test_the_warp_has_no_folds() -> None:
         assert np.linalg.det(slopes.transpose(2, 3, 4, 0, 1)).min() > 0.1
 
 
+@pytest.mark.slow
 def test_unknown_modalities_and_lesions_are_refused() -> None:
     phantom = BrainPhantom(1)
     with pytest.raises(ValueError, match="no modality dwi; it has t1, t1ce, t2, flair, pd"):

@@ -53,6 +53,7 @@ def test_slices_do_not_depend_on_the_number_of_processes(monkeypatch: pytest.Mon
     assert not same(one, phantom_slices(4, seed=4, size=32))
 
 
+@pytest.mark.slow
 def test_slices_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     first = phantom_slices(2, size=32)
     monkeypatch.setattr(slices_module, "random_phantom", lambda *_, **__: pytest.fail("made twice"))
@@ -159,6 +160,7 @@ def test_ixi_loads_heads_with_their_record(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("coarse")
+@pytest.mark.slow
 def test_oasis_loads_brains_with_tissues(tmp_path: Path) -> None:
     [subject] = population.oasis1_subjects(1)
     [row] = public.oasis1(layouts.write_oasis1([subject], tmp_path / "oasis"), test_fraction=0)["train"]
@@ -171,6 +173,7 @@ def test_oasis_loads_brains_with_tissues(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("coarse")
+@pytest.mark.slow
 def test_ibsr_loads_heads_with_regions(tmp_path: Path) -> None:
     [subject] = population.ibsr_subjects(1)
     [row] = public.ibsr18(layouts.write_ibsr([subject], tmp_path / "ibsr"), test_fraction=0)["train"]

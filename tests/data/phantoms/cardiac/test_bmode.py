@@ -80,6 +80,7 @@ def test_speckle_of_blood_is_uncorrelated_over_time() -> None:
     assert correlation(1, margin=6) < 0.5
 
 
+@pytest.mark.slow
 def test_the_lateral_wall_is_dark_in_poor_images() -> None:
     attenuation = []
     for seed in range(10):

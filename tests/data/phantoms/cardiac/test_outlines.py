@@ -72,6 +72,7 @@ def test_end_diastole_is_largest_and_end_systole_smallest() -> None:
             assert (truth[name].argmax(), truth[name].argmin()) == (largest, smallest)
 
 
+@pytest.mark.slow
 def test_the_myocardium_keeps_its_area_and_thickens() -> None:
     for seed, view in MANY:
         phantom = CardiacPhantom(seed, view)

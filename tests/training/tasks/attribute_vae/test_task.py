@@ -48,6 +48,7 @@ def test_consistency_of_an_unknown_attribute_is_refused() -> None:
 SHIPPED = Path(__file__).parents[4] / "examples" / "checkpoints" / "ar-vae-mnist"
 
 
+@pytest.mark.slow
 def test_training_starts_from_the_weights_of_a_repository() -> None:
     data = AttributeDataConfig(attributes=list(DIGIT_ATTRIBUTES))
     config = AttributeVAEConfig(pretrained_model_name_or_path=str(SHIPPED))

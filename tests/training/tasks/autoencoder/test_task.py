@@ -90,6 +90,7 @@ def test_a_short_training_leaves_an_autoencoder_with_its_scale(tmp_path: Path) -
     assert CaptionedAutoencoderTask(DATA, AutoencoderConfig(pretrained_model_name_or_path=str(tmp_path)), task.splits)
 
 
+@pytest.mark.slow
 def test_a_frozen_encoder_makes_the_latents_that_it_made(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="pretrained_model_name_or_path"):
         AutoencoderConfig(freeze_encoder=True)

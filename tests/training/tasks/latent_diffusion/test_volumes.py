@@ -65,6 +65,7 @@ def test_the_cache_holds_latents_and_those_of_mirror_images(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction", "flow"])
+@pytest.mark.slow
 def test_the_loss_is_the_squared_error(vae: str, kind: str) -> None:
     task = task_of(vae, condition_dropout=0.0, prediction_type=kind)
     calls: list[Any] = []
@@ -135,6 +136,7 @@ def test_a_short_training_learns_and_leaves_a_pipeline(vae: str, tmp_path: Path)
         )
 
 
+@pytest.mark.slow
 def test_an_adapter_is_trained_alone_and_loads(tmp_path: Path) -> None:
     base = of_volumes(spacing=2.0, modalities=("t1",))
     base.save_pretrained(tmp_path / "base")

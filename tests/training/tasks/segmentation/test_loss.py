@@ -168,6 +168,7 @@ def test_draws_of_a_image_spread_over_the_times() -> None:
     assert (shares - 0.1).abs().max() < 0.02
 
 
+@pytest.mark.slow
 def test_labels_are_learnt_where_there_is_noise_of_a_part_of_the_images() -> None:
     """The k-th tenth of the times is sampled 2k − 1 times as often as the first."""
     loss = loss_of(noise_samples=0.5, image_block_out_channels=[16])

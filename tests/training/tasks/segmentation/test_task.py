@@ -142,6 +142,7 @@ def predicted(pipeline: Any) -> Tensor:
     return pipeline(image, 3, ensemble_size=2, generator=noise, output_type="pt").probability
 
 
+@pytest.mark.slow
 class TestAdapter:
     @pytest.fixture(scope="class")
     def adapted(self, trained: TrainingResult, tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:

@@ -63,6 +63,7 @@ def test_what_a_row_does_not_say_counts_for_nothing() -> None:
     assert task.loss(task.modules, other, BatchRandom(0))["sex"] == 0
 
 
+@pytest.mark.slow
 def test_a_short_training_reads_regions_and_modality(tmp_path: Path) -> None:
     task = task_of(save_in_fp16=True)
     run(task, tmp_path, max_train_steps=120, train_batch_size=8, learning_rate=1e-2, validation_steps=120)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from helpers.short_run import run
 from helpers.small_text_to_mr import text_rows
@@ -66,6 +67,7 @@ def test_masked_are_real_tokens_and_what_stood_there_is_known() -> None:
     torch.testing.assert_close(losses["numbers"], batch["numbers"].square().mean())
 
 
+@pytest.mark.slow
 def test_a_short_training_leaves_an_encoder_that_transformers_opens(tmp_path: Path) -> None:
     task = task_of()
     before = task.evaluate(task.build_pipeline(task.modules))

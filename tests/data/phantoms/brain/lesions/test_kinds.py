@@ -86,6 +86,7 @@ def test_any_window_sees_the_same_lesion(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_volumes_do_not_depend_on_the_spacing(kind: str) -> None:
     found = lesion(kind, 0.2, seed=1)
     parts = parts_on(found, COARSE)
@@ -97,6 +98,7 @@ def test_volumes_do_not_depend_on_the_spacing(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_parts_are_fractions_of_the_brain_outside_the_ventricles(kind: str) -> None:
     for seed in range(4):
         found = lesion(kind, seed / 3, seed)
@@ -110,6 +112,7 @@ def test_parts_are_fractions_of_the_brain_outside_the_ventricles(kind: str) -> N
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_the_reference_lies_between_what_all_and_what_any_rater_marks(kind: str) -> None:
     for seed in range(5):
         found = lesion(kind, seed / 4, seed)
@@ -120,6 +123,7 @@ def test_the_reference_lies_between_what_all_and_what_any_rater_marks(kind: str)
 
 
 @pytest.mark.parametrize(("kind", "hard"), [("tumour", 0.88), ("white_matter_lesions", 0.88), ("cavity", 0.92)])
+@pytest.mark.slow
 def test_raters_agree_on_easy_lesions_and_differ_on_hard_ones(kind: str, hard: float) -> None:
     easy, middle, difficult = (
         float(np.mean([agreement(raters_on(lesion(kind, difficulty, seed), COARSE)) for seed in range(5)]))
@@ -143,6 +147,7 @@ def test_lesions_are_a_function_of_the_seed(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["tumour", "cavity"])
+@pytest.mark.slow
 def test_what_moves_is_smooth_invertible_and_at_rest_far_away(kind: str) -> None:
     moved = 0
     for seed in range(6):

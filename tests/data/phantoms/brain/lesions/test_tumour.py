@@ -23,6 +23,7 @@ def hard() -> list[Tumour]:
     return [tumour(1.0, seed) for seed in range(25)]
 
 
+@pytest.mark.slow
 def test_easy_tumours_have_one_focus_with_all_three_parts() -> None:
     for seed in range(6):
         found = tumour(0.0, seed)
@@ -34,6 +35,7 @@ def test_easy_tumours_have_one_focus_with_all_three_parts() -> None:
         assert sizes.max() > 0.95 * sizes.sum()
 
 
+@pytest.mark.slow
 def test_hard_tumours_are_one_to_many_and_tiny_to_large(hard: list[Tumour]) -> None:
     counts = [len(found.foci) for found in hard]
     volumes = [extent(found).sum() * 0.008 for found in hard[:10]]  # ml
@@ -73,6 +75,7 @@ def test_a_focus_ends_within_its_lattice(hard: list[Tumour]) -> None:
                 assert focus.levels((grid[0], grid[1], grid[2]))[[0, 2]].max() < -1.5  # soft fraction below 0.3 %
 
 
+@pytest.mark.slow
 def test_oedema_follows_white_matter_and_stays_out_of_ventricle_and_fluid() -> None:
     for seed in range(4):
         found = tumour(0.3, seed)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from helpers.plain_brain import surroundings, tissue_on, volume_grid
 
 from meddiffusers.data.phantoms.brain.lesions.white_matter_lesions import (
@@ -20,6 +21,7 @@ def extent(found: WhiteMatterLesions) -> np.ndarray:
     return found.parts(GRID, TISSUE)["white_matter_lesion"]
 
 
+@pytest.mark.slow
 def test_number_and_volume_grow_with_age() -> None:
     groups = [[lesions(age, seed) for seed in range(8)] for age in (30, 55, 85)]
     numbers = [np.mean([len(found.spots) for found in group]) for group in groups]
