@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import tempfile
@@ -16,6 +17,9 @@ os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["HF_HOME"] = str(_CACHE / "hf")
 # Code of repositories is copied there when it is run, so each process of the test run has a place of its own.
 os.environ["HF_MODULES_CACHE"] = str(_CACHE / "modules" / os.environ.get("PYTEST_XDIST_WORKER", "one"))
+
+# Importing makes many objects that stay; walking them again and again would take a tenth of the run.
+gc.disable()
 
 # These libraries read the environment when they are imported.
 import hypothesis  # noqa: E402
@@ -37,6 +41,13 @@ def seed_all() -> None:
 def pytest_collectstart() -> None:
     """Seed what a test module creates when it is imported, which is when it is collected."""
     seed_all()
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported and collected out of garbage collection."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)

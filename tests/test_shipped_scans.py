@@ -82,6 +82,7 @@ def test_the_heart_beats() -> None:
 
 
 @pytest.mark.parametrize(("number", "millilitres", "brighter"), [(1, 16.4, 1.2), (2, 1.8, 1.0)])
+@pytest.mark.slow
 def test_masks_lie_on_their_images(number: int, millilitres: float, brighter: float) -> None:
     image, mask = read(SCANS / f"tumour_{number}_t1ce.nrrd"), read(SCANS / f"tumour_{number}_seg.nrrd")
     assert mask.is_labels

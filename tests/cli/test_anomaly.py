@@ -78,6 +78,7 @@ def test_evaluate_measures_pixels_and_slices_beside_baselines(
     )
 
 
+@pytest.mark.slow
 def test_convert_makes_a_repository_of_both_networks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -104,6 +104,7 @@ def test_images_are_stored_beside_their_label_maps(tmp_path: Path) -> None:
     assert data[0]["image"].shape == (8, 8, 1, 2)
 
 
+@pytest.mark.slow
 def test_invalid_input_is_refused(repository: Path, table: Path, tmp_path: Path) -> None:
     (tmp_path / "other.csv").write_text("height\n3\n")
     result = run("generate", repository, "--output", tmp_path / "out", "--covariates", tmp_path / "other.csv", status=1)

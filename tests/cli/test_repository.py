@@ -90,6 +90,7 @@ def repository(checkpoints: Path) -> Path:
 
 
 @pytest.mark.parametrize(("path", "command"), list(commands(get_command(app))), ids=lambda value: str(value))
+@pytest.mark.slow
 def test_every_command_and_option_explains_itself(path: tuple[str, ...], command: Any) -> None:
     output = run(*path, "--help").output
     assert "Usage" in output

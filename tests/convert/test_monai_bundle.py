@@ -98,6 +98,7 @@ def test_the_weights_determine_include_fc(name: str, fc: bool) -> None:
 
 
 @pytest.mark.parametrize("name", UNETS)
+@pytest.mark.slow
 def test_weights_with_current_names_are_kept(name: str) -> None:
     torch.manual_seed(0)
     unet = DiffusionModelUNet(**current(unet_settings(name)))

@@ -28,6 +28,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 def test_a_phantom_is_a_row_in_each_modality() -> None:
     rows = phantom_captioned_slices(2, seed=3, size=32, modalities=("t1", "t2"), per_subject=2)
     assert len(rows) == 4 and rows.features["image"].shape == (1, 32, 32)

@@ -36,6 +36,7 @@ def test_phantoms_have_two_views_and_splits_share_no_patient() -> None:
     assert len({*FIRST_SEED.values()}) == len(FIRST_SEED) and min(np.diff(sorted(FIRST_SEED.values()))) >= 100_000
 
 
+@pytest.mark.slow
 def test_a_camus_folder_gives_the_same_sequences(camus_folder: Path) -> None:
     sequences = [
         each for split in ("train", "validation", "test") for each in load_cardiac_sequences(str(camus_folder), split)

@@ -54,6 +54,7 @@ def test_enlarging_by_matrix_equals_the_library_call(digits: np.ndarray) -> None
     np.testing.assert_array_equal(enlarge(sample), [reference(image) for image in sample])
 
 
+@pytest.mark.slow
 def test_the_stack_of_digits_has_the_medial_axes_of_each_alone(digits: np.ndarray) -> None:
     class Seeded(np.random.Generator):
         def permutation(self, x: np.ndarray, axis: int = 0) -> np.ndarray:

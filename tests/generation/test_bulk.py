@@ -38,6 +38,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_each_sample_follows_from_its_number(tmp_path: Path) -> None:
     generate(quiet(), CONFIG, tmp_path, SOURCE, FILTER)
     data = datasets.load_dataset(str(tmp_path), split="train", cache_dir=str(tmp_path / "cache"))
@@ -60,6 +61,7 @@ def test_each_sample_follows_from_its_number(tmp_path: Path) -> None:
     assert json.loads((tmp_path / MANIFEST).read_text())["covariates"]["kind"] == "Gaussian copula"
 
 
+@pytest.mark.slow
 def test_interrupted_runs_end_with_the_same_files(tmp_path: Path) -> None:
     generate(quiet(), CONFIG, tmp_path / "whole", SOURCE, FILTER)
     pipeline, calls = quiet(), []
@@ -83,6 +85,7 @@ def test_interrupted_runs_end_with_the_same_files(tmp_path: Path) -> None:
     assert files(tmp_path / "killed") == files(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_several_processes_write_the_same_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     generate(quiet(), CONFIG, tmp_path / "one", None, None)
 

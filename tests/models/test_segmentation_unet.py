@@ -297,6 +297,7 @@ def test_bad_configurations_are_refused(config: dict[str, Any], message: str) ->
 
 
 @pytest.mark.parametrize("make", [lambda: SegmentationUNet(), lambda: SegmentationUNet(image_encoder_config={})])
+@pytest.mark.slow
 def test_the_defaults_work(make: Callable[[], SegmentationUNet]) -> None:
     with torch.device("meta"):
         model = make()

@@ -154,6 +154,7 @@ class TestExactNetworks:
         torch.testing.assert_close(one.counterfactual, other.counterfactual, rtol=0, atol=1e-3)
 
     @pytest.mark.parametrize("scale", [ONE, 2 * ONE])
+    @pytest.mark.slow
     def test_only_the_lesion_is_removed(self, scale: float) -> None:
         image = sample_images(1)
         output = exact_pipeline()(image, method="classifier", guidance_scale=scale, **CALL)
@@ -162,6 +163,7 @@ class TestExactNetworks:
         np.testing.assert_array_equal(output.mask, np.broadcast_to(LESION, (4, 16, 16)))
         assert 0 < output.threshold < 0.2
 
+    @pytest.mark.slow
     def test_healthy_images_are_reconstructed(self) -> None:
         both = torch.cat([sample_images(0), sample_images(1)])
         output = exact_pipeline()(both, method="classifier", guidance_scale=ONE, **CALL)
@@ -173,6 +175,7 @@ class TestExactNetworks:
         output = exact_pipeline()(both, method="none", **CALL)
         torch.testing.assert_close(output.counterfactual, both, rtol=0, atol=2e-3)
 
+    @pytest.mark.slow
     def test_more_inversion_iterations_are_more_exact(self) -> None:
         errors = []
         for iterations in (1, 2, 4):
@@ -210,6 +213,7 @@ class TestExactNetworks:
         assert small_.mean().item() == pytest.approx(-sigma * 7.0 / 256**2, rel=1e-2)
 
 
+@pytest.mark.slow
 def test_a_missing_modality_does_not_count() -> None:
     pipeline, image = small(), random_images(2, 4, 8, 8)
     given = {"t1": image[:, 0], "flair": image[:, 3]}
@@ -341,6 +345,7 @@ class TestOtsu:
         assert otsu_threshold(torch.tensor(values)) == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_a_network_that_requires_a_label_gets_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
     with seeded():
         unet = UNet2DModel(sample_size=8, in_channels=4, out_channels=4, num_class_embeds=2, **NETWORK).eval()

@@ -419,6 +419,7 @@ class TestBatches:
 
     @pytest.mark.parametrize("scheduler", [DDIMScheduler, DPMSolverMultistepScheduler, PNDMScheduler, DDPMScheduler])
     @pytest.mark.parametrize("batch_size", [1, 5])
+    @pytest.mark.slow
     def test_their_size_does_not_change_the_result(self, scheduler: Any, batch_size: int) -> None:
         config = DDPMScheduler(**{**SCHEDULE, "prediction_type": "v_prediction"}).config
         pipeline = pipeline_of(small_unet(image_encoder_config=None), scheduler.from_config(config))
@@ -431,6 +432,7 @@ class TestBatches:
         assert not np.allclose(whole.probability[0], whole.probability[1], atol=1e-2)
 
     @pytest.mark.parametrize(("batch_size", "sizes"), [(1, [2, 2, 2]), (5, [4, 2]), (6, [6]), (32, [6])])
+    @pytest.mark.slow
     def test_their_size(self, batch_size: int, sizes: list[int]) -> None:
         seen = []
         pipeline = pipeline_of()

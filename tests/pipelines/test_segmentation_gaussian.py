@@ -166,6 +166,7 @@ def assert_sampled_from(samples: Tensor, mean: Tensor, std: Tensor) -> None:
 class TestClosedForms:
     @pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
     @pytest.mark.parametrize(("scheduler", "error"), [(DDIMScheduler, 1e-4), (EulerDiscreteScheduler, 2e-4)])
+    @pytest.mark.slow
     def test_deterministic_samplers(self, scheduler: Any, error: float, kind: str, steps: int) -> None:
         """The result is an affine function of the noise. Euler begins with noise of σ, not 1, hence a larger error."""
         noise, samples = sample(scheduler.from_config({**SCHEDULE, "prediction_type": kind}), steps)

@@ -69,6 +69,7 @@ def test_outputs_lie_on_the_voxels_of_the_file() -> None:
     np.testing.assert_allclose(output.probability.array.sum(axis=0), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_way_to_give_a_subject_is_the_same(tmp_path: Path) -> None:
     expected = segmented(scans()).probability.array
     for name, scan in scans().items():

@@ -62,6 +62,7 @@ class TestTextEncodersToo:
         assert base.get_list_adapters() == {"unet": ["site"], "text_encoder": ["site"]}
         torch.testing.assert_close(embeds(base), expected)
 
+    @pytest.mark.slow
     def test_a_state_dict_is_the_same(self, base: TextToMRPipeline) -> None:
         base.load_lora_weights(state(adapted(alpha=2)))
         torch.testing.assert_close(embeds(base), embeds(adapted(alpha=2)))

@@ -51,6 +51,7 @@ def sample(scheduler: Any, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("count", [1000, 50, 10, 1])
+@pytest.mark.slow
 def test_steps_are_those_of_ddim_where_its_grid_is_the_same(kind: str, count: int) -> None:
     ours = ReversibleDDIMScheduler(prediction_type=kind)
     theirs = DDIMScheduler(prediction_type=kind, clip_sample=False, timestep_spacing="trailing")
@@ -110,6 +111,7 @@ def test_guidance_adds_to_the_score(kind: str) -> None:
         torch.testing.assert_close(guided, right, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_only_the_image_is_clipped() -> None:
     scheduler = ReversibleDDIMScheduler(clip_sample=True, clip_sample_range=0.5)
     scheduler.set_timesteps(20, strength=0.5)

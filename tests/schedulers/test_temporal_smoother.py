@@ -24,6 +24,7 @@ def fitted() -> TemporalSmoother:
     return TemporalSmoother.from_references([cardiac_cycle(seed) for seed in range(20)], list("abcdef"))
 
 
+@pytest.mark.slow
 def test_smoothing_is_the_fixed_point_of_the_papers_iteration() -> None:
     """Gradient descent until nothing changes."""
     z, w = np.random.default_rng(0).standard_normal((FRAMES, 3)), np.array([0.5, 7.0, 40.0])

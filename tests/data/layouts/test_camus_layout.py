@@ -67,6 +67,7 @@ def test_half_cycles_end_with_the_smallest_ventricle(tmp_path: Path) -> None:
     assert (areas.argmax(), areas.argmin()) == (0, 4)
 
 
+@pytest.mark.slow
 def test_the_cfg_file_counts_frames_from_one(tmp_path: Path) -> None:
     phantom = CardiacPhantom(4, "4CH")
     half = info(write_camus([4], tmp_path / "a", half_cycle=True, **SMALL) / "patient0004/Info_4CH.cfg")
@@ -101,6 +102,7 @@ def test_every_patient_is_tested_once(tmp_path: Path) -> None:
     assert not (folder / "subGroup11_testing.txt").exists()
 
 
+@pytest.mark.slow
 def test_a_subject_does_not_depend_on_the_others(tmp_path: Path) -> None:
     one = write_camus([2], tmp_path / "one", **SMALL) / "patient002"
     many = write_camus([5, 2], tmp_path / "many", **SMALL) / "patient002"

@@ -135,6 +135,7 @@ def test_resampled_labels_come_back_to_their_place(affine: np.ndarray, spacing: 
     assert 2 * both / ((restored.array > 0).sum() + (labels.array > 0).sum()) > 0.9
 
 
+@pytest.mark.slow
 def test_at_common_spacings_dice_is_095_and_more() -> None:
     for old, new in (((0.94, 0.94, 1.2), 1.0), ((1, 1, 1), 1.1), ((0.78, 0.78, 6.5), (1, 1, None)), ((1, 1, 1), 1.5)):
         shape = tuple(int(100 / length) for length in old)
@@ -178,6 +179,7 @@ def test_a_ramp_stays_one_where_an_axis_has_one_voxel(shape: Any, spacing: Any) 
 
 @few
 @given(geometries(), st.floats(0.7, 2))
+@pytest.mark.slow
 def test_a_map_comes_back_linearly(affine: np.ndarray, spacing: float) -> None:
     scan = head((12, 11, 13), affine)
     preprocessed = Preprocessing(spacing=spacing, crop_foreground=False)(scan)
@@ -204,6 +206,7 @@ def test_labels_are_never_interpolated_even_as_floats() -> None:
 
 @few
 @given(geometries(), st.floats(0.5, 3), st.sampled_from(CODES))
+@pytest.mark.slow
 def test_it_agrees_with_monai(affine: np.ndarray, spacing: float, codes: str) -> None:
     """MONAI as a reference: scale, then resample in one step to the preprocessed grid given by its affine."""
     scan = head((9, 8, 7), affine)

@@ -65,6 +65,7 @@ def test_impossible_splits_are_refused(tmp_path: Path) -> None:
     assert list(brats2020(folder, test_fraction=0)) == ["train"]
 
 
+@pytest.mark.slow
 def test_the_result_does_not_depend_on_the_processes(
     analyze: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,12 +38,14 @@ def test_the_ground_truth_has_no_error(pipe: Any, sequences: list[CardiacSequenc
     assert values["ef_error"] == values["invalid_frames"] == values["regenerated_frames"] == 0
 
 
+@pytest.mark.slow
 def test_a_shift_of_two_pixels_is_a_distance_of_two_and_a_half_mm(pipe: Any, sequences: list[CardiacSequence]) -> None:
     values = metric_values(pipe, sequences, [np.roll(each.labels, 2, axis=2) for each in sequences])
     assert values["hausdorff_distance"] == pytest.approx(2.5, abs=0.3)
     assert 0.8 < values["dice"] < 0.97 and values["ef_error"] < 1e-6
 
 
+@pytest.mark.slow
 def test_an_error_in_one_frame_counts_once(pipe: Any, sequences: list[CardiacSequence]) -> None:
     corrupted = [each.labels.copy() for each in sequences]
     middle = np.argwhere(corrupted[0][4] == 1).mean(axis=0).astype(int)
@@ -58,6 +60,7 @@ def test_an_error_in_one_frame_counts_once(pipe: Any, sequences: list[CardiacSeq
     assert values["dice"] == pytest.approx(25 / 26)
 
 
+@pytest.mark.slow
 def test_the_bias_is_signed(pipe: Any, sequences: list[CardiacSequence]) -> None:
     """Sequences that stay in end diastole eject nothing."""
     still = [np.repeat(each.labels[:1], 13, axis=0) for each in sequences]
@@ -79,6 +82,7 @@ def test_the_report_has_every_method_and_its_figures(
     assert (report.save(tmp_path).parent / "figures" / "1.png").is_file()
 
 
+@pytest.mark.slow
 def test_figures_of_a_sequence(sequences: list[CardiacSequence], tmp_path: Path) -> None:
     labels = sequences[0].labels
     regenerated = np.arange(13) == 3

@@ -61,6 +61,7 @@ def test_only_the_place_within_the_declared_range_counts(extractor: EfficientNet
     torch.testing.assert_close(EfficientNetLite0((-1, 1))(images / 127.5 - 1), features, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_module_that_holds_it_cannot_set_it_to_training(extractor: EfficientNetLite0) -> None:
     features = extractor(random_images())
     nn.Sequential(extractor).train()

@@ -243,6 +243,7 @@ def test_slices_are_shown_for_what_they_are() -> None:
     assert "most uncertain" in {title.partition("\n")[0] for title in select_slices(single, score(single)).values()}
 
 
+@pytest.mark.slow
 def test_one_slice_is_enough() -> None:
     of = result()
     arrays = ("mask", "probability", "uncertainty", "samples", "raters", "reference", "images")

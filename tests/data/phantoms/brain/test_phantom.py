@@ -87,6 +87,7 @@ def test_everything_follows_from_the_seed(healthy: Subject) -> None:
     assert (one.images["t1"].array != other.images["t1"].array).mean() > 0.2
 
 
+@pytest.mark.slow
 def test_a_slice_alone_has_the_labels_of_the_volume() -> None:
     phantom = BrainPhantom(8, lesion="tumour", difficulty=0.3)
     alone = phantom.slice(12.0, 104)
@@ -140,6 +141,7 @@ def test_an_enhancing_rim_is_bright_after_the_agent_alone() -> None:
     assert ratio["t1ce"] > 1.05 > 0.95 > ratio["t1"]
 
 
+@pytest.mark.slow
 def test_the_heights_of_a_lesion_meet_it() -> None:
     phantom = BrainPhantom(6, lesion="cavity", difficulty=0.2)
     heights = phantom.lesion_heights()
@@ -162,6 +164,7 @@ def test_air_holds_rician_noise_and_the_skull_a_signal() -> None:
     assert (image[subject.regions.array[0] == 0] > 10 * sigma).mean() > 0.1
 
 
+@pytest.mark.slow
 def test_thick_slices_average_thin_ones() -> None:
     phantom = BrainPhantom(12)
     x = y = np.arange(-80.0, 80.0, 2.0)

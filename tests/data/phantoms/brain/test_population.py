@@ -123,6 +123,7 @@ def test_invalid_arguments_are_refused(arguments: dict[str, Any], message: str) 
         phantom_slices(**{"n": 1, **arguments})
 
 
+@pytest.mark.slow
 def test_shares_may_be_rounded() -> None:
     thirds = {None: 0.333333, "tumour": 0.333333, "cavity": 0.333333}
     assert len(phantom_slices(1, size=16, shares=thirds)) == 1

@@ -13,6 +13,7 @@ def level(image: np.ndarray, mask: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("view", ["4CH", "2CH"])
+@pytest.mark.slow
 def test_the_myocardium_is_bright_and_blood_is_dark(view: str) -> None:
     for seed in range(8):
         phantom = CardiacPhantom(seed, view)
@@ -31,6 +32,7 @@ def test_outside_the_sector_is_black() -> None:
     assert (image[~outside] > 0).mean() > 0.8
 
 
+@pytest.mark.slow
 def test_speckle_widens_with_depth() -> None:
     """Correlation of pixels along rows, in tissue near the probe and far from it."""
     near, far = [], []

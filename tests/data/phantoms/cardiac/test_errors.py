@@ -94,6 +94,7 @@ def test_holes_are_surrounded(clean: np.ndarray, kind: str, label: int) -> None:
         assert across <= error.parameters["radius"] * 1.4 + SPACING
 
 
+@pytest.mark.slow
 def test_holes_have_the_same_size_in_mm_on_any_grid() -> None:
     phantom, areas = CardiacPhantom(2), []
     for size, spacing in ((128, 1.25), (256, 0.625)):

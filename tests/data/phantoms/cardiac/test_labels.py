@@ -52,6 +52,7 @@ def test_ejection_fraction_and_areas_of_the_pixels_agree_with_the_ground_truth(f
     assert 1 - volume[1] / volume[0] == pytest.approx(fraction, abs=0.01)
 
 
+@pytest.mark.slow
 def test_areas_of_pixels_converge_to_the_ground_truth() -> None:
     error = {spacing: [] for spacing in (4.0, 2.0, 1.0, 0.5)}
     for seed in range(12):

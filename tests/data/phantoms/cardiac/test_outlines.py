@@ -47,6 +47,7 @@ def test_the_requested_ejection_fraction_is_that_of_the_outlines(fraction: float
         assert 1 - volume[1] / volume[0] == pytest.approx(fraction, abs=0.002)
 
 
+@pytest.mark.slow
 def test_requested_length_width_and_orientation() -> None:
     for seed, view in MANY:
         phantom = CardiacPhantom(seed, view, length=92, width=48)
@@ -61,6 +62,7 @@ def test_requested_length_width_and_orientation() -> None:
         np.testing.assert_allclose(lines.endocardium[0, lines.endocardium.shape[1] // 2], phantom.heart.apex, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_end_diastole_is_largest_and_end_systole_smallest() -> None:
     for seed, view in MANY:
         phantom = CardiacPhantom(seed, view)

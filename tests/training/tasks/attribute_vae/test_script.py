@@ -123,6 +123,7 @@ def test_digits_with_a_card_become_a_repository(train: Train, tmp_path: Path) ->
     assert latents[0] == latents[1]
 
 
+@pytest.mark.slow
 def test_a_plain_vae_of_a_folder(train: Train, grey: Path) -> None:
     output = train(dataset_name=grey, sample_size=16)
     assert [metric.key for metric in Report.read(output).metrics] == ["pixel_agreement"]
@@ -134,6 +135,7 @@ def test_a_plain_vae_of_a_folder(train: Train, grey: Path) -> None:
     assert len(list((output / "validation").glob("step-*/*.png"))) == 2
 
 
+@pytest.mark.slow
 def test_attributes_of_a_table_weigh_in_the_loss(train: Train, grey: Path) -> None:
     weights = {"kl_weight": 0.5, "ordering_weight": 7, "regression_weight": 3, "consistency_weight": 2}
     output = train(dataset_name=grey, sample_size=16, attributes=["radius", "row"], **weights)
@@ -145,6 +147,7 @@ def test_attributes_of_a_table_weigh_in_the_loss(train: Train, grey: Path) -> No
     assert not [key for key in keys if "traversal" in key]  # nothing measures a decoded disc
 
 
+@pytest.mark.slow
 def test_colour_images_with_a_gaussian_likelihood(train: Train, tmp_path: Path) -> None:
     masks, rows = discs(40)
     colours = np.stack([masks * 255, masks * 100, ~masks * 50], axis=3).astype(np.uint8)
@@ -157,6 +160,7 @@ def test_colour_images_with_a_gaussian_likelihood(train: Train, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("labels", [2, 3])
+@pytest.mark.slow
 def test_label_maps_with_a_categorical_likelihood(train: Train, tmp_path: Path, labels: int) -> None:
     masks, rows = discs(40)
     maps = masks.astype(np.uint8) * (labels - 1)

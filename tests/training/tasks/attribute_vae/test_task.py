@@ -57,6 +57,7 @@ def test_training_starts_from_the_weights_of_a_repository() -> None:
         assert torch.equal(started.state_dict()[name], weight)
 
 
+@pytest.mark.slow
 def test_a_repository_of_another_architecture_is_refused() -> None:
     data = AttributeDataConfig(attributes=[])
     config = AttributeVAEConfig(latent_dim=8, pretrained_model_name_or_path=str(SHIPPED))

@@ -149,6 +149,7 @@ def test_it_goes_on_from_a_repository(tmp_path: Path) -> None:
         ImageDiffusionTask(data, ImageDiffusionConfig(pretrained_model_name_or_path=str(tmp_path)))
 
 
+@pytest.mark.slow
 def test_an_adapter_is_all_that_is_trained_and_saved(tmp_path: Path) -> None:
     task_of().pipeline.save_pretrained(tmp_path / "base")
     task = task_of(pretrained_model_name_or_path=str(tmp_path / "base"), rank=2)

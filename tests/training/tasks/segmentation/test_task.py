@@ -209,6 +209,7 @@ class TestStartingFromARepository:
             task_of(pretrained_model_name_or_path=other)
 
     @pytest.mark.parametrize("rank", [None, 2])
+    @pytest.mark.slow
     def test_one_network_for_image_and_mask_goes_on(self, tmp_path: Path, rank: int | None) -> None:
         torch.manual_seed(0)
         joint = UNet2DModel(

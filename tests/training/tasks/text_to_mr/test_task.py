@@ -72,6 +72,7 @@ class Recorder(nn.Module):
         return SimpleNamespace(sample=0.3 * sample)
 
 
+@pytest.mark.slow
 def test_a_better_decoder_takes_the_place_of_the_repositorys(repository: Path, tmp_path: Path) -> None:
     vae = load(repository).vae
     vae.decoder.conv_out.bias.data += 1

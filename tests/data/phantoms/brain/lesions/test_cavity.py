@@ -36,6 +36,7 @@ def test_the_scar_is_a_thin_border_of_the_fluid(seed: int) -> None:
     assert not (scar & (parts["cavity"] > 0.5)).any()
 
 
+@pytest.mark.slow
 def test_the_harder_the_smaller() -> None:
     radii = [[cavity(difficulty, seed).shape.radius for seed in range(20)] for difficulty in (0.0, 1.0)]
     assert np.mean(radii[0]) > 1.3 * np.mean(radii[1])

@@ -135,6 +135,7 @@ def test_raters_agree_on_easy_lesions_and_differ_on_hard_ones(kind: str, hard: f
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_lesions_are_a_function_of_the_seed(kind: str) -> None:
     first, again, other = (lesion(kind, 0.6, seed) for seed in (3, 3, 5))
     (parts, outlines), (parts_again, outlines_again) = seen_on(first, COARSE), seen_on(again, COARSE)
