@@ -44,7 +44,7 @@ def volumes(checkpoints: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
         Bar("volumes: KID; twice that of held-out halves, and its interval", value("kid"), "<=", allowed),
         Bar(
             "volumes: Fréchet distance over that of random latents",
-            value("fid") / baseline.value("fid"),
+            value("frechet_distance") / baseline.value("frechet_distance"),
             "<=",
             1,
         ),

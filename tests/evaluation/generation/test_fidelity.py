@@ -73,4 +73,4 @@ class TestReport:
         report = evaluate_generation(HELD_OUT, HELD_OUT, KNOWN, MODALITIES, dataset="blobs")
         assert report.metric("kid").name == "KID (EfficientNet-Lite0)"
         assert report.metric("kid_held_out").name == "KID (EfficientNet-Lite0), held-out halves"
-        assert report.metric("fid").name == "Fréchet distance (EfficientNet-Lite0)"
+        assert report.metric("frechet_distance").name == "Fréchet distance (EfficientNet-Lite0)"

@@ -96,7 +96,7 @@ def evaluate_generation(
     ]
     frechet, note = frechet_distance(real, generated), f"{len(images)} generated, {len(held_out)} real"
     name = f"Fréchet distance ({EXTRACTOR})"
-    metrics.append(Metric.single("fid", name, frechet, dataset, len(images), type="fid", note=note))
+    metrics.append(Metric.single("frechet_distance", name, frechet, dataset, len(images), note=note))
     metrics += [_nn_distance(source, distances, dataset) for source, (distances, _) in neighbours.items()]
     metrics.append(_copies("nn_copies", "generated images", neighbours["generated"][0], limit, dataset))
     if decoded is not None:
