@@ -29,7 +29,7 @@ from meddiffusers.evaluation.figures.panels import to_image
 from meddiffusers.hub.load import load
 
 ROOT = Path(__file__).parents[1]
-TUMOUR, DIFFICULTY, PROMPT_SEED = 7, 0.2, 9001
+LARGE_TUMOUR, SMALL_TUMOUR, DIFFICULTY, PROMPT_SEED = 7, 23, 0.2, 9001
 LABEL_COLOURS = np.array([(0, 0, 0), (214, 96, 77), (146, 197, 222), (253, 219, 199)]) / 255
 Column = tuple[str, np.ndarray, str, np.ndarray, str]  # title, input and its caption, output and its caption
 
@@ -41,12 +41,12 @@ def pipeline(name: str) -> Any:
     return loaded
 
 
-def tumour(size: int, modalities: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+def tumour(seed: int, size: int, modalities: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Channels (C, H, W) in [0, 1] and lesion labels (H, W) of a phantom's slice."""
-    brain = BrainPhantom(TUMOUR, lesion="tumour", difficulty=DIFFICULTY)
+    brain = BrainPhantom(seed, lesion="tumour", difficulty=DIFFICULTY)
     subject = brain.slice(float(np.median(brain.lesion_heights())), size, modalities)
     if subject.lesions is None:
-        raise ValueError(f"Phantom {TUMOUR} has no tumour; choose another seed.")
+        raise ValueError(f"Phantom {seed} has no tumour; choose another seed.")
     channels = np.concatenate([slices(image).array[0] for image in subject.images.values()])
     return normalise_to_int16(channels).astype(np.float32) / INTENSITY_SCALE, slices(subject.lesions).array[0, 0]
 
@@ -79,7 +79,7 @@ def heart() -> Column:
 
 def segmentation() -> Column:
     pipe = pipeline("seg-ddpm-brain")
-    channels, _ = tumour(pipe.unet.config["sample_size"], pipe.modalities)
+    channels, _ = tumour(LARGE_TUMOUR, pipe.unet.config["sample_size"], pipe.modalities)
     mask = pipe(torch.from_numpy(channels), generator=torch.Generator().manual_seed(0)).mask[0]
     flair = channels[pipe.modalities.index("flair")]
     return "Segment", flair, "FLAIR, T1, T1ce, T2", outlined(flair, [mask > 0, mask == 3]), "tumour, enhancing"
@@ -87,11 +87,11 @@ def segmentation() -> Column:
 
 def anomaly() -> Column:
     pipe = pipeline("anomaly-ddim-brain")
-    channels, _ = tumour(pipe.unet.config["sample_size"], pipe.modalities)
+    channels, _ = tumour(SMALL_TUMOUR, pipe.unet.config["sample_size"], pipe.modalities)
     result = pipe(torch.from_numpy(channels), num_inference_steps=50)
     flair = pipe.modalities.index("flair")
     shown = np.clip(result.anomaly_map[0] / np.percentile(result.anomaly_map[0], 99.8), 0, 1)
-    return "Detect anomalies", result.counterfactual[0, ..., flair], "as if healthy", shown, "anomaly map"
+    return "Detect anomalies", channels[flair], "FLAIR, T1, T1ce, T2", shown, "anomaly map"
 
 
 def text() -> Column:
@@ -119,7 +119,7 @@ def volume() -> Column:
 def labelled() -> Column:
     pipe = pipeline("ldm-brain-mask-2d")
     size = pipe.vae_scale_factor * int(np.max(pipe.unet.config["sample_size"]))
-    _, lesions = tumour(size, ("t1",))
+    _, lesions = tumour(LARGE_TUMOUR, size, ("t1",))
     mask = label_ids(lesions, list(pipe.unet.mask_labels.values()))
     noise = torch.Generator().manual_seed(0)
     image = pipe(1, mask=mask, generator=noise, num_inference_steps=20, output_type="np").images[0]

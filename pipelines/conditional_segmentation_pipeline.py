@@ -24,9 +24,9 @@ images is equally accurate on each view, with slightly different errors.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,6 +35,14 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 
+from .meddiffusers_checks_v1 import check_counts
+from .meddiffusers_sampling_v1 import (
+    check_scheduler,
+    denoising_step,
+    describe_noise,
+    scale_noise,
+    uses_learned_variance,
+)
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
 from .meddiffusers_segmentation_maps_v1 import (
     TTA_VIEWS,
@@ -96,12 +104,14 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
 
     Args:
         unet: A `SegmentationUNet`, or a `UNet2DModel` whose input channels are image and noisy mask.
-        scheduler: Any diffusers scheduler with `set_timesteps(num_inference_steps)`.
+        scheduler: A scheduler for diffusion, such as DDIM, DDPM, DPM-Solver, UniPC, DEIS, Euler or Heun.
         modalities: Names of the image's channels, in order.
         id2label: Names of the labels by id; 0 is the background.
         spacing: Edge length in mm of the pixels of the training images, to which scans are resampled; None if unknown.
         mask_range: Values of the model for 0 and 1 of a mask.
         num_tta_views: Number of views for test-time augmentation, from 1 (none) to 4.
+        noise_schedule: The noise that the unet was trained with, see `describe_noise`; by default that of `scheduler`. Each
+            call compares the scheduler with it.
 
     Raises:
         ValueError: If the unet has another number of channels or labels, or if there are not so many views.
@@ -126,6 +136,7 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
         spacing: float | None = None,
         mask_range: Mapping[Any, float] | list[float] | tuple[float, float] = (-1.0, 1.0),
         num_tta_views: int = 1,
+        noise_schedule: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         labels = to_indexed(id2label or ("background", "lesion"))
@@ -136,6 +147,7 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
             spacing=None if spacing is None else float(spacing),  # diffusers warns of an int when it loads one
             mask_range={index: float(end) for index, end in to_indexed(mask_range).items()},
             num_tta_views=num_tta_views,
+            noise_schedule=noise_schedule or describe_noise(scheduler),
         )
         if not 1 <= num_tta_views <= len(TTA_VIEWS):
             raise ValueError(f"num_tta_views={num_tta_views}; expected 1 to {len(TTA_VIEWS)}.")
@@ -148,7 +160,7 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
                 f"{self.mask_channels}. Give the modalities and the id2label that it was trained with."
             )
         if getattr(unet, "image_encoder", None) is not None:
-            check_noise_schedule(unet, scheduler, self.mask_range)
+            check_noise_schedule(unet, self.config["noise_schedule"], self.mask_range)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -218,6 +230,7 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
             ValueError: If an input does not fit, before any computation; the message says what to do.
             ImportError: If scans are given and the package meddiffusers is not installed.
         """
+        self._check_scheduler(num_inference_steps)
         self._check_call(ensemble_size, batch_size, threshold, output_type, callback_on_step_end_tensor_inputs)
         subject = self._load_slices(image) if is_subject(image) else None
         images = self.preprocess(image) if subject is None else torch.from_numpy(subject.images)
@@ -279,17 +292,19 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
         else:
             repeated = features.repeat_interleave(len(latents) // len(features), dim=0)
             predicted = self.unet(torch.cat([repeated, latents], dim=1), timestep).sample
-        # an attribute of schedulers that use it; the configuration may come from another scheduler
-        learned = vars(self.scheduler).get("variance_type") in ("learned", "learned_range")
-        return predicted if learned else predicted[:, : latents.shape[1]]
+        return predicted if uses_learned_variance(self.scheduler) else predicted[:, : latents.shape[1]]
 
     # Checks
+
+    def _check_scheduler(self, steps: int) -> None:
+        both = 2 * self.mask_channels  # mean and variance
+        learned = self.unet.config.get("out_channels", both) == both
+        check_scheduler(self.scheduler, self.config["noise_schedule"], steps, learned_variance=learned)
 
     def _check_call(
         self, ensemble_size: int, batch_size: int, threshold: float, output_type: str, tensors: Sequence[str]
     ) -> None:
-        if ensemble_size < 1 or batch_size < 1:
-            raise ValueError(f"ensemble_size={ensemble_size} and batch_size={batch_size}; expected at least 1 of each.")
+        check_counts(ensemble_size=ensemble_size, batch_size=batch_size)
         if not 0 <= threshold < 1:
             raise ValueError(f"threshold={threshold}; expected a probability, at least 0 and less than 1.")
         if output_type not in OUTPUT_TYPES:
@@ -343,13 +358,12 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
         """The reverse process: masks (B, M, K, H, W) of the members' views, from features (B, V, …) and noise."""
         view_of_member = torch.arange(latents.shape[1]) % features.shape[1]
         condition = features[:, view_of_member].flatten(0, 1)
-        extra = {"generator": generator} if "generator" in inspect.signature(self.scheduler.step).parameters else {}
-        x = latents.flatten(0, 1) * self.scheduler.init_noise_sigma
+        predict = partial(self.predict, features=condition)
+        x = scale_noise(self.scheduler, latents.flatten(0, 1))
         for i, t in enumerate(self.scheduler.timesteps):
             if self.interrupt:
                 continue
-            predicted = self.predict(self.scheduler.scale_model_input(x, t), t, condition)
-            x = self.scheduler.step(predicted, t, x, **extra).prev_sample
+            x = denoising_step(self.scheduler, predict, x, i, t, generator)
             if callback is not None:
                 x = callback(self, i, t, dict.fromkeys(tensors, x)).get("latents", x)
             bar.update()

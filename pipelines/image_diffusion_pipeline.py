@@ -11,14 +11,14 @@ diffusion guidance", eq. 6 with w = `guidance_scale` − 1:
 | y | `label` by name, one for all images or one for each | |
 | D | `unet`: a `PatchUNet2DModel`, or, without labels, a `UNet2DModel` | |
 
-Any diffusers scheduler works. Images are in `image_range` for the model and in [0, 1] for the user.
+Images are in `image_range` for the model and in [0, 1] for the user.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,14 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
+from .meddiffusers_checks_v1 import check_counts
+from .meddiffusers_sampling_v1 import (
+    check_scheduler,
+    denoising_step,
+    describe_noise,
+    scale_noise,
+    uses_learned_variance,
+)
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
 from .meddiffusers_slices_v1 import check_callback_tensors, from_indexed, to_indexed, unet_sample_size
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
@@ -56,10 +64,12 @@ class ImageDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPip
 
     Args:
         unet: A `PatchUNet2DModel` or a `UNet2DModel`.
-        scheduler: Any diffusers scheduler with `set_timesteps(num_inference_steps)`.
+        scheduler: A scheduler for diffusion, such as DDIM, DDPM, DPM-Solver, UniPC, DEIS, Euler or Heun.
         modalities: Names of the channels, in order.
         spacing: Edge length in mm of the pixels; None if unknown.
         image_range: Values of the model for the intensities 0 and 1.
+        noise_schedule: The noise that the unet was trained with, see `describe_noise`; by default that of `scheduler`. Each
+            call compares the scheduler with it.
 
     Raises:
         ValueError: If the unet has another number of channels than there are modalities.
@@ -82,6 +92,7 @@ class ImageDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPip
         modalities: Mapping[Any, str] | list[str] | tuple[str, ...] = ("t1", "t1ce", "t2", "flair"),
         spacing: float | None = None,
         image_range: Mapping[Any, float] | list[float] | tuple[float, float] = (-1.0, 1.0),
+        noise_schedule: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler)
@@ -89,6 +100,7 @@ class ImageDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPip
             modalities=to_indexed(modalities),
             spacing=None if spacing is None else float(spacing),  # diffusers warns of an int when it loads one
             image_range={index: float(end) for index, end in to_indexed(image_range).items()},
+            noise_schedule=noise_schedule or describe_noise(scheduler),
         )
         if unet.config["in_channels"] != len(self.modalities):
             raise ValueError(
@@ -144,18 +156,17 @@ class ImageDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPip
             ValueError: If an argument does not fit, before any computation; the message says what to do.
             ImportError: If scans are requested and the package meddiffusers is not installed.
         """
-        self._check_call(batch_size, output_type, callback_on_step_end_tensor_inputs)
+        self._check_call(batch_size, num_inference_steps, output_type, callback_on_step_end_tensor_inputs)
         labels = self._label_ids(label, batch_size, guidance_scale)
+        self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
         x = self.prepare_latents(batch_size, generator, latents)
+        predict = partial(self.predict, labels=labels, guidance_scale=guidance_scale)
         self._interrupt = False
-        self.scheduler.set_timesteps(num_inference_steps, device=x.device)
-        extra = {"generator": generator} if "generator" in inspect.signature(self.scheduler.step).parameters else {}
         with self.progress_bar(total=len(self.scheduler.timesteps)) as bar:
             for i, t in enumerate(self.scheduler.timesteps):
                 if self.interrupt:
                     continue
-                predicted = self.predict(self.scheduler.scale_model_input(x, t), t, labels, guidance_scale)
-                x = self.scheduler.step(predicted, t, x, **extra).prev_sample
+                x = denoising_step(self.scheduler, predict, x, i, t, generator)
                 if callback_on_step_end is not None:
                     tensors = dict.fromkeys(callback_on_step_end_tensor_inputs, x)
                     x = callback_on_step_end(self, i, t, tensors).get("latents", x)
@@ -175,7 +186,7 @@ class ImageDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPip
             latents = randn_tensor(shape, generator, self._execution_device, self.unet.dtype)
         elif latents.ndim != 4 or latents.shape[:2] != shape[:2]:
             raise ValueError(f"Got latents of shape {tuple(latents.shape)}; expected noise of shape {shape}.")
-        return latents.to(self._execution_device, self.unet.dtype) * self.scheduler.init_noise_sigma
+        return scale_noise(self.scheduler, latents.to(self._execution_device, self.unet.dtype))
 
     def predict(
         self, latents: torch.Tensor, timestep: Any, labels: torch.Tensor | None, guidance_scale: float
@@ -188,12 +199,13 @@ class ImageDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPip
             if guidance_scale != 1:
                 uncond = self.unet(latents, timestep).sample
                 predicted = uncond + guidance_scale * (predicted - uncond)
-        learned = vars(self.scheduler).get("variance_type") in ("learned", "learned_range")
-        return predicted if learned else predicted[:, : latents.shape[1]]
+        return predicted if uses_learned_variance(self.scheduler) else predicted[:, : latents.shape[1]]
 
-    def _check_call(self, batch_size: int, output_type: str, tensors: Sequence[str]) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size}; expected at least 1.")
+    def _check_call(self, batch_size: int, steps: int, output_type: str, tensors: Sequence[str]) -> None:
+        both = 2 * len(self.modalities)  # mean and variance
+        learned = self.unet.config.get("out_channels", both) == both
+        check_scheduler(self.scheduler, self.config["noise_schedule"], steps, learned_variance=learned)
+        check_counts(batch_size=batch_size)
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type={output_type!r} is unknown. Expected one of {', '.join(OUTPUT_TYPES)}.")
         check_callback_tensors(tensors)

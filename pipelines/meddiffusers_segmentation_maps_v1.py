@@ -17,6 +17,8 @@ import numpy as np
 import PIL.Image
 import torch
 
+from .meddiffusers_sampling_v1 import alphas_cumprod
+
 PUBLISHED_AS = "meddiffusers_segmentation_maps_v1"  # the file has the same name in a repository
 TTA_VIEWS = ((False, 0), (True, 0), (False, 1), (True, 1))  # mirrored; shift in pixels, down and to the right
 
@@ -29,16 +31,16 @@ def check_labels(labels: Mapping[str, str]) -> None:
         )
 
 
-def check_noise_schedule(unet: Any, scheduler: Any, mask_range: tuple[float, float]) -> None:
-    """Raise a ValueError if scheduler or masks are not those that a unet with an image encoder requires."""
-    kind = scheduler.config.get("prediction_type", "epsilon")
+def check_noise_schedule(unet: Any, noise_schedule: Mapping[str, Any], mask_range: tuple[float, float]) -> None:
+    """Raise a ValueError if noise or masks are not those that a unet with an image encoder requires."""
+    kind = noise_schedule["prediction_type"]
     if kind != "sample" or mask_range != (-1, 1):
         raise ValueError(
             f"A unet with an image encoder predicts x_0 of masks in (-1, 1); got a scheduler with "
             f"prediction_type={kind!r} and mask_range={mask_range}. Create the scheduler with "
             "prediction_type='sample', or from the configuration of the one that the unet came with."
         )
-    noise = getattr(scheduler, "alphas_cumprod", torch.zeros(0))
+    noise = alphas_cumprod(noise_schedule)
     if noise.shape != unet.alphas_cumprod.shape or not torch.allclose(noise, unet.alphas_cumprod):
         raise ValueError(
             "A unet with an image encoder derives the noise level from the timestep; got a scheduler with other "

@@ -18,9 +18,9 @@ batch. Any text encoder of transformers with `last_hidden_state` works: BERT, CL
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .meddiffusers_latents_v1 import decode_latents, encode_images, to_nifti
 from .meddiffusers_prompts_v1 import PromptEncodingMixin
+from .meddiffusers_sampling_v1 import check_scheduler, denoising_step, describe_noise, scale_noise
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
 from .meddiffusers_slices_v1 import check_images, to_indexed, unet_sample_size
 from .meddiffusers_text_lora_v1 import TextEncoderLoraMixin
@@ -68,10 +69,13 @@ class TextToMRPipeline(  # type: ignore[misc]
         text_encoder: A text encoder of transformers.
         tokenizer: Its tokenizer.
         unet: A `UNet2DConditionModel`.
-        scheduler: Any scheduler of diffusers with `set_timesteps(num_inference_steps)`.
+        scheduler: A scheduler for the noise that the unet was trained with: for diffusion, such as DDIM, DDPM,
+            DPM-Solver, UniPC, DEIS, Euler or Heun, or for flow matching.
         quantity_encoder: A `QuantityEncoder`, which encodes the numbers of a prompt as further tokens; optional.
         spacing: Edge length of a pixel in mm; None if unknown.
         image_range: Values of the intensities 0 and 1 in the autoencoder's input and output.
+        noise_schedule: The noise that the unet was trained with, see `describe_noise`; by default that of `scheduler`. Each
+            call compares the scheduler with it.
 
     Raises:
         ValueError: Components that do not fit together, with what to change.
@@ -100,6 +104,7 @@ class TextToMRPipeline(  # type: ignore[misc]
         quantity_encoder: ModelMixin | None = None,
         spacing: float | None = None,
         image_range: Mapping[Any, float] | list[float] | tuple[float, float] = (-1.0, 1.0),
+        noise_schedule: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -113,6 +118,7 @@ class TextToMRPipeline(  # type: ignore[misc]
         self.register_to_config(
             spacing=None if spacing is None else float(spacing),
             image_range={key: float(end) for key, end in to_indexed(image_range).items()},
+            noise_schedule=noise_schedule or describe_noise(scheduler),
         )
         width = text_encoder.config.hidden_size
         widths = {"text_encoder": width, "unet": unet.config["cross_attention_dim"]}
@@ -199,6 +205,7 @@ class TextToMRPipeline(  # type: ignore[misc]
             ValueError: Arguments that do not fit, among them prompts with too many tokens, before any work starts.
             ImportError: output_type="nifti", and nibabel is not installed.
         """
+        check_scheduler(self.scheduler, self.config["noise_schedule"], num_inference_steps, flow=True)
         self._check_call(num_images_per_prompt, strength, output_type, callback_on_step_end_tensor_inputs)
         guided = guidance_scale != 1
         embeds, mask = self._encode_conditions(
@@ -213,14 +220,14 @@ class TextToMRPipeline(  # type: ignore[misc]
         timesteps = self._timesteps(num_inference_steps, 1.0 if image is None else strength)
         batch_size = len(embeds) // (2 if guided else 1)
         z = self.prepare_latents(batch_size, height, width, generator, latents, image, timesteps[:1])
-        extra = {"generator": generator} if "generator" in inspect.signature(self.scheduler.step).parameters else {}
-        scale_input = getattr(self.scheduler, "scale_model_input", lambda sample, t: sample)  # flow matching has none
+        predict = partial(
+            self.predict, embeds=embeds, mask=mask, guidance_scale=guidance_scale, guidance_rescale=guidance_rescale
+        )
         with self.progress_bar(total=len(timesteps)) as bar:
             for i, t in enumerate(timesteps):
                 if self.interrupt:
                     continue
-                predicted = self.predict(scale_input(z, t), t, embeds, mask, guidance_scale, guidance_rescale)
-                z = self.scheduler.step(predicted, t, z, **extra).prev_sample
+                z = denoising_step(self.scheduler, predict, z, i, t, generator)
                 if callback_on_step_end is not None:
                     tensors = dict.fromkeys(callback_on_step_end_tensor_inputs, z)
                     z = callback_on_step_end(self, i, t, tensors).get("latents", z)
@@ -268,7 +275,7 @@ class TextToMRPipeline(  # type: ignore[misc]
             raise ValueError(f"Got latents of shape {tuple(latents.shape)}; expected noise of shape {shape}.")
         noise = latents.to(self._execution_device, self.unet.dtype)
         if images is None:
-            return noise * getattr(self.scheduler, "init_noise_sigma", 1.0)
+            return scale_noise(self.scheduler, noise)
         add_noise = getattr(self.scheduler, "add_noise", None) or _flow_add_noise(self.scheduler)
         return add_noise(self.encode(images), noise, timestep.expand(batch_size))
 

@@ -22,6 +22,7 @@ import accelerate
 import peft
 import pytest
 import torch
+from accelerate.utils import convert_outputs_to_fp32
 from diffusers.training_utils import EMAModel
 from torch import nn
 
@@ -225,6 +226,12 @@ class ModelContract:
         assert loaded.dtype == dtype
         assert {tensor.dtype for tensor in tensors(output)} == {dtype}
         assert_near(output, self.output(model), dtype)
+
+    def test_accelerate_converts_the_output_of_mixed_precision(self) -> None:
+        output = self.output(self.build())
+        converted = convert_outputs_to_fp32(lambda: output)()
+        assert type(converted) is type(output) and list(converted) == list(output)
+        assert_same(converted, output)
 
     def test_layerwise_casting(self) -> None:
         model = self.build()

@@ -42,6 +42,8 @@ LIKELIHOODS = ("bernoulli", "gaussian", "categorical")
 class AttributeVAEOutput(BaseOutput):
     """Output of `AttributeVAE`.
 
+    Accelerate rebuilds outputs from dictionaries in mixed precision, so all fields but the first need defaults.
+
     Args:
         sample: Parameters of p(x | z), (B, C, H, W).
         latents: z, (B, K).
@@ -49,7 +51,7 @@ class AttributeVAEOutput(BaseOutput):
     """
 
     sample: torch.Tensor
-    latents: torch.Tensor
+    latents: torch.Tensor = None  # type: ignore[assignment]
     latent_dist: DiagonalGaussianDistribution | None = None
 
 

@@ -1,7 +1,7 @@
 """Read and write NIfTI (single file, or header and image); read Analyze and values of `datasets.Nifti`.
 
 Files are read completely: nibabel decompresses only the bytes that it needs, and so does not verify the checksum. The
-header is compared with the size of the file before voxels are allocated.
+header is compared with the size of the file before voxels are allocated; `nifti_header` gives the affine.
 
 Analyze does not define the orientation: the affine is that of nibabel (from SPM's .mat file, else from the origin, else
 centred, with x to the left), so left and right are not reliable.
@@ -16,23 +16,27 @@ from typing import Any
 
 import nibabel
 import numpy as np
-from nibabel.analyze import AnalyzeHeader
-from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
-from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
-from nibabel.spm2analyze import Spm2AnalyzeHeader, Spm2AnalyzeImage
+from nibabel.nifti1 import Nifti1Header
+from nibabel.spm2analyze import Spm2AnalyzeImage
 from nibabel.volumeutils import apply_read_scaling
 from numpy.lib.recfunctions import structured_to_unstructured
 
 from meddiffusers.data.io.gunzip import beginning, whole
 from meddiffusers.data.io.library_errors import UnreadableError, decoding, scan_read
+from meddiffusers.data.io.nifti_header import (
+    HEADER_BYTES,
+    KIND,
+    affine_of,
+    in_millimetres,
+    parse_header,
+    scaling_of,
+    stored_layout,
+    time_step,
+)
 from meddiffusers.data.scan import Scan
 from meddiffusers.utils.atomic import atomic_path
 
-KIND = "a NIfTI or Analyze image"
-HEADERS = (Nifti1Header, Nifti1PairHeader, Nifti2Header, Nifti2PairHeader)
-HEADER_BYTES = 540  # of NIfTI-2, the longest header
-MILLIMETRES = {"unknown": 1.0, "mm": 1.0, "meter": 1e3, "micron": 1e-3}
-SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
+PAIR = (".hdr", ".img", ".hdr.gz", ".img.gz")
 STORED = tuple(
     np.dtype(f"{kind}{size}") for kind, sizes in (("u", "1248"), ("i", "1248"), ("f", "48")) for size in sizes
 )
@@ -42,15 +46,23 @@ Modality = str | Sequence[str]
 
 def read_nifti(path: Path, modality: Modality) -> Scan:
     """Read .nii, .nii.gz, or a pair .hdr and .img, of which either can be given."""
-    if path.suffix.lower() in (".hdr", ".img"):
-        upper = path.suffix.isupper()
-        header, image = (path.with_suffix(end.upper() if upper else end) for end in (".hdr", ".img"))
-        for half in (header, image):
-            if not half.exists():
-                raise FileNotFoundError(f"{path}: {half.name} is missing; expected {header.name} and {image.name}.")
-        return _from_bytes(str(path), header.read_bytes(), image.read_bytes(), modality, header)
-    data = path.read_bytes()
-    return _from_bytes(str(path), data, data, modality)
+    if not path.name.lower().endswith(PAIR):
+        data = path.read_bytes()
+        return _from_bytes(str(path), data, data, modality)
+    header, image = pair_of(path)
+    for half in (header, image):
+        if not half.is_file():
+            raise FileNotFoundError(f"{path}: {half.name} is missing; expected the files {header.name}, {image.name}.")
+    return _from_bytes(str(path), header.read_bytes(), image.read_bytes(), modality, header)
+
+
+def pair_of(path: Path) -> tuple[Path, Path]:
+    """Header and image of which `path` is one."""
+    packed = path.suffix if path.suffix.lower() == ".gz" else ""
+    stem = path.name.removesuffix(packed)
+    ends = (".HDR", ".IMG") if Path(stem).suffix.isupper() else (".hdr", ".img")
+    header, image = (path.with_name(Path(stem).stem + end + packed) for end in ends)
+    return header, image
 
 
 def read_nifti_value(value: Any, modality: Modality, source: str) -> Scan:
@@ -61,73 +73,65 @@ def read_nifti_value(value: Any, modality: Modality, source: str) -> Scan:
         proxy, header = value.dataobj, value.header
         raw = proxy.get_unscaled() if nibabel.is_proxy(proxy) else np.asanyarray(proxy)
         slope, inter = (proxy.slope, proxy.inter) if nibabel.is_proxy(proxy) else (None, None)
-        return _scan(_scaled(raw, slope, inter), value.affine, header, modality, source)
+        notes: list[str] = []
+        affine = in_millimetres(value.affine, header, notes)
+        return _scan(_scaled(raw, slope, inter, source), affine, header, modality, source, notes)
+
+
+def is_unchanged(image: Any) -> bool:
+    """Whether a nibabel image is that of its file, which can then be read instead."""
+    path = image.get_filename()
+    if not path or not nibabel.is_proxy(image.dataobj) or not Path(path).is_file():
+        return False
+    stored: Any = nibabel.load(path)
+    return bool(stored.header == image.header and np.array_equal(stored.affine, image.affine))
 
 
 def _from_bytes(source: str, head: bytes, image: bytes, modality: Modality, pair: Path | None = None) -> Scan:
     with decoding(source, KIND):
-        header = _header(source, beginning(head, HEADER_BYTES), pair is not None)
-        shape, dtype, offset = _promise(source, header)
+        header = parse_header(source, beginning(head, HEADER_BYTES), pair is not None)
+        shape, dtype, offset = stored_layout(source, header)
         data = whole(source, image, offset + math.prod(shape) * dtype.itemsize)
-        voxels = _scaled(np.ndarray(shape, dtype, data, offset, order="F"), *header.get_slope_inter())
-        known = isinstance(header, Nifti1Header)
-        affine = header.get_best_affine() if known else Spm2AnalyzeImage.from_filename(str(pair)).affine
-        return _scan(voxels, affine, header, modality, source)
+        voxels = _scaled(np.ndarray(shape, dtype, data, offset, order="F"), *scaling_of(source, header), source)
+        if isinstance(header, Nifti1Header):
+            affine, notes = affine_of(source, header)
+        else:
+            affine, notes = _analyze_affine(pair or Path(source)), []
+        return _scan(voxels, affine, header, modality, source, notes)
 
 
-def _header(source: str, data: bytes, pair: bool) -> AnalyzeHeader:
-    """Parse the header without nibabel's silent corrections."""
-    for kind in (*HEADERS, *((Spm2AnalyzeHeader,) if pair else ())):
-        magic = getattr(kind, "pair_magic" if pair else "single_magic", None)
-        block = data[: kind.sizeof_hdr]
-        if len(block) == kind.sizeof_hdr and kind.may_contain_header(block):
-            header = kind(block, check=False)
-            if header["sizeof_hdr"] != kind.sizeof_hdr:
-                continue
-            if magic is None or header["magic"].item().startswith(magic):
-                return header
-    raise UnreadableError(source, f"no header of {KIND} in its {len(data)} first bytes", KIND)
+def _analyze_affine(header: Path) -> np.ndarray:
+    matrix = header.with_suffix(".mat")
+    if matrix.exists() and not matrix.is_file():
+        raise UnreadableError(str(header), f"{matrix.name}, which is no file", "SPM's matrix", "remove it")
+    affine: np.ndarray = Spm2AnalyzeImage.from_filename(str(header)).affine
+    return affine
 
 
-def _promise(source: str, header: AnalyzeHeader) -> tuple[tuple[int, ...], np.dtype, int]:
-    """Shape, type and offset of the voxels according to the header; UnreadableError if they are invalid."""
-    sizes = header["dim"].tolist()
-    if not 1 <= sizes[0] <= 7 or min(sizes[1 : sizes[0] + 1]) < 1:
-        raise UnreadableError(source, f"the dimensions {sizes}", "one to seven of at least one voxel")
-    shape = tuple(int(size) for size in sizes[1 : sizes[0] + 1])
-    code, bits, offset = int(header["datatype"]), int(header["bitpix"]), float(header["vox_offset"])
-    if code not in header._data_type_codes.dtype:
-        raise UnreadableError(source, f"the data type {code}", "one of NIfTI's data types")
-    dtype = header.get_data_dtype()
-    if bits != 8 * dtype.itemsize:
-        raise UnreadableError(source, f"{bits} bits a voxel for the data type {code}", f"{8 * dtype.itemsize}")
-    least = header.sizeof_hdr + 4 if getattr(header, "is_single", False) else 0
-    if not offset.is_integer() or not least <= offset < 2**31:
-        raise UnreadableError(source, f"voxels from byte {offset}", f"a whole number from {least}")
-    return shape, dtype, int(offset)
-
-
-def _scaled(voxels: np.ndarray, slope: float | None, inter: float | None) -> np.ndarray:
+def _scaled(voxels: np.ndarray, slope: float | None, inter: float | None, source: str) -> np.ndarray:
     """Apply slope and intercept: the stored type without scaling, else float32 (float64 if stored so); a copy."""
     if (slope or 1, inter or 0) == (1, 0):
         return voxels.astype(voxels.dtype.newbyteorder("="))
     kind = np.float64 if voxels.dtype.itemsize == 8 and voxels.dtype.kind == "f" else np.float32
-    return apply_read_scaling(voxels, kind(slope or 1), kind(inter or 0)).astype(kind, copy=False)
+    scaled: np.ndarray = apply_read_scaling(voxels, kind(slope or 1), kind(inter or 0)).astype(kind, copy=False)
+    if not np.isfinite(scaled).all() and np.isfinite(voxels).sum() > np.isfinite(scaled).sum():
+        found = f"a slope of {slope:g} and an intercept of {inter:g} that lead to infinite voxels"
+        raise UnreadableError(source, found, "finite voxels", "correct scl_slope and scl_inter")
+    return scaled
 
 
-def _scan(voxels: np.ndarray, affine: np.ndarray, header: Any, modality: Modality, source: str) -> Scan:
+def _scan(
+    voxels: np.ndarray, affine: np.ndarray, header: Any, modality: Modality, source: str, notes: list[str]
+) -> Scan:
     """Create a scan from voxels (X, Y, Z, channels), or fewer axes; colours become channels."""
     if voxels.dtype.names:
         voxels = structured_to_unstructured(voxels)
     shape = (*voxels.shape, 1, 1, 1)[: max(3, voxels.ndim)]
     if math.prod(shape[3:]) != max(shape[3:], default=1):
         raise UnreadableError(source, f"{voxels.shape} voxels", "at most one axis of channels", "split it")
+    frames = isinstance(header, Nifti1Header) and len(shape) > 3 and shape[3] > 1
     voxels = np.moveaxis(voxels.reshape(*shape[:3], -1, order="F"), -1, 0)
-    space, time = header.get_xyzt_units() if isinstance(header, Nifti1Header) else ("mm", "unknown")
-    affine = np.diag([*[MILLIMETRES[space]] * 3, 1]) @ affine
-    frames = len(voxels) > 1 and time in SECONDS
-    step = float(header.get_zooms()[3]) * SECONDS[time] if frames else 0.0
-    return scan_read(voxels, affine, modality, source, step)
+    return scan_read(voxels, affine, modality, source, time_step(header, notes) if frames else 0.0, notes)
 
 
 def write_nifti(scan: Scan, path: Path) -> None:
