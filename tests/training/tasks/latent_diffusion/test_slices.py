@@ -21,7 +21,8 @@ from meddiffusers.evaluation.generation.autoencoder import reconstruct
 from meddiffusers.evaluation.generation.run import first_rater_masks, generate_slices
 from meddiffusers.hub.load import load
 from meddiffusers.training import BatchRandom
-from meddiffusers.training.tasks.autoencoder.model import AutoencoderConfig, load_autoencoder
+from meddiffusers.training.tasks.autoencoder.model import AutoencoderConfig
+from meddiffusers.training.tasks.autoencoder.repository import load_autoencoder
 from meddiffusers.training.tasks.autoencoder.slices import SliceAutoencoderTask
 from meddiffusers.training.tasks.latent_diffusion.model import LatentDiffusionConfig
 from meddiffusers.training.tasks.latent_diffusion.slices import SliceDiffusionTask

@@ -12,6 +12,11 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from meddiffusers.models.monai_autoencoder import MonaiAutoencoderKL
+from meddiffusers.training.tasks.autoencoder.repository import (
+    DEFAULT_RANGE,
+    autoencoder_image_range,
+    load_autoencoder,
+)
 from meddiffusers.utils.settings import Range, check_fields, list_setting, setting
 
 
@@ -99,29 +104,6 @@ class TrainedMonaiAutoencoder(MonaiAutoencoderKL):
         return self.decode(posterior.mean + posterior.std * noise, return_dict=False)[0], posterior.kl()
 
 
-def load_autoencoder(name: str, subfolder: str | None, spatial_dims: int, *, trainable: bool = False) -> Any:
-    """Load the autoencoder of a repository.
-
-    Args:
-        name: Repository or folder.
-        subfolder: Subfolder of the autoencoder in it.
-        spatial_dims: 2 for images, 3 for volumes.
-        trainable: Whether it gets the forward pass of training.
-
-    Raises:
-        ValueError: The autoencoder has other spatial dimensions.
-    """
-    config = MonaiAutoencoderKL.load_config(name, subfolder=subfolder or "")
-    theirs = config.get("spatial_dims", 2)
-    if theirs != spatial_dims:
-        raise ValueError(f"{name} is an autoencoder in {theirs} dimensions; expected {spatial_dims}.")
-    if config["_class_name"] == MonaiAutoencoderKL.__name__:
-        kind: Any = TrainedMonaiAutoencoder if trainable else MonaiAutoencoderKL
-    else:
-        kind = TrainedAutoencoder if trainable else AutoencoderKL
-    return kind.from_pretrained(name, subfolder=subfolder or "")
-
-
 def latent_factor(vae: Any) -> int:
     """Number of pixels along each axis for one latent."""
     return vae.scale_factor if isinstance(vae, MonaiAutoencoderKL) else 2 ** (len(vae.config["block_out_channels"]) - 1)
@@ -145,13 +127,20 @@ def build_autoencoder(config: AutoencoderConfig, channels: int = 1, spatial_dims
         resolution: Side of the images in pixels.
 
     Raises:
-        ValueError: The repository's autoencoder is for other channels or dimensions.
+        ValueError: The repository's autoencoder is for other channels, dimensions or intensities.
     """
     if config.pretrained_model_name_or_path:
         name = config.pretrained_model_name_or_path
-        vae = load_autoencoder(name, config.subfolder, spatial_dims, trainable=True)
+        vae = load_autoencoder(
+            name, config.subfolder, spatial_dims, classes=(TrainedAutoencoder, TrainedMonaiAutoencoder)
+        )
         if vae.config["in_channels"] != channels:
             raise ValueError(f"{name} is for {vae.config['in_channels']} channels; expected {channels}.")
+        if (theirs := autoencoder_image_range(name, config.subfolder)) != DEFAULT_RANGE:
+            raise ValueError(
+                f"The autoencoder of {name} takes intensities from {theirs[0]:g} to {theirs[1]:g}; training continues "
+                f"only those from {DEFAULT_RANGE[0]:g} to {DEFAULT_RANGE[1]:g}. Train a new one, or a denoiser on it."
+            )
         return vae
     if spatial_dims == 3 or config.patch_size > 1:
         return TrainedMonaiAutoencoder(

@@ -17,7 +17,8 @@ from meddiffusers.datasets.volume_config import VolumeDataConfig
 from meddiffusers.hub.load import load
 from meddiffusers.models.conditioned_unet import ConditionedUNet
 from meddiffusers.pipelines.latent_diffusion_pipeline import LatentDiffusionPipeline
-from meddiffusers.training.tasks.autoencoder.model import latent_factor, load_autoencoder
+from meddiffusers.training.tasks.autoencoder.model import latent_factor
+from meddiffusers.training.tasks.autoencoder.repository import autoencoder_image_range, load_autoencoder
 from meddiffusers.training.tasks.image_diffusion.model import DISEASED, HEALTHY
 from meddiffusers.training.tasks.unets import check_adapter_has_base, check_same_data
 from meddiffusers.utils.settings import Range, check_fields, list_setting, setting
@@ -97,6 +98,7 @@ def build_volume_pipeline(
         _check(pipeline, config, {"size": size, "covariates": covariates}, data)
         return pipeline
     vae = load_autoencoder(_vae_name(config), config.vae_subfolder, spatial_dims=3).eval()
+    image_range = autoencoder_image_range(_vae_name(config), config.vae_subfolder)
     unet = ConditionedUNet(
         spatial_dims=3,
         latent_channels=vae.config["latent_channels"],
@@ -105,7 +107,7 @@ def build_volume_pipeline(
         num_fourier_features=config.num_fourier_features,
         network=network_settings(config),
     )
-    return LatentDiffusionPipeline(vae, unet, _scheduler(config), tuple(data.modalities), data.spacing)
+    return LatentDiffusionPipeline(vae, unet, _scheduler(config), tuple(data.modalities), data.spacing, image_range)
 
 
 def build_slice_pipeline(data: LabelledDataConfig, config: LatentDiffusionConfig) -> LatentDiffusionPipeline:
@@ -124,6 +126,7 @@ def build_slice_pipeline(data: LabelledDataConfig, config: LatentDiffusionConfig
         _check(pipeline, config, theirs, data)
         return pipeline
     vae = load_autoencoder(_vae_name(config), config.vae_subfolder, spatial_dims=2).eval()
+    image_range = autoencoder_image_range(_vae_name(config), config.vae_subfolder)
     factor = latent_factor(vae)
     unet = ConditionedUNet(
         spatial_dims=2,
@@ -136,7 +139,7 @@ def build_slice_pipeline(data: LabelledDataConfig, config: LatentDiffusionConfig
         network=network_settings(config),
     )
     spacing = data.spacing or (FIELD_OF_VIEW / data.resolution if data.dataset_name == PHANTOM else None)
-    return LatentDiffusionPipeline(vae, unet, _scheduler(config), tuple(data.modalities), spacing)
+    return LatentDiffusionPipeline(vae, unet, _scheduler(config), tuple(data.modalities), spacing, image_range)
 
 
 def covariate_ranges(rows: datasets.Dataset, names: Sequence[str]) -> dict[str, list[Any]]:

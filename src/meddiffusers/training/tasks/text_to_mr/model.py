@@ -13,6 +13,7 @@ from meddiffusers.datasets.captioned_config import CaptionedDataConfig
 from meddiffusers.hub.load import load
 from meddiffusers.models.quantity_encoder import QuantityEncoder
 from meddiffusers.pipelines.text_to_mr_pipeline import TextToMRPipeline
+from meddiffusers.training.tasks.autoencoder.repository import autoencoder_image_range
 from meddiffusers.training.tasks.text_to_mr.vocabulary import QUANTITIES
 from meddiffusers.training.tasks.unets import check_same_data
 from meddiffusers.utils.settings import Range, check_fields, list_setting, setting
@@ -118,7 +119,16 @@ def build_text_to_mr_pipeline(data: CaptionedDataConfig, config: TextToMRConfig)
     width = text_encoder.config.hidden_size
     unet = UNet2DConditionModel(**_denoiser(config, vae, data.resolution), cross_attention_dim=width)
     quantities = QuantityEncoder(QUANTITIES, cross_attention_dim=width) if config.quantities else None
-    return TextToMRPipeline(vae, text_encoder, tokenizer, unet, _scheduler(config), quantities, spacing=data.spacing)
+    return TextToMRPipeline(
+        vae,
+        text_encoder,
+        tokenizer,
+        unet,
+        _scheduler(config),
+        quantities,
+        spacing=data.spacing,
+        image_range=autoencoder_image_range(config.vae_name_or_path, config.vae_subfolder),
+    )
 
 
 def _autoencoder(config: TextToMRConfig) -> Any:
