@@ -51,6 +51,7 @@ from .meddiffusers_anomaly_maps_v1 import (
     threshold_maps,
 )
 from .meddiffusers_checks_v1 import check_counts
+from .meddiffusers_denoising_v1 import Callback, GuidanceMixin, guide, run_callback
 from .meddiffusers_sampling_v1 import check_scheduler, denoising_step, describe_noise
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
 from .meddiffusers_slices_v1 import (
@@ -71,14 +72,13 @@ from .meddiffusers_slices_v1 import (
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
 
 PUBLISHED_AS = "meddiffusers_anomaly_detection_pipeline_v1"  # `custom_pipeline` name of a published repository
-OUTPUT_TYPES = ("np", "pt", "pil")
+OUTPUT_TYPES = ("np", "pt", "pil", "latent")
 METHODS = ("classifier", "classifier_free", "none")
 ENCODINGS = ("inversion", "noise")
 GUIDANCE_SCALES = {"classifier": 100.0, "classifier_free": 3.0, "none": 0.0}  # defaults
 PAPER_PIXELS = 256**2  # of the images for which the paper states s
 CONTRAST_TIMES = (0.15, 0.2, 0.25)  # as parts of the noise process: lesions fade, anatomy is still visible
 Predictor = Callable[[torch.Tensor, Any], torch.Tensor]  # of x_t and t
-Callback = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
 
 
 @dataclass
@@ -90,7 +90,7 @@ class AnomalyDetectionPipelineOutput(BaseOutput):
 
     Args:
         counterfactual: Healthy counterfactuals in [0, 1]: an array (B, H, W, C), a tensor (B, C, H, W), or for each
-            image a list of 8-bit PIL images, one for each modality.
+            image a list of 8-bit PIL images, one for each modality; of "latent" a tensor in `image_range`, not clipped.
         anomaly_map: (B, H, W), in units of intensity, at least 0.
         mask: (B, H, W) uint8, 1 where the map exceeds the threshold (PIL: mode "L", 255 there).
         score: (B,), how far the highest 1 % of the map exceeds the mean of the foreground.
@@ -104,7 +104,7 @@ class AnomalyDetectionPipelineOutput(BaseOutput):
     threshold: float
 
 
-class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPipeline):
+class AnomalyDetectionPipeline(UNetLoraMixin, GuidanceMixin, PublishedPipelineMixin, DiffusionPipeline):
     """Detect what differs from a healthy image.
 
     Args:
@@ -114,8 +114,8 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
         modalities: Names of the channels, in order.
         spacing: Edge length in mm of the pixels of the training images, to which scans are resampled; None if unknown.
         image_range: Values of the model for the intensities 0 and 1.
-        noise_schedule: The noise that the unet was trained with, see `describe_noise`; by default that of `scheduler`. Each
-            call compares the scheduler with it.
+        noise_schedule: The noise that the unet was trained with, see `describe_noise`; by default that of `scheduler`.
+            Each call compares the scheduler with it.
 
     Raises:
         ValueError: If unet or classifier have another number of channels than there are modalities.
@@ -163,11 +163,6 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
         """Values of the model for the intensities 0 and 1."""
         return self.config["image_range"]["0"], self.config["image_range"]["1"]
 
-    @property
-    def interrupt(self) -> bool:
-        """Whether to end the call early, with the images of the current step; a callback sets `_interrupt`."""
-        return self._interrupt
-
     @torch.no_grad()
     def __call__(
         self,
@@ -212,7 +207,8 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
             generator: One for all images, or a list of one for each. Without one, a label contrast uses the same fixed
                 noise for every image.
             threshold: Threshold of the mask; by default Otsu's, over the foreground of all images.
-            output_type: "np", "pt" (on the CPU) or "pil"; scans are returned as scans.
+            output_type: "np", "pt" (on the CPU), "pil" or "latent", as "pt" but for the counterfactual; scans are
+                returned as scans.
             callback_on_step_end: Called as `f(pipeline, step, timestep, tensors)` after each denoising step; what it
                 returns replaces the tensors.
             callback_on_step_end_tensor_inputs: Names of the tensors that the callback gets; there is only "latents".
@@ -234,13 +230,13 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
         self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device, strength=strength)
         scale = GUIDANCE_SCALES[method] if guidance_scale is None else guidance_scale
         unguided_label = self._unguided_label(target)
-        predict = self._guided_predictor(method, target, scale, unguided_label)
+        predict = self._guided_predictor(method, target, unguided_label)
         smoothing = DEFAULT_SMOOTHING[map_from] if smoothing is None else smoothing
         shape, inverted, contrasted = images.shape[1:], encoding == "inversion", map_from == "label_contrast"
         encoding_noise = None if inverted else reserve_noise(generator, len(images), shape, self.unet.dtype)
         contrast_noise = self._contrast_noise(generator, images, num_noise_samples) if contrasted else []
         passes = num_inference_steps * (1 + inverted) + contrasted
-        counterfactuals, maps = [], []
+        latents, counterfactuals, maps = [], [], []
         with self.progress_bar(total=passes * len(images.split(batch_size))) as bar:
             for first in range(0, len(images), batch_size):
                 own = slice(first, first + batch_size)
@@ -249,7 +245,9 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
                     x = self._ddim_invert(x_0, unguided_label, num_inversion_iterations, bar)
                 else:
                     x = self._add_noise(x_0, select_generators(encoding_noise, own))
+                self._guidance_scale = scale  # a callback may have changed it for the batch before
                 x = self._denoise(x, predict, callback_on_step_end, callback_on_step_end_tensor_inputs, bar)
+                latents.append(x.cpu())
                 counterfactuals.append(self._from_model(x))
                 if contrasted:
                     difference = self._label_contrast(
@@ -261,6 +259,8 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
                 maps.append(smooth(mean_over_modalities(difference, images[own]), smoothing))
         self.maybe_free_model_hooks()
         results = threshold_maps(images, torch.cat(counterfactuals), torch.cat(maps), threshold)
+        if output_type == "latent":
+            results["counterfactual"] = torch.cat(latents)
         results = convert_results(results, output_type) if subject is None else self._restore(subject, results)
         output = AnomalyDetectionPipelineOutput(**results)
         return output if return_dict else output.to_tuple()

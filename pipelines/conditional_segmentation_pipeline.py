@@ -13,9 +13,11 @@ only; the image is the condition of every step and is never noised. Each initial
 A binary mask has K = 1 channel, L > 2 labels have K = L channels, one-hot. `mask_range` holds the values of the model
 for 0 and 1 of a mask.
 
-p is the mean of y_m over the members. A `SegmentationUNet` with an image encoder computes this expectation without
-sampling: the softmax of its prior logits is p(label | b). By the tower rule both are equal up to the sampling error of
-a mean over few members (Rao–Blackwell); only the samples show how pixels depend on each other.
+`probability_from` chooses where p comes from. "samples": the mean of y_m over the members, as in the paper. "prior":
+a `SegmentationUNet` with an image encoder computes p(label | b) without sampling, as the softmax of its prior logits.
+For exact networks both are the same expectation (the tower rule), the first with the sampling error of a mean over few
+members, the second without it (Rao–Blackwell). For trained ones they differ. With "prior" the members decide neither p
+nor the mask, only `samples` and the variance. `meddiffusers evaluate segmentation` measures both.
 
 Test-time augmentation gives the members up to four views of the image in turn: unchanged, mirrored, shifted by a pixel,
 and both. p is then the mean of the probabilities of all views. A network that was trained on mirrored and shifted
@@ -35,7 +37,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 
-from .meddiffusers_checks_v1 import check_counts
+from .meddiffusers_checks_v1 import check_counts, check_finite, check_numbers
 from .meddiffusers_sampling_v1 import (
     check_scheduler,
     denoising_step,
@@ -50,6 +52,7 @@ from .meddiffusers_segmentation_maps_v1 import (
     assign_labels,
     check_labels,
     check_noise_schedule,
+    check_probability_from,
     convert_maps,
     invert_tta,
     label_probability,
@@ -110,11 +113,14 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
         spacing: Edge length in mm of the pixels of the training images, to which scans are resampled; None if unknown.
         mask_range: Values of the model for 0 and 1 of a mask.
         num_tta_views: Number of views for test-time augmentation, from 1 (none) to 4.
-        noise_schedule: The noise that the unet was trained with, see `describe_noise`; by default that of `scheduler`. Each
-            call compares the scheduler with it.
+        probability_from: "prior" or "samples", see above. By default "prior" if the unet has an image encoder, since it
+            is free of the sampling error, otherwise "samples".
+        noise_schedule: The noise that the unet was trained with, see `describe_noise`; by default that of `scheduler`.
+            Each call compares the scheduler with it.
 
     Raises:
-        ValueError: If the unet has another number of channels or labels, or if there are not so many views.
+        ValueError: If the unet has another number of channels or labels, or no image encoder for "prior", or if there
+            are not so many views.
 
     Example:
         >>> pipe = DiffusionPipeline.from_pretrained("examples/checkpoints/seg-ddpm-brain")
@@ -136,6 +142,7 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
         spacing: float | None = None,
         mask_range: Mapping[Any, float] | list[float] | tuple[float, float] = (-1.0, 1.0),
         num_tta_views: int = 1,
+        probability_from: str | None = None,
         noise_schedule: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -147,6 +154,7 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
             spacing=None if spacing is None else float(spacing),  # diffusers warns of an int when it loads one
             mask_range={index: float(end) for index, end in to_indexed(mask_range).items()},
             num_tta_views=num_tta_views,
+            probability_from=probability_from or ("prior" if self._has_image_encoder else "samples"),
             noise_schedule=noise_schedule or describe_noise(scheduler),
         )
         if not 1 <= num_tta_views <= len(TTA_VIEWS):
@@ -159,7 +167,8 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
                 f"({', '.join(self.modalities)}) and {len(labels)} labels make {len(self.modalities)} + "
                 f"{self.mask_channels}. Give the modalities and the id2label that it was trained with."
             )
-        if getattr(unet, "image_encoder", None) is not None:
+        check_probability_from(self.config["probability_from"], self._has_image_encoder)
+        if self._has_image_encoder:
             check_noise_schedule(unet, self.config["noise_schedule"], self.mask_range)
 
     @property
@@ -182,6 +191,10 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
         """K: 1 for a binary mask, otherwise the number of labels."""
         count = len(self.config["id2label"])
         return 1 if count == 2 else count
+
+    @property
+    def _has_image_encoder(self) -> bool:
+        return getattr(self.unet, "image_encoder", None) is not None
 
     @property
     def _tta_views(self) -> tuple[tuple[bool, int], ...]:
@@ -282,7 +295,11 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
             Features of a `SegmentationUNet`; for a `UNet2DModel` the images themselves.
         """
         images = images.to(self.unet.dtype)
-        return self.unet.encode_image(images) if hasattr(self.unet, "encode_image") else images
+        if not hasattr(self.unet, "encode_image"):
+            return images
+        features = self.unet.encode_image(images)
+        check_finite(features, "unet", "the encoding of the images")
+        return features
 
     @torch.no_grad()
     def predict(self, latents: torch.Tensor, timestep: Any, features: torch.Tensor) -> torch.Tensor:
@@ -305,6 +322,7 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
         self, ensemble_size: int, batch_size: int, threshold: float, output_type: str, tensors: Sequence[str]
     ) -> None:
         check_counts(ensemble_size=ensemble_size, batch_size=batch_size)
+        check_numbers(threshold=threshold)
         if not 0 <= threshold < 1:
             raise ValueError(f"threshold={threshold}; expected a probability, at least 0 and less than 1.")
         if output_type not in OUTPUT_TYPES:
@@ -374,7 +392,7 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
         fractions, views = masks_to_fractions(masks, self.mask_range), self._tta_views
         for i, view in enumerate(views):
             fractions[:, i :: len(views)] = invert_tta(fractions[:, i :: len(views)], view)
-        if getattr(self.unet, "image_encoder", None) is None:
+        if self.config["probability_from"] == "samples":
             return fractions, fractions.mean(dim=1)
         logits = [self.unet.prior_logits(each) for each in features.unbind(dim=1)]
         priors = [invert_tta(label_probability(each), view) for each, view in zip(logits, views, strict=True)]

@@ -16,7 +16,7 @@ Images are in `image_range` for the model and in [0, 1] for the user.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -31,6 +31,15 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
 from .meddiffusers_checks_v1 import check_counts
+from .meddiffusers_denoising_v1 import (
+    Callback,
+    GuidanceMixin,
+    check_eta,
+    count_steps,
+    guide,
+    run_callback,
+    set_timesteps,
+)
 from .meddiffusers_sampling_v1 import (
     check_scheduler,
     denoising_step,
@@ -43,7 +52,7 @@ from .meddiffusers_slices_v1 import check_callback_tensors, from_indexed, to_ind
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
 
 PUBLISHED_AS = "meddiffusers_image_diffusion_pipeline_v1"  # `custom_pipeline` name of a published repository
-OUTPUT_TYPES = ("np", "pt", "pil", "scan")
+OUTPUT_TYPES = ("np", "pt", "pil", "scan", "latent")
 
 
 @dataclass
@@ -52,14 +61,14 @@ class ImageDiffusionPipelineOutput(BaseOutput):
 
     Args:
         images: B images in [0, 1]: an array (B, H, W, C), float32; a tensor (B, C, H, W); for each image a list of
-            16-bit PIL images, one for each modality; or for each image a `Scan` of one axial slice, centred at the
-            origin.
+            16-bit PIL images, one for each modality; for each image a `Scan` of one axial slice, centred at the origin;
+            or, of "latent", a tensor (B, C, H, W) in the model's `image_range`, not clipped.
     """
 
     images: Any
 
 
-class ImageDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPipeline):
+class ImageDiffusionPipeline(UNetLoraMixin, GuidanceMixin, PublishedPipelineMixin, DiffusionPipeline):
     """Generate images from noise.
 
     Args:
@@ -68,8 +77,8 @@ class ImageDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPip
         modalities: Names of the channels, in order.
         spacing: Edge length in mm of the pixels; None if unknown.
         image_range: Values of the model for the intensities 0 and 1.
-        noise_schedule: The noise that the unet was trained with, see `describe_noise`; by default that of `scheduler`. Each
-            call compares the scheduler with it.
+        noise_schedule: The noise that the unet was trained with, see `describe_noise`; by default that of `scheduler`.
+            Each call compares the scheduler with it.
 
     Raises:
         ValueError: If the unet has another number of channels than there are modalities.
@@ -118,22 +127,20 @@ class ImageDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPip
         """Values of the model for the intensities 0 and 1."""
         return self.config["image_range"]["0"], self.config["image_range"]["1"]
 
-    @property
-    def interrupt(self) -> bool:
-        """Whether to end the call early, with the images of the current step; a callback sets `_interrupt`."""
-        return self._interrupt
-
     @torch.no_grad()
     def __call__(
         self,
         batch_size: int = 1,
         label: str | Sequence[str] | None = None,
         num_inference_steps: int = 50,
+        timesteps: Sequence[int] | None = None,
+        sigmas: Sequence[float] | None = None,
         guidance_scale: float = 1.0,
+        eta: float = 0.0,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: torch.Tensor | None = None,
         output_type: str = "np",
-        callback_on_step_end: Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]] | None = None,
+        callback_on_step_end: Callback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         return_dict: bool = True,
     ) -> ImageDiffusionPipelineOutput | tuple[Any]:
@@ -143,10 +150,13 @@ class ImageDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPip
             batch_size: B.
             label: Name of the class of all images, or one name for each; None: unconditional.
             num_inference_steps: Number of denoising steps.
+            timesteps: Falling timesteps instead of a number of steps, of schedulers that take them.
+            sigmas: Falling noise levels instead, of schedulers that take them.
             guidance_scale: Scale of classifier-free guidance; 1 is none and needs no second network pass.
+            eta: η of Song et al. 2021, the noise that DDIM adds; other schedulers have none.
             generator: One for all images, or a list of one for each, with which an image does not depend on the others.
             latents: Unit noise (B, C, H, W) to start from.
-            output_type: "np", "pt", "pil" or "scan", see the output.
+            output_type: "np", "pt", "pil", "scan" or "latent", see the output.
             callback_on_step_end: Called as `f(pipeline, step, timestep, tensors)` after each step; what it returns
                 replaces the tensors.
             callback_on_step_end_tensor_inputs: Names of the tensors that the callback gets; there is only "latents".
@@ -156,20 +166,21 @@ class ImageDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPip
             ValueError: If an argument does not fit, before any computation; the message says what to do.
             ImportError: If scans are requested and the package meddiffusers is not installed.
         """
-        self._check_call(batch_size, num_inference_steps, output_type, callback_on_step_end_tensor_inputs)
+        steps = count_steps(num_inference_steps, timesteps, sigmas)
+        self._check_call(batch_size, steps, output_type, callback_on_step_end_tensor_inputs)
+        check_eta(self.scheduler, eta)
         labels = self._label_ids(label, batch_size, guidance_scale)
-        self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
+        set_timesteps(self.scheduler, num_inference_steps, self._execution_device, timesteps, sigmas)
         x = self.prepare_latents(batch_size, generator, latents)
-        predict = partial(self.predict, labels=labels, guidance_scale=guidance_scale)
-        self._interrupt = False
+        self._num_timesteps, self._guidance_scale, self._interrupt = len(self.scheduler.timesteps), guidance_scale, False
         with self.progress_bar(total=len(self.scheduler.timesteps)) as bar:
             for i, t in enumerate(self.scheduler.timesteps):
                 if self.interrupt:
                     continue
-                x = denoising_step(self.scheduler, predict, x, i, t, generator)
-                if callback_on_step_end is not None:
-                    tensors = dict.fromkeys(callback_on_step_end_tensor_inputs, x)
-                    x = callback_on_step_end(self, i, t, tensors).get("latents", x)
+                predict = partial(self.predict, labels=labels, guidance_scale=self.guidance_scale)
+                x = denoising_step(self.scheduler, predict, x, i, t, generator, eta)
+                names = callback_on_step_end_tensor_inputs
+                x = run_callback(self, callback_on_step_end, names, i, t, {"latents": x})["latents"]
                 bar.update()
         self.maybe_free_model_hooks()
         images = self._postprocess(x, output_type)
@@ -197,8 +208,7 @@ class ImageDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPip
         else:
             predicted = self.unet(latents, timestep, labels).sample
             if guidance_scale != 1:
-                uncond = self.unet(latents, timestep).sample
-                predicted = uncond + guidance_scale * (predicted - uncond)
+                predicted = guide(self.unet(latents, timestep).sample, predicted, guidance_scale)
         return predicted if uses_learned_variance(self.scheduler) else predicted[:, : latents.shape[1]]
 
     def _check_call(self, batch_size: int, steps: int, output_type: str, tensors: Sequence[str]) -> None:
@@ -229,6 +239,8 @@ class ImageDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPip
         return torch.tensor([known[name] for name in names], device=self._execution_device)
 
     def _postprocess(self, x: torch.Tensor, output_type: str) -> Any:
+        if output_type == "latent":
+            return x
         low, high = self.image_range
         images = ((x.float() - low) / (high - low)).clamp(0, 1)
         if output_type == "pt":

@@ -48,6 +48,16 @@ def check_noise_schedule(unet: Any, noise_schedule: Mapping[str, Any], mask_rang
         )
 
 
+def check_probability_from(source: str, image_encoder: bool) -> None:
+    """Raise a ValueError if the probability is to come from what the unet does not have."""
+    if source not in ("prior", "samples"):
+        raise ValueError(f"probability_from={source!r}; expected 'prior' or 'samples'.")
+    if source == "prior" and not image_encoder:
+        raise ValueError(
+            "probability_from='prior', but this unet has no image encoder that computes it; expected 'samples'."
+        )
+
+
 def apply_tta(images: torch.Tensor, view: tuple[bool, int]) -> torch.Tensor:
     """Return a view of images (…, H, W); pixels shifted over an edge enter at the other, where images are empty."""
     mirrored, shift = view

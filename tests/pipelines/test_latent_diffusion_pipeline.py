@@ -181,7 +181,7 @@ def test_samples_of_a_known_gaussian_follow_their_covariate() -> None:
 
 
 def test_it_generates_with_flow_matching() -> None:
-    pipeline = quiet(of_images())
-    pipeline.scheduler = FlowMatchEulerDiscreteScheduler()
+    parts = of_images().components | {"scheduler": FlowMatchEulerDiscreteScheduler()}
+    pipeline = quiet(LatentDiffusionPipeline(**parts))
     images = pipeline(2, label="ill", guidance_scale=2.0, num_inference_steps=3, generator=generator(0)).images
     assert images.shape == (2, 8, 8, 2) and np.isfinite(images).all()

@@ -29,7 +29,7 @@ everything that does not depend on the label, in particular the model's own erro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -50,6 +50,8 @@ from .meddiffusers_anomaly_maps_v1 import (
     smooth,
     threshold_maps,
 )
+from .meddiffusers_checks_v1 import check_counts
+from .meddiffusers_sampling_v1 import check_scheduler, denoising_step, describe_noise
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
 from .meddiffusers_slices_v1 import (
     Generators,
@@ -112,10 +114,11 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
         modalities: Names of the channels, in order.
         spacing: Edge length in mm of the pixels of the training images, to which scans are resampled; None if unknown.
         image_range: Values of the model for the intensities 0 and 1.
+        noise_schedule: The noise that the unet was trained with, see `describe_noise`; by default that of `scheduler`.
+            Each call compares the scheduler with it.
 
     Raises:
         ValueError: If unet or classifier have another number of channels than there are modalities.
-        TypeError: If the scheduler has no inverse.
 
     Example:
         >>> pipe = DiffusionPipeline.from_pretrained("examples/checkpoints/anomaly-ddim-brain")
@@ -138,6 +141,7 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
         modalities: Any = ("t1", "t1ce", "t2", "flair"),
         spacing: float | None = None,
         image_range: Any = (-1.0, 1.0),
+        noise_schedule: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler, classifier=classifier)
@@ -145,8 +149,9 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
             modalities=to_indexed(modalities),
             spacing=None if spacing is None else float(spacing),  # diffusers warns of an int when it loads one
             image_range={index: float(end) for index, end in to_indexed(image_range).items()},
+            noise_schedule=noise_schedule or describe_noise(scheduler),
         )
-        check_components(unet, scheduler, classifier, self.modalities)
+        check_components(unet, classifier, self.modalities)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -218,6 +223,7 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
             ImportError: If scans are given and the package meddiffusers is not installed.
         """
         method, map_from = method or self._default_method(), map_from or self._default_map()
+        check_scheduler(self.scheduler, self.config["noise_schedule"], num_inference_steps, reversible=True)
         self._check_call(method, target, encoding, num_inversion_iterations, batch_size, output_type)
         check_map(map_from, target, self._labels("classifier_free"), num_noise_samples, smoothing)
         check_callback_tensors(callback_on_step_end_tensor_inputs)
@@ -283,9 +289,7 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
                 f"Got method={method!r}, encoding={encoding!r} and output_type={output_type!r}; expected one of "
                 f"{', '.join(METHODS)}, one of {', '.join(ENCODINGS)}, and one of {', '.join(OUTPUT_TYPES)}."
             )
-        if iterations < 1 or batch_size < 1:
-            given = f"num_inversion_iterations={iterations} and batch_size={batch_size}"
-            raise ValueError(f"{given}; expected at least 1 of each.")
+        check_counts(num_inversion_iterations=iterations, batch_size=batch_size)
         check_method(method, target, self._labels(method), self.classifier)
 
     # Steps of a call
@@ -336,7 +340,7 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
         for i, t in enumerate(self.scheduler.timesteps):
             if self.interrupt:
                 continue
-            x = self.scheduler.step(predict(x, t), t, x).prev_sample
+            x = denoising_step(self.scheduler, predict, x, i, t)
             if callback is not None:
                 x = callback(self, i, t, dict.fromkeys(names, x)).get("latents", x)
             bar.update()

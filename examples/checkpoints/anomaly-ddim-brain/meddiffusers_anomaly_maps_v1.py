@@ -26,13 +26,8 @@ DEFAULT_SMOOTHING = {"residual": 0.0, "label_contrast": SMOOTHING}  # by the kin
 BINS = 256  # of Otsu's histogram
 
 
-def check_components(unet: Any, scheduler: Any, classifier: Any | None, modalities: Sequence[str]) -> None:
-    """Raise a TypeError if the scheduler has no inverse, a ValueError if networks have other numbers of channels."""
-    if not hasattr(scheduler, "invert_step"):
-        raise TypeError(
-            f"The scheduler is a {type(scheduler).__name__}, whose steps have no inverses; expected "
-            "ReversibleDDIMScheduler.from_config(scheduler.config)."
-        )
+def check_components(unet: Any, classifier: Any | None, modalities: Sequence[str]) -> None:
+    """Raise a ValueError if networks have other numbers of channels."""
     for name, network in (("unet", unet), ("classifier", classifier)):
         if network is not None and network.config["in_channels"] != len(modalities):
             raise ValueError(

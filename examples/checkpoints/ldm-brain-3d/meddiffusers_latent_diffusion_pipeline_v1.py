@@ -14,9 +14,9 @@ generation with latent diffusion models".
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
 from .meddiffusers_latents_v1 import decode_latents, encode_images, to_nifti
+from .meddiffusers_sampling_v1 import check_scheduler, denoising_step, describe_noise, scale_noise
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
 from .meddiffusers_slices_v1 import from_indexed, to_indexed, unet_sample_size
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
@@ -57,10 +58,13 @@ class LatentDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPi
         vae: A `MonaiAutoencoderKL`, or an `AutoencoderKL` of diffusers. Its `scaling_factor` and `shift_factor`, if
             any, normalise the latents.
         unet: A `ConditionedUNet`.
-        scheduler: Any scheduler of diffusers with `set_timesteps(num_inference_steps)`.
+        scheduler: A scheduler for the noise that the unet was trained with: for diffusion, such as DDIM, DDPM,
+            DPM-Solver, UniPC, DEIS, Euler or Heun, or for flow matching.
         modalities: Names of the autoencoder's channels, in their order.
         spacing: Edge length of a pixel or voxel in mm; None if unknown.
         image_range: Values of the intensities 0 and 1 in the autoencoder's input and output.
+        noise_schedule: The noise that the unet was trained with, see `describe_noise`; by default that of `scheduler`.
+            Each call compares the scheduler with it.
 
     Raises:
         ValueError: Components that do not fit together, with what to change.
@@ -86,6 +90,7 @@ class LatentDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPi
         modalities: Mapping[Any, str] | list[str] | tuple[str, ...] | None = None,
         spacing: float | None = None,
         image_range: Mapping[Any, float] | list[float] | tuple[float, float] = (-1.0, 1.0),
+        noise_schedule: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(vae=vae, unet=unet, scheduler=scheduler)
@@ -95,6 +100,7 @@ class LatentDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPi
             modalities=to_indexed(names),
             spacing=None if spacing is None else float(spacing),
             image_range={key: float(end) for key, end in to_indexed(image_range).items()},
+            noise_schedule=noise_schedule or describe_noise(scheduler),
         )
         channels = {"vae": vae.config["latent_channels"], "unet": unet.config["latent_channels"]}
         dims = {"vae": vae.config.get("spatial_dims", 2), "unet": unet.config["spatial_dims"]}
@@ -177,21 +183,20 @@ class LatentDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPi
             ValueError: Arguments that do not fit, before any work starts, with what to change.
             ImportError: output_type="nifti", and nibabel is not installed.
         """
+        check_scheduler(self.scheduler, self.config["noise_schedule"], num_inference_steps, flow=True)
         self._check_call(output_type, callback_on_step_end_tensor_inputs)
         batch_size, conditions = self._encode_conditions(batch_size, covariates, label, mask, extrapolate)
         if guidance_scale != 1 and not conditions:
             raise ValueError(f"guidance_scale={guidance_scale} needs covariates, a label or a mask. Give one of them.")
+        self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
         z = self.prepare_latents(batch_size, generator, latents, conditions.get("masks"))
+        predict = partial(self.predict, conditions=conditions, guidance_scale=guidance_scale)
         self._interrupt = False
-        self.scheduler.set_timesteps(num_inference_steps, device=z.device)
-        extra = {"generator": generator} if "generator" in inspect.signature(self.scheduler.step).parameters else {}
-        scale_input = getattr(self.scheduler, "scale_model_input", lambda sample, t: sample)  # flow matching has none
         with self.progress_bar(total=len(self.scheduler.timesteps)) as bar:
             for i, t in enumerate(self.scheduler.timesteps):
                 if self.interrupt:
                     continue
-                predicted = self.predict(scale_input(z, t), t, conditions, guidance_scale)
-                z = self.scheduler.step(predicted, t, z, **extra).prev_sample
+                z = denoising_step(self.scheduler, predict, z, i, t, generator)
                 if callback_on_step_end is not None:
                     tensors = dict.fromkeys(callback_on_step_end_tensor_inputs, z)
                     z = callback_on_step_end(self, i, t, tensors).get("latents", z)
@@ -227,7 +232,7 @@ class LatentDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPi
             or (masks is not None and latents.shape != shape)
         ):
             raise ValueError(f"Got latents of shape {tuple(latents.shape)}; expected noise of shape {shape}.")
-        return latents.to(self._execution_device, self.unet.dtype) * getattr(self.scheduler, "init_noise_sigma", 1.0)
+        return scale_noise(self.scheduler, latents.to(self._execution_device, self.unet.dtype))
 
     def predict(
         self, latents: torch.Tensor, timestep: Any, conditions: Mapping[str, torch.Tensor], guidance_scale: float

@@ -13,9 +13,11 @@ only; the image is the condition of every step and is never noised. Each initial
 A binary mask has K = 1 channel, L > 2 labels have K = L channels, one-hot. `mask_range` holds the values of the model
 for 0 and 1 of a mask.
 
-p is the mean of y_m over the members. A `SegmentationUNet` with an image encoder computes this expectation without
-sampling: the softmax of its prior logits is p(label | b). By the tower rule both are equal up to the sampling error of
-a mean over few members (Rao–Blackwell); only the samples show how pixels depend on each other.
+`probability_from` chooses where p comes from. "samples": the mean of y_m over the members, as in the paper. "prior":
+a `SegmentationUNet` with an image encoder computes p(label | b) without sampling, as the softmax of its prior logits.
+For exact networks both are the same expectation (the tower rule), the first with the sampling error of a mean over few
+members, the second without it (Rao–Blackwell). For trained ones they differ. With "prior" the members decide neither p
+nor the mask, only `samples` and the variance. `meddiffusers evaluate segmentation` measures both.
 
 Test-time augmentation gives the members up to four views of the image in turn: unchanged, mirrored, shifted by a pixel,
 and both. p is then the mean of the probabilities of all views. A network that was trained on mirrored and shifted
@@ -24,9 +26,9 @@ images is equally accurate on each view, with slightly different errors.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,6 +37,14 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 
+from .meddiffusers_checks_v1 import check_counts, check_finite, check_numbers
+from .meddiffusers_sampling_v1 import (
+    check_scheduler,
+    denoising_step,
+    describe_noise,
+    scale_noise,
+    uses_learned_variance,
+)
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
 from .meddiffusers_segmentation_maps_v1 import (
     TTA_VIEWS,
@@ -42,6 +52,7 @@ from .meddiffusers_segmentation_maps_v1 import (
     assign_labels,
     check_labels,
     check_noise_schedule,
+    check_probability_from,
     convert_maps,
     invert_tta,
     label_probability,
@@ -96,15 +107,20 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
 
     Args:
         unet: A `SegmentationUNet`, or a `UNet2DModel` whose input channels are image and noisy mask.
-        scheduler: Any diffusers scheduler with `set_timesteps(num_inference_steps)`.
+        scheduler: A scheduler for diffusion, such as DDIM, DDPM, DPM-Solver, UniPC, DEIS, Euler or Heun.
         modalities: Names of the image's channels, in order.
         id2label: Names of the labels by id; 0 is the background.
         spacing: Edge length in mm of the pixels of the training images, to which scans are resampled; None if unknown.
         mask_range: Values of the model for 0 and 1 of a mask.
         num_tta_views: Number of views for test-time augmentation, from 1 (none) to 4.
+        probability_from: "prior" or "samples", see above. By default "prior" if the unet has an image encoder, since it
+            is free of the sampling error, otherwise "samples".
+        noise_schedule: The noise that the unet was trained with, see `describe_noise`; by default that of `scheduler`.
+            Each call compares the scheduler with it.
 
     Raises:
-        ValueError: If the unet has another number of channels or labels, or if there are not so many views.
+        ValueError: If the unet has another number of channels or labels, or no image encoder for "prior", or if there
+            are not so many views.
 
     Example:
         >>> pipe = DiffusionPipeline.from_pretrained("examples/checkpoints/seg-ddpm-brain")
@@ -126,6 +142,8 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
         spacing: float | None = None,
         mask_range: Mapping[Any, float] | list[float] | tuple[float, float] = (-1.0, 1.0),
         num_tta_views: int = 1,
+        probability_from: str | None = None,
+        noise_schedule: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         labels = to_indexed(id2label or ("background", "lesion"))
@@ -136,6 +154,8 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
             spacing=None if spacing is None else float(spacing),  # diffusers warns of an int when it loads one
             mask_range={index: float(end) for index, end in to_indexed(mask_range).items()},
             num_tta_views=num_tta_views,
+            probability_from=probability_from or ("prior" if self._has_image_encoder else "samples"),
+            noise_schedule=noise_schedule or describe_noise(scheduler),
         )
         if not 1 <= num_tta_views <= len(TTA_VIEWS):
             raise ValueError(f"num_tta_views={num_tta_views}; expected 1 to {len(TTA_VIEWS)}.")
@@ -147,8 +167,9 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
                 f"({', '.join(self.modalities)}) and {len(labels)} labels make {len(self.modalities)} + "
                 f"{self.mask_channels}. Give the modalities and the id2label that it was trained with."
             )
-        if getattr(unet, "image_encoder", None) is not None:
-            check_noise_schedule(unet, scheduler, self.mask_range)
+        check_probability_from(self.config["probability_from"], self._has_image_encoder)
+        if self._has_image_encoder:
+            check_noise_schedule(unet, self.config["noise_schedule"], self.mask_range)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -170,6 +191,10 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
         """K: 1 for a binary mask, otherwise the number of labels."""
         count = len(self.config["id2label"])
         return 1 if count == 2 else count
+
+    @property
+    def _has_image_encoder(self) -> bool:
+        return getattr(self.unet, "image_encoder", None) is not None
 
     @property
     def _tta_views(self) -> tuple[tuple[bool, int], ...]:
@@ -218,6 +243,7 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
             ValueError: If an input does not fit, before any computation; the message says what to do.
             ImportError: If scans are given and the package meddiffusers is not installed.
         """
+        self._check_scheduler(num_inference_steps)
         self._check_call(ensemble_size, batch_size, threshold, output_type, callback_on_step_end_tensor_inputs)
         subject = self._load_slices(image) if is_subject(image) else None
         images = self.preprocess(image) if subject is None else torch.from_numpy(subject.images)
@@ -269,7 +295,11 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
             Features of a `SegmentationUNet`; for a `UNet2DModel` the images themselves.
         """
         images = images.to(self.unet.dtype)
-        return self.unet.encode_image(images) if hasattr(self.unet, "encode_image") else images
+        if not hasattr(self.unet, "encode_image"):
+            return images
+        features = self.unet.encode_image(images)
+        check_finite(features, "unet", "the encoding of the images")
+        return features
 
     @torch.no_grad()
     def predict(self, latents: torch.Tensor, timestep: Any, features: torch.Tensor) -> torch.Tensor:
@@ -279,17 +309,20 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
         else:
             repeated = features.repeat_interleave(len(latents) // len(features), dim=0)
             predicted = self.unet(torch.cat([repeated, latents], dim=1), timestep).sample
-        # an attribute of schedulers that use it; the configuration may come from another scheduler
-        learned = vars(self.scheduler).get("variance_type") in ("learned", "learned_range")
-        return predicted if learned else predicted[:, : latents.shape[1]]
+        return predicted if uses_learned_variance(self.scheduler) else predicted[:, : latents.shape[1]]
 
     # Checks
+
+    def _check_scheduler(self, steps: int) -> None:
+        both = 2 * self.mask_channels  # mean and variance
+        learned = self.unet.config.get("out_channels", both) == both
+        check_scheduler(self.scheduler, self.config["noise_schedule"], steps, learned_variance=learned)
 
     def _check_call(
         self, ensemble_size: int, batch_size: int, threshold: float, output_type: str, tensors: Sequence[str]
     ) -> None:
-        if ensemble_size < 1 or batch_size < 1:
-            raise ValueError(f"ensemble_size={ensemble_size} and batch_size={batch_size}; expected at least 1 of each.")
+        check_counts(ensemble_size=ensemble_size, batch_size=batch_size)
+        check_numbers(threshold=threshold)
         if not 0 <= threshold < 1:
             raise ValueError(f"threshold={threshold}; expected a probability, at least 0 and less than 1.")
         if output_type not in OUTPUT_TYPES:
@@ -343,13 +376,12 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
         """The reverse process: masks (B, M, K, H, W) of the members' views, from features (B, V, …) and noise."""
         view_of_member = torch.arange(latents.shape[1]) % features.shape[1]
         condition = features[:, view_of_member].flatten(0, 1)
-        extra = {"generator": generator} if "generator" in inspect.signature(self.scheduler.step).parameters else {}
-        x = latents.flatten(0, 1) * self.scheduler.init_noise_sigma
+        predict = partial(self.predict, features=condition)
+        x = scale_noise(self.scheduler, latents.flatten(0, 1))
         for i, t in enumerate(self.scheduler.timesteps):
             if self.interrupt:
                 continue
-            predicted = self.predict(self.scheduler.scale_model_input(x, t), t, condition)
-            x = self.scheduler.step(predicted, t, x, **extra).prev_sample
+            x = denoising_step(self.scheduler, predict, x, i, t, generator)
             if callback is not None:
                 x = callback(self, i, t, dict.fromkeys(tensors, x)).get("latents", x)
             bar.update()
@@ -360,7 +392,7 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
         fractions, views = masks_to_fractions(masks, self.mask_range), self._tta_views
         for i, view in enumerate(views):
             fractions[:, i :: len(views)] = invert_tta(fractions[:, i :: len(views)], view)
-        if getattr(self.unet, "image_encoder", None) is None:
+        if self.config["probability_from"] == "samples":
             return fractions, fractions.mean(dim=1)
         logits = [self.unet.prior_logits(each) for each in features.unbind(dim=1)]
         priors = [invert_tta(label_probability(each), view) for each, view in zip(logits, views, strict=True)]

@@ -17,6 +17,8 @@ import numpy as np
 import PIL.Image
 import torch
 
+from .meddiffusers_sampling_v1 import alphas_cumprod
+
 PUBLISHED_AS = "meddiffusers_segmentation_maps_v1"  # the file has the same name in a repository
 TTA_VIEWS = ((False, 0), (True, 0), (False, 1), (True, 1))  # mirrored; shift in pixels, down and to the right
 
@@ -29,20 +31,30 @@ def check_labels(labels: Mapping[str, str]) -> None:
         )
 
 
-def check_noise_schedule(unet: Any, scheduler: Any, mask_range: tuple[float, float]) -> None:
-    """Raise a ValueError if scheduler or masks are not those that a unet with an image encoder requires."""
-    kind = scheduler.config.get("prediction_type", "epsilon")
+def check_noise_schedule(unet: Any, noise_schedule: Mapping[str, Any], mask_range: tuple[float, float]) -> None:
+    """Raise a ValueError if noise or masks are not those that a unet with an image encoder requires."""
+    kind = noise_schedule["prediction_type"]
     if kind != "sample" or mask_range != (-1, 1):
         raise ValueError(
             f"A unet with an image encoder predicts x_0 of masks in (-1, 1); got a scheduler with "
             f"prediction_type={kind!r} and mask_range={mask_range}. Create the scheduler with "
             "prediction_type='sample', or from the configuration of the one that the unet came with."
         )
-    noise = getattr(scheduler, "alphas_cumprod", torch.zeros(0))
+    noise = alphas_cumprod(noise_schedule)
     if noise.shape != unet.alphas_cumprod.shape or not torch.allclose(noise, unet.alphas_cumprod):
         raise ValueError(
             "A unet with an image encoder derives the noise level from the timestep; got a scheduler with other "
             "betas. Create it from the configuration of the one that the unet came with."
+        )
+
+
+def check_probability_from(source: str, image_encoder: bool) -> None:
+    """Raise a ValueError if the probability is to come from what the unet does not have."""
+    if source not in ("prior", "samples"):
+        raise ValueError(f"probability_from={source!r}; expected 'prior' or 'samples'.")
+    if source == "prior" and not image_encoder:
+        raise ValueError(
+            "probability_from='prior', but this unet has no image encoder that computes it; expected 'samples'."
         )
 
 
