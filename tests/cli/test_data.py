@@ -53,7 +53,7 @@ def test_inspect_lists_the_scans_of_a_folder(folder: Path, tmp_path: Path) -> No
     low, high = np.percentile(image()[image() > 0], (1, 99))
     found = row(result.output, "a_t1.nii.gz")
     assert found.startswith("a_t1.nii.gz NIfTI 12×14×10 1.5×1×2 LAS float32 0 to 999")
-    assert found.endswith(f"{low:.5g} to {high:.5g} t1")
+    assert found.endswith(f"{low:.5g} to {high:.5g} t1 name: t1")
     assert "labels 1: 0.0, 4: 0.1" in row(result.output, "a_seg.nii.gz")
     assert "t2" in row(result.output, "below/c_t2.nii.gz")
     assert f"4 scan(s), 0 issue(s). 3 image(s) in {tmp_path / 'out'}" in result.output
@@ -61,6 +61,17 @@ def test_inspect_lists_the_scans_of_a_folder(folder: Path, tmp_path: Path) -> No
         "a_seg.nii.gz.png", "a_t1.nii.gz.png", "b_t1.nii.gz.png",
     ]  # fmt: skip
     assert np.asarray(PIL.Image.open(tmp_path / "out" / "a_t1.nii.gz.png")).std() > 10
+
+
+def test_inspect_tells_what_a_modality_was_recognized_by(tmp_path: Path) -> None:
+    for name in ("p_T1_post.nii", "p_T1_T2.nii", "p_T2_star.nii", "p.nii"):
+        write(Scan(image(), AFFINE), tmp_path / "scans" / name)
+    output = run("data", "inspect", tmp_path / "scans", "--output", tmp_path / "out", "--images", 0).output
+    assert row(output, "p_T1_post.nii").endswith("t1ce name: t1, post")
+    assert row(output, "p_T1_T2.nii").endswith("name: t1, t2: t1 or t2")
+    assert row(output, "p_T2_star.nii").endswith("name: t2star: another kind of image")
+    assert read(tmp_path / "scans" / "p_T1_post.nii").modality_from == "name: t1, post"
+    assert read(tmp_path / "scans" / "p.nii").modality_from == ""
 
 
 def test_inspect_names_regions_and_millilitres(tmp_path: Path) -> None:

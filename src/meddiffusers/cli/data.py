@@ -28,7 +28,7 @@ def inspect(
     output: Annotated[Path | None, typer.Option(help="Folder of the images; by default runs/inspection/NAME.")] = None,
     images: Annotated[int, typer.Option(min=0, help="Largest number of scans to render as images.")] = 20,
 ) -> None:
-    """Show geometry, intensities, labels and issues of scans, and render them; exit status 1 if there are issues."""
+    """Show what scans are, and all issues, and render them as images; exit status 1 if there are issues."""
     from meddiffusers.data.inspection import label_names, with_folder_issues
     from meddiffusers.data.io.scan_search import find_scans
 
@@ -39,13 +39,27 @@ def inspect(
     folder = output or Path("runs", "inspection", path.name)
     base = path if path.is_dir() and paths != [path] else path.parent
     inspections = with_folder_issues(_inspected(paths, base, folder, images))
-    header = ("scan", "format", "voxels", "mm", "axes", "type", "range", "1–99 %", "modality", "labels [ml]")
+    header = (
+        "scan",
+        "format",
+        "voxels",
+        "mm",
+        "axes",
+        "type",
+        "range",
+        "1–99 %",
+        "modality",
+        "labels [ml]",
+        "recognized by",
+    )
     wide.print(table(header, *(_row(each, base) for each in inspections)))
     if len(inspections) == 1 and inspections[0].labels:
         names, labels = label_names(inspections[0].labels), inspections[0].labels.items()
         console.print(
             table(("label", "name", "ml"), *((str(label), names[label], f"{ml:.2f}") for label, ml in labels))
         )
+    for note in [f"note: {_name(each.path, base)}: {note}" for each in inspections for note in each.notes]:
+        console.print(note)
     issues = [f"issue: {_name(each.path, base)}: {issue}" for each in inspections for issue in each.issues]
     for issue in issues:
         console.print(issue)
@@ -142,6 +156,7 @@ def _row(each: Inspection, base: Path) -> tuple[str, ...]:
         _between(each.percentiles),
         each.modality,
         ", ".join(labels[:FEW]) + (f" and {len(labels) - FEW} more" if len(labels) > FEW else ""),
+        each.modality_from,
     )
 
 

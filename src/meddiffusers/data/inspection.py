@@ -28,6 +28,7 @@ class Inspection:
         path: file or DICOM folder.
         format: of the file.
         issues: everything that is wrong.
+        notes: what the reader repaired in the header, or found left open.
         shape: voxels along the three axes.
         channels: number of modalities or frames.
         spacing: edge lengths of a voxel in mm.
@@ -36,12 +37,14 @@ class Inspection:
         range: lowest and highest value.
         percentiles: 1st and 99th of the first channel's foreground.
         modality: names of the channels.
+        modality_from: what they were recognized by, or why they are unknown.
         labels: millilitres of each label except 0.
     """
 
     path: Path
     format: str
     issues: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     shape: tuple[int, int, int] = (0, 0, 0)
     channels: int = 0
     spacing: tuple[float, float, float] = (0, 0, 0)
@@ -50,6 +53,7 @@ class Inspection:
     range: tuple[float, float] | None = None
     percentiles: tuple[float, float] | None = None
     modality: str = ""
+    modality_from: str = ""
     labels: dict[int, float] = field(default_factory=dict)
 
 
@@ -73,6 +77,7 @@ def inspect_scan(path: Path) -> tuple[Inspection, Scan | None]:
         path,
         kind,
         issues=(*issues, *_label_issues(scan)),
+        notes=scan.notes,
         shape=scan.shape,
         channels=len(scan.array),
         spacing=scan.spacing,
@@ -81,6 +86,7 @@ def inspect_scan(path: Path) -> tuple[Inspection, Scan | None]:
         range=(float(finite.min()), float(finite.max())) if finite.size else None,
         percentiles=windows[0] if windows else None,
         modality=", ".join(dict.fromkeys(scan.modality)),
+        modality_from=scan.modality_from,
         labels=_millilitres(scan) if scan.is_labels and not _label_issues(scan) else {},
     ), scan
 

@@ -28,6 +28,9 @@ class Scan:
         modality: one name per channel, or one for all.
         source: file or folder that the scan was read from; used in messages, never written.
         time_step: seconds between channels if they are frames, else 0.
+        notes: repairs and doubts of the reader, such as a qform and an sform that differ.
+        modality_from: what `modality` was recognized by, or why it is unknown, such as "name: t1, post"; "" if it was
+            given. Used in messages, never written.
 
     Raises:
         ValueError: the array has another number of axes, is empty or not numeric; the affine is not 4×4, finite and
@@ -44,6 +47,8 @@ class Scan:
     modality: tuple[str, ...] | str = ""
     source: str = ""
     time_step: float = 0.0
+    notes: tuple[str, ...] = ()
+    modality_from: str = ""
 
     def __post_init__(self) -> None:
         array, affine = np.asarray(self.array), np.array(self.affine, dtype=np.float64)
@@ -108,7 +113,12 @@ class Scan:
         if np.shape(array)[-3:] != self.shape:
             raise ValueError(f"Voxels of shape {np.shape(array)} are not on this scan's grid {self.shape}.")
         names: Any = self.modality if modality is None else modality
-        return replace(self, array=array, modality=names if isinstance(names, str) else tuple(names))
+        return replace(
+            self,
+            array=array,
+            modality=names if isinstance(names, str) else tuple(names),
+            modality_from=self.modality_from if modality is None else "",
+        )
 
 
 def stack_channels(scans: Sequence[Scan]) -> Scan:
@@ -122,4 +132,9 @@ def stack_channels(scans: Sequence[Scan]) -> Scan:
                 "expected one grid: resample them onto one."
             )
     array = np.concatenate([scan.array for scan in scans])
-    return replace(first, array=array, modality=tuple(name for scan in scans for name in scan.modality))
+    return replace(
+        first,
+        array=array,
+        modality=tuple(name for scan in scans for name in scan.modality),
+        modality_from="; ".join(dict.fromkeys(scan.modality_from for scan in scans if scan.modality_from)),
+    )

@@ -73,6 +73,37 @@ def test_dicom_series_are_identified_by_folder_or_description(tmp_path: Path) ->
     assert read_subject(tmp_path / "series 2").modality == ("flair",)
 
 
+def test_tags_of_dicom_outrank_the_names_of_folders(tmp_path: Path) -> None:
+    one, affine = np.ones((4, 5, 3), np.int16), np.diag([-1.0, -1.0, 1.5, 1.0])
+    write_series(tmp_path / "t1", one, affine, ContrastBolusAgent="Dotarem")
+    write_series(tmp_path / "T2", one, affine, EchoTime=100, RepetitionTime=9000, InversionTime=2500)
+    scan = read_subject(tmp_path)
+    assert scan.modality == ("flair", "t1ce")
+    assert scan.modality_from == "T2: EchoTime 100, InversionTime 2500; t1: t1, ContrastBolusAgent"
+
+
+def test_names_that_say_several_modalities_are_refused_where_they_may_be_needed(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    unclear = write(SUBJECT.images["t1"], folder / "pre_T1_gd.nii.gz")
+    same_channels(read_subject(folder, MODALITIES), MODALITIES)  # all are there without it
+    assert "the name says t1, pre, gd: t1 or t1ce; not used" in caplog.text
+    (folder / f"{folder.name}_t1ce.nii.gz").unlink()
+    message = r"pre_T1_gd.nii.gz: the name says .*; expected one\. Rename it, or say which: \{'t1': path\} or \{'t1ce'"
+    with pytest.raises(ValueError, match=message):
+        read_subject(folder, MODALITIES)
+    assert read_subject(folder, ("t2", "flair")).modality == ("t2", "flair")
+    with pytest.raises(ValueError, match=r"is unknown \(name: t1, pre, gd: t1 or t1ce\); give it: \{'t1ce': path"):
+        read_subject(unclear)
+    assert read_subject({"t1ce": unclear}).modality == ("t1ce",)
+
+
+def test_the_names_of_brats_since_2023_are_known(folder: Path) -> None:
+    for old, new in (("t1ce", "t1c"), ("t1", "t1n"), ("t2", "t2W"), ("flair", "t2f"), ("seg", "seg")):
+        (folder / f"{folder.name}_{old}.nii.gz").rename(folder / f"BraTS-GLI-00000-000-{new}.nii.gz")
+    same_channels(read_subject(folder, MODALITIES), MODALITIES)
+
+
 def test_another_grid_is_resampled_onto_the_finest(caplog: pytest.LogCaptureFixture) -> None:
     """A linear function of the position is preserved by linear interpolation, for a rotation of 15° and 4 mm slices."""
     fine = np.diag([-1.0, 1.0, 1.2, 1.0])

@@ -74,6 +74,22 @@ def test_the_modality_is_taken_out_of_a_name(name: str, rest: str) -> None:
     assert _without_modality(name) == rest
 
 
+def test_registered_and_derived_files_are_of_one_subject(tmp_path: Path) -> None:
+    for name in ("p1_T1", "p1_T2_to_T1", "p1_brain_mask", "sub-02_ce-gd_T1w", "sub-02_FLAIR", "sub-02_desc-brain_mask"):
+        put(tmp_path / f"{name}.nii", 1)
+    found = {name: sorted(column for column, _ in scans) for name, scans in rows(tmp_path).items()}
+    assert found == {"p1": ["labels", "t1", "t2"], "sub-02": ["flair", "labels", "t1ce"]}
+
+
+def test_a_name_that_says_several_modalities_is_refused(tmp_path: Path) -> None:
+    put(tmp_path / "p1_T1.nii", 1)
+    put(tmp_path / "p2_PD_T2.nii", 2)
+    with pytest.raises(
+        DatasetError, match=r"p2_PD_T2\.nii: the name says pd, t2: pd or t2; expected one modality: rena"
+    ):
+        load_scans(tmp_path, test_fraction=0)
+
+
 def test_sessions_of_a_patient_stay_together(tmp_path: Path) -> None:
     for patient in range(4):
         for visit in range(3):

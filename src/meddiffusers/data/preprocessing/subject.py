@@ -12,14 +12,16 @@ import numpy as np
 from scipy.ndimage import affine_transform
 
 from meddiffusers.data.io import read
+from meddiffusers.data.io.dicom_modality import modality_of_series
 from meddiffusers.data.io.scan_search import DICOM, find_scans, format_of
-from meddiffusers.data.modalities import LABELS, modality_in
+from meddiffusers.data.modalities import LABELS, Recognized, recognize_path
 from meddiffusers.data.preprocessing.resampling import translation
 from meddiffusers.data.scan import Scan, stack_channels
 from meddiffusers.data.subject import Subject
 from meddiffusers.utils.text import some_of
 
-Named = tuple[str, Any]  # a modality, and its scan or what `data.io.read` takes
+Named = tuple[str, Any, str]  # a modality, its scan or what `data.io.read` takes, and what it was recognized by
+Unclear = tuple[Path, Recognized]  # a file whose name says several modalities
 _USUAL = ("t1", "t1ce", "t2", "flair")
 _SAME_GRID = 1e-3  # mm, as `stack_channels` compares
 
@@ -44,12 +46,15 @@ def read_subject(source: Any, modalities: Sequence[str] | None = None) -> Scan:
     Raises:
         FileNotFoundError: the file or folder does not exist.
         ValueError: none of the modalities is available, one has several scans, no modality is recognised, a scan has
-            several channels for one modality, scans do not overlap, or a file cannot be read.
+            several channels for one modality, a name that says several modalities may be a requested one that is
+            missing, scans do not overlap, or a file cannot be read.
     """
     path = str(source) if isinstance(source, str | Path) else ""
-    available = list(_named(source))
-    names = list(dict.fromkeys(name for name, _ in available))
+    unclear = list[Unclear]()
+    available = list(_named(source, unclear))
+    names = list(dict.fromkeys(name for name, _, _ in available))
     requested = [name for name in modalities or names if name in names and name != LABELS]
+    _refuse_unclear(unclear, names, modalities)
     if not requested:
         raise ValueError(
             f"Got {', '.join(names) or 'nothing'}{path and f' in {path}'}; expected at least one of "
@@ -57,24 +62,24 @@ def read_subject(source: Any, modalities: Sequence[str] | None = None) -> Scan:
         )
     if left_out := [name for name in names if name not in requested]:
         logger.info("%s: not used: %s", path or "a subject", ", ".join(left_out))
-    scans = [_single(name, [scan for other, scan in available if other == name]) for name in requested]
+    scans = [_single(name, [each for each in available if each[0] == name]) for name in requested]
     whole = stack_channels(_on_one_grid(scans))
     return replace(whole, source=path or whole.source)
 
 
-def _named(source: Any) -> Iterator[Named]:
-    """All modalities of the source; files whose names give the modality are not read."""
+def _named(source: Any, unclear: list[Unclear]) -> Iterator[Named]:
+    """All modalities of the source; files whose names give the modality are not read, those that conflict are noted."""
     if isinstance(source, Subject):
-        yield from source.images.items()
+        yield from ((name, scan, "") for name, scan in source.images.items())
     elif isinstance(source, Mapping):
-        yield from source.items()
+        yield from ((name, scan, "") for name, scan in source.items())
     elif isinstance(source, Scan):
         yield from _channels(source)
     elif isinstance(source, str | Path):
-        yield from _in_path(Path(source))
+        yield from _in_path(Path(source), unclear)
     elif isinstance(source, Sequence):
         for part in source:
-            yield from _named(part)
+            yield from _named(part, unclear)
     else:
         yield from _channels(read(source))
 
@@ -82,20 +87,40 @@ def _named(source: Any) -> Iterator[Named]:
 def _channels(scan: Scan) -> Iterator[Named]:
     if not all(scan.modality):
         raise ValueError(
-            f"The modality of {scan.source or 'a scan'} is unknown; give it: {{'t1ce': path or scan}}, "
+            f"The modality of {scan.source or 'a scan'} is unknown{_because(scan.modality_from)}; give it: "
+            "{'t1ce': path or scan}, "
             "or Scan(array, affine, modality='t1ce') with a name for each channel."
         )
     for channel, name in zip(scan.array, scan.modality, strict=True):
-        yield name, replace(scan, array=channel, modality=name)
+        yield name, replace(scan, array=channel, modality=name), scan.modality_from
 
 
-def _in_path(path: Path) -> Iterator[Named]:
+def _because(evidence: str) -> str:
+    return f" ({evidence})" if evidence else ""
+
+
+def _refuse_unclear(unclear: Sequence[Unclear], names: Sequence[str], modalities: Sequence[str] | None) -> None:
+    """Raise ValueError for a scan that may be a modality which is wanted and not found otherwise; log the others."""
+    for file, recognized in unclear:
+        missing = [each for each in recognized.candidates if each not in names]
+        if modalities is None or {*missing} & {*modalities}:
+            choices = " or ".join(f"{{{each!r}: path}}" for each in recognized.candidates)
+            raise ValueError(f"{file}: the name says {recognized}; expected one. Rename it, or say which: {choices}.")
+        logger.warning("%s: the name says %s; not used.", file, recognized)
+
+
+def _in_path(path: Path, unclear: list[Unclear]) -> Iterator[Named]:
     paths = find_scans(path)
     if paths == [path]:
         yield from _channels(read(path))
         return
-    named = [_identify(file, path) for file in paths]
-    unknown = [str(file.relative_to(path)) for file, (name, _) in zip(paths, named, strict=True) if not name]
+    named = [(file, _identify(file, path)) for file in paths]
+    unclear += [(file, found) for file, found in named if found.candidates]
+    unknown = [
+        f"{file.relative_to(path)}{_because(str(found))}"
+        for file, found in named
+        if not found.modality and not found.candidates
+    ]
     if len(unknown) == len(named):
         raise ValueError(
             f"{path} holds {some_of(unknown) or 'no scan'}; expected a subject's scans with names that contain the "
@@ -103,33 +128,33 @@ def _in_path(path: Path) -> Iterator[Named]:
         )
     if unknown:
         logger.warning("%s: names without a modality, not used: %s", path, some_of(unknown))
-    yield from (each for each in named if each[0])
+    yield from ((found.modality, file, f"{file.name}: {found}") for file, found in named if found.modality)
 
 
-def _identify(file: Path, folder: Path) -> Named:
-    """The modality from the file's name, a folder above it, or the DICOM header; "" if unknown."""
-    name = next(filter(None, map(modality_in, reversed(file.relative_to(folder).parts))), "")
-    if name or format_of(file) != DICOM:
-        return name, file
-    scan = read(file)
-    return scan.modality[0], scan
+def _identify(file: Path, folder: Path) -> Recognized:
+    """The modality from DICOM tags, else from the file's name or a folder above it, else from the description."""
+    named = recognize_path(file, folder)
+    return modality_of_series(file, named) if format_of(file) == DICOM else named
 
 
-def _single(name: str, available: Sequence[Any]) -> Scan:
+def _single(name: str, available: Sequence[Named]) -> Scan:
     """Read the single scan of a modality, with one channel of that name."""
     if len(available) > 1:
-        places = some_of(str(each) if isinstance(each, str | Path) else each.source or "a scan" for each in available)
+        places = some_of(
+            str(scan) if isinstance(scan, str | Path) else scan.source or "a scan" for _, scan, _ in available
+        )
         raise ValueError(
             f"Got {len(available)} scans of {name}: {places}; expected one of each modality of one subject. "
             f"Choose one: {{{name!r}: path}}."
         )
-    scan = available[0] if isinstance(available[0], Scan) else read(available[0], modality=name)
+    _, source, evidence = available[0]
+    scan = source if isinstance(source, Scan) else read(source, modality=name)
     if len(scan.array) > 1:
         raise ValueError(
             f"{scan.source or 'A scan'} has {len(scan.array)} channels for {name}; expected one. Name each channel: "
             "Scan(array, affine, modality=('t1', 't1ce', …))."
         )
-    return replace(scan, modality=name)
+    return replace(scan, modality=name, modality_from=evidence)
 
 
 def _on_one_grid(scans: Sequence[Scan]) -> list[Scan]:

@@ -8,24 +8,39 @@ from dataclasses import dataclass
 from itertools import combinations, takewhile
 from pathlib import Path
 
+from meddiffusers.data.bids import parse_bids
 from meddiffusers.data.io.dicom_files import SUFFIXES, is_dicom
-from meddiffusers.data.modalities import LABELS, MODALITIES, modality_in
+from meddiffusers.data.modalities import LABELS, MODALITIES, modality_in, recognize_path, without_known_words
+from meddiffusers.datasets.public.errors import Issue
 from meddiffusers.datasets.public.finding import Index, Row, below
 from meddiffusers.utils.text import some_of
 
 SCAN = re.compile(r"(?P<stem>.+?)\.(nii|nii\.gz|hdr|nrrd|nhdr|mha|mhd)", re.IGNORECASE)
 IMAGE = "image"  # column of scans whose names give no modality
+# Pairs of a BIDS name that tell what its image is, not which: images that differ in these alone are one row.
+_OF_IMAGE = ("ce", "mod", "space", "desc", "label", "res", "den", "atlas", "seg")
 COLUMNS = (IMAGE, *(name for name in MODALITIES if name != LABELS), LABELS)
 
 
 @dataclass(frozen=True)
 class Named:
-    """A scan's column, the folders above it that name no modality, and the rest of its name."""
+    """A scan.
+
+    Attributes:
+        path: of the scan.
+        column: its modality, or `IMAGE`.
+        folders: names of the folders above it that name no modality.
+        rest: its name without the modality.
+        subject: what its name says of the subject; "" if nothing.
+        conflict: the modalities that its name says, if several.
+    """
 
     path: Path
     column: str
     folders: tuple[str, ...]
     rest: str
+    subject: str
+    conflict: str
 
 
 def scans_below(folder: Path) -> Iterator[Path]:
@@ -52,6 +67,11 @@ def group(index: Index) -> list[str]:
         index.rows.append(
             Row(subject, name, {column: index.single(subject, column, same) for column, same in paths.items()})
         )
+        index.issues.extend(
+            Issue(subject, f"{scan.path.name}: the name says {scan.conflict}; expected one modality: rename it")
+            for scan in scans
+            if scan.conflict
+        )
     for column in columns:
         if lacking := [row.name for row in index.rows if not row.scans[column]]:
             index.notes.append(f"no {column} for {some_of(lacking)}")
@@ -59,21 +79,33 @@ def group(index: Index) -> list[str]:
 
 
 def _subject(scan: Named, shared: int) -> str:
-    """The outermost folder not shared by all scans, else the rest of the file name, else the innermost folder."""
-    return next(iter(scan.folders[shared:]), "") or scan.rest or next(reversed(scan.folders), "")
+    """The subject of a BIDS name, else the outermost folder not shared by all, else the name, else the inner folder."""
+    folder = next(iter(scan.folders[shared:]), "")
+    if scan.subject.startswith("sub-"):
+        return scan.subject
+    return folder or scan.subject or scan.rest or next(reversed(scan.folders), "")
 
 
 def _named(path: Path, folder: Path) -> Named:
     above = path.relative_to(folder).parent.parts if path != folder else ()
     match = None if path.is_dir() else SCAN.fullmatch(path.name)
     stem = match["stem"] if match else path.name
-    modalities = (modality_in(name) for name in (stem, *reversed(above)))
-    column = next(filter(None, modalities), IMAGE)
-    return Named(path, column, tuple(name for name in above if not modality_in(name)), _without_modality(stem))
+    found = recognize_path(path, folder) if path != folder else recognize_path(path)
+    return Named(
+        path,
+        column=found.modality or IMAGE,
+        folders=tuple(name for name in above if not modality_in(name)),
+        rest=_without_modality(stem),
+        subject=without_known_words(stem),
+        conflict=str(found) if found.candidates else "",
+    )
 
 
 def _without_modality(stem: str) -> str:
-    """Remove the fewest words that name the modality: "p7" from "p7_t1_ce"."""
+    """Remove the fewest words that name the modality: "p7" from "p7_t1_ce"; and what a BIDS name says of the image."""
+    entities = parse_bids(stem).entities
+    if "sub" in entities:
+        return "_".join(f"{key}-{value}" for key, value in entities.items() if key not in _OF_IMAGE)
     parts = re.split(r"([ _.-]+)", stem)  # words and separators
     ends: Sequence[tuple[int, int]] = sorted(combinations(range(len(parts) + 1), 2), key=lambda run: run[1] - run[0])
     modality = modality_in(stem)

@@ -23,11 +23,11 @@ def load_scans(
 ) -> datasets.DatasetDict:
     """Load scans in any format that `data.io.read` reads; a folder with DICOM files is one scan.
 
-    Without a table, files whose names differ only in the modality (`modality_in`) form a row: patient7_t1.nii.gz and
-    patient7_flair.nii.gz give one row with the columns subject, t1 and flair. Label maps go into the column labels,
-    scans without a modality into the column image. The subject is the outermost folder that differs between the scans
-    and names no modality, else the common name. To keep several sessions of one patient in one split, put them into one
-    folder, or give a table.
+    Without a table, files whose names differ only in the modality (`data.modalities`) form a row: patient7_t1.nii.gz
+    and patient7_flair.nii.gz give one row with the columns subject, t1 and flair. Label maps go into the column labels,
+    scans without a modality into the column image. The subject is that of a BIDS name, else the outermost folder that
+    differs between the scans and names no modality, else the name without words on the image: patient7_T2_to_T1 is a
+    scan of patient7. To keep several sessions of one patient in one split, put them into one folder, or give a table.
 
     File names and the table's columns are copied into the data set: they must not identify a patient.
 
@@ -40,7 +40,7 @@ def load_scans(
         **options: see `Options`.
 
     Raises:
-        DatasetError: see `build`.
+        DatasetError: a name that says several modalities; see also `build`.
         ValueError: there are no scans, or the table lacks a column; see also `build`.
 
     Example:

@@ -1,0 +1,142 @@
+"""File names of the Brain Imaging Data Structure: key-value pairs joined by "_", and a suffix that names the image."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from meddiffusers.data.modality_words import AGENTS, LABELS, NEGATION, PLAIN, words_in
+
+_KEYS = frozenset(
+    [
+        "sub",
+        "ses",
+        "task",
+        "acq",
+        "ce",
+        "trc",
+        "rec",
+        "dir",
+        "run",
+        "mod",
+        "echo",
+        "flip",
+        "inv",
+        "mt",
+        "part",
+        "recording",
+        "proc",
+        "hemi",
+        "space",
+        "split",
+        "desc",
+        "label",
+        "res",
+        "den",
+        "atlas",
+        "seg",
+        "cohort",
+        "from",
+        "to",
+        "mode",
+    ]
+)
+_ENTITY = re.compile(r"([A-Za-z]+)-([A-Za-z0-9+]+)")
+SUFFIXES = {
+    **dict.fromkeys(("t1w", "unit1", "inplanet1"), "t1"),
+    **dict.fromkeys(("t2w", "inplanet2"), "t2"),
+    **{name: name for name in ("flair", "dwi", "ct")},
+    "pdw": "pd",
+    **dict.fromkeys(("dseg", "mask", "roi", "defacemask", "msk"), LABELS),
+    # Images that are none of this project's modalities.
+    **dict.fromkeys(
+        [
+            "t2starw",
+            "t1map",
+            "t2map",
+            "t2starmap",
+            "r1map",
+            "r2map",
+            "r2starmap",
+            "pdmap",
+            "mtrmap",
+            "mtsat",
+            "pdt2",
+            "t1rho",
+            "probseg",
+            "bold",
+            "boldref",
+            "sbref",
+            "cbv",
+            "asl",
+            "m0scan",
+            "epi",
+            "phase",
+            "phase1",
+            "phase2",
+            "phasediff",
+            "magnitude",
+            "magnitude1",
+            "magnitude2",
+            "fieldmap",
+            "angio",
+            "pet",
+            "xfm",
+            "mp2rage",
+            "mese",
+            "megre",
+            "mpm",
+            "vfa",
+            "irt1",
+            "mts",
+        ],
+        "",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class BidsName:
+    """Parts of a file name.
+
+    Attributes:
+        entities: values by key, such as {"sub": "01", "ce": "gadolinium"}.
+        suffix: the last part in lower case, if the name has a subject and ends with a word.
+        rest: the parts that are no entities, joined.
+    """
+
+    entities: dict[str, str] = field(default_factory=dict)
+    suffix: str = ""
+    rest: str = ""
+
+    @property
+    def contrast_agent(self) -> bool:
+        """Whether `ce-`, or a label that names an agent, says that one was given."""
+        given = self.entities.get("ce")
+        if given is not None and given.lower() not in ("none", "n", "0", "false"):
+            return not {*words_in(given)} & NEGATION
+        others = [self.entities.get(key, "") for key in ("acq", "ses", "rec", "desc")]
+        said = [{*words_in(value)} for value in others]
+        return any(words & (AGENTS | {"t1ce"}) and not words & NEGATION for words in said)
+
+    @property
+    def another_image(self) -> str:
+        """The entity by which the image is another one than its suffix says; "" if there is none."""
+        if "inv" in self.entities and self.suffix == "mp2rage":
+            return "inv- of mp2rage"
+        return "" if self.entities.get("part", "mag").lower() == "mag" else "part-"
+
+
+def parse_bids(text: str) -> BidsName:
+    """Parse a file name without its ending; a name without key-value pairs is all rest."""
+    entities, rest = dict[str, str](), []
+    for part in text.split("_"):
+        pair = _ENTITY.fullmatch(part)
+        key, value = (pair[1].lower(), pair[2]) if pair else ("", "")
+        named = key == "ce" and any(word in spellings for spellings in PLAIN.values() for word in words_in(value))
+        if key in _KEYS and not named:
+            entities[key] = value
+        else:
+            rest.append(part)
+    suffix = rest[-1].lower() if rest and "sub" in entities and text.endswith(rest[-1]) else ""
+    return BidsName(entities, suffix, "_".join(rest))
