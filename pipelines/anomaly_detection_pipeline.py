@@ -228,6 +228,7 @@ class AnomalyDetectionPipeline(UNetLoraMixin, GuidanceMixin, PublishedPipelineMi
         check_generators(generator, len(images))
         self._interrupt = False
         self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device, strength=strength)
+        self._num_timesteps = len(self.scheduler.timesteps)
         scale = GUIDANCE_SCALES[method] if guidance_scale is None else guidance_scale
         unguided_label = self._unguided_label(target)
         predict = self._guided_predictor(method, target, unguided_label)
@@ -341,24 +342,22 @@ class AnomalyDetectionPipeline(UNetLoraMixin, GuidanceMixin, PublishedPipelineMi
             if self.interrupt:
                 continue
             x = denoising_step(self.scheduler, predict, x, i, t)
-            if callback is not None:
-                x = callback(self, i, t, dict.fromkeys(names, x)).get("latents", x)
+            x = run_callback(self, callback, names, i, t, {"latents": x})["latents"]
             bar.update()
         return x
 
-    def _guided_predictor(self, method: str, target: str, scale: float, unguided_label: int | None) -> Predictor:
-        """Return the guided prediction as a function of x_t and t."""
+    def _guided_predictor(self, method: str, target: str, unguided_label: int | None) -> Predictor:
+        """Return the prediction as a function of x_t and t, guided by the scale at the time."""
         label = self._labels(method).get(target, 0)
 
         def classifier_guidance(x: torch.Tensor, timestep: Any) -> torch.Tensor:
             predicted = self.predict(x, timestep, unguided_label)
             gradient = self.classifier.gradient(x, timestep, label)
-            normalised = scale * x.shape[-1] * x.shape[-2] / PAPER_PIXELS
+            normalised = self.guidance_scale * x.shape[-1] * x.shape[-2] / PAPER_PIXELS
             return self.scheduler.add_guidance(predicted, timestep, normalised * gradient)
 
         def classifier_free_guidance(x: torch.Tensor, timestep: Any) -> torch.Tensor:
-            uncond = self.predict(x, timestep)
-            return uncond + scale * (self.predict(x, timestep, label) - uncond)
+            return guide(self.predict(x, timestep), self.predict(x, timestep, label), self.guidance_scale)
 
         if method == "none":
             return partial(self.predict, label=unguided_label)

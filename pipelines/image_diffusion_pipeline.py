@@ -172,7 +172,8 @@ class ImageDiffusionPipeline(UNetLoraMixin, GuidanceMixin, PublishedPipelineMixi
         labels = self._label_ids(label, batch_size, guidance_scale)
         set_timesteps(self.scheduler, num_inference_steps, self._execution_device, timesteps, sigmas)
         x = self.prepare_latents(batch_size, generator, latents)
-        self._num_timesteps, self._guidance_scale, self._interrupt = len(self.scheduler.timesteps), guidance_scale, False
+        self._num_timesteps, self._interrupt = len(self.scheduler.timesteps), False
+        self._guidance_scale = guidance_scale
         with self.progress_bar(total=len(self.scheduler.timesteps)) as bar:
             for i, t in enumerate(self.scheduler.timesteps):
                 if self.interrupt:

@@ -208,11 +208,8 @@ class LatentDiffusionPipeline(UNetLoraMixin, GuidanceMixin, PublishedPipelineMix
             raise ValueError(f"guidance_scale={guidance_scale} needs covariates, a label or a mask. Give one of them.")
         set_timesteps(self.scheduler, num_inference_steps, self._execution_device, timesteps, sigmas)
         z = self.prepare_latents(batch_size, generator, latents, conditions.get("masks"))
-        self._num_timesteps, self._guidance_scale, self._interrupt = (
-            len(self.scheduler.timesteps),
-            guidance_scale,
-            False,
-        )
+        self._num_timesteps, self._interrupt = len(self.scheduler.timesteps), False
+        self._guidance_scale = guidance_scale
         with self.progress_bar(total=len(self.scheduler.timesteps)) as bar:
             for i, t in enumerate(self.scheduler.timesteps):
                 if self.interrupt:
