@@ -186,6 +186,8 @@ def _another_kind(words: Sequence[str], named: Sequence[str]) -> list[str]:
     allowed = (IN_CT if "ct" in named else frozenset()) | (_MAP if said & _MAPPED else frozenset())
     if others := [word for word in words if word in OTHER - allowed]:
         return others
+    if {"mp2rage", "images"} <= said and "uni" not in said:  # Siemens: …_T1_Images is the map, …_UNI_Images weighted
+        return ["mp2rage", "images"]
     with_it = ECHO if named == ["t2"] else DIFFUSIVITY if named == ["dwi"] else frozenset()
     derived = [word for word in words if word in with_it]
     return [*(word for word in words if _kind(word, PLAIN)), *derived] if derived else []
@@ -227,7 +229,7 @@ def _combined(words: Sequence[str], named: Sequence[str]) -> str:
         return "flair"
     if set(named) == {"t1", "t1ce"}:
         return "t1ce"
-    images = [word for word in words if word not in ORIENTATION]
+    images = [word for word in words if word not in ORIENTATION | CONTRAST]
     pairs = [(_kind(one, PLAIN), _kind(next_, PLAIN)) for one, next_ in pairwise(images)]
     return "t1" if list(named) == ["t1", "flair"] and ("t1", "flair") in pairs else ""
 

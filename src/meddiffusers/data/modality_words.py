@@ -81,6 +81,7 @@ SPACE = _words("space reg")  # and what precedes these, behind another image: t2
 _NEUTRAL = _words(
     "brain head bet hdbet n3 n4 skull stripped fl3d tse fse se vibe mprsag spc cube sag cor tra ax axial sagittal"
     " coronal tr ts raw orig preproc preprocessed norm fast first manual auto deface defaced gradwarp"
+    " weighted mit nach with avec apres after con"
 )
 ORIENTATION = _words("ax axial tra trans sag sagittal cor coronal oblique obl se tse fse")
 
@@ -98,6 +99,8 @@ _PHRASES = {  # words that mean something together
     "grad warp": "gradwarp",  # corrected for gradients, not a deformation
     "ground truth": "groundtruth",
     "bias field": "biasfield",
+    "biasfield corrected": "corrected",
+    "biasfield correction": "corrected",
     "double inversion": "dir",
     "o ot": "groundtruth",  # VSD.Brain.XX.O.OT, of BraTS and ISLES 2015
 }
@@ -107,11 +110,11 @@ _KNOWN = frozenset().union(
     _NAMES, _CONTRAST_WORDS, MASK, FINDING, TISSUE, OTHER, ECHO, DIFFUSIVITY, TARGET, SPACE, SPACES, AMBIGUOUS, _NEUTRAL
 )
 # Short words that occur inside others by chance, and so are never found glued to them.
-_GLUED = _KNOWN - _words("us se in on no ad md rd fa ts tr ax op tx rt gm wm dp ana test")
+_GLUED = _KNOWN - _words("us se in on no ad md rd fa ts tr op tx rt gm wm dp ana test con")
 _T1 = PLAIN["t1"] | PLAIN["t1ce"]
 # SPM and CAT12 put these before a name: classes of tissue; and the steps that resliced, warped or smoothed the image.
 _CLASSES = re.compile(r"m?[rw]*[cp][0-6](?=(t1|t2|flair|pd|mprage))")
-_STEPS = re.compile(r"[mrsuw]{1,3}(?=(t1|t2|flair|pd|mprage))")
+_STEPS = re.compile(r"[mrsuw]{1,3}(?=(t1|t2|flair|mprage))")
 _DIMENSIONS = re.compile(r"[234]d(?=[a-z])")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
@@ -122,6 +125,8 @@ def words_in(text: str) -> list[str]:
     "T1PostContrast_brainMask" gives t1ce, brain, mask; "t2_tirm_dark-fluid" t2, tirm, darkfluid; "T1+C" t1, contrast.
     """
     text = re.sub(r"(?i)t2w?\*", "t2star", text)
+    text = re.sub(r"(?i)^i?y_", "deformation ", text)  # of SPM
+    text = re.sub(r"(?i)(?<![a-z0-9])w/ ?w/?o(?![a-z0-9])", " post pre ", text)
     text = re.sub(r"(?i)(?<![a-z0-9])w/o(?![a-z])", " without ", text)
     text = re.sub(
         r"(?i)\+ ?c(?![a-z0-9])|(?<![a-z0-9])c\+|(?<=t1)c\+|((?<=t1)|(?<=t1w))[ _-]c(?![a-z0-9])", " contrast ", text
