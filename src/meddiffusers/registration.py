@@ -69,11 +69,6 @@ def register(public: Mapping[str, str]) -> None:
         _after_import(_AUTO, lambda auto: _add_to_tables(auto, find_class(_TEXT_TO_IMAGE)))
 
 
-def registered_modules() -> set[str]:
-    """The modules of all registered classes, those of other plugins included."""
-    return set(vars(diffusers).get(_REGISTERED, {}).values())
-
-
 def _hook(module: ModuleType, find: Callable[[str], Any]) -> None:
     """Resolve missing attributes of `module` by `find`, after a hook of another plugin, if there is one."""
     earlier = vars(module).get("__getattr__")

@@ -27,10 +27,11 @@ def card_lint(repository: Repository, revision: Revision = None) -> None:
     """List what is missing in a repository's model card. Exit status 1 if anything is."""
     from meddiffusers.hub.card import card_issues
     from meddiffusers.hub.load import local_folder
+    from meddiffusers.utils.reading import read_text
 
     folder = local_folder(repository, revision=revision)
     readme = folder / "README.md"
-    issues = card_issues(readme.read_text(encoding="utf-8"), folder) if readme.is_file() else ["There is no README.md."]
+    issues = card_issues(read_text(readme), folder) if readme.is_file() else ["There is no README.md."]
     for issue in issues:
         console.print(f"- {issue}")
     console.print(f"{len(issues)} issue(s) in the card of {repository}.")
@@ -68,12 +69,12 @@ def card_write(
 
 def info(repository: Repository, revision: Revision = None) -> None:
     """Describe a repository: components, inputs, metrics and licence. Lists issues, with exit status 1, if any."""
-    from meddiffusers.hub.checks import repository_issues
+    from meddiffusers.hub.checks import code_issues, repository_issues
     from meddiffusers.hub.describe import describe
     from meddiffusers.hub.load import local_folder
 
     folder = local_folder(repository, revision=revision)
-    issues = repository_issues(folder)
+    issues = repository_issues(folder) + code_issues(folder)
     for issue in issues:
         console.print(f"issue: {issue}")
     if issues:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import PIL.Image
 
 from meddiffusers.evaluation.results import Metric
 from meddiffusers.utils.atomic import write_json
+from meddiffusers.utils.reading import FileContentError, read_json
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Report:
         file = folder / "metrics.json"
         if not file.is_file():
             raise FileNotFoundError(f"No metrics.json in {folder}. Evaluate the model first, then write its card.")
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_metrics(folder)
         figures = {caption: _read_image(folder / path) for caption, path in content["figures"].items()}
         return cls([Metric(**metric) for metric in content["metrics"]], content["run"], content["details"], figures)
 
@@ -109,6 +110,33 @@ class Report:
             metrics.append(replace(metric, low=float(min(values)), high=float(max(values)), spread=spread))
         run = {**self.run, "seeds": [run.run["seed"] for run in runs]}
         return replace(self, metrics=metrics, run=run, details={**self.details, "per_run": per_run})
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """The content of `metrics.json` in a folder, checked: metrics, run, details and figures.
+
+    Raises:
+        FileContentError: It is damaged.
+    """
+    file = folder / "metrics.json"
+    content = read_json(file)
+    sections = {"metrics": list, "run": dict, "details": dict, "figures": dict}
+    if set(content) != set(sections) or any(not isinstance(content[name], kind) for name, kind in sections.items()):
+        raise FileContentError(file, f"does not hold {', '.join(sections)} and nothing else. Evaluate the model again.")
+    if damaged := [entry for entry in content["metrics"] if not _is_metric(entry)]:
+        raise FileContentError(file, f"has the metric {str(damaged[0])[:80]}, which lacks something. Restore it.")
+    outside = [path for path in content["figures"].values() if not re.fullmatch(r"figures/[\w-]+\.png", str(path))]
+    if outside:
+        raise FileContentError(file, f"names the figure {outside[0]}, expected figures/NAME.png. Restore it.")
+    return content
+
+
+def _is_metric(entry: Any) -> bool:
+    """Whether an entry of `metrics.json` has the fields of a metric, with numbers and texts where they belong."""
+    kinds = get_type_hints(Metric)
+    if not isinstance(entry, dict) or not kinds.keys() - {"note"} <= entry.keys() <= kinds.keys():
+        return False
+    return all(isinstance(value, str if kinds[name] is str else int | float) for name, value in entry.items())
 
 
 def _read_image(path: Path) -> PIL.Image.Image:

@@ -13,10 +13,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
 from meddiffusers.evaluation.report import Report
+from meddiffusers.utils.reading import parse_yaml, read_yaml
 
 SECTIONS = (
     "How to use",
@@ -90,11 +91,13 @@ class Facts:
         Raises:
             ValueError: A field is missing, empty or unknown.
         """
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        content = read_yaml(path) or {}
+        if not isinstance(content, dict):
+            raise ValueError(f"{path} holds a {type(content).__name__}; expected lines of 'name: value'.")
         fields = set(cls.__dataclass_fields__)
         required = fields - {"tags", "datasets", "base_model"}
         missing = required - {name for name, value in content.items() if value}
-        unknown = content.keys() - fields
+        unknown = {str(name) for name in content} - fields
         if missing or unknown:
             raise ValueError(
                 f"{path}: missing {sorted(missing) or 'nothing'}, unknown {sorted(unknown) or 'nothing'}. "
@@ -150,8 +153,9 @@ def card_issues(text: str, folder: Path | None = None) -> list[str]:
         A sentence for each issue.
     """
     try:
+        card_metadata(text)
         card = ModelCard(text)
-    except (ValueError, yaml.YAMLError) as error:
+    except Exception as error:  # metadata of any form, which huggingface_hub takes apart
         return [f"Its metadata cannot be read ({error}). Expected YAML between two lines of ---."]
     issues = _metadata_issues(card.data)
     headings = re.findall(r"^#+ +(.+?) *$", _prose(card.text), flags=re.MULTILINE)
@@ -165,6 +169,22 @@ def card_issues(text: str, folder: Path | None = None) -> list[str]:
     if folder is not None:
         issues += [f"Image {image} is not in the repository." for image in images if not (folder / image).is_file()]
     return issues
+
+
+def card_metadata(text: str) -> dict[str, Any]:
+    """The metadata of a card, the YAML between two lines of --- at its start; empty without any.
+
+    Raises:
+        ValueError: They are no YAML of names and values.
+    """
+    block = REGEX_YAML_BLOCK.search(text)
+    try:
+        metadata = (parse_yaml(block[2]) or {}) if block else {}
+    except ValueError as error:
+        raise ValueError(f"The metadata of the card are not valid YAML ({error}). Correct them.") from error
+    if not isinstance(metadata, dict):
+        raise ValueError("The metadata of the card are no names and values. Correct them.")
+    return metadata
 
 
 def _metadata_issues(data: Any) -> list[str]:

@@ -6,29 +6,20 @@ Every check returns a list of sentences, one for each issue. No code of the repo
 from __future__ import annotations
 
 import difflib
-import inspect
-import json
-import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+import diffusers
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
-ADAPTER = "pytorch_lora_weights.safetensors"  # as diffusers names it
-PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
-PICKLE_STARTS = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-TEXTS = {".json", ".jsonl", ".md", ".yaml", ".yml", ".txt", ".csv", ".tsv", ".html"}
-# DICOM attributes that identify a person or a place (PS3.15, table E.1-1), as keyword, name or tag with a value behind:
-# `"PatientID": "7"`, `(0010,0010) Patient's Name  PN: 'Doe'`, `(0010,0010) PN [Doe]`, `| PatientID | 7 |`.
-_IDENTIFYING = (
-    "PatientName|PatientID|PatientBirthDate|PatientAddress|PatientTelephoneNumbers|OtherPatientIDs|AccessionNumber|"
-    "ReferringPhysicianName|InstitutionName|InstitutionAddress|StudyInstanceUID|SeriesInstanceUID|SOPInstanceUID"
-)
-_IDENTIFIER = re.compile(
-    r"\b(?:0010,? ?00[1234]0\)?|" + re.sub(r"(?<=[a-zP])(?=[A-Z])", r"(?:'?s)? ?", _IDENTIFYING) + ")"
-    r"[\"'\s|]*(?:[A-Z]{2}\b\s*)?[:=|\[][\"'\s|\[]*(?!null\b|None\b)[^\s\"'|,\[\]}]"
-)
+from meddiffusers.hub.components import component_class, component_issues, unknown_key_issues
+from meddiffusers.hub.identifiers import identifying_lines
+from meddiffusers.hub.weights import ADAPTER, regular_files, shapes_of, weight_issues
+from meddiffusers.utils.reading import FileContentError, read_json, special_kind
+
+INDEX = "model_index.json"
+TEXTS = {".json", ".jsonl", ".md", ".yaml", ".yml", ".txt", ".csv", ".tsv", ".html", ".xml", ".log", ".py", ".ipynb"}
 
 
 class RepositoryError(ValueError):
@@ -41,22 +32,35 @@ class RepositoryError(ValueError):
 
 def repository_issues(folder: Path) -> list[str]:
     """Check everything that loading a pipeline reads: index, component folders, configurations and weights."""
-    index_file = folder / "model_index.json"
-    if not index_file.is_file():
-        return [f"No model_index.json in {folder}. Expected a folder written by a pipeline's save_pretrained."]
-    index, issues = _read_json(index_file)
-    for name, (library, class_name) in _components(index).items():
+    if not (folder / INDEX).exists():
+        return [_no_index(folder)]
+    index, issues = _read_index(folder)
+    if index is None:
+        return issues
+    issues = special_file_issues(folder) + _index_issues(index)
+    for name, (library, class_name) in components(index).items():
         issues += _component_issues(folder, name, library, class_name)
+    return issues
+
+
+def code_issues(folder: Path) -> list[str]:
+    """The pipeline and the components that no installed library has, so that only code of the repository opens them."""
+    index, _ = _read_index(folder) if (folder / INDEX).exists() else (None, [])
+    issues = []
+    if index is not None and pipeline_class(index) is None:
+        issues.append(_unknown_pipeline(folder, _pipeline_name(index)))
+    for name, (library, class_name) in components(index or {}).items():
+        if component_class(library, class_name) is None and (folder / name / f"{library}.py").is_file():
+            issues.append(
+                f"{name} is the class {class_name} of no installed library: it needs the code in {library}.py. Read "
+                "that file, then give trust_remote_code=True."
+            )
     return issues
 
 
 def adapter_issues(folder: Path) -> list[str]:
     """Check that the weights of a repository with only a LoRA adapter are those of an adapter."""
-    try:
-        with safe_open(folder / ADAPTER, framework="pt") as weights:
-            foreign = [name for name in weights.keys() if "lora" not in name]  # noqa: SIM118  it is no mapping
-    except (SafetensorError, OSError):
-        return []  # damaged files are reported by `weight_issues`
+    foreign = [name for name in shapes_of(folder / ADAPTER) if "lora" not in name]
     return (
         [f"{ADAPTER} holds weights of no adapter ({foreign[0]}, …). Write it with save_lora_weights."]
         if foreign
@@ -64,110 +68,105 @@ def adapter_issues(folder: Path) -> list[str]:
     )
 
 
-def weight_issues(folder: Path, within: str = ".") -> list[str]:
-    """Check for damaged .safetensors files, pickles, and adapter weights inside a base model.
-
-    Args:
-        folder: Folder of the repository. Issues name files relative to it.
-        within: Subfolder to check. Default: everything.
-    """
-    issues = []
-    for path in _files(folder / within):
-        name = path.relative_to(folder)
-        if path.suffix in PICKLES:
-            issues.append(f"{name} is a pickle, which can run code when opened. Convert it to safetensors.")
-        elif path.suffix == ".safetensors":
-            issues += [f"{name} {issue}" for issue in _safetensors_issues(path)]
-    return issues
+def special_file_issues(folder: Path) -> list[str]:
+    """Pipes, sockets and devices, which would block whoever opens them."""
+    entries = (path for path in sorted(folder.rglob("*")) if path.exists() and not path.is_dir())
+    kinds = {path.relative_to(folder): special_kind(path) for path in entries}
+    return [f"{name} is {kind}; expected a file. Remove it." for name, kind in kinds.items() if kind]
 
 
 def identifier_issues(folder: Path) -> list[str]:
     """Check for DICOM files, and for DICOM identifiers with a value in text files."""
     issues = []
-    for path in _files(folder):
+    for path in regular_files(folder):
         name = path.relative_to(folder)
         with path.open("rb") as file:
             is_dicom = file.read(132)[128:] == b"DICM"
         if is_dicom:
             issues.append(f"{name} is a DICOM file, which carries identifiers. Convert it to NIfTI or PNG.")
-        elif path.suffix in TEXTS:
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-            numbers = [number for number, line in enumerate(lines, 1) if _IDENTIFIER.search(line)]
+        elif path.suffix.lower() in TEXTS or not path.suffix:
+            numbers = identifying_lines(path.read_text(encoding="utf-8", errors="replace"))
             issues += [f"{name}, line {number}, holds a DICOM identifier. Remove it." for number in numbers]
     return issues
 
 
-def _components(index: dict[str, Any]) -> dict[str, list[str]]:
+def components(index: Mapping[str, Any]) -> dict[str, list[str]]:
     """{name: [library, class]} of the components in a model_index.json; [null, null] is an absent component."""
-    return {
-        name: entry
-        for name, entry in index.items()
-        if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str) and not name.startswith("_")
-    }
+    return {name: entry for name, entry in index.items() if _is_component(entry) and not name.startswith("_")}
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file())
+def pipeline_class(index: Mapping[str, Any]) -> type[DiffusionPipeline] | None:
+    """The class of the pipeline in an installed library, or None."""
+    found = getattr(diffusers, _pipeline_name(index), None)
+    return found if isinstance(found, type) and issubclass(found, DiffusionPipeline) else None
 
 
-def _read_json(path: Path) -> tuple[dict[str, Any], list[str]]:
+def _is_component(entry: Any) -> bool:
+    return isinstance(entry, list) and len(entry) == 2 and all(isinstance(part, str) for part in entry)
+
+
+def _pipeline_name(index: Mapping[str, Any]) -> str:
+    name = index.get("_class_name")
+    return str(name[1] if isinstance(name, list) and len(name) == 2 else name)
+
+
+def _no_index(folder: Path) -> str:
+    if (folder / ADAPTER).is_file():
+        return f"No {INDEX} in {folder}, only an adapter. Load its base model, then call load_lora_weights with it."
+    return f"No {INDEX} in {folder}. Expected a folder written by a pipeline's save_pretrained."
+
+
+def _unknown_pipeline(folder: Path, name: str) -> str:
+    unknown = f"{INDEX} names the pipeline {name}, which is in no installed library"
+    files = sorted(path.stem for path in folder.glob("*.py"))
+    if files:
+        return f"{unknown}: it needs code of the repository. Read it, then give custom_pipeline={files[0]!r} (of " + (
+            f"{', '.join(files)}) and trust_remote_code=True."
+        )
+    close = difflib.get_close_matches(name, [known for known in dir(diffusers) if known.endswith("Pipeline")], n=1)
+    return f"{unknown}. {f'Did you mean {close[0]}?' if close else 'Install the library that has it.'}"
+
+
+def _read_index(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        return {}, [f"{path.name} of {path.parent.name} is not valid JSON ({error}). Restore it."]
-    if not isinstance(content, dict):
-        return {}, [f"{path.name} of {path.parent.name} holds a {type(content).__name__}, expected an object."]
-    return content, []
+        return read_json(folder / INDEX), []
+    except FileContentError as error:
+        return None, [f"{INDEX} of {folder.name} {error.cause}"]
+
+
+def _index_issues(index: Mapping[str, Any]) -> list[str]:
+    """Check the name of the pipeline, and that it gets the components and settings it takes, and no others."""
+    name = index.get("_class_name")
+    if isinstance(name, list) and len(name) == 2 and all(isinstance(part, str) for part in name):
+        return []  # a pipeline of the repository's own code
+    if not isinstance(name, str):
+        return [f"{INDEX} has the _class_name {name!r}, expected the name of a pipeline. Restore it."]
+    cls = pipeline_class(index)
+    if cls is None:
+        return []
+    required, optional = cls._get_signature_keys(cls)
+    absent = [key for key in required if key not in index and key not in cls._optional_components]
+    issues = [f"{INDEX} lacks {key!r}, which {name} needs. Restore it." for key in absent]
+    given = [key for key, entry in index.items() if entry != [None, None]]
+    issues += unknown_key_issues(INDEX, given, {*required, *optional}, name)
+    wrong = [key for key in required if key in index and index[key] != [None, None] and not _is_component(index[key])]
+    return issues + [f"{INDEX} has {key!r} as {index[key]!r}, expected [library, class]. Restore it." for key in wrong]
 
 
 def _component_issues(folder: Path, name: str, library: str, class_name: str) -> list[str]:
     component = folder / name
     if component.resolve().parent != folder.resolve():
-        return [f"model_index.json names a component {name!r}, which lies outside the repository. Do not trust it."]
+        return [f"{INDEX} names a component {name!r}, which lies outside the repository. Do not trust it."]
     if not component.is_dir():
-        return [f"model_index.json names a component {name!r}, but there is no folder of that name. Fetch it again."]
+        return [f"{INDEX} names a component {name!r}, but there is no folder of that name. Fetch it again."]
     issues = weight_issues(folder, within=name)
-    for path in sorted(component.glob("*config.json")):
-        config, broken = _read_json(path)
-        issues += broken
-        if path.name == "config.json":  # of a model: a scheduler's or tokenizer's has another name
-            issues += _unknown_keys(name, config, library, class_name)
-            if not any(component.glob("*.safetensors")):
-                issues.append(f"{name} has no .safetensors weights. Pickled weights are not loaded: convert them.")
+    cls = component_class(library, class_name)
+    if cls is not None:
+        return issues + component_issues(component, cls)
+    if not (component / f"{library}.py").is_file():
+        close = difflib.get_close_matches(class_name, [key for key in dir(diffusers) if key[0].isupper()], n=1)
+        advice = f"Did you mean {close[0]}?" if close else "Install the library or the version that has it."
+        issues.append(
+            f"{INDEX} names {name!r} as {class_name} of {library}, which is in no installed library. {advice}"
+        )
     return issues
-
-
-def _unknown_keys(component: str, config: dict[str, Any], library: str, class_name: str) -> list[str]:
-    """Keys of a configuration that its class does not take; diffusers would ignore them."""
-    import diffusers
-
-    cls = getattr(getattr(diffusers.pipelines, library, diffusers), class_name, None)
-    if not hasattr(cls, "extract_init_dict"):
-        return []  # transformers models and remote code: theirs to judge
-    known = [name for name in inspect.signature(cls.__init__).parameters if name != "self"]  # type: ignore[misc]
-    issues = []
-    for key in sorted(config.keys() - set(known)):
-        if not key.startswith("_"):
-            close = difflib.get_close_matches(key, known, n=1)
-            advice = f"Did you mean {close[0]!r}?" if close else "Remove it, or install the version that wrote it."
-            issues.append(f"{component}/config.json has a key {key!r}, which {class_name} does not take. {advice}")
-    return issues
-
-
-def _safetensors_issues(path: Path) -> list[str]:
-    try:
-        with safe_open(path, framework="pt") as weights:
-            names = list(weights.keys())
-    except (SafetensorError, OSError) as error:
-        with path.open("rb") as file:
-            start = file.read(2)
-        if start in PICKLE_STARTS:
-            return ["is named .safetensors but is a pickle. Convert it with safetensors.torch.save_file."]
-        return [f"is damaged or cut short ({path.stat().st_size} bytes; {error}). Fetch it again."]
-    is_base = path.name.startswith(("diffusion_pytorch_model", "model"))
-    adapters = [name for name in names if "lora_" in name or ".base_layer." in name]
-    if is_base and adapters:
-        return [
-            f"holds adapter weights ({adapters[0]}, …) inside the base model. Unload or fuse the adapter, then save."
-        ]
-    return []

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard
-from safetensors import safe_open
+from meddiffusers.evaluation.report import read_metrics
+from meddiffusers.hub.card import card_metadata
+from meddiffusers.hub.checks import INDEX, components
+from meddiffusers.hub.weights import regular_files, shapes_of
+from meddiffusers.utils.reading import read_json, read_text
 
 
 @dataclass(frozen=True)
@@ -41,30 +43,26 @@ class Description:
 
 
 def describe(folder: Path) -> Description:
-    """Describe a repository on disk, in which `checks.repository_issues` found nothing."""
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    parts = {name: entry for name, entry in index.items() if isinstance(entry, list) and entry[0] is not None}
-    card = folder / "README.md"
-    metrics = folder / "metrics.json"
+    """Describe a repository on disk, in which `checks.repository_issues` found nothing.
+
+    Raises:
+        ValueError: The card or the metrics are damaged.
+    """
+    index, card = read_json(folder / INDEX), folder / "README.md"
     return Description(
         pipeline=str(index["_class_name"]),
-        components=[_component(folder / name, *entry) for name, entry in parts.items() if name != "_class_name"],
-        licence=str(ModelCard.load(card).data.license or "not stated") if card.is_file() else "no card",
-        metrics=json.loads(metrics.read_text(encoding="utf-8"))["metrics"] if metrics.is_file() else [],
-        megabytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6,
+        components=[_component(folder / name, *entry) for name, entry in components(index).items()],
+        licence=str(card_metadata(read_text(card)).get("license") or "not stated") if card.is_file() else "no card",
+        metrics=read_metrics(folder)["metrics"] if (folder / "metrics.json").is_file() else [],
+        megabytes=sum(path.stat().st_size for path in regular_files(folder)) / 1e6,
     )
 
 
 def _component(folder: Path, library: str, class_name: str) -> Component:
-    parameters = 0
-    for weights in folder.glob("*.safetensors"):
-        with safe_open(weights, framework="pt") as tensors:
-            parameters += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+    shapes = [shape for weights in folder.glob("*.safetensors") for _, shape in shapes_of(weights).values()]
     files = (folder / "config.json", folder / "scheduler_config.json")
-    config: dict[str, Any] = next(
-        (json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()), {}
-    )
-    return Component(folder.name, class_name, library, parameters, config)
+    config: dict[str, Any] = next((read_json(file) for file in files if file.is_file()), {})
+    return Component(folder.name, class_name, library, sum(map(math.prod, shapes)), config)
 
 
 def _inputs(component: Component) -> list[str]:

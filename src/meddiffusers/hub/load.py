@@ -9,7 +9,8 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
-from meddiffusers.hub.checks import PICKLES, RepositoryError, repository_issues
+from meddiffusers.hub.checks import RepositoryError, code_issues, repository_issues
+from meddiffusers.hub.weights import PICKLES
 
 
 def load(
@@ -30,13 +31,21 @@ def load(
         **kwargs: Further arguments of `from_pretrained`.
 
     Raises:
-        RepositoryError: There is no such repository or revision, or it has issues; the error lists them.
+        RepositoryError: There is no such repository or revision, or it has issues; the error lists them. Components
+            that only the repository's own code can open are an issue without `trust_remote_code=True`.
     """
     folder = local_folder(repository, revision=revision, token=token, local_files_only=local_files_only)
     issues = repository_issues(folder)
+    if not kwargs.get("trust_remote_code"):
+        issues += code_issues(folder)
     if issues:
         raise RepositoryError(repository, issues)
-    pipeline = DiffusionPipeline.from_pretrained(folder, use_safetensors=True, **kwargs)
+    try:
+        pipeline = DiffusionPipeline.from_pretrained(folder, use_safetensors=True, **kwargs)
+    except ImportError:
+        raise
+    except Exception as error:
+        raise RepositoryError(repository, [f"It could not be opened: {error}"]) from error
     pipeline.register_to_config(_name_or_path=str(repository))
     return pipeline
 

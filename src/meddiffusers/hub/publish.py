@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,11 @@ from huggingface_hub import HfApi, ModelCard
 
 from meddiffusers.evaluation.report import Report
 from meddiffusers.hub.card import Facts, card_issues, write_card
-from meddiffusers.hub.checks import (
-    ADAPTER,
-    RepositoryError,
-    adapter_issues,
-    identifier_issues,
-    repository_issues,
-    weight_issues,
-)
+from meddiffusers.hub.checks import INDEX, RepositoryError, adapter_issues, identifier_issues, repository_issues
+from meddiffusers.hub.publication import files_to_publish, publication_issues
 from meddiffusers.hub.training_config import TrainingRecord
-
-# Files of a training run that are not part of the repository.
-_NOT_PUBLISHED = ("checkpoint-*", "repository", "validation", "logs", "log.jsonl", ".*", "__pycache__")
+from meddiffusers.hub.weights import ADAPTER, weight_issues
+from meddiffusers.utils.reading import read_text, special_kind
 
 
 def write_repository(
@@ -122,17 +115,19 @@ def publish(
         The URL of the commit.
 
     Raises:
-        RepositoryError: The repository or its card has issues, such as a live adapter or a DICOM identifier, or
-            `private` is set and the repository is already public. Nothing is pushed.
+        RepositoryError: The repository or its card has issues, such as a live adapter, a file that is none of those
+            that `publication` lists, or an identifier, or `private` is set and the repository is already public.
+            Nothing is pushed.
     """
     with _staging(None) as staged:
         if isinstance(pipeline_or_dir, DiffusionPipeline):
             save_pipeline(pipeline_or_dir, staged)
         else:
-            shutil.copytree(pipeline_or_dir, staged, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*_NOT_PUBLISHED))
+            _copy_files(Path(pipeline_or_dir), staged)
         if card is not None:
+            (staged / "README.md").unlink(missing_ok=True)
             (staged / "README.md").write_text(_card_text(card), encoding="utf-8")
-        _raise_issues(staged)
+        _raise_issues(staged, publication_issues(staged))
         _forget_local_paths(staged)
         api = HfApi(token=token)
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
@@ -160,6 +155,19 @@ def _staging(parent: Path | None) -> Iterator[Path]:
         yield staged
 
 
+def _copy_files(folder: Path, staged: Path) -> None:
+    """Copy the files of a repository. Links are copied as links, for the checks to name them."""
+    if not folder.is_dir():
+        raise RepositoryError(folder, ["There is no such folder. Give the folder of a repository."])
+    names = files_to_publish(folder)
+    kinds = {name: special_kind(folder / name) for name in names if not (folder / name).is_symlink()}
+    if special := [f"{name} is {kind}; expected a file. Remove it." for name, kind in kinds.items() if kind]:
+        raise RepositoryError(folder, special)
+    for name in names:
+        (staged / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / name, staged / name, follow_symlinks=False)
+
+
 def _replace(folder: Path, staged: Path) -> None:
     """Replace `folder` by `staged`. The old folder stays complete until the new one is in place."""
     earlier = staged.with_name("earlier")
@@ -177,7 +185,7 @@ def _card_text(card: ModelCard | str | Path) -> str:
     if isinstance(card, ModelCard):
         return str(card)
     is_file = isinstance(card, Path) or card.endswith(".md")
-    return Path(card).read_text(encoding="utf-8") if is_file else str(card)
+    return read_text(card) if is_file else str(card)
 
 
 def _forget_local_paths(folder: Path) -> None:
@@ -193,13 +201,13 @@ def _forget_local_paths(folder: Path) -> None:
             path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _raise_issues(folder: Path) -> None:
+def _raise_issues(folder: Path, more: Sequence[str] = ()) -> None:
     readme = folder / "README.md"
-    text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+    text = read_text(readme) if readme.is_file() and not readme.is_symlink() else ""
     card = card_issues(text, folder) if text else ["There is no card (README.md). Pass card= or write the repository."]
-    alone = (folder / ADAPTER).is_file() and not (folder / "model_index.json").is_file()
+    alone = (folder / ADAPTER).is_file() and not (folder / INDEX).is_file()
     issues = [*(adapter_issues if alone else repository_issues)(folder)]
-    issues += [*weight_issues(folder), *identifier_issues(folder)]
+    issues += [*weight_issues(folder), *identifier_issues(folder), *more]
     issues += [f"Card: {issue}" for issue in card]
     if issues:
         raise RepositoryError("The repository", list(dict.fromkeys(issues)))

@@ -21,6 +21,7 @@ import yaml
 
 from meddiffusers.hub.load import local_folder
 from meddiffusers.utils.atomic import write_text
+from meddiffusers.utils.reading import read_yaml
 
 TRAINING_CONFIG = "training_config.yaml"
 PATHS = ("output_dir", "resume_from_checkpoint", "train_data_dir", "table")
@@ -53,9 +54,16 @@ class TrainingRecord:
     def save(self, folder: Path) -> Path:
         """Write the file into a folder, whole or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
-        sections = {name: section for name, section in dataclasses.asdict(self).items() if section}
-        write_text(folder / TRAINING_CONFIG, HEADER + yaml.safe_dump(sections, sort_keys=False, allow_unicode=True))
+        write_text(folder / TRAINING_CONFIG, self.to_yaml())
         return folder / TRAINING_CONFIG
+
+    def sections(self) -> dict[str, Any]:
+        """The sections of the file that hold anything."""
+        return {name: section for name, section in dataclasses.asdict(self).items() if section}
+
+    def to_yaml(self) -> str:
+        """The text of the file."""
+        return HEADER + yaml.safe_dump(self.sections(), sort_keys=False, allow_unicode=True)
 
     @classmethod
     def read(cls, folder: Path) -> TrainingRecord | None:
@@ -67,12 +75,8 @@ class TrainingRecord:
         file = folder / TRAINING_CONFIG
         if not file.is_file():
             return None
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        expected = {"data", "model", "training"}
-        names = set(content) if isinstance(content, dict) else set()
-        if not expected <= names <= {*expected, "started_from"}:
-            held = ", ".join(sorted(map(str, names))) or "no sections"
-            raise ValueError(f"{file} holds {held}; expected data, model and training.")
+        content = read_yaml(file)
+        _check_record(content, file)
         return cls(**content)
 
 
@@ -97,6 +101,19 @@ def _record_beside(name: str | None) -> dict[str, Any] | None:
     """The record of a local repository that training started from."""
     record = TrainingRecord.read(Path(name)) if name else None
     return {key: value for key, value in dataclasses.asdict(record).items() if value} if record else None
+
+
+def _check_record(content: Any, file: Path) -> None:
+    """Raise a ValueError unless the content of a file is that of a record, down to what the training started from."""
+    expected = {"data", "model", "training"}
+    names = set(content) if isinstance(content, dict) else set()
+    if not expected <= names <= {*expected, "started_from"}:
+        held = ", ".join(sorted(map(str, names))) or "no sections"
+        raise ValueError(f"{file} holds {held}; expected data, model and training.")
+    if wrong := [name for name, section in content.items() if not isinstance(section, dict)]:
+        raise ValueError(f"{file} has no names and values in {', '.join(wrong)}. Restore it.")
+    for record in content.get("started_from", {}).values():
+        _check_record(record, file)
 
 
 def _published(settings: Mapping[str, Any]) -> dict[str, Any]:

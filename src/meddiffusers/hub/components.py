@@ -1,0 +1,278 @@
+"""Check that the components of a repository can be built: their class, configuration and weights fit.
+
+Networks are built without memory for weights, and compared with the names, shapes and types in the weight files. No
+code of the repository runs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import logging
+import re
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import diffusers
+import transformers
+from accelerate import init_empty_weights
+from diffusers.configuration_utils import ConfigMixin
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.pipelines.pipeline_loading_utils import simple_get_class_obj
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+
+from meddiffusers.hub.weights import shapes_of
+from meddiffusers.utils.reading import FileContentError, read_json
+
+MAX_TRAIN_TIMESTEPS = 1_000_000  # schedulers keep several numbers for each
+_SHARD = re.compile(r"-\d{5}-of-\d{5}")
+
+
+def component_class(library: str, class_name: str) -> type | None:
+    """The class of a component in an installed library; None if only the repository's own code has it."""
+    try:
+        found = simple_get_class_obj(library, class_name)
+    except (AttributeError, ValueError, ImportError, RuntimeError):
+        return None
+    return found if isinstance(found, type) and hasattr(found, "from_pretrained") else None
+
+
+def component_issues(folder: Path, cls: type) -> list[str]:
+    """Check the files of a component.
+
+    Args:
+        folder: Folder of the component.
+        cls: Its class.
+    """
+    if issubclass(cls, ConfigMixin):
+        return _configured_issues(folder, cls)
+    if issubclass(cls, transformers.PreTrainedModel):
+        return _transformers_issues(folder, cls)
+    return _opening_issues(folder, cls)
+
+
+def config_file(cls: type) -> str:
+    """Name of the configuration file of a component's class."""
+    return str(cls.config_name) if issubclass(cls, ConfigMixin) and cls.config_name else "config.json"
+
+
+def config_keys(cls: type) -> set[str]:
+    """The keys that the configuration of a diffusers or transformers class has."""
+    if issubclass(cls, ConfigMixin):
+        return set(inspect.signature(cls.__init__).parameters) - {"self", "kwargs"} | _compatible_keys(cls)
+    config = getattr(cls, "config_class", None)
+    return set(config().to_dict()) if config is not None else set()
+
+
+def unknown_key_issues(file: str, keys: Sequence[str], known: set[str], class_name: str) -> list[str]:
+    """Keys that a class does not take; diffusers would ignore them."""
+    issues = []
+    for key in sorted(set(keys) - known):
+        if not key.startswith("_") and key != "quantization_config":
+            close = difflib.get_close_matches(key, known, n=1)
+            advice = f"Did you mean {close[0]!r}?" if close else "Remove it, or install the version that wrote it."
+            issues.append(f"{file} has a key {key!r}, which {class_name} does not take. {advice}")
+    return issues
+
+
+def _compatible_keys(cls: Any) -> set[str]:
+    """Keys of the schedulers that a scheduler's configuration may come from."""
+    kinds = cls._get_compatibles() if getattr(cls, "has_compatibles", False) else []
+    return {key for kind in kinds if isinstance(kind, type) for key in inspect.signature(kind).parameters}
+
+
+def _configured_issues(folder: Path, cls: Any) -> list[str]:
+    name = f"{folder.name}/{config_file(cls)}"
+    config, issues = _read_config(folder / config_file(cls), name)
+    if config is None:
+        return issues
+    issues = unknown_key_issues(name, list(config), config_keys(cls), cls.__name__)
+    issues += [f"{name}: {issue}" for issue in _value_issues(config, cls)]
+    if issues:
+        return issues
+    try:
+        with _quiet(), init_empty_weights():
+            built: Any = cls.from_config(config)
+    except Exception as error:
+        return [f"{name} does not describe a {cls.__name__}: {_reason(error)} Restore it."]
+    if not isinstance(built, ModelMixin) or "quantization_config" in config:
+        return []
+    expected = {key: (tensor.is_floating_point(), list(tensor.shape)) for key, tensor in built.state_dict().items()}
+    ignored: Sequence[str] = built._keys_to_ignore_on_load_unexpected or []
+    return _weights_issues(folder, cls.__name__, expected, ignored)
+
+
+def _transformers_issues(folder: Path, cls: Any) -> list[str]:
+    name = f"{folder.name}/config.json"
+    config, issues = _read_config(folder / "config.json", name)
+    if config is None:
+        return issues
+    try:
+        with _quiet(), init_empty_weights():
+            model = cls(cls.config_class.from_dict(config))
+    except Exception as error:
+        return [f"{name} does not describe a {cls.__name__}: {_reason(error)} Restore it."]
+    prefix = f"{cls.base_model_prefix}."
+    expected = {key: (True, list(parameter.shape)) for key, parameter in model.named_parameters()}
+    return _weights_issues(folder, cls.__name__, expected, [".*"], prefix)
+
+
+def _opening_issues(folder: Path, cls: Any) -> list[str]:
+    """Open a component without weights: a tokenizer or an image processor."""
+    for path in sorted(folder.glob("*.json")):
+        try:
+            read_json(path, kind=None)
+        except FileContentError as error:
+            return [f"{path.name} of {folder.name} {error.cause}"]
+    try:
+        with _quiet():
+            cls.from_pretrained(folder, local_files_only=True)
+    except Exception as error:
+        return [f"{folder.name} does not hold a {cls.__name__}: {_reason(error)} Fetch it again."]
+    return []
+
+
+def _read_config(path: Path, name: str) -> tuple[dict[str, Any] | None, list[str]]:
+    if not path.exists():
+        return None, [f"{name} is missing. Fetch it again."]
+    try:
+        return read_json(path), []
+    except FileContentError as error:
+        return None, [f"{path.name} of {path.parent.name} {error.cause}"]
+
+
+def _value_issues(config: Mapping[str, Any], cls: Any) -> list[str]:
+    """Values of another kind than the constructor's annotations and defaults: text for a number and the like."""
+    try:
+        hints = get_type_hints(cls.__init__)
+    except (NameError, TypeError):
+        hints = {}
+    issues = []
+    for key, parameter in inspect.signature(cls.__init__).parameters.items():
+        if key in config:
+            known = _kinds(hints.get(key, Any)) | {_kind(parameter.default)}
+            if Any not in known and _kind(config[key]) not in known:
+                issues.append(f"{key} is {config[key]!r}; expected {_listed(known)}. Restore it.")
+    steps = config.get("num_train_timesteps")
+    if issubclass(cls, SchedulerMixin) and isinstance(steps, int) and not 0 < steps <= MAX_TRAIN_TIMESTEPS:
+        issues.append(f"num_train_timesteps is {steps}; expected 1 to {MAX_TRAIN_TIMESTEPS}. Restore it.")
+    return issues
+
+
+def _kind(value: Any) -> Any:
+    """The kind of a value in JSON."""
+    if value is inspect.Parameter.empty:
+        return None
+    for kind, name in ((bool, "true or false"), (int | float, "a number"), (str, "text"), (Mapping, "an object")):
+        if isinstance(value, kind):
+            return name
+    return "null" if value is None else "a list" if isinstance(value, list | tuple) else Any
+
+
+def _kinds(hint: Any) -> set[Any]:
+    """The kinds of JSON values that an annotation allows; lists stand for numbers, too, as networks take them."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return {kind for option in get_args(hint) for kind in _kinds(option)}
+    plain = {bool: {"true or false"}, int: {"a number", "a list"}, float: {"a number", "a list"}, str: {"text"}}
+    if hint in plain:
+        return plain[hint]
+    if hint is type(None):
+        return {"null"}
+    origin = get_origin(hint) or hint
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return {"an object", "a list"}
+    if isinstance(origin, type) and issubclass(origin, Sequence):
+        return {"a list"}
+    return {Any}
+
+
+def _weights_issues(
+    folder: Path,
+    class_name: str,
+    expected: Mapping[str, tuple[bool, list[int]]],
+    ignored: Sequence[str],
+    prefix: str = "",
+) -> list[str]:
+    """Compare the weight files with a network's weights: {name: (floating point, shape)}."""
+    groups: dict[str, list[Path]] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        groups.setdefault(_SHARD.sub("", path.name), []).append(path)
+    if not groups:
+        return [f"{folder.name} has no .safetensors weights. Pickled weights are not loaded: convert them."]
+    issues = []
+    for group, paths in groups.items():
+        held = {name: entry for path in paths for name, entry in shapes_of(path).items()}
+        if not all(shapes_of(path) for path in paths):
+            continue  # damaged, which `weight_issues` reports
+        if sharded := [path.name for path in paths if path.name != group]:
+            issues += _index_issues(folder, group, sharded)
+        file = f"{folder.name}/{group}"
+        if prefix and not set(expected) & set(held):
+            held = {name.removeprefix(prefix): entry for name, entry in held.items()}
+        missing = sorted(set(expected) - set(held))
+        left = [n for n in sorted(set(held) - set(expected)) if not any(re.search(pattern, n) for pattern in ignored)]
+        if missing and left and any(".query." in name for name in left):
+            continue  # names of earlier versions, which diffusers converts
+        for problem, names in (("lacks", missing), ("holds, beside those of the network,", left)):
+            if names:
+                issues.append(f"{file} {problem} weights of {class_name}: {_some(names)}. Fetch it again.")
+        issues += [f"{file} holds {issue}" for issue in _mismatches(expected, held)]
+    return issues
+
+
+def _mismatches(
+    expected: Mapping[str, tuple[bool, list[int]]], held: Mapping[str, tuple[str, list[int]]]
+) -> Iterator[str]:
+    for name in sorted(set(expected) & set(held)):
+        (is_float, shape), (kind, found) = expected[name], held[name]
+        if list(found) != shape:
+            yield f"{name} of shape {list(found)}, but the configuration makes it {shape}. Restore one of the two."
+        elif kind.lstrip("B").startswith("F") != is_float:
+            yield f"{name} as {kind}, expected {'floating-point numbers' if is_float else 'whole numbers'}."
+
+
+def _index_issues(folder: Path, group: str, shards: Sequence[str]) -> list[str]:
+    """Check the index of weights in several files."""
+    index = folder / f"{group}.index.json"
+    if not index.exists():
+        return [f"{folder.name}/{index.name} is missing, which says what is in {_some(shards)}. Fetch it again."]
+    try:
+        files = read_json(index).get("weight_map")
+    except FileContentError as error:
+        return [f"{index.name} of {folder.name} {error.cause}"]
+    if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
+        return [f"{index.name} of {folder.name} has no weight_map of files by name. Restore it."]
+    missing = sorted(set(files.values()) - set(shards))
+    return (
+        [f"{folder.name}/{index.name} names {_some(missing)}, which are missing. Fetch them again."] if missing else []
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Context without the warnings of diffusers and transformers, whose causes are reported as issues."""
+    loggers = [logging.getLogger(name) for name in (diffusers.__name__, transformers.__name__)]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split()) or "it cannot be built"
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _listed(kinds: set[Any]) -> str:
+    return " or ".join(sorted(kind for kind in kinds if isinstance(kind, str))) or "another value"

@@ -1,0 +1,138 @@
+"""Check that configurations, metrics and tokenizers hold what their class writes, and tell of no person."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import diffusers
+from tokenizers import Tokenizer
+
+from meddiffusers.evaluation.report import read_metrics
+from meddiffusers.hub.checks import INDEX, components, pipeline_class
+from meddiffusers.hub.components import component_class, config_file, config_keys
+from meddiffusers.hub.identifiers import given_away_by_settings
+from meddiffusers.hub.training_config import PATHS, REPORTING, TrainingRecord
+from meddiffusers.utils.reading import FileContentError, read_json, read_text
+
+_OWN = {"_class_name", "_diffusers_version", "_name_or_path", "_use_default_values"}  # keys that diffusers adds
+_TRANSFORMERS = {"architectures", "model_type", "transformers_version", "dtype", "torch_dtype", "_name_or_path"}
+_RUN = {"seed", "seeds", "hardware", "training_minutes"}
+_TOKENIZER = re.compile(
+    r"added_tokens_decoder|additional_special_tokens|add_bos_token|add_eos_token|add_prefix_space|backend|"
+    r"bos_token|clean_up_tokenization_spaces|cls_token|do_basic_tokenize|do_lower_case|eos_token|errors|"
+    r"extra_ids|extra_special_tokens|is_local|legacy|mask_token|max_length|model_input_names|"
+    r"model_max_length|model_specific_special_tokens|never_split|pad_to_multiple_of|pad_token|"
+    r"pad_token_type_id|padding_side|processor_class|sep_token|spaces_between_special_tokens|"
+    r"split_special_tokens|stride|strip_accents|tokenize_chinese_chars|tokenizer_class|truncation_side|"
+    r"truncation_strategy|unk_token|use_fast|_name_or_path"
+)
+_SETTING = re.compile(r"^    (\w+): [^=]+ = (?:list_)?setting\(", re.MULTILINE)
+_VERSION = re.compile(r"\d+(?:\.\w{1,8}){1,3}(?:\+\w+)?")
+_MAX_TOKEN = 256  # characters
+
+
+def index_content_issues(path: Path) -> list[str]:
+    """Check the keys and texts of a model_index.json."""
+    index = read_json(path)
+    cls: Any = pipeline_class(index)
+    if cls is None:
+        return ["names a pipeline of no installed library, so that its settings cannot be checked."]
+    required, optional = cls._get_signature_keys(cls)
+    given = {name: entry for name, entry in index.items() if entry != [None, None]}
+    return _key_issues(given, {*required, *optional, *_OWN})
+
+
+def config_content_issues(path: Path) -> list[str]:
+    """Check the keys and texts of a component's configuration."""
+    config = read_json(path)
+    cls = _configured_class(path, config)
+    if cls is None or path.name != config_file(cls):
+        return ["is the configuration of no component, so that its settings cannot be checked. Remove it."]
+    return _key_issues(config, config_keys(cls) | _OWN | _TRANSFORMERS)
+
+
+def tokenizer_settings_issues(path: Path) -> list[str]:
+    """Check the keys and texts of a tokenizer's settings, which are tokens by name in `added_tokens.json`."""
+    settings = read_json(path)
+    if path.name == "added_tokens.json":
+        return _token_issues(settings)
+    return _key_issues(settings, {name for name in settings if _TOKENIZER.fullmatch(name)})
+
+
+def tokenizer_content_issues(path: Path) -> list[str]:
+    """Check that a tokenizer's file holds tokens, and for `tokenizer.json` nothing that its library does not write."""
+    if path.name != "tokenizer.json":
+        return _token_issues(read_json(path) if path.suffix == ".json" else dict.fromkeys(read_text(path).splitlines()))
+    text = read_text(path)
+    try:
+        written = json.loads(Tokenizer.from_str(text).to_str())
+    except Exception as error:  # the library raises nothing more precise
+        raise FileContentError(path, f"is no tokenizer ({error}). Fetch it again.") from error
+    content = read_json(path)
+    if written != content:
+        return ["holds more than a tokenizer. Load the tokenizer and save it again."]
+    return _token_issues(Tokenizer.from_str(text).get_vocab())
+
+
+def metrics_content_issues(path: Path) -> list[str]:
+    """Check that `metrics.json` is a report, whose texts tell of no person."""
+    content = read_metrics(path.parent)
+    unknown = set(content["run"]) - _RUN
+    issues = [f"has {name!r} in run, expected {', '.join(sorted(_RUN))}. Remove it." for name in sorted(unknown)]
+    texts = {**content, "figures": list(content["figures"])}
+    return issues + [f"has {what}. Remove it." for what in given_away_by_settings(texts)]
+
+
+def training_config_content_issues(path: Path) -> list[str]:
+    """Check that `training_config.yaml` holds settings, no comments, and no paths."""
+    record = TrainingRecord.read(path.parent)
+    if record is None or read_text(path) != record.to_yaml():
+        return ["is not as training writes it; comments could hold anything. Read it as TrainingRecord and save it."]
+    return _record_issues(record.sections())
+
+
+def known_settings() -> set[str]:
+    """Names of the settings that the package's configuration dataclasses have, read from their code."""
+    package = files("meddiffusers")
+    folders = [Path(str(package.joinpath(name))) for name in ("datasets", "training")]
+    codes = [path.read_text(encoding="utf-8") for folder in folders for path in sorted(folder.rglob("*.py"))]
+    return {name for code in codes for name in _SETTING.findall(code)}
+
+
+def _record_issues(sections: dict[str, Any]) -> list[str]:
+    known = known_settings() - {*PATHS, *REPORTING}
+    issues = []
+    for name, section in sections.items():
+        if name == "started_from":
+            issues += [issue for each in section.values() for issue in _record_issues(each)]
+        else:
+            issues += _key_issues(section, known)
+    return issues
+
+
+def _configured_class(path: Path, config: dict[str, Any]) -> type | None:
+    """The class of the component in the folder of a configuration, or of a component that is a repository."""
+    index = path.parent.with_name(INDEX) if (path.parent.with_name(INDEX)).is_file() else None
+    if index is None or (path.parent / INDEX).is_file():
+        return component_class("diffusers", str(config.get("_class_name")))
+    entry = components(read_json(index)).get(path.parent.name)
+    return component_class(*entry) if entry else None
+
+
+def _key_issues(settings: dict[str, Any], known: set[str]) -> list[str]:
+    unknown = sorted(str(name) for name in settings if name not in known)
+    issues = [f"has a setting {name!r}, which its class does not have. Remove it." for name in unknown]
+    if not hasattr(diffusers, str(settings.get("_class_name", "DiffusionPipeline"))):
+        issues.append(f"has the _class_name {settings['_class_name']!r}, which is no class. Restore it.")
+    if not _VERSION.fullmatch(str(settings.get("_diffusers_version", diffusers.__version__))):
+        issues.append(f"has the _diffusers_version {settings['_diffusers_version']!r}, which is none. Restore it.")
+    return issues + [f"has {what}. Remove it." for what in given_away_by_settings(settings)]
+
+
+def _token_issues(tokens: dict[str, Any]) -> list[str]:
+    long = next((token for token in tokens if len(token) > _MAX_TOKEN), None)
+    return [f"has the token {long[:40]!r}…, longer than {_MAX_TOKEN} characters. Remove it."] if long else []
