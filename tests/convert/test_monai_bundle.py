@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from meddiffusers import ConditionedUNet, MonaiAutoencoderKL
 from meddiffusers.cli import app
 from meddiffusers.convert.monai_bundle import autoencoder_of, convert_bundle, unet_of
+from meddiffusers.convert.monai_config import ranges_of
 from meddiffusers.convert.monai_weights import has_old_names, includes_fc
 
 SHAPES, OUTPUTS = recorded()
@@ -159,6 +160,107 @@ def test_a_bundle_becomes_a_repository(tmp_path: Path) -> None:
     torch.testing.assert_close(pipeline.decode(latents), expected)
     volume = pipeline(covariates={"sex": 1, "age": 0.3}, num_inference_steps=2, output_type="nifti").images[0]
     assert volume.shape == (8, 12, 8) and volume.header.get_zooms() == (2, 2, 2)
+
+
+def published_brain(**changes: Any) -> dict[str, Any]:
+    """Entries in which the zoo's brain bundle differs from that of `bundle`; it ships inference.json alone."""
+    noise = "$torch.randn((1, 3, 20, 28, 20)).to(@device)"
+    return {"latent_shape": [], "noise": noise, "network_def": "@autoencoder_def", **changes}
+
+
+METADATA: dict[str, Any] = {  # of the same bundle, but for 2 covariates and a factor of 2
+    "network_data_format": {
+        "inputs": {
+            "image": {
+                "type": "tabular",
+                "num_channels": 1,
+                "spatial_shape": [40, 56, 40],
+                "channel_def": {"0": "Gender", "1": "Ventricular volume"},
+            }
+        },
+        "outputs": {"pred": {"type": "image", "num_channels": 1, "spatial_shape": [40, 56, 40]}},
+    }
+}
+LATENTS: dict[str, Any] = {
+    "network_data_format": {"inputs": {"latent": {"num_channels": 3, "spatial_shape": [20, 28, 20]}}, "outputs": {}}
+}
+
+
+def test_the_size_of_the_latents_is_read_from_the_noise(tmp_path: Path) -> None:
+    pipeline = convert_bundle(bundle(tmp_path, **published_brain()), scaling_factor=1.0)
+    assert pipeline.unet.config["sample_size"] == [20, 28, 20]
+    latents = pipeline.prepare_latents(1, torch.Generator().manual_seed(0), None)
+    assert latents.shape == (1, 3, 20, 28, 20)
+
+
+@pytest.mark.parametrize("metadata", [METADATA, LATENTS], ids=["of images", "of latents"])
+@pytest.mark.parametrize("noise", ["$torch.randn([1]+@shape)", "", "$torch.randn((1, 9, 4))"])
+def test_the_size_of_the_latents_is_read_from_the_metadata(
+    tmp_path: Path, metadata: dict[str, Any], noise: str
+) -> None:
+    folder = bundle(tmp_path, **published_brain(noise=noise))
+    with pytest.raises(ValueError, match=r"does not state the size of the latents.* Give --latent-size: 3 numbers"):
+        convert_bundle(folder, scaling_factor=1.0)
+    assert convert_bundle(folder, scaling_factor=1.0, latent_sides=[8, 8, 12]).unet.config["sample_size"] == [8, 8, 12]
+    (folder / "configs" / "metadata.json").write_text(json.dumps(metadata))
+    pipeline = convert_bundle(folder, scaling_factor=1.0)
+    assert pipeline.unet.config["sample_size"] == [20, 28, 20]
+    names = ["gender", "ventricular_volume"] if metadata is METADATA else ["covariate_0", "covariate_1"]
+    assert list(pipeline.unet.covariates) == names
+
+
+def test_categories_are_named_in_the_configuration(tmp_path: Path) -> None:
+    folder, output = bundle(tmp_path / "bundle", **published_brain()), tmp_path / "out"
+    given = ["convert", "monai-bundle", str(folder), "--output", str(output), "--scaling-factor", "1"]
+    result = CliRunner().invoke(app, [*given, "--latent-size", "4,6,4", "--covariates", "sex=F/M,age=44/82"])
+    assert result.exit_code == 0, result.output
+    pipeline: Any = DiffusionPipeline.from_pretrained(output)
+    assert pipeline.unet.covariates == {"sex": ["F", "M"], "age": [44, 82]}
+    assert pipeline.unet.config["sample_size"] == [4, 6, 4]
+    rows = [{"sex": "F", "age": 44}, {"sex": "M", "age": 63}]
+    assert pipeline.unet.scale_covariates(rows).tolist() == [[0, 0], [1, 0.5]]
+    with pytest.raises(ValueError, match=r"sex='X'; expected one of F, M"):
+        pipeline(covariates={"sex": "X"})
+    numbers = convert_bundle(folder, scaling_factor=1.0, covariates={"sex": [0, 1], "age": [0, 1]})
+    with pytest.raises(ValueError, match=r"sex='F'; expected a number from 0 to 1\. Categories must be named"):
+        numbers(covariates={"sex": "F"})
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["sex=F"], "sex=F'; expected different categories"),
+        (["sex=F/F"], "expected different categories"),
+        (["age=82/44"], "expected the lowest and the highest"),
+        (["age=1/2/3"], "expected the lowest and the highest"),
+        (["age", "age=1/2"], "expected names that occur once"),
+        (["=1/2"], "expected names that occur once"),
+    ],
+)
+def test_covariates_that_are_none_are_refused(texts: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ranges_of(texts)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", r"inference\.json is not valid JSON"),
+        ("[]", r"inference\.json holds a list"),
+        ('{"a": "@b", "b": "@a", "x": {"_target_": "n.AutoencoderKL", "channels": "@a"}}', "in a circle"),
+        ('{"x": {"_target_": "n.AutoencoderKL"}}', "AutoencoderKL lacks channels, in_channels, out_ch"),
+    ],
+)
+def test_a_damaged_configuration_is_named(tmp_path: Path, text: str, message: str) -> None:
+    folder = bundle(tmp_path)
+    (folder / "configs" / "inference.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        convert_bundle(folder, scaling_factor=1)
+
+
+def test_expressions_are_not_evaluated(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"AutoencoderKL has expressions for spatial_dims, which are not"):
+        convert_bundle(bundle(tmp_path, dims="$1 + 2"), scaling_factor=1)
 
 
 def test_the_configuration_may_give_the_scaling_factor(tmp_path: Path) -> None:

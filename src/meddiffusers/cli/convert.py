@@ -112,8 +112,15 @@ def monai_bundle(
     scaling_factor: Annotated[
         float | None, typer.Option(help="Factor of the latents in training, if the bundle does not state it.")
     ] = None,
+    latent_size: Annotated[
+        str, typer.Option(help="Sides of the latents, separated by commas, if the bundle does not state them.")
+    ] = "",
     covariates: Annotated[
-        str, typer.Option(help="Names of the covariates in the order of the network's channels, separated by commas.")
+        str,
+        typer.Option(
+            help="Covariates in the order of the network's channels, separated by commas: NAME for a number from 0 to "
+            "1, NAME=LOW/HIGH for one in other units, or NAME=CATEGORY/CATEGORY, such as sex=F/M."
+        ),
     ] = "",
     modalities: Annotated[
         str, typer.Option(help="Names of the image's channels in their order, separated by commas.")
@@ -122,17 +129,22 @@ def monai_bundle(
 ) -> None:
     """Convert a latent diffusion model of MONAI's model zoo, from MONAI or GenerativeModels, to a pipeline.
 
-    Covariates are numbers from 0 to 1, as bundles expect them. Set their ranges in units in unet/config.json.
+    Bundles expect covariates from 0 to 1. With their ranges and categories the pipeline takes them in their own units:
+    0 is the lowest value or the first category, 1 the highest value or the last category.
     """
     from meddiffusers.convert.monai_bundle import convert_bundle
+    from meddiffusers.convert.monai_config import ranges_of
 
     _check_new(output)
+    if not all(side.isdigit() for side in _names(latent_size)):
+        raise ValueError(f"Got --latent-size {latent_size}; expected whole numbers, as in 20,28,20.")
     pipeline = convert_bundle(
         folder,
         scaling_factor=scaling_factor,
-        covariates={name: [0.0, 1.0] for name in _names(covariates)} or None,
+        covariates=ranges_of(_names(covariates)) or None,
         modalities=_names(modalities) or None,
         spacing=spacing,
+        latent_sides=[int(side) for side in _names(latent_size)] or None,
     )
     pipeline.save_pretrained(output)
     console.print(f"The repository is {output}")

@@ -6,7 +6,6 @@ plain values of the configuration, references `@name` to them, and tensors are r
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,12 @@ from typing import Any
 from diffusers import DDIMScheduler
 from torch import Tensor
 
+from meddiffusers.convert.monai_config import covariate_names, description, latent_size, read_formats, read_settings
 from meddiffusers.convert.monai_weights import includes_fc, renamed
 from meddiffusers.convert.weights import load_checkpoint
 from meddiffusers.models.conditioned_unet import DERIVED, ConditionedUNet
 from meddiffusers.models.monai_autoencoder import MonaiAutoencoderKL
 from meddiffusers.pipelines.latent_diffusion_pipeline import LatentDiffusionPipeline
-
-OLD_SETTINGS = {"num_channels": "channels"}  # names in GenerativeModels
-IGNORED = ("_target_", "use_checkpointing", "use_checkpoint")
-CONFIGS = ("inference.json", "train_diffusion.json", "train_autoencoder.json")
 
 
 def convert_bundle(
@@ -32,20 +28,23 @@ def convert_bundle(
     covariates: Mapping[str, Sequence[Any]] | None = None,
     modalities: Sequence[str] | None = None,
     spacing: float | None = None,
+    latent_sides: Sequence[int] | None = None,
 ) -> LatentDiffusionPipeline:
     """Convert a bundle to a pipeline in float32 and in evaluation mode.
 
     Args:
         folder: Folder of the bundle.
         scaling_factor: Factor of the latents in training. Bundles seldom state it; 1 if none was used.
-        covariates: Names and ranges of the covariates in the order of the network's additional channels; by default
-            `covariate_0`, … from 0 to 1.
+        covariates: Names and ranges of the covariates in the order of the network's additional channels, such as
+            `{"sex": ["F", "M"], "age": [44, 82]}`; by default numbers from 0 to 1 with the names in the bundle's
+            metadata, or `covariate_0`, ….
         modalities: Names of the image channels in their order; by default `channel 0`, ….
         spacing: Edge length of a pixel or voxel in mm; None if unknown.
+        latent_sides: Sides of the latents; by default those that the bundle states.
 
     Raises:
-        ValueError: The configurations do not describe both networks, contradict the weights or lack the scaling factor,
-            or the number of covariates or modalities differs from that of the channels.
+        ValueError: The configurations do not describe both networks, contradict the weights or lack the scaling factor
+            or the size of the latents, or the number of covariates or modalities differs from that of the channels.
         UnreadableError: Weights or configurations are missing or damaged.
 
     Example:
@@ -53,21 +52,31 @@ def convert_bundle(
         >>> pipe.save_pretrained("brain-ldm")
     """
     folder = Path(folder)
-    settings = _settings(folder / "configs")
-    described = {name: _description(settings, name) for name in ("AutoencoderKL", "DiffusionModelUNet")}
+    settings, formats = read_settings(folder / "configs"), read_formats(folder / "configs")
+    described = {name: description(settings, name) for name in ("AutoencoderKL", "DiffusionModelUNet")}
     factor = scaling_factor if scaling_factor is not None else settings.get("scale_factor")
     if not isinstance(factor, int | float):
         raise ValueError(
             f"{folder.name} does not state the factor of the latents (scale_factor is {factor!r}). Give "
             "--scaling-factor: one over the latents' standard deviation on training data, or 1 if none was used."
         )
+    network = described["DiffusionModelUNet"]
+    channels, dims = network["out_channels"], network["spatial_dims"]
+    reduction = 2 ** (len(described["AutoencoderKL"]["channels"]) - 1)
+    sides = latent_sides or latent_size(settings, formats, channels, dims, reduction)
+    if sides is None or len(sides) != dims:
+        raise ValueError(
+            f"{folder.name} does not state the size of the latents, or got {list(sides or [])}. Give --latent-size: "
+            f"{dims} numbers, the sides of the images in training divided by {reduction}."
+        )
+    if covariates is None and network["in_channels"] > channels:
+        names = covariate_names(formats, network["in_channels"] - channels)
+        covariates = {name: [0.0, 1.0] for name in names}
     files = _files(folder / "models")
     vae = autoencoder_of(load_checkpoint(files["autoencoder"]), described["AutoencoderKL"], float(factor))
-    size = [int(side) for side in _resolved(settings, settings.get("latent_shape", ()))][-vae.config["spatial_dims"] :]
-    unet = unet_of(load_checkpoint(files["diffusion"]), described["DiffusionModelUNet"], size, covariates)
-    scheduler = _scheduler(settings)
-    names = None if modalities is None else list(modalities)
-    return LatentDiffusionPipeline(vae, unet, scheduler, names, spacing, image_range=(0.0, 1.0))
+    unet = unet_of(load_checkpoint(files["diffusion"]), network, sides, covariates)
+    names_of_channels = None if modalities is None else list(modalities)
+    return LatentDiffusionPipeline(vae, unet, _scheduler(settings), names_of_channels, spacing, image_range=(0.0, 1.0))
 
 
 def autoencoder_of(weights: Mapping[str, Tensor], described: Mapping[str, Any], factor: float) -> MonaiAutoencoderKL:
@@ -117,37 +126,6 @@ def unet_of(
     )
     unet.unet.load_state_dict(renamed(weights, unet.unet.state_dict()))
     return unet.eval()
-
-
-def _settings(folder: Path) -> dict[str, Any]:
-    """Return the entries of all configurations; those of the first of `CONFIGS` take precedence."""
-    settings: dict[str, Any] = {}
-    for name in CONFIGS:
-        if (folder / name).is_file():
-            settings = {**json.loads((folder / name).read_text(encoding="utf-8")), **settings}
-    if not settings:
-        raise ValueError(f"{folder} holds none of {', '.join(CONFIGS)}; expected the folder of a bundle.")
-    return settings
-
-
-def _description(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return the arguments of the network of this class."""
-    for entry in settings.values():
-        if isinstance(entry, dict) and str(entry.get("_target_", "")).rpartition(".")[2] == name:
-            given = {str(OLD_SETTINGS.get(key, key)): _resolved(settings, value) for key, value in entry.items()}
-            return {key: value for key, value in given.items() if key not in (*IGNORED, "include_fc")}
-    raise ValueError(f"The configurations describe no {name}; expected those of a latent diffusion model.")
-
-
-def _resolved(settings: Mapping[str, Any], value: Any) -> Any:
-    """Return a value, or the value that a reference `@name` points to."""
-    if isinstance(value, list | tuple):
-        return [_resolved(settings, each) for each in value]
-    if isinstance(value, str) and value.startswith("@"):
-        if value[1:] not in settings:
-            raise ValueError(f"The configurations refer to {value}, which they do not define. Add it to one of them.")
-        return _resolved(settings, settings[value[1:]])
-    return value
 
 
 def _files(folder: Path) -> dict[str, Path]:

@@ -248,9 +248,16 @@ def _scaled(name: str, value: Any, ends: Sequence[Any], extrapolate: bool) -> fl
             raise ValueError(f"{name}={value!r}; expected one of {', '.join(ends)}.")
         return list(ends).index(value) / max(len(ends) - 1, 1)
     low, high = float(ends[0]), float(ends[1])
-    if not low <= float(value) <= high:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{name}={value!r}; expected a number from {low:g} to {high:g}. Categories must be named in the "
+            f"model's configuration, such as ['F', 'M'] in place of [{low:g}, {high:g}]."
+        ) from None
+    if not low <= number <= high:
         message = f"{name}={value} is outside {low:g} to {high:g}, the range of the training data"
         if not extrapolate:
             raise ValueError(f"{message}. Stay within it, or pass extrapolate=True and check the results.")
         warnings.warn(f"{message}.", stacklevel=4)
-    return (float(value) - low) / (high - low)
+    return (number - low) / (high - low)
