@@ -207,8 +207,7 @@ class AnomalyDetectionPipeline(UNetLoraMixin, GuidanceMixin, PublishedPipelineMi
             generator: One for all images, or a list of one for each. Without one, a label contrast uses the same fixed
                 noise for every image.
             threshold: Threshold of the mask; by default Otsu's, over the foreground of all images.
-            output_type: "np", "pt" (on the CPU), "pil" or "latent", as "pt" but for the counterfactual; scans are
-                returned as scans.
+            output_type: "np", "pt" (on the CPU), "pil" or "latent", see the output; scans are returned as scans.
             callback_on_step_end: Called as `f(pipeline, step, timestep, tensors)` after each denoising step; what it
                 returns replaces the tensors.
             callback_on_step_end_tensor_inputs: Names of the tensors that the callback gets; there is only "latents".
@@ -237,7 +236,7 @@ class AnomalyDetectionPipeline(UNetLoraMixin, GuidanceMixin, PublishedPipelineMi
         encoding_noise = None if inverted else reserve_noise(generator, len(images), shape, self.unet.dtype)
         contrast_noise = self._contrast_noise(generator, images, num_noise_samples) if contrasted else []
         passes = num_inference_steps * (1 + inverted) + contrasted
-        latents, counterfactuals, maps = [], [], []
+        latents, maps = [], []
         with self.progress_bar(total=passes * len(images.split(batch_size))) as bar:
             for first in range(0, len(images), batch_size):
                 own = slice(first, first + batch_size)
@@ -249,19 +248,17 @@ class AnomalyDetectionPipeline(UNetLoraMixin, GuidanceMixin, PublishedPipelineMi
                 self._guidance_scale = scale  # a callback may have changed it for the batch before
                 x = self._denoise(x, predict, callback_on_step_end, callback_on_step_end_tensor_inputs, bar)
                 latents.append(x.cpu())
-                counterfactuals.append(self._from_model(x))
                 if contrasted:
-                    difference = self._label_contrast(
-                        x_0, target, [select_generators(one, own) for one in contrast_noise]
-                    )
+                    generators = [select_generators(one, own) for one in contrast_noise]
+                    difference = self._label_contrast(x_0, target, generators)
                     bar.update()
                 else:
-                    difference = (images[own] - counterfactuals[-1]).abs()
+                    difference = (images[own] - self._from_model(x)).abs()
                 maps.append(smooth(mean_over_modalities(difference, images[own]), smoothing))
         self.maybe_free_model_hooks()
-        results = threshold_maps(images, torch.cat(counterfactuals), torch.cat(maps), threshold)
-        if output_type == "latent":
-            results["counterfactual"] = torch.cat(latents)
+        as_latents = output_type == "latent" and subject is None
+        counterfactual = torch.cat(latents) if as_latents else self._from_model(torch.cat(latents))
+        results = threshold_maps(images, counterfactual, torch.cat(maps), threshold)
         results = convert_results(results, output_type) if subject is None else self._restore(subject, results)
         output = AnomalyDetectionPipelineOutput(**results)
         return output if return_dict else output.to_tuple()

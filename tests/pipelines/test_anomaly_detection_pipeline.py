@@ -204,8 +204,9 @@ class TestExactNetworks:
         x = 2 * sample_images(1) - 1
         pipeline.scheduler.set_timesteps(10)
         pipeline.classifier.gradient = lambda x, timestep, label: 1 / x[0].numel() * torch.ones_like(x)
+        pipeline._guidance_scale = 7.0
         small_, large = (
-            pipeline._guided_predictor("classifier", "healthy", 7.0, None)(one, 500) - pipeline.predict(one, 500)
+            pipeline._guided_predictor("classifier", "healthy", None)(one, 500) - pipeline.predict(one, 500)
             for one in (x, torch.randn(4, 1, 16, 16, generator=generator(2)))
         )
         torch.testing.assert_close(small_, large, rtol=0, atol=1e-5)
@@ -281,7 +282,7 @@ def test_a_plain_unet_serves() -> None:
     [
         ({"method": "magic"}, "Got method='magic', encoding='inversion' and output_type='np'; expected one of class"),
         ({"encoding": "magic"}, "encoding='magic'"),
-        ({"output_type": "latent"}, "output_type='latent'"),
+        ({"output_type": "film"}, "output_type='film'"),
         ({"target": "cured"}, "target='cured'; expected one of healthy, diseased"),
         ({"num_inversion_iterations": 0}, "num_inversion_iterations=0 and batch_size=32; expected at least 1 of each"),
         ({"batch_size": 0}, "num_inversion_iterations=1 and batch_size=0"),

@@ -180,10 +180,12 @@ class TestImages:
         (np.zeros((4, 8, 8)), ValueError, r"an array of shape \(4, 8, 8\); .* an array \(H, W, C\) or \(B, H, W, C\)"),
         (PIL.Image.new("L", (6, 8)), ValueError, r"an array of shape \(8, 6\); .* or \{modality: image\}"),
         (
-            [torch.zeros(4, 8, 8)],
+            [5],
             TypeError,
-            r"Got a list; expected a tensor, an array, \{modality: image\}, or scans",
+            r"Got a int; expected a tensor, an array, \{modality: image\}, or scans",
         ),
+        ([torch.zeros(4, 8, 8), torch.zeros(4, 8, 16)], ValueError, r"of the sizes \(8, 8\), \(8, 16\); expected one"),
+        ([], ValueError, r"a list of images of the sizes \(none\)"),
         ({"t1": None}, TypeError, r"Got a NoneType"),
         (None, TypeError, r"Got a NoneType"),
     ]
@@ -201,7 +203,7 @@ class TestImages:
         ({"batch_size": 0}, r"ensemble_size=2 and batch_size=0"),
         ({"threshold": 1.0}, r"threshold=1\.0; expected a probability, at least 0 and less than 1"),
         ({"threshold": -0.1}, r"threshold=-0\.1"),
-        ({"output_type": "latent"}, r"output_type='latent' is unknown\. Expected one of np, pt, pil"),
+        ({"output_type": "film"}, r"output_type='film' is unknown\. Expected one of np, pt, pil"),
         ({"callback_on_step_end_tensor_inputs": ["noise"]}, r"inputs has noise; there is only latents"),
         ({"generator": [generator(0)]}, r"Got 1 generators for 2 images\. Give one for each image"),
     ],
