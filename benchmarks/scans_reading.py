@@ -20,7 +20,7 @@ from meddiffusers.data.phantoms.brain.population import brats_subjects
 from meddiffusers.data.preprocessing.slices import slices
 from meddiffusers.data.preprocessing.transforms import Preprocessing
 from meddiffusers.data.scan import stack_channels
-from meddiffusers.datasets.public import brats2020
+from meddiffusers.datasets.public import brats as load_brats
 from meddiffusers.evaluation.results import Bar
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -67,7 +67,7 @@ def _reading_ratio(folder: Path, seed: int) -> tuple[float, dict[str, Any]]:
     _multiply(brats)
     datasets.disable_progress_bars()
     start = time.process_time()
-    rows = brats2020(brats, test_fraction=0)["train"]
+    rows = load_brats(brats, test_fraction=0)["train"]
     for name in (*MODALITIES, "seg"):
         rows = rows.cast_column(name, datasets.Nifti(decode=False))  # paths
     indexing = (time.process_time() - start) / SUBJECTS
@@ -81,7 +81,7 @@ def _reading_ratio(folder: Path, seed: int) -> tuple[float, dict[str, Any]]:
         slices(preprocessed.image), slices(preprocessed.labels or labels)
         ours.append(time.process_time() - start + indexing)
         start = time.process_time()
-        for path in sorted((brats / row["subject"]).iterdir()):
+        for path in sorted((brats / row["case"]).iterdir()):
             image: Any = nibabel.load(path)
             np.asanyarray(image.dataobj)
         bare.append(time.process_time() - start)

@@ -20,7 +20,7 @@ from meddiffusers.data.phantoms.brain import population
 from meddiffusers.data.phantoms.brain.contrasts import MODALITIES
 from meddiffusers.data.phantoms.brain.template import template
 from meddiffusers.data.scan import Scan
-from meddiffusers.datasets.public import brats2020, camus
+from meddiffusers.datasets.public import brats, camus
 
 SCANS = Path(__file__).parents[2] / "examples" / "scans"
 AFFINE = np.array([[-1.5, 0, 0, 20], [0, 1, 0, -30], [0, 0, 2, 5], [0, 0, 0, 1]])
@@ -205,6 +205,6 @@ def test_phantom_writes_brats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     output = run("data", "phantom", tmp_path / "out", "--n", "1", "--seed", "4").output
     assert f"1 phantom(s) in the layout of brats are in {tmp_path / 'out'}" in output
-    [row] = brats2020(tmp_path / "out", test_fraction=0)["train"]
+    [row] = brats(tmp_path / "out", test_fraction=0)["train"]
     [subject] = population.brats_subjects(1, seed=4)
     np.testing.assert_array_equal(read(row["flair"]).array, subject.images["flair"].array)

@@ -90,11 +90,29 @@ def test_subjects_without_a_mask_are_left_out(folder: Path, tmp_path: Path) -> N
         if not path.name.endswith("seg.nii.gz"):
             name = path.name.replace("Training", "Validation")
             nibabel.save(nibabel.load(path), validation / name)
-    with pytest.raises(ValueError, match=r"ValidationData has no subject with a mask; expected the training data"):
+    with pytest.raises(ValueError, match=r"ValidationData has no subject with a mask; expected training data"):
         brats_labelled_slices(validation.parent, size=(7, 6), leave_out=LEAVE_OUT, test_fraction=0)
     (validation.parent / NAME.format(1)).symlink_to(folder / NAME.format(1))
     data = brats_labelled_slices(validation.parent, size=(7, 6), leave_out=LEAVE_OUT, test_fraction=0)
     assert set(data["train"]["subject"]) == {NAME.format(1)}
+
+
+def test_enhancing_tumour_is_3_since_2023(folder: Path, tmp_path: Path) -> None:
+    new = {"t1": "t1n", "t1ce": "t1c", "t2": "t2w", "flair": "t2f", "seg": "seg"}
+    for number in (1, 2):
+        case = tmp_path / f"BraTS-GLI-{number:05d}-000"
+        case.mkdir()
+        for old, ending in new.items():
+            image = nibabel.load(folder / NAME.format(number) / f"{NAME.format(number)}_{old}.nii.gz")
+            voxels = np.asarray(image.dataobj)
+            voxels = np.where(voxels == 4, 3, voxels).astype(voxels.dtype) if old == "seg" else voxels
+            nibabel.save(nibabel.Nifti1Image(voxels, image.affine), case / f"{case.name}-{ending}.nii.gz")
+    settings = {"size": (7, 6), "leave_out": (0, 0), "test_fraction": 0}
+    masks = brats_labelled_slices(tmp_path, **settings)["train"].with_format("numpy")["masks"][:]
+    older = brats_labelled_slices(folder, **settings)["train"]
+    numbers = [index for index, subject in enumerate(older["subject"]) if subject in map(NAME.format, (1, 2))]
+    np.testing.assert_array_equal(masks, older.select(numbers).with_format("numpy")["masks"][:])
+    assert (masks == 3).any()
 
 
 def test_what_makes_no_sense_is_refused(folder: Path) -> None:

@@ -25,6 +25,7 @@ from meddiffusers.datasets.labelled_config import (
     PHANTOM_SKULL,
     LabelledDataConfig,
     LabelledImages,
+    data_source,
     load_labelled_data,
     load_test_split,
 )
@@ -184,6 +185,15 @@ def on_millimetres(number: int) -> Subject:
     return replace(subject, images=images, lesions=replace(subject.lesions, affine=affine))
 
 
+def test_a_folder_of_brats_is_recognized_in_every_year(tmp_path: Path) -> None:
+    for case in ("Brats18_TCIA01_101_1", "BraTS20_Training_001", "BraTS2021_00000", "BraTS-GLI-00000-000"):
+        (tmp_path / case / "data" / case).mkdir(parents=True)
+        found = {"dataset_name": "brats", "train_data_dir": str(tmp_path / case)}
+        assert data_source(str(tmp_path / case)) == found
+    (tmp_path / "mine" / "p1").mkdir(parents=True)
+    assert data_source(str(tmp_path / "mine")) == {"dataset_name": str(tmp_path / "mine")}
+
+
 def test_brats_is_read_from_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "MICCAI_BraTS2020_TrainingData"
     write_brats((on_millimetres(number) for number in range(1, 6)), folder)
@@ -196,7 +206,7 @@ def test_brats_is_read_from_its_folder(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(segmentation_data, "brats_labelled_slices", recorded)
     config = LabelledDataConfig(
-        "brats2020", train_data_dir=str(folder), modalities=["flair", "t1", "t2"], resolution=6, spacing=1.0
+        "brats", train_data_dir=str(folder), modalities=["flair", "t1", "t2"], resolution=6, spacing=1.0
     )
     data = load_labelled_data(config)
     assert (given["size"], given["spacing"]) == ((6, 6), 1.0)
@@ -212,8 +222,8 @@ class TestWhatCannotBeIsRefused:
 
     @pytest.mark.parametrize("given", [{}, {"spacing": 1.0}, {"train_data_dir": "here"}])
     def test_brats_without_a_folder_or_a_spacing(self, given: dict[str, Any]) -> None:
-        config = LabelledDataConfig("brats2020", **given)
-        message = r"brats2020 needs its folder and the size of a pixel; got train_data_dir=.* --spacing MM\."
+        config = LabelledDataConfig("brats", **given)
+        message = r"brats needs its folder and the size of a pixel; got train_data_dir=.* --spacing MM\."
         with pytest.raises(ValueError, match=message):
             load_labelled_data(config)
         with pytest.raises(ValueError, match=message):

@@ -68,7 +68,7 @@ def detect(
 
 def evaluate_anomaly(
     repository: Repository,
-    data: Annotated[str, typer.Argument(help="'phantom', a BraTS 2020 folder, or a data set of images and masks.")],
+    data: Annotated[str, typer.Argument(help="'phantom', a BraTS folder, or a data set of images and masks.")],
     image_column: Annotated[str, typer.Option(help="Column of the images.")] = "image",
     mask_column: Annotated[str, typer.Option(help="Column of the masks.")] = "mask",
     method: Method = None,

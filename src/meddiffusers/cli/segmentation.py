@@ -66,7 +66,7 @@ def segment(
 
 def evaluate_segmentation(
     repository: Repository,
-    data: Annotated[str, typer.Argument(help="'phantom', a BraTS 2020 folder, or a data set of images and masks.")],
+    data: Annotated[str, typer.Argument(help="'phantom', a BraTS folder, or a data set of images and masks.")],
     image_column: Annotated[str, typer.Option(help="Column of the images.")] = "image",
     mask_column: Annotated[str, typer.Option(help="Column of the masks.")] = "mask",
     num_inference_steps: Steps = 10,

@@ -1,4 +1,4 @@
-"""BraTS 2020 as labelled slices."""
+"""BraTS as labelled slices."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from meddiffusers.datasets.labelled_slices import (
     label_ids,
     row_features,
 )
-from meddiffusers.datasets.public.brats import MODALITIES, brats2020
+from meddiffusers.datasets.public.brats import MODALITIES, brats
+from meddiffusers.datasets.public.brats_names import same_ids
 from meddiffusers.datasets.public.building import Options
 
-_VERSION = 1  # of the rows: raise it with every change that invalidates cached data sets
+_VERSION = 2  # of the rows: raise it with every change that invalidates cached data sets
 
 
 def brats_labelled_slices(
@@ -43,30 +44,28 @@ def brats_labelled_slices(
     `subject_slices`.
 
     Args:
-        folder: see `brats2020`.
+        folder: see `brats`.
         size: (H, W), centred on the volume.
         spacing: edge length of the square pixels in mm.
         modalities: channels, some of t1, t1ce, t2, flair.
         classes: see `check_classes`.
         leave_out: number of lowest and of highest slices to leave out.
-        **options: see `brats2020`.
+        **options: see `brats`.
 
     Returns:
         Splits with the columns image, masks (of one rater) and subject; slices of a subject from inferior to superior.
 
     Raises:
-        DatasetError: see `brats2020`.
+        DatasetError: see `brats`.
         ValueError: unknown modalities or classes, no subject with a mask, fewer slices than `leave_out`, or see
-            `brats2020`.
+            `brats`.
     """
     check_classes(classes)
     if not modalities or len({*modalities}) < len(modalities) or not {*modalities} <= {*MODALITIES}:
         raise ValueError(f"Got the modalities {list(modalities)}; expected different ones of {', '.join(MODALITIES)}.")
-    subjects = {name: _with_mask(split, modalities) for name, split in brats2020(folder, **options).items()}
+    subjects = {name: _with_mask(split, modalities) for name, split in brats(folder, **options).items()}
     if not any(map(len, subjects.values())):
-        raise ValueError(
-            f"{folder} has no subject with a mask; expected the training data, BraTS20_Training_001 and on."
-        )
+        raise ValueError(f"{folder} has no subject with a mask; expected training data, such as BraTS20_Training_001.")
     settings = {"size": size, "spacing": spacing, "classes": tuple(classes), "leave_out": leave_out}
     return datasets.DatasetDict(
         {
@@ -92,7 +91,7 @@ def _with_mask(split: datasets.Dataset, modalities: Sequence[str]) -> datasets.D
     if "seg" not in split.column_names:
         return split.select([])
     scans = (*modalities, "seg")
-    split = split.select_columns(["subject", *scans])
+    split = split.select_columns(["subject", "case", *scans])
     for name in scans:
         split = split.cast_column(name, datasets.Nifti(decode=False))
     return split.select([index for index, mask in enumerate(split["seg"]) if mask is not None])
@@ -108,7 +107,7 @@ def _slices_of_subject(
     version: int,
 ) -> dict[str, Any]:
     scan = stack_channels([read(batch[name][0], modality=name) for name in modalities])
-    mask = read(batch["seg"][0], modality="labels")
+    mask = same_ids(read(batch["seg"][0], modality="labels"), batch["case"][0])
     ids = mask.like(label_ids(mask.array, classes))
     height, width = size
     preprocess = Preprocessing(spacing=(spacing, spacing, None), size=(width, height, None), crop_foreground=False)

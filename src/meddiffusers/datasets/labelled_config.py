@@ -15,13 +15,14 @@ from torch import Tensor
 from meddiffusers.datasets.labelled_brats import brats_labelled_slices
 from meddiffusers.datasets.labelled_images import load_labelled_images
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, phantom_labelled_slices
+from meddiffusers.datasets.public.brats_names import cases_in
 from meddiffusers.utils.settings import Range, check_fields, list_setting, setting
 
 if TYPE_CHECKING:
     from meddiffusers.pipelines.anomaly_detection_pipeline import AnomalyDetectionPipeline
     from meddiffusers.pipelines.conditional_segmentation_pipeline import ConditionalSegmentationPipeline
 
-PHANTOM, BRATS = "phantom", "brats2020"
+PHANTOM, BRATS = "phantom", "brats"
 PHANTOM_SHARES = {"tumour": 0.6, None: 0.15, "white_matter_lesions": 0.15, "cavity": 0.1}
 PHANTOM_HEIGHTS = (-50.0, 65.0)  # mm, the whole brain
 PHANTOM_SKULL = 0.3  # fraction of the subjects with a skull
@@ -37,9 +38,9 @@ class LabelledDataConfig:
     """
 
     dataset_name: str = setting(
-        PHANTOM, "'phantom', 'brats2020' (with train_data_dir), a folder of images and masks, or a data set of the Hub."
+        PHANTOM, "'phantom', 'brats' (with train_data_dir), a folder of images and masks, or a data set of the Hub."
     )
-    train_data_dir: str | None = setting(None, "Folder of BraTS 2020.")
+    train_data_dir: str | None = setting(None, "Folder of BraTS, of any year.")
     image_column: str = setting("image", "Column of the images.")
     mask_column: str = setting("mask", "Column of the masks: label ids, or 0 and 255.")
     modalities: list[str] = list_setting(["t1", "t1ce", "t2", "flair"], "Names of the channels, in their order.")
@@ -143,8 +144,8 @@ def load_test_split(config: LabelledDataConfig) -> datasets.Dataset:
 
 
 def data_source(data: str) -> dict[str, Any]:
-    """Configuration values of a data source: "phantom", a BraTS 2020 folder, or a data set of images and masks."""
-    if any(Path(data).glob("**/BraTS20_*_flair.nii*")):
+    """Configuration values of a data source: "phantom", a BraTS folder, or a data set of images and masks."""
+    if cases_in(Path(data)):
         return {"dataset_name": BRATS, "train_data_dir": data}
     return {"dataset_name": data}
 
@@ -163,7 +164,7 @@ def load_test_split_for(
 
     Args:
         pipeline: whose input the slices are.
-        data: "phantom", a BraTS 2020 folder, or a data set of images and masks.
+        data: "phantom", a BraTS folder, or a data set of images and masks.
         classes: names of the labels 1, 2, ….
         recorded: data settings that the repository was trained with, such as the number of phantoms.
         image_column: column of the images.

@@ -10,7 +10,7 @@ from helpers.rows import row_of, values_of, voxels
 from helpers.small_subjects import small_subject
 
 from meddiffusers.data.layouts import write_brats, write_oasis1
-from meddiffusers.datasets.public import DatasetError, brats2020, building, load_scans, oasis1
+from meddiffusers.datasets.public import DatasetError, brats, building, load_scans, oasis1
 from meddiffusers.datasets.public.building import select_test_subjects
 
 
@@ -50,7 +50,7 @@ def test_splits_do_not_depend_on_the_order_on_disk(tmp_path: Path) -> None:
     build_splits = []
     for index, order in enumerate(orders):
         folder = write_brats((small_subject(number) for number in order), tmp_path / str(index))
-        build_splits.append(values_of(brats2020(folder, test_fraction=0.4)))
+        build_splits.append(values_of(brats(folder, test_fraction=0.4)))
     assert build_splits[0] == build_splits[1]
     train, test = (set(build_splits[0][name]) for name in ("train", "test"))
     assert (len(train), len(test), train & test) == (3, 2, set())
@@ -59,10 +59,10 @@ def test_splits_do_not_depend_on_the_order_on_disk(tmp_path: Path) -> None:
 def test_impossible_splits_are_refused(tmp_path: Path) -> None:
     folder = write_brats([small_subject(1)], tmp_path / "one")
     with pytest.raises(ValueError, match=r"test_fraction=1.0; expected at least 0 and less than 1"):
-        brats2020(folder, test_fraction=1.0)
+        brats(folder, test_fraction=1.0)
     with pytest.raises(ValueError, match=r"One subject \(BraTS20_Training_001\) cannot be split"):
-        brats2020(folder)
-    assert list(brats2020(folder, test_fraction=0)) == ["train"]
+        brats(folder)
+    assert list(brats(folder, test_fraction=0)) == ["train"]
 
 
 @pytest.mark.slow
@@ -100,7 +100,7 @@ def test_a_changed_file_is_read_again(analyze: Path, ending: str) -> None:
 
 def test_what_is_nifti_stays_where_it_is(tmp_path: Path) -> None:
     folder = write_brats((small_subject(number) for number in (1, 2)), tmp_path / "brats")
-    stored = tables(brats2020(folder, test_fraction=0))["train"][0]["t1"]
+    stored = tables(brats(folder, test_fraction=0))["train"][0]["t1"]
     assert stored == {
         "bytes": None,
         "path": str(folder / "BraTS20_Training_001" / "BraTS20_Training_001_t1.nii.gz"),
@@ -110,7 +110,7 @@ def test_what_is_nifti_stays_where_it_is(tmp_path: Path) -> None:
 def test_it_survives_being_pushed(tmp_path: Path) -> None:
     """push_to_hub embeds the files and writes Parquet."""
     folder = write_brats((small_subject(number) for number in (1, 2, 3)), tmp_path / "brats")
-    split = brats2020(folder, test_fraction=0)["train"]
+    split = brats(folder, test_fraction=0)["train"]
     embedded = split.with_format("arrow").map(datasets.table.embed_table_storage, batched=True, features=split.features)
     embedded.with_format(None).to_parquet(tmp_path / "pushed.parquet")
     for file in sorted(folder.rglob("*.nii.gz")):

@@ -59,7 +59,8 @@ def test_an_affine_that_is_none_is_a_issue(path: Path) -> None:
     data = bytearray(nibabel.Nifti1Image(VOXELS, AFFINE).to_bytes())
     data[280:328] = bytes(48)  # the three rows of the sform
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
-    assert "affine with axes that do not span space" in check_scan(path).issue
+    assert "scan.nii" in check_scan(path).issue
+    assert "voxels of 0 × 0 × 0 mm" in check_scan(path).issue
 
 
 def test_an_analyze_image_of_another_size_is_a_issue(tmp_path: Path) -> None:

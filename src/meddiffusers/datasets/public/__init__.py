@@ -1,6 +1,6 @@
 """Public data sets as they are downloaded, and users' own scans; each loader returns a `datasets.DatasetDict`."""
 
-from meddiffusers.datasets.public.brats import brats2020
+from meddiffusers.datasets.public.brats import brats
 from meddiffusers.datasets.public.camus import camus
 from meddiffusers.datasets.public.errors import DatasetError
 from meddiffusers.datasets.public.ibsr import ibsr18
@@ -13,7 +13,7 @@ from meddiffusers.datasets.public.scans import load_scans
 
 __all__ = [
     "DatasetError",
-    "brats2020",
+    "brats",
     "camus",
     "ibsr18",
     "ixi",

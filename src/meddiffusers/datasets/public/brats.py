@@ -1,7 +1,8 @@
-"""BraTS 2020: gliomas in four co-registered modalities, with tumour masks.
+"""BraTS 2017 to 2025: brain tumours in four co-registered modalities, with tumour masks. `brats_names` has the years.
 
-Available from the challenge's site at the University of Pennsylvania (CBICA; registration), earlier years also from
-TCIA. For research only, with citation of Menze 2015, Bakas 2017 and 2018; redistribution is not allowed.
+Available from the challenge's sites (2017 to 2020: University of Pennsylvania, CBICA; later: Synapse; registration),
+earlier years also from TCIA. For research only, with citation of Menze 2015, Bakas 2017 and 2018, from 2021 on also of
+Baid 2021; redistribution is not allowed.
 """
 
 from __future__ import annotations
@@ -13,70 +14,96 @@ from typing import Unpack
 
 import datasets
 
+from meddiffusers.datasets.public.brats_names import FILES, Case, case_of, cases_in
 from meddiffusers.datasets.public.building import Options, build
-from meddiffusers.datasets.public.finding import Index, Row, folders_named, scans_named
+from meddiffusers.datasets.public.finding import Index, Row, scans_named
 from meddiffusers.datasets.public.tables import Record, first_table, match_records, read_table, to_number
 
 MODALITIES = ("t1", "t1ce", "t2", "flair")
-LABELS = {0: "background", 1: "necrotic and non-enhancing core", 2: "oedema", 4: "enhancing tumour"}
-SUBJECT = r"BraTS20_(Training|Validation)_\d+"
+IDS_OF_SUBJECTS = re.compile(r"BraTS_20\d\d_subject_ID")
 
 
-def brats2020(folder: str | Path, **options: Unpack[Options]) -> datasets.DatasetDict:
-    """Load the training folder, the validation folder, or a folder with both.
+def brats(folder: str | Path, **options: Unpack[Options]) -> datasets.DatasetDict:
+    """Load the folder of a year, of its training or validation part, or of both; one row per visit.
 
     Args:
         folder: the unpacked download.
         **options: see `Options`.
 
     Returns:
-        Splits with the columns subject; t1, t1ce, t2, flair (skull-stripped, 240×240×155 voxels of 1 mm on one grid);
-        seg (`LABELS`; None for validation subjects, and absent if there are only those); grade ("HGG", "LGG"); age in
-        years; survival_days; alive (whether the patient was alive after survival_days); resection ("GTR", "STR"). The
-        last five are None if unknown; they come from name_mapping.csv and survival_info.csv, both optional.
+        Splits with the columns subject; case (the folder's name, with the visit); t1, t1ce, t2, flair (skull-stripped,
+        240×240×155 voxels of 1 mm on one grid); seg (None without mask, and absent if no case has one), enhancing_label
+        (the id of enhancing tumour in it: 4 until 2021, 3 since 2023); grade ("HGG", "LGG"); age in years;
+        survival_days; alive (whether the patient was alive after survival_days); resection ("GTR", "STR"). The last
+        five are None if unknown; they come from name_mapping.csv and survival_info.csv of 2020, both optional.
 
     Raises:
-        DatasetError: see `build`.
+        DatasetError: a mask with an id that the year does not have; see also `build`.
         ValueError: the folder has another layout; see also `build`.
     """
     index = Index(Path(folder))
-    subjects = folders_named(index.folder, SUBJECT)
-    records = _records(index, subjects)
-    for name, copies in subjects.items():
-        index.single(name, "the subject", copies)
-        scans = {
-            modality: index.single(name, modality, scans_named(copies[0], pattern), needed=True)
-            for modality, pattern in _patterns(name).items()
-        }
-        index.rows.append(Row(name, name, scans, records.get(name, {})))
-    index.require_rows("BraTS 2020", "BraTS20_Training_001/BraTS20_Training_001_flair.nii.gz")
+    found = cases_in(index.folder)
+    records = _records(index, found)
+    for name, copies in found.items():
+        if case := case_of(name):
+            index.single(case.subject, f"the case {name}", copies)
+            index.rows.append(_row(index, case, copies[0], records.get(name, {})))
+    index.require_rows(
+        "BraTS", "BraTS20_Training_001/BraTS20_Training_001_flair.nii.gz or BraTS-GLI-00000-000/…-t2f.nii.gz"
+    )
+    _note_years(index, found)
     features = {
-        "subject": datasets.Value("string"),
-        **{name: datasets.Nifti() for name in (*MODALITIES, "seg") if any(name in row.scans for row in index.rows)},
+        **dict.fromkeys(("subject", "case"), datasets.Value("string")),
+        **{name: datasets.Nifti() for name in FILES if name != "seg" or any(row.scans[name] for row in index.rows)},
+        "enhancing_label": datasets.Value("int64"),
         "grade": datasets.Value("string"),
         "age": datasets.Value("float64"),
         "survival_days": datasets.Value("int64"),
         "alive": datasets.Value("bool"),
         "resection": datasets.Value("string"),
     }
-    return build(index, features, same_grid=True, label_values={"seg": LABELS}, **options)
+    return build(index, features, same_grid=True, **options)
 
 
-def _patterns(subject: str) -> dict[str, str]:
-    """File name patterns of a subject by modality."""
-    patterns = {modality: f".*_{modality}" for modality in MODALITIES}
-    # The mask of subject 355 is named W39_1998.09.19_Segm.nii.
-    return patterns | {"seg": ".*_(seg|Segm)"} if "Training" in subject else patterns
+def _row(index: Index, case: Case, folder: Path, record: Record) -> Row:
+    scans = {
+        name: index.single(
+            case.subject,
+            f"{case.name} {name}",
+            scans_named(folder, f".*[-_](?i:{ending})"),
+            needed=name != "seg" or case.has_mask is True,
+        )
+        for name, ending in FILES.items()
+    }
+    known = {"case": case.name, "enhancing_label": case.enhancing if scans["seg"] else None}
+    return Row(case.subject, case.name, scans, known | record, {"seg": case.labels})
+
+
+def _note_years(index: Index, names: Collection[str]) -> None:
+    """Note what a folder's names do not tell: patients recur in other years, and PED has had two numberings."""
+    years = sorted({re.split(r"[_-]", name)[0] for name in names})
+    if len(years) > 1:
+        index.notes.append(
+            f"cases of several years ({', '.join(years)}): a patient may be in them under several names, "
+            "and so in both splits"
+        )
+    if any(name.upper().startswith("BRATS-PED") for name in names):
+        index.notes.append(
+            "BraTS-PED: ids are read as those of 2023 (1 all that does not enhance, 2 oedema, 3 enhancing); masks of "
+            "2024 have others (1 enhancing, 2 and 3 not, 4 oedema): convert them first"
+        )
 
 
 def _records(index: Index, subjects: Collection[str]) -> dict[str, Record]:
     """Metadata of each subject from the two tables."""
     grades, survival = dict[str, Record](), dict[str, Record]()
     if path := first_table(index.folder, "name_mapping.csv"):
-        rows = read_table(path, columns=("Grade", "BraTS_2020_subject_ID"))
-        grades = match_records(
-            index, path, [(row["BraTS_2020_subject_ID"], {"grade": row["Grade"]}) for row in rows], subjects
-        )
+        rows = read_table(path, columns=("Grade",))
+        columns = [name for name in (rows[0] if rows else ()) if IDS_OF_SUBJECTS.fullmatch(name)]
+        if rows and not columns:
+            raise ValueError(f"{path} has no column BraTS_2020_subject_ID; it has {', '.join(rows[0])}. Rename one.")
+        entries = [(row[name], {"grade": row["Grade"]}) for row in rows for name in columns if row[name] in subjects]
+        grades = match_records(index, path, entries, subjects)
     if path := first_table(index.folder, "survival_info.csv"):
         rows = read_table(path, columns=("Brats20ID", "Age", "Survival_days", "Extent_of_Resection"))
         survival = match_records(index, path, [(row["Brats20ID"], _survival(row)) for row in rows], subjects)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,15 @@ class Row:
         name: of this row, for messages and for its order.
         scans: paths by column, None if there is no scan.
         record: metadata by column.
+        label_values: values that label maps may have, by column. They are checked even without `verify`, as what a
+            value means depends on them.
     """
 
     subject: str
     name: str
     scans: Mapping[str, Path | None]
     record: Mapping[str, Any] = field(default_factory=dict)
+    label_values: Mapping[str, Collection[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

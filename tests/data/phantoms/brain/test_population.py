@@ -133,7 +133,7 @@ def test_shares_may_be_rounded() -> None:
 @pytest.mark.slow
 def test_brats_loads_what_the_phantom_wrote(tmp_path: Path) -> None:
     subjects = list(population.brats_subjects(2, seed=1))
-    data = public.brats2020(layouts.write_brats(subjects, tmp_path / "brats"), test_fraction=0.5)
+    data = public.brats(layouts.write_brats(subjects, tmp_path / "brats"), test_fraction=0.5)
     rows = sorted((row for part in data.values() for row in part), key=lambda row: row["subject"])
     for row, subject in zip(rows, subjects, strict=True):
         for name in ("t1", "t1ce", "t2", "flair"):
