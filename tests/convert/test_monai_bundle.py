@@ -158,7 +158,7 @@ def test_a_bundle_becomes_a_repository(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = build_vae("brain").decode(latents / 0.5).sample.clamp(0, 1)  # whose intensities lie in [0, 1]
     torch.testing.assert_close(pipeline.decode(latents), expected)
-    volume = pipeline(covariates={"sex": 1, "age": 0.3}, num_inference_steps=2, output_type="nifti").images[0]
+    volume = pipeline(covariates={"sex": 1, "age": 0.3}, num_inference_steps=5, output_type="nifti").images[0]
     assert volume.shape == (8, 12, 8) and volume.header.get_zooms() == (2, 2, 2)
 
 
