@@ -12,38 +12,61 @@ channels. From the descriptions only the name of a modality is kept, and no othe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from meddiffusers.data.io.dicom_files import KIND, datasets_in
 from meddiffusers.data.io.dicom_frames import Frame, frames_in
+from meddiffusers.data.io.dicom_modality import modality_of
 from meddiffusers.data.io.dicom_seg import SEGMENTATIONS, read_segmentation
-from meddiffusers.data.io.dicom_volume import affine_of, check_frames, slice_order, values_of
+from meddiffusers.data.io.dicom_values import number
+from meddiffusers.data.io.dicom_volume import affine_of, check_frames, chosen_volume, slice_order, values_of
 from meddiffusers.data.io.library_errors import UnreadableError, decoding, scan_read
-from meddiffusers.data.modalities import modality_in
 from meddiffusers.data.scan import Scan
 
-DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "SequenceName", "Modality")
 STACKED = ("GridFrameOffsetVector", "SliceVector")  # of files whose frames are slices without positions of their own
 
 Modality = str | Sequence[str]
 
 
-def read_dicom(path: Path, modality: Modality | None) -> Scan:
-    """Read a file, or the single series in a folder; with `modality` None it is taken from the description."""
-    datasets = datasets_in(path)
-    source, first = str(path), datasets[0]
+def read_dicom(path: Path, modality: Modality | None, volume: int | None = None) -> Scan:
+    """Read a file, or the single series in a folder.
+
+    Args:
+        path: of the file or the folder.
+        modality: by default from tags and descriptions.
+        volume: number of the volume, of a multi-frame file with several.
+    """
+    datasets, source = datasets_in(path), str(path)
+    if modality is not None:
+        return _read(datasets, modality, volume, source)
+    with decoding(source, KIND):
+        recognized = modality_of(datasets[0], path)
+    return replace(_read(datasets, recognized.modality, volume, source), modality_from=str(recognized))
+
+
+def _read(datasets: list[Any], name: Modality, volume: int | None, source: str) -> Scan:
+    first = datasets[0]
     with decoding(source, KIND):
         if first.get("SOPClassUID") in SEGMENTATIONS:
             return read_segmentation(datasets, source)
-        name: Modality = _described(first, path) if modality is None else modality
         frames = [frame for dataset in datasets for frame in frames_in(dataset, source)]
         if len(datasets) == 1 and len(frames) > 1 and "PerFrameFunctionalGroupsSequence" not in first:
             return _moving(first, frames, name, source)
+        frames = chosen_volume(frames, volume, source)
         frames = [frames[index] for index in slice_order(frames, source)]
         values = values_of(frames)
         values = values[..., None] if values.ndim == 3 else values
-        return scan_read(values.transpose(3, 1, 2, 0), affine_of(frames), name, source)
+        return scan_read(values.transpose(3, 1, 2, 0), affine_of(frames), name, source, notes=_doubts(first, frames))
+
+
+def _doubts(dataset: Any, frames: list[Frame]) -> list[str]:
+    """Notes on what the header of a single slice lacks."""
+    if len(frames) > 1 or "ImageOrientationPatient" not in dataset:
+        return []
+    thickness = [] if frames[0].spacing[2] else ["no SliceThickness: taken as 1 mm"]
+    return [*thickness, *(["no ImagePositionPatient: the position is a guess"] if frames[0].position is None else [])]
 
 
 def _moving(dataset: Any, frames: list[Frame], name: Modality, source: str) -> Scan:
@@ -53,11 +76,5 @@ def _moving(dataset: Any, frames: list[Frame], name: Modality, source: str) -> S
     if frames[0].pixels.ndim == 3:
         raise UnreadableError(source, "a moving image in colour", "grey values", "convert it to grey")
     check_frames(frames, source)
-    seconds = float(dataset.get("FrameTime") or 0) / 1000
+    seconds = number(dataset, "FrameTime", 0.0, source) / 1000
     return scan_read(values_of(frames)[..., None], affine_of(frames[:1]), name, source, seconds)
-
-
-def _described(dataset: Any, path: Path) -> str:
-    text = " ".join(str(dataset.get(name, "")) for name in DESCRIPTIONS)
-    name = modality_in(text) or modality_in(path.stem)
-    return "t1ce" if name == "t1" and dataset.get("ContrastBolusAgent") else name

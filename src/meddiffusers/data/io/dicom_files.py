@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +13,32 @@ from meddiffusers.utils.optional import optional_import
 
 KIND = "a DICOM image"
 SUFFIXES = (".dcm", ".dicom", ".ima")
+PREAMBLE = 132  # bytes, with the magic number
+FIRST = (0x00020000, 0x00020001, 0x00020010, 0x00080000, 0x00080001, 0x00080005, 0x00080008, 0x00080016, 0x00080018)
+PIXELS = ("Image", "Dose", "Segmentation", "Parametric Map")  # of storage classes with pixels
 
 
 def datasets_in(path: Path | Sequence[Path]) -> list[Any]:
     """Read the data sets of a file, of files, or of the folder's single series.
 
     Raises:
-        UnreadableError: the folder has no series, or several.
+        UnreadableError: the folder has no series, several, or a file that breaks off.
     """
     if not isinstance(path, Path):
         return [_dataset(file) for file in path]
     if path.is_file():
         return [_dataset(path)]
-    series = defaultdict(list)
+    series, others = defaultdict(list), []
     for file in sorted(path.iterdir()):
-        uid = _series_uid(file)
-        if uid is not None:
+        if not file.is_file() or file.name.startswith(".") or file.name.upper() == "DICOMDIR":
+            continue
+        if file.suffix.lower() not in SUFFIXES and not is_dicom(file):
+            others.append(file)
+        elif (uid := _series_uid(file)) is not None:
             series[uid].append(file)
     if not series:
         raise UnreadableError(str(path), "no DICOM image", "the files of one DICOM series", "name the folder with them")
+    _check_others(others, {_numbered(file) for files in series.values() for file in files})
     if len(series) > 1:
         kinds = "; ".join(_summary(files) for files in series.values())
         raise UnreadableError(str(path), f"{len(series)} series: {kinds}", "one", "put each into a folder of its own")
@@ -38,31 +46,73 @@ def datasets_in(path: Path | Sequence[Path]) -> list[Any]:
 
 
 def is_dicom(file: Path) -> bool:
-    """Whether the file has DICOM's magic number."""
+    """Whether the file has DICOM's magic number, or begins with an element that files without it begin with."""
     with file.open("rb") as opened:
-        return opened.read(132)[128:] == b"DICM"
+        head = opened.read(PREAMBLE)
+    tag = int.from_bytes(head[:2], "little") << 16 | int.from_bytes(head[2:4], "little")
+    explicit, length = head[4:6].isalpha() and head[4:6].isupper(), int.from_bytes(head[4:8], "little")
+    return head[128:] == b"DICM" or (tag in FIRST and (explicit or length <= 128))
+
+
+def parse(file: Path, **options: Any) -> Any:
+    """Parse a DICOM file, also without preamble and magic number.
+
+    From memory: a length in a damaged header is limited by the file's size there, and not allocated beforehand.
+    """
+    pydicom = optional_import("pydicom", "dicom")
+    return pydicom.dcmread(BytesIO(file.read_bytes()), force=True, **options)
 
 
 def _dataset(file: Path, **options: Any) -> Any:
-    pydicom = optional_import("pydicom", "dicom")
     with decoding(str(file), KIND):
-        dataset = pydicom.dcmread(file, **options)
+        dataset = parse(file, **options)
         if "Rows" not in dataset or "Columns" not in dataset:
-            raise UnreadableError(str(file), "no pixels", KIND)
+            raise UnreadableError(str(file), "no size of an image in its header", KIND)
+        if "TransferSyntaxUID" not in dataset.file_meta:
+            dataset.file_meta.TransferSyntaxUID = _guessed_syntax(dataset, str(file))
         return dataset
 
 
+def _guessed_syntax(dataset: Any, source: str) -> str:
+    """Uncompressed transfer syntax of a file that does not name it."""
+    uid = optional_import("pydicom.uid", "dicom")
+    if "PixelData" in dataset and dataset.get_item("PixelData").length == 0xFFFFFFFF:
+        expected = "the name of their compression"
+        raise UnreadableError(source, "compressed pixels and no TransferSyntaxUID", expected, "export it again")
+    implicit, little = dataset.original_encoding
+    if implicit:
+        return str(uid.ImplicitVRLittleEndian)
+    return str(uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian)
+
+
 def _series_uid(file: Path) -> str | None:
-    """Series UID of a DICOM image, else None; files named as DICOM must be readable."""
-    if not file.is_file() or file.name.startswith(".") or file.name.upper() == "DICOMDIR":
-        return None
-    if file.suffix.lower() not in SUFFIXES and not is_dicom(file):
-        return None
+    """Series UID of a DICOM image, None for other DICOM files; UnreadableError if the header breaks off."""
     pydicom = optional_import("pydicom", "dicom")
     with decoding(str(file), KIND):
-        tags = ["SeriesInstanceUID", "Rows"]
-        dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags)
-        return str(dataset.get("SeriesInstanceUID", "")) if "Rows" in dataset else None
+        tags = ["SeriesInstanceUID", "Rows", "SOPClassUID"]
+        dataset = parse(file, stop_before_pixels=True, specific_tags=tags)
+        if "Rows" in dataset:
+            return str(dataset.get("SeriesInstanceUID", ""))
+        kind = pydicom.uid.UID(dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID") or "")
+        without_pixels = kind in pydicom.uid.UID_dictionary and not any(word in kind.name for word in PIXELS)
+        if without_pixels or (kind.is_valid and kind.is_private):
+            return None
+        raise UnreadableError(str(file), "a header that breaks off before the size of the image", KIND)
+
+
+def _check_others(others: Iterable[Path], names: set[str]) -> None:
+    """Raise UnreadableError for a file named like the images that has lost its beginning, or everything behind it."""
+    for file in others:
+        with file.open("rb") as opened:
+            head = opened.read(PREAMBLE)
+        if _numbered(file) in names and (len(head) < PREAMBLE or b"\0" in head):  # no text
+            raise UnreadableError(str(file), f"{len(head)} bytes without DICOM's magic number", KIND)
+
+
+def _numbered(file: Path) -> str:
+    """Suffix by which the files of a series are alike; suffixes with a number differ and do not count."""
+    suffix = file.suffix.lower()
+    return "" if suffix[1:].isdigit() else suffix
 
 
 def _summary(files: list[Path]) -> str:

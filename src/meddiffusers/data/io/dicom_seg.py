@@ -18,8 +18,8 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from meddiffusers.data.io.dicom_files import datasets_in
 from meddiffusers.data.io.dicom_frames import check_size, frames_in
 from meddiffusers.data.io.dicom_volume import LPS_TO_RAS, UNEVEN, affine_of, slice_order
-from meddiffusers.data.io.label_colours import label_colour
 from meddiffusers.data.io.library_errors import UnreadableError, decoding, scan_read
+from meddiffusers.data.labels import label_colour, to_label_ids
 from meddiffusers.data.modalities import LABELS
 from meddiffusers.data.scan import Scan
 from meddiffusers.utils.atomic import atomic_path
@@ -27,6 +27,7 @@ from meddiffusers.utils.optional import optional_import
 
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 SAME_GRID = 1e-2  # mm
+LARGEST = 65535  # label, as segment numbers have 16 bits
 SCHEME = "99MEDDIFFUSERS"
 LABEL = "label {}"  # segment description: segments are numbered from 1, labels may have gaps
 BLANK = (
@@ -104,8 +105,13 @@ def read_segmentation(datasets: Sequence[Any], source: str) -> Scan:
         raise UnreadableError(source, f"{len(datasets)} segmentations", "one", "name one of the files")
     check_size(datasets[0], source)
     highdicom = optional_import("highdicom", "dicom")
-    segmentation = highdicom.seg.Segmentation.from_dataset(datasets[0], copy=False)
-    if segmentation.segmentation_type.value == "FRACTIONAL":
+    try:
+        segmentation = highdicom.seg.Segmentation.from_dataset(datasets[0], copy=False)
+        kind = segmentation.segmentation_type.value
+    except Exception:  # highdicom checks hundreds of attributes
+        expected = "those that DICOM requires"
+        raise UnreadableError(source, "a segmentation with missing or invalid attributes", expected) from None
+    if kind == "FRACTIONAL":
         raise UnreadableError(source, "segments in fractions", "whole voxels", "export it as binary segments")
     try:
         volume = segmentation.get_volume(combine_segments=True, rtol=UNEVEN)
@@ -128,12 +134,9 @@ def read_segmentation(datasets: Sequence[Any], source: str) -> Scan:
 
 def _labels(scan: Scan, path: Path) -> np.ndarray:
     """(X, Y, Z) of uint16."""
-    array = scan.array[0]
     if len(scan.array) > 1:
         raise ValueError(f"{path}: got {len(scan.array)} channels; expected one label map: write each to its own file.")
-    if not np.isfinite(array).all() or (array != np.round(array)).any() or array.min() < 0 or array.max() > 65535:
-        raise ValueError(f"{path}: got voxels that are not labels; expected integers from 0 to 65535: round them.")
-    return array.astype(np.uint16)
+    return to_label_ids(scan.array[0], str(path), largest=LARGEST).astype(np.uint16)
 
 
 def _onto(labels: np.ndarray, scan: Scan, path: Path, shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:

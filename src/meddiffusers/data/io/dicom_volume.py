@@ -11,9 +11,12 @@ from meddiffusers.data.io.dicom_frames import Frame
 from meddiffusers.data.io.library_errors import UnreadableError
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-UNEVEN = 0.02  # tolerance relative to the median gap: scanners round positions to 0.1 mm
+UNEVEN = 0.02  # tolerance relative to the median gap
+ROUNDINGS = (0.1, 0.01)  # mm, to which scanners round positions
+FINE = 4  # gaps of fewer roundings are not told from missing slices
 SAME_PLACE = 1e-3  # mm
 ROUNDED = 0.1  # mm, tolerance of the positions of a straight stack
+LISTED = 8  # volumes in a message
 SPLIT = "put each volume into a folder of its own"
 
 
@@ -38,13 +41,59 @@ def slice_order(frames: Sequence[Frame], source: str) -> list[int]:
         found = f"{len(frames)} slices at {1 + (gaps >= SAME_PLACE).sum()} positions (gaps {counts})"
         raise UnreadableError(source, found, "one slice at each: time points, echoes or copies are mixed", SPLIT)
     median = float(np.median(gaps))
-    if (np.abs(gaps - median) > UNEVEN * median).any():
+    rounding = _rounding(places, median)
+    rounded = rounding > 0 and _is_even(heights[order], rounding * float(np.abs(normal(frames[0])).sum()))
+    if not rounded and (np.abs(gaps - median) > UNEVEN * median).any():
         remedy = "look for missing slices, or resample them"
         raise UnreadableError(source, f"slices with uneven gaps: {counts}", f"{median:g} mm between all", remedy)
     line = np.linspace(places[order[0]], places[order[-1]], len(order))
-    if np.abs(places[order] - line).max() > max(UNEVEN * median, 10 * SAME_PLACE):
+    if np.abs(places[order] - line).max() > max(UNEVEN * median, 10 * SAME_PLACE, 2 * rounding):
         raise UnreadableError(source, "slices shifted sideways", "slices on one straight line", SPLIT)
     return order.tolist()
+
+
+def chosen_volume(frames: Sequence[Frame], volume: int | None, source: str) -> list[Frame]:
+    """Frames of one volume of a multi-frame file: those whose indices outside space are alike.
+
+    Args:
+        frames: of one file.
+        volume: number of the volume, from 0; None if the frames are a single one.
+        source: for messages.
+
+    Raises:
+        UnreadableError: several volumes and none chosen, or a volume that does not exist.
+    """
+    places = [(frame.position, frame.orientation) for frame in frames if frame.position is not None]
+    apart = len({tuple(np.round(np.concatenate(place), 3)) for place in places}) == len(places)
+    parallel = all(np.allclose(frame.orientation, frames[0].orientation, atol=1e-3) for frame in frames)
+    if volume is None and apart and parallel:
+        return list(frames)
+    counts = {name: len({frame.volume.get(name) for frame in frames}) for name in frames[0].volume}
+    names = [name for name, count in counts.items() if 1 < count < len(frames)]
+    keys = [tuple(frame.volume.get(name, 0) for name in names) for frame in frames]
+    volumes = sorted(set(keys))
+    if len(volumes) == 1 and not volume:
+        return list(frames)
+    if volume is None or not 0 <= volume < len(volumes):
+        listed = [", ".join(f"{name} {index}" for name, index in zip(names, key, strict=True)) for key in volumes]
+        found = "; ".join(f"{number}: {text}" for number, text in enumerate(listed[:LISTED]))
+        found = f"{len(volumes)} volume(s) ({found}{'; …' * (len(listed) > LISTED)})"
+        raise UnreadableError(source, found, "one of them", "choose it by its number: read(path, volume=0)")
+    return [frame for frame, key in zip(frames, keys, strict=True) if key == volumes[volume]]
+
+
+def _rounding(places: np.ndarray, gap: float) -> float:
+    """Largest error in mm of positions that were rounded to tenths or hundredths; 0 for finer ones, or fine gaps."""
+    rounded = (
+        step for step in ROUNDINGS if gap >= FINE * step and np.abs(places / step - np.rint(places / step)).max() < 1e-3
+    )
+    return next(rounded, 0.0) / 2
+
+
+def _is_even(heights: np.ndarray, error: float) -> bool:
+    """Whether sorted heights are evenly spaced, apart from an error of each."""
+    numbers = np.arange(len(heights))
+    return bool(np.ptp(heights - np.polyval(np.polyfit(numbers, heights, 1), numbers)) < 2 * error - 1e-6)
 
 
 def check_frames(frames: Sequence[Frame], source: str) -> None:
@@ -53,7 +102,7 @@ def check_frames(frames: Sequence[Frame], source: str) -> None:
     for frame in frames:
         row, column = frame.orientation.reshape(2, 3)
         skew = [row @ row - 1, column @ column - 1, row @ column]
-        if not np.abs(skew).max() < 1e-3 or not (min(frame.spacing) > 0 and max(frame.spacing) < 1e6):
+        if not np.abs(skew).max() < 1e-3 or not min(frame.spacing[:2]) > 0:
             found = f"the orientation {frame.orientation.tolist()} and spacing {frame.spacing}"
             raise UnreadableError(source, found, "two unit vectors at right angles, and lengths in mm")
         if frame.position is not None and not np.isfinite(frame.position).all():
@@ -72,14 +121,15 @@ def normal(frame: Frame) -> np.ndarray:
 
 
 def affine_of(frames: Sequence[Frame]) -> np.ndarray:
-    """Voxel index (column, row, slice, 1) → mm in RAS+, for sorted frames; a single slice has its declared thickness.
+    """Voxel index (column, row, slice, 1) → mm in RAS+, for sorted frames; a single slice has its declared thickness,
+    or 1 mm.
 
     Evenly shifted slices, as from a tilted gantry, give an affine with shear, unless the stack ends less than 0.1 mm
     beside a straight one.
     """
     first, last = frames[0], frames[-1]
     row, column = first.orientation.reshape(2, 3)
-    step = normal(first) * first.spacing[2]
+    step = normal(first) * (first.spacing[2] or 1)
     if len(frames) > 1 and first.position is not None and last.position is not None:
         way, across = last.position - first.position, normal(first)
         straight = across * (way @ across)

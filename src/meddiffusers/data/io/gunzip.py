@@ -5,6 +5,8 @@ Intel's ISA-L (package isal) takes little more than half of zlib's time.
 
 from __future__ import annotations
 
+from typing import Any
+
 from isal import isal_zlib
 
 from meddiffusers.data.io.library_errors import UnreadableError
@@ -14,9 +16,9 @@ LARGEST_RATIO = 1032  # largest compression ratio of deflate
 GZIP_OR_ZLIB = 47
 
 
-def beginning(data: bytes, size: int) -> bytes:
+def beginning(source: str, data: bytes, size: int) -> bytes:
     """The first `size` bytes of the content of `data`, gzipped or not; fewer if there are fewer."""
-    return isal_zlib.decompressobj(GZIP_OR_ZLIB).decompress(data, size) if data[:2] == MAGIC else data[:size]
+    return _inflate(source, data, size)[0] if data[:2] == MAGIC else data[:size]
 
 
 def exact(source: str, data: bytes, size: int) -> bytes:
@@ -30,8 +32,7 @@ def unpacked(source: str, data: bytes, size: int) -> bytes:
     """Decompress gzip or zlib data of `size` bytes.
 
     Raises:
-        UnreadableError: more or fewer bytes; detected before they are allocated.
-        IsalError: a wrong checksum, or no compressed data.
+        UnreadableError: more or fewer bytes, detected before they are allocated; a wrong checksum.
     """
     promised = f"the {size} bytes that its header promises"
     if size > LARGEST_RATIO * len(data):
@@ -39,9 +40,9 @@ def unpacked(source: str, data: bytes, size: int) -> bytes:
     parts: list[bytes] = []
     left = size + 1  # one more, to detect too many
     while left and data.strip(b"\0"):  # gzip files may be concatenated and padded with zeros
-        stream = isal_zlib.decompressobj(GZIP_OR_ZLIB)
-        parts.append(stream.decompress(data, left))
-        left -= len(parts[-1])
+        part, stream = _inflate(source, data, left)
+        parts.append(part)
+        left -= len(part)
         if left and not stream.eof:
             raise UnreadableError(source, f"packed data that break off after {size + 1 - left} bytes", promised)
         data = stream.unused_data
@@ -53,3 +54,13 @@ def unpacked(source: str, data: bytes, size: int) -> bytes:
 def whole(source: str, data: bytes, size: int) -> bytes:
     """The content of `data`, gzipped or not, of `size` bytes; raises the errors of `exact` and `unpacked`."""
     return unpacked(source, data, size) if data[:2] == MAGIC else exact(source, data, size)
+
+
+def _inflate(source: str, data: bytes, size: int) -> tuple[bytes, Any]:
+    """At most `size` bytes of a stream, and the object that decompresses it."""
+    stream = isal_zlib.decompressobj(GZIP_OR_ZLIB)
+    try:
+        return stream.decompress(data, size), stream
+    except Exception:  # IsalError, of which the stubs say that it is no class
+        found = "packed data that are damaged: their codes or their checksum are wrong"
+        raise UnreadableError(source, found, "gzip or zlib data") from None

@@ -89,7 +89,7 @@ def is_unchanged(image: Any) -> bool:
 
 def _from_bytes(source: str, head: bytes, image: bytes, modality: Modality, pair: Path | None = None) -> Scan:
     with decoding(source, KIND):
-        header = parse_header(source, beginning(head, HEADER_BYTES), pair is not None)
+        header = parse_header(source, beginning(source, head, HEADER_BYTES), pair is not None)
         shape, dtype, offset = stored_layout(source, header)
         data = whole(source, image, offset + math.prod(shape) * dtype.itemsize)
         voxels = _scaled(np.ndarray(shape, dtype, data, offset, order="F"), *scaling_of(source, header), source)
@@ -104,7 +104,11 @@ def _analyze_affine(header: Path) -> np.ndarray:
     matrix = header.with_suffix(".mat")
     if matrix.exists() and not matrix.is_file():
         raise UnreadableError(str(header), f"{matrix.name}, which is no file", "SPM's matrix", "remove it")
-    affine: np.ndarray = Spm2AnalyzeImage.from_filename(str(header)).affine
+    try:
+        affine: np.ndarray = Spm2AnalyzeImage.from_filename(str(header)).affine
+    except Exception:
+        found = f"{matrix.name} beside it, which cannot be decoded" if matrix.exists() else "an invalid header"
+        raise UnreadableError(str(header), found, "a header of Analyze, and a matrix of SPM") from None
     return affine
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from nibabel.orientations import apply_orientation, io_orientation
 from PIL import Image, ImageDraw
 
-from meddiffusers.data.io.label_colours import label_colour
+from meddiffusers.data.labels import label_colour
 from meddiffusers.data.scan import Scan
 from meddiffusers.utils.atomic import atomic_path
 
@@ -102,7 +102,7 @@ def _tile(view: _View, channel: int, axis: int) -> Image.Image:
     plane = _upright(np.take(marked, centre[axis], axis))
     colours, shown = np.zeros((*plane.shape, 3), np.uint8), np.where(plane != 0, round(255 * OPACITY), 0)
     for label in np.unique(plane[plane != 0]).tolist():
-        colours[plane == label] = label_colour(int(label))
+        colours[plane == label] = label_colour(round(label))
     mask = Image.fromarray((shown if volume.any() else 255 * (plane != 0)).astype(np.uint8))
     paint = Image.fromarray(colours).resize(size, Image.Resampling.NEAREST)
     return Image.composite(paint, image.convert("RGB"), mask.resize(size, Image.Resampling.NEAREST))

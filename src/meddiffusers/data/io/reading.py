@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,29 +11,30 @@ import nibabel
 
 from meddiffusers.data.io.dicom import read_dicom
 from meddiffusers.data.io.dicom_files import SUFFIXES, is_dicom
-from meddiffusers.data.io.itk import read_itk
-from meddiffusers.data.io.nifti import read_nifti, read_nifti_value
-from meddiffusers.data.modalities import modality_in
+from meddiffusers.data.io.metaimage import read_metaimage
+from meddiffusers.data.io.nifti import PAIR, is_unchanged, read_nifti, read_nifti_value
+from meddiffusers.data.io.nrrd import read_nrrd
+from meddiffusers.data.modalities import recognize_path
 from meddiffusers.data.scan import Scan
 
 _READERS: dict[str, Callable[[Path, str | Sequence[str]], Scan]] = {
     ".nii.gz": read_nifti,
     ".nii": read_nifti,
-    ".hdr": read_nifti,
-    ".img": read_nifti,
-    ".nrrd": read_itk,
-    ".nhdr": read_itk,
-    ".mha": read_itk,
-    ".mhd": read_itk,
+    **dict.fromkeys(PAIR, read_nifti),
+    ".nrrd": read_nrrd,
+    ".nhdr": read_nrrd,
+    ".mha": read_metaimage,
+    ".mhd": read_metaimage,
 }
 
 
-def read(source: Any, *, modality: str | Sequence[str] | None = None) -> Scan:
+def read(source: Any, *, modality: str | Sequence[str] | None = None, volume: int | None = None) -> Scan:
     """Read a scan.
 
     Voxels keep their type and values; scaled values are float32, except DICOM with integer slope and intercept: int16
     or int32. Axes and affine (mm in RAS+) are those of the file; only DICOM slices are sorted, by position. See
-    `io.nifti`, `io.itk` and `io.dicom` for the details of each format.
+    `io.nifti`, `io.nrrd`, `io.metaimage` and `io.dicom` for the details of each format. What was repaired in a header,
+    or left open by it, is logged and kept as the scan's `notes`.
 
     Args:
         source: a file: NIfTI (.nii, .nii.gz), Analyze and NIfTI pairs (.hdr or .img), NRRD (.nrrd, .nhdr), MetaImage
@@ -40,6 +42,7 @@ def read(source: Any, *, modality: str | Sequence[str] | None = None) -> Scan:
             image; or a value of `datasets.Nifti`, a dictionary with "bytes" or "path".
         modality: one name of `data.modalities`, or one per channel; by default from the file's name or the series'
             description, else "".
+        volume: number of the volume, from 0, of a multi-frame DICOM file with several; the error without it lists them.
 
     Returns:
         Scan (C, X, Y, Z).
@@ -54,32 +57,42 @@ def read(source: Any, *, modality: str | Sequence[str] | None = None) -> Scan:
         ('t1ce',)
     """
     if isinstance(source, str | Path):
-        return _read_path(Path(source), modality)
+        return _read_path(Path(source), modality, volume)
     if isinstance(source, Mapping) and source.get("bytes") is None and source.get("path"):
-        return _read_path(Path(source["path"]), modality)
+        return _read_path(Path(source["path"]), modality, volume)
     if isinstance(source, Mapping) and source.get("bytes"):
         path = source.get("path") or ""
-        return read_nifti_value(source, _named(Path(path), modality), path)
+        return _with_evidence(read_nifti_value(source, _named(Path(path), modality), path), Path(path), modality)
     if isinstance(source, nibabel.spatialimages.SpatialImage):
         path = source.get_filename() or ""
-        return read_nifti_value(source, _named(Path(path), modality), path)
+        if path.lower().endswith((*_READERS,)) and is_unchanged(source):
+            return _read_path(Path(path), modality, volume)
+        return _with_evidence(read_nifti_value(source, _named(Path(path), modality), path), Path(path), modality)
     raise ValueError(
         f"Got a {type(source).__name__}; expected a path, a nibabel image, or a value of datasets.Nifti. "
         "An array becomes a scan with its geometry: Scan(array, affine)."
     )
 
 
-def _read_path(path: Path, modality: str | Sequence[str] | None) -> Scan:
+def _read_path(path: Path, modality: str | Sequence[str] | None, volume: int | None) -> Scan:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder; expected a scan.")
+    if not (path.is_file() or path.is_dir()):
+        raise ValueError(f"{path}: a pipe or a device; expected a file, or a folder of DICOM files: save it as a file.")
     for suffix, reader in _READERS.items():
-        if path.name.lower().endswith(suffix):
-            return reader(path, _named(path, modality))
+        if path.is_file() and path.name.lower().endswith(suffix):
+            return _with_evidence(reader(path, _named(path, modality)), path, modality)
     if path.is_dir() or path.name.lower().endswith(SUFFIXES) or is_dicom(path):
-        return read_dicom(path, modality)
+        return read_dicom(path, modality, volume)
     known = ", ".join((*_READERS, *SUFFIXES))
     raise ValueError(f"{path}: unknown format; expected one of {known}, or a folder of DICOM files: convert it.")
 
 
 def _named(path: Path, modality: str | Sequence[str] | None) -> str | Sequence[str]:
-    return modality_in(path.name.partition(".")[0]) if modality is None else modality
+    return recognize_path(path).modality if modality is None else modality
+
+
+def _with_evidence(scan: Scan, path: Path, modality: str | Sequence[str] | None) -> Scan:
+    recognized = recognize_path(path)
+    given = modality is not None or recognized.silent
+    return scan if given else replace(scan, modality_from=f"name: {recognized}")

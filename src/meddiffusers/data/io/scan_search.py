@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-from meddiffusers.utils.optional import optional_import
+from meddiffusers.data.io.dicom_files import SUFFIXES, is_dicom, parse
 
 FORMATS = {
     ".nii.gz": "NIfTI",
     ".nii": "NIfTI",
-    ".hdr": "Analyze",
+    ".hdr": "NIfTI or Analyze",
+    ".hdr.gz": "NIfTI or Analyze",
     ".nrrd": "NRRD",
     ".nhdr": "NRRD",
     ".mha": "MetaImage",
     ".mhd": "MetaImage",
 }
-DICOM, DICOM_SUFFIXES = "DICOM", (".dcm", ".dicom", ".ima")
+DICOM = "DICOM"
 
 
 def find_scans(path: Path) -> list[Path]:
@@ -29,7 +30,7 @@ def find_scans(path: Path) -> list[Path]:
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder; expected a scan or a folder of scans.")
-    if path.is_file():
+    if not path.is_dir():
         return [path]
     found, slices = [], defaultdict(list)
     for file in sorted(path.rglob("*")):
@@ -51,19 +52,15 @@ def format_of(path: Path) -> str:
 
 
 def _is_dicom(path: Path) -> bool:
-    if path.suffix.lower() in DICOM_SUFFIXES:
-        return True
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM" and path.name.upper() != "DICOMDIR"
+    return path.suffix.lower() in SUFFIXES or (path.name.upper() != "DICOMDIR" and is_dicom(path))
 
 
 def _series(files: list[Path]) -> set[str]:
     """Series UIDs of DICOM files; unreadable files count as one series."""
-    pydicom = optional_import("pydicom", "dicom")
     found = set()
     for file in files:
         try:
-            tags = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
+            tags = parse(file, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
             found.add(str(tags.get("SeriesInstanceUID", "")))
         except Exception:  # damaged files raise various exceptions; reading the scan reports them
             found.add("")

@@ -14,7 +14,7 @@ from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from meddiffusers.data.io.label_colours import label_colour
+from meddiffusers.data.labels import label_colour
 from meddiffusers.evaluation.figures.panels import DPI, to_image
 from meddiffusers.evaluation.segmentation.result import SegmentationResult
 from meddiffusers.evaluation.segmentation.scores import SegmentationScores
