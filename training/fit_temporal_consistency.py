@@ -20,6 +20,7 @@ from meddiffusers.hub.load import load, local_folder
 from meddiffusers.hub.publish import write_repository
 from meddiffusers.hub.training_config import TrainingRecord
 from meddiffusers.training.engine.parsing import parse_config
+from meddiffusers.training.engine.running import run
 from meddiffusers.training.tasks.cardiac.consistency import ConsistencyConfig, build_consistency_pipeline
 
 
@@ -44,4 +45,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

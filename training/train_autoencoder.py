@@ -18,6 +18,7 @@ from meddiffusers.training.engine.config import TrainingConfig
 from meddiffusers.training.engine.loop import train
 from meddiffusers.training.engine.parsing import parse_config
 from meddiffusers.training.engine.publishing import finish
+from meddiffusers.training.engine.running import exclusive_output, run
 from meddiffusers.training.tasks.autoencoder.captioned import CaptionedAutoencoderTask
 from meddiffusers.training.tasks.autoencoder.model import AutoencoderConfig
 
@@ -25,10 +26,11 @@ from meddiffusers.training.tasks.autoencoder.model import AutoencoderConfig
 def main() -> None:
     """Train and evaluate."""
     data, model, training = parse_config(CaptionedDataConfig, AutoencoderConfig, TrainingConfig)
-    set_seed(training.seed)  # of the initial weights
-    task = CaptionedAutoencoderTask(data, model)
-    finish(train(task, training), task.evaluate, data, model, training)
+    with exclusive_output(training.output_dir):
+        set_seed(training.seed)  # of the initial weights
+        task = CaptionedAutoencoderTask(data, model)
+        finish(train(task, training), task.evaluate, data, model, training)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -20,6 +20,7 @@ from meddiffusers.training.engine.config import TrainingConfig
 from meddiffusers.training.engine.loop import train
 from meddiffusers.training.engine.parsing import parse_config
 from meddiffusers.training.engine.publishing import CardConfig, finish
+from meddiffusers.training.engine.running import exclusive_output, run
 from meddiffusers.training.tasks.image_diffusion.model import ImageDiffusionConfig
 from meddiffusers.training.tasks.image_diffusion.task import ImageDiffusionTask
 
@@ -30,10 +31,11 @@ def main() -> None:
         LabelledDataConfig, ImageDiffusionConfig, TrainingConfig, CardConfig
     )
     facts = publishing.facts(training)
-    set_seed(training.seed)  # of the initial weights
-    task = ImageDiffusionTask(data, model)
-    finish(train(task, training), task.evaluate, data, model, training, facts)
+    with exclusive_output(training.output_dir):
+        set_seed(training.seed)  # of the initial weights
+        task = ImageDiffusionTask(data, model)
+        finish(train(task, training), task.evaluate, data, model, training, facts)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -18,16 +18,18 @@ from meddiffusers.training.engine.config import TrainingConfig
 from meddiffusers.training.engine.loop import train
 from meddiffusers.training.engine.parsing import parse_config
 from meddiffusers.training.engine.publishing import finish
+from meddiffusers.training.engine.running import exclusive_output, run
 from meddiffusers.training.tasks.text_to_mr.prompt_encoder import PromptEncoderConfig, PromptEncoderTask
 
 
 def main() -> None:
     """Train and evaluate."""
     data, model, training = parse_config(CaptionedDataConfig, PromptEncoderConfig, TrainingConfig)
-    set_seed(training.seed)  # of the initial weights
-    task = PromptEncoderTask(data, model)
-    finish(train(task, training), task.evaluate, data, model, training)
+    with exclusive_output(training.output_dir):
+        set_seed(training.seed)  # of the initial weights
+        task = PromptEncoderTask(data, model)
+        finish(train(task, training), task.evaluate, data, model, training)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

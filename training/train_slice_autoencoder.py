@@ -17,6 +17,7 @@ from meddiffusers.training.engine.config import TrainingConfig
 from meddiffusers.training.engine.loop import train
 from meddiffusers.training.engine.parsing import parse_config
 from meddiffusers.training.engine.publishing import finish
+from meddiffusers.training.engine.running import exclusive_output, run
 from meddiffusers.training.tasks.autoencoder.model import AutoencoderConfig
 from meddiffusers.training.tasks.autoencoder.slices import SliceAutoencoderTask
 
@@ -24,10 +25,11 @@ from meddiffusers.training.tasks.autoencoder.slices import SliceAutoencoderTask
 def main() -> None:
     """Train and evaluate."""
     data, model, training = parse_config(LabelledDataConfig, AutoencoderConfig, TrainingConfig)
-    set_seed(training.seed)  # of the initial weights
-    task = SliceAutoencoderTask(data, model)
-    finish(train(task, training), task.evaluate, data, model, training)
+    with exclusive_output(training.output_dir):
+        set_seed(training.seed)  # of the initial weights
+        task = SliceAutoencoderTask(data, model)
+        finish(train(task, training), task.evaluate, data, model, training)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

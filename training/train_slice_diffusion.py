@@ -19,6 +19,7 @@ from meddiffusers.training.engine.config import TrainingConfig
 from meddiffusers.training.engine.loop import train
 from meddiffusers.training.engine.parsing import parse_config
 from meddiffusers.training.engine.publishing import CardConfig, finish
+from meddiffusers.training.engine.running import exclusive_output, run
 from meddiffusers.training.tasks.latent_diffusion.model import LatentDiffusionConfig
 from meddiffusers.training.tasks.latent_diffusion.slices import SliceDiffusionTask
 
@@ -29,10 +30,11 @@ def main() -> None:
         LabelledDataConfig, LatentDiffusionConfig, TrainingConfig, CardConfig
     )
     facts = publishing.facts(training)
-    set_seed(training.seed)  # of the initial weights
-    task = SliceDiffusionTask(data, model)
-    finish(train(task, training), task.evaluate, data, model, training, facts)
+    with exclusive_output(training.output_dir):
+        set_seed(training.seed)  # of the initial weights
+        task = SliceDiffusionTask(data, model)
+        finish(train(task, training), task.evaluate, data, model, training, facts)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

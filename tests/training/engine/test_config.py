@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -83,6 +84,67 @@ def test_a_file_that_is_no_table_and_a_value_of_the_wrong_type_are_refused(
     with pytest.raises(ValueError, match=r"config.yaml holds a list; expected lines of 'name: value'"):
         parse_config(TrainingConfig, argv=["--config", str(file)])
     file.write_text("train_batch_size: many\n")
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as ended:
         parse_config(TrainingConfig, argv=["--config", str(file)])
-    assert "--train-batch-size: invalid int value: 'many'" in capsys.readouterr().err
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"{file}: ") and "--train-batch-size: invalid int value: 'many'" in error
+    with pytest.raises(SystemExit):
+        parse_config(TrainingConfig, argv=["--train_batch_size", "many"])
+    assert capsys.readouterr().err.startswith("The command line: argument --train_batch_size/")
+
+
+@dataclass
+class NullableSettings:
+    head_dim: int | None = 32
+    name: str | None = None
+    precision: Literal["no", "bf16"] = "no"
+    sizes: list[int] = field(default_factory=lambda: [1])
+
+
+def test_null_sets_nothing_rather_than_the_default(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("head_dim: null\n")
+    assert parse_config(NullableSettings, argv=["--config", str(file)])[0].head_dim is None
+    given = ["--config", str(file), "--head_dim", "8"]
+    assert parse_config(NullableSettings, argv=given)[0].head_dim == 8
+
+
+DAMAGED = {
+    "": "holds nothing; expected lines of 'name: value'",
+    "# only a comment": "holds nothing",
+    "head_dim": "holds a str",
+    "head_dim: 8\nhead_dim: 16": r"is not valid YAML \(line 2: the key head_dim occurs twice\)",
+    "a: &a [1]\nsizes: *a": r"is not valid YAML \(line 2: aliases",
+    "head_dim: [8": "is not valid YAML",
+    "\thead_dim: 8": "is not valid YAML",
+    "? [head_dim]\n: 8": "is not valid YAML",
+    "head_dim: !!python/name:os.system": "is not valid YAML",
+    "head_dim: {a: 8}": r"head_dim is \{'a': 8\}; expected a single value",
+    "head_dim: [8]": r"head_dim is \[8\]; expected a single value",
+    "sizes: [[1]]": r"sizes is \[\[1\]\]; expected a single value",
+    "sizes: [1, null]": "sizes is .*; expected a single value",
+    "sizes:": "sizes is empty. Give it a value, or remove the line",
+    "name: no": "name is False, which YAML does not read as text. Put it in quotes",
+    "name: 0123": "name is 83, which YAML does not read as text",
+    "name: 2020-01-01": "which YAML does not read as text",
+    "precision: no": "precision is False, which YAML does not read as text",
+    "1: 2": "holds unknown settings: 1",
+}
+
+
+@pytest.mark.parametrize(("text", "message"), DAMAGED.items())
+def test_a_damaged_file_is_named_with_its_cause(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ValueError, match=f"config.yaml.*{message}"):
+        parse_config(NullableSettings, argv=["--config", str(tmp_path / "config.yaml")])
+
+
+def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    for name, message in {"pipe": "is a pipe", ".": "is a folder", "binary": "is not text"}.items():
+        with pytest.raises(ValueError, match=message):
+            parse_config(NullableSettings, argv=["--config", str(tmp_path / name)])
+    with pytest.raises(FileNotFoundError, match="absent"):
+        parse_config(NullableSettings, argv=["--config", str(tmp_path / "absent")])

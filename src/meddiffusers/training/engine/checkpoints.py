@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from meddiffusers.utils.reading import FileContentError
+
 
 class CheckpointError(RuntimeError):
     """A checkpoint cannot be written, read or found."""
@@ -123,10 +125,10 @@ def reading(file: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = error.cause if isinstance(error, FileContentError) else " ".join(str(error).split())[:300]
         raise CheckpointError(
-            f"'{file}' cannot be read: {reason}. The checkpoint is damaged, or was made for another network; move it "
-            "away and resume from an earlier one."
+            f"'{file}' cannot be read: {reason.rstrip('.')}. The checkpoint is damaged, or was made for another "
+            "network; move it away and resume from an earlier one."
         ) from error
 
 

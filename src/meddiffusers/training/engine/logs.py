@@ -119,10 +119,20 @@ def _track_images(tracker: Any, images: dict[str, Image], step: int) -> None:
         tracker.log({name: trackio.Image(image) for name, image in images.items()}, step=step)
 
 
+def _step_of(line: str) -> int | None:
+    """The step of a line of the log; None if the line is damaged."""
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    step = entry.get("step") if isinstance(entry, dict) else None
+    return step if isinstance(step, int) else None
+
+
 def _forget_after(step: int, file: Path) -> None:
-    """Drop the lines after `step`, at which the run is resumed, and an incomplete last line."""
-    lines = file.read_text().splitlines() if file.exists() else []
-    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+    """Drop the lines after `step`, at which the run is resumed, and damaged lines, such as an incomplete last one."""
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
+    kept = [line for line in lines if (at := _step_of(line)) is not None and at <= step]
     partial = file.with_name(f".{file.name}.partial")
     partial.write_text("".join(f"{line}\n" for line in kept))
     partial.replace(file)

@@ -37,6 +37,7 @@ from meddiffusers.training.engine.distributed import Agreement
 from meddiffusers.training.engine.logs import LossHistory, RunLog, require_trackers
 from meddiffusers.training.engine.output import save_over_earlier
 from meddiffusers.training.engine.randomness import BatchRandom, Stream, derive_seed, seed_torch
+from meddiffusers.training.engine.running import exclusive_output
 from meddiffusers.training.engine.stopping import Stop, StopSignals
 from meddiffusers.training.engine.task import Task
 
@@ -63,12 +64,14 @@ def train(task: Task, config: TrainingConfig) -> TrainingResult:
         config: Settings of the run.
 
     Raises:
-        ValueError, ImportError: Before training, if the configuration does not fit.
+        ValueError, ImportError: Before training, if the configuration does not fit, or another run writes into the
+            output folder.
         CheckpointError: A checkpoint cannot be read or written.
         FloatingPointError: The loss or a weight is no longer finite.
         SystemExit: SIGTERM or Ctrl-C was received; a checkpoint has been written.
     """
-    return _Run(task, config).result()
+    with exclusive_output(config.output_dir):
+        return _Run(task, config).result()
 
 
 class _Run:

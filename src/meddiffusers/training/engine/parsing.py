@@ -9,13 +9,24 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import sys
+import types
 from argparse import ArgumentParser
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, NoReturn, Union, cast, get_args, get_origin, get_type_hints
 
-import yaml
 from transformers import HfArgumentParser
+
+from meddiffusers.utils.reading import read_yaml
+
+
+class _Parser(HfArgumentParser):
+    """The parser of transformers, whose errors name the YAML file that they are about."""
+
+    source = "The command line"
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.source}: {message}\n")
 
 
 def parse_config(*dataclass_types: type, argv: Sequence[str] | None = None) -> tuple[Any, ...]:
@@ -29,25 +40,37 @@ def parse_config(*dataclass_types: type, argv: Sequence[str] | None = None) -> t
         One instance of each dataclass.
 
     Raises:
-        ValueError: An unknown key or option; the message has the nearest known name.
+        ValueError: A damaged file, an unknown key or option (the message has the nearest known name), or a value that
+            its setting does not take.
         FileNotFoundError: The file does not exist.
-        SystemExit: A value has the wrong type; argparse prints the message.
+        SystemExit: A value cannot be converted to the type of its setting; argparse prints the message.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    known = [field.name for kind in dataclass_types for field in dataclasses.fields(kind) if field.init]
+    hints = {name: hint for kind in dataclass_types for name, hint in _hints(kind).items()}
     file = _config_file(arguments)
-    parser = HfArgumentParser(cast(Any, dataclass_types), allow_abbrev=False)
+    settings = _read_settings(file, hints) if file else {}
+    parser = _Parser(cast(Any, dataclass_types), allow_abbrev=False)
     for action in parser._actions:
         action.nargs = "*" if action.nargs == "+" else action.nargs  # a list may be empty
     parser.add_argument("--config", metavar="FILE", help="YAML file of settings; the command line overrides it")
+    parser.set_defaults(**{name: None for name, value in settings.items() if value is None})
+    words = [word for name, value in settings.items() if value is not None for word in _as_words(name, value)]
+    parser.source = str(file)
+    parser.parse_known_args(words)
+    parser.source = _Parser.source
     *configs, _, unknown = parser.parse_args_into_dataclasses(
-        [*(_yaml_arguments(file, known) if file else []), *arguments],
-        return_remaining_strings=True,
-        look_for_args_file=False,
+        [*words, *arguments], return_remaining_strings=True, look_for_args_file=False
     )
     if unknown:
-        raise ValueError(_unknown("The command line", [name.lstrip("-").split("=")[0] for name in unknown[:1]], known))
+        names = [name.lstrip("-").split("=")[0] for name in unknown[:1]]
+        raise ValueError(_unknown("The command line", names, list(hints)))
     return tuple(configs)
+
+
+def _hints(kind: type) -> dict[str, Any]:
+    """The types of the settings of a configuration dataclass."""
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind) if field.init}
 
 
 def _config_file(arguments: list[str]) -> Path | None:
@@ -56,20 +79,43 @@ def _config_file(arguments: list[str]) -> Path | None:
     return first.parse_known_args(arguments)[0].config
 
 
-def _yaml_arguments(file: Path, known: list[str]) -> list[str]:
-    settings = yaml.safe_load(file.read_text()) or {}
+def _read_settings(file: Path, hints: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings in a YAML file, checked against the types of all settings."""
+    settings = read_yaml(file)
     if not isinstance(settings, dict):
-        raise ValueError(f"{file} holds a {type(settings).__name__}; expected lines of 'name: value'.")
-    unknown = [str(key) for key in settings if key not in known]
+        held = "nothing" if settings is None else f"a {type(settings).__name__}"
+        raise ValueError(f"{file} holds {held}; expected lines of 'name: value'.")
+    unknown = [str(name) for name in settings if name not in hints]
     if unknown:
-        raise ValueError(_unknown(str(file), unknown, known))
-    return [word for key, value in settings.items() if value is not None for word in _as_words(key, value)]
+        raise ValueError(_unknown(str(file), unknown, list(hints)))
+    wrong = [text for name, value in settings.items() if (text := _misfit(name, value, hints[name]))]
+    if wrong:
+        raise ValueError(f"{file}: " + "\n".join([*wrong, "Correct this in the file."]))
+    return settings
 
 
-def _as_words(key: str, value: Any) -> list[str]:
+def _misfit(name: str, value: Any, hint: Any) -> str | None:
+    """Why a value of YAML is none for a setting; None if it may be one, which argparse and the dataclass then check."""
+    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    if value is None:
+        return None if type(None) in options else f"{name} is empty. Give it a value, or remove the line."
+    (kind,) = [option for option in options if option is not type(None)][:1]
+    if get_origin(kind) is list:
+        parts, (kind,) = (value if isinstance(value, list) else [value]), get_args(kind)
+    else:
+        parts = [value]
+    for part in parts:
+        if isinstance(part, list | dict | None):
+            return f"{name} is {value!r}; expected a single value, or a list of them where the setting is a list."
+        if not isinstance(part, str) and (kind is str or get_origin(kind) is Literal):
+            return f"{name} is {part!r}, which YAML does not read as text. Put it in quotes."
+    return None
+
+
+def _as_words(name: str, value: Any) -> list[str]:
     if isinstance(value, list):
-        return [f"--{key}", *map(str, value)]
-    return [f"--{key}={value}"]
+        return [f"--{name}", *map(str, value)]
+    return [f"--{name}={value}"]
 
 
 def _unknown(place: str, names: Iterable[str], known: list[str]) -> str:

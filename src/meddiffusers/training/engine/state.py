@@ -13,6 +13,7 @@ settings of the optimiser and of the learning rate schedule are not stored eithe
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,11 +25,15 @@ from diffusers.models.modeling_utils import ModelMixin
 from safetensors.torch import load_model, save_model
 from torch import nn
 
+from meddiffusers.hub.weights import shapes_of
 from meddiffusers.training.engine.checkpoints import reading
+from meddiffusers.utils.reading import FileContentError, read_json, special_kind
 
 if TYPE_CHECKING:
     from diffusers.training_utils import EMAModel
 
+# Numbers that give the position in the data, and the least value of each; see `StepBatchSampler.position`.
+_POSITION = {"step": 0, "dataset_size": 1, "samples_per_step": 1, "seed": 0}
 _OPTIMIZER, _FACTS, _WEIGHTS = "optimizer.pt", "trainer_state.json", "diffusion_pytorch_model.safetensors"
 
 
@@ -65,7 +70,7 @@ class TrainingState:
             CheckpointError: A file is missing or damaged; the message names it.
         """
         with reading(folder / _FACTS):
-            self.facts = json.loads((folder / _FACTS).read_text())
+            self.facts = _read_facts(folder / _FACTS)
             self.step, self.updates, self.seconds = (self.facts.pop(key) for key in ("step", "updates", "seconds"))
         for name, module in self.modules.items():
             if name in self.averages:
@@ -75,8 +80,11 @@ class TrainingState:
                 self.averages[name].load_state_dict({"shadow_params": shadow, "optimization_step": self.updates})
             _load(module, folder / name)
         with reading(folder / _OPTIMIZER):
-            saved = torch.load(folder / _OPTIMIZER, map_location="cpu", weights_only=True)
+            saved = _read_optimizer(folder / _OPTIMIZER)
             groups = self.optimizer.state_dict()["param_groups"]
+            _check_moments(saved["moments"], [p for group in self.optimizer.param_groups for p in group["params"]])
+            if self.updates and not saved["moments"]:
+                raise ValueError("it has no moments, though weights were updated")
             self.optimizer.load_state_dict({"state": saved["moments"], "param_groups": groups})
             if self.scaler and saved["scaler"]:
                 self.scaler.load_state_dict(saved["scaler"])
@@ -144,4 +152,49 @@ def _save(module: Any, folder: Path) -> None:
 def _load(module: nn.Module, folder: Path) -> None:
     file = next(folder.glob("*.safetensors"), folder / _WEIGHTS)
     with reading(file):
+        if file.exists() and (kind := special_kind(file)):
+            raise ValueError(f"it is {kind}")
+        kinds = {name: kind for name, (kind, _) in shapes_of(file).items()}
         load_model(module, file)
+        for name, weight in module.state_dict().items():
+            if weight.is_floating_point() and name in kinds and "F" not in kinds[name]:
+                raise ValueError(f"{name} is of type {kinds[name]}")
+            if weight.is_floating_point() and not weight.isfinite().all():
+                raise ValueError(f"{name} has NaN or infinite values")
+
+
+def _read_facts(file: Path) -> dict[str, Any]:
+    """The counters and the position in the data, checked."""
+    facts = read_json(file)
+    step, updates, seconds = (facts.get(name) for name in ("step", "updates", "seconds"))
+    if type(step) is not int or type(updates) is not int or not 0 <= updates <= step:
+        raise FileContentError(file, f"has step {step!r} and updates {updates!r}, expected numbers of steps.")
+    if not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+        raise FileContentError(file, f"has seconds {seconds!r}, expected a duration.")
+    position = facts.get("data")
+    counts = [position.get(name) if isinstance(position, dict) else None for name in _POSITION]
+    if not all(type(count) is int and count >= least for count, least in zip(counts, _POSITION.values(), strict=True)):
+        raise FileContentError(file, f"has the position {position!r} in the data, expected {', '.join(_POSITION)}.")
+    if position["samples_per_step"] > position["dataset_size"]:
+        raise FileContentError(file, "has more samples per step than in the data set.")
+    return facts
+
+
+def _read_optimizer(file: Path) -> dict[str, Any]:
+    if file.exists() and (kind := special_kind(file)):
+        raise ValueError(f"it is {kind}")
+    saved = torch.load(file, map_location="cpu", weights_only=True)
+    if not isinstance(saved, dict) or not isinstance(saved.get("moments"), dict) or "scaler" not in saved:
+        raise ValueError("it does not hold the moments of an optimiser")
+    return saved
+
+
+def _check_moments(moments: dict[Any, Any], parameters: list[nn.Parameter]) -> None:
+    """Raise a ValueError unless the moments belong to these parameters and are finite."""
+    for number, entry in moments.items():
+        shape = parameters[number].shape if type(number) is int and 0 <= number < len(parameters) else None
+        tensors = [entry.get(name) if isinstance(entry, dict) else None for name in ("exp_avg", "exp_avg_sq")]
+        if not all(isinstance(tensor, torch.Tensor) and tensor.shape == shape for tensor in tensors):
+            raise ValueError(f"the moments of parameter {number} are not of its shape {list(shape or [])}")
+        if not all(bool(tensor.isfinite().all()) for tensor in entry.values() if isinstance(tensor, torch.Tensor)):
+            raise ValueError(f"the moments of parameter {number} have NaN or infinite values")
