@@ -29,7 +29,7 @@ def latents(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
         sequences=SEQUENCES,
         seed=seed,
     )
-    images = AttributeImages(data["test"], pipeline.attributes, "image", labels=True)
+    images = AttributeImages(data["test"], pipeline.attributes, "image", channels=None)
     report = evaluate_attributes(
         pipeline, images.images, images.attributes, get_measure("cardiac", spacing), dataset="phantom, unseen"
     )

@@ -89,5 +89,5 @@ def test_a_changed_label_map_is_read_again(tmp_path: Path) -> None:
 
 def test_frames_are_images_with_attributes(camus_folder: Path) -> None:
     data = load_attribute_images(str(camus_folder), attributes=NAMES, measure="cardiac", size=96, spacing=1.6)
-    images = AttributeImages(data["train"], NAMES, "image", labels=True)
+    images = AttributeImages(data["train"], NAMES, "image", channels=None)
     assert images.images.shape == (14, 96, 96) and images.attributes.shape == (14, 7)

@@ -93,13 +93,43 @@ def test_arrays_have_their_channels_first_or_last(tmp_path: Path, last: bool) ->
     assert row["subject"] == "p1"
 
 
-def test_colour_becomes_grey_only_for_one_channel(tmp_path: Path) -> None:
+def test_colours_are_grey_values_or_channels(tmp_path: Path) -> None:
     images, masks = random_images(2, "RGB", top=1)
     folder = write_folder(tmp_path / "set", images, masks)
-    grey = load(folder, test_fraction=0)["train"].with_format("numpy")[0]["image"]
-    np.testing.assert_array_equal(grey, normalise_to_int16(np.asarray(images[0].convert("L"))[None]))
     colour = load(folder, test_fraction=0, modalities=("r", "g", "b"))["train"].with_format("numpy")[0]["image"]
     np.testing.assert_array_equal(colour, normalise_to_int16(np.moveaxis(np.asarray(images[0]), -1, 0)))
+    with pytest.raises(ValueError, match=r"row 0: an image with colours; expected grey values\. Convert it"):
+        load(folder, test_fraction=0)
+    grey, _ = random_images(2)
+    folder = write_folder(
+        tmp_path / "grey", [image.convert("RGB") for image in grey], [m.convert("RGB") for m in masks]
+    )
+    row = load(folder, test_fraction=0)["train"].with_format("numpy")[0]
+    np.testing.assert_array_equal(row["image"], normalise_to_int16(np.asarray(grey[0])[None]))
+    np.testing.assert_array_equal(row["masks"][0], np.asarray(masks[0]))
+    red = PIL.Image.fromarray(np.stack([np.asarray(masks[0]) * 255] + [np.zeros((8, 12), np.uint8)] * 2, axis=-1))
+    with pytest.raises(ValueError, match="row 0: a mask with colours; expected label ids as grey values"):
+        load(write_folder(tmp_path / "red", grey, [red, red]), test_fraction=0)
+
+
+def test_a_folder_is_split_by_its_column_of_patients(tmp_path: Path) -> None:
+    images, masks = random_images(12)
+    folder = write_folder(tmp_path / "set", images, masks)
+    lines = (folder / "metadata.csv").read_text().splitlines()
+    rows = [f"{line},{'PatientID' if number < 0 else number // 3}" for number, line in enumerate(lines, -1)]
+    (folder / "metadata.csv").write_text("\n".join(rows) + "\n")
+    data = load(folder, test_fraction=0.25)
+    train, test = ({*split["subject"]} for split in data.values())
+    assert (len(train), len(test), train & test) == (3, 1, set())
+
+
+def test_an_image_named_twice_is_refused(tmp_path: Path) -> None:
+    images, masks = random_images(3)
+    folder = write_folder(tmp_path / "set", images, masks)
+    with (folder / "metadata.csv").open("a") as file:
+        file.write("001.png,002_mask.png\n")
+    with pytest.raises(ValueError, match=r"set names files more than once: 001\.png; expected one row for each image"):
+        load(folder)
 
 
 def test_splits_and_subjects_of_the_set_are_kept(tmp_path: Path) -> None:
@@ -123,7 +153,7 @@ def test_splits_and_subjects_of_the_set_are_kept(tmp_path: Path) -> None:
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     image, mask = RNG.integers(1, 9, (4, 4)).tolist(), np.zeros((4, 4), int)
     good = saved(tmp_path / "good", image=[image] * 2, mask=[mask.tolist()] * 2)
-    with pytest.raises(ValueError, match=r"good has no column seg; it has image, mask\. Set image_column and mask_c"):
+    with pytest.raises(ValueError, match=r"good has no column 'seg'; it has image, mask\. Set mask_column"):
         load(good, mask_column="seg")
     with pytest.raises(ValueError, match=r"Split train, row 0: an image of shape \(1, 4, 4\); expected 2 channels"):
         load(good, modalities=("t1", "t2"))

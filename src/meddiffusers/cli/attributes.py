@@ -66,7 +66,8 @@ def evaluate_attribute_model(
         settings["measure"] = None
     config = AttributeDataConfig(**settings)
     labels = pipeline.vae.config["likelihood"] == "categorical"
-    images = AttributeImages(load_attribute_data(config)["test"], pipeline.attributes, config.image_column, labels)
+    channels = None if labels else pipeline.vae.config["in_channels"]
+    images = AttributeImages(load_attribute_data(config)["test"], pipeline.attributes, config.image_column, channels)
     report = evaluate_attributes(
         pipeline,
         images.images,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import datasets
@@ -15,6 +14,8 @@ from meddiffusers.datasets.attribute_measures import MEASURES, Measure, get_meas
 from meddiffusers.datasets.cardiac_frames import load_cardiac_frames
 from meddiffusers.datasets.cardiac_sequences import is_cardiac_dataset
 from meddiffusers.datasets.digits import add_measurements, digits
+from meddiffusers.datasets.public.images import load_images, to_channels
+from meddiffusers.datasets.splitting import split_by_subject, subjects_of, warn_of_split
 
 DIGITS = "digits"
 logger = logging.getLogger(__name__)
@@ -37,12 +38,13 @@ def load_attribute_images(
 
     Args:
         name: "digits" (5,000 images of MNIST), "cardiac_phantom" or a CAMUS folder (see `load_cardiac_frames`), a
-            folder of images (optionally with metadata.csv for the attributes), or a repository of the Hub.
+            folder of images (optionally with metadata.csv for the attributes) or a repository of the Hub, see
+            `load_images`.
         attributes: names of the attributes.
         measure: one of `MEASURES`, to measure attributes that are not columns.
         image_column: column of the images.
         seed: of the split, and of the cardiac phantom.
-        test_fraction: fraction of the images in the test split, if the data set has none.
+        test_fraction: fraction of the subjects in the test split, if the data set has none; see `splitting`.
         max_samples: keep only the first training images.
         size: pixels along both axes of cardiac frames.
         spacing: edge length of a pixel in mm.
@@ -55,12 +57,15 @@ def load_attribute_images(
     measurement = get_measure(measure, spacing) if measure else None
     if is_cardiac_dataset(name):
         data = load_cardiac_frames(name, size=size, spacing=spacing, sequences=sequences, seed=seed)
+    elif name == DIGITS:
+        data = digits(seed)
     else:
-        data = digits(seed) if name == DIGITS else _load(name)
+        data = load_images(name, image_column)
+        warn_of_split(data, name)
     if "train" not in data:
         raise ValueError(f"{name} has no split 'train'; it has {', '.join(data)}. Rename one.")
     if "test" not in data:
-        data = data["train"].train_test_split(test_size=test_fraction, seed=seed)
+        data = split_by_subject(data["train"], subjects_of(data["train"], name), test_fraction, seed)
     if max_samples is not None:
         data["train"] = data["train"].select(range(min(max_samples, len(data["train"]))))
     columns = data["train"].column_names
@@ -87,7 +92,7 @@ class AttributeImages:
         split: rows with images and attributes.
         attributes: columns of the A attributes.
         image_column: column of the images.
-        labels: the images are label maps.
+        channels: of the images, see `to_channels`; None for label maps.
 
     Attributes:
         images: (B, C, H, W) in their stored type, or label maps (B, H, W).
@@ -95,11 +100,13 @@ class AttributeImages:
         left_out: number of rows that are left out.
 
     Raises:
-        ValueError: no image is left, images have several sizes or NaN pixels, an attribute is not numeric or is the
-            same for all images.
+        ValueError: no image is left, images have several sizes, NaN pixels, or colours where grey is expected, an
+            attribute is not numeric or is the same for all images.
     """
 
-    def __init__(self, split: datasets.Dataset, attributes: Sequence[str], image_column: str, labels: bool) -> None:
+    def __init__(
+        self, split: datasets.Dataset, attributes: Sequence[str], image_column: str, channels: int | None
+    ) -> None:
         columns = [_numbers(split, name) for name in attributes]
         table = np.array(columns).reshape(len(columns), len(split)).T
         complete = np.isfinite(table).all(axis=1)
@@ -109,8 +116,10 @@ class AttributeImages:
         self.attributes = table[complete]
         _check_variation(self.attributes, attributes)
         rows = np.flatnonzero(complete)
-        pixels = torch.from_numpy(_stack_images([_pixels(image, labels) for image in split.select(rows)[image_column]]))
-        if labels:
+        pixels = torch.from_numpy(
+            _stack_images([_pixels(image, channels) for image in split.select(rows)[image_column]])
+        )
+        if channels is None:
             self.images = pixels
         else:
             self.images = pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
@@ -120,12 +129,6 @@ class AttributeImages:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return {"images": self.images[index], "attributes": self.attributes[index]}
-
-
-def _load(name: str) -> datasets.DatasetDict:
-    if Path(name).is_dir():
-        return datasets.load_dataset("imagefolder", data_dir=name)
-    return datasets.load_dataset(name)
 
 
 def _add_missing(
@@ -142,7 +145,9 @@ def _numbers(split: datasets.Dataset, name: str) -> np.ndarray:
     try:
         return np.asarray(split[name], dtype=float)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"Attribute column {name!r} holds {split[name][0]!r}; expected numbers ({error}).") from error
+        first = next(value for value in split[name] if not isinstance(value, int | float))
+        comma = " with a point for decimals, not a comma" if "," in str(first) else ""
+        raise ValueError(f"Attribute column {name!r} holds {first!r}; expected numbers{comma}.") from error
 
 
 def _check_variation(attributes: np.ndarray, names: Sequence[str]) -> None:
@@ -153,10 +158,10 @@ def _check_variation(attributes: np.ndarray, names: Sequence[str]) -> None:
         raise ValueError(f"{', '.join(constant)}: the same for all images, so no latent can encode it. Leave it out.")
 
 
-def _pixels(image: Any, labels: bool) -> np.ndarray:
-    if getattr(image, "mode", None) == "P" and not labels:
-        image = image.convert("RGB")  # pixels are palette indices
-    return np.asarray(image)
+def _pixels(image: Any, channels: int | None) -> np.ndarray:
+    if channels is None and getattr(image, "mode", None) == "P":
+        return np.asarray(image)  # indices of the palette are the labels
+    return to_channels(image, channels or 1)
 
 
 def _stack_images(images: Sequence[np.ndarray]) -> np.ndarray:

@@ -13,10 +13,10 @@ import torch
 from torch.nn.functional import interpolate
 
 from meddiffusers.datasets.labelled_slices import WRITER_BATCH_SIZE, normalise_to_int16, row_features
-from meddiffusers.datasets.public.building import check_fraction, select_test_subjects
+from meddiffusers.datasets.public.images import load_images, to_channels
+from meddiffusers.datasets.splitting import check_fraction, split_by_subject, subjects_of, warn_of_split
 
-_VERSION = 1  # of the rows: raise it with every change that invalidates cached data sets
-_GREY = ("1", "L", "I", "I;16", "F")  # PIL modes with one channel and no palette
+_VERSION = 2  # of the rows: raise it with every change that invalidates cached data sets
 
 
 def load_labelled_images(
@@ -36,9 +36,9 @@ def load_labelled_images(
     Each channel of an image is normalised independently.
 
     Args:
-        name: a folder that `datasets` can load or has saved, or a repository of the Hub.
+        name: see `load_images`.
         size: (H, W) that images (bilinear) and masks (nearest) are resized to.
-        modalities: one name per channel; with one modality, colour images are converted to grey.
+        modalities: one name per channel; see `to_channels` for one modality and images with colours.
         classes: one name per label id, from 1.
         image_column: images, or arrays (H, W), (H, W, C) or (C, H, W).
         mask_column: label ids, or 0 and 255 for one class.
@@ -47,27 +47,33 @@ def load_labelled_images(
         num_proc: number of processes.
 
     Returns:
-        The data set's splits, or train and test, with the columns image, masks (of one rater) and subject: the data
-        set's own column of that name, by which it is split, else the split and the row.
+        The data set's splits, or train and test as `splitting` divides it, with the columns image, masks (of one rater)
+        and subject.
 
     Raises:
-        ValueError: missing columns, another number of channels, masks of another size or with other values,
-            test_fraction out of [0, 1), or a single row to split.
+        ValueError: missing columns, another number of channels, colours where grey is expected, masks of another size
+            or with other values, test_fraction out of [0, 1), or a single subject to split; see also `load_images`.
     """
     check_fraction(test_fraction)
-    data = _loaded(str(name))
+    data = load_images(name, image_column)
     for split in data.values():
-        if missing := [column for column in (image_column, mask_column) if column not in split.column_names]:
+        if mask_column not in split.column_names:
             raise ValueError(
-                f"{name} has no column {', '.join(missing)}; it has {', '.join(split.column_names)}. "
-                "Set image_column and mask_column."
+                f"{name} has no column {mask_column!r}; it has {', '.join(split.column_names)}. Set mask_column."
             )
+    warn_of_split(data, str(name))
+    subjects = {key: subjects_of(split, str(name), key) for key, split in data.items()}
     settings = {"size": size, "channels": len(modalities), "labels": len(classes), "version": _VERSION}
     rows = {
         key: split.map(
             _row_of_images,
             with_indices=True,
-            fn_kwargs={**settings, "columns": (image_column, mask_column), "split": key},
+            fn_kwargs={
+                **settings,
+                "columns": (image_column, mask_column),
+                "split": key,
+                "subjects": subjects[key],
+            },
             remove_columns=split.column_names,
             features=datasets.Features(row_features(len(modalities), 1, size)),
             writer_batch_size=WRITER_BATCH_SIZE,
@@ -77,17 +83,8 @@ def load_labelled_images(
     }
     if len(rows) > 1 or not test_fraction:
         return datasets.DatasetDict(rows)
-    (only,) = rows.values()
-    subjects = only["subject"][:]
-    test = select_test_subjects(subjects, test_fraction, seed)
-    parts = {"train": [subject not in test for subject in subjects], "test": [subject in test for subject in subjects]}
-    return datasets.DatasetDict({key: only.select(np.flatnonzero(part)) for key, part in parts.items()})
-
-
-def _loaded(name: str) -> datasets.DatasetDict:
-    saved = [file for file in ("dataset_dict.json", "state.json") if (Path(name) / file).is_file()]
-    data = datasets.load_from_disk(name) if saved else datasets.load_dataset(name)
-    return data if isinstance(data, datasets.DatasetDict) else datasets.DatasetDict(train=data)
+    ((key, only),) = rows.items()
+    return split_by_subject(only, subjects[key], test_fraction, seed)
 
 
 def _row_of_images(
@@ -98,6 +95,7 @@ def _row_of_images(
     labels: int,
     columns: tuple[str, str],
     split: str,
+    subjects: list[str],
     version: int,
 ) -> dict[str, Any]:
     try:
@@ -110,16 +108,12 @@ def _row_of_images(
         values = normalise_to_int16(resized)
     except ValueError as error:
         raise ValueError(f"Split {split}, row {index}: {error}") from None
-    return {"image": values, "masks": ids, "subject": str(row.get("subject") or f"{split}-{index}")}
+    return {"image": values, "masks": ids, "subject": subjects[index]}
 
 
 def _image(value: Any, channels: int) -> np.ndarray:
     """Convert an image, or an array with its channels first or last, to (C, H, W)."""
-    if isinstance(value, PIL.Image.Image) and channels == 1 and value.mode not in _GREY:
-        value = value.convert("L")
-    elif isinstance(value, PIL.Image.Image) and channels == 3:
-        value = value.convert("RGB")
-    array = np.asarray(value)
+    array = to_channels(value, channels)
     array = array[None] if array.ndim == 2 else array
     if array.ndim == 3 and array.shape[0] == channels:
         return array
@@ -130,8 +124,11 @@ def _image(value: Any, channels: int) -> np.ndarray:
 
 def _mask(value: Any, labels: int) -> np.ndarray:
     """Convert a mask to label ids (H, W) uint8."""
-    array = np.asarray(value.convert("L") if isinstance(value, PIL.Image.Image) and value.mode == "RGB" else value)
-    array = array.squeeze()
+    palette = isinstance(value, PIL.Image.Image) and value.mode == "P"  # its indices are the ids
+    try:
+        array = (np.asarray(value) if palette else to_channels(value, 1)).squeeze()
+    except ValueError:
+        raise ValueError("a mask with colours; expected label ids as grey values: convert it.") from None
     found = np.unique(array)
     if labels == 1 and {*found.tolist()} <= {0, 255}:
         array = array > 0

@@ -226,8 +226,23 @@ def test_a_table_is_held_to_its_folder_and_all_issues_are_reported_at_once(
     assert "table.csv has no row for unused.nii.gz" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["subject", "Subject ID", "subject_id", "PatientID", "participant_id"])
+def test_the_column_of_subjects_is_known_in_any_spelling(tabled: Path, name: str) -> None:
+    (tabled.parent / "table.csv").write_text(TABLE.replace("patient", name))
+    data = load_scans(tabled, tabled.parent / "table.csv")
+    assert sorted(subject for split in data.values() for subject in split["subject"]) == ["007", "007", "12"]
+    assert not {*data["train"]["subject"]} & {*data["test"]["subject"]}
+
+
+def test_a_table_with_semicolons_and_decimal_commas_is_read(tabled: Path) -> None:
+    (tabled.parent / "table.csv").write_text(TABLE.replace(",", ";").replace("61.5", "61,5").replace("62.5", "62,5"))
+    rows = load_scans(tabled, tabled.parent / "table.csv", test_fraction=0)["train"]
+    assert rows["age"][:] == [61.5, 62.5, None]
+
+
 def test_a_table_without_the_columns_is_refused(tabled: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="has no column subject; it has patient, file_name"):
+    (tmp_path / "table.csv").write_text(TABLE.replace("patient", "who"))
+    with pytest.raises(ValueError, match="has no column subject; it has who, file_name"):
         load_scans(tabled, tmp_path / "table.csv")
     (tmp_path / "table.csv").write_text("subject,path\n1,a.nii.gz\n")
     with pytest.raises(ValueError, match="has the columns subject, path; expected file_name"):

@@ -18,6 +18,30 @@ def test_cells_come_as_they_are_and_empty_ones_as_none(tmp_path: Path) -> None:
     assert rows == [{"id": "007", "age": 61.5, "group": None}, {"id": "8", "age": None, "group": "b, c"}]
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "id;age;group\n1;61,5;a,b\n2;;c\n3;7;\n"),
+        ("b.csv", "id\tage\tgroup\n1\t61.5\ta,b\n2\t\tc\n3\t7\t\n"),
+        ("c.tsv", "id\tage\tgroup\n1\t61,5\ta,b\n2\t\tc\n3\t7\t\n"),
+        ("d.csv", 'id,age,group\n1,"61,5","a,b"\n2,,c\n3,7,\n'),
+    ],
+)
+def test_separators_and_decimal_commas(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    expected = [("1", 61.5, "a,b"), ("2", None, "c"), ("3", 7.0, None)]
+    assert [tuple(row.values()) for row in read_table(tmp_path / name, text=("id",))] == expected
+
+
+def test_a_comma_that_may_be_of_decimals_or_of_thousands_is_refused(tmp_path: Path) -> None:
+    for name, text in (("a.csv", 'v\n"1,234"\n'), ("b.csv", "v;w\n1.234,5;2\n"), ("c.tsv", "v\tw\n1,234\t2\n")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(ValueError, match=rf"{name}, column v holds '1.234.*', whose comma or point may be"):
+            read_table(tmp_path / name)
+    (tmp_path / "d.csv").write_text("v;w\n1,234;2\n")  # with semicolons, commas are of decimals
+    assert read_table(tmp_path / "d.csv") == [{"v": 1.234, "w": 2}]
+
+
 def test_unreadable_tables_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("{}")
     with pytest.raises(ValueError, match=r"a\.json is no table of a known kind; expected \.csv"):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -17,6 +16,7 @@ from meddiffusers.data.io import read, write
 from meddiffusers.datasets.public.checking import find_scan_issues
 from meddiffusers.datasets.public.errors import DatasetError, Issue
 from meddiffusers.datasets.public.finding import Index, Row
+from meddiffusers.datasets.splitting import check_fraction, select_test_subjects
 from meddiffusers.utils.text import bullets
 
 IMAGES = (".jpeg", ".jpg", ".png")  # what `datasets.Image` reads
@@ -82,12 +82,6 @@ def build(
     return build_splits(split_rows(rows, {row.name for row in rows if row.subject in test}), features, num_proc)
 
 
-def check_fraction(test_fraction: float) -> None:
-    """Raise ValueError unless the fraction leaves patients for training."""
-    if not 0 <= test_fraction < 1:
-        raise ValueError(f"test_fraction={test_fraction}; expected at least 0 and less than 1.")
-
-
 def drop_invalid_rows(index: Index, issues: Sequence[Issue], skip_invalid: bool) -> list[Row]:
     """Return the rows of subjects without issues, ordered by name; notes and skipped issues are logged as warnings.
 
@@ -103,23 +97,6 @@ def drop_invalid_rows(index: Index, issues: Sequence[Issue], skip_invalid: bool)
     if issues:
         logger.warning("%s: %d subjects are left out:\n%s", index.folder, len(invalid), bullets(issues))
     return rows
-
-
-def select_test_subjects(subjects: Iterable[str], fraction: float, seed: int) -> set[str]:
-    """Select the test subjects by a hash of their names, so that adding subjects changes few of the others.
-
-    Raises:
-        ValueError: fewer than two subjects to split.
-    """
-    names = set(subjects)
-    if fraction == 0:
-        return set()
-    if len(names) < 2:
-        raise ValueError(
-            f"One subject ({', '.join(names)}) cannot be split in two; set test_fraction=0 to have train alone."
-        )
-    ordered = sorted(names, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())
-    return set(ordered[: min(max(1, round(fraction * len(names))), len(names) - 1)])
 
 
 def split_rows(rows: Sequence[Row], test: Collection[str]) -> dict[str, list[Row]]:

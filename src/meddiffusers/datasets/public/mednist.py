@@ -16,13 +16,12 @@ from PIL import Image
 from meddiffusers.datasets.public.building import (
     Options,
     build_splits,
-    check_fraction,
     drop_invalid_rows,
-    select_test_subjects,
     split_rows,
 )
 from meddiffusers.datasets.public.errors import Issue
 from meddiffusers.datasets.public.finding import Index, Row
+from meddiffusers.datasets.splitting import check_fraction, select_test_subjects
 
 CLASSES = ("AbdomenCT", "BreastMRI", "ChestCT", "CXR", "Hand", "HeadCT")
 SIZE = (64, 64)

@@ -12,14 +12,19 @@ from meddiffusers.datasets.public.building import Options, build
 from meddiffusers.datasets.public.errors import Issue
 from meddiffusers.datasets.public.finding import Index, Row
 from meddiffusers.datasets.public.grouping import IMAGE, group, scans_below
-from meddiffusers.datasets.public.tables import read_table, resolve_inside
+from meddiffusers.datasets.public.tables import columns_of, read_table, resolve_inside
+from meddiffusers.datasets.splitting import subject_column as named_subject
 from meddiffusers.utils.text import some_of
 
 FILE_NAME = "file_name"
 
 
 def load_scans(
-    folder: str | Path, table: str | Path | None = None, *, subject_column: str = "subject", **options: Unpack[Options]
+    folder: str | Path,
+    table: str | Path | None = None,
+    *,
+    subject_column: str | None = None,
+    **options: Unpack[Options],
 ) -> datasets.DatasetDict:
     """Load scans in any format that `data.io.read` reads; a folder with DICOM files is one scan.
 
@@ -36,7 +41,8 @@ def load_scans(
         table: .csv, .tsv, .xls or .xlsx with one row per row of the result. As in `datasets`' folders, the column
             file_name gives the scan of the column image, and a column <name>_file_name that of the column <name>, as a
             path relative to `folder` (a file or a DICOM folder; empty for none). All other columns are kept.
-        subject_column: the table's column of subjects; it becomes the column subject.
+        subject_column: the table's column of subjects, which becomes the column subject; by default the one that is
+            named so, see `splitting`.
         **options: see `Options`.
 
     Raises:
@@ -57,8 +63,9 @@ def load_scans(
     return build(index, {"subject": datasets.Value("string"), **features}, **options)
 
 
-def _add_rows(index: Index, table: Path, subject_column: str) -> dict[str, Any]:
+def _add_rows(index: Index, table: Path, subject_column: str | None) -> dict[str, Any]:
     """Add the table's rows to the index, and return the features of all columns except the subject."""
+    subject_column = subject_column or named_subject(columns_of(table)) or "subject"
     records = read_table(table, columns=(subject_column,), text=(subject_column,))
     names = list(records[0]) if records else []
     scans = {name: name.removesuffix(FILE_NAME).rstrip("_") or IMAGE for name in names if name.endswith(FILE_NAME)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -12,6 +13,10 @@ from meddiffusers.datasets.public.finding import Index
 from meddiffusers.utils.optional import optional_import
 from meddiffusers.utils.text import some_of
 
+SEPARATORS = (",", ";", "\t", "|")
+_NUMBER, _COMMA = re.compile(r"[-+]?\d+([.,]\d+)?"), re.compile(r"[-+]?\d+,\d+")
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+|[-+]?\d{1,3}(\.\d{3})+,\d+")
+
 Record = dict[str, Any]
 
 
@@ -19,6 +24,8 @@ def read_table(
     path: Path, *, columns: Iterable[str] = (), text: Collection[str] = (), sheet: str | int = 0
 ) -> list[Record]:
     """Read a table as one dictionary per row; empty cells and "NA" are None.
+
+    Text files may be separated by commas, semicolons or tabs. A column of numbers with decimal commas becomes numbers.
 
     Args:
         path: .csv, .tsv, .xls or .xlsx.
@@ -28,18 +35,34 @@ def read_table(
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: unknown format, damaged file or missing column.
+        ValueError: unknown format, damaged file, missing column, or commas that may be decimal or of thousands.
         ImportError: the library that reads .xls or .xlsx is not installed.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such table.")
     table = _frame(path, dict.fromkeys(text, str), sheet)
     table.columns = [str(name).strip() for name in table.columns]
+    semicolons = path.suffix.lower() == ".csv" and separator_of(path) == ";"  # as where decimals have commas
+    for name in table.columns.difference([*text]):
+        table[name] = _with_points(table[name], f"{path}, column {name}", semicolons)
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise ValueError(f"{path} has no column {', '.join(missing)}; it has {', '.join(table.columns)}. Rename one.")
     cleaned = table.astype(object).where(table.notna(), None)
     return [{str(name): value for name, value in row.items()} for row in cleaned.to_dict("records")]
+
+
+def columns_of(path: Path) -> list[str]:
+    """Names of a table's columns; raises as `read_table`."""
+    return [*next(iter(read_table(path)), {})]
+
+
+def separator_of(path: Path) -> str:
+    """The character that separates the columns of a text file: the most frequent one of its first line."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        header = re.sub(r'"[^"]*"', "", next((line for line in file if line.strip()), ""))
+    default = "\t" if path.suffix.lower() == ".tsv" else ","
+    return max((default, *SEPARATORS), key=header.count)
 
 
 def first_table(folder: Path, *names: str) -> Path | None:
@@ -101,7 +124,7 @@ def _frame(path: Path, types: Mapping[str, type], sheet: str | int) -> pandas.Da
         optional_import("xlrd", "tables")
     try:
         if ending in (".csv", ".tsv"):
-            text = {"sep": "\t" if ending == ".tsv" else ",", "encoding": "utf-8-sig", "skipinitialspace": True}
+            text = {"sep": separator_of(path), "encoding": "utf-8-sig", "skipinitialspace": True}
             return pandas.read_csv(path, dtype=types, index_col=False, **text)
         if ending in (".xls", ".xlsx"):
             return pandas.read_excel(path, sheet_name=sheet, dtype=types)
@@ -111,3 +134,19 @@ def _frame(path: Path, types: Mapping[str, type], sheet: str | int) -> pandas.Da
         kind = type(error).__name__  # the message may contain patient data
         raise ValueError(f"{path} is no table that can be read ({kind}); expected one: save it again as CSV.") from None
     raise ValueError(f"{path} is no table of a known kind; expected .csv, .tsv, .xls or .xlsx.")
+
+
+def _with_points(column: pandas.Series, where: str, semicolons: bool) -> pandas.Series:
+    """Numbers for a column of texts that are all numbers, some with a decimal comma; other columns as they are."""
+    texts = [value.strip() for value in column if isinstance(value, str)]
+    commas = [text for text in texts if "," in text]
+    if not commas or not all(_NUMBER.fullmatch(text) or _THOUSANDS.fullmatch(text) for text in texts):
+        return column
+    thousands = [text for text in commas if _THOUSANDS.fullmatch(text)]
+    decimal = semicolons and all(_COMMA.fullmatch(text) for text in commas)
+    if (len(thousands) == len(commas) and not decimal) or not all(_COMMA.fullmatch(text) for text in commas):
+        raise ValueError(
+            f"{where} holds {thousands[0]!r}, whose comma or point may be of decimals or of thousands; expected "
+            "numbers with a point for decimals and nothing for thousands. Save the table again."
+        )
+    return column.map(lambda value: float(value.replace(",", ".")) if isinstance(value, str) else value)

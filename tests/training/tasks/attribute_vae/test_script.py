@@ -187,8 +187,8 @@ class TestBadInputIsRefusedBeforeTraining:
             train(dataset_name=grey)
 
     def test_another_channel_count(self, train: Train, grey: Path) -> None:
-        with pytest.raises(ValueError, match=r"\(1, 16, 16\), expected \(3, 16, 16\)"):
-            train(dataset_name=grey, sample_size=16, in_channels=3)
+        with pytest.raises(ValueError, match=r"\(1, 16, 16\), expected \(2, 16, 16\)"):
+            train(dataset_name=grey, sample_size=16, in_channels=2)
 
     def test_nan_in_one_image(self, train: Train, tmp_path: Path) -> None:
         masks, rows = discs(40)

@@ -192,8 +192,8 @@ class AttributeVAETask:
         return get_measure(self.data.measure, self.data.spacing) if self.data.measure else None
 
     def _images(self, split: datasets.Dataset) -> AttributeImages:
-        labels = self.config.likelihood == "categorical"
-        return AttributeImages(split, self.data.attributes, self.data.image_column, labels)
+        channels = None if self.config.likelihood == "categorical" else self.config.in_channels
+        return AttributeImages(split, self.data.attributes, self.data.image_column, channels)
 
 
 def _shift(images: Tensor, offsets: Tensor, margin: int) -> Tensor:

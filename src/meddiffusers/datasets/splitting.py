@@ -1,0 +1,110 @@
+"""The one rule by which data are split into train and test: by subject.
+
+The subject is a column named subject, patient or participant, in any spelling (`patient_id`, `Subject ID`,
+`PatientID`). Without one, each image counts as a subject of its own, and a warning says so. Test subjects are chosen by
+a hash of their names, so that more subjects change few of the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+
+import datasets
+import numpy as np
+
+from meddiffusers.utils.text import some_of
+
+_OWNERS = ("subject", "patient", "participant")  # the first that is a column counts
+_ENDINGS = ("", "id", "ids", "no", "number", "name", "code", "s")
+
+logger = logging.getLogger(__name__)
+
+
+def subject_column(columns: Iterable[str]) -> str | None:
+    """The column that names the subject, in any known spelling; None if there is none."""
+    plain = {re.sub(r"[^a-z]", "", column.lower()): column for column in reversed([*columns])}
+    known = (owner + ending for owner in _OWNERS for ending in _ENDINGS)
+    return next((plain[name] for name in known if name in plain), None)
+
+
+def check_fraction(test_fraction: float) -> None:
+    """Raise ValueError unless the fraction leaves subjects for training."""
+    if not 0 <= test_fraction < 1:
+        raise ValueError(f"test_fraction={test_fraction}; expected at least 0 and less than 1.")
+
+
+def select_test_subjects(subjects: Iterable[str], fraction: float, seed: int) -> set[str]:
+    """Select the test subjects.
+
+    Raises:
+        ValueError: fewer than two subjects to split.
+    """
+    names = set(subjects)
+    if fraction == 0:
+        return set()
+    if len(names) < 2:
+        raise ValueError(
+            f"One subject ({', '.join(names)}) cannot be split in two; set test_fraction=0 to have train alone."
+        )
+    ordered = sorted(names, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())
+    return set(ordered[: min(max(1, round(fraction * len(names))), len(names) - 1)])
+
+
+def subjects_of(split: datasets.Dataset, source: str, name: str = "train") -> list[str]:
+    """The subject of each row: the column of subjects as text, or, without one, the split and the row's number.
+
+    Args:
+        split: rows.
+        source: name of the data set, for messages.
+        name: of the split.
+
+    Raises:
+        ValueError: rows without a subject although there is a column.
+    """
+    column = subject_column(split.column_names)
+    if column is None:
+        return [f"{name}-{index}" for index in range(len(split))]
+    values = split[column][:]
+    empty = [str(index) for index, value in enumerate(values) if str(value).strip() in ("", "nan", "None")]
+    if empty:
+        raise ValueError(
+            f"{source} has rows without {column}: {some_of(empty)}; expected whose image each is, as the data are "
+            "split by it. Fill the column, or remove it."
+        )
+    return [str(int(value) if isinstance(value, float) and value.is_integer() else value).strip() for value in values]
+
+
+def split_by_subject(
+    rows: datasets.Dataset, subjects: Sequence[str], test_fraction: float, seed: int
+) -> datasets.DatasetDict:
+    """Divide rows into train and test, no subject in both; ValueError if there are fewer than two subjects."""
+    test = select_test_subjects(subjects, test_fraction, seed)
+    held_out = np.array([subject in test for subject in subjects])
+    return datasets.DatasetDict(
+        train=rows.select(np.flatnonzero(~held_out)), test=rows.select(np.flatnonzero(held_out))
+    )
+
+
+def warn_of_split(data: Mapping[str, datasets.Dataset], source: str) -> None:
+    """Log what a split cannot promise: nothing tells the subjects, or some are in several of the set's own splits."""
+    if all(subject_column(split.column_names) is None for split in data.values()):
+        if len(data) == 1:
+            logger.warning(
+                "%s has no column of subjects: each image counts as one. If a person has several images, add a column "
+                "subject, so that no person is in both splits.",
+                source,
+            )
+        return
+    found = {name: {*subjects_of(split, source, name)} for name, split in data.items()}
+    shared = {one for own, theirs in combinations(found.values(), 2) for one in own & theirs}
+    if shared:
+        logger.warning(
+            "%s: %d subjects are in several of its splits (%s): what is measured on them was seen in training.",
+            source,
+            len(shared),
+            some_of(shared),
+        )
