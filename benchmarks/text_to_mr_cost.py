@@ -47,7 +47,8 @@ def cost(checkpoint: Path, seed: int) -> tuple[list[Bar], dict[str, Any]]:
 
 def _seconds_per_image(pipeline: TextToMRPipeline, texts: list[str]) -> list[float]:
     pipeline.set_progress_bar_config(disable=True)
-    tokens, mask = pipeline._encode_conditions(texts, "", None, None, 1, True)
+    tokens, mask, negative, negative_mask = pipeline.encode_prompt(texts)
+    tokens, mask = torch.cat([negative, tokens]), torch.cat([negative_mask, mask])
     latents = pipeline.prepare_latents(1, None, None, None, None, None, torch.tensor([999]))
 
     def whole() -> None:
@@ -55,7 +56,6 @@ def _seconds_per_image(pipeline: TextToMRPipeline, texts: list[str]) -> list[flo
 
     def bare() -> None:
         pipeline.encode_prompt(texts)
-        pipeline.encode_prompt([""])
         for step in range(STEPS):
             pipeline.unet(torch.cat([latents] * 2), step, encoder_hidden_states=tokens, encoder_attention_mask=mask)
         pipeline.decode(latents)

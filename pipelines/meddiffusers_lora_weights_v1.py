@@ -93,6 +93,12 @@ def read_adapter(
             {f"{layer}.{name}": t for layer, matrices in own.items() for name, t in matrices.items() if name != ALPHA},
             _known_entries(config) if config else lora_config(own),
         )
+    if not settings and all(map(_is_plain, weights)):
+        warnings.warn(
+            f"{_describe(source)} has PEFT's names without {PEFT_CONFIG}, so alpha is unknown and taken as the rank. "
+            'If it differs, give metadata={"unet.r": …, "unet.lora_alpha": …}.',
+            stacklevel=3,
+        )
     return adapters
 
 
@@ -175,20 +181,16 @@ def _fetch(source: Any, options: Mapping[str, Any]) -> tuple[dict[str, Tensor], 
             raise ValueError(f"Found no adapter in {source}: {error} {EXPECTED}") from error
         if settings is None and any(name.startswith(PEFT_PREFIX) for name in weights):
             settings = _peft_settings(source, known)
-    if settings is None and all(map(_is_plain, weights)) and weights:
-        warnings.warn(
-            f"{_describe(source)} has PEFT's names without {PEFT_CONFIG}, so alpha is unknown and taken as the rank. "
-            'If it differs, give metadata={"unet.r": …, "unet.lora_alpha": …}.',
-            stacklevel=4,
-        )
     return weights, settings or {}
 
 
 def _peft_settings(source: Any, options: Mapping[str, Any]) -> dict[str, Any] | None:
     """Entries of the `LoraConfig` that PEFT saves beside the weights, for whatever part they are."""
+    folder = Path(source).parent if Path(source).is_file() else source
+    known = {name: value for name, value in options.items() if name != "weight_name"}
     try:
-        file = _get_model_file(source, **{**options, "weights_name": PEFT_CONFIG, "user_agent": AGENT})
-    except Exception:  # the caller says what is missing
+        file = _get_model_file(folder, weights_name=PEFT_CONFIG, user_agent=AGENT, **known)
+    except OSError:  # the caller says what is missing
         return None
     config = json.loads(Path(file).read_text(encoding="utf-8"))
     if config.get("peft_type", "LORA") != "LORA":

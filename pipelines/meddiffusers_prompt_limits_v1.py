@@ -16,7 +16,8 @@ A pipeline keeps the limits of its training in its configuration as `prompt_limi
 | has numbers out of their range | "aged 97", "slice 20" | UserWarning |
 
 A number that no quantity of this kind can have, such as "aged 630", is refused by the quantity encoder. Negative
-prompts may lack a modality. Published pipelines import this file from beside them.
+prompts may lack a modality. With an adapter, which may have been trained on other prompts, none is refused.
+Published pipelines import this file from beside them.
 """
 
 from __future__ import annotations
@@ -43,7 +44,12 @@ def words_of(text: str) -> set[str]:
 
 
 def check_prompt(
-    text: str, limits: Mapping[str, Any], quantities: Mapping[str, float], unread: Sequence[str], negative: bool = False
+    text: str,
+    limits: Mapping[str, Any],
+    quantities: Mapping[str, float],
+    unread: Sequence[str],
+    negative: bool = False,
+    adapted: bool = False,
 ) -> None:
     """Warn of a prompt that is unlike those of the training, and refuse one that cannot be meant for the model.
 
@@ -53,6 +59,7 @@ def check_prompt(
         quantities: Numbers that were read from it, by the name of the quantity.
         unread: Numbers in it that no quantity was found for.
         negative: Whether it is a negative prompt.
+        adapted: Whether the pipeline has an adapter.
 
     Raises:
         ValueError: It names no modality of the training data, and has words that no training prompt has.
@@ -63,11 +70,11 @@ def check_prompt(
     named = ", ".join(sorted(modalities))
     others = f"words that no training prompt has: {', '.join(unknown[:SHOWN])}{', …' if len(unknown) > SHOWN else ''}"
     unnamed = not negative and not words & modalities
-    if unnamed and unknown:
+    if unnamed and unknown and not adapted:
         raise ValueError(
             f"The prompt {_shortened(text)} names no modality of the training data ({named}), and has {others}. The "
-            "model generates nothing but what it was trained on: see its card for prompts, or give your own tensor as "
-            "prompt_embeds."
+            "model generates nothing but what it was trained on: see its card for prompts. If it was trained further "
+            "on other prompts: pipe.register_to_config(prompt_limits=None)."
         )
     notes = [f"has {others}; the image will not show what they mean"] if unknown else []
     if unnamed:

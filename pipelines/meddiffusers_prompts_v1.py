@@ -147,12 +147,13 @@ class PromptEncodingMixin:
     def _check_limits(self, texts: Sequence[str], negative: bool) -> None:
         """Refuse or warn of prompts that are unlike those of the training, if the pipeline knows them."""
         numbers = self.quantity_encoder
+        adapted = any(getattr(part, "peft_config", None) for part in (self.unet, self.text_encoder))
         for text in texts:
             quantities = numbers.quantities(text) if numbers is not None else {}
             limits = self.config.get("prompt_limits")
             if limits and (text or not negative):
                 unread = numbers.unread_numbers(text) if numbers is not None else []
-                check_prompt(text, limits, quantities, unread, negative)
+                check_prompt(text, limits, quantities, unread, negative, adapted)
 
     def _check_embeds(self, name: str, embeds: torch.Tensor, mask: torch.Tensor | None) -> Tokens:
         width = self.unet.config["cross_attention_dim"] if self.unet is not None else embeds.shape[-1]

@@ -27,7 +27,9 @@ import numpy as np
 import pytest
 import torch
 from diffusers.training_utils import _collate_lora_metadata
+from helpers.lora_notations import NOTATIONS, kohya
 from peft import LoraConfig, get_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -93,11 +95,47 @@ class LoraContract:
         np.testing.assert_array_equal(self.sampled(pipeline), expected)
         assert not np.allclose(expected, base, atol=1e-2)
 
-    def test_without_metadata_alpha_is_the_rank(self, tmp_path: Path) -> None:
-        source, pipeline = self.adapted(lora_alpha=2), self.frozen()
-        pipeline.save_lora_weights(tmp_path, get_peft_model_state_dict(source.unet))
+    @pytest.mark.parametrize("config", [{"lora_alpha": 2}, {"lora_alpha": 6}, {"lora_alpha": 3, "use_rslora": True}])
+    def test_alpha_is_saved_by_default(self, config: dict[str, Any], tmp_path: Path) -> None:
+        """Also where the weights are cast, and the rank differs between layers."""
+        source, pipeline = self.adapted(rank_pattern={"to_q": 3}, alpha_pattern={"to_v": 5}, **config), self.frozen()
+        layers = get_peft_model_state_dict(source.unet)
+        type(pipeline).save_lora_weights(tmp_path, {name: weight.half() for name, weight in layers.items()})
         pipeline.load_lora_weights(str(tmp_path))
+        np.testing.assert_allclose(self.sampled(pipeline), self.sampled(source), rtol=0, atol=2e-2)
+        scales = [
+            {name: layer.scaling[adapter] for name, layer in unet.named_modules() if isinstance(layer, LoraLayer)}
+            for unet, adapter in ((source.unet, "default"), (pipeline.unet, "default_0"))
+        ]
+        assert scales[0] == scales[1] and len(set(scales[0].values())) > 1
+
+    def test_an_unknown_alpha_is_warned_of(self, tmp_path: Path) -> None:
+        layers = get_peft_model_state_dict(self.adapted(lora_alpha=2).unet)
+        moved = {name: weight + 1 for name, weight in layers.items()}  # of no network in memory
+        with pytest.warns(UserWarning, match="Alpha of the adapter of the unet is unknown, .* takes it as the rank"):
+            type(self.build()).save_lora_weights(tmp_path, moved)
+        pipeline, expected = self.frozen(), self.frozen()
+        pipeline.load_lora_weights(tmp_path)
+        expected.load_lora_weights({f"unet.{name}": weight for name, weight in moved.items()})
+        np.testing.assert_array_equal(self.sampled(pipeline), self.sampled(expected))
+
+    @pytest.mark.parametrize("notation", NOTATIONS)
+    @pytest.mark.filterwarnings("ignore:.*has PEFT's names")
+    def test_other_notations_are_read(self, notation: str) -> None:
+        source, pipeline = self.adapted(lora_alpha=2), self.frozen()
+        pipeline.load_lora_weights(NOTATIONS[notation](get_peft_model_state_dict(source.unet)))
         np.testing.assert_array_equal(self.sampled(pipeline), self.sampled(source))
+
+    def test_alpha_of_kohya_and_peft_counts(self, tmp_path: Path) -> None:
+        source = self.adapted(lora_alpha=6)
+        expected, layers = self.sampled(source), get_peft_model_state_dict(source.unet)
+        state = {f"base_model.model.{name}": weight for name, weight in layers.items()}
+        save_file(state, tmp_path / "adapter_model.safetensors")
+        source.unet.peft_config["default"].save_pretrained(tmp_path)
+        for adapter in (tmp_path, kohya(layers, alpha=6)):
+            pipeline = self.frozen()
+            pipeline.load_lora_weights(adapter)
+            np.testing.assert_array_equal(self.sampled(pipeline), expected)
 
     def test_a_state_dict_is_the_same(self, loaded: Any) -> None:
         assert loaded.get_active_adapters() == ["site"] and loaded.get_list_adapters() == {"unet": ["site"]}
@@ -193,6 +231,38 @@ class LoraContract:
 
     # Refusals
 
+    def test_damaged_adapters_leave_the_pipeline_as_it_was(self, tmp_path: Path) -> None:
+        own = weights(self.adapted().unet)
+        name = next(key for key in own if "lora_A" in key)
+        nan, cut = own[name].clone(), tmp_path / "cut.safetensors"
+        nan.view(-1)[0] = torch.nan
+        save_file(own, cut)
+        cut.write_bytes(cut.read_bytes()[:200])
+        issues: list[tuple[Any, str]] = [
+            (own | {name: nan}, r"1 of \d+ weights of the adapter's .*lora_A\.weight are NaN or infinite"),
+            ({key: t for key, t in own.items() if key != name}, r"Half of the adapter is missing: .* without lora_A"),
+            (
+                {key: t for key, t in own.items() if "lora_A" in key},
+                "Half of the adapter is missing: .* without lora_B",
+            ),
+            (tmp_path / "missing", r"There is no file or folder .*missing\. Expected a folder or \.safetensors"),
+            (tmp_path / "a" / "b" / "c.safetensors", "There is no file or folder"),
+            (cut, r"Found no adapter in .*cut\.safetensors"),
+            (Path(__file__).parent, "Found no adapter in .*contracts"),
+        ]
+        pipeline = self.frozen()
+        expected = self.sampled(pipeline)
+        for source, message in issues:
+            with pytest.raises(ValueError, match=message):
+                pipeline.load_lora_weights(source)
+            assert not any(pipeline.get_list_adapters().values())
+        np.testing.assert_array_equal(self.sampled(pipeline), expected)
+        with pytest.raises(ValueError, match="are NaN or infinite"):
+            pipeline.save_lora_weights(
+                tmp_path / "saved", {k.removeprefix("unet."): t for k, t in {**own, name: nan}.items()}
+            )
+        assert not (tmp_path / "saved").exists()
+
     def test_weights_of_something_else(self) -> None:
         other = {f"unet.nothing.to_q.lora_{part}.weight": torch.zeros(4, 4) for part in "AB"}
         own = weights(self.adapted().unet)
@@ -200,10 +270,11 @@ class LoraContract:
             ({}, r"a state dict without keys 'unet\.….lora_A'; it begins with None"),
             ({"unet.conv_in.weight": torch.zeros(1)}, r"without keys .* it begins with unet\.conv_in\.weight"),
             (
-                get_peft_model_state_dict(self.adapted().unet),
-                r"without keys .* it begins with \w+|not found in the base model",
+                own | {"unet.conv_in.weight": torch.zeros(1)},
+                r"1 weights that are not of a LoRA adapter, .*conv_in\.weight",
             ),
-            (other, r"'nothing\.to_q'\} not found"),
+            (other, r"part for the unet does not fit: it has no layer nothing\.to_q; its layers have names such as"),
+            ({key.replace("unet.", "vae.", 1): part for key, part in own.items()}, "it has no layer vae"),
             ({name: part.repeat(1, 2) for name, part in own.items() if "to_q" in name}, r"with layers of other sizes"),
         ]
         pipeline = self.frozen()
@@ -214,7 +285,7 @@ class LoraContract:
 
     def test_a_file_without_adapters_of_the_unet(self, tmp_path: Path) -> None:
         save_file({"text_encoder.to_q.lora_A.weight": torch.zeros(2, 2)}, tmp_path / "pytorch_lora_weights.safetensors")
-        with pytest.raises(ValueError, match=r"holds no adapter weights whose names begin with 'unet\.'"):
+        with pytest.raises(ValueError, match=r"part for the text encoder does not fit: \w+( \w+)? has no layer to_q"):
             self.frozen().load_lora_weights(tmp_path)
 
     def test_a_unet_that_takes_none(self) -> None:

@@ -89,6 +89,12 @@ class ComponentsContract:
         assert all(not module.training for module in modules(loaded).values())
         np.testing.assert_array_equal(self.images(loaded), self.images(pipeline))
 
+    def test_save_and_load_a_variant(self, tmp_path: Path) -> None:
+        pipeline = self.build()
+        pipeline.save_pretrained(tmp_path, variant="fp16")
+        loaded = type(pipeline).from_pretrained(tmp_path, variant="fp16")
+        np.testing.assert_array_equal(self.images(loaded), self.images(pipeline))
+
     def test_load_with_a_device_map(self, tmp_path: Path) -> None:
         pipeline = self.saved(tmp_path)
         loaded = type(pipeline).from_pretrained(tmp_path, device_map="cpu")

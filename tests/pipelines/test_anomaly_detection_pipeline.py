@@ -13,6 +13,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from contracts.conventions_contract import GuidanceContract, ImageListContract, StateContract
 from contracts.pipeline_contract import DenoisingContract, PipelineContract, generator, seeded
 from contracts.published_contract import PublishedContract
 from diffusers import DDIMScheduler, UNet2DModel
@@ -39,8 +40,12 @@ def small(labels: bool = True, classifier: bool = True, **config: Any) -> Anomal
     return pipeline
 
 
-class TestAnomalyDetectionPipeline(PipelineContract, DenoisingContract, PublishedContract):
+class TestAnomalyDetectionPipeline(
+    PipelineContract, DenoisingContract, StateContract, GuidanceContract, ImageListContract, PublishedContract
+):
     """With sampled noise; the DDIM inversion does not depend on a generator."""
+
+    scale = 1e4
 
     def build(self) -> Any:
         pipeline = small(labels=False)

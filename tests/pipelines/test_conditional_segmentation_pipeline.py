@@ -8,6 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from contracts.conventions_contract import ImageListContract, StateContract
 from contracts.pipeline_contract import DenoisingContract, PipelineContract, generator
 from contracts.published_contract import PublishedContract
 from diffusers import (
@@ -30,7 +31,7 @@ from meddiffusers.pipelines.conditional_segmentation_pipeline import Conditional
 LEARNED: dict[str, Any] = {**SCHEDULE, "variance_type": "learned_range"}
 
 
-class Small(PipelineContract, DenoisingContract):
+class Small(PipelineContract, DenoisingContract, StateContract, ImageListContract):
     """What the contract calls images are the probabilities, and the variance as one more channel."""
 
     unet: Callable[[], Any] = staticmethod(small_unet)
@@ -49,6 +50,8 @@ class Small(PipelineContract, DenoisingContract):
         output = pipeline(**call)
         if isinstance(output, tuple):
             output = ConditionalSegmentationPipelineOutput(*output)
+        if kwargs.get("output_type") == "latent":
+            return output.mask
         maps = [output.probability, output.uncertainty["variance"][:, None]]
         return torch.cat(maps, 1) if isinstance(maps[0], Tensor) else np.moveaxis(np.concatenate(maps, 1), 1, -1)
 

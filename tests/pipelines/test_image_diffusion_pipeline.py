@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from contracts.conventions_contract import GuidanceContract, ScheduleContract, StateContract
 from contracts.pipeline_contract import DenoisingContract, PipelineContract, generator, seeded
 from contracts.published_contract import PublishedContract
 from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
@@ -28,14 +29,16 @@ def small(labels: bool = True, **config: Any) -> ImageDiffusionPipeline:
     return pipeline
 
 
-class TestImageDiffusionPipeline(PipelineContract, DenoisingContract, PublishedContract):
+class TestImageDiffusionPipeline(
+    PipelineContract, DenoisingContract, StateContract, GuidanceContract, ScheduleContract, PublishedContract
+):
     def build(self) -> Any:
         pipeline = small()
         pipeline.set_progress_bar_config(disable=False)
         return pipeline
 
     def arguments(self, batch_size: int) -> dict[str, Any]:
-        return {"batch_size": batch_size, "num_inference_steps": 2}
+        return {"batch_size": batch_size, "label": "healthy", "guidance_scale": 2.0, "num_inference_steps": 2}
 
     def test_output_types_agree(self) -> None:
         pipeline = small(spacing=2.0)

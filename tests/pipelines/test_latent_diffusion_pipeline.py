@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from contracts.conventions_contract import GuidanceContract, ScheduleContract, StateContract
 from contracts.pipeline_contract import DenoisingContract, PipelineContract, generator
 from contracts.published_contract import PublishedContract
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
@@ -21,7 +22,9 @@ def quiet(pipeline: LatentDiffusionPipeline) -> LatentDiffusionPipeline:
     return pipeline
 
 
-class TestVolumes(PipelineContract, DenoisingContract, PublishedContract):
+class TestVolumes(
+    PipelineContract, DenoisingContract, StateContract, GuidanceContract, ScheduleContract, PublishedContract
+):
     def build(self) -> Any:
         return of_volumes()
 
@@ -46,7 +49,9 @@ class TestVolumes(PipelineContract, DenoisingContract, PublishedContract):
             pipeline(output_type="pil")
 
 
-class TestImages(PipelineContract, DenoisingContract, PublishedContract):
+class TestImages(
+    PipelineContract, DenoisingContract, StateContract, GuidanceContract, ScheduleContract, PublishedContract
+):
     def build(self) -> Any:
         return of_images()
 

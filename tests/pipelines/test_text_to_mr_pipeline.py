@@ -9,6 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from contracts.conventions_contract import GuidanceContract, ScheduleContract, StateContract
 from contracts.pipeline_contract import DenoisingContract, PipelineContract, generator
 from contracts.published_contract import PublishedContract
 from diffusers import (
@@ -26,7 +27,9 @@ from meddiffusers import QuantityEncoder, TextToMRPipeline
 SHORT, LONG = "t1 brain", "t2 weighted brain, left thalamus: 500 mm3, right thalamus"
 
 
-class TestTextToMRPipeline(PipelineContract, DenoisingContract, PublishedContract):
+class TestTextToMRPipeline(
+    PipelineContract, DenoisingContract, StateContract, GuidanceContract, ScheduleContract, PublishedContract
+):
     def build(self) -> Any:
         pipeline = small_text_to_mr()
         pipeline.set_progress_bar_config(disable=False)
@@ -66,11 +69,11 @@ class TestTextToMRPipeline(PipelineContract, DenoisingContract, PublishedContrac
 @torch.no_grad()
 def test_guidance_is_its_formula() -> None:
     pipeline, z = small_text_to_mr(), torch.randn(1, 2, 8, 8)
-    (cond, cond_mask), (uncond, uncond_mask) = pipeline.encode_prompt([LONG]), pipeline.encode_prompt([""])
+    cond, cond_mask, uncond, uncond_mask = pipeline.encode_prompt([LONG])
     one, other = (
         pipeline.predict(z, 500, tokens, mask, 1.0) for tokens, mask in ((cond, cond_mask), (uncond, uncond_mask))
     )
-    both = pipeline._encode_conditions(LONG, None, None, None, 1, True)
+    both = torch.cat([uncond, cond]), torch.cat([uncond_mask, cond_mask])
     for scale in (0.0, 2.0, 5.0):
         torch.testing.assert_close(pipeline.predict(z, 500, *both, scale), other + scale * (one - other))
     full = pipeline.predict(z, 500, *both, 5.0, guidance_rescale=1.0)
@@ -80,7 +83,7 @@ def test_guidance_is_its_formula() -> None:
 
 def test_every_real_token_and_no_other_is_attended_to() -> None:
     pipeline = small_text_to_mr()
-    embeds, mask = pipeline.encode_prompt([SHORT, LONG])
+    embeds, mask, *_ = pipeline.encode_prompt([SHORT, LONG], do_classifier_free_guidance=False)
     assert mask[:, -3:].tolist() == [[0, 0, 0], [0, 1, 0]]  # age, left and right thalamus
     call: dict[str, Any] = {"num_inference_steps": 2, "guidance_scale": 1.0, "output_type": "np"}
 
@@ -97,7 +100,7 @@ def test_every_real_token_and_no_other_is_attended_to() -> None:
 
 def test_given_embeddings_are_the_prompts() -> None:
     pipeline = small_text_to_mr()
-    embeds, mask = pipeline.encode_prompt([SHORT, LONG])
+    embeds, mask, *_ = pipeline.encode_prompt([SHORT, LONG])
     call: dict[str, Any] = {"num_inference_steps": 2, "num_images_per_prompt": 2, "output_type": "np"}
     images = pipeline([SHORT, LONG], generator=generator(0), **call).images
     again = pipeline(prompt_embeds=embeds, prompt_attention_mask=mask, generator=generator(0), **call).images
@@ -136,8 +139,8 @@ SCHEDULERS = {
 @pytest.mark.slow
 def test_a_image_is_changed_the_less_the_lower_the_strength(name: str) -> None:
     """One step from little noise stays near the image; from pure noise nothing of it is left."""
-    pipeline = small_text_to_mr()
-    pipeline.scheduler = SCHEDULERS[name]
+    pipeline = TextToMRPipeline(**small_text_to_mr().components | {"scheduler": SCHEDULERS[name]})
+    pipeline.set_progress_bar_config(disable=True)
     start = np.random.default_rng(0).random((16, 16)).astype(np.float32)
     rebuilt = pipeline.decode(pipeline.encode(torch.from_numpy(start)[None, None])).numpy()[0, 0]
     call: dict[str, Any] = {"num_inference_steps": 50, "guidance_scale": 1.0, "output_type": "np"}
@@ -191,7 +194,26 @@ def test_other_text_encoders_serve(kind: str) -> None:
         ({"prompt": "t1 " * 23}, "Prompt 0 has 25 tokens; the text encoder takes 24. Name fewer regions"),
         ({"negative_prompt": ["t1", "t2"]}, "Got 2 negative prompts for 1 prompts"),
         ({"num_images_per_prompt": 0}, "num_images_per_prompt=0"),
-        ({"strength": 0.0}, r"strength=0.0; expected at least 1, and in \(0, 1\]"),
+        ({"strength": 0.0}, r"strength=0.0; expected a number in \(0, 1\]"),
+        ({"prompt": []}, r"Got prompt=\[\]; expected a text, or a list of at least one"),
+        ({"prompt": 5}, "Got prompt=5; expected a text"),
+        ({"prompt": ["t1", 5]}, r"Got prompt=\['t1', 5\]; expected a text"),
+        ({"negative_prompt": []}, r"Got negative_prompt=\[\]; expected a text"),
+        ({"negative_prompt": "t2", "negative_prompt_embeds": torch.zeros(1, 2, WIDTH)}, "either a negative_prompt or"),
+        (
+            {"prompt": None, "prompt_embeds": torch.zeros(2, WIDTH)},
+            r"prompt_embeds of shape \(2, 16\); .* \(B, T, 16\)",
+        ),
+        ({"prompt": None, "prompt_embeds": torch.full((1, 2, WIDTH), torch.nan)}, "expected finite tokens"),
+        (
+            {"prompt": None, "prompt_embeds": torch.zeros(1, 2, WIDTH), "prompt_attention_mask": torch.ones(1, 3)},
+            r"attention mask of shape \(1, 3\) for prompt_embeds; expected \(1, 2\)",
+        ),
+        ({"prompt": "t1 aged 630"}, "Got age=630 in the prompt 't1 aged 630'; expected 0 to 120 years"),
+        ({"eta": 2.0}, r"eta=2.0; expected a number in \[0, 1\]"),
+        ({"timesteps": [500, 100]}, "Got timesteps, and the scheduler, a DDIMScheduler, chooses its own"),
+        ({"timesteps": [100, 500]}, r"timesteps=\[100, 500\]; expected falling numbers"),
+        ({"timesteps": [500], "sigmas": [1.0]}, "Got timesteps and sigmas; expected one of them"),
         ({"output_type": "jpeg"}, "output_type='jpeg' is unknown. Expected one of pil, np, pt, nifti, latent"),
         ({"height": 15}, "height=15 and width=None; expected pixels divisible by 2"),
         ({"latents": torch.zeros(1, 2, 4, 4)}, r"Got latents of shape \(1, 2, 4, 4\); expected noise of shape"),

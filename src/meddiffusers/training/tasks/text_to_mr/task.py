@@ -30,6 +30,7 @@ from meddiffusers.training.engine.randomness import BatchRandom
 from meddiffusers.training.engine.task import Validation
 from meddiffusers.training.losses.diffusion import denoising_loss
 from meddiffusers.training.tasks.text_to_mr.cache import cached_text
+from meddiffusers.training.tasks.text_to_mr.limits import prompt_limits
 from meddiffusers.training.tasks.text_to_mr.model import TextToMRConfig, build_text_to_mr_pipeline
 from meddiffusers.training.tasks.unets import add_adapter, round_to_fp16
 
@@ -61,6 +62,8 @@ class TextToMRTask:
         self.splits = splits or load_captioned_data(data)
         self.dataset_name = Path(data.dataset_name).name  # local paths are never published
         self.train_dataset = cached_text(self.splits["train"], self.pipeline, config.captions_per_image)
+        limits = prompt_limits(targets_of(self.splits["train"]), self.train_dataset.prompts)
+        self.pipeline.register_to_config(prompt_limits=limits)
         self.empty = self.pipeline.encode_text([""])[0][0].float()
         self.empty_ids = self.pipeline.tokenizer("", return_tensors="pt").input_ids[0]
         flow = config.prediction_type == "flow"
