@@ -42,6 +42,15 @@ def test_the_spread_of_a_dimension_is_that_of_the_attribute_over_the_slope(perfe
     assert perfect.value("latent_sigma_height") == pytest.approx(spread / 1.5, abs=1e-4)
 
 
+def test_what_three_images_are_too_few_for_is_left_out_and_told() -> None:
+    report = evaluated(calibration=TRUE, count=3)
+    assert keys(report) == ["pixel_agreement", "latent_sigma_width", "latent_sigma_height"]
+    assert report.details["left out"] == "disentanglement, traversals and edits: 3 images, fewer than 4"
+    four = evaluated(calibration=TRUE, count=4)
+    assert "scc" in keys(four)
+    assert all(np.isfinite(metric.value) for metric in four.metrics)
+
+
 def test_nothing_leaks(perfect: Report) -> None:
     np.testing.assert_allclose(perfect.details["leakage"], [[4, 0], [0, 4]], atol=1e-3)  # −2σ to 2σ
 

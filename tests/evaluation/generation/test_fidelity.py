@@ -52,6 +52,18 @@ class TestReport:
         assert report.value("nn_copies") < 0.1
         assert report.details["features"] == "EfficientNet-Lite0, ImageNet" and len(report.figures) == 2
 
+    @pytest.mark.parametrize(
+        ("count", "left_out"),
+        [(8, ""), (7, "kid_held_out"), (3, "kid, kid_held_out"), (1, "kid, kid_held_out, frechet_distance")],
+    )
+    def test_what_the_images_are_too_few_for_is_left_out_and_told(self, count: int, left_out: str) -> None:
+        report = evaluate_generation(blobs(8, 3), HELD_OUT[:count], KNOWN, MODALITIES, dataset="blobs")
+        said = f"{left_out}: too few images (8 generated, {count} real)" if left_out else None
+        assert report.details.get("left out") == said
+        keys = {metric.key for metric in report.metrics}
+        assert {"kid", "kid_held_out", "frechet_distance"} - keys == {*filter(None, left_out.split(", "))}
+        assert "nn_copies" in keys
+
     @pytest.mark.slow
     def test_copies_are_detected(self) -> None:
         report = evaluate_generation(KNOWN[:40], HELD_OUT, KNOWN, MODALITIES, dataset="blobs")

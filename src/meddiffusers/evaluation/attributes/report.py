@@ -27,6 +27,7 @@ from meddiffusers.pipelines.attribute_vae_pipeline import AttributeVAEPipeline
 TRAVERSED = 200  # images for the traversals
 EDITED = 300  # images for the edits
 SHOWN = 10
+LEAST = 4  # images for the mutual information, an estimate by three neighbours
 
 
 def evaluate_attributes(
@@ -49,7 +50,8 @@ def evaluate_attributes(
         seed: Seed of the choice of images and targets.
 
     Returns:
-        Metrics, the leakage matrix and the metrics of each attribute in `details`, and figures.
+        Metrics, the leakage matrix and the metrics of each attribute in `details`, and figures. With fewer than
+        `LEAST` images disentanglement, traversals and edits are left out, which the details say.
 
     Raises:
         ValueError: The pipeline has attributes that the measure does not provide.
@@ -65,7 +67,10 @@ def evaluate_attributes(
     metrics = [single("pixel_agreement", "Pixel agreement", _agreement(pipeline, images), len(images), "accuracy")]
     details: dict[str, object] = {"latents": "posterior means"}
     sweep = None
-    if len(names) > 1:  # disentanglement metrics compare attributes
+    if len(images) < LEAST:
+        details["left out"] = f"disentanglement, traversals and edits: {len(images)} images, fewer than {LEAST}"
+        measure = None
+    elif len(names) > 1:  # disentanglement metrics compare attributes
         metrics += _disentanglement_metrics(means, attributes, names, dataset, details)
     for name, sigma in zip(names, means.std(axis=0)[: len(names)], strict=True):
         title = f"σ of the latent dimension, {name}"

@@ -34,6 +34,7 @@ from meddiffusers.utils.seeds import sample_generators
 
 BATCH = 16  # images per call of the pipeline
 COARSE = 32  # pixels of a side at which images are compared with training images
+LEAST_OF_KID = 4  # images of each set
 COPY_PERCENTILE = 1.0  # of the held-out images' distances, below which an image counts as a copy
 SHOWN = 8
 AUTOENCODER = "held-out images through the autoencoder"
@@ -80,6 +81,10 @@ def evaluate_generation(
         dataset: Name of the data, for the report.
         decoded: Reconstructions of `held_out` by the autoencoder, a bound for models of its latents.
         seed: Seed of the intervals.
+
+    Returns:
+        Metrics and figures. KID needs four images in each set, halves of the held-out images so eight of these; what
+        they are too few for is named in the details under "left out".
     """
     network = EfficientNetLite0()
     real, generated = _features(network, held_out), _features(network, images)
@@ -90,19 +95,27 @@ def evaluate_generation(
         kids["autoencoder"] = real, _features(network, decoded)
         neighbours["autoencoder"] = nearest_images(decoded, known)
     limit = float(np.percentile(neighbours["held-out"][0], COPY_PERCENTILE))
+    few = [metric_key("kid", source) for source, pair in kids.items() if min(map(len, pair)) < LEAST_OF_KID]
     metrics = [
         kid_metric(metric_key("kid", source), _KID_TITLES[source], kid_score(*pair, seed=seed), dataset)
         for source, pair in kids.items()
+        if metric_key("kid", source) not in few
     ]
-    frechet, note = frechet_distance(real, generated), f"{len(images)} generated, {len(held_out)} real"
-    name = f"Fréchet distance ({EXTRACTOR})"
-    metrics.append(Metric.single("frechet_distance", name, frechet, dataset, len(images), note=note))
+    note = f"{len(images)} generated, {len(held_out)} real"
+    if min(len(real), len(generated)) > 1:
+        name, frechet = f"Fréchet distance ({EXTRACTOR})", frechet_distance(real, generated)
+        metrics.append(Metric.single("frechet_distance", name, frechet, dataset, len(images), note=note))
+    else:
+        few.append("frechet_distance")
     metrics += [_nn_distance(source, distances, dataset) for source, (distances, _) in neighbours.items()]
     metrics.append(_copies("nn_copies", "generated images", neighbours["generated"][0], limit, dataset))
     if decoded is not None:
         metrics.append(_copies("nn_copies_autoencoder", AUTOENCODER, neighbours["autoencoder"][0], limit, dataset))
     figures = _figures(images, held_out, known, neighbours["generated"], modalities)
-    return Report(metrics, run_facts(seed), {"copies below": limit, "features": NAME}, figures)
+    details: dict[str, object] = {"copies below": limit, "features": NAME}
+    if few:
+        details["left out"] = f"{', '.join(few)}: too few images ({note})"
+    return Report(metrics, run_facts(seed), details, figures)
 
 
 def nearest_images(images: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

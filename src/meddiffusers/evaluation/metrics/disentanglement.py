@@ -99,8 +99,9 @@ def modularity(information: np.ndarray) -> np.ndarray:
 
 
 def mig(information: np.ndarray, entropies: np.ndarray) -> np.ndarray:
-    """(A,)."""
-    return _gap(information) / entropies
+    """(A,); 0 for an attribute whose entropy is estimated as 0, as that of very few samples is."""
+    gap = _gap(information)
+    return np.divide(gap, entropies, out=np.zeros_like(gap), where=entropies > 0)
 
 
 def sap(latents: np.ndarray, attributes: np.ndarray) -> np.ndarray:

@@ -190,6 +190,14 @@ class TestBadInputIsRefusedBeforeTraining:
         with pytest.raises(ValueError, match=r"\(1, 16, 16\), expected \(2, 16, 16\)"):
             train(dataset_name=grey, sample_size=16, in_channels=2)
 
+    def test_ten_images(self, train: Train, tmp_path: Path) -> None:
+        masks, rows = discs(10)
+        folder = write_images(tmp_path / "ten", masks.astype(np.uint8) * 255, rows)
+        with pytest.raises(
+            ValueError, match=r"ten has 2 test images; expected at least 4, .* Add images, or give a te"
+        ):
+            train(dataset_name=folder, sample_size=16, attributes=["radius", "row"], train_batch_size=4)
+
     def test_nan_in_one_image(self, train: Train, tmp_path: Path) -> None:
         masks, rows = discs(40)
         images = masks.astype(np.float32)

@@ -35,7 +35,7 @@ from meddiffusers.datasets.attribute_measures import Measure, get_measure
 from meddiffusers.evaluation.attributes.batched import BATCH
 from meddiffusers.evaluation.attributes.calibration import calibration_by_decoding, calibration_by_encoding
 from meddiffusers.evaluation.attributes.latent_moments import latent_moments
-from meddiffusers.evaluation.attributes.report import evaluate_attributes
+from meddiffusers.evaluation.attributes.report import LEAST, evaluate_attributes
 from meddiffusers.evaluation.figures.panels import panel
 from meddiffusers.evaluation.report import Report
 from meddiffusers.models.attribute_vae import AttributeVAE
@@ -64,8 +64,8 @@ class AttributeVAETask:
     """Trains an `AttributeVAE`; the module documents the loss.
 
     Raises:
-        ValueError: `consistency_attributes` names an attribute that the data do not have; a repository of another
-            architecture; images that do not fit the network.
+        ValueError: `consistency_attributes` names an attribute that the data do not have; fewer than four test images;
+            a repository of another architecture; images that do not fit the network.
     """
 
     def __init__(self, data: AttributeDataConfig, config: AttributeVAEConfig) -> None:
@@ -78,6 +78,11 @@ class AttributeVAETask:
             )
         splits = load_attribute_data(data)
         self.train_dataset, self.test_images = self._images(splits["train"]), self._images(splits["test"])
+        if len(self.test_images) < LEAST:
+            raise ValueError(
+                f"{data.dataset_name} has {len(self.test_images)} test images; expected at least {LEAST}, as fewer say "
+                "nothing of the model. Add images, or give a test split of your own."
+            )
         self.mean = torch.from_numpy(self.train_dataset.attributes.mean(axis=0))
         self.std = torch.from_numpy(self.train_dataset.attributes.std(axis=0)).clamp_min(1e-12)
         self.vae = build_attribute_vae(data, config)
