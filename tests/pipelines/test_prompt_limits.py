@@ -1,0 +1,157 @@
+"""Prompts that are unlike those of the training: refused, warned of, or passed without a word."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from contracts.pipeline_contract import generator
+from helpers.small_text_to_mr import small_text_to_mr
+
+from meddiffusers import QuantityEncoder, TextToMRPipeline
+from meddiffusers.data.prompts import SliceFacts, write_prompt
+from meddiffusers.data.regions import REGIONS
+from meddiffusers.pipelines.meddiffusers_prompt_limits_v1 import check_prompt, words_of
+from meddiffusers.training.tasks.text_to_mr.limits import prompt_limits
+
+FACTS = [
+    SliceFacts(modality, sex, age, number=number, voxel=(2.167, 2.167, 1.0), volumes={10: 300, 4: 900})
+    for modality in ("t1", "t2", "flair")
+    for sex, age, number in (("F", 18, 45), ("M", 90, 120), (None, None, None))
+]
+VIEWS = [view for facts in FACTS for view in (facts, facts.mirrored())]
+LIMITS = prompt_limits(FACTS, [write_prompt(view, seed) for view in VIEWS for seed in range(40)])
+NAMES = ["age", "slice", "left thalamus", "right thalamus", "left lateral ventricle"]
+ENCODER = QuantityEncoder(NAMES, cross_attention_dim=4, hidden_dim=4)
+
+
+def check(text: str, negative: bool = False, adapted: bool = False) -> None:
+    check_prompt(text, LIMITS, ENCODER.quantities(text), ENCODER.unread_numbers(text), negative, adapted)
+
+
+def test_limits_are_those_of_the_training_prompts() -> None:
+    assert LIMITS["modalities"] == "flair t1 t2"
+    assert LIMITS["ranges"] == {
+        "age": [18, 90],
+        "left lateral ventricle": [0, 900],
+        "left thalamus": [0, 300],
+        "right lateral ventricle": [0, 900],
+        "right thalamus": [0, 300],
+        "slice": [45, 120],
+    }
+    assert {"axial", "woman", "man", "skull", "ventricle"} <= set(LIMITS["words"].split())
+    assert not {"coronal", "ct", "knee"} & set(LIMITS["words"].split())
+
+
+@pytest.mark.filterwarnings("error")
+def test_prompts_of_the_same_grammar_pass_without_a_word() -> None:
+    rng = random.Random(0)
+    for seed in range(200):
+        facts = SliceFacts(
+            rng.choice(("t1", "t2", "flair")),
+            rng.choice(("F", "M", None)),
+            rng.choice((None, rng.randint(18, 90))),
+            number=rng.choice((None, rng.randint(45, 120))),
+            voxel=rng.choice((None, (2.167, 2.167, 1.0), (1.0, 1.0, 5.0))),
+            volumes={label: rng.randint(1, 300) for label in rng.sample((4, 10, 43, 49), rng.randint(0, 4))},
+        )
+        check(write_prompt(facts, seed))
+    check("Axial T1-weighted brain MRI of a 60-year-old patient")
+    check("T2", negative=True)
+
+
+@pytest.mark.filterwarnings("ignore:.*names no modality")
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a cat", "cat"),
+        ("left knee", "knee"),
+        ("CT of the thorax", "ct, thorax"),
+        ("Coronal T1ce image", "coronal, t1ce"),
+    ],
+)
+def test_prompts_that_cannot_be_meant_are_refused(text: str, words: str) -> None:
+    message = rf"{text}' names no modality of the training data \(flair, t1, t2\), and has words .*: {words}\. .*limits"
+    with pytest.raises(ValueError, match=message):
+        check(text)
+    for kind in ("negative", "adapted"):
+        with pytest.warns(UserWarning, match=f"has words that no training prompt has: {words}; the image will not"):
+            check(text, **{kind: True})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "Coronal T1-weighted image of the brain",
+            r"^The prompt 'Coronal .*' has words .*: coronal; the image will not",
+        ),
+        ("", "^The prompt '' names no modality"),
+        ("Axial image of the brain of a woman", "names no modality .flair, t1, t2., so that of the image is random"),
+        ("T1-weighted brain of a woman aged 97", "has age 97, outside 18 to 90, the range of the training data"),
+        ("T1-weighted brain of a 7-year-old man", "has age 7, outside 18 to 90"),
+        ("Axial T2-weighted slice 20", "has slice 20, outside 45 to 120"),
+        ("FLAIR, left thalamus: 950.5 mm³", "has left thalamus 950.5, outside 0 to 300"),
+        ("T1-weighted brain of a woman aged -5", "has numbers that are not understood: -5"),
+        ("T1-weighted brain, 63", "has numbers that are not understood: 63"),
+    ],
+)
+def test_prompts_outside_the_training_data_are_warned_of(text: str, message: str) -> None:
+    with pytest.warns(UserWarning, match=message):
+        check(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("T1 of a woman aged 630", "Got age=630 in the prompt 'T1 of a woman aged 630'; expected 0 to 120 years"),
+        ("T1, slice 9999", r"Got slice=9999 .*; expected 1 to 512\."),
+        ("T1, left thalamus: 200000 mm³", "Got left thalamus=200000 .*; expected 0 to 100000 mm³"),
+    ],
+)
+def test_impossible_numbers_are_refused_with_and_without_limits(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check(text)
+    with pytest.raises(ValueError, match=message):
+        ENCODER.read(["T1", text])
+
+
+class TestPipeline:
+    @pytest.fixture
+    def pipeline(self) -> TextToMRPipeline:
+        return small_text_to_mr(positions=512, prompt_limits=LIMITS)
+
+    def test_a_call_checks_its_prompts_before_any_work(self, pipeline: TextToMRPipeline) -> None:
+        pipeline.text_encoder.forward = lambda *_, **__: pytest.fail("the network ran")
+        for prompt in ("a cat", ["t1 brain", "left knee"]):
+            with pytest.raises(ValueError, match="names no modality of the training data"):
+                pipeline(prompt)
+
+    @pytest.mark.filterwarnings("error")
+    def test_what_is_like_the_training_gives_the_same_image_without_a_word(self, pipeline: TextToMRPipeline) -> None:
+        call: dict[str, Any] = {"num_inference_steps": 1, "output_type": "pt"}
+        expected = small_text_to_mr(positions=512)("t1 brain", generator=generator(0), **call).images
+        assert (pipeline("t1 brain", generator=generator(0), **call).images == expected).all()
+        with pytest.raises(UserWarning, match="The negative prompt 'ugly' has words"):
+            pipeline("t1 brain", negative_prompt="ugly", **call)
+
+    def test_limits_are_saved_and_can_be_lifted(self, pipeline: TextToMRPipeline, tmp_path: Path) -> None:
+        pipeline.save_pretrained(tmp_path)
+        loaded = TextToMRPipeline.from_pretrained(tmp_path)
+        assert loaded.config["prompt_limits"] == LIMITS
+        with pytest.raises(ValueError, match="names no modality"):
+            loaded.encode_prompt("a cat")
+        loaded.register_to_config(prompt_limits=None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            loaded.encode_prompt("a cat")
+
+
+def test_words_are_those_of_prompts() -> None:
+    assert words_of("A T2-FLAIR image, 63-year-old's 500 mm³ (2.167 × 2.167 × 1 mm)") == {
+        *("a", "t2", "flair", "image", "year", "old", "s", "mm³", "mm")
+    }
+    assert words_of(" ".join(REGIONS.values())) >= {"thalamus", "left", "right", "of"}
