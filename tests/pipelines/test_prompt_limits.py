@@ -24,8 +24,8 @@ FACTS = [
 ]
 VIEWS = [view for facts in FACTS for view in (facts, facts.mirrored())]
 LIMITS = prompt_limits(FACTS, [write_prompt(view, seed) for view in VIEWS for seed in range(40)])
-NAMES = ["age", "slice", "left thalamus", "right thalamus", "left lateral ventricle"]
-ENCODER = QuantityEncoder(NAMES, cross_attention_dim=4, hidden_dim=4)
+SIDES = [f"{side} {region}" for side in ("left", "right") for region in ("thalamus", "lateral ventricle")]
+ENCODER = QuantityEncoder(["age", "slice", *SIDES], cross_attention_dim=4, hidden_dim=4)
 
 
 def check(text: str, negative: bool = False, adapted: bool = False) -> None:
