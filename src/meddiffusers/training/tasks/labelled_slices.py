@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,3 +40,15 @@ class LabelledSliceTask:
     def test_rows(self, count: int) -> datasets.Dataset:
         """The first test rows, at most this many."""
         return self.splits["test"].select(range(min(count, len(self.splits["test"]))))
+
+    def require_both_labels(self) -> None:
+        """Raise ValueError unless some training images are healthy and some diseased."""
+        seen = set[bool]()
+        for batch in self.splits["train"].select_columns(["masks"]).with_format("numpy").iter(64):
+            seen |= {bool(np.any(masks)) for masks in batch["masks"]}
+            if len(seen) == 2:
+                return
+        raise ValueError(
+            f"All training images of {self.dataset_name} {'have' if True in seen else 'are without'} foreground; "
+            "expected some with and some without, for the labels diseased and healthy. Add images of the other."
+        )

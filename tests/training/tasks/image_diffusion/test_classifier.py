@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -89,6 +90,14 @@ def test_the_loss_is_the_cross_entropy_of_noisy_images(diffusion: Path) -> None:
     assert (shares - 0.25).abs().max() < 0.2
     late = x_t[times > 900]
     assert late.std().item() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize(("first", "said"), [(0, "are without"), (1, "have")])
+def test_one_label_alone_is_refused(diffusion: Path, monkeypatch: pytest.MonkeyPatch, first: int, said: str) -> None:
+    whole = spots(96, seed=0)
+    monkeypatch.setattr(sys.modules[__name__], "spots", lambda *_, **__: whole.select(range(first, 96, 2)))
+    with pytest.raises(ValueError, match=rf"All training images of phantom {said} foreground; expected some with and"):
+        task_of(diffusion)
 
 
 def test_no_image_is_noisier_than_the_largest_time(diffusion: Path) -> None:

@@ -84,7 +84,7 @@ class ClassifierTask(LabelledSliceTask):
 
     Raises:
         ValueError: There is no diffusion model, or it is of another kind, or for other modalities or pixels than the
-            data.
+            data; all training images have the same label.
     """
 
     def __init__(
@@ -108,6 +108,7 @@ class ClassifierTask(LabelledSliceTask):
         )
         self.noise_scheduler = DDPMScheduler.from_config(self.diffusion.scheduler.config)
         super().__init__(data, splits)
+        self.require_both_labels()
 
     @property
     def modules(self) -> Mapping[str, ModelMixin]:
