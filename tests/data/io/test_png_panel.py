@@ -10,8 +10,8 @@ import pydicom
 import pytest
 
 from meddiffusers.data.io import png_panel, read, write
-from meddiffusers.data.labels import label_colour
 from meddiffusers.data.io.png_panel import CAPTION, GAP, SIDE, scan_panel
+from meddiffusers.data.labels import label_colour
 from meddiffusers.data.preprocessing.slices import Plane, slices
 from meddiffusers.data.scan import Scan
 

@@ -73,7 +73,6 @@ def pixels_in(dataset: Any, source: str) -> np.ndarray:
         array = dataset.pixel_array
     except Exception:
         raise _undecoded(dataset, source) from None
-    _check_bits(dataset, array, source)
     colours = int(dataset.get("SamplesPerPixel", 1)) > 1
     if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
         array, colours = pixels.apply_color_lut(array, dataset), True
@@ -94,19 +93,6 @@ def _undecoded(dataset: Any, source: str) -> UnreadableError:
     return UnreadableError(source, "pixels that cannot be decoded", f"those of {syntax.name}")
 
 
-def _check_bits(dataset: Any, array: np.ndarray, source: str) -> None:
-    """Raise UnreadableError if values do not fit into BitsStored, as with an overlay in the bits above."""
-    bits, high = int(dataset.BitsStored), int(dataset.get("HighBit", int(dataset.BitsStored) - 1))
-    if high != bits - 1:
-        raise UnreadableError(source, f"{bits} bits stored of which bit {high} is the highest", f"bit {bits - 1}")
-    if array.dtype.kind in "iu" and bits < 8 * array.dtype.itemsize:
-        least = -(1 << bits - 1) if array.dtype.kind == "i" else 0
-        low, most = int(array.min()), least + (1 << bits) - 1
-        if low < least or int(array.max()) > most:
-            found = f"values from {low} to {array.max()} in {bits} bits"
-            raise UnreadableError(source, found, f"{least} to {most}", "export it without overlays in the pixels")
-
-
 def check_size(dataset: Any, source: str) -> None:
     """Raise UnreadableError if the header does not agree with the size of the file, before pixels are allocated."""
     if missing := [name for name in NEEDED if name not in dataset]:
@@ -116,6 +102,9 @@ def check_size(dataset: Any, source: str) -> None:
         raise UnreadableError(
             source, "a TransferSyntaxUID that DICOM does not have", "that of its pixels", "correct it"
         )
+    if (high := int(dataset.get("HighBit", dataset.BitsStored - 1))) != dataset.BitsStored - 1:
+        found = f"{dataset.BitsStored} bits stored of which bit {high} is the highest"
+        raise UnreadableError(source, found, f"bit {dataset.BitsStored - 1}")
     rows, columns, bits = int(dataset.Rows), int(dataset.Columns), int(dataset.BitsAllocated)
     frames, samples = int(number(dataset, "NumberOfFrames", 1, source)), int(dataset.SamplesPerPixel)
     promised = -(-rows * columns * frames * samples * bits // 8)

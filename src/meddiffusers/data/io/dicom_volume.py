@@ -13,9 +13,10 @@ from meddiffusers.data.io.library_errors import UnreadableError
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 UNEVEN = 0.02  # tolerance relative to the median gap
 ROUNDINGS = (0.1, 0.01)  # mm, to which scanners round positions
-FINE = 4  # gaps of fewer roundings are not told from missing slices
+FINE = 3.9  # gaps of fewer roundings are not told from missing slices
 SAME_PLACE = 1e-3  # mm
 ROUNDED = 0.1  # mm, tolerance of the positions of a straight stack
+TIE = 1e-6
 LISTED = 8  # volumes in a message
 SPLIT = "put each volume into a folder of its own"
 
@@ -41,8 +42,9 @@ def slice_order(frames: Sequence[Frame], source: str) -> list[int]:
         found = f"{len(frames)} slices at {1 + (gaps >= SAME_PLACE).sum()} positions (gaps {counts})"
         raise UnreadableError(source, found, "one slice at each: time points, echoes or copies are mixed", SPLIT)
     median = float(np.median(gaps))
-    rounding = _rounding(places, median)
-    rounded = rounding > 0 and _is_even(heights[order], rounding * float(np.abs(normal(frames[0])).sum()))
+    rounding = _rounding(places, float(gaps.mean()))
+    error = rounding * float(np.abs(normal(frames[0])).sum())
+    rounded = rounding > 0 and _is_even(heights[order], error, rounding)
     if not rounded and (np.abs(gaps - median) > UNEVEN * median).any():
         remedy = "look for missing slices, or resample them"
         raise UnreadableError(source, f"slices with uneven gaps: {counts}", f"{median:g} mm between all", remedy)
@@ -90,10 +92,17 @@ def _rounding(places: np.ndarray, gap: float) -> float:
     return next(rounded, 0.0) / 2
 
 
-def _is_even(heights: np.ndarray, error: float) -> bool:
-    """Whether sorted heights are evenly spaced, apart from an error of each."""
-    numbers = np.arange(len(heights))
-    return bool(np.ptp(heights - np.polyval(np.polyfit(numbers, heights, 1), numbers)) < 2 * error - 1e-6)
+def _is_even(heights: np.ndarray, error: float, rounding: float) -> bool:
+    """Whether sorted heights are evenly spaced, apart from an error of each through rounding (mm, half a step).
+
+    Gaps that are a multiple of the step lead to no error: then a difference as large as a step is real.
+    """
+    numbers, mean = np.arange(len(heights)), (heights[-1] - heights[0]) / (len(heights) - 1)
+    gaps = mean + np.linspace(-2, 2, 501) * error / (len(heights) - 1)
+    spreads = np.ptp(heights - np.outer(gaps, numbers), axis=1)
+    steps = gaps[spreads.argmin()] / (2 * rounding)
+    tie = TIE if abs(steps - round(steps)) > TIE else -TIE
+    return bool(spreads.min() < 2 * error + tie)
 
 
 def check_frames(frames: Sequence[Frame], source: str) -> None:

@@ -81,6 +81,10 @@ def _read_path(path: Path, modality: str | Sequence[str] | None, volume: int | N
         raise ValueError(f"{path}: a pipe or a device; expected a file, or a folder of DICOM files: save it as a file.")
     for suffix, reader in _READERS.items():
         if path.is_file() and path.name.lower().endswith(suffix):
+            if volume is not None:
+                raise ValueError(
+                    f"{path}: got volume={volume}; expected it with DICOM alone: volumes are channels here."
+                )
             return _with_evidence(reader(path, _named(path, modality)), path, modality)
     if path.is_dir() or path.name.lower().endswith(SUFFIXES) or is_dicom(path):
         return read_dicom(path, modality, volume)
