@@ -67,7 +67,7 @@ class TestReading:
             LabelMaps.read(saved(tmp_path / "other", np.ones((8, 8, 1), np.uint8), spacing=3.0), (8, 8), 2.0)
         with pytest.raises(ValueError, match=r"has \(10, 8\) voxels"):
             LabelMaps.read(saved(tmp_path / "other", np.ones((8, 10, 1), np.uint8)), (8, 8), 2.0)
-        with pytest.raises(ValueError, match="is not a label map"):
+        with pytest.raises(ValueError, match="that are not labels"):
             LabelMaps.read(saved(tmp_path / "other", np.full((8, 8, 1), 0.5, np.float32)), (8, 8), 2.0)
 
 

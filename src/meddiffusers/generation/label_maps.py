@@ -12,6 +12,7 @@ import nibabel
 import numpy as np
 
 from meddiffusers.data.io import read
+from meddiffusers.data.labels import to_label_ids
 from meddiffusers.data.preprocessing.resampling import reorientation, resample
 from meddiffusers.data.preprocessing.slices import slices
 from meddiffusers.data.scan import Scan
@@ -97,10 +98,7 @@ def label_image(labels: np.ndarray, affine: np.ndarray) -> nibabel.Nifti1Image:
 def _maps_of(path: Path, size: tuple[int, ...], spacing: float | None) -> np.ndarray:
     """Label maps (B, …) in a file."""
     scan = read(path, modality="labels")
-    ids = scan.array.round()
-    if not np.isfinite(scan.array).all() or (ids != scan.array).any() or ids.min() < 0:
-        raise ValueError(f"{path} is not a label map; expected non-negative integers.")
-    scan = scan.like(ids.astype(np.min_scalar_type(int(ids.max()))), "labels")
+    scan = scan.like(to_label_ids(scan.array, str(path)), "labels")
     matrix, shape = reorientation(scan.affine, scan.shape, "RAS")
     dims = len(size)
     edges = np.linalg.norm((scan.affine @ matrix)[:3, :dims], axis=0)

@@ -105,7 +105,7 @@ def _dice_metrics(
         area = (masks > 0).sum(axis=(1, 2)) * spacing**2
         parts["whole_large"] = "whole, maps of 1 cm² or more", np.where(area >= LARGE, whole, np.nan)
     labels = [label for label in id2label if label]
-    by_label = overlap(segmented, masks.astype(segmented.dtype), labels, edges).dice
+    by_label = overlap(segmented, masks, labels, edges).dice
     parts |= {id2label[label]: (id2label[label], by_label[:, i]) for i, label in enumerate(labels)}
     metrics = []
     for part, (title, dice) in parts.items():
