@@ -52,7 +52,8 @@ from .meddiffusers_anomaly_maps_v1 import (
 )
 from .meddiffusers_checks_v1 import check_counts
 from .meddiffusers_denoising_v1 import Callback, GuidanceMixin, guide, run_callback
-from .meddiffusers_sampling_v1 import check_scheduler, denoising_step, describe_noise
+from .meddiffusers_noise_v1 import denoising_step, describe_noise
+from .meddiffusers_sampling_v1 import check_scheduler
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
 from .meddiffusers_slices_v1 import (
     Generators,

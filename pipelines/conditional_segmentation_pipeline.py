@@ -39,13 +39,8 @@ from diffusers.utils import BaseOutput
 
 from .meddiffusers_checks_v1 import check_counts, check_finite, check_numbers
 from .meddiffusers_denoising_v1 import Callback, DenoisingMixin, run_callback
-from .meddiffusers_sampling_v1 import (
-    check_scheduler,
-    denoising_step,
-    describe_noise,
-    scale_noise,
-    uses_learned_variance,
-)
+from .meddiffusers_noise_v1 import denoising_step, describe_noise, scale_noise, uses_learned_variance
+from .meddiffusers_sampling_v1 import check_scheduler
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
 from .meddiffusers_segmentation_maps_v1 import (
     TTA_VIEWS,

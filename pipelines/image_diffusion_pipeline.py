@@ -40,13 +40,8 @@ from .meddiffusers_denoising_v1 import (
     run_callback,
     set_timesteps,
 )
-from .meddiffusers_sampling_v1 import (
-    check_scheduler,
-    denoising_step,
-    describe_noise,
-    scale_noise,
-    uses_learned_variance,
-)
+from .meddiffusers_noise_v1 import denoising_step, describe_noise, scale_noise, uses_learned_variance
+from .meddiffusers_sampling_v1 import check_scheduler
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
 from .meddiffusers_slices_v1 import check_callback_tensors, from_indexed, to_indexed, unet_sample_size
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin

@@ -38,7 +38,8 @@ from .meddiffusers_denoising_v1 import (
     set_timesteps,
 )
 from .meddiffusers_latents_v1 import decode_latents, encode_images, to_nifti
-from .meddiffusers_sampling_v1 import check_scheduler, denoising_step, describe_noise, scale_noise
+from .meddiffusers_noise_v1 import denoising_step, describe_noise, scale_noise
+from .meddiffusers_sampling_v1 import check_scheduler
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
 from .meddiffusers_slices_v1 import check_callback_tensors, from_indexed, to_indexed, unet_sample_size
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
@@ -271,7 +272,8 @@ class LatentDiffusionPipeline(UNetLoraMixin, GuidanceMixin, PublishedPipelineMix
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Encode images or volumes (B, C, …) in [0, 1] to normalised latents (B, c, …)."""
-        return encode_images(self.vae, images.to(self._execution_device), self.image_range).to(self.unet.dtype)
+        latents = encode_images(self.vae, images.to(self._execution_device), self.image_range)
+        return latents if self.unet is None else latents.to(self.unet.dtype)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Decode normalised latents (B, c, …) to images or volumes (B, C, …) in [0, 1]."""

@@ -17,7 +17,7 @@ import numpy as np
 import PIL.Image
 import torch
 
-from .meddiffusers_sampling_v1 import alphas_cumprod
+from .meddiffusers_noise_v1 import alphas_cumprod
 
 PUBLISHED_AS = "meddiffusers_segmentation_maps_v1"  # the file has the same name in a repository
 TTA_VIEWS = ((False, 0), (True, 0), (False, 1), (True, 1))  # mirrored; shift in pixels, down and to the right

@@ -43,8 +43,9 @@ from .meddiffusers_denoising_v1 import (
     set_timesteps,
 )
 from .meddiffusers_latents_v1 import decode_latents, encode_images, to_nifti
+from .meddiffusers_noise_v1 import denoising_step, describe_noise, scale_noise
 from .meddiffusers_prompts_v1 import PromptEncodingMixin
-from .meddiffusers_sampling_v1 import check_scheduler, denoising_step, describe_noise, scale_noise
+from .meddiffusers_sampling_v1 import check_scheduler
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
 from .meddiffusers_slices_v1 import check_callback_tensors, check_images, to_indexed, unet_sample_size
 from .meddiffusers_text_components_v1 import check_available, check_components, check_settings
@@ -354,7 +355,8 @@ class TextToMRPipeline(  # type: ignore[misc]
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Encode images (B, 1, H, W) in [0, 1] to normalised latents (B, c, h, w)."""
-        return encode_images(self.vae, images.to(self._execution_device), self.image_range).to(self.unet.dtype)
+        latents = encode_images(self.vae, images.to(self._execution_device), self.image_range)
+        return latents if self.unet is None else latents.to(self.unet.dtype)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Decode normalised latents (B, c, h, w) to images (B, 1, H, W) in [0, 1]."""

@@ -51,7 +51,9 @@ from .meddiffusers_anomaly_maps_v1 import (
     threshold_maps,
 )
 from .meddiffusers_checks_v1 import check_counts
-from .meddiffusers_sampling_v1 import check_scheduler, denoising_step, describe_noise
+from .meddiffusers_denoising_v1 import Callback, GuidanceMixin, guide, run_callback
+from .meddiffusers_noise_v1 import denoising_step, describe_noise
+from .meddiffusers_sampling_v1 import check_scheduler
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
 from .meddiffusers_slices_v1 import (
     Generators,
@@ -71,14 +73,13 @@ from .meddiffusers_slices_v1 import (
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
 
 PUBLISHED_AS = "meddiffusers_anomaly_detection_pipeline_v1"  # `custom_pipeline` name of a published repository
-OUTPUT_TYPES = ("np", "pt", "pil")
+OUTPUT_TYPES = ("np", "pt", "pil", "latent")
 METHODS = ("classifier", "classifier_free", "none")
 ENCODINGS = ("inversion", "noise")
 GUIDANCE_SCALES = {"classifier": 100.0, "classifier_free": 3.0, "none": 0.0}  # defaults
 PAPER_PIXELS = 256**2  # of the images for which the paper states s
 CONTRAST_TIMES = (0.15, 0.2, 0.25)  # as parts of the noise process: lesions fade, anatomy is still visible
 Predictor = Callable[[torch.Tensor, Any], torch.Tensor]  # of x_t and t
-Callback = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
 
 
 @dataclass
@@ -90,7 +91,7 @@ class AnomalyDetectionPipelineOutput(BaseOutput):
 
     Args:
         counterfactual: Healthy counterfactuals in [0, 1]: an array (B, H, W, C), a tensor (B, C, H, W), or for each
-            image a list of 8-bit PIL images, one for each modality.
+            image a list of 8-bit PIL images, one for each modality; of "latent" a tensor in `image_range`, not clipped.
         anomaly_map: (B, H, W), in units of intensity, at least 0.
         mask: (B, H, W) uint8, 1 where the map exceeds the threshold (PIL: mode "L", 255 there).
         score: (B,), how far the highest 1 % of the map exceeds the mean of the foreground.
@@ -104,7 +105,7 @@ class AnomalyDetectionPipelineOutput(BaseOutput):
     threshold: float
 
 
-class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPipeline):
+class AnomalyDetectionPipeline(UNetLoraMixin, GuidanceMixin, PublishedPipelineMixin, DiffusionPipeline):
     """Detect what differs from a healthy image.
 
     Args:
@@ -163,11 +164,6 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
         """Values of the model for the intensities 0 and 1."""
         return self.config["image_range"]["0"], self.config["image_range"]["1"]
 
-    @property
-    def interrupt(self) -> bool:
-        """Whether to end the call early, with the images of the current step; a callback sets `_interrupt`."""
-        return self._interrupt
-
     @torch.no_grad()
     def __call__(
         self,
@@ -212,7 +208,7 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
             generator: One for all images, or a list of one for each. Without one, a label contrast uses the same fixed
                 noise for every image.
             threshold: Threshold of the mask; by default Otsu's, over the foreground of all images.
-            output_type: "np", "pt" (on the CPU) or "pil"; scans are returned as scans.
+            output_type: "np", "pt" (on the CPU), "pil" or "latent", see the output; scans are returned as scans.
             callback_on_step_end: Called as `f(pipeline, step, timestep, tensors)` after each denoising step; what it
                 returns replaces the tensors.
             callback_on_step_end_tensor_inputs: Names of the tensors that the callback gets; there is only "latents".
@@ -232,15 +228,16 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
         check_generators(generator, len(images))
         self._interrupt = False
         self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device, strength=strength)
+        self._num_timesteps = len(self.scheduler.timesteps)
         scale = GUIDANCE_SCALES[method] if guidance_scale is None else guidance_scale
         unguided_label = self._unguided_label(target)
-        predict = self._guided_predictor(method, target, scale, unguided_label)
+        predict = self._guided_predictor(method, target, unguided_label)
         smoothing = DEFAULT_SMOOTHING[map_from] if smoothing is None else smoothing
         shape, inverted, contrasted = images.shape[1:], encoding == "inversion", map_from == "label_contrast"
         encoding_noise = None if inverted else reserve_noise(generator, len(images), shape, self.unet.dtype)
         contrast_noise = self._contrast_noise(generator, images, num_noise_samples) if contrasted else []
         passes = num_inference_steps * (1 + inverted) + contrasted
-        counterfactuals, maps = [], []
+        latents, maps = [], []
         with self.progress_bar(total=passes * len(images.split(batch_size))) as bar:
             for first in range(0, len(images), batch_size):
                 own = slice(first, first + batch_size)
@@ -249,18 +246,20 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
                     x = self._ddim_invert(x_0, unguided_label, num_inversion_iterations, bar)
                 else:
                     x = self._add_noise(x_0, select_generators(encoding_noise, own))
+                self._guidance_scale = scale  # a callback may have changed it for the batch before
                 x = self._denoise(x, predict, callback_on_step_end, callback_on_step_end_tensor_inputs, bar)
-                counterfactuals.append(self._from_model(x))
+                latents.append(x.cpu())
                 if contrasted:
-                    difference = self._label_contrast(
-                        x_0, target, [select_generators(one, own) for one in contrast_noise]
-                    )
+                    generators = [select_generators(one, own) for one in contrast_noise]
+                    difference = self._label_contrast(x_0, target, generators)
                     bar.update()
                 else:
-                    difference = (images[own] - counterfactuals[-1]).abs()
+                    difference = (images[own] - self._from_model(x)).abs()
                 maps.append(smooth(mean_over_modalities(difference, images[own]), smoothing))
         self.maybe_free_model_hooks()
-        results = threshold_maps(images, torch.cat(counterfactuals), torch.cat(maps), threshold)
+        as_latents = output_type == "latent" and subject is None
+        counterfactual = torch.cat(latents) if as_latents else self._from_model(torch.cat(latents))
+        results = threshold_maps(images, counterfactual, torch.cat(maps), threshold)
         results = convert_results(results, output_type) if subject is None else self._restore(subject, results)
         output = AnomalyDetectionPipelineOutput(**results)
         return output if return_dict else output.to_tuple()
@@ -341,24 +340,22 @@ class AnomalyDetectionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionP
             if self.interrupt:
                 continue
             x = denoising_step(self.scheduler, predict, x, i, t)
-            if callback is not None:
-                x = callback(self, i, t, dict.fromkeys(names, x)).get("latents", x)
+            x = run_callback(self, callback, names, i, t, {"latents": x})["latents"]
             bar.update()
         return x
 
-    def _guided_predictor(self, method: str, target: str, scale: float, unguided_label: int | None) -> Predictor:
-        """Return the guided prediction as a function of x_t and t."""
+    def _guided_predictor(self, method: str, target: str, unguided_label: int | None) -> Predictor:
+        """Return the prediction as a function of x_t and t, guided by the scale at the time."""
         label = self._labels(method).get(target, 0)
 
         def classifier_guidance(x: torch.Tensor, timestep: Any) -> torch.Tensor:
             predicted = self.predict(x, timestep, unguided_label)
             gradient = self.classifier.gradient(x, timestep, label)
-            normalised = scale * x.shape[-1] * x.shape[-2] / PAPER_PIXELS
+            normalised = self.guidance_scale * x.shape[-1] * x.shape[-2] / PAPER_PIXELS
             return self.scheduler.add_guidance(predicted, timestep, normalised * gradient)
 
         def classifier_free_guidance(x: torch.Tensor, timestep: Any) -> torch.Tensor:
-            uncond = self.predict(x, timestep)
-            return uncond + scale * (self.predict(x, timestep, label) - uncond)
+            return guide(self.predict(x, timestep), self.predict(x, timestep, label), self.guidance_scale)
 
         if method == "none":
             return partial(self.predict, label=unguided_label)

@@ -128,8 +128,8 @@ def threshold_maps(
 
 
 def convert_results(results: Mapping[str, Any], output_type: str) -> dict[str, Any]:
-    """Convert tensors to "np" or "pil", with the channels of the counterfactual last; "pt" leaves them unchanged."""
-    if output_type == "pt":
+    """Convert tensors to "np" or "pil", with the channels of the counterfactual last; "pt" and "latent" keep them."""
+    if output_type in ("pt", "latent"):
         return dict(results)
     arrays = {name: value.numpy() if isinstance(value, torch.Tensor) else value for name, value in results.items()}
     arrays["counterfactual"] = np.moveaxis(arrays["counterfactual"], 1, -1)

@@ -14,7 +14,7 @@ generation with latent diffusion models".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -28,10 +28,20 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
+from .meddiffusers_denoising_v1 import (
+    Callback,
+    GuidanceMixin,
+    check_eta,
+    count_steps,
+    guide,
+    run_callback,
+    set_timesteps,
+)
 from .meddiffusers_latents_v1 import decode_latents, encode_images, to_nifti
-from .meddiffusers_sampling_v1 import check_scheduler, denoising_step, describe_noise, scale_noise
+from .meddiffusers_noise_v1 import denoising_step, describe_noise, scale_noise
+from .meddiffusers_sampling_v1 import check_scheduler
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
-from .meddiffusers_slices_v1 import from_indexed, to_indexed, unet_sample_size
+from .meddiffusers_slices_v1 import check_callback_tensors, from_indexed, to_indexed, unet_sample_size
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
 
 PUBLISHED_AS = "meddiffusers_latent_diffusion_pipeline_v1"  # `custom_pipeline` name of a published repository
@@ -51,8 +61,11 @@ class LatentDiffusionPipelineOutput(BaseOutput):
     images: Any
 
 
-class LatentDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPipeline):
+class LatentDiffusionPipeline(UNetLoraMixin, GuidanceMixin, PublishedPipelineMixin, DiffusionPipeline):
     """Pipeline that generates images or volumes by latent diffusion.
+
+    Components may be None where they are not used: `vae` where latents are generated, `unet` where images are only
+    encoded and decoded.
 
     Args:
         vae: A `MonaiAutoencoderKL`, or an `AutoencoderKL` of diffusers. Its `scaling_factor` and `shift_factor`, if
@@ -94,7 +107,7 @@ class LatentDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPi
     ) -> None:
         super().__init__()
         self.register_modules(vae=vae, unet=unet, scheduler=scheduler)
-        image_channels = vae.config["out_channels"]
+        image_channels = len(modalities or ("image",)) if vae is None else vae.config["out_channels"]
         names = [f"channel {i}" for i in range(image_channels)] if modalities is None else modalities
         self.register_to_config(
             modalities=to_indexed(names),
@@ -102,15 +115,16 @@ class LatentDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPi
             image_range={key: float(end) for key, end in to_indexed(image_range).items()},
             noise_schedule=noise_schedule or describe_noise(scheduler),
         )
-        channels = {"vae": vae.config["latent_channels"], "unet": unet.config["latent_channels"]}
-        dims = {"vae": vae.config.get("spatial_dims", 2), "unet": unet.config["spatial_dims"]}
+        models = {name: part for name, part in (("vae", vae), ("unet", unet)) if part is not None}
+        channels = {name: part.config["latent_channels"] for name, part in models.items()}
+        dims = {name: part.config.get("spatial_dims", 2) for name, part in models.items()}
         if len(set(channels.values())) > 1 or len(set(dims.values())) > 1 or len(self.modalities) != image_channels:
             raise ValueError(
                 f"Latents have the channels {channels} and dimensions {dims}, and the vae {image_channels} channels "
                 f"for {len(self.modalities)} modalities; expected each of the three to agree."
             )
-        factor = unet.config["mask_downsample"]
-        if unet.mask_labels and factor != self.vae_scale_factor:
+        factor = unet.config["mask_downsample"] if unet is not None and unet.mask_labels else None
+        if factor and factor != self.vae_scale_factor:
             raise ValueError(
                 f"The unet has mask_downsample={factor}, and the vae reduces each side by {self.vae_scale_factor}; "
                 "expected the same factor."
@@ -128,15 +142,12 @@ class LatentDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPi
 
     @property
     def vae_scale_factor(self) -> int:
-        """Factor by which the autoencoder reduces each side."""
+        """Factor by which the autoencoder reduces each side; without one, that of the unet's label maps."""
+        if self.vae is None:
+            return self.unet.config["mask_downsample"]
         config = self.vae.config
         levels = len(config.get("channels") or config["block_out_channels"])
         return config.get("patch_size", 1) * 2 ** (levels - 1)
-
-    @property
-    def interrupt(self) -> bool:
-        """Whether to skip the remaining steps: a callback sets `_interrupt`, and the current latents are decoded."""
-        return self._interrupt
 
     @torch.no_grad()
     def __call__(
@@ -146,12 +157,15 @@ class LatentDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPi
         label: str | Sequence[str] | None = None,
         mask: torch.Tensor | np.ndarray | None = None,
         num_inference_steps: int = 50,
+        timesteps: Sequence[int] | None = None,
+        sigmas: Sequence[float] | None = None,
         guidance_scale: float = 1.0,
+        eta: float = 0.0,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: torch.Tensor | None = None,
         extrapolate: bool = False,
         output_type: str = "np",
-        callback_on_step_end: Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]] | None = None,
+        callback_on_step_end: Callback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         return_dict: bool = True,
     ) -> LatentDiffusionPipelineOutput | tuple[Any]:
@@ -165,7 +179,10 @@ class LatentDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPi
             mask: Label map (H, W) or (D, H, W) for all images, or one for each, with 0 and the ids of
                 `unet.mask_labels`. It determines the size of the images.
             num_inference_steps: Number of denoising steps.
+            timesteps: Falling timesteps instead of a number of steps, of schedulers that take them.
+            sigmas: Falling noise levels instead, of schedulers that take them.
             guidance_scale: s; 1 disables guidance, which needs a second pass of the U-Net in each step.
+            eta: η of Song et al. 2021, the noise that DDIM adds; other schedulers have none.
             generator: One generator for all images, or a list of one for each: an image then does not depend on the
                 others of its batch.
             latents: Initial noise (B, c, …) of unit variance; it determines the size of the images.
@@ -183,23 +200,25 @@ class LatentDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPi
             ValueError: Arguments that do not fit, before any work starts, with what to change.
             ImportError: output_type="nifti", and nibabel is not installed.
         """
-        check_scheduler(self.scheduler, self.config["noise_schedule"], num_inference_steps, flow=True)
+        steps = count_steps(num_inference_steps, timesteps, sigmas)
         self._check_call(output_type, callback_on_step_end_tensor_inputs)
+        check_scheduler(self.scheduler, self.config["noise_schedule"], steps, flow=True)
+        check_eta(self.scheduler, eta)
         batch_size, conditions = self._encode_conditions(batch_size, covariates, label, mask, extrapolate)
         if guidance_scale != 1 and not conditions:
             raise ValueError(f"guidance_scale={guidance_scale} needs covariates, a label or a mask. Give one of them.")
-        self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
+        set_timesteps(self.scheduler, num_inference_steps, self._execution_device, timesteps, sigmas)
         z = self.prepare_latents(batch_size, generator, latents, conditions.get("masks"))
-        predict = partial(self.predict, conditions=conditions, guidance_scale=guidance_scale)
-        self._interrupt = False
+        self._num_timesteps, self._interrupt = len(self.scheduler.timesteps), False
+        self._guidance_scale = guidance_scale
         with self.progress_bar(total=len(self.scheduler.timesteps)) as bar:
             for i, t in enumerate(self.scheduler.timesteps):
                 if self.interrupt:
                     continue
-                z = denoising_step(self.scheduler, predict, z, i, t, generator)
-                if callback_on_step_end is not None:
-                    tensors = dict.fromkeys(callback_on_step_end_tensor_inputs, z)
-                    z = callback_on_step_end(self, i, t, tensors).get("latents", z)
+                predict = partial(self.predict, conditions=conditions, guidance_scale=self.guidance_scale)
+                z = denoising_step(self.scheduler, predict, z, i, t, generator, eta)
+                names = callback_on_step_end_tensor_inputs
+                z = run_callback(self, callback_on_step_end, names, i, t, {"latents": z})["latents"]
                 bar.update()
         images = z if output_type == "latent" else self._postprocess(self.decode(z), output_type)
         self.maybe_free_model_hooks()
@@ -249,11 +268,12 @@ class LatentDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPi
         if guidance_scale == 1:
             return cond
         uncond = self.unet(latents, timestep).sample
-        return uncond + guidance_scale * (cond - uncond)
+        return guide(uncond, cond, guidance_scale)
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Encode images or volumes (B, C, …) in [0, 1] to normalised latents (B, c, …)."""
-        return encode_images(self.vae, images.to(self._execution_device), self.image_range).to(self.unet.dtype)
+        latents = encode_images(self.vae, images.to(self._execution_device), self.image_range)
+        return latents if self.unet is None else latents.to(self.unet.dtype)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Decode normalised latents (B, c, …) to images or volumes (B, C, …) in [0, 1]."""
@@ -262,13 +282,16 @@ class LatentDiffusionPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPi
     # Helpers of the steps
 
     def _check_call(self, output_type: str, tensors: Sequence[str]) -> None:
+        if self.unet is None or (self.vae is None and output_type != "latent"):
+            raise ValueError(
+                f"This pipeline has no {'unet' if self.unet is None else 'vae'}. Load it with one"
+                + (', or generate latents: output_type="latent".' if self.unet is not None else ".")
+            )
         dims = self.unet.config["spatial_dims"]
         if output_type not in OUTPUT_TYPES or (output_type == "pil" and dims == 3):
             known = [name for name in OUTPUT_TYPES if name != "pil" or dims == 2]
             raise ValueError(f"output_type={output_type!r} in {dims} dimensions; expected one of {', '.join(known)}.")
-        unknown = set(tensors) - set(self._callback_tensor_inputs)
-        if unknown:
-            raise ValueError(f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}; there is only latents.")
+        check_callback_tensors(tensors)
 
     def _encode_conditions(
         self,

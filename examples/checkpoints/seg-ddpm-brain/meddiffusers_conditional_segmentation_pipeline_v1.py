@@ -26,7 +26,7 @@ images is equally accurate on each view, with slightly different errors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -38,18 +38,15 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 
 from .meddiffusers_checks_v1 import check_counts, check_finite, check_numbers
-from .meddiffusers_sampling_v1 import (
-    check_scheduler,
-    denoising_step,
-    describe_noise,
-    scale_noise,
-    uses_learned_variance,
-)
+from .meddiffusers_denoising_v1 import Callback, DenoisingMixin, run_callback
+from .meddiffusers_noise_v1 import denoising_step, describe_noise, scale_noise, uses_learned_variance
+from .meddiffusers_sampling_v1 import check_scheduler
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
 from .meddiffusers_segmentation_maps_v1 import (
     TTA_VIEWS,
     apply_tta,
     assign_labels,
+    check_channels,
     check_labels,
     check_noise_schedule,
     check_probability_from,
@@ -77,8 +74,7 @@ from .meddiffusers_slices_v1 import (
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
 
 PUBLISHED_AS = "meddiffusers_conditional_segmentation_pipeline_v1"  # `custom_pipeline` name of a published repository
-OUTPUT_TYPES = ("np", "pt", "pil")
-Callback = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
+OUTPUT_TYPES = ("np", "pt", "pil", "latent")
 
 
 @dataclass
@@ -89,7 +85,8 @@ class ConditionalSegmentationPipelineOutput(BaseOutput):
     with a channel for each label and `samples` with a channel for each member.
 
     Args:
-        mask: Label ids, (B, H, W), uint8 (PIL: mode "P").
+        mask: Label ids, (B, H, W), uint8 (PIL: mode "P"); of "latent" the denoised masks of the members' augmented
+            views, (B, M, K, H, W) in `mask_range`.
         probability: p of the module's table, (B, L, H, W); sums to 1 over the labels.
         uncertainty: Maps (B, H, W) by name: "variance" of the members, ½ Σ_l Var_m(y_ml), for two labels the variance
             of the foreground, in [0, 1/4]; "entropy" of the probability, −Σ_l p_l log p_l, in nats.
@@ -102,7 +99,7 @@ class ConditionalSegmentationPipelineOutput(BaseOutput):
     samples: Any
 
 
-class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, DiffusionPipeline):
+class ConditionalSegmentationPipeline(UNetLoraMixin, DenoisingMixin, PublishedPipelineMixin, DiffusionPipeline):
     """Segment images with an ensemble of denoised masks.
 
     Args:
@@ -160,13 +157,7 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
         if not 1 <= num_tta_views <= len(TTA_VIEWS):
             raise ValueError(f"num_tta_views={num_tta_views}; expected 1 to {len(TTA_VIEWS)}.")
         check_labels(labels)
-        channels = _input_channels(unet)
-        if channels != len(self.modalities) + self.mask_channels:
-            raise ValueError(
-                f"The unet takes {channels} channels of image and mask; {len(self.modalities)} modalities "
-                f"({', '.join(self.modalities)}) and {len(labels)} labels make {len(self.modalities)} + "
-                f"{self.mask_channels}. Give the modalities and the id2label that it was trained with."
-            )
+        check_channels(unet, self.modalities, len(labels), self.mask_channels)
         check_probability_from(self.config["probability_from"], self._has_image_encoder)
         if self._has_image_encoder:
             check_noise_schedule(unet, self.config["noise_schedule"], self.mask_range)
@@ -200,11 +191,6 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
     def _tta_views(self) -> tuple[tuple[bool, int], ...]:
         return TTA_VIEWS[: self.config["num_tta_views"]]
 
-    @property
-    def interrupt(self) -> bool:
-        """Whether to end the call early, with the masks of the current step; a callback sets `_interrupt`."""
-        return self._interrupt
-
     @torch.no_grad()
     def __call__(
         self,
@@ -232,8 +218,8 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
             generator: One for all images, or a list of one for each image (slice). With a list, or with one generator
                 and a scheduler that adds no noise, the result does not depend on `batch_size`.
             threshold: A pixel is foreground where 1 − p(background) exceeds it, with the most likely other label.
-            output_type: "np", "pt" (on the CPU), or "pil" for `mask` and `samples` as palette images; scans are
-                returned as scans.
+            output_type: "np", "pt" (on the CPU), "pil" for `mask` and `samples` as palette images, or "latent", as "pt"
+                but for `mask`; scans are returned as scans.
             callback_on_step_end: Called as `f(pipeline, step, timestep, tensors)` after each step of each batch; what
                 it returns replaces the tensors, the masks of the members' augmented views.
             callback_on_step_end_tensor_inputs: Names of the tensors that the callback gets; there is only "latents".
@@ -257,6 +243,7 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
             threshold,
             callback_on_step_end,
             callback_on_step_end_tensor_inputs,
+            keep_latents=output_type == "latent",
         )
         self.maybe_free_model_hooks()
         if subject is None:
@@ -270,30 +257,15 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
         return check_images(image, self.modalities, unet_stride(self.unet))
 
     def prepare_latents(
-        self,
-        num_images: int,
-        ensemble_size: int,
-        size: Sequence[int],
-        generator: Generators,
+        self, num_images: int, ensemble_size: int, size: Sequence[int], generator: Generators
     ) -> torch.Tensor:
-        """Draw unit noise (B·M, K, H, W), the M members of one image after each other.
-
-        Args:
-            num_images: B.
-            ensemble_size: M.
-            size: H and W.
-            generator: One for all images, or a list of one for each.
-        """
+        """Draw unit noise (B·M, K, H, W), with one generator for all images or a list of one for each."""
         shape = (ensemble_size, self.mask_channels, *size)
         return draw_noise(num_images, shape, generator, self._execution_device, self.unet.dtype).flatten(0, 1)
 
     @torch.no_grad()
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
-        """Compute the condition of every step from images (B, C, H, W).
-
-        Returns:
-            Features of a `SegmentationUNet`; for a `UNet2DModel` the images themselves.
-        """
+        """Compute the condition of every step, from images (B, C, H, W); for a `UNet2DModel` these themselves."""
         images = images.to(self.unet.dtype)
         if not hasattr(self.unet, "encode_image"):
             return images
@@ -340,6 +312,7 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
         threshold: float,
         callback: Callback | None,
         tensors: Sequence[str],
+        keep_latents: bool,
     ) -> dict[str, torch.Tensor]:
         """Results of all images on the CPU, see `summarise`, computed batch by batch."""
         results, first, device = [], 0, self._execution_device
@@ -347,7 +320,8 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
         shape = (members, self.mask_channels, *size)
         noise = reserve_noise(generator, sum(map(len, batches)), shape, self.unet.dtype)
         self.scheduler.set_timesteps(steps, device=device)
-        with self.progress_bar(total=len(batches) * len(self.scheduler.timesteps)) as bar:
+        self._num_timesteps = len(self.scheduler.timesteps)
+        with self.progress_bar(total=len(batches) * self.num_timesteps) as bar:
             for images in batches:
                 own = slice(first, first + len(images))
                 first += len(images)
@@ -362,6 +336,8 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
                 self.scheduler.set_timesteps(steps, device=device)  # resets the state that the last batch left
                 masks = self._denoise(features, latents, step_generator, callback, tensors, bar)
                 results.append(summarise(*self._merge_views(features, masks), threshold))
+                if keep_latents:
+                    results[-1]["latents"] = masks.cpu()
         return {name: torch.cat([result[name] for result in results]) for name in results[0]}
 
     def _denoise(
@@ -382,8 +358,7 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
             if self.interrupt:
                 continue
             x = denoising_step(self.scheduler, predict, x, i, t, generator)
-            if callback is not None:
-                x = callback(self, i, t, dict.fromkeys(tensors, x)).get("latents", x)
+            x = run_callback(self, callback, tensors, i, t, {"latents": x})["latents"]
             bar.update()
         return x.unflatten(0, latents.shape[:2])
 
@@ -415,10 +390,3 @@ class ConditionalSegmentationPipeline(UNetLoraMixin, PublishedPipelineMixin, Dif
             uncertainty={name: subject.invert(one[:, None], [name]) for name, one in maps["uncertainty"].items()},
             samples=subject.invert(samples, ["labels"] * samples.shape[1]),
         )
-
-
-def _input_channels(unet: Any) -> int:
-    """Channels of image and mask together."""
-    if hasattr(unet, "encode_image"):
-        return unet.config["image_channels"] + unet.config["mask_channels"]
-    return unet.config["in_channels"]

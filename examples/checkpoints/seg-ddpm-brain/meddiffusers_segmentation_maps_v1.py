@@ -10,14 +10,14 @@ A published pipeline imports this file from beside it; it is published with it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import PIL.Image
 import torch
 
-from .meddiffusers_sampling_v1 import alphas_cumprod
+from .meddiffusers_noise_v1 import alphas_cumprod
 
 PUBLISHED_AS = "meddiffusers_segmentation_maps_v1"  # the file has the same name in a repository
 TTA_VIEWS = ((False, 0), (True, 0), (False, 1), (True, 1))  # mirrored; shift in pixels, down and to the right
@@ -107,10 +107,28 @@ def assign_labels(probability: torch.Tensor, threshold: float, axis: int = -3) -
     return torch.where(1 - probability.select(axis, 0) > threshold, likeliest, 0).byte()
 
 
+def check_channels(unet: Any, modalities: Sequence[str], num_labels: int, mask_channels: int) -> None:
+    """Raise a ValueError if a unet does not take the channels of the modalities and of a noisy mask."""
+    config = unet.config
+    own = (
+        (config["image_channels"], config["mask_channels"])
+        if hasattr(unet, "encode_image")
+        else (config["in_channels"],)
+    )
+    if sum(own) != len(modalities) + mask_channels:
+        raise ValueError(
+            f"The unet takes {sum(own)} channels of image and mask; {len(modalities)} modalities "
+            f"({', '.join(modalities)}) and {num_labels} labels make {len(modalities)} + {mask_channels}. Give the "
+            "modalities and the id2label that it was trained with."
+        )
+
+
 def convert_maps(maps: Mapping[str, torch.Tensor], output_type: str) -> dict[str, Any]:
-    """Convert the maps of `summarise` to the fields of the pipeline's output, as "pt", "np" or "pil"."""
+    """Convert the maps of `summarise` to the fields of the pipeline's output, as "pt", "np", "pil" or "latent"."""
     fields: dict[str, Any] = dict(maps)
-    if output_type != "pt":
+    if output_type == "latent":
+        fields["mask"] = fields.pop("latents")
+    elif output_type != "pt":
         fields = {name: tensor.numpy() for name, tensor in maps.items()}
     if output_type == "pil":
         fields["samples"] = [[palette_image(member) for member in image] for image in fields["samples"]]

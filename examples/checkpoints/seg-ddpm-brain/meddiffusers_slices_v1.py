@@ -40,9 +40,9 @@ def check_images(image: Any, modalities: Sequence[str], stride: int) -> torch.Te
 
     Args:
         image: A tensor (C, H, W) or (B, C, H, W); an array (H, W, C) or (B, H, W, C), or without the last axis if there
-            is one modality; or `{modality: image}` in any order, each a PIL image, or an array or tensor (H, W) or
-            (B, H, W), where modalities that are left out are missing and become 0. uint8 and uint16 are scaled by the
-            range of their type; floats must be in [0, 1].
+            is one modality; a list of these; or `{modality: image}` in any order, each a PIL image, or an array or
+            tensor (H, W) or (B, H, W), where modalities that are left out are missing and become 0. uint8 and
+            uint16 are scaled by the range of their type; floats must be in [0, 1].
         modalities: Names of the channels, in order.
         stride: Height and width must be divisible by it.
 
@@ -57,7 +57,7 @@ def check_images(image: Any, modalities: Sequence[str], stride: int) -> torch.Te
     if isinstance(image, Mapping):
         images = _of_modalities(image, modalities)
     else:
-        images = _unit_range(_channels_first(image, len(modalities)), "the image")
+        images = _of_one_size(image if isinstance(image, (list, tuple)) else [image], len(modalities))
     height, width = images.shape[2:]
     if not len(images) or not height or height % stride or width % stride:
         raise ValueError(
@@ -177,11 +177,12 @@ def select_generators(generator: Generators, images: slice) -> Generators:
     return generator[images] if isinstance(generator, list) else generator
 
 
-def check_callback_tensors(names: Sequence[str]) -> None:
-    """Raise a ValueError if a callback requests tensors other than the latents."""
-    unknown = set(names) - {"latents"}
-    if unknown:
-        raise ValueError(f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}; there is only latents.")
+def check_callback_tensors(names: Sequence[str], known: Sequence[str] = ("latents",)) -> None:
+    """Raise a ValueError if a callback requests tensors that are not known."""
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(
+            f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}; there is only {', '.join(known)}."
+        )
 
 
 def _of_modalities(image: Mapping[str, Any], modalities: Sequence[str]) -> torch.Tensor:
@@ -199,6 +200,18 @@ def _of_modalities(image: Mapping[str, Any], modalities: Sequence[str]) -> torch
         raise ValueError(f"Got modalities of shapes {shapes}; expected one shape for all, (H, W) or (B, H, W).")
     missing = torch.zeros_like(next(iter(given.values())))
     return torch.stack([given.get(name, missing) for name in modalities], dim=1)
+
+
+def _of_one_size(images: Sequence[Any], channels: int) -> torch.Tensor:
+    """Join images, each alone or several in one array, to (B, C, H, W)."""
+    tensors = [_unit_range(_channels_first(image, channels), "the image") for image in images]
+    sizes = {tuple(tensor.shape[2:]) for tensor in tensors}
+    if len(sizes) != 1:
+        raise ValueError(
+            f"Got a list of images of the sizes {', '.join(map(str, sorted(sizes))) or '(none)'}; expected one size. "
+            "Crop, pad or resize them, or pass them one by one."
+        )
+    return torch.cat(tensors)
 
 
 def _as_tensor(image: Any) -> torch.Tensor:

@@ -5,11 +5,17 @@ Several published pipelines import this file from beside them; it is published w
 
 from __future__ import annotations
 
+import gc
+import warnings
+from collections.abc import Iterator, Mapping
 from os import PathLike
 from typing import Any
 
 import torch
 from diffusers.loaders.lora_base import LoraBaseMixin
+from peft.tuners.lora import LoraLayer
+
+from .meddiffusers_lora_weights_v1 import A, Adapter, check_matrices, lora_config, matrices_by_layer, read_adapter
 
 PUBLISHED_AS = "meddiffusers_unet_lora_v1"  # the file has the same name in a repository
 
@@ -30,15 +36,17 @@ class UNetLoraMixin(LoraBaseMixin):
         adapter_name: str | None = None,
         **kwargs: Any,
     ) -> None:
-        """Load an adapter for the unet.
+        """Load an adapter; all of it or nothing.
+
+        Names of diffusers, PEFT and kohya are understood, see `meddiffusers_lora_weights_v1`.
 
         Args:
-            pretrained_model_name_or_path_or_dict: A folder, a repository or a state dict.
-            adapter_name: Name by which the adapter is set, scaled or deleted.
-            kwargs: As in diffusers.
+            pretrained_model_name_or_path_or_dict: A folder, a file, a repository or a state dict.
+            adapter_name: Name by which the adapter is set, scaled or deleted; by default "default_0", ….
+            kwargs: As in diffusers, such as `weight_name`, `revision` or `hotswap`.
 
         Raises:
-            ValueError: If it holds no adapter for this unet.
+            ValueError: If there is no adapter for this pipeline, half of it is missing, or weights are NaN or infinite.
             TypeError: If the unet takes no adapters.
         """
         if not hasattr(self.unet, "load_lora_adapter"):
@@ -46,18 +54,9 @@ class UNetLoraMixin(LoraBaseMixin):
                 f"The unet is a {type(self.unet).__name__}, which takes no adapters; expected a "
                 f"{self._adaptable.split('.')[0]}. {self._adaptable} converts it, with the same weights."
             )
-        source = pretrained_model_name_or_path_or_dict
-        if isinstance(source, dict) and not any(key.startswith("unet.") and "lora" in key for key in source):
-            first = next(iter(source), None)
-            raise ValueError(f"Got a state dict without keys 'unet.….lora_A'; it begins with {first}.")
-        before = self._adapters()
-        settings = {"prefix": "unet", "use_safetensors": True, **kwargs}
-        try:
-            self.unet.load_lora_adapter(source, adapter_name=adapter_name, _pipeline=self, **settings)
-        except RuntimeError as error:
-            raise ValueError("The adapter was trained for a network with layers of other sizes.") from error
-        if self._adapters() == before and not kwargs.get("hotswap"):
-            raise ValueError(f"{source} holds no adapter weights whose names begin with 'unet.'.")
+        networks = {name: getattr(self, name) for name in self._lora_loadable_modules if getattr(self, name, None)}
+        adapters = read_adapter(pretrained_model_name_or_path_or_dict, networks, kwargs)
+        self._load_adapters(adapters, adapter_name, **{k: v for k, v in kwargs.items() if k in _LOADING_OPTIONS})
 
     @classmethod
     def save_lora_weights(  # type: ignore[override]
@@ -67,13 +66,19 @@ class UNetLoraMixin(LoraBaseMixin):
         unet_lora_adapter_metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Save adapter weights, as `get_peft_model_state_dict(pipe.unet)` returns them, as safetensors."""
-        cls._save_lora_weights(
-            save_directory=save_directory,
-            lora_layers={"unet": unet_lora_layers},
-            lora_metadata={"unet": unet_lora_adapter_metadata},
-            **kwargs,
-        )
+        """Save adapter weights as safetensors, with the settings that their effect depends on.
+
+        Args:
+            save_directory: Folder to write to.
+            unet_lora_layers: Weights, as `get_peft_model_state_dict(pipe.unet)` returns them.
+            unet_lora_adapter_metadata: The `LoraConfig` as a dictionary; by default that of the layers in memory that
+                the weights belong to. If there are none, a warning says that alpha is taken as the rank.
+            kwargs: Other arguments of diffusers, such as `weight_name`.
+
+        Raises:
+            ValueError: If a matrix is missing, or weights are NaN or infinite.
+        """
+        cls._save_adapters(save_directory, {"unet": (unet_lora_layers, unet_lora_adapter_metadata)}, **kwargs)
 
     def fuse_lora(
         self,
@@ -103,5 +108,85 @@ class UNetLoraMixin(LoraBaseMixin):
 
     def _adapters(self) -> set[str]:
         """Names of the loaded adapters."""
-        parts = (getattr(self, name) for name in self._lora_loadable_modules)
+        parts = (getattr(self, name, None) for name in self._lora_loadable_modules)
         return {name for part in parts for name in getattr(part, "peft_config", None) or ()}
+
+    def _load_adapters(self, adapters: Mapping[str, Adapter], adapter_name: str | None, **options: Any) -> None:
+        """Add checked adapters to the networks; `TextEncoderLoraMixin` adds that of the text encoder."""
+        adapter = adapters["unet"]
+        try:
+            self.unet.load_lora_adapter(
+                adapter.weights,
+                prefix=None,
+                adapter_name=adapter_name,
+                metadata=adapter.config,
+                _pipeline=self,
+                **options,
+            )
+        except RuntimeError as error:
+            raise ValueError(f"The adapter does not fit the unet or its own settings: {error}") from error
+
+    @classmethod
+    def _save_adapters(
+        cls, save_directory: str | PathLike[str], parts: Mapping[str, tuple[Any, dict[str, Any] | None]], **kwargs: Any
+    ) -> None:
+        """Save weights and settings by the name of the part."""
+        weights: dict[str, Any] = {name: _state_dict(layers) for name, (layers, _) in parts.items() if layers}
+        settings = {name: parts[name][1] or _settings_in_memory(own) for name, own in weights.items()}
+        if unknown := [name for name, one in settings.items() if not one]:
+            warnings.warn(
+                f"Alpha of the adapter of the {' and '.join(unknown)} is unknown, since its weights belong to no "
+                "network in memory; loading takes it as the rank. If it differs, give unet_lora_adapter_metadata="
+                "pipe.unet.peft_config[name].to_dict().",
+                stacklevel=3,
+            )
+        cls._save_lora_weights(save_directory=save_directory, lora_layers=weights, lora_metadata=settings, **kwargs)
+
+
+_LOADING_OPTIONS = ("hotswap", "low_cpu_mem_usage")
+
+
+def _state_dict(layers: Any) -> dict[str, torch.Tensor]:
+    """Weights by name, checked."""
+    weights = layers.state_dict() if isinstance(layers, torch.nn.Module) else dict(layers)
+    matrices, foreign = matrices_by_layer(weights)
+    if foreign or not matrices:
+        raise ValueError(
+            f"Got weights named {', '.join(foreign[:3]) or '(none)'}; expected those of a LoRA adapter, as "
+            "get_peft_model_state_dict(pipe.unet) returns them."
+        )
+    check_matrices(matrices)
+    return weights
+
+
+def _settings_in_memory(weights: Mapping[str, torch.Tensor]) -> dict[str, Any] | None:
+    """Settings of the layers in memory that hold these weights, or equal ones; None if there are none.
+
+    A state dict holds neither alpha nor a reference to its network, so all layers with adapters are searched.
+    """
+    owners: dict[Any, set[tuple[float, bool]]] = {}
+    for layer in _layers_in_memory():
+        for name, matrix in layer.lora_A.items():
+            scale = float(layer.lora_alpha[name]), bool(getattr(layer, "use_rslora", {}).get(name))
+            for key in _identity(matrix.weight):
+                owners.setdefault(key, set()).add(scale)
+    layers, _ = matrices_by_layer(weights)
+    found = {}
+    for layer_name, matrices in layers.items():
+        scales = next((owners[key] for key in _identity(matrices[A]) if key in owners), set())
+        if len(scales) != 1:
+            return None
+        (found[layer_name],) = scales
+    alphas = {name: alpha for name, (alpha, _) in found.items()}
+    return lora_config(layers, alphas, use_rslora=any(rslora for _, rslora in found.values()))
+
+
+def _layers_in_memory() -> Iterator[LoraLayer]:
+    return (thing for thing in gc.get_objects() if issubclass(type(thing), LoraLayer))
+
+
+def _identity(weight: Any) -> tuple[Any, ...]:
+    """What tells a weight from others: first where it lies, then its values in half precision, as they may be saved."""
+    if weight.is_meta:
+        return ()
+    return (weight.data_ptr(), weight.device), weight.detach().to("cpu", torch.float16).numpy().tobytes()

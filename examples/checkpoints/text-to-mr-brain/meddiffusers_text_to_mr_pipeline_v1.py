@@ -18,25 +18,37 @@ batch. Any text encoder of transformers with `last_hidden_state` works: BERT, CL
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import PIL.Image
 import torch
 from diffusers.models.modeling_utils import ModelMixin
-from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline, StableDiffusionMixin
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from .meddiffusers_denoising_v1 import (
+    Callback,
+    GuidanceMixin,
+    check_eta,
+    count_steps,
+    guide,
+    run_callback,
+    set_timesteps,
+)
 from .meddiffusers_latents_v1 import decode_latents, encode_images, to_nifti
+from .meddiffusers_noise_v1 import denoising_step, describe_noise, scale_noise
 from .meddiffusers_prompts_v1 import PromptEncodingMixin
+from .meddiffusers_sampling_v1 import check_scheduler
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
-from .meddiffusers_slices_v1 import check_images, to_indexed, unet_sample_size
+from .meddiffusers_slices_v1 import check_callback_tensors, check_images, to_indexed, unet_sample_size
+from .meddiffusers_text_components_v1 import check_available, check_components, check_settings
 from .meddiffusers_text_lora_v1 import TextEncoderLoraMixin
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
 
@@ -58,9 +70,18 @@ class TextToMRPipelineOutput(BaseOutput):
 
 
 class TextToMRPipeline(  # type: ignore[misc]
-    PromptEncodingMixin, TextEncoderLoraMixin, UNetLoraMixin, PublishedPipelineMixin, DiffusionPipeline
+    PromptEncodingMixin,
+    TextEncoderLoraMixin,
+    UNetLoraMixin,
+    GuidanceMixin,
+    PublishedPipelineMixin,
+    DiffusionPipeline,
+    StableDiffusionMixin,
 ):
     """Pipeline that generates MR slices from text prompts.
+
+    Components may be None where they are not used: prompts are encoded without `vae` and `unet`, and their embeddings
+    need neither text encoder nor tokenizer. Without `vae` the results are latents.
 
     Args:
         vae: An `AutoencoderKL` with one image channel. Its `scaling_factor` and `shift_factor`, if any, normalise the
@@ -68,10 +89,15 @@ class TextToMRPipeline(  # type: ignore[misc]
         text_encoder: A text encoder of transformers.
         tokenizer: Its tokenizer.
         unet: A `UNet2DConditionModel`.
-        scheduler: Any scheduler of diffusers with `set_timesteps(num_inference_steps)`.
+        scheduler: A scheduler for the noise that the unet was trained with: for diffusion, such as DDIM, DDPM,
+            DPM-Solver, UniPC, DEIS, Euler or Heun, or for flow matching.
         quantity_encoder: A `QuantityEncoder`, which encodes the numbers of a prompt as further tokens; optional.
         spacing: Edge length of a pixel in mm; None if unknown.
         image_range: Values of the intensities 0 and 1 in the autoencoder's input and output.
+        noise_schedule: The noise that the unet was trained with, see `describe_noise`; by default that of `scheduler`.
+            Each call compares the scheduler with it.
+        prompt_limits: What the training prompts had in common, see `meddiffusers_prompt_limits_v1`; prompts that are
+            unlike them are refused or warned of.
 
     Raises:
         ValueError: Components that do not fit together, with what to change.
@@ -84,7 +110,8 @@ class TextToMRPipeline(  # type: ignore[misc]
 
     model_cpu_offload_seq = "text_encoder->quantity_encoder->unet->vae"  # type: ignore[assignment]
     _optional_components = ["quantity_encoder"]
-    _callback_tensor_inputs = ["latents"]
+    _callback_tensor_inputs = ["latents", "prompt_embeds", "prompt_attention_mask"]
+    _cross_attention_kwargs: dict[str, Any] | None = None
     _adaptable = "UNet2DConditionModel"
     vae: Any  # set by register_modules
     unet: Any
@@ -100,6 +127,8 @@ class TextToMRPipeline(  # type: ignore[misc]
         quantity_encoder: ModelMixin | None = None,
         spacing: float | None = None,
         image_range: Mapping[Any, float] | list[float] | tuple[float, float] = (-1.0, 1.0),
+        noise_schedule: Mapping[str, Any] | None = None,
+        prompt_limits: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -113,22 +142,10 @@ class TextToMRPipeline(  # type: ignore[misc]
         self.register_to_config(
             spacing=None if spacing is None else float(spacing),
             image_range={key: float(end) for key, end in to_indexed(image_range).items()},
+            noise_schedule=noise_schedule or describe_noise(scheduler),
+            prompt_limits=None if prompt_limits is None else dict(prompt_limits),
         )
-        width = text_encoder.config.hidden_size
-        widths = {"text_encoder": width, "unet": unet.config["cross_attention_dim"]}
-        if quantity_encoder is not None:
-            widths["quantity_encoder"] = quantity_encoder.config["cross_attention_dim"]
-        if set(widths.values()) != {width}:
-            raise ValueError(
-                f"Tokens have the widths {widths}; expected one. Build unet and quantity_encoder with "
-                f"cross_attention_dim={width}, the text encoder's hidden_size."
-            )
-        channels = {"vae": vae.config["latent_channels"], "unet": unet.config["in_channels"]}
-        if len({*channels.values(), unet.config["out_channels"]}) > 1 or vae.config["in_channels"] != 1:
-            raise ValueError(
-                f"Latents have the channels {channels}, {unet.config['out_channels']} out of the unet, and images "
-                f"{vae.config['in_channels']}; expected one number for all three, and images of one channel."
-            )
+        check_components(vae, text_encoder, unet, quantity_encoder)
 
     @property
     def image_range(self) -> tuple[float, float]:
@@ -137,13 +154,13 @@ class TextToMRPipeline(  # type: ignore[misc]
 
     @property
     def vae_scale_factor(self) -> int:
-        """Factor by which the autoencoder reduces each side."""
-        return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
+        """Factor by which the autoencoder reduces each side; 1 without one."""
+        return 1 if self.vae is None else 2 ** (len(self.vae.config["block_out_channels"]) - 1)
 
     @property
-    def interrupt(self) -> bool:
-        """Whether to skip the remaining steps: a callback sets `_interrupt`, and the current latents are decoded."""
-        return self._interrupt
+    def cross_attention_kwargs(self) -> dict[str, Any] | None:
+        """Arguments of the attention processors in the current call."""
+        return self._cross_attention_kwargs
 
     @torch.no_grad()
     def __call__(
@@ -152,18 +169,24 @@ class TextToMRPipeline(  # type: ignore[misc]
         height: int | None = None,
         width: int | None = None,
         num_inference_steps: int = 20,
+        timesteps: Sequence[int] | None = None,
+        sigmas: Sequence[float] | None = None,
         guidance_scale: float = 3.0,
         negative_prompt: str | Sequence[str] | None = None,
         num_images_per_prompt: int = 1,
+        eta: float = 0.0,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: torch.Tensor | None = None,
         prompt_embeds: torch.Tensor | None = None,
+        negative_prompt_embeds: torch.Tensor | None = None,
         prompt_attention_mask: torch.Tensor | None = None,
+        negative_prompt_attention_mask: torch.Tensor | None = None,
         image: Any = None,
         strength: float = 0.7,
+        cross_attention_kwargs: dict[str, Any] | None = None,
         guidance_rescale: float = 0.0,
         output_type: str = "pil",
-        callback_on_step_end: Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]] | None = None,
+        callback_on_step_end: Callback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         return_dict: bool = True,
     ) -> TextToMRPipelineOutput | tuple[Any]:
@@ -174,56 +197,72 @@ class TextToMRPipeline(  # type: ignore[misc]
             height: Height of the images in pixels; by default that of the training images.
             width: Width of the images in pixels.
             num_inference_steps: Number of denoising steps.
+            timesteps: Falling timesteps instead of a number of steps, of schedulers that take them.
+            sigmas: Falling noise levels instead, of schedulers that take them.
             guidance_scale: s; 1 disables guidance, which doubles the work of each step.
             negative_prompt: Prompt to guide away from, one for all prompts or one for each; by default the empty text.
             num_images_per_prompt: Number of images for each prompt; those of one prompt follow each other.
+            eta: η of Song et al. 2021, the noise that DDIM adds; other schedulers have none.
             generator: One generator for all images, or a list of one for each: an image then does not depend on the
                 others of its batch.
             latents: Initial noise (B, c, h, w) of unit variance.
             prompt_embeds: Tokens (B, T, W) instead of prompts, see `encode_prompt`.
+            negative_prompt_embeds: Tokens (1, T, W) or (B, T, W) instead of negative prompts.
             prompt_attention_mask: Which of these tokens are not padding, (B, T) of 0 and 1; by default all.
+            negative_prompt_attention_mask: The same for `negative_prompt_embeds`.
             image: Images in [0, 1] to start from instead of noise, as `check_images` accepts them with one channel: one
                 for all, or one for each prompt.
             strength: Fraction of the noise schedule that is applied to `image`, in (0, 1].
+            cross_attention_kwargs: Arguments of the attention processors; `{"scale": 0.5}` halves the effect of LoRA
+                adapters in this call, also in the text encoder.
             guidance_rescale: φ of Lin et al. 2024 (section 3.4), who use 0.7 for schedules that end in pure noise.
             output_type: "pil", "np", "pt", "nifti" or "latent", see `TextToMRPipelineOutput`.
-            callback_on_step_end: Called as `f(pipeline, i, t, tensors)` after each step; the tensors that it returns
-                replace those of the pipeline.
-            callback_on_step_end_tensor_inputs: Names of the tensors that the callback receives.
+            callback_on_step_end: Called as `f(pipeline, i, t, tensors)` after each step, or a `PipelineCallback`; the
+                tensors that it returns replace those of the pipeline.
+            callback_on_step_end_tensor_inputs: Names of the tensors that the callback receives, of "latents",
+                "prompt_embeds" and "prompt_attention_mask", in which the negative prompts come first.
             return_dict: Return an output object rather than a tuple.
 
         Returns:
             A `TextToMRPipelineOutput`, or a tuple of its `images`.
 
         Raises:
-            ValueError: Arguments that do not fit, among them prompts with too many tokens, before any work starts.
+            ValueError: Arguments that do not fit, before any work starts: among them prompts that cannot be meant for
+                this model (see `meddiffusers_prompt_limits_v1`) and prompts with too many tokens.
             ImportError: output_type="nifti", and nibabel is not installed.
         """
-        self._check_call(num_images_per_prompt, strength, output_type, callback_on_step_end_tensor_inputs)
-        guided = guidance_scale != 1
-        embeds, mask = self._encode_conditions(
-            prompt,
-            negative_prompt if guided else None,
-            prompt_embeds,
-            prompt_attention_mask,
-            num_images_per_prompt,
-            guided,
-        )
+        steps = count_steps(num_inference_steps, timesteps, sigmas)
+        names = getattr(callback_on_step_end, "tensor_inputs", callback_on_step_end_tensor_inputs)
+        check_available(self, output_type, in_pixels=bool(image is not None or height or width))
+        check_settings(num_images_per_prompt, strength, output_type, OUTPUT_TYPES)
+        check_callback_tensors(names, self._callback_tensor_inputs)
+        check_scheduler(self.scheduler, self.config["noise_schedule"], steps, flow=True)
+        check_eta(self.scheduler, eta)
+        self._guidance_scale, self._cross_attention_kwargs = guidance_scale, cross_attention_kwargs
         self._interrupt = False
-        timesteps = self._timesteps(num_inference_steps, 1.0 if image is None else strength)
-        batch_size = len(embeds) // (2 if guided else 1)
-        z = self.prepare_latents(batch_size, height, width, generator, latents, image, timesteps[:1])
-        extra = {"generator": generator} if "generator" in inspect.signature(self.scheduler.step).parameters else {}
-        scale_input = getattr(self.scheduler, "scale_model_input", lambda sample, t: sample)  # flow matching has none
-        with self.progress_bar(total=len(timesteps)) as bar:
-            for i, t in enumerate(timesteps):
+        given = prompt_embeds, negative_prompt_embeds, prompt_attention_mask, negative_prompt_attention_mask
+        guided, lora_scale = self.do_classifier_free_guidance, (cross_attention_kwargs or {}).get("scale")
+        embeds, mask, negative_embeds, negative_mask = self.encode_prompt(
+            prompt, None, num_images_per_prompt, guided, negative_prompt, *given, lora_scale
+        )
+        batch_size = len(embeds)
+        embeds, mask = (
+            torch.cat([part for part in pair if part is not None])
+            for pair in ((negative_embeds, embeds), (negative_mask, mask))
+        )
+        set_timesteps(self.scheduler, num_inference_steps, self._execution_device, timesteps, sigmas)
+        remaining = self._remaining_timesteps(steps, 1.0 if image is None else strength)
+        self._num_timesteps = len(remaining)
+        z = self.prepare_latents(batch_size, height, width, generator, latents, image, remaining[:1])
+        with self.progress_bar(total=len(remaining)) as bar:
+            for i, t in enumerate(remaining):
                 if self.interrupt:
                     continue
-                predicted = self.predict(scale_input(z, t), t, embeds, mask, guidance_scale, guidance_rescale)
-                z = self.scheduler.step(predicted, t, z, **extra).prev_sample
-                if callback_on_step_end is not None:
-                    tensors = dict.fromkeys(callback_on_step_end_tensor_inputs, z)
-                    z = callback_on_step_end(self, i, t, tensors).get("latents", z)
+                conditions: dict[str, Any] = {"embeds": embeds, "mask": mask, "guidance_rescale": guidance_rescale}
+                predict = partial(self.predict, guidance_scale=self.guidance_scale, **conditions)
+                z = denoising_step(self.scheduler, predict, z, i, t, generator, eta)
+                tensors = {"latents": z, "prompt_embeds": embeds, "prompt_attention_mask": mask}
+                z, embeds, mask = run_callback(self, callback_on_step_end, names, i, t, tensors).values()
                 bar.update()
         images = z if output_type == "latent" else self._postprocess(self.decode(z), output_type)
         self.maybe_free_model_hooks()
@@ -268,9 +307,11 @@ class TextToMRPipeline(  # type: ignore[misc]
             raise ValueError(f"Got latents of shape {tuple(latents.shape)}; expected noise of shape {shape}.")
         noise = latents.to(self._execution_device, self.unet.dtype)
         if images is None:
-            return noise * getattr(self.scheduler, "init_noise_sigma", 1.0)
-        add_noise = getattr(self.scheduler, "add_noise", None) or _flow_add_noise(self.scheduler)
-        return add_noise(self.encode(images), noise, timestep.expand(batch_size))
+            return scale_noise(self.scheduler, noise)
+        z, times = self.encode(images), timestep.expand(batch_size)
+        if hasattr(self.scheduler, "add_noise"):
+            return self.scheduler.add_noise(z, noise, times)
+        return self.scheduler.scale_noise(z, times, noise)  # flow matching
 
     def predict(
         self,
@@ -288,43 +329,40 @@ class TextToMRPipeline(  # type: ignore[misc]
             timestep: One timestep for all, or (B,).
             embeds: Tokens (B, T, W) of the prompts, or (2B, T, W) of the negative prompts and the prompts.
             mask: Attention mask of the tokens.
-            guidance_scale: s.
+            guidance_scale: s; without negative prompts it has no effect.
             guidance_rescale: φ.
+
+        Raises:
+            ValueError: s > 1, and `embeds` has no negative prompts.
         """
         copies = len(embeds) // len(latents)
+        if copies == 1 and guidance_scale > 1:
+            raise ValueError(
+                f"guidance_scale={guidance_scale} without negative prompts. A call that begins with guidance_scale=1 "
+                "encodes none, so a callback cannot raise it: begin with another one."
+            )
         predicted = self.unet(
-            torch.cat([latents] * copies), timestep, encoder_hidden_states=embeds, encoder_attention_mask=mask
+            torch.cat([latents] * copies),
+            timestep,
+            encoder_hidden_states=embeds,
+            encoder_attention_mask=mask[-len(embeds) :],  # a callback may drop the negative prompts from embeds alone
+            cross_attention_kwargs=self.cross_attention_kwargs,
         ).sample
         if copies == 1:
             return predicted
         uncond, cond = predicted.chunk(2)
-        guided = uncond + guidance_scale * (cond - uncond)
-        if not guidance_rescale:
-            return guided
-        axes = tuple(range(1, guided.ndim))
-        rescaled = guided * cond.std(dim=axes, keepdim=True) / guided.std(dim=axes, keepdim=True)
-        return guidance_rescale * rescaled + (1 - guidance_rescale) * guided
+        return guide(uncond, cond, guidance_scale, guidance_rescale)
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Encode images (B, 1, H, W) in [0, 1] to normalised latents (B, c, h, w)."""
-        return encode_images(self.vae, images.to(self._execution_device), self.image_range).to(self.unet.dtype)
+        latents = encode_images(self.vae, images.to(self._execution_device), self.image_range)
+        return latents if self.unet is None else latents.to(self.unet.dtype)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Decode normalised latents (B, c, h, w) to images (B, 1, H, W) in [0, 1]."""
         return decode_latents(self.vae, latents, self.image_range)
 
     # Helpers of the steps
-
-    def _check_call(self, per_prompt: int, strength: float, output_type: str, tensors: Sequence[str]) -> None:
-        if per_prompt < 1 or not 0 < strength <= 1:
-            raise ValueError(
-                f"num_images_per_prompt={per_prompt} and strength={strength}; expected at least 1, and in (0, 1]."
-            )
-        if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"output_type={output_type!r} is unknown. Expected one of {', '.join(OUTPUT_TYPES)}.")
-        unknown = set(tensors) - set(self._callback_tensor_inputs)
-        if unknown:
-            raise ValueError(f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}; there is only latents.")
 
     def _check_image(self, image: Any, batch_size: int) -> torch.Tensor:
         """Return the images to start from, (B, 1, H, W) in [0, 1]."""
@@ -343,9 +381,8 @@ class TextToMRPipeline(  # type: ignore[misc]
         default = unet_sample_size(self.unet)
         return height // factor if height else default[0], width // factor if width else default[1]
 
-    def _timesteps(self, steps: int, strength: float) -> torch.Tensor:
+    def _remaining_timesteps(self, steps: int, strength: float) -> torch.Tensor:
         """Return the last timesteps, the fraction `strength` of the schedule."""
-        self.scheduler.set_timesteps(steps, device=self._execution_device)
         first = (steps - max(1, int(steps * strength))) * getattr(self.scheduler, "order", 1)
         if first and hasattr(self.scheduler, "set_begin_index"):
             self.scheduler.set_begin_index(first)
@@ -360,8 +397,3 @@ class TextToMRPipeline(  # type: ignore[misc]
         if output_type == "pil":
             return [PIL.Image.fromarray(np.rint(65535 * array[..., 0]).astype(np.uint16)) for array in arrays]
         return [to_nifti(array, self.config["spacing"]) for array in images.cpu().numpy()]
-
-
-def _flow_add_noise(scheduler: Any) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Return `add_noise` of a flow-matching scheduler, which has `scale_noise` with another order of arguments."""
-    return lambda sample, noise, timestep: scheduler.scale_noise(sample, timestep, noise)
