@@ -132,6 +132,16 @@ def test_an_image_named_twice_is_refused(tmp_path: Path) -> None:
         load(folder)
 
 
+def test_masks_of_floats_are_rounded_or_refused(tmp_path: Path) -> None:
+    image, mask = RNG.integers(1, 9, (2, 2)).tolist(), [[0.0, 0.9999998], [1.0000001, 2.0]]
+    name = saved(tmp_path / "set", image=[image], mask=[mask])
+    row = load(name, size=(2, 2), classes=("a", "b"), test_fraction=0)["train"].with_format("numpy")[0]
+    np.testing.assert_array_equal(row["masks"], [[[0, 1], [1, 2]]])
+    name = saved(tmp_path / "half", image=[image], mask=[[[0.0, 0.5], [1.0, 2.0]]])
+    with pytest.raises(ValueError, match=r"row 0: got 1 voxels that are not labels, such as 0\.5"):
+        load(name, size=(2, 2), classes=("a", "b"), test_fraction=0)
+
+
 def test_splits_and_subjects_of_the_set_are_kept(tmp_path: Path) -> None:
     images = RNG.integers(1, 9, (12, 4, 4))
     split = datasets.Dataset.from_dict(

@@ -11,6 +11,7 @@ import numpy as np
 
 from meddiffusers.data.io import read
 from meddiffusers.data.io.scan_search import format_of
+from meddiffusers.data.labels import WHOLE
 from meddiffusers.data.preprocessing.intensities import foreground_window
 from meddiffusers.data.regions import REGIONS, region_volumes
 from meddiffusers.data.scan import Scan
@@ -132,7 +133,9 @@ def _windows(scan: Scan) -> tuple[list[tuple[float, float]], list[str]]:
 def _label_issues(scan: Scan) -> list[str]:
     if not scan.is_labels or scan.array.dtype.kind in "bu":
         return []
-    if scan.array.dtype.kind == "f" and not (np.isfinite(scan.array) & (scan.array % 1 == 0)).all():
+    with np.errstate(invalid="ignore"):
+        whole = np.abs(scan.array - np.rint(scan.array)) <= WHOLE
+    if not whole.all():
         return ["labels that are not integers: they were interpolated, or this is not a label map"]
     return [f"labels below 0, down to {scan.array.min():g}"] if scan.array.min() < 0 else []
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from meddiffusers.data.labels import to_label_ids
+
 _SIDED = {  # left id, right id: name, with {side} for left or right
     (2, 41): "white matter of {side} cerebral hemisphere",
     (3, 42): "cortex of {side} cerebral hemisphere",
@@ -48,12 +50,13 @@ CEREBROSPINAL_FLUID = 24
 
 def mirrored_labels(labels: np.ndarray) -> np.ndarray:
     """Exchange left and right ids of a label map, as for a mirrored brain. The array is not flipped."""
-    table = np.arange(max(int(labels.max(initial=0)), max(MIRRORED)) + 1)
+    ids = to_label_ids(labels)
+    table = np.arange(max(int(ids.max(initial=0)), max(MIRRORED)) + 1)
     table[list(MIRRORED)] = list(MIRRORED.values())
-    return table[labels].astype(labels.dtype)
+    return table[ids].astype(labels.dtype)
 
 
 def region_volumes(labels: np.ndarray, voxel_volume: float) -> dict[int, float]:
-    """Volume in mm³ of every label except 0, as the number of voxels times `voxel_volume` in mm³."""
-    ids, counts = np.unique(labels, return_counts=True)
+    """Volume in mm³ of every label except 0, as voxels times `voxel_volume` in mm³; see `to_label_ids` for floats."""
+    ids, counts = np.unique(to_label_ids(labels), return_counts=True)
     return {int(label): float(count) * voxel_volume for label, count in zip(ids, counts, strict=True) if label}

@@ -18,6 +18,7 @@ import datasets
 import numpy as np
 
 from meddiffusers.data.io import read
+from meddiffusers.data.labels import to_label_ids
 from meddiffusers.data.modalities import LABELS
 from meddiffusers.data.phantoms.brain.contrasts import MODALITIES
 from meddiffusers.data.phantoms.brain.phantom import FIELD_OF_VIEW
@@ -30,7 +31,8 @@ from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, WRITER_BATCH_
 from meddiffusers.datasets.phantom_slices import HEIGHTS, phantom_slices
 
 SKULL_BASE = -70.0  # mm from the anterior commissure of the average brain: position of slice 0 of phantoms
-_VERSION = 1  # of the rows: raise it with every change that invalidates cached data sets
+LARGEST_LABEL = 2**15 - 1  # that rows can store
+_VERSION = 2  # of the rows: raise it with every change that invalidates cached data sets
 
 
 def phantom_captioned_slices(
@@ -213,8 +215,9 @@ def _rows_of_scan(
     except ValueError as error:
         raise ValueError(f"Row {indices[0]}: {error}") from None
     regions = np.zeros((len(cut.array), *size), np.int16)
-    if preprocessed.labels is not None:
-        regions = slices(preprocessed.labels, plane).array[:, 0].astype(np.int16)
+    if labels is not None and preprocessed.labels is not None:
+        stored = to_label_ids(slices(preprocessed.labels, plane).array[:, 0], labels.source, largest=LARGEST_LABEL)
+        regions = stored.astype(np.int16)
     return {
         "image": [np.rint(cut.array[number] * INTENSITY_SCALE).astype(np.int16) for number in nonempty],
         "regions": [regions[number] for number in nonempty],

@@ -11,6 +11,7 @@ import datasets
 import numpy as np
 
 from meddiffusers.data.io import read
+from meddiffusers.data.labels import to_label_ids
 from meddiffusers.data.modalities import LABELS
 from meddiffusers.data.phantoms.cardiac import CardiacPhantom
 from meddiffusers.data.phantoms.cardiac.heart import VIEWS
@@ -95,7 +96,7 @@ def _phantom_sequences(split: str, count: int | None, frames: int) -> Iterator[C
 
 def _sequence_from_row(row: dict[str, Any]) -> CardiacSequence:
     scan = read(row["labels"], modality=LABELS)
-    labels = scan_to_frames(scan).astype(np.uint8)
+    labels = to_label_ids(scan_to_frames(scan), scan.source, largest=3)
     return CardiacSequence(
         labels=np.ascontiguousarray(labels[:, ::-1] if is_upside_down(labels) else labels),
         spacing=frame_spacing(scan),

@@ -12,6 +12,7 @@ import PIL.Image
 import torch
 from torch.nn.functional import interpolate
 
+from meddiffusers.data.labels import to_label_ids
 from meddiffusers.datasets.labelled_slices import WRITER_BATCH_SIZE, normalise_to_int16, row_features
 from meddiffusers.datasets.public.images import load_images, to_channels
 from meddiffusers.datasets.splitting import check_fraction, split_by_subject, subjects_of, warn_of_split
@@ -129,6 +130,7 @@ def _mask(value: Any, labels: int) -> np.ndarray:
         array = (np.asarray(value) if palette else to_channels(value, 1)).squeeze()
     except ValueError:
         raise ValueError("a mask with colours; expected label ids as grey values: convert it.") from None
+    array = to_label_ids(array)
     found = np.unique(array)
     if labels == 1 and {*found.tolist()} <= {0, 255}:
         array = array > 0
@@ -139,4 +141,4 @@ def _mask(value: Any, labels: int) -> np.ndarray:
         )
     if array.ndim != 2:
         raise ValueError(f"a mask of shape {array.shape}; expected (H, W).")
-    return array.astype(np.uint8)
+    return array.astype(np.uint8)  # of at most 255, as checked

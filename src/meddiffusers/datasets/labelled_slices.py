@@ -17,6 +17,7 @@ import datasets
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
+from meddiffusers.data.labels import to_label_ids
 from meddiffusers.data.phantoms.brain.contrasts import MODALITIES
 from meddiffusers.data.phantoms.brain.lesions.appearance import LESION_LABELS
 from meddiffusers.data.phantoms.brain.lesions.raters import RATERS
@@ -126,7 +127,7 @@ def label_ids(lesions: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     ids = np.zeros(256, np.uint8)
     for part in TUMOUR_PARTS:
         ids[LESION_LABELS[part]] = 1 if tuple(classes) == WHOLE_TUMOUR else 1 + list(classes).index(part)
-    return ids[lesions.astype(np.uint8)]
+    return ids[to_label_ids(lesions, largest=255)]
 
 
 def normalise_to_int16(image: np.ndarray) -> np.ndarray:

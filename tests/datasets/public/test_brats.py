@@ -217,6 +217,13 @@ def test_a_resection_cavity_is_no_tumour() -> None:
     assert same_ids(mask, "BraTS-GLI-00005-100").array.ravel().tolist() == [0, 1, 2, 4, 0]
 
 
+def test_masks_with_a_slope_are_rounded_and_interpolated_ones_refused() -> None:
+    mask = Scan(np.array([0, 1.0000001, 2.9999998], np.float32).reshape(3, 1, 1), AFFINE, "labels")
+    assert same_ids(mask, "BraTS-GLI-00000-000").array.ravel().tolist() == [0, 1, 4]
+    with pytest.raises(ValueError, match=r"BraTS2021_00000: got 1 voxels that are not labels, such as 2\.5"):
+        same_ids(mask.like(np.array([0, 2.5, 1], np.float32).reshape(3, 1, 1)), "BraTS2021_00000")
+
+
 def test_visits_of_a_subject_stay_in_one_split(tmp_path: Path) -> None:
     cases = [f"BraTS-GLI-{subject:05d}-{visit}" for subject in range(4) for visit in (100, 101, 102)]
     data = brats(renamed(tmp_path, *cases, enhancing=3), test_fraction=0.25)

@@ -19,13 +19,14 @@ from pathlib import Path
 
 import numpy as np
 
+from meddiffusers.data.labels import to_label_ids
 from meddiffusers.data.scan import Scan
 
-UNTIL_2021 = {0: "background", 1: "necrotic and non-enhancing core", 2: "oedema", 4: "enhancing tumour"}
-SINCE_2023 = {0: "background", 1: "necrotic and non-enhancing core", 2: "oedema", 3: "enhancing tumour"}
-AFTER_TREATMENT = {**SINCE_2023, 4: "resection cavity"}
+ENHANCING, CAVITY = "enhancing tumour", "resection cavity"
+UNTIL_2021 = {0: "background", 1: "necrotic and non-enhancing core", 2: "oedema", 4: ENHANCING}
+SINCE_2023 = {0: "background", 1: "necrotic and non-enhancing core", 2: "oedema", 3: ENHANCING}
+AFTER_TREATMENT = {**SINCE_2023, 4: CAVITY}
 FIRST_VISIT_AFTER_TREATMENT = 100
-ENHANCING = "enhancing tumour"
 
 FILES = {  # what stands behind the last "_" or "-" of a file's name
     "t1": "t1n?",
@@ -100,11 +101,13 @@ def same_ids(mask: Scan, name: str) -> Scan:
     case = case_of(name)
     if case is None:
         raise ValueError(f"{name} is no case of BraTS; expected a name such as BraTS20_Training_001.")
-    if odd := sorted({*np.unique(mask.array).tolist()} - {*case.labels}):
+    ids = to_label_ids(mask.array, mask.source or name)
+    if odd := sorted({*np.unique(ids).tolist()} - {*case.labels}):
         raise ValueError(f"{mask.source or name}: {unexpected(odd, case.labels)}")
-    cavity = [label for label, text in case.labels.items() if text == AFTER_TREATMENT[4]]
-    array = np.where(np.isin(mask.array, cavity), 0, mask.array)
-    return mask.like(np.where(mask.array == case.enhancing, 4, array).astype(np.uint8), mask.modality)
+    new = np.zeros(max(case.labels) + 1, np.uint8)
+    for label, text in case.labels.items():
+        new[label] = {ENHANCING: 4, CAVITY: 0}.get(text, label)
+    return mask.like(new[ids], mask.modality)
 
 
 def unexpected(odd: list[float], allowed: dict[int, str]) -> str:

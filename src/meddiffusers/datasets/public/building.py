@@ -6,13 +6,15 @@ import json
 import logging
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypedDict
 
 import datasets
-import nibabel
+import PIL.Image
 
 from meddiffusers.data.io import read, write
+from meddiffusers.data.io.nifti import is_plain
 from meddiffusers.datasets.public.checking import find_scan_issues
 from meddiffusers.datasets.public.errors import DatasetError, Issue
 from meddiffusers.datasets.public.finding import Index, Row
@@ -20,6 +22,8 @@ from meddiffusers.datasets.splitting import check_fraction, select_test_subjects
 from meddiffusers.utils.text import bullets
 
 IMAGES = (".jpeg", ".jpg", ".png")  # what `datasets.Image` reads
+WITHOUT_TEXT = {"jfif", "jfif_version", "jfif_unit", "jfif_density", "dpi", "gamma", "progressive", "progression"}
+_VERSION = 2  # of what is stored: raise it with every change that invalidates cached data sets
 
 logger = logging.getLogger(__name__)
 
@@ -109,8 +113,8 @@ def build_splits(
 ) -> datasets.DatasetDict:
     """Build a data set for each split; splits without rows are left out.
 
-    Files in formats that `datasets` reads stay in place and are opened on access; others are converted to NIfTI and
-    stored in the data set. The cache identifies files by path, size and modification time.
+    Files in formats that `datasets` reads stay in place and are opened on access; others, and those with texts in their
+    header, are converted to NIfTI and stored in the data set. The cache identifies files by path, size and modification time.
     """
     return datasets.DatasetDict(
         {
@@ -134,6 +138,7 @@ def _described(row: Row, features: Mapping[str, Any]) -> str:
     description = {
         "values": {column: values.get(column) for column in features},
         "scans": sorted(paths),
+        "version": _VERSION,
         "stamps": [stamp for column in sorted(paths) for stamp in _stamps(Path(paths[column]))],
     }
     return json.dumps(description)
@@ -156,10 +161,26 @@ def _examples(rows: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def _stored(path: str) -> str | bytes:
-    """The path if `datasets` can read and embed the file, else the scan as the bytes of a NIfTI-1 file."""
+    """The path if `datasets` can read and embed the file and it holds voxels alone, else the scan as NIfTI-1 or PNG.
+
+    Like `read`, a data set keeps no texts of a header, which may identify a patient.
+    """
     if path.lower().endswith(IMAGES):
-        return path
-    if path.lower().endswith((".nii", ".nii.gz")) and type(nibabel.load(path)) is nibabel.Nifti1Image:
+        return _stored_image(path)
+    if path.lower().endswith((".nii", ".nii.gz")) and is_plain(Path(path)):
         return path
     with tempfile.TemporaryDirectory() as scratch:
         return write(read(path), Path(scratch) / "scan.nii.gz").read_bytes()
+
+
+def _stored_image(path: str) -> str | bytes:
+    with PIL.Image.open(path) as image:
+        if {*image.info} <= WITHOUT_TEXT:
+            return path
+        stream = BytesIO()
+        clean = PIL.Image.new(image.mode, image.size)
+        if palette := image.getpalette():
+            clean.putpalette(palette)
+        clean.paste(image)
+        clean.save(stream, "PNG")
+        return stream.getvalue()
