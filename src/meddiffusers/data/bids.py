@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from meddiffusers.data.modality_words import AGENTS, LABELS, NEGATION, PLAIN, words_in
+from meddiffusers.data.modality_words import AGENTS, LABELS, NEGATION, PLAIN, UNENHANCED, words_in
 
 _KEYS = frozenset(
     [
@@ -101,7 +101,7 @@ class BidsName:
 
     Attributes:
         entities: values by key, such as {"sub": "01", "ce": "gadolinium"}.
-        suffix: the last part in lower case, if the name has a subject and ends with a word.
+        suffix: the part that is no entity, in lower case, if it is one, ends the name, and the name has a subject.
         rest: the parts that are no entities, joined.
     """
 
@@ -114,7 +114,7 @@ class BidsName:
         """Whether `ce-`, or a label that names an agent, says that one was given."""
         given = self.entities.get("ce")
         if given is not None and given.lower() not in ("none", "n", "0", "false"):
-            return not {*words_in(given)} & NEGATION
+            return not {*words_in(given)} & (NEGATION | UNENHANCED)
         others = [self.entities.get(key, "") for key in ("acq", "ses", "rec", "desc")]
         said = [{*words_in(value)} for value in others]
         return any(words & (AGENTS | {"t1ce"}) and not words & NEGATION for words in said)
@@ -138,5 +138,5 @@ def parse_bids(text: str) -> BidsName:
             entities[key] = value
         else:
             rest.append(part)
-    suffix = rest[-1].lower() if rest and "sub" in entities and text.endswith(rest[-1]) else ""
+    suffix = rest[0].lower() if len(rest) == 1 and "sub" in entities and text.endswith(rest[0]) else ""
     return BidsName(entities, suffix, "_".join(rest))

@@ -38,7 +38,7 @@ VAGUE = {
 # A contrast agent makes T1-weighted images "t1ce"; a negation before it takes that back.
 CONTRAST = _words(
     "ce gd gad gado gadolinium gadovist gadavist gadobutrol dotarem magnevist multihance prohance omniscan dtpa km"
-    " contrast contraste kontrast kontrastmittel mdc enhanced enh post injection inj injecte"
+    " contrast contraste kontrast kontrastmittel kontrastmittelgabe mdc enhanced enh post injection inj injecte"
 )
 AGENTS = CONTRAST - _words("post enhanced enh inj")  # of these a BIDS label such as acq-gad is sure to speak
 NEGATION = _words("no non not without wo pre before ohne vor sans avant sin senza")
@@ -110,7 +110,7 @@ _KNOWN = frozenset().union(
     _NAMES, _CONTRAST_WORDS, MASK, FINDING, TISSUE, OTHER, ECHO, DIFFUSIVITY, TARGET, SPACE, SPACES, AMBIGUOUS, _NEUTRAL
 )
 # Short words that occur inside others by chance, and so are never found glued to them.
-_GLUED = _KNOWN - _words("us se in on no ad md rd fa ts tr op tx rt gm wm dp ana test con")
+_GLUED = _KNOWN - _words("us se in on ad md rd fa ts tr op tx rt gm wm dp ana test con")
 _T1 = PLAIN["t1"] | PLAIN["t1ce"]
 # SPM and CAT12 put these before a name: classes of tissue; and the steps that resliced, warped or smoothed the image.
 _CLASSES = re.compile(r"m?[rw]*[cp][0-6](?=(t1|t2|flair|pd|mprage))")
