@@ -226,9 +226,8 @@ class AnomalyDetectionPipeline(UNetLoraMixin, GuidanceMixin, PublishedPipelineMi
         subject = self._load_slices(image) if is_subject(image) else None
         images = self.preprocess(image) if subject is None else torch.from_numpy(subject.images)
         check_generators(generator, len(images))
-        self._interrupt = False
         self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device, strength=strength)
-        self._num_timesteps = len(self.scheduler.timesteps)
+        self._interrupt, self._num_timesteps = False, len(self.scheduler.timesteps)
         scale = GUIDANCE_SCALES[method] if guidance_scale is None else guidance_scale
         unguided_label = self._unguided_label(target)
         predict = self._guided_predictor(method, target, unguided_label)

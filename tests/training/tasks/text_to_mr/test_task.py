@@ -154,7 +154,7 @@ def test_the_loss_is_the_squared_error(repository: Path, kind: str) -> None:
     assert abs(noise.mean()) < 0.15 and abs(noise.std() - 1) < 0.15
     assert losses["loss"].item() == pytest.approx((0.3 * x_t - target).square().mean().item(), rel=1e-4)
     texts = [task.train_dataset.item(number, 0, 0)["prompt"] for number in range(8)]
-    expected, their_mask = task.pipeline.encode_prompt(texts)
+    expected, their_mask, *_ = task.pipeline.encode_prompt(texts, do_classifier_free_guidance=False)
     assert torch.equal(mask, their_mask)
     torch.testing.assert_close(tokens, expected, atol=2e-3, rtol=2e-3)
 
@@ -164,7 +164,7 @@ def test_prompts_that_are_left_out_are_the_empty_text(repository: Path) -> None:
     batch = task.collate([task.train_dataset[number] for number in range(4)])
     task.loss({"unet": network}, batch, BatchRandom(0))
     _, _, tokens, mask = network.calls[0]
-    empty, its_mask = task.pipeline.encode_prompt([""])
+    *_, empty, its_mask = task.pipeline.encode_prompt("t1", negative_prompt="")
     real = int(its_mask.sum())
     assert mask.sum(dim=1).tolist() == [real] * 4
     torch.testing.assert_close(tokens[:, :real], empty[:, :real].expand(4, -1, -1), atol=2e-3, rtol=2e-3)
@@ -254,3 +254,7 @@ def test_a_new_model_is_made_of_its_parts(repository: Path) -> None:
     assert pipeline.unet.config["sample_size"] == 8 and pipeline.max_tokens == 512
     assert pipeline.scheduler.alphas_cumprod[-1] < 1e-6
     assert set(task.modules) == {"unet", "quantity_encoder"}
+    limits = pipeline.config["prompt_limits"]
+    assert limits["modalities"] == "t1 t2" and limits["ranges"]["age"] == [30, 45]
+    assert limits["ranges"]["left thalamus"] == limits["ranges"]["right thalamus"] == [0, 650]  # as images are mirrored
+    assert {"axial", "brain", "woman"} <= set(limits["words"].split())
