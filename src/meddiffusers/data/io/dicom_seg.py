@@ -234,5 +234,6 @@ def _segmentation(sources: list[Any], stored: np.ndarray, segments: list[Any]) -
         software_versions=version("meddiffusers"),
         device_serial_number="0",
         series_description="meddiffusers segmentation",
+        content_label="SEGMENTATION",  # by default made of the series' text
         omit_empty_frames=False,  # the file covers the whole grid
     )

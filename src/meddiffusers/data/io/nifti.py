@@ -17,11 +17,12 @@ from typing import Any
 import nibabel
 import numpy as np
 from nibabel.nifti1 import Nifti1Header
+from nibabel.nifti2 import Nifti2Header
 from nibabel.spm2analyze import Spm2AnalyzeImage
 from nibabel.volumeutils import apply_read_scaling
 from numpy.lib.recfunctions import structured_to_unstructured
 
-from meddiffusers.data.io.gunzip import beginning, whole
+from meddiffusers.data.io.gunzip import MAGIC, beginning, whole
 from meddiffusers.data.io.library_errors import UnreadableError, decoding, scan_read
 from meddiffusers.data.io.nifti_header import (
     HEADER_BYTES,
@@ -36,6 +37,8 @@ from meddiffusers.data.io.nifti_header import (
 from meddiffusers.data.scan import Scan
 from meddiffusers.utils.atomic import atomic_path
 
+SAMPLE = 4096  # bytes, which hold a header, also compressed
+TEXTS = ("data_type", "db_name", "descrip", "aux_file", "intent_name")
 PAIR = (".hdr", ".img", ".hdr.gz", ".img.gz")
 STORED = tuple(
     np.dtype(f"{kind}{size}") for kind, sizes in (("u", "1248"), ("i", "1248"), ("f", "48")) for size in sizes
@@ -85,6 +88,27 @@ def is_unchanged(image: Any) -> bool:
         return False
     stored: Any = nibabel.load(path)
     return bool(stored.header == image.header and np.array_equal(stored.affine, image.affine))
+
+
+def is_plain(path: Path) -> bool:
+    """Whether a file is single NIfTI-1 without texts, extensions, or a header to repair: what `read` would drop.
+
+    Texts may identify a patient: description, names and extensions of the header, and names that gzip stores.
+    """
+    with path.open("rb") as file:
+        data = file.read(SAMPLE)
+    source = str(path)
+    try:
+        block = beginning(source, data, HEADER_BYTES)
+        header = parse_header(source, block, pair=False)
+        if not isinstance(header, Nifti1Header) or isinstance(header, Nifti2Header):
+            return False
+        named = data[:2] == MAGIC and data[3:4] != b"\0"  # gzip's flags of names and comments
+        texts = any(header[field].item().strip(b"\0 ") for field in TEXTS)
+        followed = header["vox_offset"] != header.single_vox_offset or any(block[348:352])
+        return not (named or texts or followed or affine_of(source, header)[1])
+    except ValueError:
+        return False
 
 
 def _from_bytes(source: str, head: bytes, image: bytes, modality: Modality, pair: Path | None = None) -> Scan:

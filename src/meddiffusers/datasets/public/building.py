@@ -12,6 +12,7 @@ from typing import Any, TypedDict
 
 import datasets
 import PIL.Image
+import PIL.ImageOps
 
 from meddiffusers.data.io import read, write
 from meddiffusers.data.io.nifti import is_plain
@@ -22,7 +23,11 @@ from meddiffusers.datasets.splitting import check_fraction, select_test_subjects
 from meddiffusers.utils.text import bullets
 
 IMAGES = (".jpeg", ".jpg", ".png")  # what `datasets.Image` reads
-WITHOUT_TEXT = {"jfif", "jfif_version", "jfif_unit", "jfif_density", "dpi", "gamma", "progressive", "progression"}
+WITHOUT_TEXT = {
+    *("jfif", "jfif_version", "jfif_unit", "jfif_density", "progressive", "progression", "adobe", "adobe_transform"),
+    *("dpi", "gamma", "interlace", "transparency"),
+}
+PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")
 _VERSION = 2  # of what is stored: raise it with every change that invalidates cached data sets
 
 logger = logging.getLogger(__name__)
@@ -114,7 +119,7 @@ def build_splits(
     """Build a data set for each split; splits without rows are left out.
 
     Files in formats that `datasets` reads stay in place and are opened on access; others, and those with texts in their
-    header, are converted to NIfTI and stored in the data set. The cache identifies files by path, size and modification time.
+    header, are converted and stored in the data set. The cache identifies files by path, size and modification time.
     """
     return datasets.DatasetDict(
         {
@@ -177,10 +182,8 @@ def _stored_image(path: str) -> str | bytes:
     with PIL.Image.open(path) as image:
         if {*image.info} <= WITHOUT_TEXT:
             return path
+        upright = PIL.ImageOps.exif_transpose(image)
+        upright.info = {name: value for name, value in upright.info.items() if name in WITHOUT_TEXT}
         stream = BytesIO()
-        clean = PIL.Image.new(image.mode, image.size)
-        if palette := image.getpalette():
-            clean.putpalette(palette)
-        clean.paste(image)
-        clean.save(stream, "PNG")
+        (upright if upright.mode in PNG_MODES else upright.convert("RGB")).save(stream, "PNG")
         return stream.getvalue()
