@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import contextlib
 import gzip
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
 
+from meddiffusers.data.io import read
 from meddiffusers.datasets.public import checking
 from meddiffusers.datasets.public.checking import check_scan, find_scan_issues
 from meddiffusers.datasets.public.finding import Row
@@ -61,6 +64,26 @@ def test_an_affine_that_is_none_is_a_issue(path: Path) -> None:
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
     assert "scan.nii" in check_scan(path).issue
     assert "voxels of 0 × 0 × 0 mm" in check_scan(path).issue
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [("srow_x", [1e38, 0, 0, 0], "voxels of"), ("scl_slope", np.inf, "a slope of inf"), ("qform_code", 99, "")],
+)
+def test_headers_are_checked_as_the_reader_takes_them(path: Path, field: str, value: Any, message: str) -> None:
+    image = nibabel.Nifti1Image(VOXELS, AFFINE)
+    header = image.header.copy()
+    block = bytearray(image.to_bytes())
+    header.set_sform(AFFINE, 1)
+    header[field] = value
+    header["vox_offset"], header["magic"] = 352, b"n+1"
+    block[:348] = header.binaryblock
+    path.write_bytes(gzip.compress(block) if path.suffix == ".gz" else block)
+    check = check_scan(path)
+    assert message in check.issue
+    assert bool(check.issue) == bool(message)
+    with contextlib.nullcontext() if not message else pytest.raises(ValueError, match=message):
+        assert read(path).shape == VOXELS.shape
 
 
 def test_an_analyze_image_of_another_size_is_a_issue(tmp_path: Path) -> None:

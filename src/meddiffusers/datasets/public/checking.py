@@ -17,10 +17,14 @@ from typing import Any
 import nibabel
 import numpy as np
 from datasets.utils import tqdm
+from nibabel.nifti1 import Nifti1Header
 
 from meddiffusers.data.io import read
+from meddiffusers.data.io.gunzip import beginning
+from meddiffusers.data.io.library_errors import scan_read
+from meddiffusers.data.io.nifti import SAMPLE
+from meddiffusers.data.io.nifti_header import HEADER_BYTES, affine_of, parse_header, scaling_of, stored_layout
 from meddiffusers.data.labels import to_label_ids
-from meddiffusers.data.scan import Scan
 from meddiffusers.datasets.public.errors import Issue
 from meddiffusers.datasets.public.finding import Row
 
@@ -101,13 +105,29 @@ def check_scan(path: Path, verify: bool = False, allowed: Collection[int] | None
 def _by_header(path: Path) -> ScanCheck | None:
     """Check of a valid NIfTI or Analyze file whose length agrees with its header, else None."""
     try:
-        image: Any = nibabel.load(path)
-        place = Scan(np.zeros((1, 1, 1), bool), image.affine)  # refuses an invalid affine
-        promised = int(image.dataobj.offset) + math.prod(image.shape) * image.get_data_dtype().itemsize
-        whole = _size(Path(image.file_map["image"].filename)) in (promised, promised % 2**32)
-        return ScanCheck("", image.shape[:3], place.affine) if whole else None
+        if path.name.lower().endswith((".nii", ".nii.gz")):
+            shape, affine, promised, voxels = *_layout(path), path
+        else:
+            image: Any = nibabel.load(path)
+            shape, affine, voxels = image.shape, image.affine, Path(image.file_map["image"].filename)
+            promised = int(image.dataobj.offset) + math.prod(shape) * image.get_data_dtype().itemsize
+        place = scan_read(np.zeros((1, 1, 1), bool), affine, "", str(path))  # refuses an invalid affine
+        whole = _size(voxels) in (promised, promised % 2**32)
+        return ScanCheck("", (*shape, 1, 1)[:3], place.affine) if whole else None
     except Exception:  # a damaged header raises any kind; reading the file gives a clear message
         return None
+
+
+def _layout(path: Path) -> tuple[tuple[int, ...], np.ndarray, int]:
+    """Shape, affine and bytes by the header as `read` takes it; ValueError if it is invalid or has to be repaired."""
+    with path.open("rb") as file:
+        header = parse_header(str(path), beginning(str(path), file.read(SAMPLE), HEADER_BYTES), pair=False)
+    shape, dtype, offset = stored_layout(str(path), header)
+    scaling_of(str(path), header)
+    affine, notes = affine_of(str(path), header) if isinstance(header, Nifti1Header) else (np.eye(4), ["Analyze"])
+    if notes:
+        raise ValueError(f"{path}: {notes}")
+    return shape, affine, offset + math.prod(shape) * dtype.itemsize
 
 
 def _size(path: Path) -> int:
