@@ -73,6 +73,8 @@ def recognized(text: str, path: str = "series", **tags: Any) -> tuple[str, str]:
         ("T1 nativ", {"ContrastBolusAgent": "Gadovist"}, ""),
         ("T1 FLAIR", {"Modality": "CT"}, "ct"),
         ("CBF", {"Modality": "CT"}, ""),
+        ("ANGIO HEAD", {"Modality": "CT"}, "ct"),
+        ("Spine T1-T12", {"Modality": "CT"}, "ct"),
         ("4CH cine", {"Modality": "US"}, "us"),
         ("T1", {"Modality": "PT"}, ""),
     ],

@@ -35,7 +35,7 @@ def modality_of(dataset: Any, path: Path, named: Recognized | None = None) -> Re
         named: what a name given by the user says, which counts before the descriptions.
     """
     kind = str(dataset.get("Modality") or "").upper()
-    said = named if named and not named.silent else _described(dataset, path)
+    said = named if named and not named.silent else _described(dataset, path, "ct " if kind == "CT" else "")
     another = bool(said.evidence and not said.modality and not said.candidates)  # T2*, or a perfusion map of a CT
     if kind in OF_MODALITY:
         return said if another else Recognized(OF_MODALITY[kind], f"Modality {kind}")
@@ -55,10 +55,12 @@ def modality_of_series(path: Path, named: Recognized) -> Recognized:
         return modality_of(dataset, path, named)
 
 
-def _described(dataset: Any, path: Path) -> Recognized:
+def _described(dataset: Any, path: Path, known: str) -> Recognized:
+    """What the first description that says something says, beside the `known` modality."""
     for keyword in DESCRIPTIONS:
-        found = recognize(str(dataset.get(keyword) or ""))
-        if not found.silent:
+        text = str(dataset.get(keyword) or "")
+        found = recognize(known + text)
+        if text and not found.silent:
             return Recognized(found.modality, f"{keyword} {found.evidence}", found.candidates)
     return recognize_path(path)
 
