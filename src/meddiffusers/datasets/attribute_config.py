@@ -30,6 +30,11 @@ class AttributeDataConfig:
     def __post_init__(self) -> None:
         check_fields(self, _RANGES)
 
+    @property
+    def planned_train_samples(self) -> int | None:
+        """Largest number of training samples that the settings allow; None if only the data tell."""
+        return self.max_train_samples
+
 
 _RANGES = {
     "spacing": Range(0, open_low=True),

@@ -17,7 +17,7 @@ from meddiffusers.datasets.captioned_slices import phantom_captioned_slices, sca
 from meddiffusers.datasets.labelled_config import PHANTOM
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE
 from meddiffusers.datasets.public.scans import load_scans
-from meddiffusers.utils.settings import Range, check_fields, list_setting, setting
+from meddiffusers.utils.settings import Range, check_fields, fewest, list_setting, setting
 
 
 @dataclass
@@ -53,6 +53,12 @@ class CaptionedDataConfig:
             self.spacing = self.spacing or FIELD_OF_VIEW / self.resolution
         elif self.spacing is None:
             raise ValueError(f"Scans in {self.dataset_name} are resampled to square pixels. Give --spacing MM.")
+
+    @property
+    def planned_train_samples(self) -> int | None:
+        """Largest number of training samples that the settings allow; None if only the data tell."""
+        images = self.phantom_slices * len(self.phantom_modalities) if self.dataset_name == PHANTOM else None
+        return fewest(images, self.max_train_samples)
 
 
 _COUNT = Range(1)

@@ -16,7 +16,7 @@ from meddiffusers.datasets.labelled_brats import brats_labelled_slices
 from meddiffusers.datasets.labelled_images import load_labelled_images
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, phantom_labelled_slices
 from meddiffusers.datasets.public.brats_names import cases_in
-from meddiffusers.utils.settings import Range, check_fields, list_setting, setting
+from meddiffusers.utils.settings import Range, check_fields, fewest, list_setting, setting
 
 if TYPE_CHECKING:
     from meddiffusers.pipelines.anomaly_detection_pipeline import AnomalyDetectionPipeline
@@ -65,6 +65,13 @@ class LabelledDataConfig:
                 f"phantom_test_difficulty={self.phantom_test_difficulty}; expected two numbers from 0 to 1, the least "
                 "and the greatest."
             )
+
+    @property
+    def planned_train_samples(self) -> int | None:
+        """Largest number of training samples that the settings allow; None if only the data tell."""
+        if self.foreground_share is not None:  # repeats images
+            return None
+        return fewest(self.phantom_slices if self.dataset_name == PHANTOM else None, self.max_train_samples)
 
 
 _COUNT = Range(1)

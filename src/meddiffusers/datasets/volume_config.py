@@ -11,7 +11,7 @@ from meddiffusers.data.phantoms.brain.contrasts import MODALITIES
 from meddiffusers.datasets.labelled_config import PHANTOM
 from meddiffusers.datasets.public.scans import load_scans
 from meddiffusers.datasets.volumes import COVARIATES, phantom_volumes, scan_volumes
-from meddiffusers.utils.settings import Range, check_fields, list_setting, setting
+from meddiffusers.utils.settings import Range, check_fields, fewest, list_setting, setting
 
 
 @dataclass
@@ -45,6 +45,11 @@ class VolumeDataConfig:
             )
         if len(self.size) != 3 or min(self.size) < 1:
             raise ValueError(f"size={self.size}; expected numbers of voxels along three axes.")
+
+    @property
+    def planned_train_samples(self) -> int | None:
+        """Largest number of training samples that the settings allow; None if only the data tell."""
+        return fewest(self.phantom_volumes if self.dataset_name == PHANTOM else None, self.max_train_samples)
 
 
 _COUNT = Range(1)

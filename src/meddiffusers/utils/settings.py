@@ -43,6 +43,11 @@ def list_setting(default: list[Any], help: str) -> Any:
     return dataclasses.field(default_factory=lambda: list(default), metadata={"help": help})
 
 
+def fewest(*counts: int | None) -> int | None:
+    """The smallest of the counts that are known; None if none is."""
+    return min((count for count in counts if count is not None), default=None)
+
+
 def check_fields(config: Any, ranges: Mapping[str, Range]) -> None:
     """Raise one ValueError that lists every field of the dataclass `config` with a wrong type or out of its range."""
     hints = get_type_hints(type(config))

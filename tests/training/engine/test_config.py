@@ -9,6 +9,10 @@ from typing import Any, Literal
 
 import pytest
 
+from meddiffusers.datasets.attribute_config import AttributeDataConfig
+from meddiffusers.datasets.captioned_config import CaptionedDataConfig
+from meddiffusers.datasets.labelled_config import LabelledDataConfig
+from meddiffusers.datasets.volume_config import VolumeDataConfig
 from meddiffusers.training import TrainingConfig, parse_config
 
 
@@ -148,3 +152,39 @@ def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
             parse_config(NullableSettings, argv=["--config", str(tmp_path / name)])
     with pytest.raises(FileNotFoundError, match="absent"):
         parse_config(NullableSettings, argv=["--config", str(tmp_path / "absent")])
+
+
+@dataclass
+class PlannedData:
+    images: int | None = None
+
+    @property
+    def planned_train_samples(self) -> int | None:
+        return self.images
+
+
+def test_fewer_samples_than_a_step_are_refused_before_data_are_prepared() -> None:
+    step = ["--train_batch_size", "4", "--gradient_accumulation_steps", "3"]
+    parse_config(PlannedData, TrainingConfig, argv=[*step, "--images", "12"])
+    parse_config(PlannedData, TrainingConfig, argv=step)
+    with pytest.raises(
+        ValueError, match=r"data set has 11 samples, but one optimiser step takes 12 \(train_batch_size 4 "
+    ):
+        parse_config(PlannedData, TrainingConfig, argv=[*step, "--images", "11"])
+
+
+@pytest.mark.parametrize(
+    ("config", "planned"),
+    [
+        (LabelledDataConfig(phantom_slices=10), 10),
+        (LabelledDataConfig(phantom_slices=10, max_train_samples=3), 3),
+        (LabelledDataConfig(phantom_slices=10, foreground_share=0.5), None),
+        (LabelledDataConfig("folder"), None),
+        (CaptionedDataConfig(phantom_slices=10, phantom_modalities=["t1", "t2"]), 20),
+        (VolumeDataConfig(phantom_volumes=10), 10),
+        (AttributeDataConfig(max_train_samples=7), 7),
+        (AttributeDataConfig(), None),
+    ],
+)
+def test_data_plan_their_training_samples(config: Any, planned: int | None) -> None:
+    assert config.planned_train_samples == planned

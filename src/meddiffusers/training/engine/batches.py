@@ -42,6 +42,15 @@ class Division:
     def samples_per_step(self) -> int:
         return self.batch_size * self.accumulation * self.world_size
 
+    def check(self, size: int) -> None:
+        """Raise ValueError if a data set of `size` samples has fewer than one step takes."""
+        if size < self.samples_per_step:
+            raise ValueError(
+                f"The training data set has {size} samples, but one optimiser step takes {self.samples_per_step} "
+                f"(train_batch_size {self.batch_size} × gradient_accumulation_steps {self.accumulation} × "
+                f"{self.world_size} processes). Lower one of these, or add data."
+            )
+
 
 class StepBatchSampler(Sampler[MicroBatch]):
     """The endless stream of micro-batches of one process.
@@ -57,12 +66,7 @@ class StepBatchSampler(Sampler[MicroBatch]):
     """
 
     def __init__(self, size: int, division: Division, *, seed: int = 0, start: int = 0) -> None:
-        if size < division.samples_per_step:
-            raise ValueError(
-                f"The training data set has {size} samples, but one optimiser step takes {division.samples_per_step} "
-                f"(train_batch_size {division.batch_size} × gradient_accumulation_steps {division.accumulation} × "
-                f"{division.world_size} processes). Lower one of these, or add data."
-            )
+        division.check(size)
         self.size, self.division, self.seed, self.start = size, division, seed, start
 
     @property

@@ -17,6 +17,8 @@ from typing import Any, Literal, NoReturn, Union, cast, get_args, get_origin, ge
 
 from transformers import HfArgumentParser
 
+from meddiffusers.training.engine.batches import Division
+from meddiffusers.training.engine.config import TrainingConfig
 from meddiffusers.utils.reading import read_yaml
 
 
@@ -41,7 +43,7 @@ def parse_config(*dataclass_types: type, argv: Sequence[str] | None = None) -> t
 
     Raises:
         ValueError: A damaged file, an unknown key or option (the message has the nearest known name), or a value that
-            its setting does not take.
+            its setting does not take; fewer training samples than one step takes, where settings alone say so.
         FileNotFoundError: The file does not exist.
         SystemExit: A value cannot be converted to the type of its setting; argparse prints the message.
     """
@@ -64,7 +66,17 @@ def parse_config(*dataclass_types: type, argv: Sequence[str] | None = None) -> t
     if unknown:
         names = [name.lstrip("-").split("=")[0] for name in unknown[:1]]
         raise ValueError(_unknown("The command line", names, list(hints)))
+    _check_planned_samples(configs)
     return tuple(configs)
+
+
+def _check_planned_samples(configs: Iterable[Any]) -> None:
+    """Refuse too few training samples before any data are prepared, where a configuration plans their number."""
+    steps = [config for config in configs if isinstance(config, TrainingConfig)]
+    counts: list[int | None] = [getattr(config, "planned_train_samples", None) for config in configs]
+    for planned in (count for count in counts if count is not None):
+        for config in steps:
+            Division(config.train_batch_size, config.gradient_accumulation_steps).check(planned)
 
 
 def _hints(kind: type) -> dict[str, Any]:
