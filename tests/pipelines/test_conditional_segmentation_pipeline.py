@@ -391,6 +391,42 @@ def test_an_image_encoder_gives_the_probability_itself(labels: list[str]) -> Non
     assert not np.allclose(one.uncertainty["variance"], other.uncertainty["variance"], atol=1e-3)
 
 
+class TestProbabilityFrom:
+    def test_samples_give_the_mean_of_the_members(self, tmp_path: Any) -> None:
+        """The members are those of "prior", and single calls of them average to p (Wolleb et al.)."""
+        pipeline = pipeline_of(probability_from="samples")
+        mean = call(pipeline, ensemble_size=3)
+        alone = []
+        noise = pipeline.prepare_latents(2, 3, (8, 8), generator(0))
+        for member in range(3):
+            single = pipeline_of(probability_from="samples")
+            single.prepare_latents = lambda *_, member=member: noise[member::3]
+            alone.append(call(single, ensemble_size=1).probability)
+        np.testing.assert_allclose(mean.probability, np.mean(alone, axis=0), atol=1e-5)
+        prior = call(pipeline_of(), ensemble_size=3)
+        np.testing.assert_array_equal(prior.samples, mean.samples)
+        assert not np.allclose(prior.probability, mean.probability, atol=1e-3)
+        pipeline.save_pretrained(tmp_path)
+        loaded = ConditionalSegmentationPipeline.from_pretrained(tmp_path)
+        np.testing.assert_array_equal(call(loaded, ensemble_size=3).probability, mean.probability)
+
+    def test_the_default_is_what_the_unet_has(self) -> None:
+        assert pipeline_of().config["probability_from"] == "prior"
+        assert pipeline_of(joint_unet()).config["probability_from"] == "samples"
+        assert ConditionalSegmentationPipeline.from_pipe(pipeline_of()).config["probability_from"] == "prior"
+
+    @pytest.mark.parametrize(
+        ("unet", "source", "message"),
+        [
+            (joint_unet, "prior", "probability_from='prior', but this unet has no image encoder.* expected 'samples'"),
+            (small_unet, "mean", "probability_from='mean'; expected 'prior' or 'samples'"),
+        ],
+    )
+    def test_another_is_refused(self, unet: Any, source: str, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            pipeline_of(unet(), probability_from=source)
+
+
 @pytest.mark.parametrize("image_encoder", [True, False])
 def test_members_get_the_augmented_views_in_turn(image_encoder: bool) -> None:
     """Each equals the inverted result of a pipeline without augmentation for the mirrored or shifted image."""

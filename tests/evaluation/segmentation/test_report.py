@@ -294,3 +294,22 @@ def test_without_any_foreground_there_is_nothing_to_measure() -> None:
     of = result()
     with pytest.raises(ValueError, match=r"None of the 8 reference slices has foreground; .*choose other slices"):
         segmentation_metrics(replace(of, reference=np.zeros_like(of.reference)), "discs", seed=0)
+
+
+def test_both_sources_of_the_probability_are_measured() -> None:
+    """The own one gives the metrics that the report has anyway; a perfect one is perfect."""
+    of = result()
+    mask = (of.foreground > 0.5).astype(np.uint8)
+    sources = {"prior": of.foreground, "samples": (of.reference > 0).astype(np.float32)}
+    found = by_key(segmentation_metrics(replace(of, mask=mask, foregrounds=sources), "discs", seed=2))
+    for key in ("dice_whole", "ece"):
+        own, same = found[key], found[f"{key}_prior"]
+        assert (same.value, same.low, same.high, same.n) == (own.value, own.low, own.high, own.n)
+    assert found["dice_whole_samples"].value == 1 and found["ece_samples"].value == 0
+    assert found["dice_whole_samples"].name == "Dice, whole, p from the mean of the members"
+    assert not any("prior" in metric.key for metric in segmentation_metrics(of, "discs", seed=2))
+
+
+def test_sources_of_another_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"foregrounds\['prior'\] has shape \(2, 2\); expected \(8,"):
+        replace(result(), foregrounds={"prior": np.zeros((2, 2))})

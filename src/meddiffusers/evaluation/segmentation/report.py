@@ -17,6 +17,7 @@ from meddiffusers.evaluation.metrics.uncertainty import (
 from meddiffusers.evaluation.report import Report
 from meddiffusers.evaluation.results import Metric, metric_key, run_facts
 from meddiffusers.evaluation.segmentation.curves import summary_figure
+from meddiffusers.evaluation.segmentation.estimates import estimate_metrics
 from meddiffusers.evaluation.segmentation.figures import slices_figure
 from meddiffusers.evaluation.segmentation.result import SegmentationResult
 from meddiffusers.evaluation.segmentation.scores import SegmentationScores, score, strata
@@ -51,8 +52,9 @@ def segmentation_metrics(result: SegmentationResult, dataset: str, seed: int) ->
     """All metrics with their 95 % intervals over subjects; N is the number of slices or subjects of the mean.
 
     Overlap is measured on the whole foreground, on it by lesion size, and on each class if there are several, over the
-    slices whose reference contains it. Metrics without data are left out, such as false positives where every slice
-    has foreground.
+    slices whose reference contains it. If the probability may come from the prior logits or from the members, Dice and
+    calibration are measured for both. Metrics without data are left out, such as false positives where every slice has
+    foreground.
 
     Args:
         result: Predictions and reference.
@@ -125,6 +127,7 @@ def _metrics(result: SegmentationResult, scores: SegmentationScores, dataset: st
         mean("ged_mask", f"{title}, mask only", energy.mask, f"{all_slices}; unbiased", "ged"),
         mean("ged_samples_all_pairs", f"{title}, samples, all pairs", energy.kohl, every_pair, "ged"),
     ]
+    metrics += estimate_metrics(result, dataset, seed)
     return [metric for metric in metrics if np.isfinite(metric.value)]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -25,6 +25,8 @@ class SegmentationResult:
         subjects: B names, the subject of each slice.
         spacing: Pixel spacing (row, column) in mm.
         id2label: Names of the ids 0 to K − 1; 0 is background.
+        foregrounds: (B, H, W) float32 probability of any class but background by its source, "prior" and "samples", if
+            the model has both; `probability` is one of them.
 
     Raises:
         ValueError: Shapes, types or values are not as described.
@@ -40,6 +42,7 @@ class SegmentationResult:
     subjects: Sequence[str]
     spacing: tuple[float, float]
     id2label: Mapping[int, str]
+    foregrounds: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._check_shapes()
@@ -70,6 +73,9 @@ class SegmentationResult:
             shape = getattr(self, name).shape
             if len(shape) != 4 or shape[1] == 0 or (shape[0], *shape[2:]) != expected:
                 raise ValueError(f"{name} has shape {shape}; expected ({n}, {letter}, {size[0]}, {size[1]}).")
+        for name, foreground in self.foregrounds.items():
+            if foreground.shape != expected:
+                raise ValueError(f"foregrounds[{name!r}] has shape {foreground.shape}; expected {expected}.")
         if len(self.subjects) != n:
             raise ValueError(f"Got {len(self.subjects)} subjects for {n} slices; expected a name for each slice.")
 

@@ -25,7 +25,7 @@ def run_segmentation(
     batch_size: int = 32,
     seed: int = 0,
 ) -> SegmentationResult:
-    """Segment labelled slices with an ensemble.
+    """Segment labelled slices with an ensemble; with the probability from each source that the pipeline has.
 
     Args:
         pipeline: The pipeline to run.
@@ -43,25 +43,45 @@ def run_segmentation(
     images = np.stack(read["image"]).astype(np.float32) / INTENSITY_SCALE
     raters = np.stack(read["masks"]).astype(np.uint8)
     reference = np.stack(read["reference"]).astype(np.uint8) if "reference" in read else raters[:, 0]
-    generators = sample_generators(seed, len(images))
-    output: Any = pipeline(
+    outputs = _outputs(
+        pipeline,
         torch.from_numpy(images),
+        ensemble_size,
+        seed,
         num_inference_steps=num_inference_steps,
-        ensemble_size=ensemble_size,
         batch_size=batch_size,
-        generator=generators,
     )
+    output = outputs[pipeline.config["probability_from"]]
     edge = pipeline.config["spacing"] or 1.0
     channel = next((pipeline.modalities.index(name) for name in DISPLAYED if name in pipeline.modalities), 0)
     return SegmentationResult(
         mask=output.mask,
         probability=output.probability,
         uncertainty=output.uncertainty["entropy"],
-        samples=output.samples,
+        samples=outputs["samples"].samples,
         raters=raters,
         reference=reference,
         images=images[:, channel],
         subjects=[str(subject) for subject in read["subject"]],
         spacing=(edge, edge),
         id2label=pipeline.id2label,
+        foregrounds={source: 1 - each.probability[:, 0] for source, each in outputs.items()},
     )
+
+
+def _outputs(
+    pipeline: ConditionalSegmentationPipeline, images: torch.Tensor, ensemble_size: int, seed: int, **settings: int
+) -> dict[str, Any]:
+    """Outputs by `probability_from`; that of "prior" has one member, on which its probability does not depend."""
+    sizes = {"samples": ensemble_size}
+    if getattr(pipeline.unet, "image_encoder", None) is not None:
+        sizes["prior"] = 1
+    outputs, chosen = {}, pipeline.config["probability_from"]
+    try:
+        for source, size in sizes.items():
+            pipeline.register_to_config(probability_from=source)
+            generators = sample_generators(seed, len(images))
+            outputs[source] = pipeline(images, ensemble_size=size, generator=generators, **settings)
+    finally:
+        pipeline.register_to_config(probability_from=chosen)
+    return outputs
