@@ -39,6 +39,7 @@ from diffusers.utils import BaseOutput
 
 from .meddiffusers_checks_v1 import check_counts, check_finite, check_numbers
 from .meddiffusers_denoising_v1 import Callback, DenoisingMixin, run_callback
+from .meddiffusers_lora_weights_v1 import LoraWeightsMixin
 from .meddiffusers_noise_v1 import denoising_step, describe_noise, scale_noise, uses_learned_variance
 from .meddiffusers_sampling_v1 import check_scheduler
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
@@ -99,7 +100,9 @@ class ConditionalSegmentationPipelineOutput(BaseOutput):
     samples: Any
 
 
-class ConditionalSegmentationPipeline(UNetLoraMixin, DenoisingMixin, PublishedPipelineMixin, DiffusionPipeline):
+class ConditionalSegmentationPipeline(
+    LoraWeightsMixin, UNetLoraMixin, DenoisingMixin, PublishedPipelineMixin, DiffusionPipeline
+):
     """Segment images with an ensemble of denoised masks.
 
     Args:

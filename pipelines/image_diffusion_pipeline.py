@@ -31,15 +31,8 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
 from .meddiffusers_checks_v1 import check_counts
-from .meddiffusers_denoising_v1 import (
-    Callback,
-    GuidanceMixin,
-    check_eta,
-    count_steps,
-    guide,
-    run_callback,
-    set_timesteps,
-)
+from .meddiffusers_denoising_v1 import Callback, GuidanceMixin, check_eta, guide, num_steps, run_callback, set_timesteps
+from .meddiffusers_lora_weights_v1 import LoraWeightsMixin
 from .meddiffusers_noise_v1 import denoising_step, describe_noise, scale_noise, uses_learned_variance
 from .meddiffusers_sampling_v1 import check_scheduler
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
@@ -63,7 +56,7 @@ class ImageDiffusionPipelineOutput(BaseOutput):
     images: Any
 
 
-class ImageDiffusionPipeline(UNetLoraMixin, GuidanceMixin, PublishedPipelineMixin, DiffusionPipeline):
+class ImageDiffusionPipeline(LoraWeightsMixin, UNetLoraMixin, GuidanceMixin, PublishedPipelineMixin, DiffusionPipeline):
     """Generate images from noise.
 
     Args:
@@ -161,7 +154,7 @@ class ImageDiffusionPipeline(UNetLoraMixin, GuidanceMixin, PublishedPipelineMixi
             ValueError: If an argument does not fit, before any computation; the message says what to do.
             ImportError: If scans are requested and the package meddiffusers is not installed.
         """
-        steps = count_steps(num_inference_steps, timesteps, sigmas)
+        steps = num_steps(num_inference_steps, timesteps, sigmas)
         self._check_call(batch_size, steps, output_type, callback_on_step_end_tensor_inputs)
         check_eta(self.scheduler, eta)
         labels = self._label_ids(label, batch_size, guidance_scale)

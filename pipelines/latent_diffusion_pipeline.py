@@ -28,16 +28,10 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
-from .meddiffusers_denoising_v1 import (
-    Callback,
-    GuidanceMixin,
-    check_eta,
-    count_steps,
-    guide,
-    run_callback,
-    set_timesteps,
-)
+from .meddiffusers_checks_v1 import check_numbers
+from .meddiffusers_denoising_v1 import Callback, GuidanceMixin, check_eta, guide, num_steps, run_callback, set_timesteps
 from .meddiffusers_latents_v1 import decode_latents, encode_images, to_nifti
+from .meddiffusers_lora_weights_v1 import LoraWeightsMixin
 from .meddiffusers_noise_v1 import denoising_step, describe_noise, scale_noise
 from .meddiffusers_sampling_v1 import check_scheduler
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
@@ -61,7 +55,9 @@ class LatentDiffusionPipelineOutput(BaseOutput):
     images: Any
 
 
-class LatentDiffusionPipeline(UNetLoraMixin, GuidanceMixin, PublishedPipelineMixin, DiffusionPipeline):
+class LatentDiffusionPipeline(
+    LoraWeightsMixin, UNetLoraMixin, GuidanceMixin, PublishedPipelineMixin, DiffusionPipeline
+):
     """Pipeline that generates images or volumes by latent diffusion.
 
     Components may be None where they are not used: `vae` where latents are generated, `unet` where images are only
@@ -200,10 +196,11 @@ class LatentDiffusionPipeline(UNetLoraMixin, GuidanceMixin, PublishedPipelineMix
             ValueError: Arguments that do not fit, before any work starts, with what to change.
             ImportError: output_type="nifti", and nibabel is not installed.
         """
-        steps = count_steps(num_inference_steps, timesteps, sigmas)
+        steps = num_steps(num_inference_steps, timesteps, sigmas)
         self._check_call(output_type, callback_on_step_end_tensor_inputs)
         check_scheduler(self.scheduler, self.config["noise_schedule"], steps, flow=True)
         check_eta(self.scheduler, eta)
+        check_numbers(guidance_scale=guidance_scale)
         batch_size, conditions = self._encode_conditions(batch_size, covariates, label, mask, extrapolate)
         if guidance_scale != 1 and not conditions:
             raise ValueError(f"guidance_scale={guidance_scale} needs covariates, a label or a mask. Give one of them.")

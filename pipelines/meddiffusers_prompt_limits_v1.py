@@ -43,6 +43,13 @@ def words_of(text: str) -> set[str]:
     return set(WORD.findall(text.lower()))
 
 
+def check_limits(limits: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the limits; raise a ValueError if an entry is missing."""
+    if limits is not None and (missing := {"words", "modalities", "ranges"} - set(limits)):
+        raise ValueError(f"prompt_limits has no {', '.join(sorted(missing))}; expected words, modalities and ranges.")
+    return None if limits is None else dict(limits)
+
+
 def check_prompt(
     text: str,
     limits: Mapping[str, Any],

@@ -13,8 +13,6 @@ from typing import Any
 import torch
 from peft import LoraConfig
 
-from .meddiffusers_lora_weights_v1 import Adapter
-
 PUBLISHED_AS = "meddiffusers_text_lora_v1"  # also its file name here, so that imports find it in both places
 
 
@@ -55,7 +53,7 @@ class TextEncoderLoraMixin:
         }
         cls._save_adapters(save_directory, parts, **kwargs)  # type: ignore[attr-defined]
 
-    def _load_adapters(self, adapters: Mapping[str, Adapter], adapter_name: str | None, **options: Any) -> None:
+    def _load_adapters(self, adapters: Mapping[str, Any], adapter_name: str | None, **options: Any) -> None:
         """Add checked adapters to both networks, or to none."""
         text = adapters.get("text_encoder")
         if text and options.get("hotswap"):

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from diffusers.utils.dynamic_modules_utils import get_relative_imports
+from diffusers.utils.dynamic_modules_utils import get_relative_import_files, get_relative_imports
 
 PLAIN = {".json", ".py", ".safetensors"}
 
@@ -31,6 +31,12 @@ class PublishedContract:
         assert saved[f"{module.PUBLISHED_AS}.py"] == source.read_bytes()
         for name in get_relative_imports(source):
             assert saved[f"{name}.py"] == source.with_name(f"{name}.py").read_bytes()
+
+    def test_the_source_file_imports_all_that_it_needs_itself(self) -> None:
+        """From a local folder, diffusers takes only the files that the pipeline's own file names."""
+        source = inspect.getfile(type(self.build()))
+        needed = {Path(file).stem for file in get_relative_import_files(source)}
+        assert needed == set(get_relative_imports(source))
 
     def test_the_saved_folder_holds_no_pickle(self, tmp_path: Path) -> None:
         self.build().save_pretrained(tmp_path)

@@ -52,6 +52,7 @@ from .meddiffusers_anomaly_maps_v1 import (
 )
 from .meddiffusers_checks_v1 import check_counts
 from .meddiffusers_denoising_v1 import Callback, GuidanceMixin, guide, run_callback
+from .meddiffusers_lora_weights_v1 import LoraWeightsMixin
 from .meddiffusers_noise_v1 import denoising_step, describe_noise
 from .meddiffusers_sampling_v1 import check_scheduler
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
@@ -105,7 +106,9 @@ class AnomalyDetectionPipelineOutput(BaseOutput):
     threshold: float
 
 
-class AnomalyDetectionPipeline(UNetLoraMixin, GuidanceMixin, PublishedPipelineMixin, DiffusionPipeline):
+class AnomalyDetectionPipeline(
+    LoraWeightsMixin, UNetLoraMixin, GuidanceMixin, PublishedPipelineMixin, DiffusionPipeline
+):
     """Detect what differs from a healthy image.
 
     Args:
@@ -197,20 +200,17 @@ class AnomalyDetectionPipeline(UNetLoraMixin, GuidanceMixin, PublishedPipelineMi
             method: "classifier", "classifier_free" or "none"; by default "classifier_free" if the unet has labels,
                 otherwise "classifier" if there is one.
             encoding: "inversion", which is deterministic, or "noise": x_L is sampled (AnoDDPM, Wyatt et al. 2022).
-            num_inversion_iterations: Fixed-point iterations, each one network pass, of each step to the noise; more
-                reconstruct the image more exactly.
+            num_inversion_iterations: Fixed-point iterations of each step to the noise, each one network pass.
             map_from: "residual" or "label_contrast"; by default the second if the unet has labels.
             num_noise_samples: Noises for a label contrast, at each of `CONTRAST_TIMES`.
             smoothing: σ of the Gaussian that smooths the map, as a part of its height; by default 0 for a residual and
                 1/32 for a label contrast.
             batch_size: Number of images that the networks process at once. It bounds the memory: only the results of
                 an image are kept, on the CPU. The result does not depend on it.
-            generator: One for all images, or a list of one for each. Without one, a label contrast uses the same fixed
-                noise for every image.
+            generator: One for all images, or a list of one for each; by default a label contrast has fixed noise.
             threshold: Threshold of the mask; by default Otsu's, over the foreground of all images.
             output_type: "np", "pt" (on the CPU), "pil" or "latent", see the output; scans are returned as scans.
-            callback_on_step_end: Called as `f(pipeline, step, timestep, tensors)` after each denoising step; what it
-                returns replaces the tensors.
+            callback_on_step_end: Called as `f(pipeline, step, timestep, tensors)` after each step; returns new tensors.
             callback_on_step_end_tensor_inputs: Names of the tensors that the callback gets; there is only "latents".
             return_dict: Return an [`AnomalyDetectionPipelineOutput`] instead of a tuple.
 
@@ -226,9 +226,8 @@ class AnomalyDetectionPipeline(UNetLoraMixin, GuidanceMixin, PublishedPipelineMi
         subject = self._load_slices(image) if is_subject(image) else None
         images = self.preprocess(image) if subject is None else torch.from_numpy(subject.images)
         check_generators(generator, len(images))
-        self._interrupt = False
         self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device, strength=strength)
-        self._num_timesteps = len(self.scheduler.timesteps)
+        self._interrupt, self._num_timesteps = False, len(self.scheduler.timesteps)
         scale = GUIDANCE_SCALES[method] if guidance_scale is None else guidance_scale
         unguided_label = self._unguided_label(target)
         predict = self._guided_predictor(method, target, unguided_label)

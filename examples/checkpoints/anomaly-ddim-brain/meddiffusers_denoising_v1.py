@@ -88,7 +88,7 @@ def guide(
     return guidance_rescale * rescaled + (1 - guidance_rescale) * guided
 
 
-def count_steps(
+def num_steps(
     num_inference_steps: int, timesteps: Sequence[float] | None = None, sigmas: Sequence[float] | None = None
 ) -> int:
     """Return the number of steps of a call, which timesteps or sigmas determine if they are given.

@@ -1,4 +1,4 @@
-"""Read the weights of a LoRA adapter in any notation that is in use, and check that they fit the parts of a pipeline.
+"""Read the weights of LoRA adapters in any notation that is in use, check that they fit a pipeline, and write them.
 
 An adapter adds (alpha / r) · B A to the weights of a layer, with A (r, in) and B (out, r).
 
@@ -14,11 +14,12 @@ Published pipelines import this file from beside them.
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from os import PathLike
 from pathlib import Path
@@ -28,6 +29,7 @@ import torch
 from diffusers.loaders.lora_base import _fetch_state_dict
 from diffusers.utils import _get_model_file
 from peft import LoraConfig
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 PUBLISHED_AS = "meddiffusers_lora_weights_v1"  # also its file name here, so that imports find it in both places
@@ -63,6 +65,35 @@ class Adapter:
     config: dict[str, Any]
 
 
+class LoraWeightsMixin:
+    """Comes before `UNetLoraMixin` among the bases of a pipeline."""
+
+    _lora_loadable_modules: list[str]
+
+    def _read_adapters(self, source: Any, options: Mapping[str, Any]) -> dict[str, Adapter]:
+        """Read and check the adapters of all networks, see `read_adapter`."""
+        networks = {name: getattr(self, name, None) for name in self._lora_loadable_modules}
+        return read_adapter(source, {name: part for name, part in networks.items() if part is not None}, options)
+
+    @classmethod
+    def _save_adapters(
+        cls, save_directory: str | PathLike[str], parts: Mapping[str, tuple[Any, dict[str, Any] | None]], **kwargs: Any
+    ) -> None:
+        """Save weights and settings by the name of the part."""
+        weights: dict[str, Any] = {name: _state_dict(layers) for name, (layers, _) in parts.items() if layers}
+        settings = {name: parts[name][1] or _settings_in_memory(own) for name, own in weights.items()}
+        if unknown := [name for name, one in settings.items() if not one]:
+            warnings.warn(
+                f"Alpha of the adapter of the {' and '.join(unknown)} is unknown, since its weights belong to no "
+                "network in memory; loading takes it as the rank. If it differs, give unet_lora_adapter_metadata="
+                "pipe.unet.peft_config[name].to_dict().",
+                stacklevel=3,
+            )
+        cls._save_lora_weights(  # type: ignore[attr-defined]
+            save_directory=save_directory, lora_layers=weights, lora_metadata=settings, **kwargs
+        )
+
+
 def read_adapter(
     source: str | PathLike[str] | Mapping[str, Tensor], parts: Mapping[str, nn.Module], options: Mapping[str, Any]
 ) -> dict[str, Adapter]:
@@ -86,12 +117,12 @@ def read_adapter(
         raise ValueError(f"{_describe(source)} holds no adapter weights whose names begin with 'unet.'.")
     adapters = {}
     for part, own in layers.items():
-        check_matrices(own)
+        _check_matrices(own)
         _check_sizes(part, own, parts[part])
         config = {key.removeprefix(f"{part}."): v for key, v in settings.items() if key.startswith(f"{part}.")}
         adapters[part] = Adapter(
             {f"{layer}.{name}": t for layer, matrices in own.items() for name, t in matrices.items() if name != ALPHA},
-            _known_entries(config) if config else lora_config(own),
+            _known_entries(config) if config else _lora_config(own),
         )
     if not settings and all(map(_is_plain, weights)):
         warnings.warn(
@@ -102,7 +133,7 @@ def read_adapter(
     return adapters
 
 
-def matrices_by_layer(weights: Mapping[str, Tensor]) -> tuple[Layers, list[str]]:
+def _matrices_by_layer(weights: Mapping[str, Tensor]) -> tuple[Layers, list[str]]:
     """Group weights of any notation by the layer as they name it; A comes first.
 
     Returns:
@@ -121,7 +152,7 @@ def matrices_by_layer(weights: Mapping[str, Tensor]) -> tuple[Layers, list[str]]
     }, (foreign)
 
 
-def check_matrices(layers: Layers) -> None:
+def _check_matrices(layers: Layers) -> None:
     """Raise a ValueError if A or B of a layer is missing, or a weight is no tensor or not finite."""
     for layer, matrices in layers.items():
         if missing := [name for name in (A, B) if name not in matrices]:
@@ -139,7 +170,7 @@ def check_matrices(layers: Layers) -> None:
                 )
 
 
-def lora_config(layers: Layers, alphas: Mapping[str, float] | None = None, **entries: Any) -> dict[str, Any]:
+def _lora_config(layers: Layers, alphas: Mapping[str, float] | None = None, **entries: Any) -> dict[str, Any]:
     """Describe the matrices as arguments of a `LoraConfig`.
 
     Args:
@@ -213,7 +244,7 @@ def _in_peft_notation(name: str) -> str:
 
 
 def _matrices(weights: Mapping[str, Tensor], source: Any) -> Layers:
-    layers, foreign = matrices_by_layer(weights)
+    layers, foreign = _matrices_by_layer(weights)
     if not layers:
         first = next(iter(weights), None)
         raise ValueError(f"Got {_describe(source)} without keys 'unet.….lora_A'; it begins with {first}.")
@@ -293,3 +324,49 @@ def _known_entries(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _describe(source: Any) -> str:
     return "a state dict" if isinstance(source, Mapping) else str(source)
+
+
+def _state_dict(layers: Any) -> dict[str, torch.Tensor]:
+    """Weights by name, checked."""
+    weights = layers.state_dict() if isinstance(layers, torch.nn.Module) else dict(layers)
+    matrices, foreign = _matrices_by_layer(weights)
+    if foreign or not matrices:
+        raise ValueError(
+            f"Got weights named {', '.join(foreign[:3]) or '(none)'}; expected those of a LoRA adapter, as "
+            "get_peft_model_state_dict(pipe.unet) returns them."
+        )
+    _check_matrices(matrices)
+    return weights
+
+
+def _settings_in_memory(weights: Mapping[str, torch.Tensor]) -> dict[str, Any] | None:
+    """Settings of the layers in memory that hold these weights, or equal ones; None if there are none.
+
+    A state dict holds neither alpha nor a reference to its network, so all layers with adapters are searched.
+    """
+    owners: dict[Any, set[tuple[float, bool]]] = {}
+    for layer in _layers_in_memory():
+        for name, matrix in layer.lora_A.items():
+            scale = float(layer.lora_alpha[name]), bool(getattr(layer, "use_rslora", {}).get(name))
+            for key in _identity(matrix.weight):
+                owners.setdefault(key, set()).add(scale)
+    layers, _ = _matrices_by_layer(weights)
+    found = {}
+    for layer_name, matrices in layers.items():
+        scales = next((owners[key] for key in _identity(matrices[A]) if key in owners), set())
+        if len(scales) != 1:
+            return None
+        (found[layer_name],) = scales
+    alphas = {name: alpha for name, (alpha, _) in found.items()}
+    return _lora_config(layers, alphas, use_rslora=any(rslora for _, rslora in found.values()))
+
+
+def _layers_in_memory() -> Iterator[LoraLayer]:
+    return (thing for thing in gc.get_objects() if issubclass(type(thing), LoraLayer))
+
+
+def _identity(weight: Any) -> tuple[Any, ...]:
+    """What tells a weight from others: first where it lies, then its values in half precision, as they may be saved."""
+    if weight.is_meta:
+        return ()
+    return (weight.data_ptr(), weight.device), weight.detach().to("cpu", torch.float16).numpy().tobytes()

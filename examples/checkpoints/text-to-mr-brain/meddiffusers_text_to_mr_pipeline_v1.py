@@ -33,17 +33,12 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .meddiffusers_denoising_v1 import (
-    Callback,
-    GuidanceMixin,
-    check_eta,
-    count_steps,
-    guide,
-    run_callback,
-    set_timesteps,
-)
+from .meddiffusers_checks_v1 import check_numbers
+from .meddiffusers_denoising_v1 import Callback, GuidanceMixin, check_eta, guide, num_steps, run_callback, set_timesteps
 from .meddiffusers_latents_v1 import decode_latents, encode_images, to_nifti
+from .meddiffusers_lora_weights_v1 import LoraWeightsMixin
 from .meddiffusers_noise_v1 import denoising_step, describe_noise, scale_noise
+from .meddiffusers_prompt_limits_v1 import check_limits
 from .meddiffusers_prompts_v1 import PromptEncodingMixin
 from .meddiffusers_sampling_v1 import check_scheduler
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
@@ -72,6 +67,7 @@ class TextToMRPipelineOutput(BaseOutput):
 class TextToMRPipeline(  # type: ignore[misc]
     PromptEncodingMixin,
     TextEncoderLoraMixin,
+    LoraWeightsMixin,
     UNetLoraMixin,
     GuidanceMixin,
     PublishedPipelineMixin,
@@ -143,7 +139,7 @@ class TextToMRPipeline(  # type: ignore[misc]
             spacing=None if spacing is None else float(spacing),
             image_range={key: float(end) for key, end in to_indexed(image_range).items()},
             noise_schedule=noise_schedule or describe_noise(scheduler),
-            prompt_limits=None if prompt_limits is None else dict(prompt_limits),
+            prompt_limits=check_limits(prompt_limits),
         )
         check_components(vae, text_encoder, unet, quantity_encoder)
 
@@ -231,11 +227,12 @@ class TextToMRPipeline(  # type: ignore[misc]
                 this model (see `meddiffusers_prompt_limits_v1`) and prompts with too many tokens.
             ImportError: output_type="nifti", and nibabel is not installed.
         """
-        steps = count_steps(num_inference_steps, timesteps, sigmas)
+        steps = num_steps(num_inference_steps, timesteps, sigmas)
         names = getattr(callback_on_step_end, "tensor_inputs", callback_on_step_end_tensor_inputs)
         check_available(self, output_type, in_pixels=bool(image is not None or height or width))
         check_settings(num_images_per_prompt, strength, output_type, OUTPUT_TYPES)
         check_callback_tensors(names, self._callback_tensor_inputs)
+        check_numbers(guidance_scale=guidance_scale, guidance_rescale=guidance_rescale)
         check_scheduler(self.scheduler, self.config["noise_schedule"], steps, flow=True)
         check_eta(self.scheduler, eta)
         self._guidance_scale, self._cross_attention_kwargs = guidance_scale, cross_attention_kwargs

@@ -33,12 +33,15 @@ PUBLISHED_AS = "meddiffusers_quantity_encoder_v1"  # library name in model_index
 AGE, SLICE = "age", "slice"
 LARGEST = {AGE: 120.0, SLICE: 512.0}
 LARGEST_VOLUME = 100_000.0  # mm³
+UNITS = {AGE: " years", SLICE: ""}
 NUMBER = r"(\d+(?:\.\d+)?)"
 PATTERNS = {
     AGE: rf"\b{NUMBER}[ -]years?[ -]old|\baged? {NUMBER}|\bof {NUMBER} years",
     SLICE: rf"\bslice (?:number )?{NUMBER}",
 }
 MM3 = rf"{NUMBER} ?mm(?:³|\^?3)"
+VOXEL = rf"{NUMBER} ?[×x] ?{NUMBER} ?[×x] ?{NUMBER} ?mm\b"  # no quantity, but part of a prompt
+STANDALONE = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?!\w)")
 
 
 @dataclass
@@ -122,23 +125,49 @@ class QuantityEncoder(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
 
         Returns:
             Values (B, Q) in their units, and which of them are known, (B, Q) bool.
+
+        Raises:
+            ValueError: A number that a quantity cannot have, such as an age of 630 years.
         """
         ids = {name.lower(): label_id for label_id, name in self.id2label.items()}
-        regions = "|".join(re.escape(name) for name in sorted(set(ids) - {*PATTERNS}, key=len, reverse=True))
-        region = re.compile(
-            rf"({regions})(?: of volume| with| measuring|:| \(| of)? ?\(?{MM3}|{MM3} of (?:the )?({regions})", re.I
-        )
         values = torch.zeros(len(texts), len(ids))
         known = torch.zeros(len(texts), len(ids), dtype=torch.bool)
         for row, text in enumerate(texts):
-            quantities = {
-                name: next(filter(None, m.groups())) for name, p in PATTERNS.items() if (m := re.search(p, text, re.I))
-            }
-            if regions:
-                quantities |= {(m[1] or m[4]).lower(): m[2] or m[3] for m in region.finditer(text)}
-            for name in quantities.keys() & ids.keys():
-                values[row, ids[name]], known[row, ids[name]] = float(quantities[name]), True
+            for name, value in self.quantities(text).items():
+                values[row, ids[name.lower()]], known[row, ids[name.lower()]] = value, True
         return values, known
+
+    def quantities(self, text: str) -> dict[str, float]:
+        """Read the quantities of one text by their names, as `read` does."""
+        found = {name: m for name, p in PATTERNS.items() if (m := re.search(p, text, re.I))}
+        numbers = {name: next(filter(None, match.groups())) for name, match in found.items()}
+        if region := self._region_pattern():
+            numbers |= {(m[1] or m[4]).lower(): m[2] or m[3] for m in region.finditer(text)}
+        quantities = {name: float(numbers[name.lower()]) for name in self.id2label.values() if name.lower() in numbers}
+        for name, value in quantities.items():
+            if value > (largest := LARGEST.get(name, LARGEST_VOLUME)):
+                raise ValueError(
+                    f"Got {name}={value:g} in the prompt {text[:60]!r}; expected {0 if name != SLICE else 1} to "
+                    f"{largest:g}{UNITS.get(name, ' mm³')}."
+                )
+        return quantities
+
+    def unread_numbers(self, text: str) -> list[str]:
+        """Return the numbers of a text that are neither a quantity nor part of a voxel size."""
+        for pattern in (*PATTERNS.values(), VOXEL):
+            text = re.sub(pattern, " ", text, flags=re.I)
+        if region := self._region_pattern():
+            text = region.sub(" ", text)
+        return STANDALONE.findall(text)
+
+    def _region_pattern(self) -> re.Pattern[str] | None:
+        """Pattern of a region with its volume; the longest names come first."""
+        names = {name.lower() for name in self.id2label.values()} - {*PATTERNS}
+        if not names:
+            return None
+        regions = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+        form = rf"({regions})(?: of volume| with| measuring|:| \(| of)? ?\(?{MM3}|{MM3} of (?:the )?({regions})"
+        return re.compile(form, re.I)
 
     def to_json_string(self) -> str:
         """Return the configuration as JSON with sorted keys, without the path that it was loaded from."""
