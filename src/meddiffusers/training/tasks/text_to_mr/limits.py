@@ -11,6 +11,7 @@ from meddiffusers.data.regions import REGIONS
 from meddiffusers.models.quantity_encoder import AGE, SLICE
 from meddiffusers.pipelines.meddiffusers_prompt_limits_v1 import words_of
 
+OLDEST = 90  # years: a published limit above it could identify a person
 SHARED = {"weighted", "contrast", "enhanced", "post", "density"}  # parts of the names of modalities that tell little
 
 
@@ -25,7 +26,8 @@ def prompt_limits(targets: Iterable[SliceFacts], prompts: Iterable[str]) -> dict
     modalities: set[str] = set()
     for facts in targets:
         modalities |= words_of(" ".join(MODALITY_WORDS[facts.modality])) - SHARED
-        for name, number in ((AGE, facts.age), (SLICE, facts.number)):
+        age = None if facts.age is None else min(facts.age, OLDEST)
+        for name, number in ((AGE, age), (SLICE, facts.number)):
             if number is not None:
                 numbers.setdefault(name, []).append(number)
         for volumes in (facts.volumes, facts.mirrored().volumes):
