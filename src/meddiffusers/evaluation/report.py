@@ -124,7 +124,8 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     if set(content) != set(sections) or any(not isinstance(content[name], kind) for name, kind in sections.items()):
         raise FileContentError(file, f"does not hold {', '.join(sections)} and nothing else. Evaluate the model again.")
     if damaged := [entry for entry in content["metrics"] if not _is_metric(entry)]:
-        raise FileContentError(file, f"has the metric {str(damaged[0])[:80]}, which lacks something. Restore it.")
+        names = ", ".join(get_type_hints(Metric))
+        raise FileContentError(file, f"has the metric {str(damaged[0])[:80]}; expected {names}. Restore it.")
     outside = [path for path in content["figures"].values() if not re.fullmatch(r"figures/[\w-]+\.png", str(path))]
     if outside:
         raise FileContentError(file, f"names the figure {outside[0]}, expected figures/NAME.png. Restore it.")

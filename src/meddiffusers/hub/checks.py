@@ -6,6 +6,8 @@ Every check returns a list of sentences, one for each issue. No code of the repo
 from __future__ import annotations
 
 import difflib
+import inspect
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ from typing import Any
 import diffusers
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
-from meddiffusers.hub.components import component_class, component_issues, unknown_key_issues
+from meddiffusers.hub.components import component_class, component_issues
+from meddiffusers.hub.configurations import missing_key_issues, unknown_key_issues, value_issues
 from meddiffusers.hub.identifiers import identifying_lines
 from meddiffusers.hub.weights import ADAPTER, regular_files, shapes_of, weight_issues
 from meddiffusers.utils.reading import FileContentError, read_json, special_kind
@@ -147,8 +150,12 @@ def _index_issues(index: Mapping[str, Any]) -> list[str]:
     required, optional = cls._get_signature_keys(cls)
     absent = [key for key in required if key not in index and key not in cls._optional_components]
     issues = [f"{INDEX} lacks {key!r}, which {name} needs. Restore it." for key in absent]
-    given = [key for key, entry in index.items() if entry != [None, None]]
-    issues += unknown_key_issues(INDEX, given, {*required, *optional}, name)
+    given = {key: entry for key, entry in index.items() if entry != [None, None]}
+    issues += unknown_key_issues(INDEX, list(given), {*required, *optional}, name)
+    issues += value_issues(INDEX, {key: entry for key, entry in given.items() if key not in required}, cls)
+    if hasattr(sys.modules[cls.__module__], "PUBLISHED_AS"):  # others do not save all of their settings
+        defaults = {name for name, each in inspect.signature(cls).parameters.items() if each.default is None}
+        issues += missing_key_issues(INDEX, index, cls, [*required, *defaults])
     wrong = [key for key in required if key in index and index[key] != [None, None] and not _is_component(index[key])]
     return issues + [f"{INDEX} has {key!r} as {index[key]!r}, expected [library, class]. Restore it." for key in wrong]
 

@@ -6,15 +6,12 @@ code of the repository runs.
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import logging
 import re
-import types
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 import diffusers
 import transformers
@@ -22,12 +19,11 @@ from accelerate import init_empty_weights
 from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_loading_utils import simple_get_class_obj
-from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
+from meddiffusers.hub.configurations import config_file, config_keys, key_issues, unknown_key_issues, value_issues
 from meddiffusers.hub.weights import shapes_of
 from meddiffusers.utils.reading import FileContentError, read_json
 
-MAX_TRAIN_TIMESTEPS = 1_000_000  # schedulers keep several numbers for each
 _SHARD = re.compile(r"-\d{5}-of-\d{5}")
 
 
@@ -54,43 +50,12 @@ def component_issues(folder: Path, cls: type) -> list[str]:
     return _opening_issues(folder, cls)
 
 
-def config_file(cls: type) -> str:
-    """Name of the configuration file of a component's class."""
-    return str(cls.config_name) if issubclass(cls, ConfigMixin) and cls.config_name else "config.json"
-
-
-def config_keys(cls: type) -> set[str]:
-    """The keys that the configuration of a diffusers or transformers class has."""
-    if issubclass(cls, ConfigMixin):
-        return set(inspect.signature(cls.__init__).parameters) - {"self", "kwargs"} | _compatible_keys(cls)
-    config = getattr(cls, "config_class", None)
-    return set(config().to_dict()) if config is not None else set()
-
-
-def unknown_key_issues(file: str, keys: Sequence[str], known: set[str], class_name: str) -> list[str]:
-    """Keys that a class does not take; diffusers would ignore them."""
-    issues = []
-    for key in sorted(set(keys) - known):
-        if not key.startswith("_") and key != "quantization_config":
-            close = difflib.get_close_matches(key, known, n=1)
-            advice = f"Did you mean {close[0]!r}?" if close else "Remove it, or install the version that wrote it."
-            issues.append(f"{file} has a key {key!r}, which {class_name} does not take. {advice}")
-    return issues
-
-
-def _compatible_keys(cls: Any) -> set[str]:
-    """Keys of the schedulers that a scheduler's configuration may come from."""
-    kinds = cls._get_compatibles() if getattr(cls, "has_compatibles", False) else []
-    return {key for kind in kinds if isinstance(kind, type) for key in inspect.signature(kind).parameters}
-
-
 def _configured_issues(folder: Path, cls: Any) -> list[str]:
     name = f"{folder.name}/{config_file(cls)}"
     config, issues = _read_config(folder / config_file(cls), name)
     if config is None:
         return issues
-    issues = unknown_key_issues(name, list(config), config_keys(cls), cls.__name__)
-    issues += [f"{name}: {issue}" for issue in _value_issues(config, cls)]
+    issues = key_issues(name, config, cls) + value_issues(name, config, cls)
     if issues:
         return issues
     try:
@@ -98,6 +63,9 @@ def _configured_issues(folder: Path, cls: Any) -> list[str]:
             built: Any = cls.from_config(config)
     except Exception as error:
         return [f"{name} does not describe a {cls.__name__}: {_reason(error)} Restore it."]
+    betas = getattr(built, "betas", None)
+    if betas is not None and not ((betas >= 0) & (betas <= 1)).all():
+        return [f"{name} gives betas outside 0 to 1. Restore it."]
     if not isinstance(built, ModelMixin) or "quantization_config" in config:
         return []
     expected = {key: (tensor.is_floating_point(), list(tensor.shape)) for key, tensor in built.state_dict().items()}
@@ -109,6 +77,10 @@ def _transformers_issues(folder: Path, cls: Any) -> list[str]:
     name = f"{folder.name}/config.json"
     config, issues = _read_config(folder / "config.json", name)
     if config is None:
+        return issues
+    is_of_this_version = config.get("transformers_version") == transformers.__version__  # others have other keys
+    known = config_keys(cls) if is_of_this_version else set(config)
+    if issues := unknown_key_issues(name, list(config), known, cls.__name__):
         return issues
     try:
         with _quiet(), init_empty_weights():
@@ -142,51 +114,6 @@ def _read_config(path: Path, name: str) -> tuple[dict[str, Any] | None, list[str
         return read_json(path), []
     except FileContentError as error:
         return None, [f"{path.name} of {path.parent.name} {error.cause}"]
-
-
-def _value_issues(config: Mapping[str, Any], cls: Any) -> list[str]:
-    """Values of another kind than the constructor's annotations and defaults: text for a number and the like."""
-    try:
-        hints = get_type_hints(cls.__init__)
-    except (NameError, TypeError):
-        hints = {}
-    issues = []
-    for key, parameter in inspect.signature(cls.__init__).parameters.items():
-        if key in config:
-            known = _kinds(hints.get(key, Any)) | {_kind(parameter.default)}
-            if Any not in known and _kind(config[key]) not in known:
-                issues.append(f"{key} is {config[key]!r}; expected {_listed(known)}. Restore it.")
-    steps = config.get("num_train_timesteps")
-    if issubclass(cls, SchedulerMixin) and isinstance(steps, int) and not 0 < steps <= MAX_TRAIN_TIMESTEPS:
-        issues.append(f"num_train_timesteps is {steps}; expected 1 to {MAX_TRAIN_TIMESTEPS}. Restore it.")
-    return issues
-
-
-def _kind(value: Any) -> Any:
-    """The kind of a value in JSON."""
-    if value is inspect.Parameter.empty:
-        return None
-    for kind, name in ((bool, "true or false"), (int | float, "a number"), (str, "text"), (Mapping, "an object")):
-        if isinstance(value, kind):
-            return name
-    return "null" if value is None else "a list" if isinstance(value, list | tuple) else Any
-
-
-def _kinds(hint: Any) -> set[Any]:
-    """The kinds of JSON values that an annotation allows; lists stand for numbers, too, as networks take them."""
-    if get_origin(hint) in (Union, types.UnionType):
-        return {kind for option in get_args(hint) for kind in _kinds(option)}
-    plain = {bool: {"true or false"}, int: {"a number", "a list"}, float: {"a number", "a list"}, str: {"text"}}
-    if hint in plain:
-        return plain[hint]
-    if hint is type(None):
-        return {"null"}
-    origin = get_origin(hint) or hint
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        return {"an object", "a list"}
-    if isinstance(origin, type) and issubclass(origin, Sequence):
-        return {"a list"}
-    return {Any}
 
 
 def _weights_issues(
@@ -272,7 +199,3 @@ def _reason(error: Exception) -> str:
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def _listed(kinds: set[Any]) -> str:
-    return " or ".join(sorted(kind for kind in kinds if isinstance(kind, str))) or "another value"

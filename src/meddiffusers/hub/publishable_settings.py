@@ -13,7 +13,8 @@ from tokenizers import Tokenizer
 
 from meddiffusers.evaluation.report import read_metrics
 from meddiffusers.hub.checks import INDEX, components, pipeline_class
-from meddiffusers.hub.components import component_class, config_file, config_keys
+from meddiffusers.hub.components import component_class
+from meddiffusers.hub.configurations import config_file, config_keys
 from meddiffusers.hub.identifiers import given_away_by_settings
 from meddiffusers.hub.training_config import PATHS, REPORTING, TrainingRecord
 from meddiffusers.utils.reading import FileContentError, read_json, read_text

@@ -97,6 +97,8 @@ class ConditionedUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
                 "as dimensions, and none of these."
             )
         ranges = dict(covariates or {})
+        for name, ends in ranges.items():
+            _check_range(name, list(ends))
         self.register_to_config(covariates=[[name, list(ends)] for name, ends in ranges.items()] or None)
         known = len(ranges) * (1 + 2 * num_fourier_features)
         self.unet = DiffusionModelUNet(
@@ -238,6 +240,17 @@ class ConditionedUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
 
 def _id(label: tuple[Any, str]) -> int:
     return int(label[0])
+
+
+def _check_range(name: str, ends: list[Any]) -> None:
+    if ends and all(isinstance(end, str) for end in ends) and len(set(ends)) == len(ends):
+        return
+    if (
+        len(ends) != 2
+        or not all(isinstance(end, int | float) for end in ends)
+        or not -math.inf < ends[0] < ends[1] < math.inf
+    ):
+        raise ValueError(f"{name}={ends}; expected a lower and a higher number, or different names of categories.")
 
 
 def _scaled(name: str, value: Any, ends: Sequence[Any], extrapolate: bool) -> float:
