@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import pairwise
 from pathlib import Path, PurePath
 
@@ -41,6 +42,13 @@ def test_case_does_not_matter() -> None:
     for name, modality in names():
         if not any(one.islower() and next_.isupper() for one, next_ in pairwise(name)):
             assert modality_in(name.lower()) == modality_in(name.upper()) == modality, name
+
+
+def test_a_hostile_name_takes_no_time() -> None:
+    start = time.process_time()
+    for name in ("brainmask" * 28 + "x", "t1" * 120, "_".join(["t1"] * 80), "a" * 255, "sub-" * 60):
+        recognize(name)
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.parametrize(

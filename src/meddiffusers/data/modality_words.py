@@ -111,6 +111,7 @@ _KNOWN = frozenset().union(
 )
 # Short words that occur inside others by chance, and so are never found glued to them.
 _GLUED = _KNOWN - _words("us se in on ad md rd fa ts tr op tx rt gm wm dp ana test con")
+LONGEST = 40  # letters of a token that is divided; longer ones may be divided in too many ways
 _T1 = PLAIN["t1"] | PLAIN["t1ce"]
 # SPM and CAT12 put these before a name: classes of tissue; and the steps that resliced, warped or smoothed the image.
 _CLASSES = re.compile(r"m?[rw]*[cp][0-6](?=(t1|t2|flair|pd|mprage))")
@@ -155,7 +156,7 @@ def _divided(token: str) -> Iterator[str]:
         yield word
     elif numbered in MASK | OTHER or (numbered in _NAMES and len(numbered) > 2):
         yield numbered
-    elif pieces := _pieces(word):
+    elif len(word) <= LONGEST and (pieces := _pieces(word)):
         yield from _joined(pieces)
     elif steps := _STEPS.match(word):
         yield from _divided(word[steps.end() :])
