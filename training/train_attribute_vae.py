@@ -3,8 +3,8 @@
     accelerate launch training/train_attribute_vae.py --config training/configs/ar_vae_mnist.yaml
 
 Every line of the YAML file is also an option of the command line, which overrides it. For your own images give
-`--dataset_name FOLDER`, with a metadata.csv of file_name and the attributes, or a data set on the Hub. The output
-folder opens with `AttributeVAEPipeline.from_pretrained`. It contains `metrics.json`, figures and
+`--dataset_name FOLDER`, with a metadata.csv of file_name, subject and the attributes, or a data set on the Hub. The
+output folder opens with `AttributeVAEPipeline.from_pretrained`. It contains `metrics.json`, figures and
 `training_config.yaml`. `--card FACTS.yaml` also writes a whole repository with its model card; `--push_to_hub
 --hub_model_id me/name` publishes it.
 """

@@ -3,7 +3,7 @@
     accelerate launch training/train_slice_autoencoder.py --config training/configs/slice_autoencoder_brain.yaml
 
 Every line of the YAML file is also an option of the command line, which overrides it. The data are those of
-train_segmentation.py: phantoms, BraTS 2020, or a folder of images. The output folder opens with
+train_segmentation.py: phantoms, BraTS, or a folder of images. The output folder opens with
 `AutoencoderKL.from_pretrained`, or, where `patch_size` is above 1, with `MonaiAutoencoderKL.from_pretrained`; its
 `scaling_factor` is measured. It contains `metrics.json`, figures and `training_config.yaml`.
 """

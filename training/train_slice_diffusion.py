@@ -5,7 +5,7 @@
 Every line of the YAML file is also an option of the command line, which overrides it. The model is conditioned on label
 maps; with `--conditioning label` on whether a slice has any foreground; with `--conditioning none` it is unconditional.
 `slice_diffusion_256.yaml` is LDM-256 of Rombach et al. 2022. The data are those of train_segmentation.py: phantoms,
-BraTS 2020, or a folder of images and masks. The output folder opens with `DiffusionPipeline.from_pretrained`, or, with
+BraTS, or a folder of images and masks. The output folder opens with `DiffusionPipeline.from_pretrained`, or, with
 `--rank`, with `pipe.load_lora_weights`. It contains `metrics.json`, figures and `training_config.yaml`. `--card
 FACTS.yaml` also writes a whole repository with its model card; `--push_to_hub --hub_model_id me/name` publishes it.
 """

@@ -234,6 +234,15 @@ def test_the_column_of_subjects_is_known_in_any_spelling(tabled: Path, name: str
     assert not {*data["train"]["subject"]} & {*data["test"]["subject"]}
 
 
+def test_a_scan_in_two_rows_is_refused_unless_its_label_maps_differ(tabled: Path) -> None:
+    table = tabled.parent / "table.csv"
+    table.write_text("subject,file_name,mask_file_name\n1,a.nii.gz,masks/a.nii.gz\n1,a.nii.gz,masks/c.nii.gz\n")
+    assert len(load_scans(tabled, table, test_fraction=0)["train"]) == 2
+    table.write_text("subject,file_name,mask_file_name\n1,a.nii.gz,\n1,a.nii.gz,\n2,b.nii.gz,\n")
+    with pytest.raises(DatasetError, match=r"a\.nii\.gz in two rows of table\.csv; expected one: remove the other"):
+        load_scans(tabled, table)
+
+
 def test_a_table_with_semicolons_and_decimal_commas_is_read(tabled: Path) -> None:
     (tabled.parent / "table.csv").write_text(TABLE.replace(",", ";").replace("61.5", "61,5").replace("62.5", "62,5"))
     rows = load_scans(tabled, tabled.parent / "table.csv", test_fraction=0)["train"]

@@ -77,6 +77,7 @@ def _add_rows(index: Index, table: Path, subject_column: str | None) -> dict[str
         )
     kinds = {name: _kind(column) for name, column in values.items()}
     owners: dict[Path, str] = {}
+    seen = set[tuple[Any, ...]]()
     for number, record in enumerate(records):
         subject = record[subject_column] or f"row {number + 1}"
         if record[subject_column] is None:
@@ -87,6 +88,11 @@ def _add_rows(index: Index, table: Path, subject_column: str | None) -> dict[str
                 index.issues.append(
                     Issue(subject, f"{path.name} is the scan of {owners[path]} too; expected one owner")
                 )
+        scanned = (subject, *paths.values())
+        if scanned in seen and any(scanned[1:]):
+            twice = ", ".join(path.name for path in paths.values() if path)
+            index.issues.append(Issue(subject, f"{twice} in two rows of {table.name}; expected one: remove the other"))
+        seen.add(scanned)
         others = {
             name: str(record[name]) if kind == "string" and record[name] is not None else record[name]
             for name, kind in kinds.items()
