@@ -15,7 +15,7 @@ from meddiffusers.datasets.cardiac_frames import load_cardiac_frames
 from meddiffusers.datasets.cardiac_sequences import is_cardiac_dataset
 from meddiffusers.datasets.digits import add_measurements, digits
 from meddiffusers.datasets.public.images import load_images, to_channels
-from meddiffusers.datasets.splitting import split_by_subject, subjects_of, warn_of_split
+from meddiffusers.datasets.public.splitting import split_by_subject, subjects_of, warn_of_split
 
 DIGITS = "digits"
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 from meddiffusers.data.labels import to_label_ids
 from meddiffusers.datasets.labelled_slices import WRITER_BATCH_SIZE, normalise_to_int16, row_features
 from meddiffusers.datasets.public.images import load_images, to_channels
-from meddiffusers.datasets.splitting import check_fraction, split_by_subject, subjects_of, warn_of_split
+from meddiffusers.datasets.public.splitting import check_fraction, split_by_subject, subjects_of, warn_of_split
 
 _VERSION = 2  # of the rows: raise it with every change that invalidates cached data sets
 

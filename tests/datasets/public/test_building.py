@@ -11,7 +11,7 @@ from helpers.small_subjects import small_subject
 
 from meddiffusers.data.layouts import write_brats, write_oasis1
 from meddiffusers.datasets.public import DatasetError, brats, building, load_scans, oasis1
-from meddiffusers.datasets.splitting import select_test_subjects
+from meddiffusers.datasets.public.splitting import select_test_subjects
 
 
 @pytest.fixture

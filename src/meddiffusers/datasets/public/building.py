@@ -19,7 +19,7 @@ from meddiffusers.data.io.nifti import is_plain
 from meddiffusers.datasets.public.checking import find_scan_issues
 from meddiffusers.datasets.public.errors import DatasetError, Issue
 from meddiffusers.datasets.public.finding import Index, Row
-from meddiffusers.datasets.splitting import check_fraction, select_test_subjects
+from meddiffusers.datasets.public.splitting import check_fraction, select_test_subjects
 from meddiffusers.utils.text import bullets
 
 IMAGES = (".jpeg", ".jpg", ".png")  # what `datasets.Image` reads

@@ -21,8 +21,8 @@ from meddiffusers.datasets.public.building import (
 from meddiffusers.datasets.public.checking import check_scan, find_scan_issues
 from meddiffusers.datasets.public.errors import Issue
 from meddiffusers.datasets.public.finding import Index, Row, folders_named
+from meddiffusers.datasets.public.splitting import check_fraction, select_test_subjects
 from meddiffusers.datasets.public.tables import to_sex
-from meddiffusers.datasets.splitting import check_fraction, select_test_subjects
 from meddiffusers.utils.text import some_of
 
 VIEWS = ("2CH", "4CH")

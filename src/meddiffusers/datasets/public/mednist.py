@@ -21,7 +21,7 @@ from meddiffusers.datasets.public.building import (
 )
 from meddiffusers.datasets.public.errors import Issue
 from meddiffusers.datasets.public.finding import Index, Row
-from meddiffusers.datasets.splitting import check_fraction, select_test_subjects
+from meddiffusers.datasets.public.splitting import check_fraction, select_test_subjects
 
 CLASSES = ("AbdomenCT", "BreastMRI", "ChestCT", "CXR", "Hand", "HeadCT")
 SIZE = (64, 64)

@@ -12,8 +12,8 @@ from meddiffusers.datasets.public.building import Options, build
 from meddiffusers.datasets.public.errors import Issue
 from meddiffusers.datasets.public.finding import Index, Row
 from meddiffusers.datasets.public.grouping import IMAGE, group, scans_below
+from meddiffusers.datasets.public.splitting import subject_column as named_subject
 from meddiffusers.datasets.public.tables import columns_of, read_table, resolve_inside
-from meddiffusers.datasets.splitting import subject_column as named_subject
 from meddiffusers.utils.text import some_of
 
 FILE_NAME = "file_name"
