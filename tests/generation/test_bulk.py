@@ -127,3 +127,40 @@ def test_another_configuration_is_refused(tmp_path: Path) -> None:
         generate(quiet(), CONFIG, tmp_path / "b", None, None)
     with pytest.raises(ValueError, match="expected at least 1 of each"):
         generate(quiet(), GenerationConfig("me/model", 0), tmp_path / "c", None, None)
+
+
+def finished(folder: Path) -> Path:
+    """A data set that was generated, but for one shard."""
+    generate(quiet(), replace(CONFIG, num_samples=4, shard_size=2), folder, SOURCE, FILTER)
+    return sorted((folder / "data").iterdir())[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "train-00000-of-00002.parquet is damaged: .*Delete it and run the command again"),
+        (b"PAR1", "train-00000-of-00002.parquet is damaged: "),
+        (None, "train-00000-of-00002.parquet is damaged: "),
+        (1, r"train-00000-of-00002.parquet has 2 rows with .*; expected the samples 0 to 1 with "),
+    ],
+)
+def test_a_damaged_shard_is_named_before_work(tmp_path: Path, content: bytes | int | None, message: str) -> None:
+    shard = finished(tmp_path)
+    whole = shard.read_bytes()
+    other = sorted((tmp_path / "data").iterdir())[1].read_bytes()
+    shard.write_bytes(whole[: len(whole) // 2] if content is None else other if content == 1 else bytes(content or b""))
+    pipeline = quiet()
+    pipeline.vae = None  # nothing is generated
+    with pytest.raises(ValueError, match=message):
+        generate(pipeline, replace(CONFIG, num_samples=4, shard_size=2), tmp_path, SOURCE, FILTER)
+    shard.unlink()
+    assert finished(tmp_path).read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("", "is not valid JSON"), ("[]", "holds a list"), ("{", "is not valid JSON")]
+)
+def test_a_damaged_manifest_is_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / MANIFEST).write_text(text)
+    with pytest.raises(ValueError, match=rf"manifest\.json {message}"):
+        generate(quiet(), CONFIG, tmp_path, SOURCE)

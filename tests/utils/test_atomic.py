@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -75,3 +77,16 @@ def test_text_and_json_are_utf_8(tmp_path: Path) -> None:
     write_json(tmp_path / "new" / "content.json", {"a": ["½"]})
     assert json.loads((tmp_path / "new" / "content.json").read_text(encoding="utf-8")) == {"a": ["½"]}
     assert "½" in (tmp_path / "new" / "content.json").read_text(encoding="utf-8")
+
+
+def test_a_folder_that_cannot_be_written_is_named_by_its_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/a/scratch/path")
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    expected = f"[Errno {errno.EACCES}] It cannot be written: Permission denied: '{tmp_path / 'x.npy'}'"
+    with pytest.raises(PermissionError) as error:
+        write_text(tmp_path / "x.npy", "")
+    assert str(error.value) == expected

@@ -61,7 +61,7 @@ def generate(
     """
     from accelerate import PartialState
 
-    from meddiffusers.generation.bulk import GenerationConfig, generate
+    from meddiffusers.generation.bulk import CARD, MANIFEST, GenerationConfig, generate
     from meddiffusers.hub.training_config import recorded_data
 
     pipeline, recorded = latent_diffusion_pipeline(repository, revision), recorded_data(repository, revision)
@@ -83,7 +83,8 @@ def generate(
 
         api = HfApi()
         api.create_repo(push_to_hub, repo_type="dataset", exist_ok=True)
-        commit = api.upload_folder(repo_id=push_to_hub, repo_type="dataset", folder_path=output)
+        files = [MANIFEST, CARD, "data/train-*.parquet"]  # nothing else that may lie in the folder
+        commit = api.upload_folder(repo_id=push_to_hub, repo_type="dataset", folder_path=output, allow_patterns=files)
         console.print(f"Published: {commit.commit_url}")
 
 

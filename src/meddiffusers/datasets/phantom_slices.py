@@ -14,6 +14,7 @@ from meddiffusers.data.phantoms.brain.contrasts import MODALITIES
 from meddiffusers.data.phantoms.brain.lesions.kinds import KINDS
 from meddiffusers.data.phantoms.brain.population import random_phantom
 from meddiffusers.data.subject import Subject
+from meddiffusers.datasets.generated import generated_rows
 
 VERSION = 4  # of the phantom: raise it with every change that invalidates cached data sets
 SHARES = {None: 0.3, "tumour": 0.4, "white_matter_lesions": 0.15, "cavity": 0.15}
@@ -75,8 +76,12 @@ def phantom_slices(
         "skull": skull,
     }
     jobs = [(seed, index, min(per_subject, n - index * per_subject)) for index in range(-(-n // per_subject))]
-    return datasets.Dataset.from_generator(
-        _examples, features=_features(size, len(modalities)), gen_kwargs={"jobs": jobs, **settings}, num_proc=num_proc
+    return generated_rows(
+        _examples,
+        n,
+        features=_features(size, len(modalities)),
+        gen_kwargs={"jobs": jobs, **settings},
+        num_proc=num_proc,
     )
 
 

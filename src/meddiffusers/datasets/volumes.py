@@ -21,6 +21,7 @@ from meddiffusers.data.io import read
 from meddiffusers.data.phantoms.brain.phantom import EXTENT, BrainPhantom
 from meddiffusers.data.preprocessing.transforms import Preprocessing
 from meddiffusers.data.scan import stack_channels
+from meddiffusers.datasets.generated import generated_rows
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, normalise_to_int16
 from meddiffusers.datasets.phantom_slices import VERSION
 
@@ -67,8 +68,8 @@ def phantom_volumes(
         "modalities": tuple(modalities),
         "version": (VERSION, _VERSION),
     }
-    return datasets.Dataset.from_generator(
-        _rows, features=features, gen_kwargs=settings, num_proc=num_proc, writer_batch_size=WRITER_BATCH_SIZE
+    return generated_rows(
+        _rows, n, features=features, gen_kwargs=settings, num_proc=num_proc, writer_batch_size=WRITER_BATCH_SIZE
     )
 
 

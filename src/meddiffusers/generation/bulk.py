@@ -25,6 +25,7 @@ from meddiffusers.generation.quality_filter import QualityFilter
 from meddiffusers.generation.shards import Shards
 from meddiffusers.pipelines.latent_diffusion_pipeline import LatentDiffusionPipeline
 from meddiffusers.utils.atomic import write_json, write_text
+from meddiffusers.utils.reading import read_json
 from meddiffusers.utils.seeds import sample_seed
 
 MANIFEST, CARD = "manifest.json", "README.md"
@@ -91,8 +92,8 @@ def generate(
         The path of the data set card.
 
     Raises:
-        ValueError: covariates or label maps that the model does not support, or a folder with the data of another
-            configuration. Raised before any sample is generated.
+        ValueError: covariates or label maps that the model does not support, a folder with the data of another
+            configuration, or one with a damaged manifest or shard. Raised before any sample is generated.
         TimeoutError: no other process has finished a shard for an hour.
     """
     if source:
@@ -106,6 +107,7 @@ def generate(
     with state.main_process_first():
         _check_manifest(folder, manifest)
     features = _features(pipeline, source, quality_filter, masks)
+    shards.check(features)
     bar = tqdm(total=config.num_samples, initial=shards.finished(), disable=not state.is_main_process, unit="sample")
     for shard in shards.missing(state.process_index, state.num_processes):
         rows = _generate_rows(pipeline, config, shards.samples(shard), source, quality_filter, masks)
@@ -177,11 +179,11 @@ def _check_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     path = folder / MANIFEST
     folder.mkdir(parents=True, exist_ok=True)
     expected = json.loads(json.dumps(manifest))
-    if not path.is_file():
+    if not path.exists():
         if any(folder.iterdir()):
             raise ValueError(f"{folder} holds other files; expected a new folder, or one that an earlier run began.")
         write_json(path, expected)
-    elif (found := json.loads(path.read_text(encoding="utf-8"))) != expected:
+    elif (found := read_json(path)) != expected:
         differing = [name for name in {**found, **expected} if found.get(name) != expected.get(name)]
         raise ValueError(
             f"{folder} was begun with another {', '.join(differing)}. Use the values in its {MANIFEST}, or another "

@@ -6,12 +6,13 @@ alone, so an interrupted run can be resumed with any number of processes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow
 from pyarrow import parquet
 
 from meddiffusers.utils.atomic import atomic_path
@@ -58,6 +59,31 @@ class Shards:
     def finished(self) -> int:
         """Number of samples in the shards that exist."""
         return sum(len(self.samples(shard)) for shard in range(self.num_shards) if self.path(shard).is_file())
+
+    def check(self, columns: Collection[str]) -> None:
+        """Check that the shards that exist hold the rows of their samples, with these columns.
+
+        Raises:
+            ValueError: a shard is damaged, or another data set's.
+        """
+        for shard in range(self.num_shards):
+            if self.path(shard).is_file():
+                self._check(shard, columns)
+
+    def _check(self, shard: int, columns: Collection[str]) -> None:
+        path = self.path(shard)
+        remedy = "Delete it and run the command again, which generates its samples anew, equal to the last bit."
+        try:
+            held = parquet.read_schema(path).names
+            numbers = parquet.read_table(path, columns=["number"] if "number" in held else [])
+        except (pyarrow.ArrowException, OSError) as error:
+            raise ValueError(f"{path} is damaged: {' '.join(str(error).split())} {remedy}") from error
+        expected = list(self.samples(shard))
+        if set(held) != set(columns) or numbers.to_pydict().get("number") != expected:
+            raise ValueError(
+                f"{path} has {numbers.num_rows} rows with the columns {', '.join(held)}; expected the samples "
+                f"{expected[0]} to {expected[-1]} with {', '.join(columns)}. {remedy}"
+            )
 
     def write(self, shard: int, rows: Sequence[Mapping[str, Any]], features: datasets.Features) -> None:
         """Write a shard atomically."""

@@ -24,13 +24,20 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Yields:
         The scratch path, at which nothing exists yet.
 
+    Raises:
+        OSError: the folder of `path` cannot be written; the error names `path`.
+
     Example:
         >>> with atomic_path("runs/mask.npy") as staged:
         ...     np.save(staged, mask)
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".", ignore_cleanup_errors=True) as scratch:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(dir=path.parent, prefix=".", ignore_cleanup_errors=True)
+    except OSError as error:  # of a path that nobody gave
+        raise OSError(error.errno, f"It cannot be written: {error.strerror}", str(path)) from error
+    with folder as scratch:
         staged = Path(scratch, path.name)
         yield staged
         try:

@@ -64,6 +64,22 @@ def test_the_cache_holds_latents_and_those_of_mirror_images(monkeypatch: pytest.
         cached_latents(rows, pipeline, axis=2)
 
 
+@pytest.mark.parametrize("damage", [b"", b"x" * 100, b"PK\x03\x04", None, 2, 3])
+def test_a_damaged_cache_is_computed_again(
+    damage: bytes | int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    rows, pipeline = volume_rows(3), of_volumes()
+    found = np.array(cached_latents(rows, pipeline, axis=2))
+    (file,) = (tmp_path / "meddiffusers-latents").iterdir()
+    if isinstance(damage, int):
+        np.save(file, found[:damage].astype(np.float16 if damage == 2 else np.float32))
+    else:
+        file.write_bytes(file.read_bytes()[:-10] if damage is None else damage)
+    np.testing.assert_array_equal(cached_latents(rows, pipeline, axis=2), found)
+    assert f"The cache {file} is damaged" in caplog.text
+
+
 @pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction", "flow"])
 @pytest.mark.slow
 def test_the_loss_is_the_squared_error(vae: str, kind: str) -> None:

@@ -123,6 +123,30 @@ def test_the_cache_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
         cached_text(rows, pipeline, captions=1)
 
 
+@pytest.mark.parametrize("name", ["moments.npy", "tokens.npy", "ends.npy", "values.npy", "prompts.json"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "missing", "other"])
+def test_a_damaged_cache_is_made_again(
+    name: str, damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "own")
+    rows, pipeline = text_rows(2), small_text_to_mr()
+    expected = cached_text(rows, pipeline, captions=1).item(1, 1, 0)
+    (folder,) = (tmp_path / "own" / "meddiffusers-text").iterdir()
+    if damage == "missing":
+        (folder / name).unlink()
+    elif damage == "other":
+        other = cached_text(text_rows(3, seed=1), pipeline, captions=1)
+        (source,) = set((tmp_path / "own" / "meddiffusers-text").iterdir()) - {folder}
+        assert len(other) == 3
+        (folder / name).write_bytes((source / name).read_bytes())
+    else:
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[:-5] if damage == "cut" else b"")
+    found = cached_text(rows, pipeline, captions=1).item(1, 1, 0)
+    assert all(torch.equal(found[key], expected[key]) for key in ("moments", "tokens"))
+    assert found["prompt"] == expected["prompt"] and f"The cache {folder} is damaged" in caplog.text
+
+
 def test_shortened_prompts_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     cached_text(text_rows(6), small_text_to_mr(positions=30), captions=2)
     messages = [record.getMessage() for record in caplog.records if "left out the smallest" in record.getMessage()]

@@ -8,6 +8,8 @@ is its mirror image.
 from __future__ import annotations
 
 import importlib.util
+import logging
+import shutil
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -27,6 +29,7 @@ from meddiffusers.data.phantoms.brain.structures import (
 )
 from meddiffusers.utils.atomic import atomic_path
 
+logger = logging.getLogger(__name__)
 VERSION = 1  # of the cached maps: raise it whenever a map changes
 TISSUES = ("fluid", "grey", "white", "cerebellum", "brainstem")
 DEEP = (*STRUCTURES, "choroid plexus")
@@ -68,12 +71,22 @@ def template() -> Template:
         ImportError: nilearn (extra `phantom`) is not installed.
     """
     folder = Path(datasets.config.HF_DATASETS_CACHE) / f"meddiffusers-brain-template-v{VERSION}"
-    if not folder.exists():
+    try:
+        maps = _read(folder) if folder.exists() else None
+    except (ValueError, OSError, EOFError) as error:
+        logger.warning("The cache %s is damaged (%s); the template is built again.", folder, error)
+        shutil.rmtree(folder)
+        maps = None
+    if maps is None:
         _write(_build(), folder)
-    maps = {item.name: np.load(folder / f"{item.name}.npy") for item in fields(Template)}
+        maps = _read(folder)
     for name in ("tissues", "deep"):
         maps[name] = maps[name].astype(np.float32) / np.float32(LEVELS)
     return Template(**maps)
+
+
+def _read(folder: Path) -> dict[str, np.ndarray]:
+    return {item.name: np.load(folder / f"{item.name}.npy") for item in fields(Template)}
 
 
 def _write(maps: Template, folder: Path) -> None:

@@ -7,6 +7,7 @@ channels, before `scaling_factor` and `shift_factor` are applied.
 from __future__ import annotations
 
 import hashlib
+import logging
 from pathlib import Path
 
 import datasets
@@ -21,6 +22,7 @@ from meddiffusers.pipelines.latent_diffusion_pipeline import LatentDiffusionPipe
 from meddiffusers.pipelines.meddiffusers_latents_v1 import encode_posterior
 from meddiffusers.utils.atomic import atomic_path
 
+logger = logging.getLogger(__name__)
 BATCH = 4  # rows that are encoded at once
 _VERSION = 2  # of the file's content: raise it with every change that makes earlier caches invalid
 
@@ -40,10 +42,26 @@ def cached_latents(rows: datasets.Dataset, pipeline: LatentDiffusionPipeline, ax
     name = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
     path = Path(datasets.config.HF_DATASETS_CACHE, "meddiffusers-latents", f"{name}.npy")
     with PartialState().main_process_first():
-        if not path.is_file():
+        latents = _read(path, len(rows))
+        if latents is None:
             with atomic_path(path) as staged:
                 np.save(staged, _moments(rows, pipeline, axis))
-    return np.load(path, mmap_mode="r")
+            latents = np.lib.format.open_memmap(path, mode="r")
+    return latents
+
+
+def _read(path: Path, count: int) -> np.ndarray | None:
+    """The latents in a file; None if there is none, or a damaged one, which is warned of."""
+    if not path.is_file():
+        return None
+    try:
+        latents = np.lib.format.open_memmap(path, mode="r")
+        if latents.shape[:2] != (count, 2) or latents.dtype != np.float16:
+            raise ValueError("it holds something else")
+    except (ValueError, OSError, EOFError) as error:
+        logger.warning("The cache %s is damaged (%s); the latents are computed again.", path, error)
+        return None
+    return latents
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from meddiffusers.pipelines.text_to_mr_pipeline import TextToMRPipeline
 from meddiffusers.training.engine.randomness import derive_seed
 from meddiffusers.training.tasks.latent_diffusion.cache import digest
 from meddiffusers.utils.atomic import atomic_path
+from meddiffusers.utils.reading import read_json
 
 VIEWS = 2
 BATCH = 16  # images that are encoded at once
@@ -50,9 +52,9 @@ class CachedText:
 
     def __init__(self, folder: Path) -> None:
         self.moments, self.tokens, self.ends, self.values = (
-            np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS
+            np.lib.format.open_memmap(folder / f"{name}.npy", mode="r") for name in ARRAYS
         )
-        self.prompts = json.loads((folder / "prompts.json").read_text(encoding="utf-8"))
+        self.prompts = read_json(folder / "prompts.json", list)
 
     def __len__(self) -> int:
         return len(self.moments)
@@ -102,7 +104,8 @@ def cached_text(rows: datasets.Dataset, pipeline: TextToMRPipeline, captions: in
     name = hashlib.blake2b("-".join(map(str, key)).encode(), digest_size=8).hexdigest()
     folder = Path(datasets.config.HF_DATASETS_CACHE, "meddiffusers-text", name)
     with PartialState().main_process_first():
-        if not folder.is_dir():
+        cached = _read(folder, len(rows), captions)
+        if cached is None:
             with atomic_path(folder) as staged:
                 staged.mkdir()
                 with warnings.catch_warnings(record=True) as shortened:
@@ -110,7 +113,25 @@ def cached_text(rows: datasets.Dataset, pipeline: TextToMRPipeline, captions: in
                     _write(staged, rows, pipeline, captions, seed)
                 if shortened:
                     logger.warning("%d times, the first: %s", len(shortened), shortened[0].message)
-    return CachedText(folder)
+            cached = CachedText(folder)
+    return cached
+
+
+def _read(folder: Path, count: int, captions: int) -> CachedText | None:
+    """The data in a folder; None if there is none, or if it is damaged, which is warned of, and then removed."""
+    if not folder.is_dir():
+        return None
+    try:
+        cached = CachedText(folder)
+        prompts = count * VIEWS * captions
+        lengths = (len(cached.moments), len(cached.ends), len(cached.prompts), len(cached.tokens))
+        if lengths != (count, prompts, prompts, cached.ends[-1]) or cached.values.shape[:3] != (count, VIEWS, captions):
+            raise ValueError("its files do not belong together")
+    except (ValueError, OSError, EOFError, AttributeError, IndexError, TypeError) as error:
+        logger.warning("The cache %s is damaged (%s); images and prompts are encoded again.", folder, error)
+        shutil.rmtree(folder)
+        return None
+    return cached
 
 
 def _write_prompts(
