@@ -6,7 +6,7 @@ slice: their frames become channels. If a file has no position, the first pixel 
 rows to posterior, with the spacing of the file, else 1 mm.
 
 Values are those after slope and intercept; MONOCHROME1 (low values are bright) is not inverted, colours become three
-channels. From the descriptions only the name of a modality is kept, and no other information on the patient.
+channels. From the descriptions only words that name a modality are kept, and no other information on the patient.
 """
 
 from __future__ import annotations

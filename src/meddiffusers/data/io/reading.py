@@ -40,8 +40,8 @@ def read(source: Any, *, modality: str | Sequence[str] | None = None, volume: in
         source: a file: NIfTI (.nii, .nii.gz), Analyze and NIfTI pairs (.hdr or .img), NRRD (.nrrd, .nhdr), MetaImage
             (.mha, .mhd) or DICOM (.dcm, .dicom, .ima, or any other name); a folder with one DICOM series; a nibabel
             image; or a value of `datasets.Nifti`, a dictionary with "bytes" or "path".
-        modality: one name of `data.modalities`, or one per channel; by default from the file's name or the series'
-            description, else "".
+        modality: one name of `data.modalities`, or one per channel; by default that which DICOM tags, the series'
+            description or the file's name tell (the scan's `modality_from` says what did), else "".
         volume: number of the volume, from 0, of a multi-frame DICOM file with several; the error without it lists them.
 
     Returns:
