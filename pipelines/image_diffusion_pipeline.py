@@ -30,7 +30,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
-from .meddiffusers_checks_v1 import check_counts
+from .meddiffusers_checks_v1 import check_counts, check_numbers
 from .meddiffusers_denoising_v1 import Callback, GuidanceMixin, check_eta, guide, num_steps, run_callback, set_timesteps
 from .meddiffusers_lora_weights_v1 import LoraWeightsMixin
 from .meddiffusers_noise_v1 import denoising_step, describe_noise, scale_noise, uses_learned_variance
@@ -155,8 +155,8 @@ class ImageDiffusionPipeline(LoraWeightsMixin, UNetLoraMixin, GuidanceMixin, Pub
             ImportError: If scans are requested and the package meddiffusers is not installed.
         """
         steps = num_steps(num_inference_steps, timesteps, sigmas)
-        self._check_call(batch_size, steps, output_type, callback_on_step_end_tensor_inputs)
-        check_eta(self.scheduler, eta)
+        check_numbers(guidance_scale=guidance_scale, eta=eta)
+        self._check_call(batch_size, steps, eta, output_type, callback_on_step_end_tensor_inputs)
         labels = self._label_ids(label, batch_size, guidance_scale)
         set_timesteps(self.scheduler, num_inference_steps, self._execution_device, timesteps, sigmas)
         x = self.prepare_latents(batch_size, generator, latents)
@@ -200,10 +200,11 @@ class ImageDiffusionPipeline(LoraWeightsMixin, UNetLoraMixin, GuidanceMixin, Pub
                 predicted = guide(self.unet(latents, timestep).sample, predicted, guidance_scale)
         return predicted if uses_learned_variance(self.scheduler) else predicted[:, : latents.shape[1]]
 
-    def _check_call(self, batch_size: int, steps: int, output_type: str, tensors: Sequence[str]) -> None:
+    def _check_call(self, batch_size: int, steps: int, eta: float, output_type: str, tensors: Sequence[str]) -> None:
         both = 2 * len(self.modalities)  # mean and variance
         learned = self.unet.config.get("out_channels", both) == both
-        check_scheduler(self.scheduler, self.config["noise_schedule"], steps, learned_variance=learned)
+        check_scheduler(self.scheduler, self.config["noise_schedule"], steps, eta=eta, learned_variance=learned)
+        check_eta(self.scheduler, eta)
         check_counts(batch_size=batch_size)
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type={output_type!r} is unknown. Expected one of {', '.join(OUTPUT_TYPES)}.")
@@ -218,7 +219,7 @@ class ImageDiffusionPipeline(LoraWeightsMixin, UNetLoraMixin, GuidanceMixin, Pub
                 raise ValueError(f"guidance_scale={guidance_scale} requires a label. Give one, or guidance_scale=1.")
             return None
         known = {name: index for index, name in getattr(self.unet, "id2label", {}).items()}
-        names = [label] * batch_size if isinstance(label, str) else list(label)
+        names = list(label) if isinstance(label, (list, tuple)) else [label] * batch_size
         unknown = [name for name in names if name not in known]
         if unknown or len(names) != batch_size:
             raise ValueError(

@@ -19,6 +19,8 @@ import PIL.Image
 import torch
 from scipy import ndimage
 
+from .meddiffusers_checks_v1 import check_counts
+
 PUBLISHED_AS = "meddiffusers_anomaly_maps_v1"  # the file has the same name in a repository
 TOP_FRACTION = 0.01  # part of the pixels, those with the highest values, that a slice's score averages
 SMOOTHING = 1 / 32  # σ over height of the Gaussian that averages the noise of single pixels
@@ -52,6 +54,7 @@ def check_map(
         raise ValueError(f"map_from={map_from!r}; expected one of {', '.join(DEFAULT_SMOOTHING)}.")
     if num_noise_samples < 1 or (smoothing or 0) < 0:
         raise ValueError(f"num_noise_samples={num_noise_samples} and smoothing={smoothing}; expected at least 1 and 0.")
+    check_counts(num_noise_samples=num_noise_samples)
     if map_from == "label_contrast" and (target not in labels or len(labels) < 2):
         raise ValueError(
             f"map_from='label_contrast' and target={target!r}; expected one of two or more labels of the unet, "

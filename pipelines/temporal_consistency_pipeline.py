@@ -51,6 +51,7 @@ from .meddiffusers_cardiac_masks_v1 import add_atrium, fields_to_labels, min_dic
 from .meddiffusers_cardiac_region_v1 import LVRegion, lv_region
 from .meddiffusers_cardiac_report_v1 import SequenceReport, measure_sequence, update_report
 from .meddiffusers_cardiac_validity_v1 import anatomical_violations, clean_label_map
+from .meddiffusers_checks_v1 import check_finite
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
 
 PUBLISHED_AS = "meddiffusers_temporal_consistency_pipeline_v1"  # `custom_pipeline` name of a published repository
@@ -158,6 +159,8 @@ class TemporalConsistencyPipeline(PublishedPipelineMixin, DiffusionPipeline):
         """
         if method not in METHODS:
             raise ValueError(f"method={method!r}; expected one of {', '.join(METHODS)}.")
+        if weight is not None and not 0 <= weight < np.inf:
+            raise ValueError(f"weight={weight}; expected a finite number of at least 0.")
         scan = to_scan(sequence)
         frames = to_label_maps(scan_to_frames(scan) if scan is not None else sequence)
         pixel_size = frame_spacing(scan) if scan is not None else self._spacing(spacing)
@@ -308,11 +311,12 @@ class TemporalConsistencyPipeline(PublishedPipelineMixin, DiffusionPipeline):
         mean = torch.from_numpy(self._latent_mean).to(target)
         latents = torch.from_numpy(self._encode(labels)).to(target).requires_grad_()
         optimizer = torch.optim.Adam([latents], lr=FIT_RATE)
-        for _ in range(FIT_STEPS):
+        for step in range(FIT_STEPS):
             decoded = self.vae.decode(latents.to(self.vae.dtype)).sample.float().softmax(dim=1)[:, 1:]
             dice = 2 * (decoded * target).sum(dim=(2, 3)) / (decoded + target).sum(dim=(2, 3)).clamp_min(1)
             loss = (1 - dice).sum() + FIT_PRIOR * (latents - mean).square().sum()
             latents.grad = torch.autograd.grad(loss, latents)[0]
+            check_finite(latents.grad, "vae", f"step {step + 1} of {FIT_STEPS} that fits latents to invalid frames")
             optimizer.step()
         return latents.detach().double().cpu().numpy()
 
@@ -331,12 +335,15 @@ class TemporalConsistencyPipeline(PublishedPipelineMixin, DiffusionPipeline):
         """Posterior means (T, K), float64, of label maps of the region (T, h, w)."""
         one_hot = torch.nn.functional.one_hot(torch.from_numpy(labels).long(), 3).permute(0, 3, 1, 2)
         mean = self.vae.encode(one_hot.to(self._execution_device, self.vae.dtype)).latent_dist.mode()
+        check_finite(mean, "vae", "the encoding of the frames")
         return mean.detach().double().cpu().numpy()
 
     def _decode(self, latents: np.ndarray) -> np.ndarray:
         """Probabilities (T, 3, h, w) of background, LV and myocardium in the region."""
         z = torch.from_numpy(latents).to(self._execution_device, self.vae.dtype)
-        return self.vae.expectation(self.vae.decode(z).sample.float()).cpu().numpy()
+        probabilities = self.vae.expectation(self.vae.decode(z).sample.float())
+        check_finite(probabilities, "vae", "the decoding of the frames")
+        return probabilities.cpu().numpy()
 
     def _decode_fields(self, latents: np.ndarray, region: LVRegion) -> tuple[np.ndarray, np.ndarray]:
         """Fields (T, H, W) of the LV and of LV and myocardium, positive inside."""
@@ -347,6 +354,6 @@ class TemporalConsistencyPipeline(PublishedPipelineMixin, DiffusionPipeline):
     def _spacing(self, spacing: float | tuple[float, float] | None) -> tuple[float, float]:
         spacing = self.config["spacing"] if spacing is None else spacing
         rows, columns = (spacing, spacing) if isinstance(spacing, int | float) else spacing
-        if not (rows > 0 and columns > 0):
+        if not (0 < rows < np.inf and 0 < columns < np.inf):
             raise ValueError(f"spacing={spacing}; expected mm above 0, one number or (rows, columns).")
         return float(rows), float(columns)

@@ -50,7 +50,7 @@ from .meddiffusers_anomaly_maps_v1 import (
     smooth,
     threshold_maps,
 )
-from .meddiffusers_checks_v1 import check_counts
+from .meddiffusers_checks_v1 import check_counts, check_finite, check_numbers
 from .meddiffusers_denoising_v1 import Callback, GuidanceMixin, guide, run_callback
 from .meddiffusers_lora_weights_v1 import LoraWeightsMixin
 from .meddiffusers_noise_v1 import denoising_step, describe_noise
@@ -221,6 +221,9 @@ class AnomalyDetectionPipeline(
         method, map_from = method or self._default_method(), map_from or self._default_map()
         check_scheduler(self.scheduler, self.config["noise_schedule"], num_inference_steps, reversible=True)
         self._check_call(method, target, encoding, num_inversion_iterations, batch_size, output_type)
+        check_numbers(strength=strength, num_noise_samples=num_noise_samples)
+        optional = {"guidance_scale": guidance_scale, "smoothing": smoothing, "threshold": threshold}
+        check_numbers(**{name: value for name, value in optional.items() if value is not None})
         check_map(map_from, target, self._labels("classifier_free"), num_noise_samples, smoothing)
         check_callback_tensors(callback_on_step_end_tensor_inputs)
         subject = self._load_slices(image) if is_subject(image) else None
@@ -318,10 +321,12 @@ class AnomalyDetectionPipeline(
 
     def _ddim_invert(self, x: torch.Tensor, label: int | None, iterations: int, bar: Any) -> torch.Tensor:
         """Compute x_L from x_0 with the inverses of the denoising steps."""
-        for t in self.scheduler.timesteps.flip(0):
+        for i, t in enumerate(self.scheduler.timesteps.flip(0)):
             estimate = x
             for _ in range(iterations):
-                estimate = self.scheduler.invert_step(self.predict(estimate, t, label), t, x, estimate).next_sample
+                predicted = self.predict(estimate, t, label)
+                check_finite(predicted, "unet", f"inversion step {i + 1} of {self.num_timesteps} (timestep {int(t)})")
+                estimate = self.scheduler.invert_step(predicted, t, x, estimate).next_sample
             x = estimate
             bar.update()
         return x
@@ -350,6 +355,7 @@ class AnomalyDetectionPipeline(
         def classifier_guidance(x: torch.Tensor, timestep: Any) -> torch.Tensor:
             predicted = self.predict(x, timestep, unguided_label)
             gradient = self.classifier.gradient(x, timestep, label)
+            check_finite(gradient, "classifier", f"the step at timestep {int(timestep)}")
             normalised = self.guidance_scale * x.shape[-1] * x.shape[-2] / PAPER_PIXELS
             return self.scheduler.add_guidance(predicted, timestep, normalised * gradient)
 
@@ -386,7 +392,9 @@ class AnomalyDetectionPipeline(
         return (total / (len(generators) * (high - low))).cpu()
 
     def _predict_x0(self, x_t: torch.Tensor, timestep: torch.Tensor, label: int) -> torch.Tensor:
-        return self.scheduler.predict_original_sample(self.predict(x_t, timestep, label), timestep, x_t).float()
+        predicted = self.predict(x_t, timestep, label)
+        check_finite(predicted, "unet", f"the step of the label contrast at timestep {int(timestep)}")
+        return self.scheduler.predict_original_sample(predicted, timestep, x_t).float()
 
     def _load_slices(self, source: Any) -> Any:
         """Load a subject's scans as slices of the size and spacing of the training images."""

@@ -153,13 +153,13 @@ def _sampling_error(scheduler: Any, trained: Mapping[str, Any], steps: int, eta:
         try:
             mean, std = _sample_gaussian(kind, config, noise, count, eta)
         except Exception as error:  # whatever a scheduler for another kind of model raises
-            return f"it cannot denoise pixels with a network alone in {count} steps ({error})"
+            return f"it cannot denoise pixels with a network alone, with num_inference_steps={count} ({error})"
         part = PROBE_ERROR * PROBE_STEPS / many
         low, high, far = (1 - part, 1 + part, part) if count == many else (0, NOISE_LEFT, MEAN_SHIFT)
         if not (low * PROBE_STD < std < high * widest and abs(mean - PROBE_MEAN) < far * PROBE_STD + shift):
             return (
-                f"in {count} steps it generates pixels of mean {mean:.2g} and standard deviation {std:.2g} where they "
-                f"should have {PROBE_MEAN} and {PROBE_STD}"
+                f"with num_inference_steps={count} it generates pixels of mean {mean:.2g} and standard deviation "
+                f"{std:.2g} where they should have {PROBE_MEAN} and {PROBE_STD}"
             )
     return None
 

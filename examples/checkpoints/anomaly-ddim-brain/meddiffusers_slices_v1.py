@@ -193,7 +193,7 @@ def _of_modalities(image: Mapping[str, Any], modalities: Sequence[str]) -> torch
             f"Got the modalities {', '.join(map(str, image)) or '(none)'}; expected one or more of "
             f"{', '.join(modalities)}."
         )
-    given = {name: _unit_range(_as_tensor(channel), name) for name, channel in image.items()}
+    given = {name: _unit_range(_grey(_as_tensor(channel)), name) for name, channel in image.items()}
     given = {name: channel[None] if channel.ndim == 2 else channel for name, channel in given.items()}
     shapes = {name: tuple(channel.shape) for name, channel in given.items()}
     if len(set(shapes.values())) > 1 or any(len(shape) != 3 for shape in shapes.values()):
@@ -220,6 +220,8 @@ def _as_tensor(image: Any) -> torch.Tensor:
         return image
     if not isinstance(image, (PIL.Image.Image, np.ndarray)):
         raise TypeError(f"Got a {type(image).__name__}; expected a tensor, an array, {{modality: image}}, or scans.")
+    if isinstance(image, PIL.Image.Image) and len(image.getbands()) + (image.mode == "P") > 1:
+        raise ValueError(f"Got a PIL image of mode {image.mode}; expected grey values. Convert it: image.convert('L').")
     array = np.asarray(image)
     return torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))  # a copy; scans are often big-endian
 
@@ -229,7 +231,7 @@ def _channels_first(image: Any, channels: int) -> torch.Tensor:
     pixels = _as_tensor(image)
     if not isinstance(image, torch.Tensor):
         if channels == 1 and pixels.ndim in (2, 3) and pixels.shape[-1] != 1:
-            pixels = pixels[..., None]
+            pixels = _grey(pixels)[..., None]
         pixels = pixels.movedim(-1, -3) if pixels.ndim in (3, 4) else pixels
     if pixels.ndim not in (3, 4) or pixels.shape[-3] != channels:
         raise ValueError(
@@ -238,6 +240,16 @@ def _channels_first(image: Any, channels: int) -> torch.Tensor:
             "{modality: image}."
         )
     return pixels if pixels.ndim == 4 else pixels[None]
+
+
+def _grey(pixels: torch.Tensor) -> torch.Tensor:
+    """Return images (H, W) or (B, H, W); raise a ValueError for colours (H, W, 3) or (H, W, 4)."""
+    if pixels.ndim == 3 and pixels.shape[2] in (3, 4) and min(pixels.shape[:2]) > 4:
+        raise ValueError(
+            f"Got an array of shape {tuple(pixels.shape)}, as colours have; expected grey values (H, W) or "
+            "(B, H, W). Convert it to grey, or choose a channel."
+        )
+    return pixels
 
 
 def _unit_range(pixels: torch.Tensor, name: str) -> torch.Tensor:

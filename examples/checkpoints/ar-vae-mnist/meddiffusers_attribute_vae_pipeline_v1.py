@@ -24,10 +24,12 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
+from .meddiffusers_checks_v1 import check_counts, check_finite
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
 
 PUBLISHED_AS = "meddiffusers_attribute_vae_pipeline_v1"  # the `custom_pipeline` name of a published repository
 OUTPUT_TYPES = ("pil", "np", "pt")
+TOLERANCE = 1e-3  # of intensities outside their range, and of labels that are whole numbers up to rounding
 Image = PIL.Image.Image | np.ndarray | torch.Tensor | Sequence[PIL.Image.Image | np.ndarray | torch.Tensor]
 
 
@@ -100,6 +102,7 @@ class AttributeVAEPipeline(PublishedPipelineMixin, DiffusionPipeline):
         Raises:
             ValueError: Another number of generators than images, or as `decode` does.
         """
+        check_counts(batch_size=batch_size)
         if isinstance(generator, list) and len(generator) != batch_size:
             raise ValueError(f"Got {len(generator)} generators for batch_size={batch_size}. Give one for each image.")
         if latents is None:
@@ -148,6 +151,7 @@ class AttributeVAEPipeline(PublishedPipelineMixin, DiffusionPipeline):
         """
         pixels = self.preprocess(images).to(self._execution_device, self.vae.dtype)
         latents = self.vae.encode(pixels).latent_dist.mode()
+        check_finite(latents, "vae", "the encoding of the images")
         self.maybe_free_model_hooks()
         return latents
 
@@ -169,6 +173,7 @@ class AttributeVAEPipeline(PublishedPipelineMixin, DiffusionPipeline):
             raise ValueError(f"Got latents of shape {tuple(latents.shape)}, expected finite values (B, {dimensions}).")
         latents = latents.to(self._execution_device, self.vae.dtype)
         pixels = self.vae.expectation(self.vae.decode(latents).sample)
+        check_finite(pixels, "vae", "the decoding of the latents")
         self.maybe_free_model_hooks()
         return AttributeVAEPipelineOutput(images=self._postprocess(pixels, output_type), latents=latents)
 
@@ -195,6 +200,7 @@ class AttributeVAEPipeline(PublishedPipelineMixin, DiffusionPipeline):
         paths: dict[str, Callable[..., torch.Tensor]] = {"linear": torch.lerp, "spherical": _slerp}
         if method not in paths:
             raise ValueError(f"method={method!r} is unknown. Expected one of {', '.join(paths)}.")
+        check_counts(steps=steps)
         start, end = self._encode_one(a).float(), self._encode_one(b).float()
         fractions = torch.linspace(0, 1, steps, device=start.device)[:, None]
         return self.decode(paths[method](start, end, fractions), output_type=output_type)
@@ -219,6 +225,7 @@ class AttributeVAEPipeline(PublishedPipelineMixin, DiffusionPipeline):
         Raises:
             ValueError: An unknown or uncalibrated attribute, or a value outside its calibrated range.
         """
+        check_counts(steps=steps)
         curve = self.vae.calibration_of(attribute)
         low, high = range or (curve["values"][0], curve["values"][-1])
         latents = self._encode_one(image).repeat(steps, 1)
@@ -350,7 +357,7 @@ def _to_range(pixels: torch.Tensor, low: float, high: float) -> torch.Tensor:
             f"{int((~torch.isfinite(pixels)).sum())} pixels are NaN or infinite. Replace or mask them first."
         )
     lowest, highest = pixels.min().item(), pixels.max().item()
-    slack = 1e-3 * (high - low)
+    slack = TOLERANCE * (high - low)
     if lowest < low - slack or highest > high + slack:
         raise ValueError(
             f"Got intensities in [{lowest:.4g}, {highest:.4g}], expected the model's range [{low:g}, {high:g}]. "
@@ -361,8 +368,10 @@ def _to_range(pixels: torch.Tensor, low: float, high: float) -> torch.Tensor:
 
 def _one_hot(labels: torch.Tensor, count: int, size: tuple[int, int]) -> torch.Tensor:
     """Convert label maps (B, H, W) to one-hot floats (B, count, H, W)."""
-    if labels.is_floating_point() and not torch.equal(labels, labels.round()):
-        raise ValueError("Got fractional labels, expected integers. Resample label maps with nearest neighbours.")
+    if labels.is_floating_point():
+        if not ((labels - labels.round()).abs() <= TOLERANCE).all():  # which NaN is not either
+            raise ValueError("Got fractional labels, expected integers. Resample label maps with nearest neighbours.")
+        labels = labels.round()
     labels = labels.long()
     if labels.shape[1:] != size:
         raise ValueError(f"Got label maps of height and width {tuple(labels.shape[1:])}, expected {size}. Crop or pad.")

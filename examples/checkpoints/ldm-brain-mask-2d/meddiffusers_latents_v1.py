@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from .meddiffusers_checks_v1 import check_finite
+
 PUBLISHED_AS = "meddiffusers_latents_v1"  # also its file name here, so that imports find it in both places
 
 
@@ -45,15 +47,18 @@ def normalize_latents(vae: Any, latents: torch.Tensor) -> torch.Tensor:
 
 def encode_images(vae: Any, images: torch.Tensor, image_range: Sequence[float] = (-1.0, 1.0)) -> torch.Tensor:
     """Encode images (B, C, …) in [0, 1] to normalised latents (B, c, …), those of the posterior's mode."""
-    return normalize_latents(vae, encode_posterior(vae, images, image_range).mode())
+    latents = normalize_latents(vae, encode_posterior(vae, images, image_range).mode())
+    check_finite(latents, "vae", "the encoding of the images")
+    return latents
 
 
 def decode_latents(vae: Any, latents: torch.Tensor, image_range: Sequence[float] = (-1.0, 1.0)) -> torch.Tensor:
     """Decode normalised latents (B, c, …) to images (B, C, …) in [0, 1], float32."""
     shift, scale = _normalization(vae)
     low, high = image_range
-    decoded = vae.decode((latents / scale + shift).to(vae.dtype)).sample.float()
-    return ((decoded - low) / (high - low)).clamp(0, 1)
+    decoded = vae.decode((latents / scale + shift).to(vae.dtype)).sample
+    check_finite(decoded, "vae", "the decoding of the latents")
+    return ((decoded.float() - low) / (high - low)).clamp(0, 1)
 
 
 def to_nifti(image: np.ndarray, spacing: float | None) -> Any:

@@ -160,10 +160,7 @@ class ConditionalSegmentationPipeline(
         if not 1 <= num_tta_views <= len(TTA_VIEWS):
             raise ValueError(f"num_tta_views={num_tta_views}; expected 1 to {len(TTA_VIEWS)}.")
         check_labels(labels)
-        check_channels(unet, self.modalities, len(labels), self.mask_channels)
-        check_probability_from(self.config["probability_from"], self._has_image_encoder)
-        if self._has_image_encoder:
-            check_noise_schedule(unet, self.config["noise_schedule"], self.mask_range)
+        self._check_unet()
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -232,6 +229,7 @@ class ConditionalSegmentationPipeline(
             ValueError: If an input does not fit, before any computation; the message says what to do.
             ImportError: If scans are given and the package meddiffusers is not installed.
         """
+        self._check_unet()
         self._check_scheduler(num_inference_steps)
         self._check_call(ensemble_size, batch_size, threshold, output_type, callback_on_step_end_tensor_inputs)
         subject = self._load_slices(image) if is_subject(image) else None
@@ -287,6 +285,13 @@ class ConditionalSegmentationPipeline(
         return predicted if uses_learned_variance(self.scheduler) else predicted[:, : latents.shape[1]]
 
     # Checks
+
+    def _check_unet(self) -> None:
+        """The unet may be replaced after loading, so each call checks it."""
+        check_channels(self.unet, self.modalities, len(self.id2label), self.mask_channels)
+        check_probability_from(self.config["probability_from"], self._has_image_encoder)
+        if self._has_image_encoder:
+            check_noise_schedule(self.unet, self.config["noise_schedule"], self.mask_range)
 
     def _check_scheduler(self, steps: int) -> None:
         both = 2 * self.mask_channels  # mean and variance

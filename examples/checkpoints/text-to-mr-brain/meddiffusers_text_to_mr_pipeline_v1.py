@@ -232,8 +232,8 @@ class TextToMRPipeline(  # type: ignore[misc]
         check_available(self, output_type, in_pixels=bool(image is not None or height or width))
         check_settings(num_images_per_prompt, strength, output_type, OUTPUT_TYPES)
         check_callback_tensors(names, self._callback_tensor_inputs)
-        check_numbers(guidance_scale=guidance_scale, guidance_rescale=guidance_rescale)
-        check_scheduler(self.scheduler, self.config["noise_schedule"], steps, flow=True)
+        check_numbers(guidance_scale=guidance_scale, guidance_rescale=guidance_rescale, eta=eta)
+        check_scheduler(self.scheduler, self.config["noise_schedule"], steps, eta=eta, flow=True)
         check_eta(self.scheduler, eta)
         self._guidance_scale, self._cross_attention_kwargs = guidance_scale, cross_attention_kwargs
         self._interrupt = False

@@ -1,0 +1,174 @@
+"""Arguments that cannot be meant, and networks whose output is not finite, in every pipeline."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from contracts.pipeline_contract import generator
+from diffusers import DDIMScheduler
+from helpers.gaussian_pipelines import PIPELINES, anomaly, samples
+from helpers.small_attribute_vae import calibrated
+from helpers.small_segmentation import pipeline_of, small_unet
+
+from meddiffusers import ReversibleDDIMScheduler
+from meddiffusers.pipelines.meddiffusers_checks_v1 import check_counts, check_finite, check_numbers
+
+DENOISING = [*PIPELINES, "anomaly"]
+
+
+def built(name: str) -> Any:
+    if name == "anomaly":
+        return anomaly(ReversibleDDIMScheduler(prediction_type="v_prediction"), "v_prediction")
+    scheduler = DDIMScheduler(prediction_type="v_prediction", timestep_spacing="trailing", clip_sample=False)
+    return PIPELINES[name](scheduler, "v_prediction")
+
+
+class Broken(torch.nn.Module):
+    """A network whose output is not finite from some call on."""
+
+    dtype, device, stride = torch.float32, torch.device("cpu"), 1
+    mask_labels: Any = {}
+    id2label: Any = {}
+
+    def __init__(self, unet: Any, call: int, value: float) -> None:
+        super().__init__()
+        self.unet, self.config, self.call, self.value, self.calls = unet, unet.config, call, value, 0
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        self.calls += 1
+        predicted = self.unet(*args, **kwargs).sample
+        if self.calls >= self.call:
+            predicted[..., 0, 0] = self.value
+        return SimpleNamespace(sample=predicted)
+
+
+@pytest.mark.parametrize("name", DENOISING)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_the_step_whose_output_is_not_finite_is_named(name: str, value: float) -> None:
+    pipeline = built(name)
+    pipeline.unet = Broken(pipeline.unet, 2, value)
+    with pytest.raises(
+        ValueError, match=r"unet holds NaN or infinite values in step 2 of 3 \(timestep 666\).* adapter"
+    ):
+        samples(pipeline, steps=3)
+    assert pipeline.unet.calls == 2
+
+
+@pytest.mark.parametrize(
+    ("call", "broken", "message"),
+    [
+        ({"encoding": "inversion"}, 3, r"inversion step 3 of 3 \(timestep 999\)"),
+        ({"encoding": "noise"}, 1, r"step 1 of 3 \(timestep 999\)"),
+    ],
+)
+def test_the_steps_of_an_anomaly(call: dict[str, Any], broken: int, message: str) -> None:
+    pipeline = built("anomaly")
+    pipeline.unet = Broken(pipeline.unet, broken, float("nan"))
+    with pytest.raises(ValueError, match=message):
+        samples(pipeline, steps=3, **call)
+
+
+def test_an_image_encoder() -> None:
+    pipeline = pipeline_of(small_unet())
+    torch.nn.init.constant_(pipeline.unet.image_encoder.conv_out.bias, float("nan"))
+    with pytest.raises(ValueError, match="unet holds NaN or infinite values in the encoding of the images"):
+        pipeline(torch.zeros(1, 4, 8, 8))
+
+
+def test_a_vae() -> None:
+    pipeline = calibrated()
+    images = pipeline(2, generator=generator(0), output_type="np").images
+    with torch.no_grad():
+        for parameter in pipeline.vae.parameters():
+            parameter.fill_(torch.nan)
+    with pytest.raises(ValueError, match="vae holds NaN or infinite values in the decoding of the latents"):
+        pipeline(2, generator=generator(0))
+    with pytest.raises(ValueError, match="vae holds NaN or infinite values in the encoding of the images"):
+        pipeline.encode(images)
+
+
+@pytest.mark.parametrize("name", ["latent", "text"])
+def test_a_vae_of_latents(name: str) -> None:
+    pipeline = built(name)
+    with torch.no_grad():
+        pipeline.vae.decoder.conv_out.bias.fill_(torch.nan)
+    with pytest.raises(ValueError, match="vae holds NaN or infinite values in the decoding of the latents"):
+        pipeline.decode(samples(pipeline, steps=2))
+
+
+@pytest.mark.parametrize("name", DENOISING)
+@pytest.mark.parametrize("steps", [0, -1, 2.5, "10", None, True, 1001])
+def test_steps_that_cannot_be_taken(name: str, steps: Any) -> None:
+    pipeline = built(name)
+    pipeline.unet.forward = lambda *_, **__: pytest.fail("the network ran")
+    with pytest.raises(ValueError, match=rf"num_inference_steps={steps!r}; expected at (least 1|most 1000)"):
+        samples(pipeline, steps=steps)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("image", {"batch_size": 1.5}),
+        ("image", {"guidance_scale": float("nan")}),
+        ("image", {"guidance_scale": "3"}),
+        ("image", {"label": 5}),
+        ("image", {"eta": float("nan")}),
+        ("segmentation", {"ensemble_size": 2.0}),
+        ("segmentation", {"batch_size": "8"}),
+        ("segmentation", {"threshold": float("nan")}),
+        ("segmentation", {"threshold": "0.5"}),
+        ("anomaly", {"guidance_scale": float("inf")}),
+        ("anomaly", {"strength": float("nan")}),
+        ("anomaly", {"strength": None}),
+        ("anomaly", {"smoothing": float("nan")}),
+        ("anomaly", {"threshold": float("nan")}),
+        ("anomaly", {"num_noise_samples": 1.5}),
+        ("anomaly", {"num_inversion_iterations": 1.5}),
+        ("latent", {"guidance_scale": float("nan")}),
+        ("text", {"guidance_scale": float("nan")}),
+    ],
+)
+def test_numbers_that_cannot_be_meant(name: str, arguments: dict[str, Any]) -> None:
+    pipeline = built(name)
+    pipeline.unet.forward = lambda *_, **__: pytest.fail("the network ran")
+    field, value = next(iter(arguments.items()))
+    with pytest.raises(ValueError, match=f"{field}.*{value}|labels {value}"):
+        samples(pipeline, **arguments)
+
+
+class TestColours:
+    """Where grey values are expected, colours are refused rather than taken for a batch."""
+
+    RGB = np.zeros((16, 16, 3), np.uint8)
+
+    @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "LA", "CMYK"])
+    def test_pil(self, mode: str) -> None:
+        image = PIL.Image.fromarray(self.RGB).convert(mode)
+        for modalities, given in (("flair",), image), (("t1", "t2"), {"t1": image}):
+            pipeline = pipeline_of(small_unet(image_channels=len(modalities)), modalities=modalities)
+            with pytest.raises(ValueError, match=f"PIL image of mode {mode}; expected grey values"):
+                pipeline(given)
+
+    def test_arrays(self) -> None:
+        pipeline = pipeline_of(small_unet(image_channels=1), modalities=["flair"])
+        for given in (self.RGB, {"flair": self.RGB}, np.zeros((8, 8, 4), np.float32)):
+            with pytest.raises(ValueError, match=r"as colours have; expected grey values \(H, W\) or \(B, H, W\)"):
+                pipeline(given)
+
+    def test_four_modalities_are_no_colours(self) -> None:
+        assert pipeline_of().preprocess(np.zeros((8, 8, 4), np.uint8)).shape == (1, 4, 8, 8)
+
+
+def test_the_checks_themselves() -> None:
+    check_counts(one=1, other=np.int64(3))
+    check_numbers(scale=np.float32(2), other=0, tensor=torch.tensor(1.0))
+    check_finite(torch.ones(2), "vae", "a step")
+    with pytest.raises(ValueError, match="one=1 and other=0; expected at least 1 of each, as an integer"):
+        check_counts(one=1, other=0)
+    with pytest.raises(ValueError, match=r"the output is float16"):
+        check_finite(torch.tensor([torch.inf], dtype=torch.float16), "vae", "a step")
