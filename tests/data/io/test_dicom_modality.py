@@ -85,7 +85,7 @@ def test_tags_outrank_texts(text: str, tags: dict[str, Any], modality: str) -> N
 
 def test_protocol_and_path_count_where_the_description_is_silent() -> None:
     assert recognized("Series 3", ProtocolName="t2_tse_tra") == ("t2", "ProtocolName t2")
-    assert recognized("Series 3", path="flair") == ("flair", "flair")
+    assert recognized("Series 3", path="flair") == ("flair", "name: flair")
     assert recognized("Series 3") == ("", "")
 
 

@@ -224,6 +224,15 @@ def test_masks_with_a_slope_are_rounded_and_interpolated_ones_refused() -> None:
         same_ids(mask.like(np.array([0, 2.5, 1], np.float32).reshape(3, 1, 1)), "BraTS2021_00000")
 
 
+def test_folders_give_the_grade_until_2019(tmp_path: Path) -> None:
+    renamed(tmp_path / "HGG", "Brats18_TCIA01_101_1", enhancing=4)
+    renamed(tmp_path / "LGG", "Brats18_TCIA09_101_1", enhancing=4)
+    rows = brats(tmp_path, test_fraction=0)["train"]
+    assert dict(zip(rows["case"], rows["grade"], strict=True)) == {
+        "Brats18_TCIA01_101_1": "HGG", "Brats18_TCIA09_101_1": "LGG",
+    }  # fmt: skip
+
+
 def test_visits_of_a_subject_stay_in_one_split(tmp_path: Path) -> None:
     cases = [f"BraTS-GLI-{subject:05d}-{visit}" for subject in range(4) for visit in (100, 101, 102)]
     data = brats(renamed(tmp_path, *cases, enhancing=3), test_fraction=0.25)

@@ -9,6 +9,7 @@ Of descriptions only words of `data.modality_words` are kept, never the text: it
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,8 @@ def _described(dataset: Any, path: Path, known: str) -> Recognized:
         found = recognize(known + text)
         if text and not found.silent:
             return Recognized(found.modality, f"{keyword} {found.evidence}", found.candidates)
-    return recognize_path(path)
+    found = recognize_path(path)
+    return found if found.silent else replace(found, evidence=f"name: {found.evidence}")
 
 
 def _weighted(dataset: Any, said: Recognized) -> Recognized:

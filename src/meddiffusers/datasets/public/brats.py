@@ -19,6 +19,7 @@ from meddiffusers.datasets.public.building import Options, build
 from meddiffusers.datasets.public.finding import Index, Row, scans_named
 from meddiffusers.datasets.public.tables import Record, first_table, match_records, read_table, to_number
 
+GRADES = ("HGG", "LGG")
 MODALITIES = ("t1", "t1ce", "t2", "flair")
 IDS_OF_SUBJECTS = re.compile(r"BraTS_20\d\d_subject_ID")
 
@@ -35,7 +36,8 @@ def brats(folder: str | Path, **options: Unpack[Options]) -> datasets.DatasetDic
         240×240×155 voxels of 1 mm on one grid); seg (None without mask, and absent if no case has one), enhancing_label
         (the id of enhancing tumour in it: 4 until 2021, 3 since 2023); grade ("HGG", "LGG"); age in years;
         survival_days; alive (whether the patient was alive after survival_days); resection ("GTR", "STR"). The last
-        five are None if unknown; they come from name_mapping.csv and survival_info.csv of 2020, both optional.
+        five are None if unknown; they come from name_mapping.csv and survival_info.csv of 2020, both optional, and the
+        grade until 2019 from the folders HGG and LGG.
 
     Raises:
         DatasetError: a mask with an id that the year does not have; see also `build`.
@@ -75,7 +77,8 @@ def _row(index: Index, case: Case, folder: Path, record: Record) -> Row:
         )
         for name, ending in FILES.items()
     }
-    known = {"case": case.name, "enhancing_label": case.enhancing if scans["seg"] else None}
+    grade = next((part for part in folder.relative_to(index.folder).parts if part in GRADES), None)  # until 2019
+    known = {"case": case.name, "enhancing_label": case.enhancing if scans["seg"] else None, "grade": grade}
     return Row(case.subject, case.name, scans, known | record, {"seg": case.labels})
 
 
