@@ -43,6 +43,7 @@ DOWNLOAD_OPTIONS = (
     "revision",
     "subfolder",
 )
+PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 AGENT = {"file_type": "attn_procs_weights", "framework": "pytorch"}
 KOHYA = {"unet": ("lora_unet_",), "text_encoder": ("lora_te_", "lora_te1_")}  # prefixes of the layers of each part
 PEFT_PREFIX, PEFT_CONFIG = "base_model.model.", "adapter_config.json"
@@ -199,19 +200,22 @@ def _lora_config(layers: Layers, alphas: Mapping[str, float] | None = None, **en
 def _fetch(source: Any, options: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Weights by name, and entries of `LoraConfig` as "unet.r" or "text_encoder.r", if they are known."""
     if isinstance(source, Mapping):
-        weights, settings = dict(source), options.get("metadata")
-    else:
-        known = {name: options.get(name) for name in DOWNLOAD_OPTIONS}
-        if not Path(source).exists() and not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
-            raise ValueError(f"There is no file or folder {source}. {EXPECTED}")
-        try:
-            weights, settings = _fetch_state_dict(
-                source, use_safetensors=True, user_agent=AGENT, allow_pickle=False, **known
-            )
-        except Exception as error:  # of files, of safetensors, or of the connection to the Hub
-            raise ValueError(f"Found no adapter in {source}: {error} {EXPECTED}") from error
-        if settings is None and any(name.startswith(PEFT_PREFIX) for name in weights):
-            settings = _peft_settings(source, known)
+        return dict(source), options.get("metadata") or {}
+    if not isinstance(source, (str, PathLike)):
+        raise TypeError(f"Got a {type(source).__name__}. {EXPECTED}")
+    known = {name: options.get(name) for name in DOWNLOAD_OPTIONS}
+    if not Path(source).exists() and not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
+        raise ValueError(f"There is no file or folder {source}. {EXPECTED}")
+    if Path(source).suffix in PICKLED:
+        raise ValueError(f"{source} is pickled, which may run code when it is read. Convert it to safetensors.")
+    try:
+        weights, settings = _fetch_state_dict(
+            source, use_safetensors=True, user_agent=AGENT, allow_pickle=False, **known
+        )
+    except Exception as error:  # of files, of safetensors, or of the connection to the Hub
+        raise ValueError(f"Found no adapter in {source}: {str(error).rstrip('.')}. {EXPECTED}") from error
+    if settings is None and any(name.startswith(PEFT_PREFIX) for name in weights):
+        settings = _peft_settings(source, known)
     return weights, settings or {}
 
 
@@ -247,11 +251,14 @@ def _matrices(weights: Mapping[str, Tensor], source: Any) -> Layers:
     layers, foreign = _matrices_by_layer(weights)
     if not layers:
         first = next(iter(weights), None)
-        raise ValueError(f"Got {_describe(source)} without keys 'unet.….lora_A'; it begins with {first}.")
+        raise ValueError(
+            f"Got {_describe(source)} without keys 'unet.….lora_A'; it begins with {first}. Adapters of other kinds "
+            "(LoHa, LoKr) cannot be loaded."
+        )
     if foreign:
         raise ValueError(
             f"{_describe(source)} has {len(foreign)} weights that are not of a LoRA adapter, such as {foreign[0]}. "
-            "Other adapters (LoHa, LoKr, LoCon) and full weights cannot be loaded as one."
+            "Weights of other kinds (LoHa, LoKr, LoCon) or of a whole network cannot be loaded as one."
         )
     return layers
 
