@@ -37,9 +37,7 @@ from .meddiffusers_noise_v1 import (
     uses_learned_variance,
 )
 
-PUBLISHED_AS = (
-    "meddiffusers_sampling_v1"  # the file has the same name in a repository, so imports find it in both places
-)
+PUBLISHED_AS = "meddiffusers_sampling_v1"  # also its file name here, so that imports find it in both places
 REVERSIBLE = ("invert_step", "add_guidance", "predict_original_sample")  # what the inversion of an image needs
 PROBE_MEAN, PROBE_STD, PROBE_PIXELS = 0.2, 0.35, 1024  # nearly all within ±1, so that clipping changes little
 PROBE_STEPS, PROBE_ERROR = 50, 0.25  # largest error of mean and deviation, as parts of the deviation
