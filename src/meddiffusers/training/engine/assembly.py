@@ -90,10 +90,19 @@ def batch_division(config: TrainingConfig, accelerator: Accelerator) -> Division
 def prepare_modules(
     modules: Mapping[str, Any], config: TrainingConfig, accelerator: Accelerator
 ) -> dict[str, nn.Module]:
-    """The networks in train mode, on their device, wrapped for mixed precision and data parallelism."""
+    """The networks in train mode, on their device, wrapped for mixed precision and data parallelism.
+
+    Raises:
+        ValueError: gradient checkpointing is configured, and no network supports it.
+    """
     for module in modules.values():
         module.train()
-        if config.gradient_checkpointing:
+    if config.gradient_checkpointing:
+        able = [module for module in modules.values() if getattr(module, "_supports_gradient_checkpointing", False)]
+        if not able:
+            kinds = ", ".join(type(module).__name__ for module in modules.values())
+            raise ValueError(f"{kinds} does not support gradient checkpointing. Leave gradient_checkpointing out.")
+        for module in able:  # a discriminator, say, is small and keeps its activations
             module.enable_gradient_checkpointing()
     return {name: accelerator.prepare(module) for name, module in modules.items()}
 
