@@ -2,7 +2,7 @@
 
 Spin echoes, in ms:  T1 has TE ≤ 30 and TR ≤ 1200;  PD TE ≤ 40 and TR ≥ 1800;  T2 TE from 60 to 200 and TR ≥ 1800.
 With an inversion pulse:  FLAIR has TI ≥ 1400 and TE ≥ 60;  T1 (MPRAGE, T1-FLAIR) TI from 400 to 1300 and TE ≤ 40.
-Diffusion has b-values. Outside these limits, and for plain gradient echoes, tags do not tell.
+Diffusion has b-values. A FLAIR with a TI below 300 is a STIR. Outside these limits, and for plain gradient echoes, tags do not tell.
 
 Of descriptions only words of `data.modality_words` are kept, never the text: it may name a patient.
 """
@@ -22,6 +22,7 @@ from meddiffusers.utils.optional import optional_import
 DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "SequenceName")
 OF_MODALITY = {"CT": "ct", "US": "us", "SEG": "labels", "RTSTRUCT": "labels"}
 FREE = ("MR", "OT", "SC", "")  # values of Modality with which texts and other tags tell
+SHORT = 300  # ms of inversion
 NO_AGENT = ("", "none", "no", "n", "not given", "no contrast", "without", "without contrast", "0", "-", "na", "n/a")
 # What a text may say beside the times: an inversion time is not always recorded, and none show an agent.
 COMPATIBLE = {"t1": ("t1", "t1ce"), "t2": ("t2", "flair"), "pd": ("pd", "t1", "t1ce", "flair"), "flair": ("flair",)}
@@ -69,9 +70,11 @@ def _described(dataset: Any, path: Path, known: str) -> Recognized:
 
 def _weighted(dataset: Any, said: Recognized) -> Recognized:
     """What the times of the sequence tell, where they do, else what was said."""
-    if _values(dataset, "DiffusionBValue"):
+    if (_number(dataset, "DiffusionBValue") or 0) > 0:  # some scanners write 0 into every image
         return Recognized("dwi", "DiffusionBValue")
     modality, tags = _by_times(dataset)
+    if said.modality == "flair" and 0 < (_number(dataset, "InversionTime", "InversionTimes") or 0) < SHORT:
+        return Recognized("", f"{said.evidence}, but {tags}")  # it is fat, not water, that is suppressed
     agrees = not modality or said.modality in COMPATIBLE[modality]
     return said if agrees else Recognized(modality, tags)
 
