@@ -2,7 +2,8 @@
 
 Spin echoes, in ms:  T1 has TE ≤ 30 and TR ≤ 1200;  PD TE ≤ 40 and TR ≥ 1800;  T2 TE from 60 to 200 and TR ≥ 1800.
 With an inversion pulse:  FLAIR has TI ≥ 1400 and TE ≥ 60;  T1 (MPRAGE, T1-FLAIR) TI from 400 to 1300 and TE ≤ 40.
-Diffusion has b-values. A FLAIR with a TI below 300 is a STIR. Outside these limits, and for plain gradient echoes, tags do not tell.
+A "FLAIR" with a TI below 300 is a STIR. Diffusion has b-values. Outside these limits, and for plain gradient echoes,
+tags do not tell.
 
 Of descriptions only words of `data.modality_words` are kept, never the text: it may name a patient.
 """
