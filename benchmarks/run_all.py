@@ -22,6 +22,7 @@ SCRIPTS = (
     "digit_measurement",
     "attributes",
     "scans",
+    "file_mutations",
     "segmentation",
     "anomaly",
     "cardiac",

@@ -19,7 +19,10 @@ BAD = ("crash", "hang", "obscure", "silently wrong")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What reading a mutated file came to: "right", "refused", or one of `BAD`, with details."""
+    """What reading a mutated file came to, with details.
+
+    "right", "refused", one of `BAD`, or "warned": read otherwise than before, with a note on what its header lacks.
+    """
 
     kind: str
     what: str
@@ -37,29 +40,24 @@ def outcomes(folder: Path, seed: int, count: int, seconds: float = 10) -> Iterat
             yield _judged(found, known[mutation.original.name], path, what, second)
 
 
-def read_arrays(path: str) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels and affine as this package reads them."""
+def read_arrays(path: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Voxels, affine and notes as this package reads them."""
     import logging
 
     from meddiffusers.data.io import read
 
     logging.disable(logging.WARNING)
     scan = read(path)
-    return scan.array, scan.affine
+    return scan.array, scan.affine, scan.notes
 
 
-def read_second(path: str) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Voxels and affine as other libraries read them; those that fail are left out."""
-    lower, answers = path.lower(), []
-    if lower.endswith((".nii", ".nii.gz", ".hdr", ".img")):
-        readers = [second_reader.read_with_nibabel]
-    elif lower.endswith((".mha", ".mhd", ".nrrd", ".nhdr")):
-        readers = [second_reader.read_with_itk]
-    else:
-        readers = [second_reader.read_with_pydicom]
-    for reader in readers:
-        answers.append(reader(Path(path)))
-    return answers
+def read_second(path: str) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels and affine as another library reads them."""
+    if path.endswith((".nii", ".nii.gz", ".hdr", ".img")):
+        return second_reader.read_with_nibabel(Path(path))
+    if path.endswith((".mha", ".mhd", ".nrrd", ".nhdr")):
+        return second_reader.read_with_itk(Path(path))
+    return second_reader.read_with_pydicom(Path(path))
 
 
 def _written(original: Original, files: dict[str, bytes], folder: Path) -> Path:
@@ -79,13 +77,15 @@ def _judged(found: Any, known: Any, path: Path, what: str, second: IsolatedCall)
         return Outcome("refused" if clear else "obscure", what, f"{found.kind}: {found.message}")
     if _alike(found, known):
         return Outcome("right", what)
-    answers = second(str(path))
-    if not isinstance(answers, Failure) and any(_alike(found, answer) for answer in answers):
+    answer = second(str(path))
+    if not isinstance(answer, Failure) and _alike(found, answer):
         return Outcome("right", what)
-    theirs = answers if isinstance(answers, Failure) else [(a.shape, b.round(4).tolist()) for a, b in answers]
+    if found[2]:
+        return Outcome("warned", what, "; ".join(found[2]))
+    theirs = answer if isinstance(answer, Failure) else f"{answer[0].shape} {answer[1].round(4).tolist()}"
     return Outcome("silently wrong", what, f"{found[0].shape} {found[1].round(4).tolist()}; second: {theirs}")
 
 
-def _alike(found: tuple[np.ndarray, np.ndarray], known: tuple[np.ndarray, np.ndarray]) -> bool:
+def _alike(found: tuple[Any, ...], known: tuple[Any, ...]) -> bool:
     same = found[0].shape == known[0].shape and np.allclose(found[0], known[0], rtol=1e-5, atol=1e-4, equal_nan=True)
     return bool(same and np.allclose(found[1], known[1], rtol=1e-4, atol=1e-3))

@@ -95,7 +95,7 @@ def _series_uid(file: Path) -> str | None:
             return str(dataset.get("SeriesInstanceUID", ""))
         kind = pydicom.uid.UID(dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID") or "")
         without_pixels = kind in pydicom.uid.UID_dictionary and not any(word in kind.name for word in PIXELS)
-        if without_pixels or (kind.is_valid and kind.is_private):
+        if without_pixels or (kind.is_valid and kind.is_private and "SeriesInstanceUID" in dataset):
             return None
         raise UnreadableError(str(file), "a header that breaks off before the size of the image", KIND)
 

@@ -19,6 +19,7 @@ from meddiffusers.data.io.library_errors import UnreadableError
 KIND = "a NIfTI or Analyze image"
 HEADER_BYTES = 540  # of NIfTI-2, the longest header
 SINGLE, PAIRS = (Nifti1Header, Nifti2Header), (Nifti1PairHeader, Nifti2PairHeader, Spm2AnalyzeHeader)
+LINE_ENDS = ((0, 0, 0, 0), (13, 10, 26, 10))  # of NIfTI-2
 LARGEST_CODE = 5  # of qform and sform
 MILLIMETRES = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}  # by the code of the unit: unknown, metre, millimetre, micrometre
 SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}
@@ -42,6 +43,8 @@ def parse_header(source: str, data: bytes, pair: bool) -> AnalyzeHeader:
             header = kind(block, check=False)
             if header["sizeof_hdr"] != kind.sizeof_hdr:
                 continue
+            if "eol_check" in header and tuple(header["eol_check"].tolist()) not in LINE_ENDS:
+                raise UnreadableError(source, "ends of lines that a transfer has changed", "bytes as written")
             if magic is None or header["magic"].item().startswith(magic):
                 return header
     raise UnreadableError(source, f"no header of {KIND} in its {len(data)} first bytes", KIND)

@@ -168,6 +168,8 @@ def _affine(source: str, fields: Fields, steps: np.ndarray) -> tuple[np.ndarray,
     """Affine in RAS+, mm, and notes on what the header lacks."""
     size, notes = len(steps), []
     space = re.sub(r"(-time|(?<=^...)t)$", "", fields.get("space", "").lower())
+    if "spacedirections" in fields and not (space or "spacedimension" in fields):
+        raise UnreadableError(source, "space directions without a space", "a space or its dimension", "add it")
     if "spacedimension" in fields and integers(source, "space dimension", fields["spacedimension"], 1) != [size]:
         raise UnreadableError(source, "a space dimension that is not that of its directions", f"{size}", "correct it")
     if space not in (*SPACES, *UNPLACED):
