@@ -217,6 +217,10 @@ UNLISTED: dict[str, Plant] = {
     "vae/notes.yaml": written("vae/notes.yaml", f"# {NAME}"),
     "vae/deep/config.json": written("vae/deep/config.json", "{}"),
     "vae/meddiffusers_attribute_vae_v9.py": written("vae/meddiffusers_attribute_vae_v9.py", f"# {NAME}"),
+    "hans/model.safetensors": written("hans/model.safetensors", b""),
+    "vae/model_hans.safetensors": written("vae/model_hans.safetensors", b""),
+    "hans/LICENSE": written("hans/LICENSE", "x"),
+    "figures/Mueller_Hans.png": lambda folder: (folder / FIGURE).rename(folder / "figures/Mueller_Hans.png"),
     "optimizer.pt": written("optimizer.pt", b"\x80\x04" + NAME.encode()),
     "manifest.json": written("manifest.json", "{}"),
 }

@@ -14,7 +14,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline
 from helpers.hub_evidence import decoded, tree
-from helpers.hub_fixtures import FACTS, PIPELINE, REPORT, SAVING, copy, stock_pipeline, tiny_pipeline
+from helpers.hub_fixtures import CHECKS, FACTS, PIPELINE, REPORT, SAVING, copy, stock_pipeline, tiny_pipeline
 from helpers.hub_server import HubServer
 from huggingface_hub.errors import HfHubHTTPError
 from peft import LoraConfig, inject_adapter_in_model
@@ -257,7 +257,8 @@ def test_a_push_that_breaks_off_leaves_the_repository_as_it_was(hub: HubServer, 
 def test_write_repository_writes_all_of_it(tmp_path: Path) -> None:
     folder = write_repository(tiny_pipeline(seed=2), REPORT, FACTS, tmp_path / "new" / "repository")
     assert {name.partition("/")[0] for name in tree(folder)} == {
-        "README.md", "metrics.json", "model_index.json", "figures", f"{PIPELINE}.py", f"{SAVING}.py", "vae",
+        "README.md", "metrics.json", "model_index.json", "figures", "vae",
+        f"{PIPELINE}.py", f"{SAVING}.py", f"{CHECKS}.py",
     }  # fmt: skip
     assert Report.read(folder).metrics == REPORT.metrics
     assert decoded(load(folder)) == decoded(tiny_pipeline(seed=2))

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from diffusers import DDIMScheduler, DiffusionPipeline
 from helpers.hub_evidence import decoded, denoised, tree
-from helpers.hub_fixtures import FIRST, PIPELINE, SAVING, decoded_negatives, stock_pipeline, tiny_pipeline
+from helpers.hub_fixtures import CHECKS, FIRST, PIPELINE, SAVING, decoded_negatives, stock_pipeline, tiny_pipeline
 
 from meddiffusers import AttributeVAE, AttributeVAEPipeline
 
@@ -24,6 +24,7 @@ PUBLISHED = {
     "model_index.json",
     f"{PIPELINE}.py",
     f"{SAVING}.py",
+    f"{CHECKS}.py",
     "vae/config.json",
     "vae/diffusion_pytorch_model.safetensors",
     f"vae/{FIRST}.py",

@@ -19,9 +19,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from meddiffusers.hub.checks import INDEX
+from meddiffusers.hub.checks import INDEX, components
 from meddiffusers.hub.identifiers import given_away
 from meddiffusers.hub.publishable_settings import (
     config_content_issues,
@@ -34,7 +34,7 @@ from meddiffusers.hub.publishable_settings import (
 from meddiffusers.hub.publishable_weights import figure_content_issues, shard_index_issues, weights_content_issues
 from meddiffusers.hub.published_code import published_sources
 from meddiffusers.hub.weights import PICKLES
-from meddiffusers.utils.reading import FileContentError, read_text, special_kind
+from meddiffusers.utils.reading import FileContentError, read_json, read_text, special_kind
 
 # Names of a training run's files that are not part of the repository.
 LEFT_OUT = re.compile(r"checkpoint-\d+|repository|validation|logs|log\.jsonl|film\.gif|\..*|__pycache__")
@@ -74,8 +74,8 @@ def _file_issues(folder: Path, name: Path) -> list[str]:
         return ["is a link, which is not followed. Replace it by the file, or remove it."]
     if kind := special_kind(path):
         return [f"is {kind}; expected a file. Remove it."]
-    check = next((check for pattern, check in _KINDS.items() if re.fullmatch(pattern, str(PurePosixPath(name)))), None)
-    if check is None:
+    check = next((check for pattern, check in _KINDS.items() if re.fullmatch(pattern, name.as_posix())), None)
+    if check is None or name.parent.name not in ("", "figures", *_components(folder)):
         return [_unlisted(path)]
     try:
         return check(path)
@@ -83,6 +83,15 @@ def _file_issues(folder: Path, name: Path) -> list[str]:
         return [error.cause]
     except ValueError as error:
         return [f"cannot be read: {error}"]
+
+
+def _components(folder: Path) -> set[str]:
+    """Names of the components' folders."""
+    index = folder / INDEX
+    try:
+        return set(components(read_json(index))) if index.is_file() else set()
+    except FileContentError:
+        return set()  # which the check of the index reports
 
 
 def _unlisted(path: Path) -> str:
@@ -109,16 +118,17 @@ def _text_issues(path: Path) -> list[str]:
 
 
 _PART = r"(?:[A-Za-z]\w*/)?"  # a component's folder
+_WEIGHTS = r"(?:diffusion_pytorch_model|model)(?:\.(?:fp16|bf16|ema|non_ema))?"
 _KINDS: dict[str, Check] = {
     re.escape(INDEX): index_content_issues,
     _PART + r"(?:tokenizer_config|special_tokens_map|added_tokens)\.json": tokenizer_settings_issues,
     _PART + r"(?:\w+_)?config\.json": config_content_issues,
     _PART + r"(?:tokenizer|vocab)\.json|" + _PART + r"(?:vocab|merges)\.txt": tokenizer_content_issues,
-    _PART + r"(?:diffusion_pytorch_model|model|pytorch_lora_weights)[\w.-]*\.safetensors": weights_content_issues,
-    _PART + r"(?:diffusion_pytorch_model|model)[\w.-]*\.safetensors\.index\.json": shard_index_issues,
+    _PART + _WEIGHTS + r"(?:-\d{5}-of-\d{5})?\.safetensors|pytorch_lora_weights\.safetensors": weights_content_issues,
+    _PART + _WEIGHTS + r"\.safetensors\.index\.json": shard_index_issues,
     _PART + r"\w+\.py": _code_issues,
     r"README\.md|LICENSE(?:\.md|\.txt)?|NOTICE(?:\.md|\.txt)?": _text_issues,
     r"metrics\.json": metrics_content_issues,
     r"training_config\.yaml": training_config_content_issues,
-    r"figures/[\w-]+\.png": figure_content_issues,
+    r"figures/\d+\.png": figure_content_issues,
 }
