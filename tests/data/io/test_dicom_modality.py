@@ -59,6 +59,9 @@ def recognized(text: str, path: str = "series", **tags: Any) -> tuple[str, str]:
         ("PD T2 TSE", {}, ""),
         ("T2 STIR", {**T2_TIMES, "ScanningSequence": ["SE", "IR"], "InversionTime": 160}, "t2"),
         ("T2* GRE", T2_TIMES, ""),
+        ("T2 tra", GRADIENT, ""),  # T2*
+        ("t2_ci3d_tra", {**GRADIENT, "EchoTime": 2.6}, "t2"),
+        ("T1 FFE", GRADIENT, "t1"),
         ("TOF", T1_TIMES, ""),
         ("t2_tirm_cor", {**T2_TIMES, "ScanningSequence": ["SE", "IR"], "InversionTime": 160}, ""),
         ("ep2d", {"DiffusionBValue": 1000.0}, "dwi"),

@@ -23,7 +23,7 @@ from meddiffusers.utils.optional import optional_import
 DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "SequenceName")
 OF_MODALITY = {"CT": "ct", "US": "us", "SEG": "labels", "RTSTRUCT": "labels"}
 FREE = ("MR", "OT", "SC", "")  # values of Modality with which texts and other tags tell
-SHORT = 300  # ms of inversion
+SHORT, LATE = 300, 10  # ms of inversion, and of a gradient echo
 NO_AGENT = ("", "none", "no", "n", "not given", "no contrast", "without", "without contrast", "0", "-", "na", "n/a")
 # What a text may say beside the times: an inversion time is not always recorded, and none show an agent.
 COMPATIBLE = {"t1": ("t1", "t1ce"), "t2": ("t2", "flair"), "pd": ("pd", "t1", "t1ce", "flair"), "flair": ("flair",)}
@@ -74,6 +74,8 @@ def _weighted(dataset: Any, said: Recognized) -> Recognized:
     if (_number(dataset, "DiffusionBValue") or 0) > 0:  # some scanners write 0 into every image
         return Recognized("dwi", "DiffusionBValue")
     modality, tags = _by_times(dataset)
+    if said.modality == "t2" and _is_long_gradient_echo(dataset):
+        return Recognized("", f"{said.evidence}, but a gradient echo: t2star")
     if said.modality == "flair" and 0 < (_number(dataset, "InversionTime", "InversionTimes") or 0) < SHORT:
         return Recognized("", f"{said.evidence}, but {tags}")  # it is fat, not water, that is suppressed
     agrees = not modality or said.modality in COMPATIBLE[modality]
@@ -82,11 +84,10 @@ def _weighted(dataset: Any, said: Recognized) -> Recognized:
 
 def _by_times(dataset: Any) -> tuple[str, str]:
     """The modality that the times of a sequence tell, "" if none, and the tags."""
-    echo = _number(dataset, "EchoTime", "EffectiveEchoTime")
+    echo, sequence = _echo(dataset), _sequence(dataset)
     repetition = _number(dataset, "RepetitionTime")
     inversion = _number(dataset, "InversionTime", "InversionTimes") or 0.0
-    sequence = {str(each).upper() for each in _values(dataset, "ScanningSequence", "EchoPulseSequence")}
-    if echo is None or repetition is None:
+    if not echo or repetition is None:
         return "", ""
     if inversion or "IR" in sequence:
         modality = "flair" if inversion >= 1400 and echo >= 60 else ""
@@ -98,6 +99,23 @@ def _by_times(dataset: Any) -> tuple[str, str]:
     if repetition >= 1800:
         modality = "t2" if 60 <= echo <= 200 else "pd" if echo <= 40 else ""
     return modality, f"EchoTime {echo:g}, RepetitionTime {repetition:g}"
+
+
+def _is_long_gradient_echo(dataset: Any) -> bool:
+    """Whether the sequence has gradient echoes alone, late enough for T2*."""
+    sequence = _sequence(dataset)
+    return (
+        bool(sequence & {"GR", "EP", "GRADIENT"}) and not sequence & {"SE", "SPIN", "BOTH"} and _echo(dataset) >= LATE
+    )
+
+
+def _sequence(dataset: Any) -> set[str]:
+    return {str(each).upper() for each in _values(dataset, "ScanningSequence", "EchoPulseSequence")}
+
+
+def _echo(dataset: Any) -> float:
+    """Echo time in ms; 0 if unknown."""
+    return _number(dataset, "EchoTime", "EffectiveEchoTime") or 0.0
 
 
 def _with_agent(dataset: Any, found: Recognized, said: Recognized) -> Recognized:
