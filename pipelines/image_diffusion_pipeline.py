@@ -156,6 +156,7 @@ class ImageDiffusionPipeline(LoraWeightsMixin, UNetLoraMixin, GuidanceMixin, Pub
         """
         steps = num_steps(num_inference_steps, timesteps, sigmas)
         check_numbers(guidance_scale=guidance_scale, eta=eta)
+        check_eta(self.scheduler, eta)
         self._check_call(batch_size, steps, eta, output_type, callback_on_step_end_tensor_inputs)
         labels = self._label_ids(label, batch_size, guidance_scale)
         set_timesteps(self.scheduler, num_inference_steps, self._execution_device, timesteps, sigmas)
@@ -204,7 +205,6 @@ class ImageDiffusionPipeline(LoraWeightsMixin, UNetLoraMixin, GuidanceMixin, Pub
         both = 2 * len(self.modalities)  # mean and variance
         learned = self.unet.config.get("out_channels", both) == both
         check_scheduler(self.scheduler, self.config["noise_schedule"], steps, eta=eta, learned_variance=learned)
-        check_eta(self.scheduler, eta)
         check_counts(batch_size=batch_size)
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type={output_type!r} is unknown. Expected one of {', '.join(OUTPUT_TYPES)}.")

@@ -199,8 +199,8 @@ class LatentDiffusionPipeline(
         steps = num_steps(num_inference_steps, timesteps, sigmas)
         self._check_call(output_type, callback_on_step_end_tensor_inputs)
         check_numbers(guidance_scale=guidance_scale, eta=eta)
-        check_scheduler(self.scheduler, self.config["noise_schedule"], steps, eta=eta, flow=True)
         check_eta(self.scheduler, eta)
+        check_scheduler(self.scheduler, self.config["noise_schedule"], steps, eta=eta, flow=True)
         batch_size, conditions = self._encode_conditions(batch_size, covariates, label, mask, extrapolate)
         if guidance_scale != 1 and not conditions:
             raise ValueError(f"guidance_scale={guidance_scale} needs covariates, a label or a mask. Give one of them.")

@@ -37,7 +37,7 @@ from .meddiffusers_checks_v1 import check_numbers
 from .meddiffusers_denoising_v1 import Callback, GuidanceMixin, check_eta, guide, num_steps, run_callback, set_timesteps
 from .meddiffusers_latents_v1 import decode_latents, encode_images, to_nifti
 from .meddiffusers_lora_weights_v1 import LoraWeightsMixin
-from .meddiffusers_noise_v1 import denoising_step, describe_noise, scale_noise
+from .meddiffusers_noise_v1 import add_noise, denoising_step, describe_noise, remaining_timesteps, scale_noise
 from .meddiffusers_prompt_limits_v1 import check_limits
 from .meddiffusers_prompts_v1 import PromptEncodingMixin
 from .meddiffusers_sampling_v1 import check_scheduler
@@ -233,8 +233,9 @@ class TextToMRPipeline(  # type: ignore[misc]
         check_settings(num_images_per_prompt, strength, output_type, OUTPUT_TYPES)
         check_callback_tensors(names, self._callback_tensor_inputs)
         check_numbers(guidance_scale=guidance_scale, guidance_rescale=guidance_rescale, eta=eta)
-        check_scheduler(self.scheduler, self.config["noise_schedule"], steps, eta=eta, flow=True)
         check_eta(self.scheduler, eta)
+        started = image is not None
+        check_scheduler(self.scheduler, self.config["noise_schedule"], steps, eta=eta, from_image=started, flow=True)
         self._guidance_scale, self._cross_attention_kwargs = guidance_scale, cross_attention_kwargs
         self._interrupt = False
         given = prompt_embeds, negative_prompt_embeds, prompt_attention_mask, negative_prompt_attention_mask
@@ -248,7 +249,7 @@ class TextToMRPipeline(  # type: ignore[misc]
             for pair in ((negative_embeds, embeds), (negative_mask, mask))
         )
         set_timesteps(self.scheduler, num_inference_steps, self._execution_device, timesteps, sigmas)
-        remaining = self._remaining_timesteps(steps, 1.0 if image is None else strength)
+        remaining = remaining_timesteps(self.scheduler, steps, strength if started else 1.0)
         self._num_timesteps = len(remaining)
         z = self.prepare_latents(batch_size, height, width, generator, latents, image, remaining[:1])
         with self.progress_bar(total=len(remaining)) as bar:
@@ -305,10 +306,7 @@ class TextToMRPipeline(  # type: ignore[misc]
         noise = latents.to(self._execution_device, self.unet.dtype)
         if images is None:
             return scale_noise(self.scheduler, noise)
-        z, times = self.encode(images), timestep.expand(batch_size)
-        if hasattr(self.scheduler, "add_noise"):
-            return self.scheduler.add_noise(z, noise, times)
-        return self.scheduler.scale_noise(z, times, noise)  # flow matching
+        return add_noise(self.scheduler, self.encode(images), noise, timestep)
 
     def predict(
         self,
@@ -377,13 +375,6 @@ class TextToMRPipeline(  # type: ignore[misc]
             raise ValueError(f"height={height} and width={width}; expected pixels divisible by {factor}.")
         default = unet_sample_size(self.unet)
         return height // factor if height else default[0], width // factor if width else default[1]
-
-    def _remaining_timesteps(self, steps: int, strength: float) -> torch.Tensor:
-        """Return the last timesteps, the fraction `strength` of the schedule."""
-        first = (steps - max(1, int(steps * strength))) * getattr(self.scheduler, "order", 1)
-        if first and hasattr(self.scheduler, "set_begin_index"):
-            self.scheduler.set_begin_index(first)
-        return self.scheduler.timesteps[first:]
 
     def _postprocess(self, images: torch.Tensor, output_type: str) -> Any:
         if output_type == "pt":

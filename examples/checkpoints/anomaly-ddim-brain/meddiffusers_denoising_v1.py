@@ -133,7 +133,7 @@ def check_eta(scheduler: Any, eta: float) -> None:
     """Raise a ValueError if η (Song et al. 2021) is not in [0, 1], or not 0 and the scheduler has no such noise."""
     if not 0 <= eta <= 1:
         raise ValueError(f"eta={eta}; expected a number in [0, 1].")
-    if eta and "eta" not in inspect.signature(scheduler.step).parameters:
+    if eta and hasattr(scheduler, "step") and "eta" not in inspect.signature(scheduler.step).parameters:
         raise ValueError(
             f"eta={eta}, and the steps of the scheduler, a {type(scheduler).__name__}, have no eta. Use DDIMScheduler, "
             "or leave it out."
