@@ -116,6 +116,30 @@ def test_files_named_twice_are_refused(tmp_path: Path) -> None:
         load_attribute_images(str(folder), attributes=["side"])
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file_name,side\n0.png,1\n9.png,2\n", r"metadata\.csv names files that do not exist: 9\.png; expected them"),
+        (
+            "file_name,side\n0.png,1\n../../x,2\n",
+            r"metadata\.csv: the table names '\.\./\.\./x'; expected a path below the folder",
+        ),
+        ("name,side\n0.png,1\n", r"metadata\.csv has the columns name, side; expected file_name"),
+        ("file_name,side\n", r"metadata\.csv has no rows; expected file_name"),
+        ("", r"metadata\.csv is no table that can be read \(EmptyDataError\)"),
+        ("file_name,side\n0.png,1,2,3\n0.png,1\n1.png,1,2,3,4\n", r"metadata\.csv is no table that can be read"),
+        ("file_name,größe\n0.png,1\n", r"is no table that can be read \(UnicodeDecodeError\); .* CSV in UTF-8"),
+    ],
+)
+def test_damaged_tables_of_images_are_named(tmp_path: Path, text: str, message: str) -> None:
+    folder = Path(write_folder(tmp_path, [block(3), block(4)], side=[3, 4]))
+    for number, image in enumerate(sorted(folder.glob("*.png"))):
+        image.rename(folder / f"{number}.png")
+    (folder / "metadata.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=message):
+        load_attribute_images(str(folder), attributes=[])
+
+
 def test_semicolons_and_decimal_commas_in_metadata_are_named(tmp_path: Path) -> None:
     folder = Path(write_folder(tmp_path / "a", [block(3), block(4)], side=[3, 4]))
     text = (folder / "metadata.csv").read_text()

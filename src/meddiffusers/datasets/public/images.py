@@ -10,9 +10,10 @@ import datasets
 import numpy as np
 import PIL.Image
 
-from meddiffusers.datasets.public.tables import separator_of
+from meddiffusers.datasets.public.tables import read_table, resolve_inside, separator_of
 from meddiffusers.utils.text import some_of
 
+FILE_NAME = "file_name"
 _SAVED = ("dataset_dict.json", "state.json")  # files of a data set that was saved
 
 
@@ -24,14 +25,15 @@ def load_images(name: str | Path, image_column: str) -> datasets.DatasetDict:
         image_column: column of the images.
 
     Raises:
-        ValueError: a metadata.csv that is not separated by commas, a missing column, or files named twice.
+        ValueError: a metadata.csv that is damaged, not separated by commas, or names absent files or none; a missing
+            column, or files named twice.
     """
     folder = Path(name)
     if any((folder / file).is_file() for file in _SAVED):
         data = datasets.load_from_disk(str(name))
     elif folder.is_dir() and all(path.name == "metadata.parquet" for path in folder.rglob("*.parquet")):
         for table in sorted(folder.rglob("metadata.csv")):
-            _check_separator(table)
+            _check_table(table)
         data = datasets.load_dataset("imagefolder", data_dir=str(name))
     else:
         data = datasets.load_dataset(str(name))
@@ -82,13 +84,26 @@ def to_channels(image: Any, channels: int) -> np.ndarray:
 _DEEP = ("I", "I;16", "F")  # modes whose values colours would cut off
 
 
-def _check_separator(table: Path) -> None:
+def _check_table(table: Path) -> None:
+    """Raise ValueError for a table of images that `datasets` cannot read, or whose files do not exist."""
     separator = separator_of(table)
     if separator != ",":
         raise ValueError(
             f"{table} is separated by {separator!r}; expected commas, and points in decimal numbers. Save it again as "
             "CSV with these."
         )
+    rows = read_table(table)
+    columns = [name for name in (rows[0] if rows else ()) if name.endswith(FILE_NAME)]
+    if not columns:
+        found = f"the columns {', '.join(rows[0])}" if rows else "no rows"
+        raise ValueError(f"{table} has {found}; expected {FILE_NAME}, with the name of an image in each row.")
+    names = {str(row[column]) for row in rows for column in columns if row[column] is not None}
+    try:
+        absent = [name for name in names if not resolve_inside(table.parent, name).is_file()]
+    except ValueError as error:
+        raise ValueError(f"{table}: {error}") from None
+    if absent:
+        raise ValueError(f"{table} names files that do not exist: {some_of(absent)}; expected them beside or below it.")
 
 
 def _check_named_once(data: datasets.DatasetDict, column: str, source: str) -> None:

@@ -132,7 +132,9 @@ def _frame(path: Path, types: Mapping[str, type], sheet: str | int) -> pandas.Da
         raise
     except Exception as error:  # pandas and its engines raise various exceptions
         kind = type(error).__name__  # the message may contain patient data
-        raise ValueError(f"{path} is no table that can be read ({kind}); expected one: save it again as CSV.") from None
+        raise ValueError(
+            f"{path} is no table that can be read ({kind}); expected one: save it again as CSV in UTF-8."
+        ) from None
     raise ValueError(f"{path} is no table of a known kind; expected .csv, .tsv, .xls or .xlsx.")
 
 
