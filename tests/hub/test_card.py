@@ -182,6 +182,7 @@ def test_facts_are_read(tmp_path: Path) -> None:
             r"missing \['licence'\], unknown \['license'\]. Expected the fields \['base_model', 'cit",
         ),
         ({"colour": "red"}, r"facts\.yaml: missing nothing, unknown \['colour'\]"),
+        ({"name": 3, "tags": "vae"}, r"facts\.yaml: name, tags must be text; tags and datasets are lists"),
     ],
 )
 def test_facts_with_gaps_are_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:

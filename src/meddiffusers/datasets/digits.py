@@ -7,6 +7,8 @@ CC BY-SA 3.0.
 
 from __future__ import annotations
 
+import logging
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,11 @@ import datasets
 import numpy as np
 
 from meddiffusers.datasets.digit_attributes import DIGIT_ATTRIBUTES, measure_digits
+from meddiffusers.datasets.generated import is_whole
 from meddiffusers.utils.atomic import atomic_path
 from meddiffusers.utils.optional import optional_import
 
+logger = logging.getLogger(__name__)
 VERSION = 1  # of the cache: raise it whenever the columns, the split or a measurement change
 TEST_PER_CLASS = 100
 
@@ -35,9 +39,16 @@ def digits(seed: int = 0) -> datasets.DatasetDict:
         ImportError: the extra `digits` is not installed.
     """
     folder = Path(datasets.config.HF_DATASETS_CACHE) / f"meddiffusers-digits-v{VERSION}-seed{seed}"
-    if not folder.exists():
-        with atomic_path(folder) as staged:
-            _build(seed).save_to_disk(staged)
+    if folder.exists():
+        try:
+            if not all(map(is_whole, folder.rglob("*.arrow"))):
+                raise ValueError("a file is cut short")
+            return datasets.DatasetDict.load_from_disk(folder)
+        except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
+            logger.warning("The cache %s is damaged (%s); the digits are measured again.", folder, error)
+            shutil.rmtree(folder)
+    with atomic_path(folder) as staged:
+        _build(seed).save_to_disk(staged)
     return datasets.DatasetDict.load_from_disk(folder)
 
 

@@ -89,7 +89,7 @@ class Facts:
         """Read the facts in a YAML file.
 
         Raises:
-            ValueError: A field is missing, empty or unknown.
+            ValueError: A field is missing, empty, unknown or not text.
         """
         content = read_yaml(path) or {}
         if not isinstance(content, dict):
@@ -103,6 +103,9 @@ class Facts:
                 f"{path}: missing {sorted(missing) or 'nothing'}, unknown {sorted(unknown) or 'nothing'}. "
                 f"Expected the fields {sorted(fields)}."
             )
+        kinds = dict.fromkeys(fields, str) | {"tags": list, "datasets": list}
+        if wrong := sorted(name for name, value in content.items() if not isinstance(value, kinds[name])):
+            raise ValueError(f"{path}: {', '.join(wrong)} must be text; tags and datasets are lists of it.")
         return cls(**content)
 
 
