@@ -75,6 +75,9 @@ def convert(
     series: Annotated[
         Path | None, typer.Option(help="For a DICOM segmentation (.dcm): the series that is segmented.")
     ] = None,
+    volume: Annotated[
+        int | None, typer.Option(min=0, help="Number of the volume, from 0, of an enhanced DICOM file with several.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the target.")] = False,
 ) -> None:
     """Convert a scan to another format; voxels and geometry are kept."""
@@ -85,7 +88,7 @@ def convert(
 
     if target.exists() and not force:
         raise ValueError(f"{target} exists; expected a new file. Give --force to overwrite it.")
-    scan = read(source)
+    scan = read(source, volume=volume)
     names = label_names(np.unique(scan.array).tolist()) if series else None
     written = write(scan, target, series=series, names=names)
     console.print(f"{source} → {written}: {_voxels(scan.shape, len(scan.array))}")

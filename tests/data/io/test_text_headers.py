@@ -14,7 +14,9 @@ import SimpleITK
 from helpers.second_reader import read_with_itk
 
 from meddiffusers.data.io import read, write
+from meddiffusers.data.io.scan_search import find_scans
 from meddiffusers.data.scan import Scan
+from meddiffusers.datasets.public import load_scans
 
 ARRAY = np.random.default_rng(0).integers(-900, 900, (6, 5, 4)).astype(np.int16)
 AFFINE = np.array([[-0.8, 0, 0, 31.5], [0, -0.9, 0, 42.25], [0, 0, 2.5, 17], [0, 0, 0, 1]])
@@ -259,3 +261,12 @@ def test_pipes_are_refused_at_once(tmp_path: Path) -> None:
         os.mkfifo(tmp_path / name)
         check_refused(tmp_path / name, "a pipe or a device")
     check_refused(meta(tmp_path / "b.mhd", b"", ElementDataFile="a.nii"), "no file with the voxels")
+
+
+def test_pipes_in_folders_are_passed_over(tmp_path: Path) -> None:
+    for name in ("p1", "p2"):
+        write(Scan(ARRAY, AFFINE), tmp_path / name / "t1.nii")
+    for name in ("p1/flair.nii", "p2/x", "p2/y.dcm"):
+        os.mkfifo(tmp_path / name)
+    assert [path.name for path in find_scans(tmp_path)] == ["t1.nii", "t1.nii"]
+    assert load_scans(tmp_path, test_fraction=0)["train"].column_names == ["subject", "t1"]

@@ -62,8 +62,8 @@ class Index:
 
 
 def below(folder: Path) -> list[Path]:
-    """All files and folders at any depth, sorted, except hidden ones and those in hidden folders."""
-    names = ((path, path.relative_to(folder).parts) for path in folder.rglob("*"))
+    """All files and folders at any depth, sorted, except hidden ones, those in hidden folders, and pipes."""
+    names = ((path, path.relative_to(folder).parts) for path in folder.rglob("*") if path.is_file() or path.is_dir())
     return sorted(path for path, parts in names if not any(part.startswith(".") for part in parts))
 
 
