@@ -25,7 +25,7 @@ from meddiffusers.pipelines.text_to_mr_pipeline import TextToMRPipeline
 REPOSITORY, PREDICTOR, ADAPTER = "text-to-mr-brain", "attribute-predictor-brain", "lora-lowfield"
 SEED, HEIGHT = 9001, 12.0  # of a phantom outside the training data; mm, a level at which its ventricles are visible
 MODALITIES = {"t1": "T1-weighted", "t2": "T2-weighted", "flair": "FLAIR"}
-VENTRICLES = (200, 500, 1000, 1500, 2000, 3000)  # mm³ in the slice, both sides together
+VENTRICLES = (200, 500, 1000, 1500, 2000, 2300)  # mm³ in the slice, both sides together, as in training
 VENTRICLE_IDS = (4, 43)  # lateral ventricles without their temporal horns, which lie below the slice
 SAMPLES = 4
 
