@@ -235,3 +235,12 @@ def check_refused_after(dataset: Any, path: Path, message: str) -> None:
     dataset.PixelData = dataset.PixelData[:60] + bytes(40) + dataset.PixelData[100:]
     dataset.save_as(path)
     check_refused(path, message)
+
+
+def test_images_of_floats_have_no_bits_stored(tmp_path: Path) -> None:
+    path = one_slice(tmp_path, PixelData=None, BitsStored=None, HighBit=None, PixelRepresentation=None)
+    dataset = pydicom.dcmread(path)
+    values = np.random.default_rng(0).random((5, 6)).astype(np.float32)
+    dataset.BitsAllocated, dataset.FloatPixelData = 32, values.tobytes()
+    dataset.save_as(path)
+    np.testing.assert_array_equal(read(path).array[0, :, :, 0], values.T)

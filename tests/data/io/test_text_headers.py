@@ -129,6 +129,7 @@ def test_encodings_of_nrrd(tmp_path: Path, order: str) -> None:
             "space_directions": "none (0,0.8,0) (0.9,0,0) (0,0,-2.5)",
         },
         {"space": "", "space_directions": "", "space_origin": "", "spacings": "0.8 0.9 2.5"},
+        {"space_units": '"mm" "mm" "mm"', "measurement_frame": "(1,0,0) (0,1,0) (0,0,1)", "thicknesses": "nan nan nan"},
     ],
 )
 def test_fields_of_nrrd_as_itk_reads_them(tmp_path: Path, changes: dict[str, str]) -> None:

@@ -14,7 +14,7 @@ from meddiffusers.utils.optional import optional_import
 
 LARGEST_RATIO = 10_000  # largest ratio of bytes to compressed bytes, for nearly empty images
 MOSAIC = (0x0019, 0x100A)  # Siemens' NumberOfImagesInMosaic
-NEEDED = ("BitsAllocated", "BitsStored", "SamplesPerPixel", "PhotometricInterpretation")
+NEEDED = ("BitsAllocated", "SamplesPerPixel", "PhotometricInterpretation")
 WITHIN = ("InStackPositionNumber", "ImagePositionPatient")  # indices of slices, not of volumes
 UNPLACED = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # columns to the left, rows to the back
 
@@ -71,6 +71,8 @@ def pixels_in(dataset: Any, source: str) -> np.ndarray:
     check_size(dataset, source)
     try:
         array = dataset.pixel_array
+    except MemoryError:
+        raise
     except Exception:
         raise _undecoded(dataset, source) from None
     colours = int(dataset.get("SamplesPerPixel", 1)) > 1
@@ -86,7 +88,9 @@ def _undecoded(dataset: Any, source: str) -> UnreadableError:
         decoder = optional_import("pydicom.pixels", "dicom").get_decoder(syntax)
     except NotImplementedError:
         return UnreadableError(source, f"the transfer syntax {syntax.name}", "one of images", "export it uncompressed")
-    twelve_bits = syntax.name.startswith("JPEG Extended") and int(dataset.BitsStored) > 8  # which Pillow cannot decode
+    twelve_bits = (
+        syntax.name.startswith("JPEG Extended") and int(dataset.get("BitsStored", 0)) > 8
+    )  # which Pillow cannot decode
     if decoder.missing_dependencies and (not decoder.is_available or twelve_bits):
         remedy = "install pylibjpeg[all], or export it uncompressed"
         return UnreadableError(source, f"pixels packed by {syntax.name}", "a compression that can be undone", remedy)
@@ -95,16 +99,19 @@ def _undecoded(dataset: Any, source: str) -> UnreadableError:
 
 def check_size(dataset: Any, source: str) -> None:
     """Raise UnreadableError if the header does not agree with the size of the file, before pixels are allocated."""
-    if missing := [name for name in NEEDED if name not in dataset]:
+    needed = (*NEEDED, *(["BitsStored"] if "PixelData" in dataset else []))  # which floats do not have
+    if missing := [name for name in needed if name not in dataset]:
         raise UnreadableError(source, f"a header without {', '.join(missing)}", "a description of its pixels")
     syntax = dataset.file_meta.TransferSyntaxUID
     if not syntax.is_transfer_syntax:
         raise UnreadableError(
             source, "a TransferSyntaxUID that DICOM does not have", "that of its pixels", "correct it"
         )
-    if (high := int(dataset.get("HighBit", dataset.BitsStored - 1))) != dataset.BitsStored - 1:
-        found = f"{dataset.BitsStored} bits stored of which bit {high} is the highest"
-        raise UnreadableError(source, found, f"bit {dataset.BitsStored - 1}")
+    stored_bits, high = (int(dataset.get(name, 0)) for name in ("BitsStored", "HighBit"))
+    if "HighBit" in dataset and high != stored_bits - 1:
+        raise UnreadableError(
+            source, f"{stored_bits} bits of which bit {high} is the highest", f"bit {stored_bits - 1}"
+        )
     rows, columns, bits = int(dataset.Rows), int(dataset.Columns), int(dataset.BitsAllocated)
     frames, samples = int(number(dataset, "NumberOfFrames", 1, source)), int(dataset.SamplesPerPixel)
     promised = -(-rows * columns * frames * samples * bits // 8)

@@ -43,6 +43,10 @@ TYPES = {
 }
 ORIGIN, AXES = ("Offset", "Position", "Origin"), ("TransformMatrix", "Rotation", "Orientation")
 BIG_ENDIAN = ("BinaryDataByteOrderMSB", "ElementByteOrderMSB")
+READ = (
+    *("ObjectType", "NDims", "DimSize", "ElementType", "ElementNumberOfChannels", "ElementSpacing", "DistanceUnits"),
+    *("BinaryData", "CompressedData", "HeaderSize", "ElementDataFile", *ORIGIN, *AXES, *BIG_ENDIAN),
+)
 TRUTH = {"true": True, "false": False, "1": True, "0": False}
 UNITS = ("mm", "?")
 
@@ -76,7 +80,7 @@ def _header(source: str, data: bytes) -> tuple[dict[str, str], int]:
     fields: dict[str, str] = {}
     for line in filter(None, map(str.strip, data[: end.end()].decode("latin-1").splitlines())):
         name, equals, value = (part.strip() for part in line.partition("="))
-        if not equals or name in fields:
+        if not equals or (name in fields and name in READ):
             raise UnreadableError(source, "a line that is no field, or a field twice", f"the header of {KIND}")
         fields[name] = value
     if fields.get("ObjectType", "Image") != "Image":

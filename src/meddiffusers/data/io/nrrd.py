@@ -84,6 +84,7 @@ def read_nrrd(path: Path, modality: str | Sequence[str]) -> Scan:
         dimensions = integers(source, "dimension", fields.get("dimension", ""), 1)[0]
         sizes = integers(source, "sizes", fields.get("sizes", ""), dimensions)
         steps, channel_axis = _axes(source, fields, dimensions)
+        _check_units(source, fields, channel_axis)
         affine, notes = _affine(source, fields, steps)
         values = _values(path, fields, data[start:], math.prod(sizes))
         return scan_read(to_channels(values, sizes, channel_axis), affine, modality, source, notes=notes)
@@ -180,9 +181,6 @@ def _affine(source: str, fields: Fields, steps: np.ndarray) -> tuple[np.ndarray,
         notes.append("no anatomical space: left and right are a guess")
     if "spaceorigin" not in fields:
         notes.append("no space origin: the position is a guess")
-    for name in ("spaceunits", "units"):
-        if {unit.strip('"') for unit in re.findall(r'"[^"]*"|\S+', fields.get(name, ""))} - {*UNITS}:
-            raise UnreadableError(source, "lengths in another unit", "mm", "convert it")
     origin = re.fullmatch(r"\(([^()]*)\)", fields.get("spaceorigin", f"({','.join('0' * size)})"))
     if not origin:
         raise UnreadableError(source, "a space origin that is no vector", f"{size} numbers in brackets", "correct it")
@@ -190,6 +188,14 @@ def _affine(source: str, fields: Fields, steps: np.ndarray) -> tuple[np.ndarray,
     affine[: min(size, 3), : min(size, 3)] = steps[:3, :3]
     affine[: min(size, 3), 3] = numbers(source, "space origin", origin[1].replace(",", " "), size)[:3]
     return np.diag([*SPACES.get(space, SPACES["lps"]), 1]) @ affine, notes
+
+
+def _check_units(source: str, fields: Fields, channel_axis: int | None) -> None:
+    """Raise UnreadableError unless the units of the axes of space, if there are any, are mm."""
+    units, of_axes = (re.findall(r'"[^"]*"|\S+', fields.get(name, "")) for name in ("spaceunits", "units"))
+    units += [unit for axis, unit in enumerate(of_axes) if axis != channel_axis]
+    if {unit.strip('"') for unit in units} - {*UNITS}:
+        raise UnreadableError(source, "lengths in another unit", "mm", "convert it")
 
 
 def _per_axis(source: str, fields: Fields, name: str, dimensions: int) -> list[str]:
