@@ -81,9 +81,9 @@ SPACE = _words("space reg")  # and what precedes these, behind another image: t2
 _NEUTRAL = _words(
     "brain head bet hdbet n3 n4 skull stripped fl3d tse fse se vibe mprsag spc cube sag cor tra ax axial sagittal"
     " coronal tr ts raw orig preproc preprocessed norm fast first manual auto deface defaced gradwarp"
-    " weighted mit nach with avec apres after con"
+    " dixon weighted mit nach with avec apres after con"
 )
-ORIENTATION = _words("ax axial tra trans sag sagittal cor coronal oblique obl se tse fse")
+ORIENTATION = _words("ax axial tra trans sag sagittal cor coronal oblique obl se tse fse weighted 2d 3d")
 
 _PHRASES = {  # words that mean something together
     "t2 star": "t2star",
@@ -102,6 +102,10 @@ _PHRASES = {  # words that mean something together
     "biasfield corrected": "corrected",
     "biasfield correction": "corrected",
     "double inversion": "dir",
+    "in phase": "dixon",
+    "out phase": "dixon",
+    "opposed phase": "dixon",
+    "b mode": "bmode",
     "o ot": "groundtruth",  # VSD.Brain.XX.O.OT, of BraTS and ISLES 2015
 }
 _NAMES = frozenset().union(*PLAIN.values(), *VAGUE.values())
@@ -163,7 +167,7 @@ def _divided(token: str) -> Iterator[str]:
     elif len(parts := _CAMEL.split(token)) > 1:
         for part in parts:
             yield from _divided(part)
-    elif (bare := word.lstrip("0123456789")) in OTHER:  # 1Warp
+    elif (bare := word.lstrip("0123456789")) in ("warp", "inversewarp"):  # of ANTs: 1Warp
         yield bare
     else:
         yield word
