@@ -158,6 +158,9 @@ def test_a_image_for_all_or_for_each_prompt() -> None:
     each = pipeline([SHORT, LONG], image=starts, generator=[generator(0), generator(1)], **call).images
     alone = pipeline(LONG, image=starts[1], generator=generator(1), **call).images
     np.testing.assert_allclose(each[1], alone[0], atol=1e-4)
+    mixed = [starts[0], starts[1, 0].numpy()]
+    listed = pipeline([SHORT, LONG], image=mixed, generator=[generator(0), generator(1)], **call).images
+    np.testing.assert_allclose(listed, each, atol=1e-6)
     with pytest.raises(ValueError, match="Got 2 images for 3"):
         pipeline([SHORT, LONG, "t2"], image=starts, **call)
 
