@@ -32,6 +32,7 @@ SCHEDULERS = {  # without those that need a package that is not installed
     name: kind for name, kind in SCHEDULERS.items() if not hasattr(kind, "_backends")
 }
 BETAS: dict[str, Any] = {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
+V = "flow_prediction"
 SETTINGS: dict[str, Any] = {**BETAS, "timestep_spacing": "trailing", "clip_sample": False}
 
 
@@ -83,7 +84,6 @@ def built(name: str, config: Any) -> Any:
     ("pipeline", "kind"),
     [
         ("image", "epsilon"),
-        ("image", "sample"),
         ("segmentation", "sample"),
         ("latent", "v_prediction"),
         ("text", "epsilon"),
@@ -99,25 +99,39 @@ def test_every_scheduler_with_the_configuration_of_the_own_one(name: str, pipeli
 
 
 @pytest.mark.parametrize("name", sorted(set(SCHEDULERS) - set(REQUIRED)))
-@pytest.mark.parametrize(("pipeline", "kind"), [("image", "v_prediction"), ("text", "epsilon")])
 @pytest.mark.slow
-def test_every_scheduler_with_its_defaults(name: str, pipeline: str, kind: str) -> None:
+def test_every_scheduler_with_its_defaults(name: str) -> None:
     """As the own one it may serve or not; in another's place it is right or refused."""
-    pipe = PIPELINES[pipeline](DDIMScheduler(prediction_type=kind, **SETTINGS), kind)
+    pipe = PIPELINES["text"](DDIMScheduler(prediction_type="epsilon", **SETTINGS), "epsilon")
     pipe.scheduler = SCHEDULERS[name]()
     message = refusal(pipe)
-    assert (message is None) <= (kind == SCHEDULERS[name]().config.get("prediction_type"))
+    assert (message is None) <= (pipe.scheduler.config.get("prediction_type") == "epsilon")
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
-@pytest.mark.parametrize("pipeline", ["latent", "text"])
 @pytest.mark.slow
-def test_every_scheduler_for_networks_of_flow_matching(name: str, pipeline: str) -> None:
-    pipe = PIPELINES[pipeline](FlowMatchEulerDiscreteScheduler(), "flow_prediction")
+def test_every_scheduler_for_networks_of_flow_matching(name: str) -> None:
+    pipe = PIPELINES["latent"](FlowMatchEulerDiscreteScheduler(), "flow_prediction")
     assert refusal(pipe) is None
     pipe.scheduler = built(name, {"prediction_type": "flow_prediction", "use_flow_sigmas": True})
     message = refusal(pipe)
     assert (message is None) == (name in FLOW), message
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("epsilon", n) for n in sorted(ANY | NOT_SAMPLE)] + [(V, n) for n in sorted(FLOW)]
+)
+@pytest.mark.slow
+def test_schedulers_that_start_from_images(kind: str, name: str) -> None:
+    """Images of the Gaussian stay such, of any strength; those that cannot begin in the middle are refused."""
+    own: Any = FlowMatchEulerDiscreteScheduler() if kind == V else DDIMScheduler(prediction_type=kind, **SETTINGS)
+    pipe = PIPELINES["text"](own, kind)
+    pipe.scheduler = built(name, {"prediction_type": V, "use_flow_sigmas": True} if kind == V else own.config)
+    pipe.encode = lambda images: MEAN + STD * torch.randn(1, 2, 64, 64, generator=torch.Generator().manual_seed(4))
+    call = {"image": torch.zeros(1, 1, 128, 128), "strength": 0.1, "height": None, "width": None}
+    message = refusal(pipe, **call)
+    wrong = name == "PNDMScheduler" or (kind == V and name in {"SASolverScheduler", "LTXEulerAncestralRFScheduler"})
+    assert (message is None) != wrong, message
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)

@@ -82,6 +82,22 @@ def scale_noise(scheduler: Any, noise: torch.Tensor) -> torch.Tensor:
     return noise * getattr(scheduler, "init_noise_sigma", 1.0)
 
 
+def add_noise(scheduler: Any, clean: torch.Tensor, noise: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+    """Add the noise of a timestep (1,) to clean latents (B, …), as a scheduler scales both."""
+    times = timestep.expand(len(clean))
+    if hasattr(scheduler, "add_noise"):
+        return scheduler.add_noise(clean, noise, times)
+    return scheduler.scale_noise(clean, times, noise)  # of flow matching
+
+
+def remaining_timesteps(scheduler: Any, steps: int, strength: float) -> torch.Tensor:
+    """Return the last timesteps, the fraction `strength` of the schedule, and let a scheduler begin there."""
+    first = (steps - max(1, int(steps * strength))) * getattr(scheduler, "order", 1)
+    if first and hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(first)
+    return scheduler.timesteps[first:]
+
+
 def denoising_step(
     scheduler: Any,
     predict: Callable[[torch.Tensor, Any], torch.Tensor],
@@ -121,4 +137,5 @@ def _step_parameters(scheduler_class: Any) -> frozenset[str]:
 
 @lru_cache
 def _alphas_cumprod(betas: str) -> torch.Tensor:
-    return DDPMScheduler(**json.loads(betas)).alphas_cumprod
+    with torch.device("cpu"):
+        return DDPMScheduler(**json.loads(betas)).alphas_cumprod

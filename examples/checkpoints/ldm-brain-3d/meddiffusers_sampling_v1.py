@@ -29,15 +29,18 @@ from .meddiffusers_checks_v1 import check_counts
 from .meddiffusers_noise_v1 import (
     FLOW,
     PREDICTION_TYPES,
+    add_noise,
     alphas_cumprod,
     denoising_step,
     describe_noise,
     noise_scales,
+    remaining_timesteps,
     scale_noise,
     uses_learned_variance,
 )
 
 PUBLISHED_AS = "meddiffusers_sampling_v1"  # also its file name here, so that imports find it in both places
+MIDDLE = 0.1  # the part of the steps that is tried where sampling starts from noised images
 REVERSIBLE = ("invert_step", "add_guidance", "predict_original_sample")  # what the inversion of an image needs
 PROBE_MEAN, PROBE_STD, PROBE_PIXELS = 0.2, 0.35, 1024  # nearly all within ±1, so that clipping changes little
 PROBE_STEPS, PROBE_ERROR = 50, 0.25  # largest error of mean and deviation, as parts of the deviation
@@ -50,6 +53,7 @@ def check_scheduler(
     num_inference_steps: Any,
     *,
     eta: float = 0.0,
+    from_image: bool = False,
     flow: bool = False,
     learned_variance: bool = False,
     reversible: bool = False,
@@ -61,6 +65,7 @@ def check_scheduler(
         noise_schedule: The noise that the network was trained with, see `describe_noise`; None: that of the scheduler.
         num_inference_steps: Number of denoising steps.
         eta: η of the steps, see `denoising_step`.
+        from_image: Whether sampling starts from noised images, in the middle of the timesteps.
         flow: Whether the pipeline's networks may be trained with flow matching.
         learned_variance: Whether the network also predicts the variance.
         reversible: Whether steps need inverses, as those of a `ReversibleDDIMScheduler`.
@@ -78,7 +83,7 @@ def check_scheduler(
             f"num_inference_steps={num_inference_steps}; expected at most {most}, the timesteps of training."
         )
     problem = _difference(scheduler, trained, flow, learned_variance, reversible)
-    problem = problem or _sampling_error(scheduler, trained, int(num_inference_steps), float(eta))
+    problem = problem or _sampling_error(scheduler, trained, int(num_inference_steps), float(eta), from_image)
     if problem is not None:
         raise ValueError(
             f"The scheduler, a {type(scheduler).__name__}, does not fit this network: {problem}. Expected one for its "
@@ -138,7 +143,7 @@ def _remedy(trained: Mapping[str, Any], unknown: bool, reversible: bool) -> str:
     return f'DDIMScheduler.from_config({config}, timestep_spacing="trailing", clip_sample=False)'
 
 
-def _sampling_error(scheduler: Any, trained: Mapping[str, Any], steps: int, eta: float) -> str | None:
+def _sampling_error(scheduler: Any, trained: Mapping[str, Any], steps: int, eta: float, from_image: bool) -> str | None:
     """Say in what a scheduler's samples from a known Gaussian differ from it; None if they do not.
 
     With many steps, mean and deviation must be right. With those of a call, which may be few, no noise may be left.
@@ -147,16 +152,17 @@ def _sampling_error(scheduler: Any, trained: Mapping[str, Any], steps: int, eta:
     config = json.dumps(json.loads(scheduler.to_json_string()), sort_keys=True)
     noise, many = json.dumps(trained, sort_keys=True), min(PROBE_STEPS, trained["num_train_timesteps"])
     shift, widest = _prior_mismatch(trained)
-    for count in dict.fromkeys((many, steps)):
+    for count, strength in dict.fromkeys([(many, 1.0), (steps, 1.0), *([(many, MIDDLE)] if from_image else [])]):
+        how = f"with num_inference_steps={count}" + (f" and strength={strength}" if strength < 1 else "")
         try:
-            mean, std = _sample_gaussian(kind, config, noise, count, eta)
+            mean, std = _sample_gaussian(kind, config, noise, count, eta, strength)
         except Exception as error:  # whatever a scheduler for another kind of model raises
-            return f"it cannot denoise pixels with a network alone, with num_inference_steps={count} ({error})"
+            return f"it cannot denoise pixels with a network alone, {how} ({error})"
         part = PROBE_ERROR * PROBE_STEPS / many
         low, high, far = (1 - part, 1 + part, part) if count == many else (0, NOISE_LEFT, MEAN_SHIFT)
         if not (low * PROBE_STD < std < high * widest and abs(mean - PROBE_MEAN) < far * PROBE_STD + shift):
             return (
-                f"with num_inference_steps={count} it generates pixels of mean {mean:.2g} and standard deviation "
+                f"{how} it generates pixels of mean {mean:.2g} and standard deviation "
                 f"{std:.2g} where they should have {PROBE_MEAN} and {PROBE_STD}"
             )
     return None
@@ -173,7 +179,9 @@ def _prior_mismatch(trained: Mapping[str, Any]) -> tuple[float, float]:
 
 
 @lru_cache(maxsize=256)
-def _sample_gaussian(scheduler_class: Any, config: str, trained: str, steps: int, eta: float) -> tuple[float, float]:
+def _sample_gaussian(
+    scheduler_class: Any, config: str, trained: str, steps: int, eta: float, strength: float
+) -> tuple[float, float]:
     """Mean and standard deviation of samples from a known Gaussian.
 
     Args:
@@ -182,16 +190,22 @@ def _sample_gaussian(scheduler_class: Any, config: str, trained: str, steps: int
         trained: The network's noise, as JSON.
         steps: Number of steps.
         eta: η.
+        strength: Part of the steps that is taken, from samples of the Gaussian with the noise of the first.
     """
     noise = json.loads(trained)
     quantiles = torch.special.ndtri((torch.arange(PROBE_PIXELS, dtype=torch.float64) + 0.5) / PROBE_PIXELS)
     generator = torch.Generator().manual_seed(0)
-    with torch.random.fork_rng(devices=[]):  # of schedulers that take no generator
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):  # of schedulers that take no generator or device
         scheduler = scheduler_class.from_config(json.loads(config))
         learned = uses_learned_variance(scheduler)
         scheduler.set_timesteps(steps)
-        x = scale_noise(scheduler, quantiles.float().view(1, 1, 32, -1))
-        for i, t in enumerate(scheduler.timesteps):
+        unit = quantiles.float().view(1, 1, 32, -1)
+        timesteps = remaining_timesteps(scheduler, steps, strength)
+        x = scale_noise(scheduler, unit)
+        if strength < 1:
+            shuffled = unit.flatten()[torch.randperm(PROBE_PIXELS, generator=generator)].view_as(unit)
+            x = add_noise(scheduler, PROBE_MEAN + PROBE_STD * shuffled, unit, timesteps[:1])
+        for i, t in enumerate(timesteps):
             x = denoising_step(scheduler, lambda x, t: _exact(noise, x, t, learned), x, i, t, generator, eta)
     return float(x.mean()), float(x.std())
 
