@@ -111,6 +111,7 @@ def test_endings_of_scans_are_no_words() -> None:
         ("T1-p7", "p7"),
         ("sub-01_ses-2_ce-gd_T1w", "sub-01"),
         ("scan 4", "scan_4"),
+        ("p_2_T1", "p_2"),
         ("flair", ""),
     ],
 )

@@ -146,7 +146,7 @@ def words_in(text: str) -> list[str]:
 
 def is_known(word: str) -> bool:
     """Whether a word says something of the image or of its processing, and so nothing of the subject."""
-    return word in _KNOWN or word == "2"
+    return word in _KNOWN
 
 
 def _divided(token: str) -> Iterator[str]:
