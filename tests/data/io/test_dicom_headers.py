@@ -202,6 +202,7 @@ def test_a_volume_is_chosen_of_dicom_alone(tmp_path: Path) -> None:
         ({"SliceThickness": b"1e38"}, r"1e\+38"),
         ({"ImageOrientationPatient": None}, "a position, but no ImageOrientationPatient"),
         ({"RescaleSlope": "0", "RescaleIntercept": "0"}, "a RescaleSlope of 0"),
+        ({"RescaleSlope": "1e300", "RescaleIntercept": "0"}, r"values up to .*e\+30. by its slope and intercept"),
         ({"RescaleSlope": "1", "RescaleIntercept": b"nan"}, "RescaleIntercept of nan"),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]}, "a Siemens mosaic"),
         ({"HighBit": 11}, "of which bit 11 is the highest"),
@@ -244,3 +245,12 @@ def test_images_of_floats_have_no_bits_stored(tmp_path: Path) -> None:
     dataset.BitsAllocated, dataset.FloatPixelData = 32, values.tobytes()
     dataset.save_as(path)
     np.testing.assert_array_equal(read(path).array[0, :, :, 0], values.T)
+
+
+def test_scaled_integers_stay_exact(tmp_path: Path) -> None:
+    path = one_slice(tmp_path, PixelRepresentation=0, BitsAllocated=32, BitsStored=32, HighBit=31)
+    dataset = pydicom.dcmread(path)
+    values = np.random.default_rng(0).integers(2**32 - 99, 2**32, (5, 6)).astype(np.uint32)
+    dataset.PixelData, dataset.RescaleSlope, dataset.RescaleIntercept = values.tobytes(), "1", "-1"
+    dataset.save_as(path)
+    np.testing.assert_array_equal(read(path).array[0, :, :, 0], values.T.astype(np.int64) - 1)

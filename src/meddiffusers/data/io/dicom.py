@@ -56,7 +56,7 @@ def _read(datasets: list[Any], name: Modality, volume: int | None, source: str) 
             return _moving(first, frames, name, source)
         frames = chosen_volume(frames, volume, source)
         frames = [frames[index] for index in slice_order(frames, source)]
-        values = values_of(frames)
+        values = values_of(frames, source)
         values = values[..., None] if values.ndim == 3 else values
         return scan_read(values.transpose(3, 1, 2, 0), affine_of(frames), name, source, notes=_doubts(first, frames))
 
@@ -77,4 +77,4 @@ def _moving(dataset: Any, frames: list[Frame], name: Modality, source: str) -> S
         raise UnreadableError(source, "a moving image in colour", "grey values", "convert it to grey")
     check_frames(frames, source)
     seconds = number(dataset, "FrameTime", 0.0, source) / 1000
-    return scan_read(values_of(frames)[..., None], affine_of(frames[:1]), name, source, seconds)
+    return scan_read(values_of(frames, source)[..., None], affine_of(frames[:1]), name, source, seconds)

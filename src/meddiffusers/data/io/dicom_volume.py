@@ -17,6 +17,7 @@ FINE = 3.9  # gaps of fewer roundings are not told from missing slices
 SAME_PLACE = 1e-3  # mm
 ROUNDED = 0.1  # mm, tolerance of the positions of a straight stack
 TIE = 1e-6
+EXACT = 2**53  # largest integer of float64
 LISTED = 8  # volumes in a message
 SPLIT = "put each volume into a folder of its own"
 
@@ -150,27 +151,33 @@ def affine_of(frames: Sequence[Frame]) -> np.ndarray:
     return LPS_TO_RAS @ affine
 
 
-def values_of(frames: Sequence[Frame]) -> np.ndarray:
+def values_of(frames: Sequence[Frame], source: str) -> np.ndarray:
     """Scaled values (frames, columns, rows), or (frames, columns, rows, 3) for colours.
 
-    The type is that of the file without scaling; int16 or int32, whichever suffices, for integer slope and intercept;
-    else float32.
+    The type is that of the file without scaling; the smallest signed integer type that suffices for integer slope and
+    intercept; else float32.
+
+    Raises:
+        UnreadableError: a slope or an intercept that leads to values beyond float32.
     """
-    kind = _kind(frames)
+    kind = _kind(frames, source)
     if all(frame.scaling == (1, 0) for frame in frames):
         return np.stack([frame.pixels.astype(kind, copy=False) for frame in frames])
     # Frame by frame, in float64, which is exact for integers up to 2^53.
     return np.stack([(frame.pixels * frame.scaling[0] + frame.scaling[1]).astype(kind) for frame in frames])
 
 
-def _kind(frames: Sequence[Frame]) -> np.dtype:
+def _kind(frames: Sequence[Frame], source: str) -> np.dtype:
     stored = frames[0].pixels.dtype
     if all(frame.scaling == (1, 0) for frame in frames):
         return stored.newbyteorder("=")
+    ends = [(frame.pixels.min(), frame.pixels.max(), *frame.scaling) for frame in frames]
+    values = [float(end) * slope + intercept for low, high, slope, intercept in ends for end in (low, high)]
     if stored.kind in "iu" and all(number.is_integer() for frame in frames for number in frame.scaling):
-        ends = [(frame.pixels.min(), frame.pixels.max(), *frame.scaling) for frame in frames]
-        values = [float(end) * slope + intercept for low, high, slope, intercept in ends for end in (low, high)]
-        for kind in (np.int16, np.int32):
-            if np.iinfo(kind).min <= min(values) and max(values) <= np.iinfo(kind).max:
+        for kind in (np.int16, np.int32, np.int64):
+            if np.iinfo(kind).min <= min(values) and max(values) <= min(np.iinfo(kind).max, EXACT):
                 return np.dtype(kind)
+    if max(map(abs, values)) > np.finfo(np.float32).max:
+        found = f"values up to {max(map(abs, values)):.3g} by its slope and intercept"
+        raise UnreadableError(source, found, "those of float32", "correct RescaleSlope and RescaleIntercept")
     return np.dtype(np.float32)

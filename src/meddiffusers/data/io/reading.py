@@ -31,10 +31,10 @@ _READERS: dict[str, Callable[[Path, str | Sequence[str]], Scan]] = {
 def read(source: Any, *, modality: str | Sequence[str] | None = None, volume: int | None = None) -> Scan:
     """Read a scan.
 
-    Voxels keep their type and values; scaled values are float32, except DICOM with integer slope and intercept: int16
-    or int32. Axes and affine (mm in RAS+) are those of the file; only DICOM slices are sorted, by position. See
-    `io.nifti`, `io.nrrd`, `io.metaimage` and `io.dicom` for the details of each format. What was repaired in a header,
-    or left open by it, is logged and kept as the scan's `notes`.
+    Voxels keep their type and values; scaled values are float32, except DICOM with integer slope and intercept: the
+    smallest signed integers. Axes and affine (mm in RAS+) are those of the file; only DICOM slices are sorted, by
+    position. See `io.nifti`, `io.nrrd`, `io.metaimage` and `io.dicom` for the details of each format. What was repaired
+    in a header, or left open by it, is logged and kept as the scan's `notes`.
 
     Args:
         source: a file: NIfTI (.nii, .nii.gz), Analyze and NIfTI pairs (.hdr or .img), NRRD (.nrrd, .nhdr), MetaImage
