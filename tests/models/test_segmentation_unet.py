@@ -147,6 +147,14 @@ class TestPatches:
     NOISE = torch.randn(4, 3, 8, 16, generator=torch.Generator().manual_seed(3))
     IMAGE = torch.rand(2, 2, 8, 16, generator=torch.Generator().manual_seed(4))
 
+    def test_timesteps_between_those_of_training(self) -> None:
+        """Karras' noise levels are at fractional timesteps; ᾱ is interpolated between the next ones."""
+        model, x = build(), torch.ones(1, 1, 8, 8)
+        low, high, middle = (model._likelihood_logits(x, t)[0, 0, 0, 0] for t in (400, 401, torch.tensor(400.5)))
+        assert high < middle < low
+        product = (model.alphas_cumprod[400] + model.alphas_cumprod[401]) / 2
+        assert middle.item() == pytest.approx((2 * product.sqrt() / (1 - product)).item(), rel=1e-6)
+
     @pytest.mark.parametrize("channels", [1, 3])
     @pytest.mark.parametrize("patch", [1, 2])
     def test_logits_are_the_sum_of_prior_likelihood_and_correction(self, channels: int, patch: int) -> None:

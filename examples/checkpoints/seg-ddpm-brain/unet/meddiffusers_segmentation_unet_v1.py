@@ -214,8 +214,9 @@ class SegmentationUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: igno
         return SegmentationUNetOutput(sample=predicted, logits=logits, prior_logits=prior_logits)
 
     def _likelihood_logits(self, sample: torch.Tensor, timestep: torch.Tensor | float | int) -> torch.Tensor:
-        """e(x_t, t): log odds of each pixel's labels given its own noisy value."""
-        signal = self.alphas_cumprod.to(sample.device)[torch.as_tensor(timestep, device=sample.device).long()]
+        """e(x_t, t): log odds of each pixel's labels given its own noisy value; some schedulers have fractional t."""
+        products, t = self.alphas_cumprod.to(sample.device), torch.as_tensor(timestep, device=sample.device).float()
+        signal = torch.lerp(products[t.floor().long()], products[t.ceil().long()], t.frac())
         gain = (2 * signal.sqrt() / (1 - signal)).clamp_max(MAX_GAIN)
         return gain.reshape(-1, 1, 1, 1).to(sample.dtype) * sample
 
