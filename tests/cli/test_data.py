@@ -74,6 +74,17 @@ def test_inspect_tells_what_a_modality_was_recognized_by(tmp_path: Path) -> None
     assert read(tmp_path / "scans" / "p.nii").modality_from == ""
 
 
+def test_inspect_prints_what_headers_leave_open_without_failing(tmp_path: Path) -> None:
+    made = nibabel.Nifti1Image(image(), AFFINE)
+    made.set_qform(AFFINE + 30 * np.eye(4, k=3), 1)
+    made.set_sform(AFFINE, 1)
+    nibabel.save(made, tmp_path / "p_t1.nii")
+    output = run("data", "inspect", tmp_path / "p_t1.nii", "--output", tmp_path / "out", "--images", 0).output
+    (note,) = read(tmp_path / "p_t1.nii").notes
+    assert f"note: p_t1.nii: {note}" in output
+    assert "1 scan(s), 0 issue(s)" in output
+
+
 def test_inspect_names_regions_and_millilitres(tmp_path: Path) -> None:
     labels = np.zeros((10, 10, 10), np.int16)
     for number, label in enumerate((2, 3, 17, 53, 16)):
