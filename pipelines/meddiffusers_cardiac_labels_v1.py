@@ -16,13 +16,15 @@ import torch
 
 PUBLISHED_AS = "meddiffusers_cardiac_labels_v1"  # the file has the same name in a repository
 BACKGROUND, LV, MYO, LA = 0, 1, 2, 3
+WHOLE = 1e-3  # by which a scaled label may differ from an integer
 
 
 def to_label_maps(sequence: Any) -> np.ndarray:
     """Convert a sequence to label maps and check them.
 
     Args:
-        sequence: Array or tensor `(T, H, W)`, or one frame `(H, W)`.
+        sequence: Array or tensor `(T, H, W)`, or one frame `(H, W)`. Floats are rounded if they are whole within 1e-3,
+            as a slope in a header leaves them.
 
     Returns:
         Label maps `(T, H, W)`, uint8.
@@ -34,6 +36,8 @@ def to_label_maps(sequence: Any) -> np.ndarray:
     labels = labels[None] if labels.ndim == 2 else labels
     if labels.ndim != 3 or not labels.size:
         raise ValueError(f"Got a sequence of shape {np.shape(sequence)}; expected label maps (T, H, W).")
+    if labels.dtype.kind == "f":
+        labels = np.where(np.isclose(labels, labels.round(), rtol=0, atol=WHOLE), labels.round(), labels)
     values = np.unique(labels)
     if not np.isin(values, (BACKGROUND, LV, MYO, LA)).all():
         raise ValueError(

@@ -122,12 +122,13 @@ def label_ids(lesions: np.ndarray, classes: Sequence[str]) -> np.ndarray:
 
     For the class "lesion", all labels except 0 become 1.
     """
+    stored = to_label_ids(lesions, largest=255)
     if tuple(classes) == ANY_LESION:
-        return (lesions > 0).astype(np.uint8)
+        return (stored > 0).astype(np.uint8)
     ids = np.zeros(256, np.uint8)
     for part in TUMOUR_PARTS:
         ids[LESION_LABELS[part]] = 1 if tuple(classes) == WHOLE_TUMOUR else 1 + list(classes).index(part)
-    return ids[to_label_ids(lesions, largest=255)]
+    return ids[stored]
 
 
 def normalise_to_int16(image: np.ndarray) -> np.ndarray:
