@@ -99,11 +99,7 @@ class ImageDiffusionPipeline(LoraWeightsMixin, UNetLoraMixin, GuidanceMixin, Pub
             image_range={index: float(end) for index, end in to_indexed(image_range).items()},
             noise_schedule=noise_schedule or describe_noise(scheduler),
         )
-        if unet.config["in_channels"] != len(self.modalities):
-            raise ValueError(
-                f"The unet has {unet.config['in_channels']} channels; got {len(self.modalities)} modalities "
-                f"({', '.join(self.modalities)}). Give those that it was trained with."
-            )
+        self._check_unet()
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -201,7 +197,17 @@ class ImageDiffusionPipeline(LoraWeightsMixin, UNetLoraMixin, GuidanceMixin, Pub
                 predicted = guide(self.unet(latents, timestep).sample, predicted, guidance_scale)
         return predicted if uses_learned_variance(self.scheduler) else predicted[:, : latents.shape[1]]
 
+    def _check_unet(self) -> None:
+        """The unet may be replaced after loading, so each call checks it."""
+        channels = self.unet.config["in_channels"]
+        if channels != len(self.modalities):
+            raise ValueError(
+                f"The unet has {channels} channels; got {len(self.modalities)} modalities "
+                f"({', '.join(self.modalities)}). Give those that it was trained with."
+            )
+
     def _check_call(self, batch_size: int, steps: int, eta: float, output_type: str, tensors: Sequence[str]) -> None:
+        self._check_unet()
         both = 2 * len(self.modalities)  # mean and variance
         learned = self.unet.config.get("out_channels", both) == both
         check_scheduler(self.scheduler, self.config["noise_schedule"], steps, eta=eta, learned_variance=learned)

@@ -139,3 +139,7 @@ def test_bad_arguments_are_refused(arguments: dict[str, Any], message: str) -> N
 def test_another_number_of_modalities_is_refused() -> None:
     with pytest.raises(ValueError, match=r"The unet has 4 channels; got 1 modalities \(t1\)"):
         ImageDiffusionPipeline(small().unet, DDIMScheduler(), modalities=["t1"])
+    pipeline = small()
+    pipeline.unet = PatchUNet2DModel(in_channels=2, sample_size=8, network=NETWORK)
+    with pytest.raises(ValueError, match="The unet has 2 channels; got 4 modalities"):
+        pipeline()
