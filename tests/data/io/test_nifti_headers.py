@@ -152,3 +152,15 @@ def test_micrometres_and_milliseconds(tmp_path: Path) -> None:
     nibabel.save(image, tmp_path / "a.nii")
     scan = read(tmp_path / "a.nii")
     assert (scan.spacing, scan.time_step) == ((0.5, 0.5, 0.5), 0.04)
+
+
+def test_lengths_of_analyze_are_not_made_up(tmp_path: Path) -> None:
+    """nibabel takes a length of 0 as 1 mm."""
+    nibabel.save(nibabel.AnalyzeImage(ARRAY, np.diag([-0.8, 0.9, 2.5, 1])), tmp_path / "a.hdr")
+    (tmp_path / "a.mat").unlink(missing_ok=True)
+    assert read(edited(tmp_path / "a.hdr", (PIXDIM + 8, SINGLE, -0.9))).notes == (
+        "pixdim[2] is -0.9: its sign is dropped",
+    )
+    assert read(tmp_path / "a.img").spacing == pytest.approx((0.8, 0.9, 2.5))
+    with pytest.raises(ValueError, match=r"a\.hdr: pixdim\[3\] of 0; expected the edge length of a voxel"):
+        read(edited(tmp_path / "a.hdr", (PIXDIM + 12, SINGLE, 0)))

@@ -16,6 +16,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+from nibabel.analyze import AnalyzeHeader
 from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
 from nibabel.spm2analyze import Spm2AnalyzeImage
@@ -30,6 +31,7 @@ from meddiffusers.data.io.nifti_header import (
     affine_of,
     in_millimetres,
     parse_header,
+    repair_lengths,
     scaling_of,
     stored_layout,
     time_step,
@@ -120,20 +122,22 @@ def _from_bytes(source: str, head: bytes, image: bytes, modality: Modality, pair
         if isinstance(header, Nifti1Header):
             affine, notes = affine_of(source, header)
         else:
-            affine, notes = _analyze_affine(pair or Path(source)), []
+            affine, notes = _analyze_affine(source, pair or Path(source), header)
         return _scan(voxels, affine, header, modality, source, notes)
 
 
-def _analyze_affine(header: Path) -> np.ndarray:
-    matrix = header.with_suffix(".mat")
+def _analyze_affine(source: str, path: Path, header: AnalyzeHeader) -> tuple[np.ndarray, list[str]]:
+    """Affine by SPM's matrix beside the header if there is one, else by the header; and notes on repairs."""
+    matrix = path.with_suffix(".mat")
     if matrix.exists() and not matrix.is_file():
-        raise UnreadableError(str(header), f"{matrix.name}, which is no file", "SPM's matrix", "remove it")
+        raise UnreadableError(source, f"{matrix.name}, which is no file", "SPM's matrix", "remove it")
+    notes = [] if matrix.exists() else repair_lengths(source, header.copy(), qform=False)
     try:
-        affine: np.ndarray = Spm2AnalyzeImage.from_filename(str(header)).affine
+        affine: np.ndarray = Spm2AnalyzeImage.from_filename(str(path)).affine
     except Exception:
         found = f"{matrix.name} beside it, which cannot be decoded" if matrix.exists() else "an invalid header"
-        raise UnreadableError(str(header), found, "a header of Analyze, and a matrix of SPM") from None
-    return affine
+        raise UnreadableError(source, found, "a header of Analyze, and a matrix of SPM") from None
+    return affine, notes
 
 
 def _scaled(voxels: np.ndarray, slope: float | None, inter: float | None, source: str) -> np.ndarray:

@@ -85,7 +85,7 @@ def affine_of(source: str, header: Nifti1Header) -> tuple[np.ndarray, list[str]]
     notes = _repair_codes(header)
     sform, qform = header["sform_code"] > 0, header["qform_code"] > 0
     if not sform:
-        notes += _repair_lengths(source, header, bool(qform))
+        notes += repair_lengths(source, header, bool(qform))
     if not (sform or qform):
         notes.append("neither qform nor sform: left and right, and the position, are a guess")
     if sform and qform:
@@ -125,8 +125,8 @@ def _repair_codes(header: Nifti1Header) -> list[str]:
     return notes
 
 
-def _repair_lengths(source: str, header: Nifti1Header, qform: bool) -> list[str]:
-    """Repair pixdim, where the geometry depends on it."""
+def repair_lengths(source: str, header: AnalyzeHeader, qform: bool) -> list[str]:
+    """Repair the header's pixdim, where the geometry depends on it; returns notes."""
     notes, pixdim = [], header["pixdim"]
     used = min(int(header["dim"][0]), 3)
     for axis in range(1, 4 if qform else used + 1):
@@ -155,7 +155,7 @@ def _conflict(header: Nifti1Header) -> list[str]:
     used = f"the sform (code {codes[0]}) is used"
     copy = header.copy()
     try:
-        _repair_lengths("", copy, qform=True)
+        repair_lengths("", copy, qform=True)
         _normalise_quaternion(copy)
         qform = copy.get_qform()
     except ValueError:
