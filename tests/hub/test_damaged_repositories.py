@@ -19,9 +19,11 @@ from helpers.hub_fixtures import FACTS, REPORT, copy, stock_pipeline, tiny_pipel
 from helpers.small_latent_diffusion import of_volumes
 from helpers.small_text_to_mr import small_text_to_mr
 from safetensors.torch import load_file, save_file
+from transformers import BertConfig, BertModel, T5Config, T5EncoderModel
 
 from meddiffusers.hub import RepositoryError, load, write_repository
 from meddiffusers.hub.checks import code_issues, repository_issues
+from meddiffusers.hub.components import component_issues
 from meddiffusers.hub.describe import describe
 
 SAMPLE, SLOW_SAMPLE, SEED = 60, 60, 7
@@ -258,6 +260,30 @@ def test_the_damage_is_named_by_info_and_load(
 @pytest.mark.parametrize("name", ["images", "volumes", "texts", "stock", "shards"])
 def test_a_whole_repository_has_no_issue(whole: Path, name: str) -> None:
     assert repository_issues(whole / name) + code_issues(whole / name) == []
+
+
+@pytest.mark.parametrize("names", ["tied", "with a prefix", "of TensorFlow"])
+def test_weights_under_other_names_that_transformers_reads_are_no_issue(tmp_path: Path, names: str) -> None:
+    kind = {
+        "vocab_size": 20,
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 8,
+    }
+    t5 = T5Config(vocab_size=20, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+    model: Any = T5EncoderModel(t5) if names == "tied" else BertModel(BertConfig(**kind))
+    model.save_pretrained(tmp_path / "encoder")
+    held = load_file(tmp_path / "encoder" / "model.safetensors")
+    if names == "with a prefix":
+        held = {f"bert.{name}": weight for name, weight in held.items()}
+    elif names == "of TensorFlow":
+        held = {name.replace("LayerNorm.weight", "LayerNorm.gamma"): weight for name, weight in held.items()}
+    save_file(held, tmp_path / "encoder" / "model.safetensors", {"format": "pt"})
+    assert component_issues(tmp_path / "encoder", type(model)) == []
+    del held[min(held)]
+    save_file(held, tmp_path / "encoder" / "model.safetensors", {"format": "pt"})
+    assert "lacks weights of" in component_issues(tmp_path / "encoder", type(model))[0]
 
 
 METRICS = {

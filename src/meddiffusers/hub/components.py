@@ -14,16 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import torch
 import transformers
 from accelerate import init_empty_weights
 from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_loading_utils import simple_get_class_obj
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
 from meddiffusers.hub.configurations import config_file, config_keys, key_issues, unknown_key_issues, value_issues
 from meddiffusers.hub.weights import shapes_of
 from meddiffusers.utils.reading import FileContentError, read_json
 
+_LAYER_NORM = re.compile(r"(?<=LayerNorm\.)(gamma|beta)$")  # names in weights that were converted from TensorFlow
+_SINCE = {"gamma": "weight", "beta": "bias"}
 _SHARD = re.compile(r"-\d{5}-of-\d{5}")
 
 
@@ -83,10 +87,12 @@ def _transformers_issues(folder: Path, cls: Any) -> list[str]:
     if issues := unknown_key_issues(name, list(config), known, cls.__name__):
         return issues
     try:
-        with _quiet(), init_empty_weights():
+        with _quiet(), torch.device("meta"):  # which keeps tied weights tied
             model = cls(cls.config_class.from_dict(config))
     except Exception as error:
         return [f"{name} does not describe a {cls.__name__}: {_reason(error)} Restore it."]
+    if get_checkpoint_conversion_mapping(config.get("model_type")):
+        return []  # whose weights have other names in files, which transformers converts
     prefix = f"{cls.base_model_prefix}."
     expected = {key: (True, list(parameter.shape)) for key, parameter in model.named_parameters()}
     return _weights_issues(folder, cls.__name__, expected, [".*"], prefix)
@@ -137,11 +143,14 @@ def _weights_issues(
         if sharded := [path.name for path in paths if path.name != group]:
             issues += _index_issues(folder, group, sharded)
         file = f"{folder.name}/{group}"
+        if prefix:
+            held = {_LAYER_NORM.sub(lambda match: _SINCE[match[1]], name): entry for name, entry in held.items()}
         if prefix and not set(expected) & set(held):
             held = {name.removeprefix(prefix): entry for name, entry in held.items()}
         missing = sorted(set(expected) - set(held))
-        left = [n for n in sorted(set(held) - set(expected)) if not any(re.search(pattern, n) for pattern in ignored)]
-        if missing and left and any(".query." in name for name in left):
+        strange = set(held) - set(expected)
+        left = [n for n in sorted(strange) if not any(re.search(pattern, n) for pattern in ignored)]
+        if missing and any(".query." in name for name in strange):
             continue  # names of earlier versions, which diffusers converts
         for problem, names in (("lacks", missing), ("holds, beside those of the network,", left)):
             if names:
