@@ -161,9 +161,10 @@ def _sampling_error(scheduler: Any, trained: Mapping[str, Any], steps: int, eta:
         part = PROBE_ERROR * PROBE_STEPS / many
         low, high, far = (1 - part, 1 + part, part) if count == many else (0, NOISE_LEFT, MEAN_SHIFT)
         if not (low * PROBE_STD < std < high * widest and abs(mean - PROBE_MEAN) < far * PROBE_STD + shift):
+            few = "" if count == many else ", too few for its timesteps,"
             return (
-                f"{how} it generates pixels of mean {mean:.2g} and standard deviation "
-                f"{std:.2g} where they should have {PROBE_MEAN} and {PROBE_STD}"
+                f"{how}{few} it generates pixels of mean {mean:.2g} and standard deviation {std:.2g} where they should "
+                f"have {PROBE_MEAN} and {PROBE_STD}"
             )
     return None
 
