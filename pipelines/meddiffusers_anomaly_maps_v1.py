@@ -141,3 +141,11 @@ def convert_results(results: Mapping[str, Any], output_type: str) -> dict[str, A
         arrays["counterfactual"] = [[PIL.Image.fromarray(c) for c in np.moveaxis(image, -1, 0)] for image in grey]
         arrays["mask"] = [PIL.Image.fromarray(255 * mask) for mask in arrays["mask"]]
     return arrays
+
+
+def restore(subject: Any, results: Mapping[str, Any], modalities: Sequence[str]) -> dict[str, Any]:
+    """Resample tensors of slices to scans on the voxels of a subject's files."""
+    scans = {"counterfactual": subject.invert(results["counterfactual"].numpy(), modalities)}
+    for name in ("anomaly_map", "mask"):
+        scans[name] = subject.invert(results[name][:, None].numpy(), ["anomaly"])
+    return {**results, "score": results["score"].numpy(), **scans}

@@ -47,10 +47,11 @@ from .meddiffusers_anomaly_maps_v1 import (
     check_method,
     convert_results,
     mean_over_modalities,
+    restore,
     smooth,
     threshold_maps,
 )
-from .meddiffusers_checks_v1 import check_counts, check_finite, check_numbers
+from .meddiffusers_checks_v1 import check_counts, check_finite, check_given_numbers, check_numbers
 from .meddiffusers_denoising_v1 import Callback, GuidanceMixin, guide, run_callback
 from .meddiffusers_lora_weights_v1 import LoraWeightsMixin
 from .meddiffusers_noise_v1 import denoising_step, describe_noise
@@ -203,10 +204,8 @@ class AnomalyDetectionPipeline(
             num_inversion_iterations: Fixed-point iterations of each step to the noise, each one network pass.
             map_from: "residual" or "label_contrast"; by default the second if the unet has labels.
             num_noise_samples: Noises for a label contrast, at each of `CONTRAST_TIMES`.
-            smoothing: σ of the Gaussian that smooths the map, as a part of its height; by default 0 for a residual and
-                1/32 for a label contrast.
-            batch_size: Number of images that the networks process at once. It bounds the memory: only the results of
-                an image are kept, on the CPU. The result does not depend on it.
+            smoothing: σ of the map's Gaussian filter as a part of its height; by default 0, 1/32 for a label contrast.
+            batch_size: Number of images that the networks process at once; it bounds the memory and changes no result.
             generator: One for all images, or a list of one for each; by default a label contrast has fixed noise.
             threshold: Threshold of the mask; by default Otsu's, over the foreground of all images.
             output_type: "np", "pt" (on the CPU), "pil" or "latent", see the output; scans are returned as scans.
@@ -222,8 +221,7 @@ class AnomalyDetectionPipeline(
         check_scheduler(self.scheduler, self.config["noise_schedule"], num_inference_steps, reversible=True)
         self._check_call(method, target, encoding, num_inversion_iterations, batch_size, output_type)
         check_numbers(strength=strength, num_noise_samples=num_noise_samples)
-        optional = {"guidance_scale": guidance_scale, "smoothing": smoothing, "threshold": threshold}
-        check_numbers(**{name: value for name, value in optional.items() if value is not None})
+        check_given_numbers(guidance_scale=guidance_scale, smoothing=smoothing, threshold=threshold)
         check_map(map_from, target, self._labels("classifier_free"), num_noise_samples, smoothing)
         check_callback_tensors(callback_on_step_end_tensor_inputs)
         subject = self._load_slices(image) if is_subject(image) else None
@@ -262,7 +260,9 @@ class AnomalyDetectionPipeline(
         as_latents = output_type == "latent" and subject is None
         counterfactual = torch.cat(latents) if as_latents else self._from_model(torch.cat(latents))
         results = threshold_maps(images, counterfactual, torch.cat(maps), threshold)
-        results = convert_results(results, output_type) if subject is None else self._restore(subject, results)
+        results = (
+            convert_results(results, output_type) if subject is None else restore(subject, results, self.modalities)
+        )
         output = AnomalyDetectionPipelineOutput(**results)
         return output if return_dict else output.to_tuple()
 
@@ -375,8 +375,7 @@ class AnomalyDetectionPipeline(
     def _label_contrast(self, x_0: torch.Tensor, target: str, generators: Sequence[Generators]) -> torch.Tensor:
         """Mean absolute difference of the predictions of x_0 given `target` and given the other labels.
 
-        Returns (B, C, H, W) on the CPU, in units of intensities in [0, 1]. `generators` has an entry for each noise, as
-        many for each of `CONTRAST_TIMES`.
+        Returns (B, C, H, W) on the CPU, in [0, 1]. `generators` has one for each noise, as many for each of the times.
         """
         labels = self._labels("classifier_free")
         others = [index for name, index in labels.items() if name != target]
@@ -399,10 +398,3 @@ class AnomalyDetectionPipeline(
     def _load_slices(self, source: Any) -> Any:
         """Load a subject's scans as slices of the size and spacing of the training images."""
         return subject_to_slices(source, self.modalities, self.config["spacing"], unet_sample_size(self.unet))
-
-    def _restore(self, subject: Any, results: dict[str, Any]) -> dict[str, Any]:
-        """Resample maps of slices to scans on the voxels of the subject's files."""
-        scans = {"counterfactual": subject.invert(results["counterfactual"].numpy(), self.modalities)}
-        for name in ("anomaly_map", "mask"):
-            scans[name] = subject.invert(results[name][:, None].numpy(), ["anomaly"])
-        return {**results, "score": results["score"].numpy(), **scans}

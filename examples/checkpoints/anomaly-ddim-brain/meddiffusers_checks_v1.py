@@ -28,6 +28,11 @@ def check_numbers(**numbers: Any) -> None:
             raise ValueError(f"{name}={value!r}; expected a finite number.")
 
 
+def check_given_numbers(**numbers: Any) -> None:
+    """Raise a ValueError if an argument that is not None, given by name, is not a finite number."""
+    check_numbers(**{name: value for name, value in numbers.items() if value is not None})
+
+
 def check_finite(values: torch.Tensor, network: str, step: str) -> None:
     """Raise a ValueError that names network and step if its output holds NaN or infinite values.
 
