@@ -154,10 +154,15 @@ class TestLabelMaps:
         for images in (pt, array, pil):
             assert torch.equal(pipeline.preprocess(images).argmax(dim=1), labels)
 
+    def test_labels_that_are_whole_up_to_rounding(self, pipeline: AttributeVAEPipeline) -> None:
+        """Which truncation would take for 2."""
+        assert torch.equal(pipeline.preprocess(np.full((8, 12), 2.9995)), pipeline.preprocess(np.full((8, 12), 3)))
+
     @pytest.mark.parametrize(
         ("labels", "message"),
         [
             (np.full((8, 12), 1.5), r"fractional labels, expected integers\. Resample .* nearest neighbours"),
+            (np.full((8, 12), 2.998), r"fractional labels"),
             (np.full((8, 12), np.nan), r"fractional labels"),
             (np.full((8, 12), 4), r"labels 4 to 4, expected 0 to 3\. Map them first"),
             (np.full((8, 12), -1), r"labels -1 to -1, expected 0 to 3"),

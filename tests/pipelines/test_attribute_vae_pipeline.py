@@ -195,6 +195,16 @@ class TestAttributes:
         with pytest.raises(ValueError, match=message):
             calibrated().edit(self.IMAGES, attributes)
 
+    @pytest.mark.parametrize("count", [0, -1, 1.5, "2"])
+    def test_counts_that_cannot_be_meant(self, count: Any) -> None:
+        pipeline = calibrated()
+        with pytest.raises(ValueError, match=r"batch_size=.*; expected at least 1"):
+            pipeline(count)
+        with pytest.raises(ValueError, match=r"steps=.*; expected at least 1"):
+            pipeline.interpolate(self.IMAGES[0], self.IMAGES[1], steps=count)
+        with pytest.raises(ValueError, match=r"steps=.*; expected at least 1"):
+            pipeline.traverse(self.IMAGES[0], "area", steps=count)
+
     def test_bad_traversals_are_refused(self) -> None:
         with pytest.raises(ValueError, match=r"area=5 px lies outside the calibrated range"):
             calibrated().traverse(self.IMAGES[0], "area", range=(5, 20))

@@ -216,6 +216,21 @@ def test_unsuitable_components_are_refused(pipe: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_a_vae_that_is_not_finite(part: str) -> None:
+    pipeline = TestTemporalConsistencyPipeline().build()
+    with torch.no_grad():
+        next(getattr(pipeline.vae, part).parameters()).fill_(torch.nan)
+    with pytest.raises(ValueError, match=f"vae holds NaN or infinite values in the {part[:2]}coding of the frames"):
+        pipeline(cardiac_cycle(4, 3), SPACING, method="smooth")
+
+
+@pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf])
+def test_weights_that_cannot_be_meant(pipe: Any, weight: float) -> None:
+    with pytest.raises(ValueError, match=rf"weight={weight}; expected a finite number of at least 0"):
+        pipe(cardiac_cycle(), SPACING, method="smooth", weight=weight)
+
+
 def test_smoothing_without_limits_of_latents_needs_a_weight(pipe: Any) -> None:
     without_latents = TemporalSmoother.from_references(
         [measure_cardiac_attributes(cardiac_cycle(), SPACING)], list(CARDIAC_ATTRIBUTES)
