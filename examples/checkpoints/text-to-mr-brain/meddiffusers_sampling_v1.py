@@ -85,9 +85,10 @@ def check_scheduler(
     problem = _difference(scheduler, trained, flow, learned_variance, reversible)
     problem = problem or _sampling_error(scheduler, trained, int(num_inference_steps), float(eta), from_image)
     if problem is not None:
+        config = "pipe.scheduler.config" if noise_schedule is None else 'pipe.config["noise_schedule"]'
         raise ValueError(
-            f"The scheduler, a {type(scheduler).__name__}, does not fit this network: {problem}. Expected one for its "
-            f"kind of noise. Write: pipe.scheduler = {_remedy(trained, noise_schedule is None, reversible)}"
+            f"The scheduler, a {type(scheduler).__name__}, does not fit this network: {problem}. "
+            + _expected(trained, config, reversible)
         )
 
 
@@ -133,14 +134,18 @@ def _difference(
     return None
 
 
-def _remedy(trained: Mapping[str, Any], unknown: bool, reversible: bool) -> str:
-    """A scheduler that fits, as code."""
+def _expected(trained: Mapping[str, Any], config: str, reversible: bool) -> str:
+    """Describe the schedulers that fit, and one as code."""
     if trained["prediction_type"] == FLOW:
-        return f"FlowMatchEulerDiscreteScheduler(num_train_timesteps={trained['num_train_timesteps']})"
-    config = "pipe.scheduler.config" if unknown else 'pipe.config["noise_schedule"]'
-    if reversible:
-        return f"ReversibleDDIMScheduler.from_config({config})"
-    return f'DDIMScheduler.from_config({config}, timestep_spacing="trailing", clip_sample=False)'
+        kind = "for flow matching, such as FlowMatchEulerDiscreteScheduler"
+        code = f"FlowMatchEulerDiscreteScheduler(num_train_timesteps={trained['num_train_timesteps']})"
+    elif reversible:
+        kind = "with inverse steps and the prediction type and betas of training"
+        code = f"ReversibleDDIMScheduler.from_config({config})"
+    else:
+        kind = "for diffusion with the prediction type and betas of training, such as DDIM, DPM-Solver, UniPC or Euler"
+        code = f'DDIMScheduler.from_config({config}, timestep_spacing="trailing", clip_sample=False)'
+    return f"Expected one {kind}. Write: pipe.scheduler = {code}"
 
 
 def _sampling_error(scheduler: Any, trained: Mapping[str, Any], steps: int, eta: float, from_image: bool) -> str | None:
