@@ -6,23 +6,27 @@ code of the repository runs.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 import transformers
-from accelerate import init_empty_weights
 from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_loading_utils import simple_get_class_obj
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
-from meddiffusers.hub.configurations import config_file, config_keys, key_issues, unknown_key_issues, value_issues
+from meddiffusers.hub.configurations import (
+    build,
+    config_file,
+    config_keys,
+    missing_key_issues,
+    quiet,
+    unknown_key_issues,
+    value_issues,
+)
 from meddiffusers.hub.weights import shapes_of
 from meddiffusers.utils.reading import FileContentError, read_json
 
@@ -59,14 +63,15 @@ def _configured_issues(folder: Path, cls: Any) -> list[str]:
     config, issues = _read_config(folder / config_file(cls), name)
     if config is None:
         return issues
-    issues = key_issues(name, config, cls) + value_issues(name, config, cls)
-    if issues:
-        return issues
+    unknown = unknown_key_issues(name, list(config), config_keys(cls), cls.__name__)
+    if issues := value_issues(name, config, cls) + missing_key_issues(name, config, cls):
+        return unknown + issues
     try:
-        with _quiet(), init_empty_weights():
-            built: Any = cls.from_config(config)
+        built = build(config, cls)
     except Exception as error:
-        return [f"{name} does not describe a {cls.__name__}: {_reason(error)} Restore it."]
+        return unknown or [f"{name} does not describe a {cls.__name__}: {_reason(error)} Restore it."]
+    if issues := unknown_key_issues(name, list(config), config_keys(cls) | set(built.config), cls.__name__):
+        return issues
     betas = getattr(built, "betas", None)
     if betas is not None and not ((betas >= 0) & (betas <= 1)).all():
         return [f"{name} gives betas outside 0 to 1. Restore it."]
@@ -87,7 +92,7 @@ def _transformers_issues(folder: Path, cls: Any) -> list[str]:
     if issues := unknown_key_issues(name, list(config), known, cls.__name__):
         return issues
     try:
-        with _quiet(), torch.device("meta"):  # which keeps tied weights tied
+        with quiet(), torch.device("meta"):  # which keeps tied weights tied
             model = cls(cls.config_class.from_dict(config))
     except Exception as error:
         return [f"{name} does not describe a {cls.__name__}: {_reason(error)} Restore it."]
@@ -106,7 +111,7 @@ def _opening_issues(folder: Path, cls: Any) -> list[str]:
         except FileContentError as error:
             return [f"{path.name} of {folder.name} {error.cause}"]
     try:
-        with _quiet():
+        with quiet():
             cls.from_pretrained(folder, local_files_only=True)
     except Exception as error:
         return [f"{folder.name} does not hold a {cls.__name__}: {_reason(error)} Fetch it again."]
@@ -185,20 +190,6 @@ def _index_issues(folder: Path, group: str, shards: Sequence[str]) -> list[str]:
     return (
         [f"{folder.name}/{index.name} names {_some(missing)}, which are missing. Fetch them again."] if missing else []
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Context without the warnings of diffusers and transformers, whose causes are reported as issues."""
-    loggers = [logging.getLogger(name) for name in (diffusers.__name__, transformers.__name__)]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _reason(error: Exception) -> str:

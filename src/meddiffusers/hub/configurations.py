@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import logging
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import diffusers
 import numpy as np
+import transformers
+from accelerate import init_empty_weights
 from diffusers.configuration_utils import ConfigMixin
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
@@ -34,11 +38,11 @@ def config_keys(cls: type) -> set[str]:
     return set(config().to_dict()) if config is not None else set()
 
 
-def key_issues(file: str, config: Mapping[str, Any], cls: type) -> list[str]:
-    """Keys that a class does not take, and those that are missing though this version of diffusers writes them."""
-    return unknown_key_issues(file, list(config), config_keys(cls), cls.__name__) + missing_key_issues(
-        file, config, cls
-    )
+def build(config: Mapping[str, Any], cls: Any) -> Any:
+    """An instance of a diffusers class without memory for weights, from the keys that its constructor takes."""
+    taken = {key: value for key, value in config.items() if key in config_keys(cls) or key in _NAMES}
+    with quiet(), init_empty_weights():
+        return cls.from_config(taken)
 
 
 def missing_key_issues(file: str, config: Mapping[str, Any], cls: type, required: Sequence[str] = ()) -> list[str]:
@@ -94,6 +98,20 @@ def value_issues(file: str, config: Mapping[str, Any], cls: type) -> list[str]:
     if issubclass(cls, SchedulerMixin) and isinstance(steps, int) and not 0 < steps <= MAX_TRAIN_TIMESTEPS:
         issues.append(f"{file} has num_train_timesteps as {steps}; expected 1 to {MAX_TRAIN_TIMESTEPS}. Restore it.")
     return issues
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Context without the warnings of diffusers and transformers, whose causes are reported as issues."""
+    loggers = [logging.getLogger(name) for name in (diffusers.__name__, transformers.__name__)]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _parameters(cls: Any) -> dict[str, inspect.Parameter]:

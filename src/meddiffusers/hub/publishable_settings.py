@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import diffusers
+from diffusers.configuration_utils import ConfigMixin
 from tokenizers import Tokenizer
 
 from meddiffusers.evaluation.report import read_metrics
 from meddiffusers.hub.checks import INDEX, components, pipeline_class
 from meddiffusers.hub.components import component_class
-from meddiffusers.hub.configurations import config_file, config_keys
+from meddiffusers.hub.configurations import build, config_file, config_keys
 from meddiffusers.hub.identifiers import given_away_by_settings
 from meddiffusers.hub.training_config import PATHS, REPORTING, TrainingRecord
 from meddiffusers.utils.reading import FileContentError, read_json, read_text
@@ -53,7 +55,11 @@ def config_content_issues(path: Path) -> list[str]:
     cls = _configured_class(path, config)
     if cls is None or path.name != config_file(cls):
         return ["is the configuration of no component, so that its settings cannot be checked. Remove it."]
-    return _key_issues(config, config_keys(cls) | _OWN | _TRANSFORMERS)
+    known = config_keys(cls)
+    if issubclass(cls, ConfigMixin) and not set(config) <= known | _OWN:  # some constructors add keys of their own
+        with suppress(Exception):  # what cannot be built is an issue of its own
+            known |= set(build(config, cls).config)
+    return _key_issues(config, known | _OWN | _TRANSFORMERS)
 
 
 def tokenizer_settings_issues(path: Path) -> list[str]:
