@@ -185,12 +185,12 @@ def test_a_configuration_that_leaves_out_defaults_is_not_that_of_another_class()
         (
             ddim(timestep_spacing="leading"),
             1,
-            "num_inference_steps=1, too few for its timesteps, it generates .* standard deviation (0.99|1) ",
+            "num_inference_steps=1, too few for its timesteps, it generates .* standard deviation (0.99|1)\\.",
         ),
         (
             HeunDiscreteScheduler(**BETAS, prediction_type="v_prediction"),
             2,
-            "with num_inference_steps=2, too few for its timesteps, it generates pixels of mean",
+            "with num_inference_steps=2, too few for its timesteps, it generates those of mean",
         ),
     ],
 )

@@ -168,8 +168,8 @@ def _sampling_error(scheduler: Any, trained: Mapping[str, Any], steps: int, eta:
         if not (low * PROBE_STD < std < high * widest and abs(mean - PROBE_MEAN) < far * PROBE_STD + shift):
             few = "" if count == many else ", too few for its timesteps,"
             return (
-                f"{how}{few} it generates pixels of mean {mean:.2g} and standard deviation {std:.2g} where they should "
-                f"have {PROBE_MEAN} and {PROBE_STD}"
+                f"tried on pixels of mean {PROBE_MEAN} and standard deviation {PROBE_STD}, {how}{few} it generates "
+                f"those of mean {mean:.2g} and standard deviation {std:.2g}"
             )
     return None
 
