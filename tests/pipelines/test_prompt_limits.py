@@ -150,6 +150,45 @@ class TestPipeline:
             loaded.encode_prompt("a cat")
 
 
+class TestShippedRepository:
+    """Its limits are those of 4,000 slices of 2,000 phantoms, in three modalities."""
+
+    FOLDER = Path(__file__).parents[2] / "examples" / "checkpoints" / "text-to-mr-brain"
+
+    @pytest.fixture(scope="class")
+    def pipeline(self) -> TextToMRPipeline:
+        return TextToMRPipeline.from_pretrained(self.FOLDER, vae=None, unet=None, scheduler=None)
+
+    @pytest.mark.filterwarnings("error:.*prompt")
+    def test_prompts_of_its_writer_pass_without_a_word(self, pipeline: TextToMRPipeline) -> None:
+        rng, ranges = random.Random(0), pipeline.config["prompt_limits"]["ranges"]
+        labels = [label for label, name in REGIONS.items() if name in ranges and label != 48]  # 49 by another name
+        for seed in range(100):
+            facts = SliceFacts(
+                rng.choice(("t1", "t2", "flair")),
+                rng.choice(("F", "M")),
+                rng.randint(18, 90),
+                number=rng.randint(45, 120),
+                voxel=(2.167, 2.167, 1.0),
+                volumes={x: rng.randint(1, ranges[REGIONS[x]][1]) for x in rng.sample(labels, rng.randint(0, 20))},
+            )
+            pipeline._check_limits([write_prompt(facts, seed)], negative=False)
+        pipeline.encode_prompt(["Axial T1-weighted brain MRI of a 60-year-old patient", "Axial T1-weighted image."])
+
+    @pytest.mark.parametrize(
+        "prompt",
+        ["aged 630", "Coronal", "left knee", "slice 9999", "a cat", "CT of the thorax", "T1-weighted, aged 630"],
+    )
+    def test_prompts_that_cannot_be_meant_are_refused(self, pipeline: TextToMRPipeline, prompt: str) -> None:
+        with pytest.raises(ValueError, match=r"names no modality of the training data|expected \d to"):
+            pipeline.encode_prompt(prompt)
+
+    @pytest.mark.parametrize("prompt", ["", "Coronal T1-weighted brain", "T1 of a knee", "T2 of a man aged 99"])
+    def test_prompts_outside_the_training_data_are_warned_of(self, pipeline: TextToMRPipeline, prompt: str) -> None:
+        with pytest.warns(UserWarning, match="^The prompt "):
+            pipeline.encode_prompt(prompt)
+
+
 def test_words_are_those_of_prompts() -> None:
     assert words_of("A T2-FLAIR image, 63-year-old's 500 mm³ (2.167 × 2.167 × 1 mm)") == {
         *("a", "t2", "flair", "image", "year", "old", "s", "mm³", "mm")
