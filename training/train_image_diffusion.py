@@ -5,10 +5,10 @@
         --dataset_name FOLDER --pretrained_model_name_or_path REPOSITORY --rank 8 --output_dir runs/mine
 
 Every line of the YAML file is also an option of the command line, which overrides it. `image_diffusion_paper.yaml` is
-the configuration of Wolleb et al., MICCAI 2022. The masks only tell which images are healthy; `--label_dropout`
-conditions the network on this label. The output folder opens with `DiffusionPipeline.from_pretrained`, or, with
-`--rank`, with `pipe.load_lora_weights`. It contains `metrics.json`, figures and `training_config.yaml`. `--card
-FACTS.yaml` also writes a whole repository with its model card; `--push_to_hub --hub_model_id me/name` publishes it.
+that of Wolleb et al., MICCAI 2022. The masks only tell which images are healthy; `--label_dropout` conditions the
+network on this label. The output folder opens with `DiffusionPipeline.from_pretrained`, or, with `--rank`, with
+`pipe.load_lora_weights`. It contains `metrics.json`, figures and `training_config.yaml`. `--card FACTS.yaml` also
+writes a repository with its card; `--push_to_hub --hub_model_id me/name` publishes it.
 """
 
 from __future__ import annotations

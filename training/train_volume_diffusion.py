@@ -5,10 +5,9 @@
         --dataset_name FOLDER --table TABLE.csv --modalities image --covariates age sex --output_dir runs/mine
 
 Every line of the YAML file is also an option of the command line, which overrides it. Covariates are columns of the
-table, numbers or words; their ranges are stored with the model. The output folder opens with
-`DiffusionPipeline.from_pretrained`, or, with `--rank`, with `pipe.load_lora_weights`. It contains `metrics.json`,
-figures and `training_config.yaml`. `--card FACTS.yaml` also writes a whole repository with its model card;
-`--push_to_hub --hub_model_id me/name` publishes it.
+table; their ranges are stored with the model. The output folder opens with `DiffusionPipeline.from_pretrained`, or,
+with `--rank`, with `pipe.load_lora_weights`. It contains `metrics.json`, figures and `training_config.yaml`. `--card
+FACTS.yaml` also writes a repository with its card; `--push_to_hub --hub_model_id me/name` publishes it.
 """
 
 from __future__ import annotations
