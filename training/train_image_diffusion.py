@@ -4,11 +4,11 @@
     accelerate launch training/train_image_diffusion.py --config training/configs/image_diffusion_brain.yaml \\
         --dataset_name FOLDER --pretrained_model_name_or_path REPOSITORY --rank 8 --output_dir runs/mine
 
-Every line of the YAML file is also an option of the command line, which overrides it. `image_diffusion_paper.yaml` is
-that of Wolleb et al., MICCAI 2022. The masks only tell which images are healthy; `--label_dropout` conditions the
-network on this label. The output folder opens with `DiffusionPipeline.from_pretrained`, or, with `--rank`, with
-`pipe.load_lora_weights`. It contains `metrics.json`, figures and `training_config.yaml`. `--card FACTS.yaml` also
-writes a repository with its card; `--push_to_hub --hub_model_id me/name` publishes it.
+Every line of the YAML file is also an option, which overrides it. `image_diffusion_paper.yaml` is that of Wolleb et
+al., MICCAI 2022. Masks tell which images are healthy; `--label_dropout` conditions the network on it. The output folder
+opens with `DiffusionPipeline.from_pretrained`, or, with `--rank`, with `pipe.load_lora_weights`. It contains
+`metrics.json`, figures and `training_config.yaml`. `--card FACTS.yaml` also writes a repository with its card;
+`--push_to_hub --hub_model_id me/name` publishes it.
 """
 
 from __future__ import annotations
