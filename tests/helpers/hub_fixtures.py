@@ -23,7 +23,7 @@ from meddiffusers.hub.card import Facts
 
 FIRST, SECOND = "meddiffusers_attribute_vae_v1", "meddiffusers_attribute_vae_v2"
 PIPELINE = "meddiffusers_attribute_vae_pipeline_v1"
-SAVING, CHECKS = "meddiffusers_saving_v1", "meddiffusers_checks_v1"  # published beside every pipeline
+SAVING = "meddiffusers_saving_v1"  # published beside every pipeline
 CHECKS = "meddiffusers_checks_v1"  # and beside that of attribute VAEs
 
 FACTS = Facts(
