@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import random
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import highdicom
 import nibabel
@@ -47,7 +49,9 @@ def originals(folder: Path) -> list[Original]:
     matrix = Rotation.from_euler("xyz", (8, -5, 12), degrees=True).as_matrix() * (-0.8, -0.9, 2.5)
     affine = from_matvec(matrix, (31.5, 42.25, -17.75))
     scan = Scan(rng.integers(-900, 900, SHAPE).astype(np.int16), affine)
-    return [*_nifti(scan, folder), *_itk(scan, folder), *_dicom(scan, folder)]
+    digits = random.Random(0)
+    with mock.patch("secrets.randbelow", lambda most: digits.randrange(most // 10, most)):  # of new UIDs
+        return [*_nifti(scan, folder), *_itk(scan, folder), *_dicom(scan, folder)]
 
 
 def _nifti(scan: Scan, folder: Path) -> list[Original]:
@@ -96,7 +100,7 @@ def _itk(scan: Scan, folder: Path) -> list[Original]:
         "ascii": " ".join(map(str, scan.array[0].ravel(order="F"))).encode() + b"\n",
         "hex": voxels.hex().encode(),
         "bzip2": bz2.compress(voxels),
-        "gzip": gzip.compress(voxels),
+        "gzip": gzip.compress(voxels, mtime=0),
     }
     for encoding, content in encoded.items():
         header = raw.replace("encoding: raw", f"encoding: {encoding}").strip() + "\n# a comment\nkey:=value\n\n"
@@ -126,11 +130,23 @@ def _dicom(scan: Scan, folder: Path) -> list[Original]:
     enhanced.save_as(folder / "enhanced.dcm")
     labels = read(folder / "series").like((scan.array > 0).astype(np.uint8) + (scan.array > 500), "labels")
     write(labels, folder / "seg.dcm", series=folder / "series", names={1: "one", 2: "two"})
+    for name in ("enhanced", "seg"):
+        _date(folder / f"{name}.dcm")
     single = [
         Original(f"{name}.dcm", {f"{name}.dcm": (folder / f"{name}.dcm").read_bytes()}, f"{name}.dcm")
         for name in ("packed", "bare", "enhanced", "seg")
     ]
     return [_original(folder / "series", ""), Original("cine", {"cine.dcm": cine.read_bytes()}, "cine.dcm"), *single]
+
+
+def _date(path: Path) -> None:
+    """Replace the time at which a file was made, so that it is the same each time."""
+    dataset = pydicom.dcmread(path)
+    times = {"DA": "20200102", "TM": "030405.123456", "DT": "20200102030405.123456"}
+    for element in dataset.iterall():
+        if element.VR in times and element.value:
+            element.value = times[element.VR]
+    dataset.save_as(path)
 
 
 def _original(place: Path, opened: str, header: int = 0) -> Original:

@@ -94,6 +94,19 @@ def test_segments_that_overlap_are_refused(tmp_path: Path) -> None:
         read(path)
 
 
+@pytest.mark.parametrize("changes", [{"SegmentDescription": "label 3"}, {"SegmentDescription": "x"}, {"scheme": "SCT"}])
+def test_segments_with_two_labels_are_refused(tmp_path: Path, changes: dict[str, str]) -> None:
+    path = segmented(tmp_path / "series")
+    dataset = pydicom.dcmread(path)
+    segment = dataset.SegmentSequence[1]
+    segment.SegmentDescription = changes.get("SegmentDescription", segment.SegmentDescription)
+    code = segment.SegmentedPropertyTypeCodeSequence[0]
+    code.CodingSchemeDesignator = changes.get("scheme", code.CodingSchemeDesignator)
+    dataset.save_as(path)
+    with pytest.raises(ValueError, match="a segment with two different labels, or none"):
+        read(path)
+
+
 def test_frames_of_a_segmentation_that_make_no_volume_are_refused(tmp_path: Path) -> None:
     path = segmented(tmp_path / "series")
     dataset = pydicom.dcmread(path)

@@ -122,14 +122,26 @@ def read_segmentation(datasets: Sequence[Any], source: str) -> Scan:
         raise UnreadableError(source, "frames that make no volume", expected, remedy) from None
     table = np.arange(max(segmentation.segment_numbers) + 1)
     for segment in segmentation.SegmentSequence:
-        found = re.fullmatch(LABEL.format(r"(\d{1,5})"), str(segment.get("SegmentDescription", "")))
-        table[segment.SegmentNumber] = int(found[1]) if found else segment.SegmentNumber
+        table[segment.SegmentNumber] = _label_of(segment, source)
     labels = table[volume.array].astype(np.min_scalar_type(table.max())).T
     affine = LPS_TO_RAS @ volume.affine[:, [2, 1, 0, 3]]
     if np.linalg.det(affine[:3, :3]) < 0:  # slices along row × column, as for images
         flip = np.array([[0, 1], [1, 1], [2, -1]])
         labels, affine = labels[..., ::-1], affine @ inv_ornt_aff(flip, labels.shape)
     return scan_read(labels, affine, LABELS, source)
+
+
+def _label_of(segment: Any, source: str) -> int:
+    """The label that `write_segmentation` has noted twice, else the number of the segment."""
+    code = segment.SegmentedPropertyTypeCodeSequence[0]
+    described = re.fullmatch(LABEL.format(r"(\d{1,5})"), str(segment.get("SegmentDescription", "")))
+    coded = re.fullmatch(r"LABEL(\d{1,5})", str(code.get("CodeValue", "")))
+    ours = code.get("CodingSchemeDesignator") == SCHEME
+    if not (ours or (described and coded)):
+        return int(segment.SegmentNumber)
+    if not (ours and described and coded and described[1] == coded[1]):
+        raise UnreadableError(source, "a segment with two different labels, or none", "one label", "write it again")
+    return int(coded[1])
 
 
 def _labels(scan: Scan, path: Path) -> np.ndarray:
