@@ -1,4 +1,7 @@
-"""AutoPipelineForText2Image and AutoPipelineForImage2Image of diffusers open repositories of TextToMRPipeline."""
+"""AutoPipelineForText2Image and AutoPipelineForImage2Image of diffusers open repositories of TextToMRPipeline.
+
+Their module imports every pipeline of diffusers, so the tests import it when they run.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from diffusers import AutoPipelineForImage2Image, AutoPipelineForText2Image, DDIMScheduler, DDPMPipeline, UNet2DModel
+from diffusers import DDIMScheduler, DDPMPipeline, UNet2DModel
 from helpers.small_text_to_mr import small_text_to_mr
 
 from meddiffusers import TextToMRPipeline
@@ -18,7 +21,10 @@ ORDERS = {
 }
 
 
+@pytest.mark.slow
 def test_a_repository_is_opened_by_the_automatic_classes(tmp_path: Path) -> None:
+    from diffusers import AutoPipelineForImage2Image, AutoPipelineForText2Image
+
     small_text_to_mr().save_pretrained(tmp_path)
     for automatic in (AutoPipelineForText2Image, AutoPipelineForImage2Image):
         pipeline = automatic.from_pretrained(tmp_path)
@@ -28,7 +34,10 @@ def test_a_repository_is_opened_by_the_automatic_classes(tmp_path: Path) -> None
         assert again.config["spacing"] == pipeline.config["spacing"]
 
 
+@pytest.mark.slow
 def test_other_pipelines_are_found_as_ever(tmp_path: Path) -> None:
+    from diffusers import AutoPipelineForText2Image
+
     DDPMPipeline(UNet2DModel(8, block_out_channels=(4,) * 4, norm_num_groups=2), DDIMScheduler()).save_pretrained(
         tmp_path
     )
