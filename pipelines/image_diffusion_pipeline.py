@@ -36,7 +36,7 @@ from .meddiffusers_lora_weights_v1 import LoraWeightsMixin
 from .meddiffusers_noise_v1 import denoising_step, describe_noise, scale_noise, uses_learned_variance
 from .meddiffusers_sampling_v1 import check_scheduler
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
-from .meddiffusers_slices_v1 import check_callback_tensors, from_indexed, to_indexed, unet_sample_size
+from .meddiffusers_slices_v1 import check_callback_tensors, check_generators, from_indexed, to_indexed, unet_sample_size
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
 
 PUBLISHED_AS = "meddiffusers_image_diffusion_pipeline_v1"  # `custom_pipeline` name of a published repository
@@ -177,12 +177,13 @@ class ImageDiffusionPipeline(LoraWeightsMixin, UNetLoraMixin, GuidanceMixin, Pub
     ) -> torch.Tensor:
         """Return noise (B, C, H, W) scaled for the scheduler; raise a ValueError if an argument does not fit."""
         shape = (batch_size, len(self.modalities), *unet_sample_size(self.unet))
-        if isinstance(generator, list) and len(generator) != batch_size:
-            raise ValueError(f"Got {len(generator)} generators for {batch_size} images. Give one for each.")
+        check_generators(generator, batch_size)
         if latents is None:
             latents = randn_tensor(shape, generator, self._execution_device, self.unet.dtype)
-        elif latents.ndim != 4 or latents.shape[:2] != shape[:2]:
-            raise ValueError(f"Got latents of shape {tuple(latents.shape)}; expected noise of shape {shape}.")
+        elif not isinstance(latents, torch.Tensor) or latents.ndim != 4 or latents.shape[:2] != shape[:2]:
+            raise ValueError(
+                f"Got latents of shape {tuple(np.shape(latents))}; expected noise of shape {shape}, as a tensor."
+            )
         return scale_noise(self.scheduler, latents.to(self._execution_device, self.unet.dtype))
 
     def predict(

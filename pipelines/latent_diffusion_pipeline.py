@@ -35,7 +35,7 @@ from .meddiffusers_lora_weights_v1 import LoraWeightsMixin
 from .meddiffusers_noise_v1 import denoising_step, describe_noise, scale_noise
 from .meddiffusers_sampling_v1 import check_scheduler
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
-from .meddiffusers_slices_v1 import check_callback_tensors, from_indexed, to_indexed, unet_sample_size
+from .meddiffusers_slices_v1 import check_callback_tensors, check_generators, from_indexed, to_indexed, unet_sample_size
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
 
 PUBLISHED_AS = "meddiffusers_latent_diffusion_pipeline_v1"  # `custom_pipeline` name of a published repository
@@ -237,8 +237,7 @@ class LatentDiffusionPipeline(
         """
         factor, channels = self.vae_scale_factor, self.unet.config["latent_channels"]
         size = unet_sample_size(self.unet) if masks is None else tuple(side // factor for side in masks.shape[1:])
-        if isinstance(generator, list) and len(generator) != batch_size:
-            raise ValueError(f"Got {len(generator)} generators for {batch_size} images. Give one for each.")
+        check_generators(generator, batch_size)
         shape = (batch_size, channels, *size)
         if latents is None:
             latents = randn_tensor(shape, generator, self._execution_device, self.unet.dtype)

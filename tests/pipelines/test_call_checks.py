@@ -141,6 +141,13 @@ def test_numbers_that_cannot_be_meant(name: str, arguments: dict[str, Any]) -> N
         samples(pipeline, **arguments)
 
 
+@pytest.mark.parametrize("name", DENOISING)
+@pytest.mark.parametrize("given", [0, "seed", [0]])
+def test_a_seed_is_no_generator(name: str, given: Any) -> None:
+    with pytest.raises(ValueError, match=r"generator=.*; expected .* torch\.Generator\(\)\.manual_seed\(0\)"):
+        samples(built(name), steps=2, generator=given)
+
+
 class TestColours:
     """Where grey values are expected, colours are refused rather than taken for a batch."""
 

@@ -123,7 +123,13 @@ def from_indexed(by_index: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def check_generators(generator: Generators, num_images: int) -> None:
-    """Raise a ValueError for a list of generators of another length than the number of images."""
+    """Raise a ValueError for what is no generator, or a list of another length than the number of images."""
+    given = generator if isinstance(generator, list) else [generator]
+    if not all(each is None or isinstance(each, torch.Generator) for each in given):
+        raise ValueError(
+            f"generator={generator!r}; expected a generator, such as torch.Generator().manual_seed(0), or a list of "
+            "one for each image."
+        )
     if isinstance(generator, list) and len(generator) != num_images:
         raise ValueError(f"Got {len(generator)} generators for {num_images} images. Give one for each image.")
 

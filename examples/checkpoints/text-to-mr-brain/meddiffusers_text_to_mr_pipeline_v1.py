@@ -42,7 +42,7 @@ from .meddiffusers_prompt_limits_v1 import check_limits
 from .meddiffusers_prompts_v1 import PromptEncodingMixin
 from .meddiffusers_sampling_v1 import check_scheduler
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
-from .meddiffusers_slices_v1 import check_callback_tensors, check_images, to_indexed, unet_sample_size
+from .meddiffusers_slices_v1 import check_callback_tensors, check_generators, check_images, to_indexed, unet_sample_size
 from .meddiffusers_text_components_v1 import check_available, check_components, check_settings
 from .meddiffusers_text_lora_v1 import TextEncoderLoraMixin
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
@@ -295,8 +295,7 @@ class TextToMRPipeline(  # type: ignore[misc]
         Raises:
             ValueError: Latents or images of a wrong shape, or another number of generators than images.
         """
-        if isinstance(generator, list) and len(generator) != batch_size:
-            raise ValueError(f"Got {len(generator)} generators for {batch_size} images. Give one for each.")
+        check_generators(generator, batch_size)
         images = None if image is None else self._check_image(image, batch_size)
         shape = (batch_size, self.unet.config["in_channels"], *self._size(height, width, images))
         if latents is None:
