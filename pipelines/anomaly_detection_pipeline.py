@@ -51,7 +51,7 @@ from .meddiffusers_anomaly_maps_v1 import (
     smooth,
     threshold_maps,
 )
-from .meddiffusers_checks_v1 import check_counts, check_finite, check_given_numbers, check_numbers
+from .meddiffusers_checks_v1 import check_counts, check_finite, check_generators, check_given_numbers, check_numbers
 from .meddiffusers_denoising_v1 import Callback, GuidanceMixin, guide, run_callback
 from .meddiffusers_lora_weights_v1 import LoraWeightsMixin
 from .meddiffusers_noise_v1 import denoising_step, describe_noise
@@ -60,7 +60,6 @@ from .meddiffusers_saving_v1 import PublishedPipelineMixin
 from .meddiffusers_slices_v1 import (
     Generators,
     check_callback_tensors,
-    check_generators,
     check_images,
     draw_noise,
     from_indexed,

@@ -146,6 +146,8 @@ def test_numbers_that_cannot_be_meant(name: str, arguments: dict[str, Any]) -> N
 def test_a_seed_is_no_generator(name: str, given: Any) -> None:
     with pytest.raises(ValueError, match=r"generator=.*; expected .* torch\.Generator\(\)\.manual_seed\(0\)"):
         samples(built(name), steps=2, generator=given)
+    with pytest.raises(ValueError, match=r"generator=.*; expected"):
+        calibrated()(1, generator=given)
 
 
 class TestColours:

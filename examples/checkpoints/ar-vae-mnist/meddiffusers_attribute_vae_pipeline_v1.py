@@ -24,7 +24,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
-from .meddiffusers_checks_v1 import check_counts, check_finite
+from .meddiffusers_checks_v1 import check_counts, check_finite, check_generators
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
 
 PUBLISHED_AS = "meddiffusers_attribute_vae_pipeline_v1"  # the `custom_pipeline` name of a published repository
@@ -103,8 +103,7 @@ class AttributeVAEPipeline(PublishedPipelineMixin, DiffusionPipeline):
             ValueError: Another number of generators than images, or as `decode` does.
         """
         check_counts(batch_size=batch_size)
-        if isinstance(generator, list) and len(generator) != batch_size:
-            raise ValueError(f"Got {len(generator)} generators for batch_size={batch_size}. Give one for each image.")
+        check_generators(generator, batch_size)
         if latents is None:
             shape = (batch_size, self.vae.config["latent_dim"])
             noise = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=self.vae.dtype)

@@ -33,6 +33,18 @@ def check_given_numbers(**numbers: Any) -> None:
     check_numbers(**{name: value for name, value in numbers.items() if value is not None})
 
 
+def check_generators(generator: Any, num_images: int) -> None:
+    """Raise a ValueError for what is no generator, or a list of another length than the number of images."""
+    given = generator if isinstance(generator, list) else [generator]
+    if not all(each is None or isinstance(each, torch.Generator) for each in given):
+        raise ValueError(
+            f"generator={generator!r}; expected a generator, such as torch.Generator().manual_seed(0), or a list of "
+            "one for each image."
+        )
+    if isinstance(generator, list) and len(generator) != num_images:
+        raise ValueError(f"Got {len(generator)} generators for {num_images} images. Give one for each image.")
+
+
 def check_finite(values: torch.Tensor, network: str, step: str) -> None:
     """Raise a ValueError that names network and step if its output holds NaN or infinite values.
 

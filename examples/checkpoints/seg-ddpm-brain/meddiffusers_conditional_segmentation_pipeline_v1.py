@@ -37,7 +37,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 
-from .meddiffusers_checks_v1 import check_counts, check_finite, check_numbers
+from .meddiffusers_checks_v1 import check_counts, check_finite, check_generators, check_numbers
 from .meddiffusers_denoising_v1 import Callback, DenoisingMixin, run_callback
 from .meddiffusers_lora_weights_v1 import LoraWeightsMixin
 from .meddiffusers_noise_v1 import denoising_step, describe_noise, scale_noise, uses_learned_variance
@@ -60,7 +60,6 @@ from .meddiffusers_segmentation_maps_v1 import (
 from .meddiffusers_slices_v1 import (
     Generators,
     check_callback_tensors,
-    check_generators,
     check_images,
     draw_noise,
     from_indexed,

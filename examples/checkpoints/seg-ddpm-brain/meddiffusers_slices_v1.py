@@ -19,6 +19,8 @@ import PIL.Image
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 
+from .meddiffusers_checks_v1 import check_generators
+
 PUBLISHED_AS = "meddiffusers_slices_v1"  # the file has the same name in a repository, so imports find it in both places
 TOLERANCE = 1e-3  # by which intensities may leave [0, 1]
 Generators = torch.Generator | list[torch.Generator] | None  # one for all images, one for each, or the global one
@@ -120,18 +122,6 @@ def to_indexed(values: Mapping[Any, Any] | Sequence[Any]) -> dict[str, Any]:
 def from_indexed(by_index: Mapping[str, Any]) -> tuple[Any, ...]:
     """Invert `to_indexed`."""
     return tuple(value for _, value in sorted(by_index.items(), key=lambda item: int(item[0])))
-
-
-def check_generators(generator: Generators, num_images: int) -> None:
-    """Raise a ValueError for what is no generator, or a list of another length than the number of images."""
-    given = generator if isinstance(generator, list) else [generator]
-    if not all(each is None or isinstance(each, torch.Generator) for each in given):
-        raise ValueError(
-            f"generator={generator!r}; expected a generator, such as torch.Generator().manual_seed(0), or a list of "
-            "one for each image."
-        )
-    if isinstance(generator, list) and len(generator) != num_images:
-        raise ValueError(f"Got {len(generator)} generators for {num_images} images. Give one for each image.")
 
 
 def draw_noise(

@@ -33,7 +33,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .meddiffusers_checks_v1 import check_numbers
+from .meddiffusers_checks_v1 import check_generators, check_numbers
 from .meddiffusers_denoising_v1 import Callback, GuidanceMixin, check_eta, guide, num_steps, run_callback, set_timesteps
 from .meddiffusers_latents_v1 import decode_latents, encode_images, to_nifti
 from .meddiffusers_lora_weights_v1 import LoraWeightsMixin
@@ -42,7 +42,7 @@ from .meddiffusers_prompt_limits_v1 import check_limits
 from .meddiffusers_prompts_v1 import PromptEncodingMixin
 from .meddiffusers_sampling_v1 import check_scheduler
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
-from .meddiffusers_slices_v1 import check_callback_tensors, check_generators, check_images, to_indexed, unet_sample_size
+from .meddiffusers_slices_v1 import check_callback_tensors, check_images, to_indexed, unet_sample_size
 from .meddiffusers_text_components_v1 import check_available, check_components, check_settings
 from .meddiffusers_text_lora_v1 import TextEncoderLoraMixin
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
