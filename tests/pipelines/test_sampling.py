@@ -135,6 +135,7 @@ def test_schedulers_that_start_from_images(kind: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.slow
 def test_anomalies_take_no_scheduler_of_diffusers(name: str) -> None:
     pipe = anomaly(ReversibleDDIMScheduler(prediction_type="v_prediction"), "v_prediction")
     pipe.scheduler = built(name, pipe.scheduler.config)
@@ -230,6 +231,7 @@ def test_the_noise_of_training_is_saved_and_outlives_another_scheduler(tmp_path:
     )
 
 
+@pytest.mark.slow
 def test_the_shipped_segmentation_refuses_the_defaults_of_its_own_class() -> None:
     """With which the members' Dice fell from 0.9 to 0.07, and nothing showed, as the mask does not come from them."""
     pipe = load(ROOT / "examples" / "checkpoints" / "seg-ddpm-brain")
