@@ -26,7 +26,7 @@ from meddiffusers.hub.checks import code_issues, repository_issues
 from meddiffusers.hub.components import component_issues
 from meddiffusers.hub.describe import describe
 
-SAMPLE, SLOW_SAMPLE, SEED = 60, 60, 7
+SAMPLE, SLOW_SAMPLE, SEED = 60, 25, 7
 VALUES: list[Any] = [None, True, -1, 0, 10**9, 1.5, "x", "", [], {}, [1, 2], {"a": 1}, [None]]
 CONTENTS = {"empty": b"", "list": b"[]", "null": b"null", "deep": b"[" * 100_000, "binary": b"\xff\xfe\x00"}
 VAE, UNET, WEIGHTS = "vae/config.json", "unet/config.json", "diffusion_pytorch_model.safetensors"
@@ -150,6 +150,16 @@ DAMAGES: dict[str, tuple[str, Damage, str]] = {
     "number of text": ("images", changed(VAE, latent_dim="3"), "has latent_dim as '3'; expected a whole number"),
     "fraction": ("images", changed(VAE, latent_dim=2.5), "has latent_dim as 2.5; expected a whole number"),
     "list of text": ("images", changed(VAE, block_out_channels=["a"]), "has block_out_channels as ['a']"),
+    "endless network": (
+        "volumes",
+        changed(UNET, num_fourier_features=10**9),
+        "unet/config.json has num_fourier_features as 1000000000; expected at most 1000",
+    ),
+    "endless encoder": (
+        "texts",
+        changed("text_encoder/config.json", num_hidden_layers=10**9),
+        "text_encoder/config.json has num_hidden_layers as 1000000000; expected at most 1000",
+    ),
     "null": ("images", changed(VAE, hidden_dim=None), "has hidden_dim as None; expected a whole number"),
     "what cannot be": (
         "images",

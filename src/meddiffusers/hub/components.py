@@ -24,6 +24,7 @@ from meddiffusers.hub.configurations import (
     config_keys,
     missing_key_issues,
     quiet,
+    size_issues,
     unknown_key_issues,
     value_issues,
 )
@@ -64,7 +65,8 @@ def _configured_issues(folder: Path, cls: Any) -> list[str]:
     if config is None:
         return issues
     unknown = unknown_key_issues(name, list(config), config_keys(cls), cls.__name__)
-    if issues := value_issues(name, config, cls) + missing_key_issues(name, config, cls):
+    sizes = size_issues(name, config) if issubclass(cls, ModelMixin) else []
+    if issues := sizes + value_issues(name, config, cls) + missing_key_issues(name, config, cls):
         return unknown + issues
     try:
         built = build(config, cls)
@@ -89,7 +91,7 @@ def _transformers_issues(folder: Path, cls: Any) -> list[str]:
         return issues
     is_of_this_version = config.get("transformers_version") == transformers.__version__  # others have other keys
     known = config_keys(cls) if is_of_this_version else set(config)
-    if issues := unknown_key_issues(name, list(config), known, cls.__name__):
+    if issues := size_issues(name, config) + unknown_key_issues(name, list(config), known, cls.__name__):
         return issues
     try:
         with quiet(), torch.device("meta"):  # which keeps tied weights tied

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import logging
+import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from diffusers.configuration_utils import ConfigMixin
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 MAX_TRAIN_TIMESTEPS = 1_000_000  # schedulers keep several numbers for each
+MAX_NUMBER, MAX_LAYERS = 100_000_000, 1000  # in the configuration of a network
+_COUNTS = re.compile("layers|num_res|fourier|frequencies|depth|blocks$")
 _NAMES = ("_class_name", "_diffusers_version")
 
 
@@ -112,6 +115,18 @@ def quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def size_issues(file: str, config: Any, key: str = "") -> list[str]:
+    """Whole numbers so large that building the network would not end."""
+    if isinstance(config, dict):
+        return [issue for name, value in config.items() for issue in size_issues(file, value, str(name))]
+    if isinstance(config, list):
+        return [issue for value in config for issue in size_issues(file, value, key)]
+    most = MAX_LAYERS if _COUNTS.search(key) else MAX_NUMBER
+    if isinstance(config, int) and config > most:
+        return [f"{file} has {key} as {config}; expected at most {most}. Restore it."]
+    return []
 
 
 def _parameters(cls: Any) -> dict[str, inspect.Parameter]:
