@@ -19,6 +19,7 @@ Several published pipelines import this file from beside them; it is published w
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -44,7 +45,7 @@ MIDDLE = 0.1  # the part of the steps that is tried where sampling starts from n
 REVERSIBLE = ("invert_step", "add_guidance", "predict_original_sample")  # what the inversion of an image needs
 PROBE_MEAN, PROBE_STD, PROBE_PIXELS = 0.2, 0.35, 1024  # nearly all within ±1, so that clipping changes little
 PROBE_STEPS, PROBE_ERROR = 50, 0.25  # largest error of mean and deviation, as parts of the deviation
-MEAN_SHIFT, NOISE_LEFT = 0.4, 1.5  # the same with the steps of a call, which may be few: these blur, without an error
+MEAN_SHIFT, NOISE_LEFT = 0.4, 1.5  # the same with the steps of a call, which may be few: more than blur is warned of
 
 
 def check_scheduler(
@@ -58,7 +59,7 @@ def check_scheduler(
     learned_variance: bool = False,
     reversible: bool = False,
 ) -> None:
-    """Raise a ValueError if a scheduler cannot sample from a pipeline's network in so many steps.
+    """Raise a ValueError if a scheduler cannot sample from a pipeline's network; warn if the steps are too few for it.
 
     Args:
         scheduler: The pipeline's scheduler at the time of a call.
@@ -82,13 +83,25 @@ def check_scheduler(
         raise ValueError(
             f"num_inference_steps={num_inference_steps}; expected at most {most}, the timesteps of training."
         )
+    tried = min(PROBE_STEPS, most)
     problem = _difference(scheduler, trained, flow, learned_variance, reversible)
-    problem = problem or _sampling_error(scheduler, trained, int(num_inference_steps), float(eta), from_image)
-    if problem is not None:
+    for strength in (1.0, *([MIDDLE] if from_image else [])):
+        problem = problem or "".join(_try_scheduler(scheduler, trained, tried, float(eta), strength))
+    failure, noise_left = (
+        ("", "") if problem else _try_scheduler(scheduler, trained, int(num_inference_steps), float(eta))
+    )
+    problem = problem or failure
+    if problem:
         config = "pipe.scheduler.config" if noise_schedule is None else 'pipe.config["noise_schedule"]'
         raise ValueError(
             f"The scheduler, a {type(scheduler).__name__}, does not fit this network: {problem}. "
             + _expected(trained, config, reversible)
+        )
+    if noise_left:
+        warnings.warn(
+            f"num_inference_steps={num_inference_steps} is too few for this {type(scheduler).__name__}, so noise is "
+            f"left: {noise_left}. Take more steps, or another scheduler or timestep_spacing.",
+            stacklevel=3,
         )
 
 
@@ -148,30 +161,31 @@ def _expected(trained: Mapping[str, Any], config: str, reversible: bool) -> str:
     return f"Expected one {kind}. Write: pipe.scheduler = {code}"
 
 
-def _sampling_error(scheduler: Any, trained: Mapping[str, Any], steps: int, eta: float, from_image: bool) -> str | None:
-    """Say in what a scheduler's samples from a known Gaussian differ from it; None if they do not.
+def _try_scheduler(
+    scheduler: Any, trained: Mapping[str, Any], steps: int, eta: float, strength: float = 1.0
+) -> tuple[str, str]:
+    """Say why a scheduler cannot denoise, and in what its samples from a known Gaussian differ from it; else "", "".
 
-    With many steps, mean and deviation must be right. With those of a call, which may be few, no noise may be left.
+    With the steps that schedulers are tried with, mean and deviation must be right; with others, which may be few, no
+    noise may be left.
     """
     kind: Any = type(scheduler)
     config = json.dumps(json.loads(scheduler.to_json_string()), sort_keys=True)
-    noise, many = json.dumps(trained, sort_keys=True), min(PROBE_STEPS, trained["num_train_timesteps"])
-    shift, widest = _prior_mismatch(trained)
-    for count, strength in dict.fromkeys([(many, 1.0), (steps, 1.0), *([(many, MIDDLE)] if from_image else [])]):
-        how = f"with num_inference_steps={count}" + (f" and strength={strength}" if strength < 1 else "")
-        try:
-            mean, std = _sample_gaussian(kind, config, noise, count, eta, strength)
-        except Exception as error:  # whatever a scheduler for another kind of model raises
-            return f"it cannot denoise pixels with a network alone, {how} ({error})"
-        part = PROBE_ERROR * PROBE_STEPS / many
-        low, high, far = (1 - part, 1 + part, part) if count == many else (0, NOISE_LEFT, MEAN_SHIFT)
-        if not (low * PROBE_STD < std < high * widest and abs(mean - PROBE_MEAN) < far * PROBE_STD + shift):
-            few = "" if count == many else ", too few for its timesteps,"
-            return (
-                f"tried on pixels of mean {PROBE_MEAN} and standard deviation {PROBE_STD}, {how}{few} it generates "
-                f"those of mean {mean:.2g} and standard deviation {std:.2g}"
-            )
-    return None
+    most, (shift, widest) = trained["num_train_timesteps"], _prior_mismatch(trained)
+    how = f"with num_inference_steps={steps}" + (f" and strength={strength}" if strength < 1 else "")
+    try:
+        mean, std = _sample_gaussian(kind, config, json.dumps(trained, sort_keys=True), steps, eta, strength)
+    except Exception as error:  # whatever a scheduler for another kind of model raises
+        return f"it cannot denoise pixels with a network alone, {how} ({error})", ""
+    many = min(PROBE_STEPS, most)
+    part = PROBE_ERROR * PROBE_STEPS / many
+    low, high, far = (1 - part, 1 + part, part) if steps == many else (0, NOISE_LEFT, MEAN_SHIFT)
+    if low * PROBE_STD < std < high * widest and abs(mean - PROBE_MEAN) < far * PROBE_STD + shift:
+        return "", ""
+    return "", (
+        f"tried on pixels of mean {PROBE_MEAN} and standard deviation {PROBE_STD}, {how} it generates those of mean "
+        f"{mean:.2g} and standard deviation {std:.2g}"
+    )
 
 
 def _prior_mismatch(trained: Mapping[str, Any]) -> tuple[float, float]:
