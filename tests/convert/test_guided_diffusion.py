@@ -200,7 +200,7 @@ def test_weights_missing_left_over_or_misshapen_are_named(changed: dict[str, Any
     ({"state": {}, "param_groups": []}, "whose entries state, param_groups are no tensors; .*not of the optimiser"),
     ({}, "an empty dictionary; expected a state dict"),
     (torch.zeros(1), "a Tensor; expected a state dict"),
-    (Path("home"), "of another kind: its content cannot be decoded; expected a state dict"),  # a pickle that would run code
+    (Path("home"), "of another kind: its content cannot be decoded; expected a state dict"),  # a pickle that runs code
 ])  # fmt: skip
 def test_a_file_that_holds_something_else_is_refused(content: Any, message: str, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "other.pt")

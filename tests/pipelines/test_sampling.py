@@ -58,8 +58,9 @@ ANY = {
     "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "EulerDiscreteScheduler", "HeunDiscreteScheduler",
     "LMSDiscreteScheduler", "SASolverScheduler", "TCDScheduler", "UniPCMultistepScheduler",
 }  # fmt: skip
-NOT_SAMPLE = {"DPMSolverSDEScheduler", 
-    "EulerAncestralDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "PNDMScheduler",
+NOT_SAMPLE = {
+    "DPMSolverSDEScheduler", "EulerAncestralDiscreteScheduler", "KDPM2DiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler", "PNDMScheduler",
 }  # fmt: skip
 FLOW = {
     "FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "FlowMapEulerDiscreteScheduler",
