@@ -159,7 +159,7 @@ class TestAdapter:
         assert all(weight.any() for name, weight in names.items() if "lora_B" in name)  # they begin at 0
 
     def test_it_is_all_that_the_folder_holds(self, adapted: TrainingResult) -> None:
-        files = {path.relative_to(adapted.output_dir).as_posix() for path in adapted.output_dir.glob("[!c]*")}
+        files = {path.relative_to(adapted.output_dir).as_posix() for path in adapted.output_dir.glob("[!c.]*")}
         assert files == {ADAPTER, "log.jsonl"}
         layers = load_file(adapted.output_dir / ADAPTER)
         assert all(name.startswith("unet.denoiser.") and ".lora_" in name for name in layers)
