@@ -26,9 +26,10 @@ folder, table = (
     else (output / "scans", output / "scans" / "scans.csv")
 )
 
+command = [sys.executable, "-m", "meddiffusers.cli"]  # the command `meddiffusers` of this environment
 if not folder.exists():
-    subprocess.run(["meddiffusers", "data", "phantom", str(folder), "--layout", "low-field", "--n", "20"], check=True)
-train = ["meddiffusers", "train", "text_to_mr", "--config", "text_to_mr_lora"]
+    subprocess.run([*command, "data", "phantom", str(folder), "--layout", "low-field", "--n", "20"], check=True)
+train = [*command, "train", "text_to_mr", "--config", "text_to_mr_lora"]
 data = ["--dataset_name", str(folder), "--table", str(table), "--labels_column", "labels"]
 subprocess.run(
     [*train, *data, "--pretrained_model_name_or_path", str(base), "--output_dir", str(output / "adapter")], check=True

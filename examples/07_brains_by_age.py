@@ -43,7 +43,17 @@ with table.open("w", newline="") as file:
 data = output / "dataset"
 subprocess.run(
     [
-        *("meddiffusers", "generate", str(model), "--output", str(data), "--num-samples", "6"),
+        *(
+            sys.executable,
+            "-m",
+            "meddiffusers.cli",
+            "generate",
+            str(model),
+            "--output",
+            str(data),
+            "--num-samples",
+            "6",
+        ),
         *("--covariates", str(table), "--as-rows"),
     ],
     check=True,
