@@ -67,6 +67,14 @@ def test_rescaling_keeps_integers(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_slices_may_differ_in_the_type_of_their_values(tmp_path: Path) -> None:
+    files = write_series(tmp_path, np.zeros((5, 4, 3), np.int16), np.diag([1.0, 1, 2, 1]))
+    large = np.full((4, 5), 60000, np.uint16)
+    changed(files[1], PixelRepresentation=0, PixelData=large.tobytes())
+    scan = read(tmp_path)
+    assert sorted(np.unique(scan.array).tolist()) == [0, 60000] and (scan.array == 60000).sum() == large.size
+
+
 def test_a_multi_frame_file_is_the_series_it_was_made_of(tmp_path: Path) -> None:
     files = write_series(tmp_path / "series", ARRAY, AFFINE, seed=3)
     datasets = [pydicom.dcmread(file) for file in files]

@@ -42,6 +42,12 @@ def test_a_comma_that_may_be_of_decimals_or_of_thousands_is_refused(tmp_path: Pa
     assert read_table(tmp_path / "d.csv") == [{"v": 1.234, "w": 2}]
 
 
+def test_rows_with_more_cells_than_the_header_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("subject,age,weight\n1,63,5,70,2\n")
+    with pytest.raises(ValueError, match=r"rows with more cells than its header; .* decimal comma"):
+        read_table(tmp_path / "table.csv")
+
+
 def test_unreadable_tables_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("{}")
     with pytest.raises(ValueError, match=r"a\.json is no table of a known kind; expected \.csv"):

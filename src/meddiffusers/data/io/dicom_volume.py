@@ -154,8 +154,8 @@ def affine_of(frames: Sequence[Frame]) -> np.ndarray:
 def values_of(frames: Sequence[Frame], source: str) -> np.ndarray:
     """Scaled values (frames, columns, rows), or (frames, columns, rows, 3) for colours.
 
-    The type is that of the file without scaling; the smallest signed integer type that suffices for integer slope and
-    intercept; else float32.
+    Without scaling, the type is that of the files, or one that holds those of all. With integer slopes and intercepts
+    it is the smallest signed integer type that suffices, else float32.
 
     Raises:
         UnreadableError: a slope or an intercept that leads to values beyond float32.
@@ -168,7 +168,7 @@ def values_of(frames: Sequence[Frame], source: str) -> np.ndarray:
 
 
 def _kind(frames: Sequence[Frame], source: str) -> np.dtype:
-    stored = frames[0].pixels.dtype
+    stored = np.result_type(*(frame.pixels.dtype for frame in frames))  # slices may differ in size and sign
     if all(frame.scaling == (1, 0) for frame in frames):
         return stored.newbyteorder("=")
     ends = [(frame.pixels.min(), frame.pixels.max(), *frame.scaling) for frame in frames]

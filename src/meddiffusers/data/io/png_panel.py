@@ -101,7 +101,7 @@ def _tile(view: _View, channel: int, axis: int) -> Image.Image:
         return image.convert("RGB")
     plane = _upright(np.take(marked, centre[axis], axis))
     colours, shown = np.zeros((*plane.shape, 3), np.uint8), np.where(plane != 0, round(255 * OPACITY), 0)
-    for label in np.unique(plane[plane != 0]).tolist():
+    for label in np.unique(plane[(plane != 0) & np.isfinite(plane)]).tolist():
         colours[plane == label] = label_colour(round(label))
     mask = Image.fromarray((shown if volume.any() else 255 * (plane != 0)).astype(np.uint8))
     paint = Image.fromarray(colours).resize(size, Image.Resampling.NEAREST)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -125,11 +126,18 @@ def _frame(path: Path, types: Mapping[str, type], sheet: str | int) -> pandas.Da
     try:
         if ending in (".csv", ".tsv"):
             text = {"sep": separator_of(path), "encoding": "utf-8-sig", "skipinitialspace": True}
-            return pandas.read_csv(path, dtype=types, index_col=False, **text)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", pandas.errors.ParserWarning)
+                return pandas.read_csv(path, dtype=types, index_col=False, **text)
         if ending in (".xls", ".xlsx"):
             return pandas.read_excel(path, sheet_name=sheet, dtype=types)
     except ImportError:
         raise
+    except pandas.errors.ParserWarning:
+        raise ValueError(
+            f"{path} has rows with more cells than its header; expected as many. Put numbers with a decimal comma, and "
+            "texts with commas, into quotes, or separate the cells by semicolons."
+        ) from None
     except Exception as error:  # pandas and its engines raise various exceptions
         kind = type(error).__name__  # the message may contain patient data
         raise ValueError(
