@@ -47,6 +47,7 @@ def recognized(text: str, path: str = "series", **tags: Any) -> tuple[str, str]:
         ("", T2_TIMES, "t2"),
         ("", PD_TIMES, "pd"),
         ("", FLAIR_TIMES, "flair"),
+        ("", {**FLAIR_TIMES, "ScanningSequence": ["EP", "IR"]}, ""),  # labelled spins, or prepared diffusion
         ("", MPRAGE_TIMES, "t1"),
         ("", GRADIENT, ""),
         ("Ax FLAIR", {**T1_TIMES, "ScanningSequence": ["SE", "IR"], "InversionTime": 750}, "t1"),  # T1-FLAIR
@@ -69,6 +70,9 @@ def recognized(text: str, path: str = "series", **tags: Any) -> tuple[str, str]:
         ("T1", {"ContrastBolusAgent": "Gadovist"}, "t1ce"),
         ("T1", {"ContrastBolusAgent": "NONE"}, "t1"),
         ("T1", {"ContrastBolusAgent": ""}, "t1"),
+        ("T1", {"ContrastBolusAgent": "w/o"}, "t1"),
+        ("T1", {"ContrastBolusAgent": "ohne KM"}, "t1"),
+        ("T1", {"ContrastBolusAgent": "UNKNOWN"}, "t1"),
         ("T1", {"ContrastBolusVolume": 7.5}, "t1ce"),
         ("T1", {"ContrastBolusVolume": 0}, "t1"),
         ("T1", {"ContrastBolusAgentSequence": [Dataset()]}, "t1ce"),

@@ -234,6 +234,12 @@ def test_the_column_of_subjects_is_known_in_any_spelling(tabled: Path, name: str
     assert not {*data["train"]["subject"]} & {*data["test"]["subject"]}
 
 
+def test_blanks_around_a_subject_make_no_other_one(tabled: Path) -> None:
+    (tabled.parent / "table.csv").write_text(TABLE.replace("007,b", "007\u00a0,b"), encoding="utf-8")
+    data = load_scans(tabled, tabled.parent / "table.csv")
+    assert sorted(subject for split in data.values() for subject in split["subject"]) == ["007", "007", "12"]
+
+
 def test_a_scan_in_two_rows_is_refused_unless_its_label_maps_differ(tabled: Path) -> None:
     table = tabled.parent / "table.csv"
     table.write_text("subject,file_name,mask_file_name\n1,a.nii.gz,masks/a.nii.gz\n1,a.nii.gz,masks/c.nii.gz\n")

@@ -17,14 +17,15 @@ from typing import Any
 from meddiffusers.data.io.dicom_files import KIND, SUFFIXES, is_dicom
 from meddiffusers.data.io.library_errors import decoding
 from meddiffusers.data.modalities import Recognized, recognize, recognize_path
-from meddiffusers.data.modality_words import UNENHANCED
+from meddiffusers.data.modality_words import NEGATION, UNENHANCED, words_in
 from meddiffusers.utils.optional import optional_import
 
 DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "SequenceName")
 OF_MODALITY = {"CT": "ct", "US": "us", "SEG": "labels", "RTSTRUCT": "labels"}
 FREE = ("MR", "OT", "SC", "")  # values of Modality with which texts and other tags tell
 SHORT, LATE = 300, 10  # ms of inversion, and of a gradient echo
-NO_AGENT = ("", "none", "no", "n", "not given", "no contrast", "without", "without contrast", "0", "-", "na", "n/a")
+NO_AGENT = ("", "n", "0", "-", "na", "n/a")
+NO_AGENT_WORDS = NEGATION | {"none", "unknown", "kein", "keine", "keines", "nil", "placebo", "saline"}
 # What a text may say beside the times: an inversion time is not always recorded, and none show an agent.
 COMPATIBLE = {"t1": ("t1", "t1ce"), "t2": ("t2", "flair"), "pd": ("pd", "t1", "t1ce", "flair"), "flair": ("flair",)}
 
@@ -90,7 +91,7 @@ def _by_times(dataset: Any) -> tuple[str, str]:
     if not echo or repetition is None:
         return "", ""
     if inversion or "IR" in sequence:
-        modality = "flair" if inversion >= 1400 and echo >= 60 else ""
+        modality = "flair" if inversion >= 1400 and echo >= 60 and "EP" not in sequence else ""  # not labelled spins
         modality = "t1" if 400 <= inversion <= 1300 and echo <= 40 else modality
         return modality, f"EchoTime {echo:g}, InversionTime {inversion:g}"
     if not sequence & {"SE", "SPIN"} or sequence & {"GR", "EP"}:
@@ -132,12 +133,16 @@ def _agent_tags(dataset: Any) -> str:
     """The tags that say that a contrast agent was given; "" if none does."""
     tags = []
     for keyword in ("ContrastBolusAgent", "ContrastBolusIngredient"):
-        if any(str(each).strip().lower() not in NO_AGENT for each in _values(dataset, keyword)):
+        if any(_names_an_agent(str(each)) for each in _values(dataset, keyword)):
             tags.append(keyword)
     if _values(dataset, "ContrastBolusAgentSequence"):
         tags.append("ContrastBolusAgentSequence")
     tags += [name for name in ("ContrastBolusVolume", "ContrastBolusTotalDose") if (_number(dataset, name) or 0) > 0]
     return ", ".join(tags)
+
+
+def _names_an_agent(text: str) -> bool:
+    return text.strip().lower() not in NO_AGENT and not {*words_in(text)} & NO_AGENT_WORDS
 
 
 def _number(dataset: Any, *keywords: str) -> float | None:

@@ -79,7 +79,7 @@ def _add_rows(index: Index, table: Path, subject_column: str | None) -> dict[str
     owners: dict[Path, str] = {}
     seen = set[tuple[Any, ...]]()
     for number, record in enumerate(records):
-        subject = record[subject_column] or f"row {number + 1}"
+        subject = (record[subject_column] or "").strip() or f"row {number + 1}"
         if record[subject_column] is None:
             index.issues.append(Issue(subject, f"no {subject_column} in {table.name}; expected whose scan it is"))
         paths = {column: _path(index, subject, record[name]) for name, column in scans.items()}
