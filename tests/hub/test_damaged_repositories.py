@@ -245,6 +245,7 @@ DAMAGES: dict[str, tuple[str, Damage, str]] = {
     ),
     "index of shards cut": ("shards", cut(f"vae/{WEIGHTS}.index.json"), ".index.json of vae is not valid JSON"),
     "index of no files": ("shards", changed(f"vae/{WEIGHTS}.index.json", weight_map=[1]), "has no weight_map of files"),
+    "tokenizer without words": ("texts", without("tokenizer/tokenizer.json"), "so no text would be understood"),
     "tokenizer cut": ("texts", cut("tokenizer/tokenizer.json"), "tokenizer.json of tokenizer is not valid JSON"),
     "tokenizer of nothing": (
         "texts",

@@ -103,6 +103,9 @@ def test_the_batch_size_follows_from_the_conditions() -> None:
     assert count(covariates=[{"age": 30}, {"sex": "M"}]) == 2
     with pytest.raises(ValueError, match=r"Got \{'covariates': 2\} for batch_size=3; expected one for all"):
         pipeline(3, covariates=[{"age": 30}, {"sex": "M"}])
+    for wrong in (0, 2.5, True):
+        with pytest.raises(ValueError, match="batch_size"):
+            pipeline(wrong)
 
 
 def test_images_do_not_depend_on_the_rest_of_the_batch() -> None:

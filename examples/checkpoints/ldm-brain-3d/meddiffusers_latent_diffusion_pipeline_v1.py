@@ -28,7 +28,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
-from .meddiffusers_checks_v1 import check_generators, check_numbers
+from .meddiffusers_checks_v1 import check_counts, check_generators, check_numbers
 from .meddiffusers_denoising_v1 import Callback, GuidanceMixin, check_eta, guide, num_steps, run_callback, set_timesteps
 from .meddiffusers_latents_v1 import decode_latents, encode_images, to_nifti
 from .meddiffusers_lora_weights_v1 import LoraWeightsMixin
@@ -303,8 +303,9 @@ class LatentDiffusionPipeline(
         masks = None if mask is None else self._check_masks(mask)
         given = {"covariates": rows, "label": labels, "mask": masks}
         counts = {name: len(value) for name, value in given.items() if value is not None}
-        count = batch_size or max(counts.values(), default=1)
-        if count < 1 or any(each not in (1, count) for each in counts.values()):
+        count = max(counts.values(), default=1) if batch_size is None else batch_size
+        check_counts(batch_size=count)
+        if any(each not in (1, count) for each in counts.values()):
             raise ValueError(f"Got {counts} for batch_size={batch_size}; expected one for all, or one for each.")
         conditions: dict[str, torch.Tensor] = {}
         if rows is not None:

@@ -112,6 +112,9 @@ def _opening_issues(folder: Path, cls: Any) -> list[str]:
             read_json(path, kind=None)
         except FileContentError as error:
             return [f"{path.name} of {folder.name} {error.cause}"]
+    vocabulary = list(getattr(cls, "vocab_files_names", {}).values())
+    if vocabulary and not any((folder / name).is_file() for name in vocabulary):  # transformers would make an empty one
+        return [f"{folder.name} has no {' or '.join(vocabulary)}, so no text would be understood. Fetch it again."]
     try:
         with quiet():
             cls.from_pretrained(folder, local_files_only=True)
