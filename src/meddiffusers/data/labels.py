@@ -7,6 +7,7 @@ import colorsys
 import numpy as np
 
 GOLDEN = 0.618034
+LARGEST = 2**32 - 1  # label of any file
 WHOLE = 1e-3  # by which a scaled label may differ from an integer
 
 
@@ -42,9 +43,9 @@ def to_label_ids(values: np.ndarray, source: str = "", *, largest: int | None = 
                 "the map was interpolated, or it is no label map. Resample it by nearest neighbour."
             )
     low, high = int(whole.min()), int(whole.max())
-    if low < 0 or high > min(2**32, high if largest is None else largest):
-        limit = "from 0" if largest is None else f"from 0 to {largest}"
-        raise ValueError(f"{where}got labels from {low} to {high}; expected them {limit}. Map them to these.")
+    limit = LARGEST if largest is None else largest
+    if low < 0 or high > limit:
+        raise ValueError(f"{where}got labels from {low} to {high}; expected them from 0 to {limit}. Map them to these.")
     return whole.astype(np.min_scalar_type(high))
 
 

@@ -100,7 +100,7 @@ def recognize_path(path: PurePath, folder: PurePath | None = None) -> Recognized
 
     Args:
         path: of the scan.
-        folder: folders above this one, and itself, are not asked; by default none is.
+        folder: folders above this one, and itself, do not count; by default none does.
     """
     above = path.relative_to(folder).parts[:-1] if folder else ()
     if labels := next(filter(_holds_labels, above), ""):

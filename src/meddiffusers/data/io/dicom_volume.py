@@ -13,7 +13,7 @@ from meddiffusers.data.io.library_errors import UnreadableError
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 UNEVEN = 0.02  # tolerance relative to the median gap
 ROUNDINGS = (0.1, 0.01)  # mm, to which scanners round positions
-FINE = 3.9  # gaps of fewer roundings are not told from missing slices
+FINE = 3.9  # gaps of fewer roundings cannot be distinguished from missing slices
 SAME_PLACE = 1e-3  # mm
 ROUNDED = 0.1  # mm, tolerance of the positions of a straight stack
 TIE = 1e-6
