@@ -28,6 +28,7 @@ def bar(width: float, height: int, lean: float = 0.0, size: int = 28) -> np.ndar
     return image
 
 
+@pytest.mark.slow
 def test_first_training_image_has_the_published_values(digits: np.ndarray) -> None:
     golden = {
         "area": 107.3125,

@@ -64,6 +64,7 @@ def nearest(marks: np.ndarray, reference: np.ndarray) -> np.ndarray:
     ).reshape(3, *marks.shape)
 
 
+@pytest.mark.slow
 def test_raters_have_the_label_of_the_nearest_reference(slices: datasets.Dataset) -> None:
     rows = labelled_rows(slices, PARTS).with_format("numpy")
     tumours = 0

@@ -67,6 +67,7 @@ def test_anomaly_detection(settings: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("scheduler", [None, DDPMScheduler(**SCHEDULE)], ids=["deterministic", "stochastic"])
 @pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.slow
 def test_segmentation(scheduler: Any, plain: bool) -> None:
     few, many = (segmentation_peak(count, scheduler=scheduler, plain=plain) for count in (FEW, MANY))
     # the input; probability and two maps of uncertainty in float32, mask and samples in uint8; also as batches

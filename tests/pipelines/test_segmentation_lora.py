@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from contracts.lora_contract import LoraContract, weights
 from contracts.pipeline_contract import generator
@@ -17,6 +18,7 @@ from meddiffusers import SegmentationUNet
 NOISE = torch.randn(4, 1, 8, 8, generator=generator(5))
 
 
+@pytest.mark.slow
 class TestSegmentationLora(LoraContract):
     last = "denoiser.conv_out"  # logits are affine in what an adapter adds here
 

@@ -20,6 +20,7 @@ from meddiffusers import TextToMRPipeline
 NOISE, TOKENS = torch.randn(4, 2, 8, 8, generator=generator(5)), torch.randn(4, 6, WIDTH, generator=generator(6))
 
 
+@pytest.mark.slow
 class TestTextToMRLora(LoraContract):
     last = "conv_out"
 

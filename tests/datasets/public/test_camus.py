@@ -37,6 +37,7 @@ def row(data: datasets.DatasetDict, subject: str, view: str) -> dict:
 
 
 @pytest.mark.parametrize("half", [True, False])
+@pytest.mark.slow
 def test_written_phantoms_are_loaded(written: dict[bool, Path], half: bool) -> None:
     data = camus(written[half])
     assert sum(map(len, data.values())) == 10

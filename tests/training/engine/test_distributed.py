@@ -28,6 +28,7 @@ def wait(processes: list[Any]) -> list[int]:
     return [process.exitcode for process in processes]
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_with_twice_the_batch(tmp_path: Path, start: Start) -> None:
     run_toy(tmp_path / "one", HARD, train_batch_size=4, use_ema=True, max_train_steps=30)
     run_toy(tmp_path / "half", HARD, train_batch_size=4, use_ema=True, max_train_steps=13)

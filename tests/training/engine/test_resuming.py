@@ -34,6 +34,7 @@ def read_lines(file: Path) -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
 
 
+@pytest.mark.slow
 def test_a_run_killed_three_times_at_random_moments_ends_bit_for_bit_as_an_undisturbed_one(
     tmp_path: Path, start: Start
 ) -> None:
