@@ -254,10 +254,12 @@ RULES: list[tuple[Check, tuple[Path, ...]]] = [
 
 
 @pytest.mark.parametrize(("check", "folders"), RULES)
+@pytest.mark.slow
 def test_the_package_keeps_its_rules(check: Check, folders: tuple[Path, ...]) -> None:
     assert check(*folders) == []
 
 
+@pytest.mark.slow
 def test_there_is_something_to_check() -> None:
     places = [(layer(module), layer(target)) for module, target, _ in inner_imports(PACKAGE, PIPELINES)]
     assert len(places) > 10

@@ -34,6 +34,7 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path / "repository"
 
 
+@pytest.mark.slow
 def test_detect_writes_maps_on_the_voxels_of_the_scans(repository: Path, tmp_path: Path) -> None:
     array = np.random.default_rng(0).integers(1, 1000, (8, 8, 3)).astype(np.int16)
     for name in ("t1", "flair"):

@@ -102,6 +102,7 @@ def test_lesion_labels_are_not_taken_for_regions(folder: Path) -> None:
     assert label_names(found.labels) == {1: "label 1", 4: "label 4"}
 
 
+@pytest.mark.slow
 def test_inspect_lists_all_issues_and_fails(folder: Path, tmp_path: Path) -> None:
     (folder / "cut.nii.gz").write_bytes((folder / "a_t1.nii.gz").read_bytes()[:900])
     write(Scan(image(first=np.nan), AFFINE), folder / "nan_t2.nii.gz")
@@ -148,6 +149,7 @@ def test_inspect_the_scans_that_ship(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".mha"])
+@pytest.mark.slow
 def test_convert_keeps_voxels_and_place(ending: str, tmp_path: Path) -> None:
     output = run("data", "convert", SCANS / "head_pd", tmp_path / f"head{ending}").output
     assert f"→ {tmp_path / f'head{ending}'}: 256×256×20" in output

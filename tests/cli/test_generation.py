@@ -45,6 +45,7 @@ def read(folder: Path, cache: Path) -> datasets.Dataset:
     return datasets.load_dataset(str(folder), split="train", cache_dir=str(cache))
 
 
+@pytest.mark.slow
 def test_covariates_follow_the_table(repository: Path, table: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run("generate", repository, "--output", out, "--num-samples", 5, "--covariates", table, *FEW)
@@ -57,6 +58,7 @@ def test_covariates_follow_the_table(repository: Path, table: Path, tmp_path: Pa
     assert before == {path: path.stat().st_mtime_ns for path in (out / "data").iterdir()}
 
 
+@pytest.mark.slow
 def test_rows_of_a_table_in_their_order(repository: Path, table: Path, tmp_path: Path) -> None:
     run(
         "generate",
@@ -87,6 +89,7 @@ def test_processes_share_the_work(repository: Path, tmp_path: Path) -> None:
         assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
 
 
+@pytest.mark.slow
 def test_images_are_stored_beside_their_label_maps(tmp_path: Path) -> None:
     of_images(spacing=2.0).save_pretrained(tmp_path / "images")
     (tmp_path / "maps").mkdir()

@@ -98,6 +98,7 @@ def test_slices_of_label_maps_are_measured(tmp_path: Path, monkeypatch: pytest.M
     assert {"dice_whole", "dice_rim", "dice_whole_held_out", "kid"} <= set(found)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
     of_images().save_pretrained(tmp_path / "tumours")
     result = CliRunner().invoke(app, ["evaluate", "ldm", str(tmp_path / "tumours")])

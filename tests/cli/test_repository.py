@@ -196,6 +196,7 @@ def test_demo_runs_every_model_and_measures(pipeline: AttributeVAEPipeline, chec
     assert f"The page is {tmp_path / 'index.html'}" in output
 
 
+@pytest.mark.slow
 def test_card_write_makes_a_repository_that_lint_passes(pipeline: AttributeVAEPipeline, tmp_path: Path) -> None:
     for seed, scc in enumerate((0.95, 0.97)):
         pipeline.save_pretrained(tmp_path / f"run{seed}")
@@ -232,6 +233,7 @@ def test_publish_hands_over_what_was_asked_for(
     assert "Published: https://hub/me/name/commit/1" in output
 
 
+@pytest.mark.slow
 def test_errors_are_told_without_a_traceback(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

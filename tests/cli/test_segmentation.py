@@ -33,6 +33,7 @@ def subject(tmp_path: Path) -> Path:
     return tmp_path / "subject"
 
 
+@pytest.mark.slow
 def test_segment_writes_masks_and_maps_on_the_voxels_of_the_scans(
     repository: Path, subject: Path, tmp_path: Path
 ) -> None:
@@ -49,6 +50,7 @@ def test_segment_writes_masks_and_maps_on_the_voxels_of_the_scans(
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_single_scan_needs_a_modality(
     repository: Path,
     subject: Path,
@@ -82,6 +84,7 @@ def test_evaluate_measures_images_with_masks(repository: Path, tmp_path: Path) -
     assert (tmp_path / "out" / "figures" / "0.png").is_file()
 
 
+@pytest.mark.slow
 def test_convert_makes_a_repository_that_computes_what_the_reference_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -36,6 +36,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_it_writes_slices_and_a_panel(repository: Path, tmp_path: Path) -> None:
     options = ("--num-images", 2, "--num-inference-steps", 2, "--seed", 5)
     run("text-to-mr", repository, "T1 weighted brain", tmp_path, *options)

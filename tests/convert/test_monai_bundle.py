@@ -143,6 +143,7 @@ def bundle(folder: Path, name: str = "brain", **changes: Any) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_bundle_becomes_a_repository(tmp_path: Path) -> None:
     given = ["convert", "monai-bundle", str(bundle(tmp_path / "bundle")), "--output", str(tmp_path / "out")]
     options = ["--scaling-factor", "0.5", "--covariates", "sex,age", "--modalities", "flair", "--spacing", "2"]
@@ -209,6 +210,7 @@ def test_the_size_of_the_latents_is_read_from_the_metadata(
     assert list(pipeline.unet.covariates) == names
 
 
+@pytest.mark.slow
 def test_categories_are_named_in_the_configuration(tmp_path: Path) -> None:
     folder, output = bundle(tmp_path / "bundle", **published_brain()), tmp_path / "out"
     given = ["convert", "monai-bundle", str(folder), "--output", str(output), "--scaling-factor", "1"]

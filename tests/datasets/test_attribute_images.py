@@ -173,6 +173,7 @@ def test_max_samples_limits_training_images_alone(squares: str) -> None:
     assert len(load_attribute_images(squares, attributes=["side"], max_samples=99)["train"]) == 8
 
 
+@pytest.mark.slow
 def test_a_measure_fills_in_what_is_no_column(squares: str) -> None:
     data = load_attribute_images(squares, attributes=["side", "area", "thickness"], measure="digits")
     part = data["train"]

@@ -87,6 +87,7 @@ def test_a_changed_label_map_is_read_again(tmp_path: Path) -> None:
     assert (np.stack(before["image"]) == 2).any() and not (np.stack(after["image"]) == 2).any()
 
 
+@pytest.mark.slow
 def test_frames_are_images_with_attributes(camus_folder: Path) -> None:
     data = load_attribute_images(str(camus_folder), attributes=NAMES, measure="cardiac", size=96, spacing=1.6)
     images = AttributeImages(data["train"], NAMES, "image", channels=None)

@@ -42,6 +42,7 @@ def upright(scan: Scan) -> np.ndarray:
     return scan.array[0].transpose(2, 1, 0)
 
 
+@pytest.mark.slow
 def test_rows_are_the_voxels_of_the_files(folder: Path) -> None:
     modalities, classes = ("flair", "t1"), ("oedema", "necrosis", "enhancing")
     data = brats_labelled_slices(folder, size=(7, 6), modalities=modalities, classes=classes, leave_out=LEAVE_OUT)
@@ -64,6 +65,7 @@ def test_rows_are_the_voxels_of_the_files(folder: Path) -> None:
                 np.testing.assert_allclose([row["image"][channel] for row in mine], expected, atol=0.51)
 
 
+@pytest.mark.slow
 def test_images_have_the_requested_size_and_spacing(folder: Path) -> None:
     whole = brats_labelled_slices(folder, size=(7, 6), leave_out=(0, 0), classes=("tumour",), test_fraction=0)
     assert list(whole) == ["train"]
@@ -77,6 +79,7 @@ def test_images_have_the_requested_size_and_spacing(folder: Path) -> None:
     assert coarse["train"].features["image"].shape == (4, 4, 3)
 
 
+@pytest.mark.slow
 def test_slices_are_cut_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = brats_labelled_slices(folder, size=(5, 5), leave_out=(2, 2))
     monkeypatch.setattr("meddiffusers.datasets.labelled_brats.slices", lambda *_, **__: pytest.fail("cut twice"))
@@ -97,6 +100,7 @@ def test_subjects_without_a_mask_are_left_out(folder: Path, tmp_path: Path) -> N
     assert set(data["train"]["subject"]) == {NAME.format(1)}
 
 
+@pytest.mark.slow
 def test_enhancing_tumour_is_3_since_2023(folder: Path, tmp_path: Path) -> None:
     new = {"t1": "t1n", "t1ce": "t1c", "t2": "t2w", "flair": "t2f", "seg": "seg"}
     for number in (1, 2):

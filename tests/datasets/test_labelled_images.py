@@ -53,6 +53,7 @@ def load(name: Path, **changes: Any) -> datasets.DatasetDict:
     return load_labelled_images(name, **settings)
 
 
+@pytest.mark.slow
 def test_a_folder_of_images_is_split_by_its_rows(tmp_path: Path) -> None:
     images, masks = random_images(20)
     folder = write_folder(tmp_path / "set", images, masks)
@@ -93,6 +94,7 @@ def test_arrays_have_their_channels_first_or_last(tmp_path: Path, last: bool) ->
     assert row["subject"] == "p1"
 
 
+@pytest.mark.slow
 def test_colours_are_grey_values_or_channels(tmp_path: Path) -> None:
     images, masks = random_images(2, "RGB", top=1)
     folder = write_folder(tmp_path / "set", images, masks)

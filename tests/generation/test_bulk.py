@@ -144,6 +144,7 @@ def finished(folder: Path) -> Path:
         (1, r"train-00000-of-00002.parquet has 2 rows with .*; expected the samples 0 to 1 with "),
     ],
 )
+@pytest.mark.slow
 def test_a_damaged_shard_is_named_before_work(tmp_path: Path, content: bytes | int | None, message: str) -> None:
     shard = finished(tmp_path)
     whole = shard.read_bytes()

@@ -26,6 +26,7 @@ def table(seed: int = 0) -> list[dict[str, object]]:
     ]
 
 
+@pytest.mark.slow
 def test_margins_and_ranks_are_those_of_the_table() -> None:
     rows = table()
     names = ["age", "sex", "ventricles", "brain"]

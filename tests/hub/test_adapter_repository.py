@@ -36,6 +36,7 @@ def weights(tmp_path: Path) -> Path:
     return tmp_path / "trained" / ADAPTER
 
 
+@pytest.mark.slow
 def test_it_is_published_alone_and_loads_by_its_name(hub: HubServer, weights: Path, tmp_path: Path) -> None:
     folder = write_adapter(weights, REPORT, OF_A_BASE, tmp_path / "repository")
     names = {

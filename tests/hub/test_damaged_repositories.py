@@ -423,6 +423,7 @@ def problem(folder: Path) -> str | None:
         pytest.param("texts", SLOW_SAMPLE, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_no_mutation_ends_in_another_error(whole: Path, tmp_path: Path, name: str, count: int) -> None:
     found = {}
     for label, damage in random.Random(SEED).sample(list(mutations(whole / name)), count):

@@ -61,6 +61,7 @@ def test_the_call_on_the_card_runs(hub: HubServer) -> None:
     assert decoded(names["pipe"]) == decoded(tiny_pipeline())
 
 
+@pytest.mark.slow
 def test_a_card_may_be_text_a_file_or_an_object(hub: HubServer, tmp_path: Path) -> None:
     file = tmp_path / "card.md"
     file.write_text(CARD, encoding="utf-8")
@@ -69,6 +70,7 @@ def test_a_card_may_be_text_a_file_or_an_object(hub: HubServer, tmp_path: Path) 
         assert published(hub)["README.md"] == CARD.encode()
 
 
+@pytest.mark.slow
 def test_a_private_repository_opens_with_the_token_alone(
     hub: HubServer, repositories: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +93,7 @@ def test_what_shall_be_private_is_not_pushed_to_a_public_repository(hub: HubServ
     assert hub_before.endswith(hub.repositories["tester/tiny"].resolve("main"))
 
 
+@pytest.mark.slow
 def test_tags_branches_and_commits_pin_what_they_name(hub: HubServer) -> None:
     pipelines = {name: tiny_pipeline(seed) for seed, name in enumerate(("v1", "main", "trial"))}
     commit = publish(pipelines["v1"], "tester/tiny", card=CARD, tag="v1").rpartition("/")[2]
@@ -246,6 +249,7 @@ def test_every_issue_is_named_once(hub: HubServer, repository: Path) -> None:
     assert all(f"\n  - {issue}" in str(caught.value) for issue in caught.value.issues)
 
 
+@pytest.mark.slow
 def test_a_push_that_breaks_off_leaves_the_repository_as_it_was(hub: HubServer, repositories: Path) -> None:
     publish(repositories / "first", "tester/tiny")
     hub.fail_next("/commit/main", 500)

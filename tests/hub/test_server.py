@@ -217,6 +217,7 @@ def test_of_many_commits_on_one_parent_one_wins(hub: HubServer) -> None:
     assert len(hub.repositories[REPO].files("main")) == 2
 
 
+@pytest.mark.slow
 def test_a_broken_download_is_resumed(hub: HubServer, tmp_path: Path) -> None:
     api = client(hub)
     api.create_repo(REPO)

@@ -33,6 +33,7 @@ class TestSliceAttributePredictor(ModelContract, PublishedContract):
         return {"sample": torch.rand(batch_size, 1, 8, 8)}
 
 
+@pytest.mark.slow
 def test_labels_are_of_pixels_and_the_rest_of_the_image() -> None:
     torch.manual_seed(0)
     reader = SliceAttributePredictor([0, 2, 41, 10], ["t1", "t2", "flair"], 16, network=NETWORK).eval()

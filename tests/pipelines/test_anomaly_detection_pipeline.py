@@ -274,6 +274,7 @@ def test_the_components_choose_the_method() -> None:
     assert small(labels=False, classifier=False)._default_method() == "none"
 
 
+@pytest.mark.slow
 def test_a_plain_unet_serves() -> None:
     with seeded():
         unet = UNet2DModel(sample_size=8, in_channels=4, out_channels=8, **NETWORK).eval()  # with a variance, unused

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from contracts.lora_contract import LoraContract
 from contracts.pipeline_contract import generator, seeded
@@ -17,6 +18,7 @@ from meddiffusers import AnomalyDetectionPipeline, PatchUNet2DModel, ReversibleD
 NOISE = torch.randn(4, 4, 8, 8, generator=generator(5))
 
 
+@pytest.mark.slow
 class TestAnomalyLora(LoraContract):
     last = "conv_out"
     rounding = 2e-4  # the first step, at t = 899, computes x̂ = (x − σ ε) / a, which multiplies errors by σ / a = 60

@@ -41,6 +41,7 @@ def test_attributes_agree_with_outlines(spacing: float, shape: tuple[int, int]) 
         assert (np.abs(measured[name] - truth[name]) / truth[name]).mean() < 0.01
 
 
+@pytest.mark.slow
 def test_the_pixel_grid_does_not_show_in_a_sequence() -> None:
     """Length and base stay the same in a heart that moves by a tenth of a pixel per frame."""
     phantom = CardiacPhantom(3)
@@ -77,6 +78,7 @@ def test_pixels_need_not_be_square() -> None:
         assert np.abs(tall[:, column] - square[:, column]).max() < limit * 2, name
 
 
+@pytest.mark.slow
 def test_small_structures_are_not_measured() -> None:
     labels, _ = label_maps()
     frames = labels[:3].copy()

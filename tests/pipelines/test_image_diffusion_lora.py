@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from contracts.lora_contract import LoraContract, weights
 from contracts.pipeline_contract import generator, seeded
@@ -23,6 +24,7 @@ def pipeline_of(unet: Any) -> ImageDiffusionPipeline:
     return pipeline
 
 
+@pytest.mark.slow
 class TestImageDiffusionLora(LoraContract):
     last = "conv_out"
 

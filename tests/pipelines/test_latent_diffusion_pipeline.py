@@ -165,6 +165,7 @@ def test_parts_that_do_not_fit_are_refused(part: str, config: Any, message: str)
         LatentDiffusionPipeline(**parts)
 
 
+@pytest.mark.slow
 def test_samples_of_a_known_gaussian_follow_their_covariate() -> None:
     """Latents of covariate u are N(u, 0.5²), of which v is known in closed form."""
     pipeline = quiet(of_volumes())

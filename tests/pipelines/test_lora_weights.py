@@ -33,6 +33,7 @@ def read(pipeline: Any, source: Any, **options: Any) -> Any:
     return read_adapter(source, {"unet": pipeline.unet, "text_encoder": pipeline.text_encoder}, options)["unet"]
 
 
+@pytest.mark.slow
 def test_a_pickled_file_is_not_read(pipeline: Any, layers: dict[str, Tensor], tmp_path: Path) -> None:
     torch.save(layers, tmp_path / "adapter.bin")
     with pytest.raises(ValueError, match=r"adapter\.bin is pickled, which may run code .* Convert it to safetensors"):

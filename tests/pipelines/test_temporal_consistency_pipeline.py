@@ -65,6 +65,7 @@ def pipe() -> Any:
     return load(CHECKPOINT)
 
 
+@pytest.mark.slow
 def test_a_clean_sequence_stays_unchanged(pipe: Any) -> None:
     clean = cardiac_cycle()
     result = pipe(clean, SPACING, cyclic=True)
@@ -73,6 +74,7 @@ def test_a_clean_sequence_stays_unchanged(pipe: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", CLEANED)
+@pytest.mark.slow
 def test_fragments_and_holes_are_removed_exactly(pipe: Any, kind: str) -> None:
     clean = cardiac_cycle()
     corrupted = clean.copy()
@@ -177,6 +179,7 @@ def test_method_smooth_regenerates_every_frame(pipe: Any) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_atrium_is_kept(pipe: Any) -> None:
     clean = cardiac_cycle()
     corrupted = clean.copy()
@@ -231,6 +234,7 @@ def test_weights_that_cannot_be_meant(pipe: Any, weight: float) -> None:
         pipe(cardiac_cycle(), SPACING, method="smooth", weight=weight)
 
 
+@pytest.mark.slow
 def test_smoothing_without_limits_of_latents_needs_a_weight(pipe: Any) -> None:
     without_latents = TemporalSmoother.from_references(
         [measure_cardiac_attributes(cardiac_cycle(), SPACING)], list(CARDIAC_ATTRIBUTES)
@@ -241,6 +245,7 @@ def test_smoothing_without_limits_of_latents_needs_a_weight(pipe: Any) -> None:
     assert other(cardiac_cycle(), SPACING, method="smooth", weight=1.0).regenerated.all()
 
 
+@pytest.mark.slow
 def test_tensors_are_accepted(pipe: Any) -> None:
     clean = cardiac_cycle(frames=5)
     np.testing.assert_array_equal(pipe(torch.from_numpy(clean), SPACING).labels, pipe(clean, SPACING).labels)

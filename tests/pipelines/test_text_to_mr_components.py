@@ -52,6 +52,7 @@ def test_prompts_are_encoded_alone_and_their_embeddings_passed_on(negative: Any)
     assert denoiser(prompt_embeds=embeds, guidance_scale=1.0, **CALL).images.shape == (2, 16, 16, 1)
 
 
+@pytest.mark.slow
 def test_rows_follow_the_number_of_images() -> None:
     embeds, mask, negative, _ = small_text_to_mr().encode_prompt([SHORT, LONG], num_images_per_prompt=2)
     assert len(embeds) == len(mask) == len(negative) == 4
@@ -95,6 +96,7 @@ def test_a_cutoff_of_guidance_is_that_of_diffusers() -> None:
         pipeline(SHORT, num_inference_steps=2, guidance_scale=1.0, callback_on_step_end=raise_it)
 
 
+@pytest.mark.slow
 def test_cross_attention_kwargs_scale_the_adapters_of_one_call() -> None:
     pipeline, base = small_text_to_mr(), small_text_to_mr()
     torch.manual_seed(0)

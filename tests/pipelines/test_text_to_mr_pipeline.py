@@ -151,6 +151,7 @@ def test_a_image_is_changed_the_less_the_lower_the_strength(name: str) -> None:
     assert far[0].mean() < 0.02 < far[2].mean() and far[0].mean() < far[1].mean()
 
 
+@pytest.mark.slow
 def test_a_image_for_all_or_for_each_prompt() -> None:
     pipeline = small_text_to_mr()
     starts = torch.rand(2, 1, 16, 16)

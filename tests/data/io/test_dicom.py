@@ -75,6 +75,7 @@ def test_slices_may_differ_in_the_type_of_their_values(tmp_path: Path) -> None:
     assert sorted(np.unique(scan.array).tolist()) == [0, 60000] and (scan.array == 60000).sum() == large.size
 
 
+@pytest.mark.slow
 def test_a_multi_frame_file_is_the_series_it_was_made_of(tmp_path: Path) -> None:
     files = write_series(tmp_path / "series", ARRAY, AFFINE, seed=3)
     datasets = [pydicom.dcmread(file) for file in files]

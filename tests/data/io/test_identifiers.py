@@ -57,6 +57,7 @@ def test_nifti_texts_are_dropped(tmp_path: Path) -> None:
     check_clean(write(scan, tmp_path / "out.nii").read_bytes())
 
 
+@pytest.mark.slow
 def test_a_segmentation_links_to_its_series_but_not_to_the_patient(series: Path, tmp_path: Path) -> None:
     labels = Scan((ARRAY > 2000).astype(np.uint8), AFFINE, "labels")
     path = write(labels, tmp_path / "labels.dcm", series=series, names={1: "bright"})

@@ -118,6 +118,7 @@ def test_analyze_keeps_values_and_spacing(scan: Scan, named: str) -> None:
 
 @settings(few, max_examples=15)
 @given(affines(handed=True), st.sampled_from(("int16", "uint16")), st.integers(1, 5), st.integers(0, 9))
+@pytest.mark.slow
 def test_dicom_series_keep_values_and_place_whatever_the_files_are_called(
     affine: np.ndarray, dtype: str, slices: int, seed: int
 ) -> None:

@@ -38,6 +38,7 @@ def test_full_cycles_have_the_names_of_the_real_set(tmp_path: Path) -> None:
     assert files_below(folder) == sorted(views)
 
 
+@pytest.mark.slow
 def test_axes_are_across_the_beam_along_it_and_time(tmp_path: Path) -> None:
     folder = write_camus([3], tmp_path / "ted", **SMALL)
     phantom = CardiacPhantom(3, "2CH")
@@ -115,6 +116,7 @@ def test_a_subject_does_not_depend_on_the_others(tmp_path: Path) -> None:
         assert first == second
 
 
+@pytest.mark.slow
 def test_metaimage(tmp_path: Path) -> None:
     itk = pytest.importorskip("SimpleITK")
     folder = write_camus([1], tmp_path / "camus", half_cycle=True, ending=".mhd", **SMALL)

@@ -99,6 +99,7 @@ def test_the_crop_holds_the_foreground_of_all_channels_and_its_margin() -> None:
 
 @few
 @given(geometries(), shapes, st.floats(0.4, 4))
+@pytest.mark.slow
 def test_extent_and_middle_stay(affine: np.ndarray, shape: tuple[int, ...], spacing: float) -> None:
     scan = head(shape, affine)
     preprocessed = Preprocessing(spacing=spacing, crop_foreground=False)(scan).image
@@ -151,6 +152,7 @@ def test_at_common_spacings_dice_is_095_and_more() -> None:
 
 @few
 @given(geometries(), st.floats(0.5, 4), st.integers(0, 2))
+@pytest.mark.slow
 def test_a_ramp_of_millimetres_stays_one(affine: np.ndarray, spacing: float, axis: int) -> None:
     """The values are the voxels' positions, which reveals errors of the affine or the resampling."""
     shape = (14, 12, 13)

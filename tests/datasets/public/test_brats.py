@@ -71,6 +71,7 @@ def test_tables_are_optional_and_their_gaps_are_logged(folder: Path, caplog: pyt
     assert "survival_info.csv has no row for BraTS20_Training_003, BraTS20_Training_004" in caplog.text
 
 
+@pytest.mark.slow
 def test_the_mask_of_subject_355_has_another_name(folder: Path) -> None:
     unpack(path(folder, 3, "seg")).rename(folder / NAME.format(3) / "W39_1998.09.19_Segm.nii")
     subject = folder / NAME.format(3)
@@ -82,6 +83,7 @@ def test_the_mask_of_subject_355_has_another_name(folder: Path) -> None:
     np.testing.assert_array_equal(voxels(seg), np.where(np.isin(labels, (1, 2, 4)), labels, 0))
 
 
+@pytest.mark.slow
 def test_validation_subjects_have_no_mask(folder: Path) -> None:
     for number in (1, 2, 3, 4):
         path(folder, number, "seg").unlink()
@@ -135,6 +137,7 @@ def test_one_report_lists_all_issues(folder: Path) -> None:
         assert f"  - {issue.subject}: {start}" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_skip_invalid_loads_the_other_subjects(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     spoil(folder)
     write_brats((small_subject(number) for number in (8, 9)), folder / "others")
@@ -233,6 +236,7 @@ def test_folders_give_the_grade_until_2019(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_visits_of_a_subject_stay_in_one_split(tmp_path: Path) -> None:
     cases = [f"BraTS-GLI-{subject:05d}-{visit}" for subject in range(4) for visit in (100, 101, 102)]
     data = brats(renamed(tmp_path, *cases, enhancing=3), test_fraction=0.25)

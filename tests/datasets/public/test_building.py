@@ -45,6 +45,7 @@ def test_a_few_more_patients_move_few_others() -> None:
     assert len(select_test_subjects(names, 0.2, 0) - select_test_subjects([*names, "q1", "q2"], 0.2, 0)) <= 2
 
 
+@pytest.mark.slow
 def test_splits_do_not_depend_on_the_order_on_disk(tmp_path: Path) -> None:
     orders = ([3, 1, 5, 2, 4], [5, 4, 3, 2, 1])
     build_splits = []
@@ -81,6 +82,7 @@ def test_the_second_call_reads_the_cache(analyze: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("ending", [".hdr", ".img"])
+@pytest.mark.slow
 def test_a_changed_file_is_read_again(analyze: Path, ending: str) -> None:
     oasis1(analyze)
     (voxels_file,) = analyze.glob(f"OAS1_0003_MR1/PROCESSED/MPRAGE/T88_111/*{ending}")

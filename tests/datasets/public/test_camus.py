@@ -82,6 +82,7 @@ def without_lists(folder: Path) -> datasets.DatasetDict:
     return camus(folder, test_fraction=0.4)
 
 
+@pytest.mark.slow
 def test_the_split_depends_on_the_seed_only(folder: Path) -> None:
     splits = [values_of(camus(folder, subgroup=None, seed=seed))["test"] for seed in (0, 0, 1, 2, 3)]
     assert splits[0] == splits[1]

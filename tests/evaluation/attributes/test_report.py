@@ -28,6 +28,7 @@ def perfect() -> Report:
     return evaluated(calibration=TRUE)
 
 
+@pytest.mark.slow
 def test_a_perfect_model_has_perfect_metrics(perfect: Report) -> None:
     assert perfect.value("pixel_agreement") == pytest.approx(1, abs=1e-4)
     for name in ("interpretability", "scc", "traversal_spearman_width", "traversal_spearman_height"):
@@ -42,6 +43,7 @@ def test_the_spread_of_a_dimension_is_that_of_the_attribute_over_the_slope(perfe
     assert perfect.value("latent_sigma_height") == pytest.approx(spread / 1.5, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_what_three_images_are_too_few_for_is_left_out_and_told() -> None:
     report = evaluated(calibration=TRUE, count=3)
     assert keys(report) == ["pixel_agreement", "latent_sigma_width", "latent_sigma_height"]
@@ -55,6 +57,7 @@ def test_nothing_leaks(perfect: Report) -> None:
     np.testing.assert_allclose(perfect.details["leakage"], [[4, 0], [0, 4]], atol=1e-3)  # −2σ to 2σ
 
 
+@pytest.mark.slow
 def test_an_edit_error_is_that_of_the_calibration() -> None:
     shifted = {**WIDTH, "values": [value + 0.5 for value in WIDTH["values"]]}
     report = evaluated(calibration={"width": shifted, "height": HEIGHT})
@@ -74,6 +77,7 @@ def test_agreement_counts_the_pixels_that_are_lost() -> None:
     assert report.value("pixel_agreement") == pytest.approx(1 - 1 / 784, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_agreement_of_label_maps() -> None:
     labels, shape = bar_data(13)  # whole numbers from 6 to 18
     labels = labels[:, 0].long()
@@ -105,11 +109,13 @@ def test_a_model_without_calibration_has_no_edits() -> None:
     assert len(report.figures) == 2
 
 
+@pytest.mark.slow
 def test_an_attribute_without_calibration_has_no_edit() -> None:
     report = evaluated(calibration={"height": HEIGHT})
     assert [key for key in keys(report) if "edit" in key] == ["edit_mae_height"]
 
 
+@pytest.mark.slow
 def test_without_a_measure_nothing_is_decoded_to_be_measured() -> None:
     report = evaluated(None, calibration=TRUE)
     assert not [key for key in keys(report) if "traversal" in key or "edit" in key]
@@ -127,6 +133,7 @@ def test_a_single_attribute_is_compared_with_none() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_decoded_images_that_cannot_be_measured_are_left_out() -> None:
     def partly(images: np.ndarray) -> np.ndarray:
         shape = width_and_height(images)
@@ -136,6 +143,7 @@ def test_decoded_images_that_cannot_be_measured_are_left_out() -> None:
     assert report.value("edit_mae_width") == pytest.approx(0, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_few_images_are_enough_for_the_figures() -> None:
     assert len(evaluated(count=5, calibration=TRUE).figures) == 3
 

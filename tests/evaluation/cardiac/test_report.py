@@ -32,6 +32,7 @@ def metric_values(pipe: Any, sequences: list[CardiacSequence], segmented: list[n
     return {each.key.removesuffix("_x"): each.value for each in metrics}
 
 
+@pytest.mark.slow
 def test_the_ground_truth_has_no_error(pipe: Any, sequences: list[CardiacSequence]) -> None:
     values = metric_values(pipe, sequences, [each.labels for each in sequences])
     assert values["dice"] == 1 and values["hausdorff_distance"] == 0

@@ -83,6 +83,7 @@ def test_auroc_has_its_ends_and_its_middle() -> None:
     assert np.isnan(error_uncertainty_auroc(np.ones(3), np.zeros(3, dtype=bool)))
 
 
+@pytest.mark.slow
 def test_ten_million_pixels_take_seconds() -> None:
     uncertainty = probabilities(10**7)
     wrong = probabilities(10**7, seed=1) < 0.04 * uncertainty

@@ -296,6 +296,7 @@ def test_without_any_foreground_there_is_nothing_to_measure() -> None:
         segmentation_metrics(replace(of, reference=np.zeros_like(of.reference)), "discs", seed=0)
 
 
+@pytest.mark.slow
 def test_both_sources_of_the_probability_are_measured() -> None:
     """The own one gives the metrics that the report has anyway; a perfect one is perfect."""
     of = result()

@@ -127,6 +127,7 @@ def test_dice_counts_parts_that_either_map_has() -> None:
     np.testing.assert_allclose(anatomy_dice(one, other)[0], (1 + 1 + 0) / 3)
 
 
+@pytest.mark.slow
 def test_images_do_not_depend_on_those_beside_them() -> None:
     pipeline, rows = small_text_to_mr(positions=512), text_rows(18)
     targets = targets_of(rows)

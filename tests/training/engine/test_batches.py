@@ -86,6 +86,7 @@ class Counted:
         return [index + np.random.random() / 2 for index in indices]
 
 
+@pytest.mark.slow
 def test_samples_are_fetched_at_once_and_chance_depends_on_the_place_not_on_the_workers() -> None:
     def batches(workers: int, start: int, rank: int = 0) -> list[list[float]]:
         sampler = StepBatchSampler(10, Division(2, world_size=2, rank=rank), start=start)

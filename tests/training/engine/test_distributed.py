@@ -55,6 +55,7 @@ def test_two_processes_equal_one_with_twice_the_batch(tmp_path: Path, start: Sta
     assert len(logs[0]) == len(logs[1]) == 3
 
 
+@pytest.mark.slow
 def test_a_run_of_two_processes_goes_on_with_one(tmp_path: Path, start: Start) -> None:
     assert wait(start([{"output_dir": tmp_path, "toy": HARD, "max_train_steps": 9}], world_size=2)) == [0, 0]
     run_toy(tmp_path, HARD, train_batch_size=4, resume_from_checkpoint="latest")
@@ -62,6 +63,7 @@ def test_a_run_of_two_processes_goes_on_with_one(tmp_path: Path, start: Start) -
     assert distance(tmp_path, tmp_path / "one") < 1e-6
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_process_stops_both_after_the_same_step(tmp_path: Path, start: Start) -> None:
     account = tmp_path / "account"
     toy = {**HARD, "pause": 0.02, "account": str(account)}

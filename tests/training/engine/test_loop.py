@@ -103,6 +103,7 @@ def test_chance_differs_between_steps_parts_and_runs(tmp_path: Path) -> None:
     assert len(runs) == len(set(runs)) == 2 * 6 * 2 * 2
 
 
+@pytest.mark.slow
 def test_bf16_computes_in_bf16_and_leaves_float32_networks(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(precision, "has_bf16", lambda device: True)  # processors without it emulate it
     task, seen = ToyTask(noise=0.0), set()
@@ -162,6 +163,7 @@ def test_losses_are_logged_as_means_since_the_last_time(tmp_path: Path) -> None:
         np.testing.assert_allclose([line[name] for line in four], expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(tmp_path: Path) -> None:
     chance = {"dropout": 0.3, "jitter": 0.1}
     alone = run_toy(tmp_path / "alone", chance)
@@ -174,6 +176,7 @@ def test_epochs_are_counted_in_whole_steps(tmp_path: Path) -> None:
     assert result.step == 3 * (41 // 6)
 
 
+@pytest.mark.slow
 def test_the_time_limit_holds_over_resumptions(tmp_path: Path) -> None:
     slow = {"pause": 0.05}
     first = run_toy(tmp_path, slow, max_train_steps=1000, max_train_minutes=0.5 / 60)
@@ -213,6 +216,7 @@ def test_a_run_that_diverges_stops_before_it_spoils_a_checkpoint(
     assert [path.name for path in tmp_path.glob("*checkpoint*")] == ["checkpoint-5"]
 
 
+@pytest.mark.slow
 def test_trackers_receive_losses_metrics_and_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     run_toy(tmp_path, report_to="tensorboard,trackio", validation_steps=20, tracker_project_name="toy")

@@ -61,6 +61,7 @@ def test_random_subjects_are_adults_with_their_volumes() -> None:
             assert abs(left - right) < 0.35 * max(left, right), REGIONS[label]
 
 
+@pytest.mark.slow
 def test_labels_lie_on_their_side(healthy: Subject) -> None:
     labels = healthy.regions.array[0]
     assert set(np.unique(labels).tolist()) == {0, *healthy.volumes}

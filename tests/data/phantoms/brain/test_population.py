@@ -60,6 +60,7 @@ def test_slices_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert same(first, phantom_slices(2, size=32))
 
 
+@pytest.mark.slow
 def test_a_slice_is_upright_and_its_columns_belong_together() -> None:
     heights = (8.0, 8.0)  # where caudate and thalamus are
     data = phantom_slices(1, size=64, shares={None: 1.0}, modalities=("t1", "t2"), heights=heights)

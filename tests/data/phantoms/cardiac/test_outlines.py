@@ -88,6 +88,7 @@ def test_the_myocardium_keeps_its_area_and_thickens() -> None:
         assert wall[0, 99] < 0.9 * wall[0, [30, -30]].mean()  # thinner at the apex
 
 
+@pytest.mark.slow
 def test_the_width_relative_to_the_wall_is_bounded() -> None:
     """At most 4.15 wall thicknesses at half height."""
     for seed, view in MANY:

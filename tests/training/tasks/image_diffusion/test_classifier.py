@@ -78,6 +78,7 @@ class Recorder(nn.Module):
         return SimpleNamespace(logits=torch.stack([torch.zeros(len(sample)), sample.amax(dim=(1, 2, 3))], dim=1))
 
 
+@pytest.mark.slow
 def test_the_loss_is_the_cross_entropy_of_noisy_images(diffusion: Path) -> None:
     task, network = task_of(diffusion), Recorder()
     batch = task.collate([task.train_dataset[number] for number in range(64)])
@@ -145,6 +146,7 @@ class TestTraining:
         assert 0 <= report.value("auroc_pixels") <= 1
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_refused(diffusion: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="pretrained_model_name_or_path is not set; a classifier guides a diffusion"):
         task_of(diffusion, pretrained_model_name_or_path="")

@@ -138,6 +138,7 @@ class TestTraining:
         assert all(torch.equal(weight, weight.half().float()) for weight in weights.values())
 
 
+@pytest.mark.slow
 def test_it_goes_on_from_a_repository(tmp_path: Path) -> None:
     first = task_of()
     first.pipeline.save_pretrained(tmp_path)

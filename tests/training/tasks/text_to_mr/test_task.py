@@ -85,6 +85,7 @@ def test_a_better_decoder_takes_the_place_of_the_repositorys(repository: Path, t
         task_of(repository, vae_name_or_path=str(tmp_path / "other"), vae_subfolder=None)
 
 
+@pytest.mark.slow
 def test_the_cache_holds_what_the_networks_make() -> None:
     pipeline, rows = small_text_to_mr(positions=512), text_rows(20)
     found = cached_text(rows, pipeline, captions=8)
@@ -154,6 +155,7 @@ def test_shortened_prompts_are_logged_once(caplog: pytest.LogCaptureFixture) -> 
 
 
 @pytest.mark.parametrize("kind", ["sample", "v_prediction", "flow"])
+@pytest.mark.slow
 def test_the_loss_is_the_squared_error(repository: Path, kind: str) -> None:
     task, network = task_of(repository, prompt_dropout=0.0), Recorder()
     task.config.prediction_type = kind  # type: ignore[assignment]
@@ -183,6 +185,7 @@ def test_the_loss_is_the_squared_error(repository: Path, kind: str) -> None:
     torch.testing.assert_close(tokens, expected, atol=2e-3, rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_prompts_that_are_left_out_are_the_empty_text(repository: Path) -> None:
     task, network = task_of(repository, prompt_dropout=1.0), Recorder()
     batch = task.collate([task.train_dataset[number] for number in range(4)])
@@ -194,6 +197,7 @@ def test_prompts_that_are_left_out_are_the_empty_text(repository: Path) -> None:
     torch.testing.assert_close(tokens[:, :real], empty[:, :real].expand(4, -1, -1), atol=2e-3, rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_left_out_prompts_go_through_the_text_encoder_that_is_trained(repository: Path) -> None:
     task, network = task_of(repository, rank=2, text_encoder_rank=2, prompt_dropout=1.0), Recorder()
     with torch.no_grad():
@@ -271,6 +275,7 @@ def test_a_new_model_needs_its_parts() -> None:
         TextToMRTask(DATA, TextToMRConfig(), {"train": text_rows(2)})
 
 
+@pytest.mark.slow
 def test_a_new_model_is_made_of_its_parts(repository: Path) -> None:
     task = task_of(repository, **NEW, zero_terminal_snr=True)
     pipeline = task.pipeline

@@ -43,6 +43,7 @@ def test_hard_tumours_are_one_to_many_and_tiny_to_large(hard: list[Tumour]) -> N
     assert min(volumes) < 3 and max(volumes) > 25
 
 
+@pytest.mark.slow
 def test_several_foci_are_seen_apart() -> None:
     found = next(found for seed in range(40) if len((found := tumour(1.0, seed)).foci) >= 3)
     _, pieces = ndimage.label(extent(found) > 0.5)
