@@ -74,10 +74,10 @@ def replace_outliers(
     missing, neighbours = np.flatnonzero(outliers), neighbouring_frames(outliers)
     used = np.unique(neighbours)
     true_masks = labels[used] == LV, (labels[used] == LV) | (labels[used] == MYO)
-    decoded = [_signed_distance(field > 0, spacing) for field in fields]
+    decoded = [signed_distance(field > 0, spacing) for field in fields]
     offsets = [
         ndimage.gaussian_filter(
-            _signed_distance(mask, spacing) - distance[len(missing) :], (0, OFFSET_BLUR, OFFSET_BLUR)
+            signed_distance(mask, spacing) - distance[len(missing) :], (0, OFFSET_BLUR, OFFSET_BLUR)
         )
         for mask, distance in zip(true_masks, decoded, strict=True)
     ]
@@ -119,7 +119,7 @@ def add_atrium(labels: np.ndarray, original: np.ndarray, regenerated: np.ndarray
     return result
 
 
-def _signed_distance(masks: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
+def signed_distance(masks: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
     """Distances `(T, H, W)` in mm to the border of masks `(T, H, W)`, float32, positive inside."""
     half_pixel = np.sqrt(spacing[0] * spacing[1]) / 2
     distances = []

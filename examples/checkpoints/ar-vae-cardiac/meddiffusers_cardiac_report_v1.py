@@ -5,16 +5,18 @@ Published pipelines import this file from beside them. It is published with each
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from .meddiffusers_cardiac_attributes_v1 import area_length_volumes, ejection_fraction, measure_cardiac_attributes
+from .meddiffusers_cardiac_ejection_v1 import ejection_fraction_interval
 from .meddiffusers_cardiac_masks_v1 import without_atrium
 from .meddiffusers_cardiac_validity_v1 import anatomical_violations
 
 PUBLISHED_AS = "meddiffusers_cardiac_report_v1"  # the file has the same name in a repository
+UNMEASURED = 10.0  # the ratio that a violated criterion, or an attribute that cannot be measured, counts as
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,23 @@ class SequenceReport:
         violations: Violated anatomical criteria `(T, 8)`, bool, in the order of `CRITERIA` of
             `meddiffusers_cardiac_validity_v1`.
         ejection_fraction: Ejection fraction from this view by the area–length method, in [0, 1].
+        ejection_fraction_interval: Lowest and highest ejection fraction that the jitter of the borders explains.
+        abstained: Attributes `(T, 7)`, bool, that are inconsistent and were left as they are, since no correction was
+            consistent; all False before a correction.
     """
 
     attributes: np.ndarray
     consistency_ratio: np.ndarray
     violations: np.ndarray
     ejection_fraction: float
+    ejection_fraction_interval: tuple[float, float]
+    abstained: np.ndarray
+
+    @property
+    def violation(self) -> float:
+        """By how much the limits are exceeded, summed over frames and attributes, and the violated criteria."""
+        excess = np.nan_to_num(self.consistency_ratio, nan=UNMEASURED) - 1
+        return float(np.clip(excess, 0, None).sum() + UNMEASURED * self.violations.sum())
 
     @property
     def inconsistent(self) -> np.ndarray:
@@ -50,7 +63,7 @@ def measure_sequence(
     labels: np.ndarray, spacing: float | tuple[float, float], smoother: Any, cyclic: bool
 ) -> SequenceReport:
     """Measure label maps `(T, H, W)`, apex up, with pixels of `spacing` mm; `smoother` is a `TemporalSmoother`."""
-    return _report(measure_cardiac_attributes(labels, spacing), anatomical_violations(labels), smoother, cyclic)
+    return _report(measure_cardiac_attributes(labels, spacing), anatomical_violations(labels), spacing, smoother, cyclic)
 
 
 def update_report(
@@ -66,9 +79,46 @@ def update_report(
     attributes, violations = report.attributes.copy(), report.violations.copy()
     attributes[changed] = measure_cardiac_attributes(after[changed], spacing)
     violations[changed] = anatomical_violations(after[changed])
-    return _report(attributes, violations, smoother, cyclic)
+    return _report(attributes, violations, spacing, smoother, cyclic)
 
 
-def _report(attributes: np.ndarray, violations: np.ndarray, smoother: Any, cyclic: bool) -> SequenceReport:
-    fraction = ejection_fraction(area_length_volumes(attributes))
-    return SequenceReport(attributes, smoother.consistency_ratio(attributes, cyclic), violations, fraction)
+def abstaining_report(report: SequenceReport, changed: np.ndarray) -> SequenceReport:
+    """The report of a correction that changed frames `(T,)`, with `abstained` set in the others."""
+    return replace(report, abstained=np.logical_not(report.consistency_ratio <= 1) & ~changed[:, None])
+
+
+def abstention_message(report: SequenceReport, changed: np.ndarray) -> str | None:
+    """Say which frames were left although they are inconsistent or invalid; None if no frame was."""
+    frames = np.flatnonzero((report.abstained.any(axis=1) | report.invalid) & ~changed)
+    return None if not len(frames) else (
+        f"No correction made frames {', '.join(map(str, frames))} consistent with the others and valid, so they stay as "
+        "they are. Look at them, and segment them anew if they are wrong."
+    )
+
+
+def ejection_fraction_message(before: SequenceReport, after: SequenceReport) -> str | None:
+    """Say that the ejection fraction changed by more than the jitter of the borders explains; None if it did not."""
+    low, high = before.ejection_fraction_interval
+    fractions = before.ejection_fraction, after.ejection_fraction
+    if fractions[0] == fractions[1] or all(low <= each <= high for each in fractions) or not np.isfinite(low):
+        return None
+    return (
+        f"The ejection fraction changed from {100 * fractions[0]:.0f} to {100 * fractions[1]:.0f} %, by more than the "
+        f"jitter of the borders explains ({100 * low:.0f} to {100 * high:.0f} %). Look at the frames that were changed "
+        "before you use it."
+    )
+
+
+def _report(
+    attributes: np.ndarray,
+    violations: np.ndarray,
+    spacing: float | tuple[float, float],
+    smoother: Any,
+    cyclic: bool,
+) -> SequenceReport:
+    rows, columns = (spacing, spacing) if isinstance(spacing, int | float) else spacing
+    volumes = area_length_volumes(attributes)
+    fraction = ejection_fraction(volumes)
+    ratio = smoother.consistency_ratio(attributes, cyclic, float(np.sqrt(rows * columns)))
+    interval = ejection_fraction_interval(volumes, cyclic)
+    return SequenceReport(attributes, ratio, violations, fraction, interval, np.zeros(ratio.shape, bool))

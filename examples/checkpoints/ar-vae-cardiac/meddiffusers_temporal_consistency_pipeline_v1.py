@@ -13,21 +13,23 @@ A `TemporalSmoother` holds the limits of the attributes' second differences.
 Method "smooth" is that of the paper. Each latent dimension is smoothed with the smallest weight that meets its limit,
 and every frame is decoded. This flattens peaks and also changes frames that were right.
 
-Method "repair", the default, changes only frames that are wrong:
+Method "repair", the default, changes only what it improves, and returns a consistent and valid sequence bit for bit:
 
 1. Fragments and holes are removed from invalid frames.
-2. Outlier frames are those that are still invalid, that the VAE does not reconstruct well, or without which the rest of
-   the sequence is consistent.
-3. Latents of outlier frames are interpolated with the least squared second differences, which preserves end diastole
-   and end systole, and decoded.
-4. Borders of the decoded shapes are corrected by the distance between decoded and true borders in neighbouring frames.
-
-If more than half of the plausible frames would be outliers, latents are smoothed instead, with increasing weight until
-the sequence is consistent, and all frames are decoded.
+2. A smooth motion is fitted to the borders of all frames (`meddiffusers_cardiac_motion_v1`). Outlier frames are those
+   that it does not explain; the errors of the others are the jitter of the borders.
+3. Candidates replace the outlier frames: by the fitted borders, or by the VAE from latents interpolated with the least
+   squared second differences, with borders corrected by those of neighbouring frames. The VAE takes part only if it
+   reconstructs the other frames. If there is jitter that smoothing reduces, further candidates take the fitted borders
+   in all frames, unless that moves end diastole or end systole by more than the jitter explains.
+4. The candidate with the smallest violation of limits and criteria is returned. Where none improves, the pipeline
+   abstains: `after.abstained` and a warning say in which frames.
 """
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +39,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils import BaseOutput
 
-from .meddiffusers_cardiac_attributes_v1 import CARDIAC_ATTRIBUTES, is_upside_down
+from .meddiffusers_cardiac_attributes_v1 import CARDIAC_ATTRIBUTES, area_length_volumes, is_upside_down
 from .meddiffusers_cardiac_labels_v1 import (
     LV,
     MYO,
@@ -48,17 +50,25 @@ from .meddiffusers_cardiac_labels_v1 import (
     to_scan,
 )
 from .meddiffusers_cardiac_masks_v1 import add_atrium, fields_to_labels, min_dice, neighbouring_frames, replace_outliers
+from .meddiffusers_cardiac_motion_v1 import BorderMotion, fit_border_motion, prediction_errors
 from .meddiffusers_cardiac_region_v1 import LVRegion, lv_region
-from .meddiffusers_cardiac_report_v1 import SequenceReport, measure_sequence, update_report
+from .meddiffusers_cardiac_report_v1 import (
+    SequenceReport,
+    abstaining_report,
+    abstention_message,
+    ejection_fraction_message,
+    measure_sequence,
+    update_report,
+)
 from .meddiffusers_cardiac_validity_v1 import anatomical_violations, clean_label_map
 from .meddiffusers_checks_v1 import check_finite
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
 
 PUBLISHED_AS = "meddiffusers_temporal_consistency_pipeline_v1"  # `custom_pipeline` name of a published repository
 METHODS = ("repair", "smooth")
-MAX_ROUNDS = 4  # of measuring the repaired sequence and searching for further outliers
-MAX_OUTLIERS = 0.5  # of the plausible frames; above it, all frames are smoothed
-SMOOTHING_WEIGHTS = tuple(2.0**power for power in range(-1, 9))  # of second differences, in ascending order
+MIN_JITTER = 0.33, 0.28  # mm and pixels; smaller errors of the borders are those of the pixel grid and of the motion
+MAX_GAIN = 0.85  # mean square error of the fitted motion over that without smoothing, for jitter to be smoothed
+END_PHASE_TOLERANCE = 3.0  # standard errors by which the volumes at end diastole and end systole may move
 FIT_STEPS, FIT_RATE, FIT_PRIOR = 80, 0.1, 1e-3  # Adam steps, learning rate and latent penalty for single frames
 SHRINKAGE_STEPS = 10  # from the latent of an invalid shape to the mean latent
 
@@ -69,7 +79,8 @@ class TemporalConsistencyPipelineOutput(BaseOutput):
 
     Args:
         labels: Label maps `(T, H, W)`, uint8, of the input's size; a `Scan` on the input's voxels if that was one.
-        regenerated: Mask `(T,)`, bool, of frames that the VAE generated.
+        regenerated: Mask `(T,)`, bool, of frames that were replaced, by the fitted motion or by the VAE.
+        smoothed: Mask `(T,)`, bool, of frames whose borders were freed from jitter.
         cleaned: Mask `(T,)`, bool, of frames in which only fragments and holes were removed.
         before: Measurements of the input.
         after: Measurements of the output.
@@ -77,6 +88,7 @@ class TemporalConsistencyPipelineOutput(BaseOutput):
 
     labels: Any
     regenerated: np.ndarray
+    smoothed: np.ndarray
     cleaned: np.ndarray
     before: SequenceReport
     after: SequenceReport
@@ -140,7 +152,7 @@ class TemporalConsistencyPipeline(PublishedPipelineMixin, DiffusionPipeline):
         Args:
             sequence: Array or tensor `(T, H, W)`, apex up or down; or a `Scan` with the frames along its last axis or
                 as its channels, or the path of one (NIfTI, MetaImage), which requires the package meddiffusers. With
-                fewer than three frames, each is corrected by itself and becomes the nearest valid shape.
+                fewer than three frames, each invalid one is corrected by itself and becomes the nearest valid shape.
             spacing: Distances in mm between rows and between columns, or one number for both. Default: that of the
                 scan, or of the VAE's pixels.
             method: "repair" or "smooth".
@@ -153,8 +165,8 @@ class TemporalConsistencyPipeline(PublishedPipelineMixin, DiffusionPipeline):
             `TemporalConsistencyPipelineOutput`, or a tuple of its fields.
 
         Raises:
-            ValueError: If the input is no sequence of label maps 0 to 3, no frame has a left ventricle, fewer than two
-                frames are plausible, the method is unknown, or the smoother lacks the limits that it needs.
+            ValueError: If the input is no sequence of label maps 0 to 3, no frame has a left ventricle, the method is
+                unknown, or the smoother lacks the limits that it needs.
             ImportError: If a path is given and meddiffusers is not installed.
         """
         if method not in METHODS:
@@ -168,19 +180,25 @@ class TemporalConsistencyPipeline(PublishedPipelineMixin, DiffusionPipeline):
         upright = frames[:, ::-1] if flipped else frames
         region = lv_region(upright, pixel_size, self.vae.image_size[0], self.config["spacing"])
         before = self.report(upright, pixel_size, cyclic)
+        smoothed = np.zeros(len(frames), bool)
         if len(frames) < 3:
             ventricles, regenerated = self._correct_single_frames(upright, region)
         elif method == "smooth":
             ventricles, regenerated = self._smooth(upright, region, weight, attributes_only)
         else:
-            ventricles, regenerated = self._repair(upright, before, region, cyclic)
+            ventricles, regenerated, smoothed = self._repair(upright, before, region, cyclic)
         self.maybe_free_model_hooks()
         labels = add_atrium(ventricles, upright, regenerated)
+        changed = (labels != upright).any(axis=(1, 2))
         after = update_report(before, upright, labels, pixel_size, self.smoother, cyclic)
-        cleaned = (labels != upright).any(axis=(1, 2)) & ~regenerated
+        after = abstaining_report(after, changed)
+        for message in (ejection_fraction_message(before, after), abstention_message(after, changed)):
+            if message:
+                warnings.warn(message, stacklevel=2)
+        cleaned = changed & ~regenerated & ~smoothed
         labels = np.ascontiguousarray(labels[:, ::-1] if flipped else labels)
         corrected = labels if scan is None else scan.like(frames_to_voxels(scan, labels))
-        output = TemporalConsistencyPipelineOutput(corrected, regenerated, cleaned, before, after)
+        output = TemporalConsistencyPipelineOutput(corrected, regenerated, smoothed, cleaned, before, after)
         return output if return_dict else output.to_tuple()
 
     def report(self, labels: np.ndarray, spacing: float | tuple[float, float], cyclic: bool = False) -> SequenceReport:
@@ -208,57 +226,43 @@ class TemporalConsistencyPipeline(PublishedPipelineMixin, DiffusionPipeline):
 
     def _repair(
         self, frames: np.ndarray, before: SequenceReport, region: LVRegion, cyclic: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Method "repair": label maps (T, H, W), and the mask (T,) of regenerated frames."""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Method "repair": label maps (T, H, W), and the masks (T,) of regenerated and of smoothed frames."""
+        none = np.zeros(len(frames), bool)
         cleaned = np.stack([clean_label_map(f) if bad else f for f, bad in zip(frames, before.invalid, strict=True)])
         report = update_report(before, frames, cleaned, region.frame_spacing, self.smoother, cyclic)
-        crops = region.crop(cleaned)
-        latents = self._encode(crops)
-        outliers = self._implausible(crops, latents, report)
-        result, plausible = cleaned, ~outliers
-        for _ in range(MAX_ROUNDS):
-            candidates = self.smoother.find_outlier_frames(report.attributes, outliers | report.invalid, cyclic)
-            if result is not cleaned and (candidates == outliers).all():
-                # The regenerated frames disagree with frames that were kept: regenerate their neighbours too.
-                candidates = outliers | (np.convolve(report.inconsistent, [1, 1, 1], "same") > 0)
-            if (candidates & plausible).sum() > MAX_OUTLIERS * plausible.sum():
-                return self._smooth_until_consistent(latents, report, region, cyclic), np.ones(len(frames), bool)
-            outliers = candidates
-            repaired = self._regenerate(cleaned, latents, outliers, region, cyclic)
-            report = update_report(report, result, repaired, region.frame_spacing, self.smoother, cyclic)
-            result = repaired
-            if not report.inconsistent.any() and not report.invalid.any():
-                break
-        return result, outliers
+        usable = ~report.invalid & np.isfinite(report.attributes).all(axis=1)
+        if not report.violation or usable.sum() < 3:
+            return cleaned, none, none
+        motion = fit_border_motion(cleaned, usable, region.frame_spacing, cyclic)
+        best, least = (cleaned, none, none), report.violation
+        for candidate in self._candidates(cleaned, report, motion, region, cyclic):
+            after = update_report(report, cleaned, candidate[0], region.frame_spacing, self.smoother, cyclic)
+            if after.violation < least and _keeps_end_phases(report, after, motion):
+                best, least = candidate, after.violation
+        return best
 
-    def _implausible(self, crops: np.ndarray, latents: np.ndarray, report: SequenceReport) -> np.ndarray:
-        """Mask (T,) of frames that are invalid, or that the VAE reconstructs worse than any reference frame.
+    def _candidates(
+        self, cleaned: np.ndarray, report: SequenceReport, motion: BorderMotion, region: LVRegion, cyclic: bool
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Possible corrections: label maps (T, H, W), and the masks (T,) of regenerated and of smoothed frames."""
+        outliers, none = motion.outliers, np.zeros(len(cleaned), bool)
+        pixel = float(np.sqrt(np.prod(region.frame_spacing)))
+        jitter = motion.noise > max(MIN_JITTER[0], MIN_JITTER[1] * pixel) and motion.gain < MAX_GAIN
+        bases = [(cleaned, none), *([(motion.labels, ~outliers)] if jitter else [])]
+        for base, smoothed in bases:
+            replaced = np.where(outliers[:, None, None], motion.labels, base)
+            yield replaced, outliers, smoothed
+            if outliers.any():
+                crops = region.crop(replaced)
+                latents = self._encode(crops)
+                if self._reconstructs(crops[~outliers], latents[~outliers]):
+                    yield self._regenerate(replaced, latents, outliers, region, cyclic), outliers, smoothed
 
-        If fewer than two frames remain, the VAE's reconstructions do not count.
-        """
+    def _reconstructs(self, crops: np.ndarray, latents: np.ndarray) -> bool:
+        """Whether the VAE reconstructs the median frame as well as any reference frame."""
         dice = min_dice(self._decode(latents).argmax(axis=1), crops)
-        implausible = report.invalid | (dice < self.smoother.config["min_reconstruction_dice"])
-        if (~implausible).sum() < 2:
-            implausible = report.invalid
-        if (~implausible).sum() < 2:
-            raise ValueError(
-                f"{int(implausible.sum())} of {len(crops)} frames do not show a left ventricle; expected at least two "
-                "that do. Segment them anew, or pass single frames, each of which becomes the nearest valid shape."
-            )
-        return implausible
-
-    def _smooth_until_consistent(
-        self, latents: np.ndarray, report: SequenceReport, region: LVRegion, cyclic: bool
-    ) -> np.ndarray:
-        """Label maps (T, H, W) from latents smoothed as little as consistency needs; invalid frames have no weight."""
-        confidence = np.where(report.invalid, 0.0, 1.0)
-        for weight in SMOOTHING_WEIGHTS:
-            smoothed = self.smoother.smooth(latents, weight, confidence, order=2, cyclic=cyclic)
-            result = fields_to_labels(*self._decode_fields(smoothed, region))
-            after = self.report(result, region.frame_spacing, cyclic)
-            if not after.inconsistent.any() and not after.invalid.any():
-                break
-        return result
+        return bool(np.median(dice) >= self.smoother.config["min_reconstruction_dice"])
 
     def _smooth(
         self, frames: np.ndarray, region: LVRegion, weight: float | None, attributes_only: bool
@@ -357,3 +361,15 @@ class TemporalConsistencyPipeline(PublishedPipelineMixin, DiffusionPipeline):
         if not (0 < rows < np.inf and 0 < columns < np.inf):
             raise ValueError(f"spacing={spacing}; expected mm above 0, one number or (rows, columns).")
         return float(rows), float(columns)
+
+
+def _keeps_end_phases(before: SequenceReport, after: SequenceReport, motion: BorderMotion) -> bool:
+    """Whether the volumes at end diastole and end systole move by no more than the jitter explains."""
+    old, new = (area_length_volumes(each.attributes) for each in (before, after))
+    kept = ~motion.outliers & np.isfinite(old) & np.isfinite(new)
+    if not kept.any():
+        return True
+    errors = prediction_errors(np.where(kept, old, 0), motion.matrix)[kept]
+    old, new = old[kept], new[kept]
+    moved = [abs(new[t] - old[t]) for t in (new.argmax(), new.argmin())]
+    return bool(max(moved) <= END_PHASE_TOLERANCE * np.sqrt(np.mean(errors**2)) + 1e-9)

@@ -1,7 +1,8 @@
 """Training data of the cardiac VAE: label maps cropped around the left ventricle, with their attributes.
 
 Each sequence gives some evenly spaced frames. The region of interest is shifted at random, since the left ventricle
-moves within the region of a sequence. Every second patient is mirrored.
+moves within the region of a sequence. Every second patient is mirrored. Half the sequences of varied phantoms have
+borders that jitter, as those of segmentation networks do.
 """
 
 from __future__ import annotations
@@ -14,12 +15,20 @@ from typing import Any
 import datasets
 import numpy as np
 
-from meddiffusers.datasets.cardiac_sequences import CARDIAC_PHANTOM, CardiacSequence, load_cardiac_sequences
+from meddiffusers.data.phantoms.cardiac.jitter import jitter_borders
+from meddiffusers.datasets.cardiac_sequences import (
+    CARDIAC_PHANTOM,
+    VARIED_CARDIAC_PHANTOM,
+    CardiacSequence,
+    load_cardiac_sequences,
+)
 from meddiffusers.pipelines.meddiffusers_cardiac_attributes_v1 import CARDIAC_ATTRIBUTES, measure_cardiac_attributes
 from meddiffusers.pipelines.meddiffusers_cardiac_region_v1 import lv_region
 
+PHANTOMS = (CARDIAC_PHANTOM, VARIED_CARDIAC_PHANTOM)
 FRAMES = 8  # of a cardiac cycle; the last one equals the first and is left out
 SHIFT = 4.0  # mm, standard deviation of the region's centre around that of the left ventricle
+JITTER = (0.2, 1.2)  # mm, standard deviations of the borders
 VERSION = 1  # of the cached data: raise it if the frames or a measurement change
 
 
@@ -29,7 +38,7 @@ def load_cardiac_frames(
     """Load label maps with attributes as splits "train" and "test".
 
     Args:
-        name: "cardiac_phantom" or a CAMUS folder, as in `load_cardiac_sequences`.
+        name: "cardiac_phantom", "cardiac_phantom_varied" or a CAMUS folder, as in `load_cardiac_sequences`.
         size: Edge length of the label maps in pixels.
         spacing: Edge length of a pixel in mm.
         sequences: Number of training sequences of the phantom, which has a tenth as many test sequences; upper limit
@@ -55,14 +64,14 @@ def load_cardiac_frames(
                     "state": f"{VERSION} {_file_state(name)}",  # a string, since a list would be taken for shards
                 },
             )
-            for split, count in (("train", sequences), ("test", tenth if name == CARDIAC_PHANTOM else None))
+            for split, count in (("train", sequences), ("test", tenth if name in PHANTOMS else None))
         }
     )
 
 
 def _file_state(name: str) -> str:
     """Label maps of a folder with their sizes and modification times, so that changed files are read again."""
-    if name == CARDIAC_PHANTOM:
+    if name in PHANTOMS:
         return ""
     stats = ((path, path.stat()) for path in sorted(Path(name).rglob("*_gt.*")))
     return " ".join(f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats)
@@ -74,6 +83,9 @@ def _rows(
     del state  # part of the cache's key only
     for i, sequence in enumerate(load_cardiac_sequences(name, split, count, frames=FRAMES)):
         rng = np.random.default_rng([seed, i])
+        if name == VARIED_CARDIAC_PHANTOM and rng.random() < 0.5:
+            jittered = jitter_borders(sequence.labels, sequence.spacing[0], rng.uniform(*JITTER), rng)
+            sequence = replace(sequence, labels=jittered)
         yield from _rows_of_sequence(sequence, size, spacing, rng, mirrored=i % 4 > 1)
 
 

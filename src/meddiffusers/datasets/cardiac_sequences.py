@@ -16,12 +16,16 @@ from meddiffusers.data.modalities import LABELS
 from meddiffusers.data.phantoms.cardiac import CardiacPhantom
 from meddiffusers.data.phantoms.cardiac.heart import VIEWS
 from meddiffusers.data.phantoms.cardiac.phantom import SHAPE, SPACING
+from meddiffusers.data.phantoms.cardiac.sector import inside_sector
+from meddiffusers.data.phantoms.cardiac.varied import SIDE
 from meddiffusers.datasets.public.camus import camus
 from meddiffusers.pipelines.meddiffusers_cardiac_attributes_v1 import is_upside_down
 from meddiffusers.pipelines.meddiffusers_cardiac_labels_v1 import frame_spacing, scan_to_frames
 
-CARDIAC_PHANTOM = "cardiac_phantom"
+CARDIAC_PHANTOM, VARIED_CARDIAC_PHANTOM = "cardiac_phantom", "cardiac_phantom_varied"
 FRAMES = 25
+VARIED_FRAMES, VARIED_SPACINGS = (8, 80), (0.4, 2.5)  # frames in a sequence; pixels in mm, evenly by their logarithm
+HALF_CYCLES, CUT_OFF = 0.3, 0.15  # probabilities of half a cycle, and of a heart that the edge of the sector cuts off
 # First phantom seed of each split. A seed is a patient, so that no two splits share any.
 FIRST_SEED = {"train": 0, "test": 100_000, "reference": 200_000, "unseen": 300_000}
 
@@ -48,15 +52,16 @@ class CardiacSequence:
 
 
 def load_cardiac_sequences(
-    name: str, split: str, count: int | None = None, *, frames: int = FRAMES, subgroup: int | None = 1
+    name: str, split: str, count: int | None = None, *, frames: int | None = FRAMES, subgroup: int | None = 1
 ) -> Iterator[CardiacSequence]:
     """Load the sequences of a split, both views of each patient in turn.
 
     Args:
-        name: "cardiac_phantom", or a folder that `datasets.public.camus` reads.
+        name: "cardiac_phantom", "cardiac_phantom_varied", or a folder that `datasets.public.camus` reads. Varied hearts
+            come in pixels of .4 to 2.5 mm, and some are cut off by the sector, but not those of the split "reference".
         split: For the phantom a key of `FIRST_SEED`, for a folder one of its splits.
         count: Number of sequences; required for the phantom. Default: all of a folder.
-        frames: Number of frames in a cardiac cycle of the phantom.
+        frames: Number of frames in a cardiac cycle of the phantom. None: 8 to 80, in whole and half cycles.
         subgroup: CAMUS subgroup that defines the splits of a folder.
 
     Yields:
@@ -65,8 +70,8 @@ def load_cardiac_sequences(
     Raises:
         ValueError: If the split is unknown, no count is given for the phantom, or as `camus`.
     """
-    if name == CARDIAC_PHANTOM:
-        yield from _phantom_sequences(split, count, frames)
+    if name in (CARDIAC_PHANTOM, VARIED_CARDIAC_PHANTOM):
+        yield from _phantom_sequences(name, split, count, frames)
         return
     data = camus(name, subgroup=subgroup)
     if split not in data:
@@ -79,19 +84,35 @@ def load_cardiac_sequences(
 def is_cardiac_dataset(name: str) -> bool:
     """Return whether `load_cardiac_sequences` knows the name: the phantom, or a folder with CAMUS patients."""
     folder = Path(name)
-    return name == CARDIAC_PHANTOM or (folder.is_dir() and any(folder.rglob("patient[0-9]*_[24]CH*sequence_gt.*")))
+    return name in (CARDIAC_PHANTOM, VARIED_CARDIAC_PHANTOM) or (folder.is_dir() and any(folder.rglob("patient[0-9]*_[24]CH*sequence_gt.*")))
 
 
-def _phantom_sequences(split: str, count: int | None, frames: int) -> Iterator[CardiacSequence]:
+def _phantom_sequences(name: str, split: str, count: int | None, frames: int | None) -> Iterator[CardiacSequence]:
     if split not in FIRST_SEED or not count:
         raise ValueError(
             f"Got split={split!r} and count={count}; expected one of {', '.join(FIRST_SEED)}, and a count."
         )
     for i in range(count):
         seed, view = FIRST_SEED[split] + i // len(VIEWS), VIEWS[i % len(VIEWS)]
-        phantom = CardiacPhantom(seed, view)
-        labels = phantom.labels(phantom.phases(frames), SHAPE, SPACING)
-        yield CardiacSequence(labels, (SPACING, SPACING), str(seed), view, True, phantom.ejection_fraction)
+        phantom = CardiacPhantom(seed, view, varied=name == VARIED_CARDIAC_PHANTOM)
+        rng = np.random.default_rng([seed, VIEWS.index(view), 2])
+        half = frames is None and rng.random() < HALF_CYCLES
+        number = int(rng.integers(*VARIED_FRAMES, endpoint=True)) if frames is None else frames
+        phases = phantom.phases(number, half)
+        labels, spacing = phantom.labels(phases, SHAPE, SPACING), SPACING
+        if name == VARIED_CARDIAC_PHANTOM:
+            labels, spacing = _varied_labels(phantom, phases, rng, cut=split != "reference" and rng.random() < CUT_OFF)
+        yield CardiacSequence(labels, (spacing, spacing), str(seed), view, not half, phantom.ejection_fraction)
+
+
+def _varied_labels(
+    phantom: CardiacPhantom, phases: np.ndarray, rng: np.random.Generator, cut: bool
+) -> tuple[np.ndarray, float]:
+    """Label maps on pixels of a random size, and this size in mm."""
+    spacing = float(np.exp(rng.uniform(*np.log(VARIED_SPACINGS))))
+    side = int(SIDE / spacing)
+    labels = phantom.labels(phases, (side, side), spacing)
+    return np.where(inside_sector((side, side), spacing), labels, 0).astype(np.uint8) if cut else labels, spacing
 
 
 def _sequence_from_row(row: dict[str, Any]) -> CardiacSequence:

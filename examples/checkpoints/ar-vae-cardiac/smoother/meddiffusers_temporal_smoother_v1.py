@@ -1,16 +1,19 @@
-"""Temporal consistency of cardiac sequences: limits of second differences, outlier frames, and smoothing of latents.
+"""Temporal consistency of cardiac sequences: limits of second differences, and smoothing of latents.
 
 The measure of consistency is that of Painchaud et al., IEEE TMI 2022, "Echocardiography segmentation with enforced
 temporal consistency". For an attribute a in frames t = 0 … T − 1, scaled by its range in reference sequences to [0, 1],
 
-    e_t = a_t − (a_{t−1} + a_{t+1}) / 2,    0 at both ends;    frame t is consistent if |e_t| ≤ τ
+    e_t = a_t − (a_{t−1} + a_{t+1}) / 2,    0 at both ends;    frame t is consistent if |e_t| ≤ τ + g·pixel
+
+Coarse pixels cause second differences of their own, which grow with the edge length of a pixel.
 
 | symbol | here | shape |
 |---|---|---|
 | a | `attributes` in their own units | (T, A) |
 | e | `second_differences`, scaled by −1/2 | (T, A) |
 | τ | `limits`, one for each attribute: the largest |e| in reference sequences | (A,) |
-| |e| / τ | `consistency_ratio` | (T, A) |
+| g | `grid_limits`: by how much the limits grow with the edge length of a pixel | (A,) |
+| |e| / (τ + g·pixel) | `consistency_ratio` | (T, A) |
 | z | `signals`: latents, each dimension a signal over time | (T, K) |
 | w | `weights` of smoothness, 0 … `max_weight` | (K,) |
 | c | `confidence` in a frame, 0 … 1 | (T,) |
@@ -52,8 +55,7 @@ PAPER_LIMITS = {
     "epi_y": 0.0110,
 }
 MIN_CONFIDENCE = 1e-3
-RUN_LENGTHS = (1, 2, 3)  # successive frames that are removed together as a trial
-MIN_GAIN = 0.05  # least decrease of the total violation, in units of the limit, for a frame to count as an outlier
+HALF_CYCLE = 0.5  # of a cycle; the part that a sequence shows if its last frame is far from its first
 GRID, PARTS, ROUNDS = 32, 16, 7  # search for a weight: points of the grid, parts of an interval, subdivisions
 
 
@@ -66,6 +68,7 @@ class TemporalSmoother(SchedulerMixin, ConfigMixin):
         attributes: Names of the attributes, in order. Default: the seven of the paper.
         limits: Limit τ of each attribute, as a fraction of its range. Default: those of the paper.
         ranges: `[low, high]` of each attribute in its own unit.
+        grid_limits: Further |e| of each attribute that a pixel of 1 mm allows, in the attribute's unit. Default: none.
         latent_limits: Largest |e| of each latent dimension in the reference sequences, in units of the latent.
         cycle_frames: Number of frames of a cardiac cycle in the reference sequences. In a cycle of fewer frames the
             limits grow with the square of the time step.
@@ -89,6 +92,7 @@ class TemporalSmoother(SchedulerMixin, ConfigMixin):
         attributes: Sequence[str] = tuple(PAPER_LIMITS),
         limits: Mapping[str, float] | None = None,
         ranges: Mapping[str, Sequence[float]] | None = None,
+        grid_limits: Mapping[str, float] | None = None,
         latent_limits: Sequence[float] | None = None,
         cycle_frames: int = 25,
         min_reconstruction_dice: float = 0.0,
@@ -117,20 +121,27 @@ class TemporalSmoother(SchedulerMixin, ConfigMixin):
         names: Sequence[str],
         latents: Sequence[np.ndarray] = (),
         min_reconstruction_dice: float = 0.0,
+        pixels: Sequence[float] = (),
         **kwargs: Any,
     ) -> TemporalSmoother:
         """Build a smoother whose limits are the largest |e| in reference sequences.
+
+        Where the references differ in the size of their pixels, the limits τ are those of the third with the smallest
+        pixels, and g is what the others need in addition.
 
         Args:
             attributes: Attributes `(T, A)` of each sequence, in their own units.
             names: Names of the A attributes.
             latents: Latents `(T, K)` of each sequence.
             min_reconstruction_dice: As in the constructor.
+            pixels: Edge length in mm of the pixels of each sequence. Default: equal ones.
             kwargs: Further arguments of the constructor.
 
         Raises:
             ValueError: If no sequence has three frames, attributes are not finite, or an attribute never changes.
         """
+        edges = np.asarray(pixels if len(pixels) else np.ones(len(attributes)), float)
+        edges = edges[[len(each) > 2 for each in attributes]]
         references = [each for each in attributes if len(each) > 2]
         if not references or not all(np.isfinite(each).all() for each in references):
             raise ValueError(
@@ -139,16 +150,19 @@ class TemporalSmoother(SchedulerMixin, ConfigMixin):
             )
         pooled = np.concatenate(references)
         low, high = pooled.min(axis=0), pooled.max(axis=0)
-        largest = np.max([np.abs(second_differences(each)).max(axis=0) for each in references], axis=0)
-        largest = largest / np.maximum(high - low, 1e-12)
-        if not (largest > 0).all():
-            constant = [name for name, limit in zip(names, largest, strict=True) if not limit > 0]
+        largest = np.array([np.abs(second_differences(each)).max(axis=0) for each in references])
+        limits = largest[edges <= np.quantile(edges, 1 / 3)].max(axis=0)
+        grid = np.clip((largest - limits) / edges[:, None], 0, None).max(axis=0)
+        limits = limits / np.maximum(high - low, 1e-12)
+        if not (limits > 0).all():
+            constant = [name for name, limit in zip(names, limits, strict=True) if not limit > 0]
             raise ValueError(f"{', '.join(constant)} never changes in the reference sequences. Leave it out.")
         latent_limits = [np.abs(second_differences(each)).max(axis=0) for each in latents if len(each) > 2]
         return cls(
             attributes=list(names),
-            limits={name: float(limit) for name, limit in zip(names, largest, strict=True)},
+            limits={name: float(limit) for name, limit in zip(names, limits, strict=True)},
             ranges={name: [float(low[i]), float(high[i])] for i, name in enumerate(names)},
+            grid_limits={name: float(each) for name, each in zip(names, grid, strict=True)},
             latent_limits=np.max(latent_limits, axis=0).tolist() if latent_limits else None,
             cycle_frames=int(np.median([len(each) for each in references])),
             min_reconstruction_dice=float(min_reconstruction_dice),
@@ -160,12 +174,16 @@ class TemporalSmoother(SchedulerMixin, ConfigMixin):
         """Names of the attributes, in order."""
         return tuple(self.config["attributes"])
 
-    def consistency_ratio(self, attributes: np.ndarray, cyclic: bool = False) -> np.ndarray:
-        """Compute |e| / τ.
+    def consistency_ratio(self, attributes: np.ndarray, cyclic: bool = False, pixel: float = 0.0) -> np.ndarray:
+        """Compute |e| over its limit.
+
+        The limit τ is that of the time step of the references. For a longer step it grows with the step's square. A
+        sequence whose last frame is far from its first is taken for half a cycle, any other one for a whole cycle.
 
         Args:
             attributes: Attributes `(T, A)` in their own units.
             cyclic: Whether the last frame shows the same phase of the cardiac cycle as the first.
+            pixel: Edge length of a pixel in mm.
 
         Returns:
             Ratios `(T, A)`: above 1 where a frame is inconsistent, NaN where e is not defined.
@@ -179,49 +197,10 @@ class TemporalSmoother(SchedulerMixin, ConfigMixin):
             )
         spans = np.array([high - low for low, high in (self.config["ranges"][name] for name in self.attributes)])
         limits = np.array([self.config["limits"][name] for name in self.attributes])
-        step = (self.config["cycle_frames"] - 1) / max(len(attributes) - 1, 1) if cyclic else 1.0
-        return np.abs(second_differences(attributes, cyclic)) / (spans * limits * max(step, 1.0) ** 2)
-
-    def find_outlier_frames(self, attributes: np.ndarray, suspected: np.ndarray, cyclic: bool = False) -> np.ndarray:
-        """Find a small set of frames without which the sequence is consistent.
-
-        A greedy search removes one frame or a run of up to three at a time: the one whose interpolation lowers the
-        total violation of the limits the most per frame. Afterwards, frames that were removed needlessly are restored.
-
-        Args:
-            attributes: Attributes `(T, A)`.
-            suspected: Mask `(T,)`, bool, of frames that are outliers in any case.
-            cyclic: As in `consistency_ratio`.
-
-        Returns:
-            Mask `(T,)`, bool, of the outlier frames. It contains `suspected` and frames with attributes that are NaN.
-        """
-        certain = suspected | ~np.isfinite(attributes).all(axis=1)
-        outliers, violation = certain, self._total_violation(attributes, certain, cyclic)
-        starts = {length: range(len(outliers) - (0 if cyclic else length - 1)) for length in RUN_LENGTHS}
-        runs = [_run(len(outliers), start, length) for length in RUN_LENGTHS for start in starts[length]]
-        while violation > 0:
-            trials = [outliers | run for run in runs if (~outliers & run).any() and (~(outliers | run)).sum() > 1]
-            if not trials:
-                break
-            gains = [
-                (violation - self._total_violation(attributes, trial, cyclic)) / (trial & ~outliers).sum()
-                for trial in trials
-            ]
-            if max(gains) < MIN_GAIN:
-                break
-            outliers = trials[int(np.argmax(gains))]
-            violation = self._total_violation(attributes, outliers, cyclic)
-        for t in np.flatnonzero(outliers & ~certain):
-            fewer = outliers & (np.arange(len(outliers)) != t)
-            if self._total_violation(attributes, fewer, cyclic) <= violation:
-                outliers = fewer
-        return outliers
-
-    def _total_violation(self, attributes: np.ndarray, missing: np.ndarray, cyclic: bool) -> float:
-        """Sum of max(|e| / τ − 1, 0) over frames and attributes, with the missing frames interpolated."""
-        complete = self.interpolate_missing(np.where(missing[:, None], 0, attributes), missing, cyclic)
-        return float(np.clip(self.consistency_ratio(complete, cyclic) - 1, 0, None).sum())
+        grid = np.array([(self.config["grid_limits"] or {}).get(name, 0.0) for name in self.attributes])
+        part = 1.0 if cyclic or _returns(attributes / spans) else HALF_CYCLE
+        step = max(part * (self.config["cycle_frames"] - 1) / max(len(attributes) - 1, 1), 1.0)
+        return np.abs(second_differences(attributes, cyclic)) / (spans * limits * step**2 + grid * pixel)
 
     @staticmethod
     def interpolate_missing(signals: np.ndarray, missing: np.ndarray, cyclic: bool = False) -> np.ndarray:
@@ -354,9 +333,10 @@ def _difference_matrix(count: int, order: int, cyclic: bool) -> np.ndarray:
     return np.concatenate([rows, *seam, ends])
 
 
-def _run(count: int, start: int, length: int) -> np.ndarray:
-    """Mask (T,) of `length` successive frames from `start` on, which wraps around at the end."""
-    return (np.arange(count) - start) % count < length
+def _returns(signals: np.ndarray) -> bool:
+    """Whether the last frame is nearer to the first than most of the others are, as after a whole cycle."""
+    distance = np.linalg.norm(np.nan_to_num(signals - signals[:1]), axis=1)
+    return bool(distance[-1] <= np.quantile(distance, 0.8) / 2)
 
 
 def _modes(confidence: np.ndarray | None, differences: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

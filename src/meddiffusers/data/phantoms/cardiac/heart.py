@@ -8,6 +8,7 @@ depth from the probe. Sizes follow published adult echocardiography (Lang et al.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,20 @@ from meddiffusers.data.phantoms.cardiac.cycle import CardiacCycle
 VIEWS = ("4CH", "2CH")
 MAX_WIDTH = 3.9  # LV width over wall thickness; real hearts stay below 4.15 (Painchaud et al., 2022)
 QUALITIES, _QUALITY_ODDS = ("Good", "Medium", "Poor"), (0.4, 0.4, 0.2)
+
+
+class Bump(NamedTuple):
+    """A relative change of 1 + size·exp(−((s − place) / extent)²) along the outline.
+
+    Args:
+        place: s from −1, the left corner of the base, over 0, the apex, to 1, the right corner.
+        extent: Extent in units of s.
+        size: Change at the place.
+    """
+
+    place: float
+    extent: float
+    size: float
 
 
 @dataclass(frozen=True)
@@ -43,6 +58,8 @@ class Heart:
         atrium: Length and largest width of the left atrium, mm.
         atrium_orientation: Angle of the atrium's axis to that of the ventricle, degrees.
         quality: Image quality, "Good", "Medium" or "Poor".
+        wall_bumps: Relative changes of the wall thickness around places of the outline.
+        cavity_bumps: Relative changes of the distance from the long axis to the LV's border around such places.
     """
 
     ejection_fraction: float
@@ -65,6 +82,8 @@ class Heart:
     atrium: tuple[float, float]
     atrium_orientation: float
     quality: str
+    wall_bumps: tuple[Bump, ...] = ()
+    cavity_bumps: tuple[Bump, ...] = ()
 
 
 def sample_heart(

@@ -3,7 +3,7 @@
 In the axes of the heart, t points right, v points from the middle of the mitral plane to the apex, and u = v/L runs
 from 0 to 1. The LV is the area between t = m(u) − W/2·q₀(u) and m(u) + W/2·q₁(u), with
 
-    q(u) = (1 − uⁿ)^½ · (1 − taper·(1 − u)³)          one exponent n for each side
+    q(u) = (1 − uⁿ)^½ · (1 − taper·(1 − u)³) · b(u)   one exponent n for each side; b are the bumps of an aneurysm
     m(u) = bend·sin(πu) + obliquity·L·u               bends the axis and tilts the mitral plane; both keep the area
 
 L follows the contraction. W follows from the volume V = 8A²/(3πL) (area–length method). The wall thickness follows from
@@ -13,11 +13,12 @@ rest. The mitral plane descends towards it and elongates the atrium, whose far e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from meddiffusers.data.phantoms.cardiac.heart import Heart
+from meddiffusers.data.phantoms.cardiac.heart import Bump, Heart
 
 _STEPS = 100  # points along one side of an outline
 _CAP = 12  # points around the rounded base of a wall
@@ -84,7 +85,14 @@ def _profile(heart: Heart, contraction: np.ndarray) -> np.ndarray:
     """q (T, P) of both sides; the mitral annulus narrows less in systole than the middle of the LV."""
     exponent = np.where(_IS_LEFT, *heart.roundness)
     taper = heart.taper * (1 - 0.6 * contraction[:, None])
-    return np.sqrt(1 - _UP_AND_DOWN**exponent) * (1 - taper * (1 - _UP_AND_DOWN) ** 3)
+    profile = np.sqrt(1 - _UP_AND_DOWN**exponent) * (1 - taper * (1 - _UP_AND_DOWN) ** 3)
+    return profile * _change(heart.cavity_bumps)
+
+
+def _change(bumps: Sequence[Bump]) -> np.ndarray:
+    """Product (P,) of the relative changes along the outline."""
+    s = np.where(_IS_LEFT, -1, 1) * (1 - _UP_AND_DOWN)
+    return np.prod([np.ones_like(s), *(1 + b.size * np.exp(-(((s - b.place) / b.extent) ** 2)) for b in bumps)], axis=0)
 
 
 def _mean(profile: np.ndarray) -> np.ndarray:
@@ -95,6 +103,7 @@ def _mean(profile: np.ndarray) -> np.ndarray:
 def _epicardium(heart: Heart, endocardium: np.ndarray, contraction: np.ndarray) -> np.ndarray:
     """Offset the endocardium so that the myocardium has its end-diastolic area, reduced by the compaction."""
     relative = np.where(_IS_LEFT, heart.septal, 2 - heart.septal) * (1 - (1 - heart.apical) * _UP_AND_DOWN**3)
+    relative = relative * _change(heart.wall_bumps)
     inner = polygon_area(endocardium)
     # The area within an offset along fixed normals is exactly quadratic in the distance: two values determine it.
     five, ten = (polygon_area(_offset(endocardium, thickness * relative)) - inner for thickness in (5.0, 10.0))

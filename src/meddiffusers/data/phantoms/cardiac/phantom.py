@@ -9,6 +9,7 @@ from meddiffusers.data.phantoms.cardiac.ground_truth import measure_outlines
 from meddiffusers.data.phantoms.cardiac.heart import QUALITIES, VIEWS, sample_heart
 from meddiffusers.data.phantoms.cardiac.labels import label_maps
 from meddiffusers.data.phantoms.cardiac.outlines import Outlines, outlines
+from meddiffusers.data.phantoms.cardiac.varied import sample_varied_heart
 
 SHAPE, SPACING = (128, 128), 1.25  # pixels and mm; 160 mm deep, which shows ventricle and atrium
 
@@ -23,6 +24,9 @@ class CardiacPhantom:
     Args:
         seed: The patient. Both views have the same length, ejection fraction, heart rate and image quality.
         view: "4CH" or "2CH", the apical four- or two-chamber view.
+        varied: Whether the heart is one of all that patients have, small to dilated, thin to hypertrophied, scarred,
+            tilted and off-centre, in an image of `varied.SIDE` mm, instead of a common one. Further arguments then have
+            no place.
         ejection_fraction: In [0.1, 0.8]. Default for this and all further arguments: sampled from the seed.
         heart_rate: Beats per minute, in [40, 130].
         length: Length of the LV at end diastole, in [60, 110] mm.
@@ -42,6 +46,7 @@ class CardiacPhantom:
         seed: int,
         view: str = "4CH",
         *,
+        varied: bool = False,
         ejection_fraction: float | None = None,
         heart_rate: float | None = None,
         length: float | None = None,
@@ -54,12 +59,19 @@ class CardiacPhantom:
             raise ValueError(f"A cardiac phantom got the seed {seed}; expected 0 or above.")
         if quality not in (None, *QUALITIES):
             raise ValueError(f"A cardiac phantom got the quality {quality!r}; expected one of {', '.join(QUALITIES)}.")
+        given = [each for each in (ejection_fraction, heart_rate, length, width, quality) if each is not None]
+        if varied and given:
+            raise ValueError(f"A varied cardiac phantom got the further arguments {given}; expected none.")
         _check("ejection_fraction", ejection_fraction, 0.1, 0.8)
         _check("heart_rate", heart_rate, 40, 130)
         _check("length", length, 60, 110)
         _check("width", width, 30, 65)
         self.seed, self.view = seed, view
-        self.heart = sample_heart(seed, view, ejection_fraction, heart_rate, length, width, quality)
+        self.heart = (
+            sample_varied_heart(seed, view)
+            if varied
+            else sample_heart(seed, view, ejection_fraction, heart_rate, length, width, quality)
+        )
 
     @property
     def ejection_fraction(self) -> float:

@@ -44,3 +44,10 @@ class Sector:
         """Convert samples (RANGES, BEAMS) to an image (H, W), black outside the sector."""
         smooth = ndimage.gaussian_filter1d(brightness, 0.35 * spacing / self.step, axis=0)
         return ndimage.map_coordinates(smooth, grid, order=1, mode="constant")
+
+
+def inside_sector(shape: tuple[int, int], spacing: float) -> np.ndarray:
+    """Return the mask (H, W), bool, of pixels of `spacing` mm between the outermost beams."""
+    rows, columns = np.indices(shape)
+    x, y = (columns + 0.5 - shape[1] / 2) * spacing, (rows + 0.5) * spacing
+    return np.abs(np.arctan2(x, y)) <= HALF_ANGLE
