@@ -19,13 +19,13 @@ def evaluate_attribute_model(
         str | None,
         typer.Option(
             "--data",
-            help="'digits', 'cardiac_phantom', a folder of images, or a data set on the Hub; by default the data set "
-            "that the model was trained with.",
+            help="'digits', 'cardiac_phantom', a CAMUS or ACDC folder, an .npz file of label stacks of ACDC, a folder "
+            "of images, or a data set on the Hub; by default the data set that the model was trained with.",
         ),
     ] = None,
     measure: Annotated[
         str | None,
-        typer.Option(help="Measurement of decoded images: 'digits', 'cardiac' or 'none'; by default as in training."),
+        typer.Option(help="Measure of decoded images: 'digits', 'cardiac', 'short_axis' or 'none'; as in training."),
     ] = None,
     spacing: Annotated[
         float | None, typer.Option(help="Edge length of a pixel in mm, for what is measured in mm; as in training.")

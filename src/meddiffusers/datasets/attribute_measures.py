@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from meddiffusers.datasets.digit_attributes import DIGIT_ATTRIBUTES, measure_digits
+from meddiffusers.datasets.short_axis.attributes import SHORT_AXIS_ATTRIBUTES, measure_short_axis
 from meddiffusers.pipelines.meddiffusers_cardiac_attributes_v1 import CARDIAC_ATTRIBUTES, measure_cardiac_attributes
 
 
@@ -25,7 +26,7 @@ class Measure:
     units: Mapping[str, str]
 
 
-MEASURES = ("digits", "cardiac")
+MEASURES = ("digits", "cardiac", "short_axis")
 
 
 def get_measure(name: str, spacing: float = 1.0) -> Measure:
@@ -42,4 +43,6 @@ def get_measure(name: str, spacing: float = 1.0) -> Measure:
         raise ValueError(f"measure={name!r} is unknown. Expected one of {', '.join(MEASURES)}.")
     if name == "cardiac":
         return Measure(partial(measure_cardiac_attributes, spacing=spacing), CARDIAC_ATTRIBUTES)
+    if name == "short_axis":
+        return Measure(partial(measure_short_axis, spacing=spacing), SHORT_AXIS_ATTRIBUTES)
     return Measure(measure_digits, DIGIT_ATTRIBUTES)

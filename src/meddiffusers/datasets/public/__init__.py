@@ -1,5 +1,6 @@
 """Public data sets as they are downloaded, and users' own scans; each loader returns a `datasets.DatasetDict`."""
 
+from meddiffusers.datasets.public.acdc import acdc
 from meddiffusers.datasets.public.brats import brats
 from meddiffusers.datasets.public.camus import camus
 from meddiffusers.datasets.public.errors import DatasetError
@@ -13,6 +14,7 @@ from meddiffusers.datasets.public.scans import load_scans
 
 __all__ = [
     "DatasetError",
+    "acdc",
     "brats",
     "camus",
     "ibsr18",

@@ -59,19 +59,21 @@ def build(
     *,
     same_grid: bool = False,
     label_values: Mapping[str, Collection[int]] | None = None,
+    parts: Mapping[str, Collection[str]] | None = None,
     test_fraction: float = 0.2,
     seed: int = 0,
     skip_invalid: bool = False,
     verify: bool = False,
     num_proc: int | None = None,
 ) -> datasets.DatasetDict:
-    """Check the indexed rows and build the splits train and test.
+    """Check the indexed rows and build the splits train and test, or those that the data set defines.
 
     Args:
         index: rows of the folder and the issues found so far.
         features: the columns, in order.
         same_grid: see `find_scan_issues`.
         label_values: see `find_scan_issues`.
+        parts: the subjects of each split, where the data set defines them; test_fraction and seed have no effect then.
         test_fraction: see `Options`, as for the following arguments.
 
     Raises:
@@ -87,6 +89,9 @@ def build(
         ),
     ]
     rows = drop_invalid_rows(index, issues, skip_invalid)
+    if parts is not None:
+        split = {name: [row for row in rows if row.subject in subjects] for name, subjects in parts.items()}
+        return build_splits(split, features, num_proc)
     test = select_test_subjects((row.subject for row in rows), test_fraction, seed)
     return build_splits(split_rows(rows, {row.name for row in rows if row.subject in test}), features, num_proc)
 

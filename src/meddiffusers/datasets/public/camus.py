@@ -22,7 +22,7 @@ from meddiffusers.datasets.public.checking import check_scan, find_scan_issues
 from meddiffusers.datasets.public.errors import Issue
 from meddiffusers.datasets.public.finding import Index, Row, folders_named
 from meddiffusers.datasets.public.splitting import check_fraction, select_test_subjects
-from meddiffusers.datasets.public.tables import to_sex
+from meddiffusers.datasets.public.tables import read_info, to_sex
 from meddiffusers.utils.text import some_of
 
 VIEWS = ("2CH", "4CH")
@@ -89,7 +89,7 @@ def _row(index: Index, folder: Path, name: str, view: str) -> Row:
     scans = {"sequence": scan(""), "labels": scan("_gt")}
     paths = [path for path in (folder / f"Info_{view}.cfg", folder / f"{name}_{view}_info.cfg") if path.exists()]
     path = index.single(name, f"Info_{view}.cfg or {name}_{view}_info.cfg", paths, needed=True)
-    info = _info(index, name, path) if path else {}
+    info = read_info(index, name, path, INFO, REQUIRED) if path else {}
     record = {
         "view": view,
         "ed_frame": info.get("ED", 0) - 1,
@@ -102,22 +102,6 @@ def _row(index: Index, folder: Path, name: str, view: str) -> Row:
         "sex": to_sex(info.get("Sex")),
     }
     return Row(name, f"{name}_{view}", scans, record)
-
-
-def _info(index: Index, subject: str, path: Path) -> dict[str, Any]:
-    """Parse lines such as "ED: 1". Missing or invalid values are issues where they are required, otherwise left out."""
-    lines = (line.partition(":") for line in path.read_text(encoding="utf-8", errors="replace").splitlines())
-    stated = {key.strip(): value.strip() for key, _, value in lines}
-    info: dict[str, Any] = {}
-    for key, kind in INFO.items():
-        try:
-            info[key] = kind(stated[key])
-        except (KeyError, ValueError):
-            if key in REQUIRED:
-                index.issues.append(
-                    Issue(subject, f"{path.name}: no whole number {key}; expected a line such as {key}: 1")
-                )
-    return info
 
 
 def _issues(index: Index, options: Options) -> list[Issue]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import pandas
 
+from meddiffusers.datasets.public.errors import Issue
 from meddiffusers.datasets.public.finding import Index
 from meddiffusers.utils.optional import optional_import
 from meddiffusers.utils.text import some_of
@@ -64,6 +65,32 @@ def separator_of(path: Path) -> str:
         header = re.sub(r'"[^"]*"', "", next((line for line in file if line.strip()), ""))
     default = "\t" if path.suffix.lower() == ".tsv" else ","
     return max((default, *SEPARATORS), key=header.count)
+
+
+def read_info(
+    index: Index, subject: str, path: Path, kinds: Mapping[str, Callable[[str], Any]], required: Collection[str]
+) -> Record:
+    """Read a .cfg file of lines such as "ED: 1".
+
+    Args:
+        index: gets an issue for each required value that is missing or invalid; others are left out.
+        subject: that the file is of.
+        path: of the file.
+        kinds: what converts the text of each value.
+        required: values that are whole numbers and must be there.
+    """
+    lines = (line.partition(":") for line in path.read_text(encoding="utf-8", errors="replace").splitlines())
+    stated = {key.strip(): value.strip() for key, _, value in lines}
+    info: Record = {}
+    for key, kind in kinds.items():
+        try:
+            info[key] = kind(stated[key])
+        except (KeyError, ValueError):
+            if key in required:
+                index.issues.append(
+                    Issue(subject, f"{path.name}: no whole number {key}; expected a line such as {key}: 1")
+                )
+    return info
 
 
 def first_table(folder: Path, *names: str) -> Path | None:
