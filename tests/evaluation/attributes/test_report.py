@@ -85,6 +85,8 @@ def test_agreement_of_label_maps() -> None:
     pipeline = bar_pipeline(likelihood="categorical", in_channels=2, calibration=TRUE)
     report = evaluate_attributes(pipeline, labels, shape, MEASURE, dataset="bars")
     assert report.value("pixel_agreement") == pytest.approx(1 - 1 / 784, abs=1e-9)
+    areas = shape.prod(axis=1)
+    assert report.value("dice_label_1") == pytest.approx((2 * areas / (2 * areas + 1)).mean(), abs=1e-6)
     assert report.value("edit_mae_width") <= 0.5  # labels have no half pixels
     assert len(report.figures) == 3
 

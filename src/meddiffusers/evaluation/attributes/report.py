@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import torch
+import torch.nn.functional as F
+from monai.metrics import compute_dice
 
 from meddiffusers.datasets.attribute_measures import Measure
 from meddiffusers.evaluation.attributes.batched import BATCH, decode_latents, posterior_means, to_measure_input
@@ -64,7 +66,15 @@ def evaluate_attributes(
     def single(key: str, title: str, value: float, n: int, type: str = "") -> Metric:
         return Metric.single(key, title, value, dataset, n, type=type)
 
-    metrics = [single("pixel_agreement", "Pixel agreement", _agreement(pipeline, images), len(images), "accuracy")]
+    agreement, dice = _reconstruction_agreement(pipeline, images)
+    metrics = [single("pixel_agreement", "Pixel agreement", agreement, len(images), "accuracy")]
+    metrics += [
+        single(
+            f"dice_label_{label}", f"Dice of the reconstruction, label {label}", np.nanmean(values), len(shown), "dice"
+        )
+        for label, values in enumerate(dice, 1)
+        if len(shown := values[np.isfinite(values)])
+    ]
     details: dict[str, object] = {"latents": "posterior means"}
     sweep = None
     if len(images) < LEAST:
@@ -129,17 +139,25 @@ def _sweep(pipeline: AttributeVAEPipeline, means: np.ndarray, measure: Measure) 
     )
 
 
-def _agreement(pipeline: AttributeVAEPipeline, images: torch.Tensor) -> float:
-    """Fraction of pixels on the same side of the middle of the value range, or with the same label."""
-    agreeing = 0.0
+def _reconstruction_agreement(pipeline: AttributeVAEPipeline, images: torch.Tensor) -> tuple[float, np.ndarray]:
+    """Compare images with their reconstructions.
+
+    Returns:
+        Fraction of pixels on the same side of the middle of the value range, or with the same label; Dice (L, B) of the
+        labels from 1 on, NaN for images that do not show the label. There are no labels (L = 0) in intensities.
+    """
+    agreeing, dice = 0.0, []
+    middle = sum(pipeline.vae.config["value_range"]) / 2
+    labels = pipeline.vae.config["in_channels"] if pipeline.vae.config["likelihood"] == "categorical" else 0
     for batch in images.split(BATCH):
-        rebuilt = pipeline.reconstruct(batch, output_type="pt").images.float().cpu().numpy()
-        if pipeline.vae.config["likelihood"] == "categorical":
-            agreeing += float((rebuilt == batch.numpy()).mean()) * len(batch)
+        rebuilt = pipeline.reconstruct(batch, output_type="pt").images.float().cpu()
+        if labels:
+            agreeing += float((rebuilt == batch).double().mean()) * len(batch)
+            pair = (F.one_hot(each.long(), labels).movedim(-1, 1) for each in (rebuilt, batch))
+            dice.append(compute_dice(*pair, include_background=False).T.numpy())
         else:
-            middle = sum(pipeline.vae.config["value_range"]) / 2
-            agreeing += pixel_agreement(rebuilt, pipeline.preprocess(batch).numpy(), middle) * len(batch)
-    return agreeing / len(images)
+            agreeing += pixel_agreement(rebuilt.numpy(), pipeline.preprocess(batch).numpy(), middle) * len(batch)
+    return agreeing / len(images), np.concatenate(dice, axis=1) if dice else np.empty((0, len(images)))
 
 
 def _edit_errors(
