@@ -145,7 +145,7 @@ def sample_spline_heart(seed: int, **given: float) -> SplineHeart:
 
 
 def hill_activation(phases: np.ndarray, end_systole: float) -> np.ndarray:
-    """Double Hill function of the phase, 0 at end diastole and 1 at the given end systole (Stergiopulos et al., 1996)."""
+    """Double Hill function of the phase: 0 at end diastole, 1 at end systole (Stergiopulos et al., 1996)."""
 
     def raw(phase: np.ndarray) -> np.ndarray:
         rise = (phase / (0.62 * end_systole)) ** 2.4

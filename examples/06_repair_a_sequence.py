@@ -16,7 +16,7 @@ from meddiffusers import AttributeVAEPipeline
 from meddiffusers.data.io import read
 from meddiffusers.data.phantoms.cardiac import CardiacPhantom, corrupt_sequence
 from meddiffusers.datasets.cardiac_volumes import ed_es_frames
-from meddiffusers.evaluation.cardiac.figures import attribute_curves, frames_panel, save_film
+from meddiffusers.evaluation.cardiac.figures import attribute_curves, frames_panel, save_film, with_heading
 from meddiffusers.evaluation.figures.panels import panel
 from meddiffusers.pipelines.meddiffusers_cardiac_attributes_v1 import area_length_volumes
 from meddiffusers.pipelines.meddiffusers_cardiac_labels_v1 import scan_to_frames
@@ -38,11 +38,12 @@ else:
     repaired = result.labels
 
 print("regenerated frames:", *result.regenerated.nonzero()[0])
+print("smoothed frames:", *result.smoothed.nonzero()[0])
 print("cleaned frames:", *result.cleaned.nonzero()[0])
 print(f"inconsistent frames: {result.before.inconsistent.sum()} → {result.after.inconsistent.sum()}")
 print(f"ejection fraction: {result.before.ejection_fraction:.3f} → {result.after.ejection_fraction:.3f}")
 rows = {"as segmented": frames, "repaired": repaired}
-frames_panel(rows, result.regenerated).save(output / "frames.png")
+with_heading(frames_panel(rows, result.regenerated), result).save(output / "frames.png")
 attributes = {"as segmented": result.before.attributes, "repaired": result.after.attributes}
 attribute_curves(attributes).save(output / "curves.png")
 save_film(rows, output / "film.gif")

@@ -8,7 +8,7 @@ each point x, a smooth curve over time is fitted to d(t, x),
     minimise  Σ c_t (s_t − d_t)² + w/2 Σ (Δ³s)_t²          s = A d,  A = (C + w DᵀD/2)⁻¹ C
 
 with c_t = 0 for frames that are left out. One matrix A serves all points. The error of predicting a frame from the
-others is e_t² = [(I − A) G (I − A)ᵀ]_tt / (1 − A_tt)², where G is the Gram matrix of the distances near the borders. The
+others is e_t² = [(I − A) G (I − A)ᵀ]_tt / (1 − A_tt)², with the Gram matrix G of the distances near the borders. The
 weight w with the smallest error over the kept frames is chosen (leave-one-out cross-validation), and at the ends of a
 sequence that is no whole cycle also whether the motion goes on or comes to rest there, as at end diastole and systole.
 """
@@ -87,8 +87,15 @@ def fit_border_motion(
 
 
 def fit_signal(signal: np.ndarray, kept: np.ndarray, cyclic: bool) -> np.ndarray:
-    """Matrix A `(T, T)` that smooths a signal `(T,)` best by leave-one-out cross-validation over the frames `kept`."""
-    return _best_fit(np.outer(signal, signal), kept, _ends(cyclic), np.median).matrix
+    """Matrix A `(T, T)` that smooths a signal `(T,)` best by leave-one-out cross-validation over the frames `kept`.
+
+    The fifth of the frames with the largest errors does not count.
+    """
+
+    def trimmed_mean(squares: np.ndarray) -> float:
+        return float(np.sort(squares)[: max(3, round(0.8 * len(squares)))].mean())
+
+    return _best_fit(np.outer(signal, signal), kept, _ends(cyclic), trimmed_mean).matrix
 
 
 def prediction_errors(signal: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -134,7 +141,7 @@ def _without_the_worst(
         (t, u) for i, t in enumerate(near) for u in near[i + 1 :] if u - t <= 2 or (cyclic and count - 1 - u + t <= 2)
     ]
 
-    def cost(frames: Sequence[int]) -> float:
+    def cost(frames: tuple[int, ...]) -> float:
         rest = kept.copy()
         rest[list(frames)] = False
         return (
@@ -142,7 +149,8 @@ def _without_the_worst(
         )
 
     result = kept.copy()
-    result[list(min([*((t,) for t in near), *pairs], key=cost))] = False
+    trials: list[tuple[int, ...]] = [*((t,) for t in near), *pairs]
+    result[list(trials[int(np.argmin([cost(trial) for trial in trials]))])] = False
     return result
 
 
@@ -207,7 +215,7 @@ def _enlarge(fields: np.ndarray, step: int, shape: tuple[int, ...]) -> np.ndarra
 
 
 def _bounding_box(labels: np.ndarray) -> tuple[slice, slice]:
-    heart = np.isin(labels, (LV, MYO)).any(axis=0)
-    sides = [np.flatnonzero(heart.any(axis=axis)) for axis in (1, 0)]
-    rows, columns = (slice(max(0, side[0] - MARGIN), side[-1] + MARGIN + 1) for side in sides)
+    heart = np.asarray(np.isin(labels, (LV, MYO)).any(axis=0))
+    sides = np.flatnonzero(heart.any(axis=1)), np.flatnonzero(heart.any(axis=0))
+    rows, columns = (slice(max(0, int(side[0]) - MARGIN), int(side[-1]) + MARGIN + 1) for side in sides)
     return rows, columns

@@ -63,7 +63,9 @@ def measure_sequence(
     labels: np.ndarray, spacing: float | tuple[float, float], smoother: Any, cyclic: bool
 ) -> SequenceReport:
     """Measure label maps `(T, H, W)`, apex up, with pixels of `spacing` mm; `smoother` is a `TemporalSmoother`."""
-    return _report(measure_cardiac_attributes(labels, spacing), anatomical_violations(labels), spacing, smoother, cyclic)
+    return _report(
+        measure_cardiac_attributes(labels, spacing), anatomical_violations(labels), spacing, smoother, cyclic
+    )
 
 
 def update_report(
@@ -87,26 +89,28 @@ def abstaining_report(report: SequenceReport, changed: np.ndarray) -> SequenceRe
     return replace(report, abstained=np.logical_not(report.consistency_ratio <= 1) & ~changed[:, None])
 
 
-def abstention_message(report: SequenceReport, changed: np.ndarray) -> str | None:
-    """Say which frames were left although they are inconsistent or invalid; None if no frame was."""
-    frames = np.flatnonzero((report.abstained.any(axis=1) | report.invalid) & ~changed)
-    return None if not len(frames) else (
-        f"No correction made frames {', '.join(map(str, frames))} consistent with the others and valid, so they stay as "
-        "they are. Look at them, and segment them anew if they are wrong."
-    )
+def abstention_messages(report: SequenceReport) -> list[str]:
+    """Say which frames of a correction are still inconsistent or invalid; empty if no frame is."""
+    frames = np.flatnonzero(report.inconsistent | report.invalid)
+    if not len(frames):
+        return []
+    return [
+        f"No correction made frames {', '.join(map(str, frames))} consistent with the others and valid. Look at them, "
+        "and segment them anew if they are wrong."
+    ]
 
 
-def ejection_fraction_message(before: SequenceReport, after: SequenceReport) -> str | None:
-    """Say that the ejection fraction changed by more than the jitter of the borders explains; None if it did not."""
+def ejection_fraction_messages(before: SequenceReport, after: SequenceReport) -> list[str]:
+    """Say that the ejection fraction changed by more than the jitter of the borders explains; empty if it did not."""
     low, high = before.ejection_fraction_interval
     fractions = before.ejection_fraction, after.ejection_fraction
     if fractions[0] == fractions[1] or all(low <= each <= high for each in fractions) or not np.isfinite(low):
-        return None
-    return (
+        return []
+    return [
         f"The ejection fraction changed from {100 * fractions[0]:.0f} to {100 * fractions[1]:.0f} %, by more than the "
         f"jitter of the borders explains ({100 * low:.0f} to {100 * high:.0f} %). Look at the frames that were changed "
         "before you use it."
-    )
+    ]
 
 
 def _report(

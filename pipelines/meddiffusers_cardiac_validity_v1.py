@@ -61,8 +61,8 @@ def anatomical_violations(labels: np.ndarray) -> np.ndarray:
 def clean_label_map(frame: np.ndarray) -> np.ndarray:
     """Remove small components of LV and of myocardium, and fill holes in them and between them.
 
-    Removed components become background, holes the label that surrounds them. Other labels stay, and so do components
-    of more than a fifth of the largest one, since they may be parts of the heart, as where the sector cuts the wall off.
+    Removed components become background, holes the label that surrounds them. Other labels stay. So do components of
+    more than a fifth of the largest one: they may be parts of the heart, as where the sector cuts the wall off.
 
     Args:
         frame: Label map `(H, W)`.

@@ -59,6 +59,16 @@ def test_all_run_after_a_failure_and_missed_bars_are_listed(
     assert "old" not in output
 
 
+def test_the_generators_that_judge_are_used_by_benchmarks_only() -> None:
+    root = FOLDER.parent
+    sources = [*root.glob("src/**/*.py"), *root.glob("training/*.py"), *root.glob("pipelines/*.py")]
+    assert len(sources) > 100
+    for path in sources:
+        assert not imported_by(path) & {"spline_heart", "ellipse_heart"}, path
+    users = {path.stem for path in FOLDER.glob("*.py") if imported_by(path) & {"spline_heart", "ellipse_heart"}}
+    assert users == {"cardiac_hearts"}
+
+
 def test_every_script_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
     run_all = module("run_all", monkeypatch)
     used = {"run_all", *run_all.SCRIPTS, *run_all.TRAINING}

@@ -10,11 +10,13 @@ with a model card.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from meddiffusers import AttributeVAEPipeline
 from meddiffusers.datasets.cardiac_sequences import load_cardiac_sequences
 from meddiffusers.evaluation.cardiac.run import evaluate_repair
+from meddiffusers.evaluation.report import Report
 from meddiffusers.hub.card import Facts
 from meddiffusers.hub.load import load, local_folder
 from meddiffusers.hub.publish import write_repository
@@ -40,6 +42,8 @@ def main() -> None:
     report = evaluate_repair(pipeline, *test, folder)
     print(f"Metrics are in '{folder / 'metrics.json'}', figures and an animation beside them.")
     if facts is not None:
+        further = [metric for each in config.further_metrics for metric in Report.read(Path(each)).metrics]
+        report = replace(report, metrics=[*further, *report.metrics])
         repository = write_repository(pipeline, report, facts, folder / "repository", record)
         print(f"The repository is in '{repository}'.")
 

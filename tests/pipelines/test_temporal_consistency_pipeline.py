@@ -15,6 +15,7 @@ from meddiffusers import AttributeVAE, TemporalConsistencyPipeline, TemporalSmoo
 from meddiffusers.data.io import read, write
 from meddiffusers.data.phantoms.cardiac import CardiacPhantom, corrupt_sequence
 from meddiffusers.data.phantoms.cardiac.errors import corrupt_frame
+from meddiffusers.data.phantoms.cardiac.jitter import jitter_borders
 from meddiffusers.data.scan import Scan
 from meddiffusers.hub.load import load
 from meddiffusers.pipelines.meddiffusers_cardiac_attributes_v1 import CARDIAC_ATTRIBUTES, measure_cardiac_attributes
@@ -177,6 +178,50 @@ def test_method_smooth_regenerates_every_frame(pipe: Any) -> None:
         < np.nanmean(result.after.consistency_ratio)
         < np.nanmean(alone.after.consistency_ratio)
     )
+
+
+@pytest.mark.slow
+def test_a_single_frame_of_another_shape_is_left_and_said(pipe: Any) -> None:
+    """Most of the heart is missing, so that no shape near it is valid."""
+    torn = cardiac_cycle()[4]
+    rows = np.flatnonzero((torn == 1).any(axis=1))
+    torn[: int(np.quantile(rows, 0.7))] = 0
+    with pytest.warns(UserWarning, match="No correction made frames 0"):
+        result = pipe(torn, SPACING)
+    assert not result.regenerated.any() and result.after.invalid[0] and len(result.warnings) == 1
+
+
+@pytest.mark.slow
+def test_jitter_is_smoothed_and_the_ejection_fraction_has_an_interval(pipe: Any) -> None:
+    clean = cardiac_cycle(300_700)
+    jittered = jitter_borders(clean, SPACING, 1.2, np.random.default_rng(3))
+    result = pipe(jittered, SPACING, cyclic=True)
+    assert result.smoothed.sum() > 20 and dice(result.labels, clean) > dice(jittered, clean) + 0.01
+    truth = pipe.report(clean, SPACING, True).ejection_fraction
+    assert abs(result.after.ejection_fraction - truth) < abs(result.before.ejection_fraction - truth)
+    widths = [np.ptp(report.ejection_fraction_interval) for report in (result.before, result.after)]
+    assert widths[1] < widths[0] / 2
+
+
+@pytest.mark.slow
+def test_an_ejection_fraction_that_rested_on_a_wrong_frame_is_said(pipe: Any) -> None:
+    corrupted = cardiac_cycle()
+    corrupted[9][corrupted[9] == 1] = np.where(np.arange((corrupted[9] == 1).sum()) % 7 < 5, 2, 1)
+    corrupted[9] = corrupt_frame(cardiac_cycle()[9], "lv_under", SPACING, np.random.default_rng(1))[0]
+    result = pipe(corrupted, SPACING, cyclic=True)
+    changed = abs(result.after.ejection_fraction - result.before.ejection_fraction)
+    assert (changed > 0.03) == any("ejection fraction changed" in text for text in result.warnings)
+
+
+@pytest.mark.slow
+def test_what_most_frames_show_is_left(pipe: Any) -> None:
+    """The sector cuts the wall off in all frames: nothing is drawn that was not seen."""
+    cut = cardiac_cycle()
+    column = int(np.flatnonzero((cut == 1).any(axis=(0, 1)))[-1]) - 3
+    cut[:, :, column:] = 0
+    with pytest.warns(UserWarning, match="No correction"):
+        result = pipe(cut, SPACING, cyclic=True)
+    np.testing.assert_array_equal(result.labels, cut)
 
 
 @pytest.mark.slow

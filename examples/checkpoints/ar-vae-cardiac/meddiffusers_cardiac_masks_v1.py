@@ -39,6 +39,13 @@ def min_dice(labels: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.min(dice, axis=0)
 
 
+def heart_dice(labels: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the Dice coefficients `(T,)` of LV and myocardium together between label maps `(T, H, W)`."""
+    a, b = (np.isin(maps, (LV, MYO)) for maps in (labels, others))
+    total = a.sum(axis=(1, 2)) + b.sum(axis=(1, 2))
+    return np.asarray(2 * (a & b).sum(axis=(1, 2)) / np.maximum(total, 1))
+
+
 def neighbouring_frames(outliers: np.ndarray) -> np.ndarray:
     """Return the nearest frames before and after each outlier that are no outliers themselves.
 

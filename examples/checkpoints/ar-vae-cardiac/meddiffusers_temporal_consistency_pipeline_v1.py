@@ -41,27 +41,31 @@ from diffusers.utils import BaseOutput
 
 from .meddiffusers_cardiac_attributes_v1 import CARDIAC_ATTRIBUTES, area_length_volumes, is_upside_down
 from .meddiffusers_cardiac_labels_v1 import (
-    LV,
-    MYO,
     frame_spacing,
     frames_to_voxels,
     scan_to_frames,
     to_label_maps,
     to_scan,
 )
-from .meddiffusers_cardiac_masks_v1 import add_atrium, fields_to_labels, min_dice, neighbouring_frames, replace_outliers
+from .meddiffusers_cardiac_masks_v1 import (
+    add_atrium,
+    fields_to_labels,
+    heart_dice,
+    neighbouring_frames,
+    replace_outliers,
+)
 from .meddiffusers_cardiac_motion_v1 import BorderMotion, fit_border_motion, prediction_errors
 from .meddiffusers_cardiac_region_v1 import LVRegion, lv_region
 from .meddiffusers_cardiac_report_v1 import (
     SequenceReport,
     abstaining_report,
-    abstention_message,
-    ejection_fraction_message,
+    abstention_messages,
+    ejection_fraction_messages,
     measure_sequence,
     update_report,
 )
+from .meddiffusers_cardiac_shapes_v1 import LVShapes
 from .meddiffusers_cardiac_validity_v1 import anatomical_violations, clean_label_map
-from .meddiffusers_checks_v1 import check_finite
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
 
 PUBLISHED_AS = "meddiffusers_temporal_consistency_pipeline_v1"  # `custom_pipeline` name of a published repository
@@ -69,7 +73,7 @@ METHODS = ("repair", "smooth")
 MIN_JITTER = 0.33, 0.28  # mm and pixels; smaller errors of the borders are those of the pixel grid and of the motion
 MAX_GAIN = 0.85  # mean square error of the fitted motion over that without smoothing, for jitter to be smoothed
 END_PHASE_TOLERANCE = 3.0  # standard errors by which the volumes at end diastole and end systole may move
-FIT_STEPS, FIT_RATE, FIT_PRIOR = 80, 0.1, 1e-3  # Adam steps, learning rate and latent penalty for single frames
+MIN_SINGLE_DICE = 0.85  # between a single frame and the valid shape that may replace it
 SHRINKAGE_STEPS = 10  # from the latent of an invalid shape to the mean latent
 
 
@@ -84,6 +88,7 @@ class TemporalConsistencyPipelineOutput(BaseOutput):
         cleaned: Mask `(T,)`, bool, of frames in which only fragments and holes were removed.
         before: Measurements of the input.
         after: Measurements of the output.
+        warnings: What to look at before the output is used; empty if there is nothing.
     """
 
     labels: Any
@@ -92,6 +97,7 @@ class TemporalConsistencyPipelineOutput(BaseOutput):
     cleaned: np.ndarray
     before: SequenceReport
     after: SequenceReport
+    warnings: list[str]
 
 
 class TemporalConsistencyPipeline(PublishedPipelineMixin, DiffusionPipeline):
@@ -192,13 +198,13 @@ class TemporalConsistencyPipeline(PublishedPipelineMixin, DiffusionPipeline):
         changed = (labels != upright).any(axis=(1, 2))
         after = update_report(before, upright, labels, pixel_size, self.smoother, cyclic)
         after = abstaining_report(after, changed)
-        for message in (ejection_fraction_message(before, after), abstention_message(after, changed)):
-            if message:
-                warnings.warn(message, stacklevel=2)
+        messages = [*ejection_fraction_messages(before, after), *abstention_messages(after)]
+        for message in messages:
+            warnings.warn(message, stacklevel=2)
         cleaned = changed & ~regenerated & ~smoothed
         labels = np.ascontiguousarray(labels[:, ::-1] if flipped else labels)
         corrected = labels if scan is None else scan.like(frames_to_voxels(scan, labels))
-        output = TemporalConsistencyPipelineOutput(corrected, regenerated, smoothed, cleaned, before, after)
+        output = TemporalConsistencyPipelineOutput(corrected, regenerated, smoothed, cleaned, before, after, messages)
         return output if return_dict else output.to_tuple()
 
     def report(self, labels: np.ndarray, spacing: float | tuple[float, float], cyclic: bool = False) -> SequenceReport:
@@ -255,20 +261,16 @@ class TemporalConsistencyPipeline(PublishedPipelineMixin, DiffusionPipeline):
             yield replaced, outliers, smoothed
             if outliers.any():
                 crops = region.crop(replaced)
-                latents = self._encode(crops)
-                if self._reconstructs(crops[~outliers], latents[~outliers]):
+                latents = self._shapes.encode(crops)
+                least = self.smoother.config["min_reconstruction_dice"]
+                if self._shapes.reconstruct(crops[~outliers], latents[~outliers], least):
                     yield self._regenerate(replaced, latents, outliers, region, cyclic), outliers, smoothed
-
-    def _reconstructs(self, crops: np.ndarray, latents: np.ndarray) -> bool:
-        """Whether the VAE reconstructs the median frame as well as any reference frame."""
-        dice = min_dice(self._decode(latents).argmax(axis=1), crops)
-        return bool(np.median(dice) >= self.smoother.config["min_reconstruction_dice"])
 
     def _smooth(
         self, frames: np.ndarray, region: LVRegion, weight: float | None, attributes_only: bool
     ) -> tuple[np.ndarray, np.ndarray]:
         """Method "smooth": label maps (T, H, W), and the mask (T,) of regenerated frames, which are all."""
-        latents, smoother = self._encode(region.crop(frames)), self.smoother
+        latents, smoother = self._shapes.encode(region.crop(frames)), self.smoother
         count = len(CARDIAC_ATTRIBUTES)
         weights = np.full(latents.shape[1], smoother.config["residual_weight"] if weight is None else weight)
         if weight is None:
@@ -279,50 +281,30 @@ class TemporalConsistencyPipeline(PublishedPipelineMixin, DiffusionPipeline):
             weights[:count] = smoother.smallest_weights(latents[:, :count], smoother.config["latent_limits"][:count])
         if attributes_only:
             weights[count:] = 0
-        labels = fields_to_labels(*self._decode_fields(smoother.smooth(latents, weights), region))
+        labels = fields_to_labels(*self._shapes.fields(smoother.smooth(latents, weights), region))
         return labels, np.ones(len(frames), bool)
 
     def _correct_single_frames(self, frames: np.ndarray, region: LVRegion) -> tuple[np.ndarray, np.ndarray]:
-        """Clean each frame by itself; if that leaves it invalid, decode the nearest shape, moved towards the mean."""
+        """Clean each frame by itself; if that leaves it invalid, decode the nearest shape, moved towards the mean.
+
+        A frame of which no valid shape of the VAE shows most is left as it is.
+        """
         result = np.stack([clean_label_map(frame) for frame in frames])
         invalid = np.asarray(anatomical_violations(result).any(axis=1))
+        regenerated = np.zeros(len(frames), bool)
         if not invalid.any():
-            return result, invalid
-        latents = self._fit_latents(region.crop(frames[invalid]))
+            return result, regenerated
+        latents = self._shapes.fit(region.crop(frames[invalid]))
         for t, nearest in zip(np.flatnonzero(invalid), latents, strict=True):
             for share in np.linspace(0, 1, SHRINKAGE_STEPS + 1):
-                latent = (1 - share) * nearest + share * self._latent_mean
-                result[t] = fields_to_labels(*self._decode_fields(latent[None], region))[0]
-                if not anatomical_violations(result[t][None]).any():
+                latent = (1 - share) * nearest + share * self._shapes.mean
+                shape = fields_to_labels(*self._shapes.fields(latent[None], region))
+                if heart_dice(shape, result[t][None])[0] < MIN_SINGLE_DICE:
                     break
-        return result, invalid
-
-    @property
-    def _latent_mean(self) -> np.ndarray:
-        """Mean latent (K,) of the training data."""
-        moments = self.vae.config["latent_moments"]
-        return np.asarray(moments["mean"] if moments else np.zeros(self.vae.config["latent_dim"]))
-
-    @torch.inference_mode(False)  # so that gradients exist within a caller's inference mode too
-    @torch.enable_grad()
-    def _fit_latents(self, labels: np.ndarray) -> np.ndarray:
-        """Latents (T, K) of the shapes with the largest overlap with label maps of the region (T, h, w).
-
-        The encoder is unreliable for invalid shapes, so the latents are optimised, starting from it.
-        """
-        target = torch.from_numpy(np.stack([labels == label for label in (LV, MYO)], axis=1))
-        target = target.to(self._execution_device, torch.float32)
-        mean = torch.from_numpy(self._latent_mean).to(target)
-        latents = torch.from_numpy(self._encode(labels)).to(target).requires_grad_()
-        optimizer = torch.optim.Adam([latents], lr=FIT_RATE)
-        for step in range(FIT_STEPS):
-            decoded = self.vae.decode(latents.to(self.vae.dtype)).sample.float().softmax(dim=1)[:, 1:]
-            dice = 2 * (decoded * target).sum(dim=(2, 3)) / (decoded + target).sum(dim=(2, 3)).clamp_min(1)
-            loss = (1 - dice).sum() + FIT_PRIOR * (latents - mean).square().sum()
-            latents.grad = torch.autograd.grad(loss, latents)[0]
-            check_finite(latents.grad, "vae", f"step {step + 1} of {FIT_STEPS} that fits latents to invalid frames")
-            optimizer.step()
-        return latents.detach().double().cpu().numpy()
+                if not anatomical_violations(shape).any():
+                    result[t], regenerated[t] = shape[0], True
+                    break
+        return result, regenerated
 
     def _regenerate(
         self, labels: np.ndarray, latents: np.ndarray, outliers: np.ndarray, region: LVRegion, cyclic: bool
@@ -332,28 +314,12 @@ class TemporalConsistencyPipeline(PublishedPipelineMixin, DiffusionPipeline):
             return labels
         interpolated = self.smoother.interpolate_missing(latents, outliers, cyclic)
         decoded = np.concatenate([np.flatnonzero(outliers), np.unique(neighbouring_frames(outliers))])
-        fields = self._decode_fields(interpolated[decoded], region)
+        fields = self._shapes.fields(interpolated[decoded], region)
         return replace_outliers(labels, outliers, fields, region.frame_spacing)
 
-    def _encode(self, labels: np.ndarray) -> np.ndarray:
-        """Posterior means (T, K), float64, of label maps of the region (T, h, w)."""
-        one_hot = torch.nn.functional.one_hot(torch.from_numpy(labels).long(), 3).permute(0, 3, 1, 2)
-        mean = self.vae.encode(one_hot.to(self._execution_device, self.vae.dtype)).latent_dist.mode()
-        check_finite(mean, "vae", "the encoding of the frames")
-        return mean.detach().double().cpu().numpy()
-
-    def _decode(self, latents: np.ndarray) -> np.ndarray:
-        """Probabilities (T, 3, h, w) of background, LV and myocardium in the region."""
-        z = torch.from_numpy(latents).to(self._execution_device, self.vae.dtype)
-        probabilities = self.vae.expectation(self.vae.decode(z).sample.float())
-        check_finite(probabilities, "vae", "the decoding of the frames")
-        return probabilities.cpu().numpy()
-
-    def _decode_fields(self, latents: np.ndarray, region: LVRegion) -> tuple[np.ndarray, np.ndarray]:
-        """Fields (T, H, W) of the LV and of LV and myocardium, positive inside."""
-        probabilities = self._decode(latents)
-        lv, lv_myo = probabilities[:, LV], 1 - probabilities[:, 0]
-        return region.paste(lv - 0.5), region.paste(lv_myo - 0.5)
+    @property
+    def _shapes(self) -> LVShapes:
+        return LVShapes(self.vae, self._execution_device)
 
     def _spacing(self, spacing: float | tuple[float, float] | None) -> tuple[float, float]:
         spacing = self.config["spacing"] if spacing is None else spacing

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
+from rich.markup import escape
 
-from meddiffusers.cli.console import Repository, Revision, console, pipeline_of, table
+from meddiffusers.cli.console import Repository, Revision, console, pipeline_of, table, wide
 
 if TYPE_CHECKING:
     from meddiffusers.data.scan import Scan
@@ -33,7 +35,13 @@ def repair(
     """Make a segmented left ventricle valid and consistent in time: labels 1 LV, 2 myocardium, 3 left atrium."""
     from meddiffusers.data.io import read, write
     from meddiffusers.data.modalities import LABELS
-    from meddiffusers.evaluation.cardiac.figures import attribute_curves, frames_panel, save_film
+    from meddiffusers.evaluation.cardiac.figures import (
+        attribute_curves,
+        ejection_fraction_line,
+        frames_panel,
+        save_film,
+        with_heading,
+    )
     from meddiffusers.evaluation.cardiac.result import summarize_correction
     from meddiffusers.pipelines.meddiffusers_cardiac_labels_v1 import scan_to_frames
     from meddiffusers.pipelines.temporal_consistency_pipeline import (
@@ -48,20 +56,27 @@ def repair(
     if not paths:
         raise ValueError(f"{sequence} holds no {LABELLED}; expected a CAMUS patient, or give a file of label maps.")
     scans = {path.name.partition(".")[0]: read(path, modality=LABELS) for path in paths}
-    results = {
-        name: cast(TemporalConsistencyPipelineOutput, pipeline(scan, method=method, cyclic=cyclic))
-        for name, scan in scans.items()
-    }
+    with warnings.catch_warnings():  # they are in the output, and printed below
+        warnings.simplefilter("ignore", UserWarning)
+        results = {
+            name: cast(TemporalConsistencyPipelineOutput, pipeline(scan, method=method, cyclic=cyclic))
+            for name, scan in scans.items()
+        }
     output.mkdir(parents=True, exist_ok=True)
     for name, result in results.items():
         rows = {"as segmented": scan_to_frames(scans[name]), "repaired": scan_to_frames(result.labels)}
         attributes = {"as segmented": result.before.attributes, "repaired": result.after.attributes}
         write(result.labels, output / f"{name}_repaired.nii.gz")
         write_json(output / f"{name}.json", summarize_correction(result))
-        frames_panel(rows, result.regenerated).save(output / f"{name}_frames.png")
-        attribute_curves(attributes).save(output / f"{name}_curves.png")
+        with_heading(frames_panel(rows, result.regenerated), result).save(output / f"{name}_frames.png")
+        with_heading(attribute_curves(attributes), result).save(output / f"{name}_curves.png")
         save_film(rows, output / f"{name}.gif")
+    for name, result in results.items():
+        for text in result.warnings:
+            console.print(f"[bold red]{escape(name)}: {escape(text)}[/]")
     console.print(table(*_rows(results)))
+    for name, result in results.items():
+        console.print(f"{escape(name)}: {ejection_fraction_line(result)}")
     if (fractions := _biplane_ejection_fractions(scans, results)) is not None:
         console.print("Biplane ejection fraction (Simpson's method of discs): {:.1f} → {:.1f} %".format(*fractions))
     console.print(f"Label maps, reports, figures and animations are in {output}")
@@ -69,31 +84,72 @@ def repair(
 
 def evaluate_temporal(
     repository: Repository,
-    dataset: Annotated[str, typer.Option("--data", help="'cardiac_phantom', or a CAMUS folder.")] = "cardiac_phantom",
-    split: Annotated[str, typer.Option(help="Split of the data.")] = "unseen",
-    sequences: Annotated[int, typer.Option(min=1, help="Number of sequences (views).")] = 60,
+    dataset: Annotated[
+        str, typer.Option("--data", help="'cardiac_phantom', or a CAMUS or TED folder.")
+    ] = "cardiac_phantom",
+    segmentations: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with your own segmentations of the CAMUS folder, one file for each patient and view, such as "
+            "patient0001_4CH_half_sequence_pred.nii.gz. They are corrected in place of injected errors."
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="Split of the data, or 'all' of a folder. Default: 'unseen' of the phantom, 'test' of a folder, 'all' "
+            "with segmentations."
+        ),
+    ] = None,
+    sequences: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of sequences (views). Default: 60 of the phantom, all of a folder."),
+    ] = None,
     error_rate: Annotated[
-        float, typer.Option(min=0, max=1, help="Fraction of frames that get an injected error.")
-    ] = 0.15,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the injected errors.")] = 0,
+        float | None,
+        typer.Option(min=0, max=1, help="Fraction of frames that get an injected error. Default: 0.15."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the injected errors and of the intervals.")] = 0,
     output: Annotated[
         Path | None, typer.Option(help="Folder for metrics.json and figures. Default: runs/evaluation/NAME.")
     ] = None,
     revision: Revision = None,
 ) -> None:
-    """Inject errors into ground-truth label maps, and compare the methods that correct them."""
-    from meddiffusers.evaluation.cardiac.run import evaluate_repair
+    """Compare the methods that correct segmentations: ground truth with injected errors, or your own segmentations."""
+    from meddiffusers.evaluation.cardiac.published import SOURCE, comparison_rows
+    from meddiffusers.evaluation.cardiac.run import INPUT, METHODS, evaluate_repair, evaluate_segmentations
+    from meddiffusers.evaluation.cardiac.segmentations import load_segmentations
     from meddiffusers.pipelines.temporal_consistency_pipeline import TemporalConsistencyPipeline
 
-    pipeline = pipeline_of(repository, revision, TemporalConsistencyPipeline)
+    phantom = not Path(dataset).is_dir()
+    _check_sources(dataset, phantom, segmentations, error_rate)
+    split = split or ("unseen" if phantom else "all" if segmentations else "test")
     folder = output or Path("runs", "evaluation", Path(repository).name)
+    own = load_segmentations(dataset, segmentations, split, sequences) if segmentations else None
+    pipeline = pipeline_of(repository, revision, TemporalConsistencyPipeline)
     folder.mkdir(parents=True, exist_ok=True)
-    report = evaluate_repair(pipeline, dataset, split, sequences, error_rate, seed, folder)
+    if own:
+        report = evaluate_segmentations(pipeline, own, split, seed, folder)
+    else:
+        count, rate = sequences or (60 if phantom else None), 0.15 if error_rate is None else error_rate
+        report = evaluate_repair(pipeline, dataset, split, count, rate, seed, folder)
     rows = [
         (each.name, f"{each.value:.4g}", f"{each.low:.4g} – {each.high:.4g}", str(each.n)) for each in report.metrics
     ]
     console.print(table(("metric", "value", "95 %", "N"), *rows))
+    if own:
+        wide.print(table(*comparison_rows(report, INPUT, list(METHODS))))
+        console.print(f"Published: networks of {SOURCE}, before → after its method; not measured here.")
+        for note in own.notes:
+            console.print(f"note: {note}")
     console.print(f"Metrics are in {folder / 'metrics.json'}, figures and an animation beside them.")
+
+
+def _check_sources(dataset: str, phantom: bool, segmentations: Path | None, error_rate: float | None) -> None:
+    if segmentations and phantom:
+        raise ValueError(f"Got --segmentations with --data {dataset}; expected the CAMUS folder that they segment.")
+    if segmentations and error_rate is not None:
+        raise ValueError("Got --segmentations and --error-rate; expected one: segmentations get no injected errors.")
 
 
 def _rows(results: dict[str, TemporalConsistencyPipelineOutput]) -> list[tuple[str, ...]]:
@@ -101,7 +157,7 @@ def _rows(results: dict[str, TemporalConsistencyPipelineOutput]) -> list[tuple[s
     from meddiffusers.datasets.cardiac_volumes import ed_es_frames
     from meddiffusers.pipelines.meddiffusers_cardiac_attributes_v1 import area_length_volumes
 
-    title = ("sequence", "frames", "regenerated", "cleaned", "inconsistent", "invalid", "ED, ES", "EF, %")
+    title = ("sequence", "frames", "regenerated", "smoothed", "cleaned", "inconsistent", "invalid", "ED, ES", "EF, %")
     rows: list[tuple[str, ...]] = [title]
     for name, result in results.items():
         before, after = result.before, result.after
@@ -110,6 +166,7 @@ def _rows(results: dict[str, TemporalConsistencyPipelineOutput]) -> list[tuple[s
                 name,
                 str(len(result.regenerated)),
                 ", ".join(map(str, result.regenerated.nonzero()[0])) or "none",
+                str(result.smoothed.sum() or "none"),
                 ", ".join(map(str, result.cleaned.nonzero()[0])) or "none",
                 f"{before.inconsistent.sum()} → {after.inconsistent.sum()}",
                 f"{before.invalid.sum()} → {after.invalid.sum()}",

@@ -22,6 +22,7 @@ from meddiffusers.datasets.public.camus import camus
 from meddiffusers.pipelines.meddiffusers_cardiac_attributes_v1 import is_upside_down
 from meddiffusers.pipelines.meddiffusers_cardiac_labels_v1 import frame_spacing, scan_to_frames
 
+ALL = "all"  # splits of a folder
 CARDIAC_PHANTOM, VARIED_CARDIAC_PHANTOM = "cardiac_phantom", "cardiac_phantom_varied"
 FRAMES = 25
 VARIED_FRAMES, VARIED_SPACINGS = (8, 80), (0.4, 2.5)  # frames in a sequence; pixels in mm, evenly by their logarithm
@@ -59,7 +60,7 @@ def load_cardiac_sequences(
     Args:
         name: "cardiac_phantom", "cardiac_phantom_varied", or a folder that `datasets.public.camus` reads. Varied hearts
             come in pixels of .4 to 2.5 mm, and some are cut off by the sector, but not those of the split "reference".
-        split: For the phantom a key of `FIRST_SEED`, for a folder one of its splits.
+        split: For the phantom a key of `FIRST_SEED`, for a folder one of its splits, or "all".
         count: Number of sequences; required for the phantom. Default: all of a folder.
         frames: Number of frames in a cardiac cycle of the phantom. None: 8 to 80, in whole and half cycles.
         subgroup: CAMUS subgroup that defines the splits of a folder.
@@ -73,18 +74,26 @@ def load_cardiac_sequences(
     if name in (CARDIAC_PHANTOM, VARIED_CARDIAC_PHANTOM):
         yield from _phantom_sequences(name, split, count, frames)
         return
-    data = camus(name, subgroup=subgroup)
-    if split not in data:
-        raise ValueError(f"{name} has no split {split!r}; it has {', '.join(data)}.")
-    rows = data[split].remove_columns("sequence").cast_column("labels", datasets.Nifti(decode=False))
+    rows = camus_rows(name, split, subgroup)
     for row in rows.select(range(min(count or len(rows), len(rows)))):
-        yield _sequence_from_row(row)
+        yield sequence_from_row(row)
+
+
+def camus_rows(folder: str, split: str, subgroup: int | None = 1) -> datasets.Dataset:
+    """Load the rows of a CAMUS folder without the images; label maps are not decoded. Arguments as above."""
+    data = camus(folder, subgroup=None, test_fraction=0) if split == ALL else camus(folder, subgroup=subgroup)
+    part = "train" if split == ALL else split
+    if part not in data:
+        raise ValueError(f"{folder} has no split {split!r}; it has {', '.join(data)}, and {ALL!r} for all of them.")
+    return data[part].remove_columns("sequence").cast_column("labels", datasets.Nifti(decode=False))
 
 
 def is_cardiac_dataset(name: str) -> bool:
     """Return whether `load_cardiac_sequences` knows the name: the phantom, or a folder with CAMUS patients."""
     folder = Path(name)
-    return name in (CARDIAC_PHANTOM, VARIED_CARDIAC_PHANTOM) or (folder.is_dir() and any(folder.rglob("patient[0-9]*_[24]CH*sequence_gt.*")))
+    return name in (CARDIAC_PHANTOM, VARIED_CARDIAC_PHANTOM) or (
+        folder.is_dir() and any(folder.rglob("patient[0-9]*_[24]CH*sequence_gt.*"))
+    )
 
 
 def _phantom_sequences(name: str, split: str, count: int | None, frames: int | None) -> Iterator[CardiacSequence]:
@@ -115,14 +124,20 @@ def _varied_labels(
     return np.where(inside_sector((side, side), spacing), labels, 0).astype(np.uint8) if cut else labels, spacing
 
 
-def _sequence_from_row(row: dict[str, Any]) -> CardiacSequence:
+def sequence_from_row(row: dict[str, Any]) -> CardiacSequence:
+    """Read the label maps of a row of `camus_rows`, apex up."""
     scan = read(row["labels"], modality=LABELS)
     labels = to_label_ids(scan_to_frames(scan), scan.source, largest=3)
     return CardiacSequence(
-        labels=np.ascontiguousarray(labels[:, ::-1] if is_upside_down(labels) else labels),
+        labels=apex_up(labels, labels),
         spacing=frame_spacing(scan),
         subject=row["subject"],
         view=row["view"],
         cyclic={row["ed_frame"], row["es_frame"]} != {0, len(labels) - 1},  # otherwise half a cycle, from ED to ES
         ejection_fraction=row["ejection_fraction"],
     )
+
+
+def apex_up(frames: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Turn frames `(T, H, W)` upside down where the ground truth on the same grid shows the apex below."""
+    return np.ascontiguousarray(frames[:, ::-1] if is_upside_down(truth) else frames)

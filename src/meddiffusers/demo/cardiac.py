@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from pathlib import Path
 from typing import cast
 
@@ -17,7 +18,7 @@ from meddiffusers.data.phantoms.cardiac import CardiacPhantom, corrupt_sequence
 from meddiffusers.data.phantoms.cardiac.phantom import SPACING
 from meddiffusers.demo.outlines import outlined
 from meddiffusers.demo.page import Section
-from meddiffusers.evaluation.cardiac.figures import attribute_curves, frames_panel
+from meddiffusers.evaluation.cardiac.figures import attribute_curves, frames_panel, with_heading
 from meddiffusers.evaluation.cardiac.report import dice
 from meddiffusers.evaluation.figures.panels import panel
 from meddiffusers.hub.load import load
@@ -52,13 +53,17 @@ def cardiac_section(checkpoints: Path, scans: Path) -> Section:
         key="cardiac",
         title="Temporal consistency of cardiac segmentations",
         text="Segmenting each frame of a sequence by itself gives shapes that are anatomically invalid or inconsistent "
-        "in time. A VAE of left-ventricular shapes regenerates such frames from those around them; all other frames "
-        "stay unchanged. The VAE was trained on phantoms in apical views. The real heart is a long-axis MR sequence, "
-        "rotated so that its apex is up, and segmented by Otsu's threshold within a polygon set by hand, with a "
-        "myocardium of ten millimetres. It has no reference segmentation.",
+        "in time. Such frames are replaced by the motion of the others, or by a VAE of left-ventricular shapes; all "
+        "other frames stay unchanged. The VAE was trained on phantoms in apical views. The real heart is a long-axis "
+        "MR sequence, rotated so that its apex is up, and segmented by Otsu's threshold within a polygon set by hand, "
+        "with a myocardium of ten millimetres. It has no reference segmentation.",
         figures={
-            "Phantom: ground truth, corrupted, and repaired": frames_panel(
-                {"ground truth": truth, "as segmented": corrupted, "repaired": repaired.labels}, repaired.regenerated
+            "Phantom: ground truth, corrupted, and repaired": with_heading(
+                frames_panel(
+                    {"ground truth": truth, "as segmented": corrupted, "repaired": repaired.labels},
+                    repaired.regenerated,
+                ),
+                repaired,
             ),
             "Phantom: attributes over the cardiac cycle": attribute_curves(
                 {
@@ -67,13 +72,22 @@ def cardiac_section(checkpoints: Path, scans: Path) -> Section:
                     "repaired": repaired.after.attributes,
                 }
             ),
-            "Real heart: segmented by a threshold, and repaired": _real_panel(images, segmented, real),
+            "Real heart: segmented by a threshold, and repaired": with_heading(
+                _real_panel(images, segmented, real), real
+            ),
             "Real heart: attributes over the cardiac cycle": attribute_curves(
                 {"as segmented": real.before.attributes, "repaired": real.after.attributes}
             ),
         },
         table=[
-            ["sequence", "regenerated frames", "inconsistent frames", "invalid frames", "ejection fraction, %"],
+            [
+                "sequence",
+                "regenerated frames",
+                "smoothed frames",
+                "inconsistent frames",
+                "invalid frames",
+                "ejection fraction, %",
+            ],
             _row("phantom", repaired),
             _row("real, segmented by a threshold", real),
         ],
@@ -106,7 +120,9 @@ def threshold_segmentation(images: np.ndarray, spacing: tuple[float, float]) -> 
 def _repair(
     pipeline: TemporalConsistencyPipeline, labels: np.ndarray, spacing: float | tuple[float, float]
 ) -> TemporalConsistencyPipelineOutput:
-    return cast(TemporalConsistencyPipelineOutput, pipeline(labels, spacing, cyclic=True))
+    with warnings.catch_warnings():  # they are above the figures
+        warnings.simplefilter("ignore", UserWarning)
+        return cast(TemporalConsistencyPipelineOutput, pipeline(labels, spacing, cyclic=True))
 
 
 def _real_panel(images: np.ndarray, segmented: np.ndarray, real: TemporalConsistencyPipelineOutput) -> PIL.Image.Image:
@@ -125,6 +141,7 @@ def _row(name: str, result: TemporalConsistencyPipelineOutput) -> list[str]:
     return [
         name,
         f"{result.regenerated.sum()} of {len(result.regenerated)}",
+        f"{result.smoothed.sum()}",
         f"{before.inconsistent.sum()} → {after.inconsistent.sum()}",
         f"{before.invalid.sum()} → {after.invalid.sum()}",
         f"{100 * before.ejection_fraction:.1f} → {100 * after.ejection_fraction:.1f}",

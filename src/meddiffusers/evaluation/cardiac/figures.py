@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 
 from meddiffusers.evaluation.figures.panels import DPI, panel, to_image
 from meddiffusers.pipelines.meddiffusers_cardiac_attributes_v1 import CARDIAC_ATTRIBUTES
+from meddiffusers.pipelines.temporal_consistency_pipeline import TemporalConsistencyPipelineOutput
 from meddiffusers.utils.atomic import atomic_path
 
 SHOWN = 12  # frames of a sequence in a panel
@@ -22,6 +24,7 @@ STYLES = (
 )
 COLOURS = np.array([[0, 0, 0], [230, 75, 60], [70, 130, 230], [250, 200, 60]], np.uint8)  # by label
 MARGIN, HEIGHT = 6, 360  # pixels: around the heart, height of the animation
+LINE, CHARACTER = 0.14, 7  # height of a line in inches, width of a character in pixels
 SECONDS = 2.5  # duration of a cardiac cycle in the animation
 
 
@@ -60,6 +63,30 @@ def attribute_curves(attributes: Mapping[str, np.ndarray]) -> PIL.Image.Image:
     figure.axes[0].legend(fontsize=6)
     figure.tight_layout()
     return to_image(figure)
+
+
+def with_heading(image: PIL.Image.Image, result: TemporalConsistencyPipelineOutput) -> PIL.Image.Image:
+    """Put the ejection fraction, and warnings if there are any, above a figure of a corrected sequence."""
+    lines = [(ejection_fraction_line(result), "black"), *((text, "tab:red") for text in result.warnings)]
+    wrapped = [(part, colour) for text, colour in lines for part in textwrap.wrap(text, image.width // CHARACTER)]
+    figure = Figure(figsize=(image.width / DPI, (len(wrapped) + 0.5) * LINE), dpi=DPI)
+    for row, (text, colour) in enumerate(wrapped):
+        figure.text(0.01, 1 - (row + 0.8) / (len(wrapped) + 0.5), text, color=colour, fontsize=7, va="center")
+    heading = to_image(figure).convert("RGB")
+    result_image = PIL.Image.new("RGB", (image.width, heading.height + image.height), "white")
+    result_image.paste(heading, (0, 0))
+    result_image.paste(image.convert("RGB"), (0, heading.height))
+    return result_image
+
+
+def ejection_fraction_line(result: TemporalConsistencyPipelineOutput) -> str:
+    """Say the ejection fraction before and after, with the intervals that the jitter explains."""
+    texts = []
+    for report in (result.before, result.after):
+        low, high = report.ejection_fraction_interval
+        interval = f" ({100 * low:.0f} to {100 * high:.0f} with this jitter)" if np.isfinite(low) else ""
+        texts.append(f"{100 * report.ejection_fraction:.1f} %{interval}")
+    return f"Ejection fraction, area–length: {' → '.join(texts)}"
 
 
 def save_film(rows: Mapping[str, np.ndarray], path: Path) -> None:

@@ -77,19 +77,6 @@ def temporal_metrics(sequences: Sequence[CorrectedSequence], method: str, datase
         seed: Seed of the bootstrap.
     """
     subjects = [each.subject for each in sequences]
-    ef_error = 100 * np.array(
-        [each.report.ejection_fraction - each.reference_report.ejection_fraction for each in sequences]
-    )
-    values = {
-        "inconsistent_sequences": np.array([float(each.report.inconsistent.any()) for each in sequences]),
-        "consistency_ratio": np.array([np.nanmean(each.report.consistency_ratio) for each in sequences]),
-        "invalid_frames": np.array([each.report.invalid.mean() for each in sequences]),
-        "dice": np.array([dice(each.labels, each.reference).mean() for each in sequences]),
-        "hausdorff_distance": np.array([_hausdorff_distance(each) for each in sequences]),
-        "ef_error": np.abs(ef_error),
-        "ef_bias": ef_error,
-        "regenerated_frames": np.array([each.regenerated.mean() for each in sequences]),
-    }
     return [
         Metric(
             metric_key(key, method),
@@ -102,8 +89,25 @@ def temporal_metrics(sequences: Sequence[CorrectedSequence], method: str, datase
             OVER_SUBJECTS,
             "mean over sequences",
         )
-        for key, each in values.items()
+        for key, each in sequence_values(sequences).items()
     ]
+
+
+def sequence_values(sequences: Sequence[CorrectedSequence]) -> dict[str, np.ndarray]:
+    """Compute the values of each sequence: arrays by the keys of `NAMES`."""
+    ef_error = 100 * np.array(
+        [each.report.ejection_fraction - each.reference_report.ejection_fraction for each in sequences]
+    )
+    return {
+        "inconsistent_sequences": np.array([float(each.report.inconsistent.any()) for each in sequences]),
+        "consistency_ratio": np.array([np.nanmean(each.report.consistency_ratio) for each in sequences]),
+        "invalid_frames": np.array([each.report.invalid.mean() for each in sequences]),
+        "dice": np.array([dice(each.labels, each.reference).mean() for each in sequences]),
+        "hausdorff_distance": np.array([_hausdorff_distance(each) for each in sequences]),
+        "ef_error": np.abs(ef_error),
+        "ef_bias": ef_error,
+        "regenerated_frames": np.array([each.regenerated.mean() for each in sequences]),
+    }
 
 
 def dice(labels: np.ndarray, reference: np.ndarray) -> np.ndarray:

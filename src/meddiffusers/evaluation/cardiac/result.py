@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -57,9 +58,11 @@ def run_temporal(
     """
     results = []
     for sequence, frames in zip(sequences, segmented, strict=True):
-        output = cast(
-            TemporalConsistencyPipelineOutput, pipeline(frames, sequence.spacing, cyclic=sequence.cyclic, **kwargs)
-        )
+        with warnings.catch_warnings():  # the metrics say it
+            warnings.simplefilter("ignore", UserWarning)
+            output = cast(
+                TemporalConsistencyPipelineOutput, pipeline(frames, sequence.spacing, cyclic=sequence.cyclic, **kwargs)
+            )
         results.append(_measure(pipeline, sequence, output.labels, output.regenerated))
     return results
 
@@ -76,12 +79,18 @@ def summarize_correction(result: TemporalConsistencyPipelineOutput) -> dict[str,
     """Summarize an output of the pipeline as JSON.
 
     Returns:
-        Frames that were regenerated and cleaned; for input and output the attributes by frame, the inconsistent ones
-        with their consistency ratio, the violated criteria, and the ejection fraction.
+        Warnings; frames that were regenerated, smoothed and cleaned; for input and output the attributes by frame, the
+        inconsistent ones with their consistency ratio, the violated criteria, and the ejection fraction with its
+        interval; and the attributes in which the pipeline abstained.
     """
     return {
+        "warnings": result.warnings,
         "regenerated": np.flatnonzero(result.regenerated).tolist(),
+        "smoothed": np.flatnonzero(result.smoothed).tolist(),
         "cleaned": np.flatnonzero(result.cleaned).tolist(),
+        "abstained": [
+            {"frame": int(t), "attribute": list(CARDIAC_ATTRIBUTES)[a]} for t, a in np.argwhere(result.after.abstained)
+        ],
         "before": _summarize_report(result.before),
         "after": _summarize_report(result.after),
     }
@@ -100,11 +109,15 @@ def _summarize_report(report: SequenceReport) -> dict[str, Any]:
         ]
         for name, values in zip(names, report.attributes.T, strict=True)
     }
-    fraction = None if np.isnan(report.ejection_fraction) else round(report.ejection_fraction, 4)
+    fraction, *interval = (
+        None if np.isnan(value) else round(value, 4)
+        for value in (report.ejection_fraction, *report.ejection_fraction_interval)
+    )
     return {
         "inconsistent": inconsistent,
         "invalid": invalid,
         "ejection_fraction": fraction,
+        "ejection_fraction_interval": interval,
         "attributes": attributes,
     }
 

@@ -28,7 +28,8 @@ def sample_varied_heart(seed: int, view: str) -> Heart:
     fraction = min(fraction, 1 - (LEAST_LUMEN / width) ** 2)
     heart = sample_heart(seed, view, ejection_fraction=fraction)
     tilt = float(np.clip(plane.normal(0, 20), -TILT, TILT))
-    middle = plane.normal(0, OFF_CENTRE, 2).clip(-2 * OFF_CENTRE, 2 * OFF_CENTRE) + [0, SIDE / 2]
+    middle = plane.normal((0, SIDE / 2), OFF_CENTRE)
+    middle = np.clip(middle, (-2 * OFF_CENTRE, SIDE / 2 - 2 * OFF_CENTRE), (2 * OFF_CENTRE, SIDE / 2 + 2 * OFF_CENTRE))
     up = np.array([np.sin(np.deg2rad(tilt)), -np.cos(np.deg2rad(tilt))])
     x, y = middle + up * length / 2
     wall_bumps, cavity_bumps = _disease(patient)

@@ -1,7 +1,7 @@
 """Build a temporal consistency pipeline from a trained VAE, with limits from reference sequences.
 
 No gradients are involved. The limits are the largest |e| that any reference sequence shows (Painchaud et al., IEEE TMI
-2022), and the smallest Dice coefficient between a reference frame and its reconstruction by the VAE.
+2022), and the Dice coefficient between a frame and its reconstruction by the VAE that 99 % of the references reach.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from meddiffusers.pipelines.meddiffusers_cardiac_masks_v1 import min_dice
 from meddiffusers.pipelines.meddiffusers_cardiac_region_v1 import lv_region
 from meddiffusers.pipelines.temporal_consistency_pipeline import TemporalConsistencyPipeline
 from meddiffusers.schedulers.temporal_smoother import TemporalSmoother
-from meddiffusers.utils.settings import Range, check_fields, setting
+from meddiffusers.utils.settings import Range, check_fields, list_setting, setting
 
 
 @dataclass
@@ -26,7 +26,7 @@ class ConsistencyConfig:
     """Configuration of `training/fit_temporal_consistency.py`: the VAE, and the sequences that give the limits."""
 
     pretrained_model_name_or_path: str = setting("", "Repository or folder of the cardiac AttributeVAE.")
-    dataset_name: str = setting(CARDIAC_PHANTOM, "'cardiac_phantom', or a CAMUS folder.")
+    dataset_name: str = setting(CARDIAC_PHANTOM, "'cardiac_phantom', 'cardiac_phantom_varied', or a CAMUS folder.")
     reference_split: str = setting("reference", "Split of the reference sequences; 'train' for a CAMUS folder.")
     reference_sequences: int | None = setting(600, "Number of reference sequences. Default for a folder: all.")
     test_split: str = setting("test", "Split for the evaluation.")
@@ -35,6 +35,9 @@ class ConsistencyConfig:
     error_rate: float = setting(0.15, "Fraction of test frames that get an injected error.")
     seed: int = setting(0, "Seed of the injected errors.")
     output_dir: str = setting("", "Output folder.")
+    further_metrics: list[str] = list_setting(
+        [], "Folders with metrics.json of other evaluations of the same repository, which the card shows first."
+    )
     card: str | None = setting(None, "YAML file with the facts of the model card (see model_cards/).")
 
     def __post_init__(self) -> None:
@@ -65,5 +68,7 @@ def build_consistency_pipeline(
         attributes.append(measure_cardiac_attributes(sequence.labels, sequence.spacing))
         latents.append(means.double().cpu().numpy())
         dice.append(min_dice(reconstructions, crops).min())
-    smoother = TemporalSmoother.from_references(attributes, list(CARDIAC_ATTRIBUTES), latents, float(np.min(dice)))
+    pixels = [float(np.sqrt(np.prod(sequence.spacing))) for sequence in references]
+    least = float(np.quantile(dice, 0.01))
+    smoother = TemporalSmoother.from_references(attributes, list(CARDIAC_ATTRIBUTES), latents, least, pixels)
     return TemporalConsistencyPipeline(vae.vae, smoother, spacing)
