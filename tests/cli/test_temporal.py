@@ -106,3 +106,53 @@ def test_the_shapes_are_evaluated_by_their_attributes(tmp_path: Path, monkeypatc
     run("evaluate", "attributes", REPOSITORY, *options)
     metrics = {each["key"]: each["value"] for each in json.loads((tmp_path / "metrics.json").read_text())["metrics"]}
     assert metrics["scc"] > 0.95 and metrics["traversal_spearman_lv_area"] > 0.99
+
+
+@pytest.fixture(scope="module")
+def camus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_camus([51], tmp_path_factory.mktemp("camus") / "set", frames=9, half_cycle=True)
+
+
+@pytest.fixture
+def segmentations(camus_folder: Path, tmp_path: Path) -> Path:
+    """Label maps of both views with errors, in a flat folder."""
+    (tmp_path / "own").mkdir()
+    for path in sorted(camus_folder.rglob("*_half_sequence_gt.nii.gz")):
+        scan = read(path, modality="labels")
+        corrupted, _ = corrupt_sequence(scan.array[0].transpose(2, 1, 0), 1.25, 2, 0.2)
+        write(scan.like(corrupted.transpose(2, 1, 0)[None]), tmp_path / "own" / path.name.replace("_gt", "_pred"))
+    return tmp_path / "own"
+
+
+@pytest.mark.slow
+def test_own_segmentations_are_compared_with_camus(camus_folder: Path, segmentations: Path, tmp_path: Path) -> None:
+    (segmentations / "patient0099_4CH_pred.nii.gz").write_bytes(b"")
+    out = tmp_path / "out"
+    options = ("--data", camus_folder, "--segmentations", segmentations, "--output", out)
+    result = run("evaluate", "temporal", REPOSITORY, *options)
+    assert "published: DeepLabv3" in result.output and "measured: repair" in result.output
+    assert "arXiv 2112.02102" in result.output and "not compared: patient0099_4CH_pred.nii.gz" in result.output
+    report = json.loads((out / "metrics.json").read_text())
+    metrics = {each["key"]: each for each in report["metrics"]}
+    assert metrics["dice_as_segmented"]["value"] < 1 and metrics["dice_repair"]["n"] == 2
+    assert metrics["stated_ef_error_repair"]["n"] == 1
+    assert {each["dataset"] for each in metrics.values()} == {"CAMUS, all, own segmentations"}
+    assert "DeepLab" not in json.dumps(report)
+    assert (out / "film.gif").is_file()
+
+
+@pytest.mark.slow
+def test_segmentations_are_checked_before_any_work(camus_folder: Path, segmentations: Path, tmp_path: Path) -> None:
+    (segmentations / "patient0051_2CH_half_sequence_pred.nii.gz").unlink()
+    for options, message in (
+        (
+            ("--data", camus_folder),
+            "no segmentation of 1 of 2 sequences (split 'all'): patient0051_2CH. It has patient0051",
+        ),
+        ((), "Got --segmentations with --data cardiac_phantom; expected the CAMUS folder that they segment"),
+        (("--data", camus_folder, "--error-rate", 0.1), "Got --segmentations and --error-rate; expected one"),
+    ):
+        arguments = ["evaluate", "temporal", REPOSITORY, *options, "--segmentations", segmentations]
+        result = CliRunner().invoke(app, [str(each) for each in (*arguments, "--output", tmp_path / "out")])
+        assert result.exit_code and message in str(result.exception)
+        assert not (tmp_path / "out").exists()

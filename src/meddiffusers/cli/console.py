@@ -11,6 +11,7 @@ from rich.table import Table
 
 # No markup, since texts contain square brackets. No wrapping, so that paths and addresses can be copied.
 console = Console(markup=False, highlight=False, soft_wrap=True)
+wide = Console(markup=False, highlight=False, width=10_000)  # one line per row, however narrow the terminal
 errors = Console(markup=False, highlight=False, soft_wrap=True, stderr=True)
 
 

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 
-from meddiffusers.cli.console import console, errors, table
+from meddiffusers.cli.console import console, errors, table, wide
 
 if TYPE_CHECKING:
     from meddiffusers.data.inspection import Inspection
@@ -19,7 +18,6 @@ data = typer.Typer(no_args_is_help=True, help="Inspect and convert scans, and ge
 Layout = Literal["brats", "ixi", "oasis1", "ibsr", "camus", "low-field"]
 MOST = {"ixi": 999, "oasis1": 9999, "ibsr": 99, "camus": 999}  # highest subject number in the file names
 FEW = 4  # labels shown in a row of the table
-wide = Console(markup=False, highlight=False, width=10_000)  # one line per row, however narrow the terminal
 
 
 @data.command()

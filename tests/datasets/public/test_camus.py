@@ -160,6 +160,17 @@ def test_plain_nifti_and_a_folder_around(folder: Path) -> None:
     np.testing.assert_array_equal(voxels(loaded["sequence"]), expected.T)
 
 
+def test_a_patient_of_ted_may_have_one_view(written: dict[bool, Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(written[False], tmp_path / "ted"))
+    for path in folder.rglob("*_2CH_*"):
+        path.unlink()
+    assert [row["view"] for split in camus(folder).values() for row in split] == ["4CH"] * 5
+    for path in (folder / "patient003").iterdir():
+        path.unlink()
+    with pytest.raises(DatasetError, match="patient003: no patient003_2CH_…sequence; expected one file"):
+        camus(folder)
+
+
 @pytest.mark.slow
 def test_metaimage_comes_back(tmp_path: Path) -> None:
     pytest.importorskip("SimpleITK")

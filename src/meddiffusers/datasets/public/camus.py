@@ -8,6 +8,7 @@ TED has full cardiac cycles of 98 of the patients (Painchaud et al., IEEE TMI 20
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -48,8 +49,8 @@ def camus(folder: str | Path, *, subgroup: int | None = 1, **options: Unpack[Opt
     Columns: subject ("patient0001"); view ("2CH", "4CH"); sequence (images with the axes X across the beam, Y along it,
     and time; uint8), labels (`LABELS`, on the same grid); ed_frame and es_frame, counted from 0; frames; frame_rate in
     frames per second; quality ("Good", "Medium", "Poor"); ejection_fraction in [0, 1]; age in years; sex ("F", "M").
-    The last five are None where the .cfg file lacks them. The separate files of end diastole and end systole, which
-    repeat frames of the sequences, are not read.
+    The last five are None where the .cfg file lacks them. A patient of TED may have one view only. The separate
+    files of end diastole and end systole, which repeat frames of the sequences, are not read.
 
     Args:
         folder: Folder of the downloaded data.
@@ -64,7 +65,7 @@ def camus(folder: str | Path, *, subgroup: int | None = 1, **options: Unpack[Opt
     index = Index(Path(folder))
     for name, copies in folders_named(index.folder, r"patient\d{3,4}").items():
         index.single(name, "the patient's folder", copies)
-        index.rows.extend(_row(index, copies[0], name, view) for view in VIEWS)
+        index.rows.extend(_row(index, copies[0], name, view) for view in _views(copies[0], name))
     index.require_rows(
         "CAMUS", "patient0001/patient0001_4CH_half_sequence.nii.gz or patient001/patient001_4CH_sequence.mhd"
     )
@@ -77,6 +78,12 @@ def camus(folder: str | Path, *, subgroup: int | None = 1, **options: Unpack[Opt
         parts = {"train": {row.subject for row in rows} - test, "test": test}
     split = {part: [row for row in rows if row.subject in subjects] for part, subjects in parts.items()}
     return build_splits(split, _features(), options.get("num_proc"))
+
+
+def _views(folder: Path, name: str) -> Sequence[str]:
+    """The views of a patient: both in CAMUS; in TED, whose names have three digits, those that it has files of."""
+    present = [view for view in VIEWS if any(folder.glob(f"{name}_{view}_*"))]
+    return present if present and len(name) == len("patient001") else VIEWS
 
 
 def _row(index: Index, folder: Path, name: str, view: str) -> Row:

@@ -153,8 +153,8 @@ def _reconstruction_agreement(pipeline: AttributeVAEPipeline, images: torch.Tens
         rebuilt = pipeline.reconstruct(batch, output_type="pt").images.float().cpu()
         if labels:
             agreeing += float((rebuilt == batch).double().mean()) * len(batch)
-            pair = (F.one_hot(each.long(), labels).movedim(-1, 1) for each in (rebuilt, batch))
-            dice.append(compute_dice(*pair, include_background=False).T.numpy())
+            mask, truth = (F.one_hot(each.long(), labels).movedim(-1, 1) for each in (rebuilt, batch))
+            dice.append(compute_dice(mask, truth, include_background=False).T.numpy())
         else:
             agreeing += pixel_agreement(rebuilt.numpy(), pipeline.preprocess(batch).numpy(), middle) * len(batch)
     return agreeing / len(images), np.concatenate(dice, axis=1) if dice else np.empty((0, len(images)))
