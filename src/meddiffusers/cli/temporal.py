@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
-from rich.markup import escape
 
 from meddiffusers.cli.console import Repository, Revision, console, pipeline_of, table, wide
 
@@ -73,10 +72,10 @@ def repair(
         save_film(rows, output / f"{name}.gif")
     for name, result in results.items():
         for text in result.warnings:
-            console.print(f"[bold red]{escape(name)}: {escape(text)}[/]")
+            console.print(f"{name}: {text}", style="bold red")
     console.print(table(*_rows(results)))
     for name, result in results.items():
-        console.print(f"{escape(name)}: {ejection_fraction_line(result)}")
+        console.print(f"{name}: {ejection_fraction_line(result)}")
     if (fractions := _biplane_ejection_fractions(scans, results)) is not None:
         console.print("Biplane ejection fraction (Simpson's method of discs): {:.1f} → {:.1f} %".format(*fractions))
     console.print(f"Label maps, reports, figures and animations are in {output}")
