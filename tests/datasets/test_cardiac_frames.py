@@ -42,6 +42,8 @@ def test_a_camus_folder_gives_the_same_sequences(camus_folder: Path) -> None:
         each for split in ("train", "validation", "test") for each in load_cardiac_sequences(str(camus_folder), split)
     ]
     assert {each.subject for each in sequences} == {"patient001", "patient002", "patient003"} and len(sequences) == 6
+    everything = list(load_cardiac_sequences(str(camus_folder), "all"))
+    assert sorted((each.subject, each.view) for each in sequences) == [(each.subject, each.view) for each in everything]
     for each in sequences:
         phantom = CardiacPhantom(int(each.subject[-3:]), each.view)
         np.testing.assert_array_equal(each.labels, phantom.labels(phantom.phases(9)))

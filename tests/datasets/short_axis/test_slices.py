@@ -130,6 +130,11 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
         load_attribute_images(str(tmp_path / "labels.npz"), attributes=NAMES, measure="short_axis")
 
 
+def test_an_absent_file_is_not_looked_for_on_the_hub(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"labels.npz: no such file; expected an .npz file of label stacks"):
+        load_attribute_images(str(tmp_path / "labels.npz"), attributes=NAMES, measure="short_axis")
+
+
 def test_slices_are_images_with_attributes(npz: str) -> None:
     data = load_attribute_images(npz, attributes=NAMES, measure="short_axis", size=64, spacing=1.0)
     images = AttributeImages(data["train"], NAMES, "image", channels=None)

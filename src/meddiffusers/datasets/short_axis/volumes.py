@@ -39,9 +39,9 @@ class ShortAxisVolume:
 
 
 def is_short_axis_dataset(name: str) -> bool:
-    """Return whether the name is that of an .npz file, or of a folder with label maps named as those of ACDC."""
+    """Return whether the name ends with .npz, or is that of a folder with label maps named as those of ACDC."""
     path = Path(name)
-    return (path.suffix == ".npz" and path.is_file()) or (
+    return path.suffix == ".npz" or (
         path.is_dir() and any(re.fullmatch(FRAME_LABELS, file.name) for file in path.rglob("patient*_gt.nii*"))
     )
 
@@ -76,6 +76,8 @@ def load_short_axis_volumes(name: str, split: str, *, test_fraction: float, seed
 
 
 def _stacks(path: Path, split: str, test_fraction: float, seed: int) -> Iterator[ShortAxisVolume]:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; expected an .npz file of label stacks. Give its whole path.")
     try:
         file = np.load(path, allow_pickle=False)
     except (ValueError, OSError, zipfile.BadZipFile) as error:
