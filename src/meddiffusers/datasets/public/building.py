@@ -17,6 +17,7 @@ import PIL.ImageOps
 from meddiffusers.data.io import read, write
 from meddiffusers.data.io.nifti import is_plain
 from meddiffusers.datasets.public.checking import find_scan_issues
+from meddiffusers.datasets.public.copies import add_copies
 from meddiffusers.datasets.public.errors import DatasetError, Issue
 from meddiffusers.datasets.public.finding import Index, Row
 from meddiffusers.datasets.public.splitting import check_fraction, select_test_subjects
@@ -75,11 +76,12 @@ def build(
         test_fraction: see `Options`, as for the following arguments.
 
     Raises:
-        DatasetError: missing, duplicate or damaged scans, all in one report; with skip_invalid only if no subject is
-            left.
+        DatasetError: missing, duplicate or damaged scans, or links to those of other subjects, all in one report;
+            with skip_invalid only if no subject is left.
         ValueError: test_fraction is out of [0, 1), or there are too few patients to split.
     """
     check_fraction(test_fraction)
+    add_copies(index, label_values or {})
     issues = [
         *index.issues,
         *find_scan_issues(
