@@ -1,0 +1,170 @@
+"""Whether words say that a contrast agent was given.
+
+A word for an agent counts, unless a negation reaches it: "sans injection de produit de contraste", "KM-frei". "post",
+"contrast" and "enhanced" count where the words beside them leave no other meaning.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from itertools import pairwise
+
+from meddiffusers.data.contrast_words import (
+    AFTER,
+    AGENTS,
+    AND,
+    BEFORE,
+    BETWEEN,
+    CONTRAST,
+    CONTRASTS,
+    DENIALS,
+    DENIED_BEHIND,
+    ENHANCED,
+    EVENT_WORDS,
+    EVENTS,
+    LONG_TIMES,
+    MINUTES,
+    NEGATION,
+    PHASES,
+    POST,
+    QUALITIES,
+    SHORT_DENIALS,
+    STEPS,
+    UNENHANCED,
+    WITH,
+)
+from meddiffusers.data.modality_words import is_known, words_in
+
+_UNKNOWN = frozenset(["unknown", "unbekannt", "inconnu"])
+_NONE = frozenset(["n", "0", "-", "na", "n/a", "false"])
+_NO_AGENT = frozenset(["none", "nein", "nil", "kein", "keines", "placebo", "saline", "water"])
+_NOT_IN_VEINS = frozenset(["oral", "po", "rectal", "barium"])
+
+
+class Meaning(Enum):
+    """What a word means that may stand for a contrast agent."""
+
+    AGENT, UNCLEAR, ELSE = range(3)
+
+
+@dataclass(frozen=True)
+class AgentSaid:
+    """What words say of a contrast agent.
+
+    Attributes:
+        given: words for one that was given.
+        denied: words that deny it.
+        hinted: words that may mean one, or something else.
+    """
+
+    given: tuple[str, ...] = ()
+    denied: tuple[str, ...] = ()
+    hinted: tuple[str, ...] = ()
+
+    @property
+    def conflicts(self) -> bool:
+        """Whether it is said and denied, or may mean one or something else."""
+        return bool(self.given and self.denied) or bool(self.hinted and not self.given and not self.denied)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """All of them, in the order of `denied`, `given` and `hinted`."""
+        return (*self.denied, *self.given, *self.hinted)
+
+
+def agent_in(words: Sequence[str]) -> AgentSaid:
+    """What the words of a name or a description say of a contrast agent.
+
+    Example:
+        >>> agent_in(["t1", "post", "gd"]).given, agent_in(["t1", "o", "km"]).denied, agent_in(["t1", "late"]).hinted
+        (('post', 'gd'), ('without contrast',), ('late',))
+    """
+    given, denied, hinted = list[str](), list[str](), list[str]()
+    for place, word in enumerate(words):
+        if word in UNENHANCED and not _is_event(words[place + 1 :]):
+            denied.append(word)
+        if word in CONTRAST and (meaning := _meaning(words, place)) is not Meaning.ELSE:
+            if _is_denied(words, place):
+                denied.append("without contrast")
+            else:
+                (given if meaning is Meaning.AGENT else hinted).append(word)
+        hinted += [word] if word in PHASES else []
+    if _says_both(words):
+        given, denied = given or ["with contrast"], denied or ["without contrast"]
+    return AgentSaid(tuple(given), tuple(denied), tuple(hinted))
+
+
+def agent_named(text: str) -> bool | None:
+    """Whether a tag or the pair "ce-" of BIDS names an agent in the veins; None if it does not tell."""
+    words = words_in(text)
+    said = agent_in(words)
+    if not text.strip() or {*words} & _UNKNOWN or said.conflicts:
+        return None
+    if {*words} & _NOT_IN_VEINS:
+        return False
+    if said.given or said.denied:
+        return not said.denied
+    return text.strip().lower() not in _NONE and not {*words} & (_NO_AGENT | NEGATION)
+
+
+def _meaning(words: Sequence[str], place: int) -> Meaning:
+    """What one of the words of `CONTRAST` means, by those beside it."""
+    word, before, after = words[place], words[max(0, place - 1) : place], words[place + 1 :]
+    if word in AGENTS:
+        return Meaning.AGENT
+    if word == POST:
+        return _meaning_of_post(after)
+    if {*before, *after[:1]} & QUALITIES:
+        return Meaning.ELSE
+    unknown = word in ENHANCED and bool(after) and not is_known(after[0])
+    return (
+        Meaning.UNCLEAR
+        if unknown or (word in CONTRASTS and {*before} & (ENHANCED | {"multi", "dual"}))
+        else Meaning.AGENT
+    )
+
+
+def _meaning_of_post(after: Sequence[str]) -> Meaning:
+    """What "post" means before some words: after an agent, unless an event, a long time or an unknown word follows."""
+    if not after:
+        return Meaning.AGENT
+    if _is_event(after):
+        return Meaning.ELSE
+    number = re.fullmatch(r"(\d*)([a-z]*)(\d*)", after[0])
+    unit = (number[2] or "".join(after[1:2])) if number and (number[1] or number[3]) else after[0]
+    if after[0] in STEPS or unit in LONG_TIMES:
+        return Meaning.UNCLEAR
+    return Meaning.AGENT if (number and (number[1] or number[3])) or _is_plain(after[0]) else Meaning.UNCLEAR
+
+
+def _is_plain(word: str) -> bool:
+    return is_known(word) or word in QUALITIES | MINUTES
+
+
+def _is_event(words: Sequence[str]) -> bool:
+    """Whether the words begin with an event, such as surgery, before or after which a scan may be."""
+    return bool(words) and (words[0] in EVENT_WORDS or words[0].startswith(EVENTS))
+
+
+def _is_denied(words: Sequence[str], place: int) -> bool:
+    """Whether a negation reaches a word, from before it or from behind it."""
+    after = words[place + 1 :]
+    if words[place] == POST:
+        return bool({*words[max(0, place - 1) : place]} & DENIALS)
+    if {*after[:1]} & DENIED_BEHIND or (len(after) == 1 and after[0] in DENIALS):
+        return True
+    for word in reversed(words[:place]):
+        if word in NEGATION | SHORT_DENIALS:
+            return True
+        if word not in BETWEEN | CONTRAST:
+            return False
+    return False
+
+
+def _says_both(words: Sequence[str]) -> bool:
+    """Whether the words speak of scans with and without an agent, or before and after it."""
+    pairs = [{*pair} for pair in pairwise(word for word in words if word not in AND)]
+    return any(pair & one and pair & other for pair in pairs for one, other in ((WITH, DENIALS), (AFTER, BEFORE)))
