@@ -136,8 +136,8 @@ def monai_bundle(
     from meddiffusers.convert.monai_config import ranges_of
 
     _check_new(output)
-    if not all(side.isdigit() for side in _names(latent_size)):
-        raise ValueError(f"Got --latent-size {latent_size}; expected whole numbers, as in 20,28,20.")
+    if not all(side.isdecimal() and int(side) for side in _names(latent_size)):
+        raise ValueError(f"Got --latent-size {latent_size}; expected positive whole numbers, as in 20,28,20.")
     pipeline = convert_bundle(
         folder,
         scaling_factor=scaling_factor,
