@@ -16,8 +16,7 @@ import PIL.ImageOps
 
 from meddiffusers.data.io import read, write
 from meddiffusers.data.io.nifti import is_plain
-from meddiffusers.datasets.public.checking import find_scan_issues
-from meddiffusers.datasets.public.copies import add_copies
+from meddiffusers.datasets.public.checking import add_copies, find_scan_issues
 from meddiffusers.datasets.public.errors import DatasetError, Issue
 from meddiffusers.datasets.public.finding import Index, Row
 from meddiffusers.datasets.public.splitting import check_fraction, select_test_subjects

@@ -14,7 +14,7 @@ from meddiffusers.data.io.dicom_files import SUFFIXES, is_dicom
 from meddiffusers.data.modalities import LABELS, MODALITIES, modality_in, recognize_path
 from meddiffusers.datasets.public.errors import Issue
 from meddiffusers.datasets.public.finding import Index, Row, below
-from meddiffusers.datasets.public.subject_names import (
+from meddiffusers.datasets.subjects.names import (
     canonical,
     is_group,
     names_split,

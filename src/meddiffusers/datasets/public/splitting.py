@@ -19,7 +19,7 @@ from typing import Any
 import datasets
 import numpy as np
 
-from meddiffusers.datasets.public.subject_names import canonical
+from meddiffusers.datasets.subjects.names import canonical
 from meddiffusers.utils.text import some_of
 
 _OWNERS = ("subject", "subj", "patient", "participant", "person")

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
-
-from meddiffusers.data.modalities import LABELS, modality_in
-from meddiffusers.datasets.public.errors import Issue
-from meddiffusers.datasets.public.finding import Index
-from meddiffusers.utils.text import some_of
 
 SAMPLES, SAMPLE = 16, 4096  # parts of a file that are compared before it is read completely, and their bytes
 
@@ -25,29 +20,6 @@ def copied(paths: Iterable[Path]) -> list[list[Path]]:
     for key in (_sizes, _samples, _digests):
         groups = [same for group in groups for same in _grouped(group, key) if len(same) > 1]
     return groups
-
-
-def add_copies(index: Index, label_columns: Collection[str]) -> None:
-    """Add an issue for a link to another subject's image, and a note for a copy of it.
-
-    Label maps may well be alike, as empty ones are.
-    """
-    owners: dict[Path, str] = {}
-    files: dict[tuple[int, int], Path] = {}  # by device and number, which links share
-    for row in index.rows:
-        for column, path in row.scans.items():
-            if path and path.exists() and column not in label_columns and modality_in(column) != LABELS:
-                status = path.stat()
-                first = files.setdefault((status.st_dev, status.st_ino), path)
-                if owners.setdefault(first, row.subject) != row.subject and path != first:
-                    found = f"{path.name} is a link to {first.name} of {owners[first]}"
-                    index.issues.append(Issue(row.subject, f"{found}; expected one owner: remove the link"))
-    for same in copied(owners):
-        subjects = dict.fromkeys(owners[path] for path in same)
-        if len(subjects) > 1:
-            names = some_of(str(path.relative_to(index.folder)) for path in same)
-            whose = f"{names} have the same content, and are of {some_of(subjects)}"
-            index.notes.append(f"{whose}: remove the copies, so that no image is in both splits")
 
 
 def _grouped(paths: Sequence[Path], key: Callable[[Path], Any]) -> Iterable[list[Path]]:

@@ -1,4 +1,4 @@
-"""Files that a folder has several times."""
+"""Links to scans, and copies of scans, of another subject."""
 
 from __future__ import annotations
 
@@ -9,33 +9,12 @@ import numpy as np
 import pytest
 
 from meddiffusers.data import Scan, write
-from meddiffusers.datasets.public import load_scans
-from meddiffusers.datasets.public.copies import SAMPLE, SAMPLES, copied
-from meddiffusers.datasets.public.errors import DatasetError
+from meddiffusers.datasets.public import DatasetError, load_scans
 
 
 def scan(path: Path, value: int) -> Path:
     path.parent.mkdir(exist_ok=True, parents=True)
     return write(Scan(np.full((2, 3, 4), value, np.int16), np.eye(4)), path)
-
-
-def test_copies_are_told_by_content_and_not_by_size_or_samples(tmp_path: Path) -> None:
-    content = bytearray(2 * SAMPLES * SAMPLE)
-    paths = [tmp_path / name for name in "abcd"]
-    paths[0].write_bytes(content)
-    paths[1].write_bytes(content)
-    content[SAMPLE + 1] = 1  # between the samples
-    paths[2].write_bytes(content)
-    paths[3].write_bytes(content + b"1")
-    assert copied(paths) == [[paths[0], paths[1]]]
-
-
-def test_folders_are_compared_by_their_files(tmp_path: Path) -> None:
-    for folder, names in (("a", "12"), ("b", "21"), ("c", "13")):
-        (tmp_path / folder).mkdir()
-        for place, name in enumerate(names):
-            (tmp_path / folder / str(place)).write_text(name)
-    assert copied([tmp_path / "a", tmp_path / "b", tmp_path / "c"]) == [[tmp_path / "a", tmp_path / "b"]]
 
 
 @pytest.mark.parametrize("hard", [False, True])
