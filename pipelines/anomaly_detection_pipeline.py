@@ -45,13 +45,14 @@ from .meddiffusers_anomaly_maps_v1 import (
     check_components,
     check_map,
     check_method,
+    check_settings,
     convert_results,
     mean_over_modalities,
     restore,
     smooth,
     threshold_maps,
 )
-from .meddiffusers_checks_v1 import check_counts, check_finite, check_generators, check_given_numbers, check_numbers
+from .meddiffusers_checks_v1 import check_callback, check_counts, check_finite, check_generators
 from .meddiffusers_denoising_v1 import Callback, GuidanceMixin, guide, run_callback
 from .meddiffusers_lora_weights_v1 import LoraWeightsMixin
 from .meddiffusers_noise_v1 import denoising_step, describe_noise
@@ -59,7 +60,6 @@ from .meddiffusers_sampling_v1 import check_scheduler
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
 from .meddiffusers_slices_v1 import (
     Generators,
-    check_callback_tensors,
     check_images,
     draw_noise,
     from_indexed,
@@ -130,7 +130,7 @@ class AnomalyDetectionPipeline(
     """
 
     model_cpu_offload_seq = "unet->classifier"  # type: ignore[assignment]
-    _optional_components = ["classifier"]
+    _optional_components = ["scheduler", "classifier"]
     _callback_tensor_inputs = ["latents"]
     _adaptable = "PatchUNet2DModel.from_unet(pipe.unet)"
     unet: Any  # set by register_modules
@@ -219,10 +219,9 @@ class AnomalyDetectionPipeline(
         method, map_from = method or self._default_method(), map_from or self._default_map()
         check_scheduler(self.scheduler, self.config["noise_schedule"], num_inference_steps, reversible=True)
         self._check_call(method, target, encoding, num_inversion_iterations, batch_size, output_type)
-        check_numbers(strength=strength, num_noise_samples=num_noise_samples)
-        check_given_numbers(guidance_scale=guidance_scale, smoothing=smoothing, threshold=threshold)
+        check_settings(strength, guidance_scale, threshold)
         check_map(map_from, target, self._labels("classifier_free"), num_noise_samples, smoothing)
-        check_callback_tensors(callback_on_step_end_tensor_inputs)
+        check_callback(callback_on_step_end, callback_on_step_end_tensor_inputs)
         subject = self._load_slices(image) if is_subject(image) else None
         images = self.preprocess(image) if subject is None else torch.from_numpy(subject.images)
         check_generators(generator, len(images))

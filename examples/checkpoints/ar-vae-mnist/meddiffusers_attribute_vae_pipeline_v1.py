@@ -168,6 +168,8 @@ class AttributeVAEPipeline(PublishedPipelineMixin, DiffusionPipeline):
         """
         self._check_output_type(output_type)
         dimensions = self.vae.config["latent_dim"]
+        if not isinstance(latents, torch.Tensor):
+            raise ValueError(f"Got latents of type {type(latents).__name__}, expected a tensor (B, {dimensions}).")
         if latents.ndim != 2 or latents.shape[1] != dimensions or not torch.isfinite(latents).all():
             raise ValueError(f"Got latents of shape {tuple(latents.shape)}, expected finite values (B, {dimensions}).")
         latents = latents.to(self._execution_device, self.vae.dtype)
@@ -308,6 +310,8 @@ def _as_tensor(image: Any) -> torch.Tensor:
             f"Got a {type(image).__name__}, expected a PIL image, a numpy array, a tensor or a list of them."
         )
     array = np.asarray(image)
+    if array.dtype.kind not in "buif":
+        raise ValueError(f"Got an array of type {array.dtype}, expected uint8, uint16 or floats.")
     return torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))  # a copy; scans are often big-endian
 
 

@@ -173,14 +173,6 @@ def select_generators(generator: Generators, images: slice) -> Generators:
     return generator[images] if isinstance(generator, list) else generator
 
 
-def check_callback_tensors(names: Sequence[str], known: Sequence[str] = ("latents",)) -> None:
-    """Raise a ValueError if a callback requests tensors that are not known."""
-    if unknown := [name for name in names if name not in known]:
-        raise ValueError(
-            f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}; there is only {', '.join(known)}."
-        )
-
-
 def _of_modalities(image: Mapping[str, Any], modalities: Sequence[str]) -> torch.Tensor:
     """Stack images by modality to (B, C, H, W); missing ones are 0."""
     unknown = [name for name in image if name not in modalities]
@@ -219,6 +211,8 @@ def _as_tensor(image: Any) -> torch.Tensor:
     if isinstance(image, PIL.Image.Image) and len(image.getbands()) + (image.mode == "P") > 1:
         raise ValueError(f"Got a PIL image of mode {image.mode}; expected grey values. Convert it: image.convert('L').")
     array = np.asarray(image)
+    if array.dtype.kind not in "buif":
+        raise ValueError(f"Got an array of type {array.dtype}; expected uint8, uint16 or floats in [0, 1].")
     return torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))  # a copy; scans are often big-endian
 
 
