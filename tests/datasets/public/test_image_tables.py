@@ -74,7 +74,7 @@ def test_tables_that_may_be_misread_are_refused(tmp_path: Path, table: str, mess
         ("[" * 100_000, r"metadata\.jsonl, line 1: no JSON"),
         (
             '{"file_name": "0.png", "a": 1}\n{"file_name": "1.png", "a": "x"}',
-            r"cannot be loaded as a folder of images: the",
+            r"cannot be loaded as a folder of images: row",
         ),
     ],
 )

@@ -91,8 +91,8 @@ def _load_folder(folder: Path, image_column: str) -> datasets.DatasetDict:
         data = datasets.load_dataset("imagefolder", data_dir=str(folder))
     except (datasets.exceptions.DatasetGenerationError, pyarrow.ArrowInvalid, TypeError, KeyError):
         raise ValueError(
-            f"{folder} cannot be loaded as a folder of images: rows of its tables differ in their columns or in the types "
-            "of their values; expected the same in all. Correct metadata.csv or metadata.jsonl."
+            f"{folder} cannot be loaded as a folder of images: rows of its tables differ in their columns or in the "
+            "types of their values; expected the same in all. Correct metadata.csv or metadata.jsonl."
         ) from None
     for key, split in data.items():
         check_images(split)
