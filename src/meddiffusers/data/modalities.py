@@ -113,6 +113,11 @@ def modality_in(text: str) -> str:
     return recognize(text).modality
 
 
+def modalities_named(text: str) -> tuple[str, ...]:
+    """The modalities that a text names beyond doubt, whatever it says of them."""
+    return tuple(_named(words_in(text)))
+
+
 def without_ending(name: str) -> str:
     """File name without the ending of a format of scans."""
     return _ENDING.sub("", name)
@@ -284,7 +289,7 @@ def _with_contrast(words: Sequence[str], kind: str, said: str) -> Recognized:
         words = words[1 + max((place for place, word in enumerate(words) if word in PLAIN["t1ce"]), default=-1) :]
     agent = agent_in([word for word in words if word != "native" or kind == "t1"])  # "t1ce_native": the space
     if agent.conflicts or (agent.denied and kind == "t1ce"):
-        return Recognized("", _listed([said, *agent.words]), ("t1", "t1ce"))
+        return Recognized("", _listed([said, *agent.words]), ("t1", "t1ce"), bool(agent.denied))
     modality = "t1ce" if agent.given else kind
     return Recognized(modality, _listed([said, *agent.words]), without_agent=bool(agent.denied))
 

@@ -80,8 +80,8 @@ OTHER = _words(
 )
 # Images that no scanner made.
 SYNTHETIC = _words(
-    "synthsr synth synthetic synthesized synthesised synthesis pseudo virtual fake generated gan predicted prediction"
-    " predictions pred preds sct synct mrct pct"
+    "synthsr symri synth synthetic synthesized synthesised synthesis pseudo virtual fake generated gan"
+    " predicted prediction predictions pred preds sct synct mrct pct"
 )
 UNNUMBERED = _words("sub mt")  # "sub03" is a subject, MT1 a name of ADNI
 CHEMICAL = _words("dixon mdixon vibe flex ideal")  # sequences whose "F" is the image of fat
@@ -100,7 +100,7 @@ _NEUTRAL = STEPS | _words(
     "brain fl3d tse fse se vibe mprsag spc cube sag cor tra ax axial sagittal coronal tr ts raw orig preproc"
     " preprocessed fast first manual auto gradwarp dixon weighted fs fatsat"
 )
-ORIENTATION = _words("ax axial tra trans sag sagittal cor coronal oblique obl se tse fse weighted 2d 3d")
+ORIENTATION = _words("ax axial tra trans sag sagittal cor coronal oblique obl se tse fse tirm weighted 2d 3d")
 
 _PHRASES = {  # words that mean something together
     "t2 star": "t2star",
@@ -122,6 +122,7 @@ _PHRASES = {  # words that mean something together
     "in phase": "dixon",
     "out phase": "dixon",
     "opposed phase": "dixon",
+    "opp phase": "dixon",
     "b mode": "bmode",
     "t2 prep": "t2prep",
     "mt on": "mton",

@@ -18,7 +18,7 @@ from typing import Any
 
 from meddiffusers.data.io.dicom_files import KIND, datasets_in
 from meddiffusers.data.io.dicom_frames import Frame, frames_in
-from meddiffusers.data.io.dicom_modality import modality_of
+from meddiffusers.data.io.dicom_modality import modality_of_images
 from meddiffusers.data.io.dicom_seg import SEGMENTATIONS, read_segmentation
 from meddiffusers.data.io.dicom_values import number
 from meddiffusers.data.io.dicom_volume import affine_of, check_frames, chosen_volume, slice_order, values_of
@@ -42,7 +42,7 @@ def read_dicom(path: Path, modality: Modality | None, volume: int | None = None)
     if modality is not None:
         return _read(datasets, modality, volume, source)
     with decoding(source, KIND):
-        recognized = modality_of(datasets[0], path)
+        recognized = modality_of_images(datasets, path)
     return replace(_read(datasets, recognized.modality, volume, source), modality_from=str(recognized))
 
 
