@@ -35,7 +35,9 @@ def check_component(name: str, component: Any, optional: bool) -> None:
     else:
         fits, example = hasattr(component, "config") and not hasattr(component, "step"), "MODEL.from_pretrained(…)"
     if isinstance(component, type) or not fits:
-        got = f"the class {component.__name__}" if isinstance(component, type) else f"{component!r:.80}"
+        plain = component is None or isinstance(component, (str, int, float))
+        got = repr(component) if plain else f"a {type(component).__name__}"
+        got = f"the class {component.__name__}" if isinstance(component, type) else got
         raise ValueError(f"The {name} is {got}; expected an instance of a {name}: pipe.{name} = {example}.")
 
 
@@ -159,12 +161,14 @@ def check_latents(latents: Any, shape: Sequence[int], any_size: bool = False) ->
     compared = 2 if any_size else len(shape)
     if not isinstance(latents, torch.Tensor):
         problem = f"of type {type(latents).__name__}"
-    elif latents.ndim != len(shape) or tuple(latents.shape[:compared]) != tuple(shape[:compared]):
+    elif (
+        not latents.numel() or latents.ndim != len(shape) or tuple(latents.shape[:compared]) != tuple(shape[:compared])
+    ):
         problem = f"of shape {tuple(latents.shape)}"
     elif not latents.is_floating_point():
         problem = f"of the integer type {str(latents.dtype).removeprefix('torch.')}"
-    elif not latents.numel() or not torch.isfinite(latents).all():
-        problem = f"of shape {tuple(latents.shape)} with NaN or infinite values, or without any"
+    elif not torch.isfinite(latents).all():
+        problem = "with NaN or infinite values"
     else:
         return
     raise ValueError(f"Got latents {problem}; expected noise of shape {tuple(shape)}, as a tensor from torch.randn.")

@@ -148,12 +148,14 @@ def _index_issues(index: Mapping[str, Any]) -> list[str]:
     if cls is None:
         return []
     required, optional = cls._get_signature_keys(cls)
-    absent = [key for key in required if key not in index and key not in cls._optional_components]
+    published = hasattr(sys.modules[cls.__module__], "PUBLISHED_AS")  # others do not save all of their settings
+    optional_parts = () if published else cls._optional_components
+    absent = [key for key in required if key not in index and key not in optional_parts]
     issues = [f"{INDEX} lacks {key!r}, which {name} needs. Restore it." for key in absent]
     given = {key: entry for key, entry in index.items() if entry != [None, None]}
     issues += unknown_key_issues(INDEX, list(given), {*required, *optional}, name)
     issues += value_issues(INDEX, {key: entry for key, entry in given.items() if key not in required}, cls)
-    if hasattr(sys.modules[cls.__module__], "PUBLISHED_AS"):  # others do not save all of their settings
+    if published:
         defaults = {name for name, each in inspect.signature(cls).parameters.items() if each.default is None}
         issues += missing_key_issues(INDEX, index, cls, [*required, *defaults])
     wrong = [key for key in required if key in index and index[key] != [None, None] and not _is_component(index[key])]
