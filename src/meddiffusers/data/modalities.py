@@ -42,7 +42,7 @@ from meddiffusers.data.modality_words import (
 __all__ = ["LABELS", "MODALITIES", "Recognized", "modality_in", "recognize", "recognize_path", "without_ending"]
 
 MODALITIES = (LABELS, "flair", "t1ce", "t1", "t2", "pd", "dwi", "us", "cine", "ct")
-_ENDING = re.compile(r"\.(nii|nii\.gz|mgz|hdr|img|nrrd|nhdr|mha|mhd|dcm|dicom|ima)$", re.IGNORECASE)
+_ENDING = re.compile(r"\.(nii|nii\.gz|mgz|mgh|hdr|img|nrrd|nhdr|mha|mhd|dcm|dicom|ima)$", re.IGNORECASE)
 SHOWN = FINDING | TISSUE | {"roi", "rois", "voi", "vois"}  # images show them, label maps outline them
 _MAP, _MAPPED = frozenset({"map", "maps"}), FINDING | MASK | {"adc"}  # a label map, an ADC map
 

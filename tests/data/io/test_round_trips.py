@@ -186,6 +186,15 @@ def test_scaled_values_are_float32(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.array[0, 0, 0], [-0.5, 0, 0.5])
 
 
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.nrrd", "a.mha", "a.mhd"])
+@pytest.mark.parametrize("kind", [">i2", ">u2", ">f4", ">f8", ">i4", "<i2"])
+def test_arrays_of_either_byte_order_are_written(tmp_path: Path, name: str, kind: str) -> None:
+    scan = Scan(np.arange(-12, 12).reshape(2, 3, 4).astype(kind), np.diag([2.0, 2, 3, 1]))
+    found = written(scan, str(tmp_path / name))
+    np.testing.assert_array_equal(found.array, scan.array)
+    assert found.array.dtype == np.dtype(kind).newbyteorder("=")
+
+
 def test_what_cannot_be_kept_is_refused(tmp_path: Path) -> None:
     scan = Scan(np.full((1, 4, 4, 2), 0.5), LPS, "labels")
     files = write_series(tmp_path / "series", np.zeros((4, 4, 2), np.int16), LPS)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from meddiffusers.data.io.dicom_spacing import pixel_aspect, pixel_spacing
 from meddiffusers.data.io.dicom_values import number, numbers
 from meddiffusers.data.io.library_errors import UnreadableError
 from meddiffusers.utils.optional import optional_import
@@ -30,6 +31,7 @@ class Frame:
         spacing: mm between rows, between columns, and between slices as declared, which is 0 if unknown.
         scaling: slope and intercept.
         volume: what tells volumes of one file apart, such as {"TemporalPositionIndex": 2}.
+        doubt: what the header leaves open of the spacing; "" if nothing.
     """
 
     pixels: np.ndarray
@@ -38,6 +40,7 @@ class Frame:
     spacing: tuple[float, float, float]
     scaling: tuple[float, float]
     volume: Mapping[str, int] = field(default_factory=dict)
+    doubt: str = ""
 
 
 def frames_in(dataset: Any, source: str) -> list[Frame]:
@@ -161,7 +164,7 @@ def _frame(pixels: np.ndarray, places: list[Any], source: str, volume: Mapping[s
         return next((each for each in found if each is not None), None)
 
     position, orientation = first(3, "ImagePositionPatient"), first(6, "ImageOrientationPatient")
-    edges = first(2, "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+    edges, doubt = pixel_spacing(places, source)
     if edges is None and position is not None:
         raise UnreadableError(
             source, "a position, but no PixelSpacing", "the distances between pixels", "export it again"
@@ -169,7 +172,7 @@ def _frame(pixels: np.ndarray, places: list[Any], source: str, volume: Mapping[s
     if orientation is None and position is not None:
         found = "a position, but no ImageOrientationPatient"
         raise UnreadableError(source, found, "the directions of rows and columns", "export it again")
-    rows, columns = edges or (1.0, 1.0)
+    rows, columns = edges or pixel_aspect(places, source)
     slope, intercept = first(1, "RescaleSlope") or [1.0], first(1, "RescaleIntercept") or [0.0]
     if slope == [0]:
         raise UnreadableError(source, "a RescaleSlope of 0", "the slope of its values", "export it again")
@@ -181,4 +184,5 @@ def _frame(pixels: np.ndarray, places: list[Any], source: str, volume: Mapping[s
         (rows, columns, thickness[0] or thickness[1]),
         (slope[0], intercept[0]),
         volume or {},
+        doubt,
     )

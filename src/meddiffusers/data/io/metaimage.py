@@ -123,8 +123,10 @@ def _affine(source: str, fields: Fields, dimensions: int) -> tuple[np.ndarray, l
     axes, notes = np.eye(dimensions), []
     if matrix := _either(source, fields, AXES):
         axes = np.reshape(numbers(source, "TransformMatrix", matrix, dimensions**2), (dimensions, dimensions)).T
-        if not np.allclose(np.linalg.norm(axes, axis=0), 1, atol=1e-3) or axes[:3, 3:].any() or axes[3:, :3].any():
-            raise UnreadableError(source, "a TransformMatrix that is no rotation", "unit vectors", "correct it")
+        if not np.allclose(axes.T @ axes, np.eye(dimensions), atol=2e-3) or axes[:3, 3:].any() or axes[3:, :3].any():
+            raise UnreadableError(
+                source, "a TransformMatrix that is no rotation", "unit vectors at right angles", "correct it"
+            )
     else:
         notes.append("no TransformMatrix: left and right are a guess")
     if not (origin := _either(source, fields, ORIGIN)):

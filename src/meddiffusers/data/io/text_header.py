@@ -14,6 +14,7 @@ import numpy as np
 
 from meddiffusers.data.io.gunzip import exact, unpacked
 from meddiffusers.data.io.library_errors import UnreadableError
+from meddiffusers.utils.numbers import parse_number
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 LONGEST_HEADER = 1 << 24  # bytes; diffusion series have a line for each direction
@@ -26,7 +27,7 @@ def numbers(source: str, name: str, text: str, count: int) -> list[float]:
     if not text.strip():
         raise UnreadableError(source, f"a header without {name}", expected)
     try:
-        found = [float(word) for word in text.split()]
+        found = [parse_number(word) for word in text.split()]
     except ValueError:
         comma = "a decimal comma" if "," in text else "other than numbers"
         raise UnreadableError(source, f"{name} with {comma}", f"{expected} such as 0.8", "correct it") from None
@@ -93,6 +94,8 @@ def to_channels(values: np.ndarray, sizes: Sequence[int], channel_axis: int | No
 
 def _from_text(source: str, data: bytes, dtype: np.dtype, count: int) -> np.ndarray:
     words = data.split()
+    if b"_" in data:  # which Python ignores between digits
+        raise UnreadableError(source, "text that is no value", f"values of the type {dtype}")
     if len(words) != count:
         raise UnreadableError(source, f"{len(words)} values as text", f"the {count} that its header promises")
     parse: Callable[[bytes], float] = float if dtype.kind == "f" else int

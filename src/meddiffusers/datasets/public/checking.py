@@ -22,7 +22,6 @@ from nibabel.nifti1 import Nifti1Header
 from meddiffusers.data.io import read
 from meddiffusers.data.io.gunzip import beginning
 from meddiffusers.data.io.library_errors import scan_read
-from meddiffusers.data.io.nifti import SAMPLE
 from meddiffusers.data.io.nifti_header import HEADER_BYTES, affine_of, parse_header, scaling_of, stored_layout
 from meddiffusers.data.labels import to_label_ids
 from meddiffusers.data.modalities import LABELS, modality_in
@@ -32,6 +31,7 @@ from meddiffusers.datasets.subjects.copies import copied
 from meddiffusers.utils.text import some_of
 
 GZIP = b"\x1f\x8b"
+SAMPLE = 4096  # bytes, which hold a header, also compressed
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ from meddiffusers.datasets.subjects.names import (
 )
 from meddiffusers.utils.text import some_of
 
-SCAN = re.compile(r"(?P<stem>.+?)\.(nii|nii\.gz|hdr|nrrd|nhdr|mha|mhd)", re.IGNORECASE)
+SCAN = re.compile(r"(?P<stem>.+?)\.(nii|nii\.gz|hdr|mgh|mgz|nrrd|nhdr|mha|mhd)", re.IGNORECASE)
 IMAGE = "image"  # column of scans whose names give no modality
 # Pairs of a BIDS name that tell what its image is, not which: images that differ in these alone are one row.
 _OF_IMAGE = ("ce", "mod", "space", "desc", "label", "res", "den", "atlas", "seg")

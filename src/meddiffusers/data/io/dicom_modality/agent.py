@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from meddiffusers.data.contrast_agent import AgentSaid, agent_named
+from meddiffusers.data.contrast_words import word_set
 from meddiffusers.data.io.dicom_modality.tags import number_in, values_in
 from meddiffusers.data.modality_words import words_in
 
 NAMES = ("ContrastBolusAgent", "ContrastBolusIngredient")
 AMOUNTS = ("ContrastBolusVolume", "ContrastBolusTotalDose")
-INTO_VEINS = frozenset(["iv", "intravenous", "vein", "venous", "intravascular", "bolus", "i", "v"])
+INTO_VEINS = word_set("iv intravenous vein venous intravascular bolus i v")
 # By these routes an agent does not enhance tissue.
-ELSEWHERE = frozenset(["oral", "orally", "mouth", "po", "os", "rectal", "rectum", "enema", "topical"])
+ELSEWHERE = word_set("oral orally mouth po os rectal rectum enema topical")
 
 
 def agent_of(dataset: Any) -> AgentSaid:
