@@ -15,6 +15,7 @@ from typing import Any
 import diffusers
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
+from meddiffusers.hub.adapters import adapter_weight_issues
 from meddiffusers.hub.components import component_class, component_issues
 from meddiffusers.hub.configurations import missing_key_issues, unknown_key_issues, value_issues
 from meddiffusers.hub.identifiers import identifying_lines
@@ -63,12 +64,7 @@ def code_issues(folder: Path) -> list[str]:
 
 def adapter_issues(folder: Path) -> list[str]:
     """Check that the weights of a repository with only a LoRA adapter are those of an adapter."""
-    foreign = [name for name in shapes_of(folder / ADAPTER) if "lora" not in name]
-    return (
-        [f"{ADAPTER} holds weights of no adapter ({foreign[0]}, …). Write it with save_lora_weights."]
-        if foreign
-        else []
-    )
+    return adapter_weight_issues(folder / ADAPTER) if shapes_of(folder / ADAPTER) else []  # damaged: `weight_issues`
 
 
 def special_file_issues(folder: Path) -> list[str]:
