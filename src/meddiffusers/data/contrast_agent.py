@@ -6,7 +6,6 @@ A word for an agent counts, unless a negation reaches it: "sans injection de pro
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -31,6 +30,7 @@ from meddiffusers.data.contrast_words import (
     PHASES,
     POST,
     QUALITIES,
+    SCANNED,
     SHORT_DENIALS,
     STEPS,
     UNENHANCED,
@@ -116,9 +116,11 @@ def _meaning(words: Sequence[str], place: int) -> Meaning:
     if word in AGENTS:
         return Meaning.AGENT
     if word == POST:
-        return _meaning_of_post(after)
+        return _meaning_of_post(before, after)
     if {*before, *after[:1]} & QUALITIES:
         return Meaning.ELSE
+    if word in ENHANCED and {*before} & CONTRASTS:
+        return _meaning(words, place - 1)
     unknown = word in ENHANCED and bool(after) and not is_known(after[0])
     return (
         Meaning.UNCLEAR
@@ -127,21 +129,24 @@ def _meaning(words: Sequence[str], place: int) -> Meaning:
     )
 
 
-def _meaning_of_post(after: Sequence[str]) -> Meaning:
-    """What "post" means before some words: after an agent, unless an event, a long time or an unknown word follows."""
-    if not after:
-        return Meaning.AGENT
+def _meaning_of_post(before: Sequence[str], after: Sequence[str]) -> Meaning:
+    """What "post" means: after an agent, unless beside an event, a long time, a step of processing, an unknown word."""
     if _is_event(after):
         return Meaning.ELSE
-    number = re.fullmatch(r"(\d*)([a-z]*)(\d*)", after[0])
-    unit = (number[2] or "".join(after[1:2])) if number and (number[1] or number[3]) else after[0]
-    if after[0] in STEPS or unit in LONG_TIMES:
+    if {_unit(before), _unit(after)} & LONG_TIMES or {*after[:1]} & STEPS:
         return Meaning.UNCLEAR
-    return Meaning.AGENT if (number and (number[1] or number[3])) or _is_plain(after[0]) else Meaning.UNCLEAR
+    plain = not after or is_known(after[0]) or after[0] in SCANNED | QUALITIES | MINUTES | BETWEEN
+    return Meaning.AGENT if plain or any(letter.isdigit() for letter in after[0]) else Meaning.UNCLEAR
 
 
-def _is_plain(word: str) -> bool:
-    return is_known(word) or word in QUALITIES | MINUTES
+def _unit(words: Sequence[str]) -> str:
+    """What the words count, if they begin with a time: "6 months", "6m", "week3", "months"."""
+    for word, next_ in zip(words[:1], (*words[1:2], ""), strict=False):
+        if word.isdigit():
+            return next_
+        unit = word.strip("0123456789")
+        return unit if unit != word or len(unit) > 2 else ""
+    return ""
 
 
 def _is_event(words: Sequence[str]) -> bool:

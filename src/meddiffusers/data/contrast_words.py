@@ -7,55 +7,66 @@ Some name an agent and nothing else. Others may also mean something else: a "hig
 from __future__ import annotations
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
+def word_set(*texts: str) -> frozenset[str]:
+    """The words of some texts."""
+    return frozenset(" ".join(texts).split())
 
 
-AGENTS = _words(
-    "ce gd gad gado gadolinium km mkm nkm kontrastmittel kontrastmittelgabe mdc dtpa inj injection injecte injektion"
+AGENTS = word_set(
+    "ce gd gad gado gadolinium km mkm nkm kontrastmittel kontrastmittelgabe mdc dtpa dota bopta eob inj injection",
+    "injecte injektion kontrastverstarkt rehausse rehaussement gadolinio",
     # substances
-    " gadobutrol gadoterate gadoterat gadoteric gadoteridol gadobenate gadopentetate gadodiamide gadoxetate gadoxetic"
-    " gadopiclenol gadoversetamide gadofosveset ferumoxytol"
+    "gadobutrol gadoterate gadoterat gadoteric gadoteridol gadobenate gadopentetate gadodiamide gadoxetate gadoxetic",
+    "gadopiclenol gadoversetamide gadofosveset ferumoxytol",
     # brand names
-    " gadovist gadavist dotarem clariscan dotagraf magnevist multihance prohance omniscan optimark primovist eovist"
-    " vasovist ablavar artirem elucirem vueway pixxoscan feraheme"
+    "gadovist gadavist dotarem clariscan dotagraf magnevist multihance prohance omniscan optimark primovist eovist",
+    "vasovist ablavar artirem elucirem vueway pixxoscan feraheme",
     # glued words that are no words by themselves
-    " postcon withcon"
+    "postcon withcon",
 )
-CONTRASTS = _words("contrast contraste contrasto kontrast")  # the agent, or the difference between tissues
-ENHANCED = _words("enhanced enh enhancement")  # by an agent, or by software
+CONTRASTS = word_set("contrast contraste contrasto kontrast cont contr")  # the agent, or the difference between tissues
+ENHANCED = word_set("enhanced enh enhancement")  # by an agent, or by software
 POST = "post"  # after the agent, or after an event
 CONTRAST = AGENTS | CONTRASTS | ENHANCED | {POST}
 
-DENIALS = _words("no non not nicht without wo ohne sans senza sin sem zonder sine kein keine")
-BEFORE = _words("pre before vor avant")
+DENIALS = word_set("no non not nicht without wo ohne sans senza sin sem zonder sine kein keine")
+BEFORE = word_set("pre before vor avant")
 NEGATION = DENIALS | BEFORE
-SHORT_DENIALS = _words("o s ss")  # "o. KM", "s. KM", "ss contraste"
-DENIED_BEHIND = _words("free frei libre none nein off negative")  # "KM-frei", "contrast: none"
-BETWEEN = _words("iv i v any added agent given gabe de du des d produit medium media")  # "sans produit de contraste"
-WITH, AFTER = _words("with mit avec con plus"), _words("post after nach apres")
-AND = _words("and und et or oder ou")
-UNENHANCED = _words("pre native nativ unenhanced nc noncon precon okm skm")
+SHORT_DENIALS = word_set("o s ss")  # "o. KM", "s. KM", "ss contraste"
+DENIED_BEHIND = word_set("free frei libre none nein off negative")  # "KM-frei", "contrast: none"
+# A negation reaches over these: "sans produit de contraste".
+BETWEEN = word_set("iv i v any added agent given gabe de du des d produit cm medium media")
+WITH, AFTER = word_set("with mit avec con plus"), word_set("post after nach apres")
+AND = word_set("and und et or oder ou")
+UNENHANCED = word_set("pre native nativ unenhanced nc noncon precon okm skm")
 
 # Phases of the blood after an agent, which need not have been given: a late scan is one of several.
-PHASES = _words("late delayed arterial venous portal equilibrium hepatobiliary")
+PHASES = word_set("late delayed arterial venous portal equilibrium hepatobiliary")
 
 # "post" and "pre" before these speak of an event, by their beginnings …
 EVENTS = (
     *("oper", "surg", "chir", "resec", "biops", "treat", "therap", "radi", "chem", "bestrahl", "strahl", "trauma"),
     *("injur", "strok", "ictal", "mortem", "natal", "partum", "interven", "exerc", "train", "vacc", "ablat"),
-    *("thromb", "embol", "transplant", "implant", "proc", "central", "lateral"),
+    *("thromb", "embol", "transplant", "implant", "processing", "central", "lateral"),
 )
-EVENT_WORDS = _words("op tx rt crt fossa test")  # … or as a whole; the posterior fossa is no event either
+EVENT_WORDS = word_set("op tx rt crt proc fossa test")  # … or as a whole; the posterior fossa is no event either
 # … and before these of a step of processing, or else the scan after the agent was so processed.
-STEPS = _words("n3 n4 bet hdbet reg registered norm normalized deface defaced skull stripped head corrected")
-MINUTES = _words("s sec secs seconds sekunden min mins minute minutes minuten")
-LONG_TIMES = _words(
-    "m mo w wk y yr day days tage jours week weeks wochen semaines month months monate mois year years jahre ans"
+STEPS = word_set("n3 n4 bet hdbet reg registered norm normalized deface defaced skull stripped corrected processed")
+MINUTES = word_set("s sec secs seconds sekunden min mins minute minutes minuten")
+LONG_TIMES = word_set(
+    "h hrs hours stunden heures m mo w wk y yr day days tage jours week weeks wochen semaines month months monate",
+    "mois year years jahre ans",
+)
+# Parts of the body, sequences and reconstructions that "post" stands before as well.
+SCANNED = word_set(
+    "head neck face orbit orbits iac pituitary sella hypophyse spine cspine lspine tspine knee hip shoulder liver",
+    "abdomen pelvis breast prostate kidney skull base stealth nav navigation stereo lava propeller blade radial flash",
+    "vista thrive black blood bh iso isotropic thin thick recon reformat repeat rpt motion res hires highres left",
+    "right whole flow comp kopf hals knie leber becken",
 )
 # "contrast" and "enhanced" beside these speak of quality.
-QUALITIES = _words(
-    "high low hi soft good better best improved strong weak tissue image edge quality resolution detail snr sharp"
-    " sharpness ai dl dlr deep clahe denoised stretch stretched stretching adjust adjusted adjustment normalized"
-    " normalised normalization equalized equalised matched transfer limited ratio"
+QUALITIES = word_set(
+    "high low hi soft good better best improved strong weak tissue image edge quality resolution detail superres sr",
+    "snr sharp sharpness ai dl dlr deep clahe denoised stretch stretched stretching adjust adjusted adjustment",
+    "normalized normalised normalization equalized equalised matched transfer limited ratio",
 )

@@ -19,88 +19,85 @@ from meddiffusers.data.contrast_words import (
     STEPS,
     UNENHANCED,
     WITH,
+    word_set,
 )
 
 LABELS = "labels"
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
 # Names of modalities. A vague one counts only where no other is named: "us" may be a surname's letters.
 PLAIN = {
-    "t1": _words("t1 t1w t1n t1nc unit1 inplanet1 mprage memprage mp2rage spgr irspgr fspgr irfspgr bravo"),
-    "t1ce": _words("t1ce t1c t1wc t1wks"),
-    "t2": _words("t2 t2w inplanet2"),
-    "flair": _words("flair flairw t2f darkfluid"),
-    "pd": _words("pd pdw proton protondensity"),
-    "dwi": _words("dwi dti adc diffusion tracew epidiff"),
-    "ct": _words("ct ncct nect cect cta hrct ldct cbct"),
+    "t1": word_set("t1 t1w t1n t1nc unit1 inplanet1 mprage memprage mp2rage spgr irspgr fspgr irfspgr bravo"),
+    "t1ce": word_set("t1ce t1c t1wc t1wks"),
+    "t2": word_set("t2 t2w inplanet2"),
+    "flair": word_set("flair flairw t2f darkfluid"),
+    "pd": word_set("pd pdw proton protondensity"),
+    "dwi": word_set("dwi dti adc diffusion tracew epidiff"),
+    "ct": word_set("ct ncct nect cect cta hrct ldct cbct"),
 }
 AMBIGUOUS = {
     "ct1": ("t1ce", "ct"),  # in brain tumour data sets the enhanced T1, elsewhere the first CT
     "tirm": ("flair", "t2"),  # of Siemens: a FLAIR by a long inversion time, a STIR by a short one
 }
 VAGUE = {
-    "t1": _words("mpr ana tfe"),
-    "t2": _words("haste"),
-    "pd": _words("dp"),
-    "dwi": _words("trace b-value"),
-    "us": _words("us 2ch 4ch bmode ultrasound"),
-    "cine": _words("cine heart"),
+    "t1": word_set("mpr ana tfe"),
+    "t2": word_set("haste"),
+    "pd": word_set("dp"),
+    "dwi": word_set("trace b-value"),
+    "us": word_set("us 2ch 4ch bmode ultrasound"),
+    "cine": word_set("cine heart"),
 }
 
 # Words of label maps, of findings (their outline, or a scan that shows them), and of tissues.
-MASK = _words(
-    "mask masks seg segs segm segmentation segmentations segmented dseg fseg aseg synthseg label labels labelmap"
-    " gt groundtruth aparc wmparc parc parcellation annotation annotations annot contour contours outline"
-    " dkt dktatlas ribbon segtri pveseg gtv brainmask"
+MASK = word_set(
+    "mask masks seg segs segm segmentation segmentations segmented dseg fseg aseg synthseg label labels labelmap",
+    "gt groundtruth aparc wmparc parc parcellation annotation annotations annot contour contours outline",
+    "dkt dktatlas ribbon segtri pveseg gtv brainmask",
 )
-REGION = _words("roi rois voi vois msk")  # a label map if nothing follows, else a part of the body, or a department
-FINDING = _words("lesion lesions tumor tumors tumour tumours edema oedema necrosis infarct wmh consensus")
-TISSUE = _words("gm wm csf")
+REGION = word_set("roi rois voi vois msk")  # a label map if nothing follows, else a part of the body, or a department
+FINDING = word_set("lesion lesions tumor tumors tumour tumours edema oedema necrosis infarct wmh consensus")
+TISSUE = word_set("gm wm csf")
 
 # Images that are none of the modalities, whatever else their name says.
-OTHER = _words(
+OTHER = word_set(
     # T2*, vessels, emission, perfusion and function
-    "t2star t2starw t2s t2smap swi swan swip qsm minip mip tof mra mrv angio angiography pet fdg spect amyloid"
-    " asl pcasl pasl cbf cbv rcbv mtt ttp tmax pwi perf perfusion dsc dce ctp bold fmri rfmri tfmri epi sbref"
-    " dyn dynamic twist timeresolved"
+    "t2star t2starw t2s t2smap swi swan swip qsm minip mip tof mra mrv angio angiography pet fdg spect amyloid",
+    "asl pcasl pasl cbf cbv rcbv mtt ttp tmax pwi perf perfusion dsc dce ctp bold fmri rfmri tfmri epi sbref",
+    "dyn dynamic twist grasp tricks timeresolved",
     # prepared by inversion, saturation or T2 preparation; late enhancement of the heart
-    " dir psir inv1 inv2 t1rho lge t2prep mt mtc mtr mtsat mtw mton mtoff"
+    "dir psir inv1 inv2 t1rho lge t2prep mt mtc mtr mtsat mtw mton mtoff",
     # maps of what is measured, and parts of complex or chemically shifted signals
-    " map maps mapping qt1 qt2 t1map t2map r2star molli shmolli sasha mrf fingerprinting relaxometry quantitative"
-    " inverse phase magnitude fieldmap fat ff fatfraction eadc"
+    "map maps mapping qt1 qt2 t1map t2map r2star molli shmolli sasha mrf fingerprinting relaxometry quantitative mese",
+    "vfa despot inverse phase magnitude fieldmap fat ff fatfraction eadc",
     # differences, statistics and transforms
-    " biasfield ratio difference diff residual error noise sub subtraction subtracted subtr subtraktion soustraction"
-    " minus jacobian thickness curvature warp warpfield inversewarp deformation displacement transform xfm velocity"
-    " prob probs probseg probability probabilities softseg posteriors pve uncertainty variance entropy heatmap"
-    " tissueclass atlas template scout localizer localiser survey"
+    "biasfield ratio difference diff residual error noise sub subs subtract subtraction subtracted subtr subtraktion",
+    "soustraction minus jacobian thickness curvature warp warpfield inversewarp deformation displacement transform",
+    "xfm velocity prob probs probseg probability probabilities softseg posteriors pve uncertainty variance entropy",
+    "heatmap tissueclass atlas template scout localizer localiser survey",
 )
 # Images that no scanner made.
-SYNTHETIC = _words(
-    "synthsr symri synth synthetic synthesized synthesised synthesis pseudo virtual fake generated gan"
-    " predicted prediction predictions pred preds sct synct mrct pct"
+SYNTHETIC = word_set(
+    "synthsr symri synth synthetic synthesized synthesised synthesis pseudo virtual fake simulated inpainted",
+    "generated gan cyclegan predicted prediction predictions pred preds sct synct mrct pct",
 )
-UNNUMBERED = _words("sub mt")  # "sub03" is a subject, MT1 a name of ADNI
-CHEMICAL = _words("dixon mdixon vibe flex ideal")  # sequences whose "F" is the image of fat
-IN_CT = _words("angio angiography phase atlas")  # of the words above, those that describe a CT as well
-ECHO = _words("gre ffe fl2d hemo heme medic epi fgre mpgr")  # gradient echoes: T2 with these is T2*
-DIFFUSIVITY = _words("fa md rd ad l1 l2 l3 colfa tensor")  # maps of diffusion tensors
+UNNUMBERED = word_set("sub mt")  # "sub03" is a subject, MT1 a name of ADNI
+CHEMICAL = word_set("dixon mdixon vibe flex ideal")  # sequences whose "F" is the image of fat
+IN_CT = word_set("angio angiography phase atlas")  # of the words above, those that describe a CT as well
+ECHO = word_set("gre ffe fl2d hemo heme medic epi fgre mpgr")  # gradient echoes: T2 with these is T2*
+DIFFUSIVITY = word_set("fa md rd ad l1 l2 l3 colfa tensor")  # maps of diffusion tensors
 
 # Spaces to which images are moved.
-SPACES = _words("mni std standard native template atlas")
+SPACES = word_set("mni std standard native template atlas")
 # What follows one of these is the target of a registration: a moved image keeps its own modality.
-TARGET = _words("to in into onto on coreg coregistered reg registered aligned")
-SPACE = _words("space reg")  # and what precedes these, behind another image: t2_t1space
+TARGET = word_set("to in into onto on coreg coregistered reg registered aligned")
+SPACE = word_set("space reg")  # and what precedes these, behind another image: t2_t1space
 
 # Words that say nothing here, but may be glued to others.
-_NEUTRAL = STEPS | _words(
-    "brain fl3d tse fse se vibe mprsag spc cube sag cor tra ax axial sagittal coronal tr ts raw orig preproc"
-    " preprocessed fast first manual auto gradwarp dixon weighted fs fatsat"
+_NEUTRAL = STEPS | word_set(
+    "brain fl3d tse fse se vibe mprsag spc cube sag cor tra head ax axial sagittal coronal tr ts raw orig preproc",
+    "preprocessed fast first manual auto gradwarp dixon weighted fs fatsat",
 )
-ORIENTATION = _words("ax axial tra trans sag sagittal cor coronal oblique obl se tse fse tirm weighted 2d 3d")
+ORIENTATION = word_set("ax axial tra trans sag sagittal cor coronal oblique obl se tse fse tirm weighted 2d 3d")
 
 _PHRASES = {  # words that mean something together
     "t2 star": "t2star",
@@ -141,8 +138,8 @@ _KNOWN = frozenset().union(
     TISSUE, OTHER - {"sub"}, SYNTHETIC, ECHO, DIFFUSIVITY, TARGET, SPACE, SPACES, AMBIGUOUS, _NEUTRAL,
 )  # fmt: skip
 # Short words that occur inside others by chance, and so are never found glued to them.
-_GLUED = _KNOWN - _words(
-    "us se in on ad md rd fa ts tr op tx rt gm wm dp ana test con mt ff off nc plus fat late after"
+_GLUED = _KNOWN - word_set(
+    "us se in on ad md rd fa ts tr op tx rt gm wm dp ana test con mt ff off nc plus fat late after processed",
 )
 # Signs that say whether a contrast agent was given. "T1 -C" may be without it, or have a hyphen.
 _AGENT = "(gd|gad|gado|km|ce|kontrast|contrast|iv|c)"
@@ -151,7 +148,11 @@ _SIGNS = [
     for pattern, words in (
         (r"(?<![a-z0-9])w/? ?(and )?w/?o(?![a-z0-9])", "with without"),
         (r"\+ ?/? ?-|±", "with without"),
-        (rf"(?<=[ _])-{_AGENT}(?![a-z0-9])", "with without"),
+        (rf"(?<=[ _])- ?{_AGENT}(?![a-z0-9])", "with without"),
+        (r"(?<![a-z0-9])w/\s*$", "with without"),
+        (r"(?<![a-z0-9])post ?[:;,)]", "post contrast"),
+        (r"(?<=post)[ _-]c(?![a-z0-9])", "contrast"),
+        (r"(?<=pre)[ _-]c(?![a-z0-9])", "contrast"),
         (r"(?<![a-z0-9])[ws]/o(?![a-z])", "without"),
         (rf"((?<![a-z0-9])|(?<=t1)|(?<=t1w)){_AGENT}-(?![a-z0-9])", "without contrast"),
         (r"(\+|(?<![a-z0-9])plus[ _-])[ _]?(c|iv)(?![a-z0-9])", "contrast"),
