@@ -11,6 +11,7 @@ from typing import Any
 from meddiffusers.evaluation.report import read_metrics
 from meddiffusers.hub.card import card_metadata
 from meddiffusers.hub.checks import INDEX, components
+from meddiffusers.hub.training_config import TrainingRecord
 from meddiffusers.hub.weights import regular_files, shapes_of
 from meddiffusers.utils.reading import read_json, read_text
 
@@ -46,9 +47,10 @@ def describe(folder: Path) -> Description:
     """Describe a repository on disk, in which `checks.repository_issues` found nothing.
 
     Raises:
-        ValueError: The card or the metrics are damaged.
+        ValueError: The card, the metrics or the training record are damaged.
     """
     index, card = read_json(folder / INDEX), folder / "README.md"
+    TrainingRecord.read(folder)
     return Description(
         pipeline=str(index["_class_name"]),
         components=[_component(folder / name, *entry) for name, entry in components(index).items()],

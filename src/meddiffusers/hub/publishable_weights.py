@@ -138,8 +138,8 @@ def _adapter_metadata_issues(text: str | None, tensors: list[str]) -> list[str]:
     names = {name.rpartition(".")[2] for name in settings} | {name.partition(".")[0] for name in settings}
     for setting, value in settings.items():
         for part in texts_in(value):
-            known = part in _ADAPTER_TEXTS | names or bool(VERSION.fullmatch(part))
-            if not part or not (known or any(part in name for name in tensors)):
+            is_setting = part in _ADAPTER_TEXTS | names or bool(VERSION.fullmatch(part))
+            if not part or not (is_setting or any(part in name for name in tensors)):
                 issues.append(
                     f"has the adapter setting {setting} as {part[:60]!r}, which is no name of its weights. Set it to "
                     "None, and save the adapter again."
