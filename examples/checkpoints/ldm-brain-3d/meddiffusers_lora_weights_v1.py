@@ -1,4 +1,4 @@
-"""Read the weights of LoRA adapters in any notation that is in use, check that they fit a pipeline, and write them.
+"""Read LoRA adapters in any notation that is in use, and check that they fit a pipeline.
 
 An adapter adds (alpha / r) · B A to the weights of a layer, with A (r, in) and B (out, r).
 
@@ -18,8 +18,9 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -27,19 +28,8 @@ from typing import Any
 import torch
 from diffusers.loaders.lora_base import _fetch_state_dict
 from diffusers.utils import _get_model_file
+from peft import LoraConfig
 from torch import Tensor, nn
-
-from .meddiffusers_lora_settings_v1 import (
-    ALPHA,
-    A,
-    B,
-    Layers,
-    check_metadata,
-    entries_of,
-    knows_alpha,
-    settings_in_memory,
-    settle,
-)
 
 PUBLISHED_AS = "meddiffusers_lora_weights_v1"  # also its file name here, so that imports find it in both places
 DOWNLOAD_OPTIONS = (
@@ -56,9 +46,11 @@ OPTIONS = {*DOWNLOAD_OPTIONS, "metadata", "hotswap", "low_cpu_mem_usage", "use_s
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 AGENT = {"file_type": "attn_procs_weights", "framework": "pytorch"}
 KOHYA = {"unet": ("lora_unet_",), "text_encoder": ("lora_te_", "lora_te1_")}  # prefixes of the layers of each part
+A, B, ALPHA = "lora_A.weight", "lora_B.weight", "alpha"
 PEFT_PREFIX, PEFT_CONFIG = "base_model.model.", "adapter_config.json"
 NAME = re.compile(rf"(?P<layer>.+)\.(?P<matrix>{A}|{B}|lora_B\.bias|lora_magnitude_vector(?:\.weight)?|{ALPHA})")
 EXPECTED = "Expected a folder or .safetensors file of save_lora_weights, a repository on the Hub, or weights by name."
+Layers = dict[str, dict[str, Tensor]]  # matrices and alpha of each layer, by name
 
 
 @dataclass(frozen=True)
@@ -83,26 +75,6 @@ class LoraWeightsMixin:
         """Read and check the adapters of all networks, see `read_adapter`."""
         networks = {name: getattr(self, name, None) for name in self._lora_loadable_modules}
         return read_adapter(source, {name: part for name, part in networks.items() if part is not None}, options)
-
-    @classmethod
-    def _save_adapters(
-        cls, save_directory: str | PathLike[str], parts: Mapping[str, tuple[Any, dict[str, Any] | None]], **kwargs: Any
-    ) -> None:
-        """Save weights and settings by the name of the part."""
-        weights: dict[str, Any] = {name: _state_dict(layers) for name, (layers, _) in parts.items() if layers}
-        settings = {
-            name: parts[name][1] or settings_in_memory(_matrices_by_layer(own)[0]) for name, own in weights.items()
-        }
-        if unknown := [name for name, one in settings.items() if not one]:
-            warnings.warn(
-                f"Alpha of the adapter of the {' and '.join(unknown)} is unknown, since its weights belong to no "
-                "network in memory; loading takes it as the rank. If it differs, give unet_lora_adapter_metadata="
-                "pipe.unet.peft_config[name].to_dict().",
-                stacklevel=3,
-            )
-        cls._save_lora_weights(  # type: ignore[attr-defined]
-            save_directory=save_directory, lora_layers=weights, lora_metadata=settings, **kwargs
-        )
 
 
 def read_adapter(
@@ -133,13 +105,13 @@ def read_adapter(
         raise ValueError(f"{_describe(source)} holds no adapter weights whose names begin with 'unet.'.")
     adapters = {}
     for part, own in layers.items():
-        _check_matrices(own)
+        check_matrices(own)
         _check_sizes(part, own, parts[part])
         adapters[part] = Adapter(
             {f"{layer}.{name}": t for layer, matrices in own.items() for name, t in matrices.items() if name != ALPHA},
-            settle(own, entries_of(part, settings)),
+            _settle(own, _entries_of(part, settings)),
         )
-    unknown = [part for part, own in layers.items() if not knows_alpha(own, entries_of(part, settings))]
+    unknown = [part for part, own in layers.items() if not _knows_alpha(own, _entries_of(part, settings))]
     if unknown:
         missing = f"has PEFT's names without {PEFT_CONFIG}" if all(map(_is_plain, weights)) else "holds no alpha"
         warnings.warn(
@@ -151,7 +123,7 @@ def read_adapter(
     return adapters
 
 
-def _matrices_by_layer(weights: Mapping[str, Tensor]) -> tuple[Layers, list[str]]:
+def matrices_by_layer(weights: Mapping[str, Tensor]) -> tuple[Layers, list[str]]:
     """Group weights of any notation by the layer as they name it; A comes first.
 
     Returns:
@@ -173,7 +145,7 @@ def _matrices_by_layer(weights: Mapping[str, Tensor]) -> tuple[Layers, list[str]
     }, (foreign)
 
 
-def _check_matrices(layers: Layers) -> None:
+def check_matrices(layers: Layers) -> None:
     """Raise a ValueError if A or B of a layer is missing, or a weight is no tensor or not finite."""
     for layer, matrices in layers.items():
         if missing := [name for name in (A, B) if name not in matrices]:
@@ -195,9 +167,94 @@ def _check_matrices(layers: Layers) -> None:
                 )
 
 
+def _check_metadata(metadata: Any, parts: Iterable[str]) -> dict[str, Any]:
+    """Return settings that a user gives, {} for None; raise a ValueError if they are for no part of a pipeline.
+
+    Args:
+        metadata: Entries of `LoraConfig` such as {"unet.lora_alpha": 16}.
+        parts: Names of the networks that take adapters.
+    """
+    if metadata is None:
+        return {}
+    prefixes = tuple(f"{part}." for part in parts)
+    if not isinstance(metadata, Mapping) or not all(str(name).startswith(prefixes) for name in metadata):
+        raise ValueError(
+            f"metadata={metadata!r}; expected entries of LoraConfig by name, which begin with {' or '.join(prefixes)}: "
+            '{"unet.lora_alpha": 16}.'
+        )
+    return dict(metadata)
+
+
+def _entries_of(part: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries of `LoraConfig` for a part of a pipeline, without its name."""
+    return {name.removeprefix(f"{part}."): v for name, v in settings.items() if name.startswith(f"{part}.")}
+
+
+def _knows_alpha(layers: Layers, entries: Mapping[str, Any]) -> bool:
+    """Whether alpha is among the entries, or beside the matrices of the layers."""
+    return "lora_alpha" in entries or all(ALPHA in matrices for matrices in layers.values())
+
+
+def _settle(layers: Layers, entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments of a `LoraConfig`: the entries, and what they leave out as the matrices show it.
+
+    Raises:
+        ValueError: Entries that this version of PEFT lacks, or alpha that is no number or missing for some layers.
+    """
+    given = _known_entries(entries)
+    without = [layer for layer, matrices in layers.items() if ALPHA not in matrices]
+    if 0 < len(without) < len(layers) and "lora_alpha" not in given:
+        raise ValueError(
+            f"Alpha of {len(without)} of the adapter's {len(layers)} layers is missing, such as {without[0]}; expected "
+            'it for all. Save or download the adapter again, or give metadata={"unet.lora_alpha": …}.'
+        )
+    shown = lora_config(layers)
+    if "lora_alpha" in given:
+        shown["alpha_pattern"] = {}
+    return {**shown, **given}
+
+
+def lora_config(layers: Layers, alphas: Mapping[str, float] | None = None, **entries: Any) -> dict[str, Any]:
+    """Describe the matrices as arguments of a `LoraConfig`.
+
+    Args:
+        layers: A and B of each layer, maybe with its alpha.
+        alphas: Alpha of each layer; by default that beside the matrices, else the rank.
+        entries: Further arguments.
+    """
+    ranks = {layer: len(matrices[A]) for layer, matrices in layers.items()}
+    own = {layer: float(matrices[ALPHA]) for layer, matrices in layers.items() if ALPHA in matrices}
+    scales = {layer: (alphas or own).get(layer) or rank for layer, rank in ranks.items()}  # kohya's 0 means the rank
+    (rank, _), *_ = Counter(ranks.values()).most_common(1)
+    (alpha, _), *_ = Counter(scales.values()).most_common(1)
+    kinds = {name for matrices in layers.values() for name in matrices}
+    return {
+        "r": rank,
+        "lora_alpha": alpha,
+        "rank_pattern": {f"^{re.escape(layer)}": one for layer, one in ranks.items() if one != rank},
+        "alpha_pattern": {f"^{re.escape(layer)}": one for layer, one in scales.items() if one != alpha},
+        "target_modules": sorted(layers),
+        "use_dora": any("magnitude" in name for name in kinds),
+        "lora_bias": "lora_B.bias" in kinds,
+        **entries,
+    }
+
+
+def _known_entries(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries that this version of PEFT knows; raise a ValueError if others are set, or alpha is no number."""
+    known = {field.name for field in fields(LoraConfig)}
+    if unknown := [name for name, value in config.items() if name not in known and value and name != "peft_version"]:
+        raise ValueError(
+            f"The adapter's settings have {', '.join(unknown)}, which this version of peft lacks. Upgrade it."
+        )
+    if not isinstance(alpha := config.get("lora_alpha", 8), (int, float)) or not abs(alpha) < float("inf"):
+        raise ValueError(f"The adapter's settings have lora_alpha={alpha!r}; expected a number.")
+    return {name: value for name, value in config.items() if name in known}
+
+
 def _fetch(source: Any, options: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Weights by name, and entries of `LoraConfig` as "unet.r" or "text_encoder.r", if they are known."""
-    given = check_metadata(options.get("metadata"), KOHYA)
+    given = _check_metadata(options.get("metadata"), KOHYA)
     if isinstance(source, Mapping):
         return dict(source), given
     if not isinstance(source, (str, PathLike)):
@@ -247,7 +304,7 @@ def _in_peft_notation(name: str) -> str:
 
 
 def _matrices(weights: Mapping[str, Tensor], source: Any) -> Layers:
-    layers, foreign = _matrices_by_layer(weights)
+    layers, foreign = matrices_by_layer(weights)
     if not layers:
         first = next(iter(weights), None)
         raise ValueError(
@@ -320,16 +377,3 @@ def _check_sizes(part: str, layers: Layers, network: nn.Module) -> None:
 
 def _describe(source: Any) -> str:
     return "a state dict" if isinstance(source, Mapping) else str(source)
-
-
-def _state_dict(layers: Any) -> dict[str, torch.Tensor]:
-    """Weights by name, checked."""
-    weights = layers.state_dict() if isinstance(layers, torch.nn.Module) else dict(layers)
-    matrices, foreign = _matrices_by_layer(weights)
-    if foreign or not matrices:
-        raise ValueError(
-            f"Got weights named {', '.join(foreign[:3]) or '(none)'}; expected those of a LoRA adapter, as "
-            "get_peft_model_state_dict(pipe.unet) returns them."
-        )
-    _check_matrices(matrices)
-    return weights
