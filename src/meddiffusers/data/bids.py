@@ -126,7 +126,7 @@ class BidsName:
         given, denied, hinted = list[str](), list[str](), list[str]()
         for value in self.said_of_image:
             said = agent_in(["ce" if word in PLAIN["t1ce"] else word for word in words_in(value)])
-            (given if {*said.given} - ENHANCED - {POST} else hinted).extend(said.given)
+            (given if {*said.given} - ENHANCED - {POST} or said.conflicts else hinted).extend(said.given)
             denied += said.denied
             hinted += said.hinted
         session = agent_in(words_in(self.entities.get("ses", "")))

@@ -113,6 +113,8 @@ def agent_named(text: str) -> bool | None:
 def _meaning(words: Sequence[str], place: int) -> Meaning:
     """What one of the words of `CONTRAST` means, by those beside it."""
     word, before, after = words[place], words[max(0, place - 1) : place], words[place + 1 :]
+    if {*after[:1]} & _UNKNOWN:
+        return Meaning.UNCLEAR
     if word in AGENTS:
         return Meaning.AGENT
     if word == POST:

@@ -15,7 +15,7 @@ from pathlib import PurePath
 
 from meddiffusers.data.bids import SUFFIXES, BidsName, parse_bids
 from meddiffusers.data.contrast_agent import agent_in
-from meddiffusers.data.contrast_words import CONTRAST
+from meddiffusers.data.contrast_words import CONTRAST, SHORT_DENIALS
 from meddiffusers.data.modality_words import (
     AMBIGUOUS,
     CHEMICAL,
@@ -29,15 +29,14 @@ from meddiffusers.data.modality_words import (
     OTHER,
     PLAIN,
     REGION,
-    SPACE,
-    SPACES,
     SYNTHETIC,
-    TARGET,
     TISSUE,
     VAGUE,
     is_known,
+    kind_of,
     words_in,
 )
+from meddiffusers.data.registration_target import without_target
 
 __all__ = ["LABELS", "MODALITIES", "Recognized", "modality_in", "recognize", "recognize_path", "without_ending"]
 
@@ -88,7 +87,7 @@ def recognize(text: str) -> Recognized:
     name = parse_bids(text)
     if other := name.another_image:
         return Recognized("", other)
-    found = _of_suffix(name) if name.suffix in SUFFIXES else _of_words(_without_target(words_in(name.rest)))
+    found = _of_suffix(name) if name.suffix in SUFFIXES else _of_words(without_target(words_in(name.rest)))
     return _with_entities(found, name) if found.modality in ("t1", "t1ce") else found
 
 
@@ -127,7 +126,9 @@ def without_known_words(text: str) -> str:
     """What a name says of the subject: its parts without words on the image or its processing, joined by "_"."""
     name = parse_bids(text)
     parts = [f"{key}-{name.entities[key]}" for key in ("sub",) if key in name.entities]
-    parts += [part for part in re.split(r"[ _.-]+", name.rest) if not all(map(is_known, words_in(part)))]
+    rest = re.split(r"[ _.-]+", name.rest)
+    denying = {part for part, next_ in pairwise(rest) if part.lower() in SHORT_DENIALS and next_.lower() in CONTRAST}
+    parts += [part for part in rest if part not in denying and not all(map(is_known, words_in(part)))]
     return "_".join(parts)
 
 
@@ -140,10 +141,6 @@ def _of_folder(name: str) -> Recognized:
 def _holds_labels(folder: str) -> bool:
     words = words_in(folder)
     return any(word in MASK for word in words) and all(map(is_known, words)) and recognize(folder).modality == LABELS
-
-
-def _kind(word: str, spellings: dict[str, frozenset[str]]) -> str:
-    return next((name for name, words in spellings.items() if word in words), "")
 
 
 def _of_suffix(name: BidsName) -> Recognized:
@@ -159,7 +156,7 @@ def _of_suffix(name: BidsName) -> Recognized:
         return Recognized("", _listed([said, *masks]), (modality, LABELS))
     named = _named(words)
     if _combined(words, named) not in (modality, "t1ce" if modality == "t1" else modality):
-        return Recognized("", _listed([said, *(word for word in words[1:] if _kind(word, PLAIN))]), tuple(named))
+        return Recognized("", _listed([said, *(word for word in words[1:] if kind_of(word, PLAIN))]), tuple(named))
     return Recognized(modality, said)
 
 
@@ -174,29 +171,8 @@ def _with_entities(found: Recognized, name: BidsName) -> Recognized:
     return replace(found, without_agent=found.without_agent or bool(said.denied))
 
 
-def _without_target(words: list[str]) -> list[str]:
-    """The words without the target of a registration; words behind it for labels or other images speak of the file."""
-    for place, word in enumerate(words[1:-1], 1):
-        before, after = words[:place], words[place + 1 :]
-        moved = any(_kind(each, PLAIN) or each in MASK for each in before)
-        two = word == "2" and _kind(words[place - 1], PLAIN) and (_kind(after[0], PLAIN) or after[0] in SPACES)
-        if moved and (word in TARGET or two):
-            target = next((each for each in after if each not in TARGET), "")
-            speaking = (MASK | REGION | OTHER | SYNTHETIC) - SPACES
-            return [*before, *(each for each in after if each in speaking and each != target)]
-    for place, word in enumerate(words[:-1]):
-        if word in SPACES and words[place + 1] in SPACE:
-            return words[:place] + words[place + 2 :]
-    images = [place for place, word in enumerate(words) if _kind(word, PLAIN)]
-    for place in images[1:]:
-        sequence = {_kind(words[other], PLAIN) for other in images[:2]} == {"t2", "flair"}  # Siemens: t2_flair_space
-        if words[place + 1 : place + 2] and words[place + 1] in SPACE and not sequence:
-            return words[:place] + words[place + 2 :]
-    return words
-
-
 def _named(words: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(kind for word in words if (kind := _kind(word, PLAIN))))
+    return list(dict.fromkeys(kind for word in words if (kind := kind_of(word, PLAIN))))
 
 
 def _of_words(words: Sequence[str]) -> Recognized:
@@ -213,7 +189,7 @@ def _of_words(words: Sequence[str]) -> Recognized:
         return Recognized("", _listed(ambiguous), AMBIGUOUS[ambiguous[0]])
     if not named:
         return _of_vague_words(words)
-    said = _listed(word for word in words if _kind(word, PLAIN))
+    said = _listed(word for word in words if kind_of(word, PLAIN))
     shown = [word for place, word in enumerate(words) if word in SHOWN and not _numbered(words, place)]
     if shown:  # "lesion_T1": its outline, or the image that shows it
         return Recognized("", _listed([said, *shown]), (*named, LABELS))
@@ -237,24 +213,24 @@ def _another_kind(words: Sequence[str], named: Sequence[str]) -> list[str]:
         return ["dixon", "fat"]
     with_it = ECHO if named == ["t2"] else DIFFUSIVITY if named == ["dwi"] else frozenset()
     derived = [word for word in words if word in with_it]
-    return [*(word for word in words if _kind(word, PLAIN)), *derived] if derived else []
+    return [*(word for word in words if kind_of(word, PLAIN)), *derived] if derived else []
 
 
 def _masks(words: Sequence[str]) -> list[str]:
     """Words for label maps that speak of the file: at its end, behind or beside the modality, or without one."""
-    named = [place for place, word in enumerate(words) if _kind(word, PLAIN)]
-    last = max((place for place, word in enumerate(words) if not word.isdigit()), default=0)
+    words = [word for word in words if word not in ORIENTATION | CONTRAST and not word.isdigit()]
+    named = [place for place, word in enumerate(words) if kind_of(word, PLAIN)]
     return [
         word
         for place, word in enumerate(words)
         if (word in MASK and (not named or place > max(named) or any(abs(place - each) == 1 for each in named)))
-        or (word in REGION and place == last)
+        or (word in REGION and place == len(words) - 1)
     ]
 
 
 def _of_vague_words(words: Sequence[str]) -> Recognized:
-    said = [word for word in words if _kind(word, VAGUE)]
-    kinds = tuple(dict.fromkeys(_kind(word, VAGUE) for word in said))
+    said = [word for word in words if kind_of(word, VAGUE)]
+    kinds = tuple(dict.fromkeys(kind_of(word, VAGUE) for word in said))
     if len(kinds) > 1:
         return Recognized("", _listed(said), kinds)
     if kinds == ("t1",):
@@ -279,7 +255,7 @@ def _combined(words: Sequence[str], named: Sequence[str]) -> str:
     if set(named) == {"t1", "t1ce"}:
         return "t1ce"
     images = [word for word in words if word not in ORIENTATION | CONTRAST]
-    pairs = [(_kind(one, PLAIN), _kind(next_, PLAIN)) for one, next_ in pairwise(images)]
+    pairs = [(kind_of(one, PLAIN), kind_of(next_, PLAIN)) for one, next_ in pairwise(images)]
     return "t1" if list(named) == ["t1", "flair"] and ("t1", "flair") in pairs else ""
 
 

@@ -139,7 +139,7 @@ _KNOWN = frozenset().union(
 )  # fmt: skip
 # Short words that occur inside others by chance, and so are never found glued to them.
 _GLUED = _KNOWN - word_set(
-    "us se in on ad md rd fa ts tr op tx rt gm wm dp ana test con mt ff off nc plus fat late after processed",
+    "us se in on ad md rd fa ts tr op tx rt gm wm dp ana test con mt ff off nc plus late after processed",
 )
 # Signs that say whether a contrast agent was given. "T1 -C" may be without it, or have a hyphen.
 _AGENT = "(gd|gad|gado|km|ce|kontrast|contrast|iv|c)"
@@ -150,6 +150,7 @@ _SIGNS = [
         (r"\+ ?/? ?-|±", "with without"),
         (rf"(?<=[ _])- ?{_AGENT}(?![a-z0-9])", "with without"),
         (r"(?<![a-z0-9])w/\s*$", "with without"),
+        (rf"(?<![a-z0-9]){_AGENT} ?\?", "contrast unknown"),
         (r"(?<![a-z0-9])post ?[:;,)]", "post contrast"),
         (r"(?<=post)[ _-]c(?![a-z0-9])", "contrast"),
         (r"(?<=pre)[ _-]c(?![a-z0-9])", "contrast"),
@@ -195,6 +196,11 @@ def _signs(text: str) -> str:
     for pattern, words in _SIGNS:
         text = pattern.sub(f" {words} ", text)
     return text
+
+
+def kind_of(word: str, spellings: dict[str, frozenset[str]]) -> str:
+    """The name whose spellings have the word; "" if none."""
+    return next((name for name, words in spellings.items() if word in words), "")
 
 
 def is_known(word: str) -> bool:

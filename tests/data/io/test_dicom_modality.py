@@ -198,6 +198,10 @@ def test_a_series_whose_images_disagree_is_read_without_a_modality_and_says_so(t
     dataset = dcmread(files[1])
     dataset.ContrastBolusAgent = "Gadovist"
     dataset.save_as(files[1])
+    report = Dataset()
+    report.SOPClassUID, report.Modality, report.SeriesDescription = "1.2.840.10008.5.1.4.1.1.88.11", "SR", "AX T2"
+    report.save_as(tmp_path / "report.dcm", implicit_vr=True, little_endian=True)
+    (tmp_path / "._1.dcm").write_bytes(b"of macOS")
     scan = read(tmp_path)
     assert scan.modality == ("",)
     assert scan.modality_from.startswith("images of one series that disagree (SeriesDescription t1")

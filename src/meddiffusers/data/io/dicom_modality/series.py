@@ -57,11 +57,13 @@ def modality_of_images(datasets: Sequence[Any], path: Path, named: Recognized | 
 def modality_of_series(path: Path, named: Recognized) -> Recognized:
     """As `modality_of_images`, by the header of a file or of all images in a folder."""
     files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
+    files = [file for file in files if not file.name.startswith(".")] or files
     images = [file for file in files if file.suffix.lower() in SUFFIXES or is_dicom(file)]
     pydicom = optional_import("pydicom", "dicom")
     with decoding(str(path), KIND):
         datasets = [pydicom.dcmread(image, stop_before_pixels=True, force=True) for image in images]
-        return modality_of_images(datasets, path, named)
+        with_pixels = [dataset for dataset in datasets if "Rows" in dataset]  # no report, and no DICOMDIR
+        return modality_of_images(with_pixels or datasets, path, named)
 
 
 def _with_agent(dataset: Any, found: Recognized, said: Recognized) -> Recognized:
