@@ -193,6 +193,38 @@ def test_all_images_of_a_series_are_asked(
     assert (found.modality, found.candidates) == (modality, candidates)
 
 
+def frame(echo: float, **contrast: str) -> Dataset:
+    times, usage, groups = Dataset(), Dataset(), Dataset()
+    times.EffectiveEchoTime, groups.MREchoSequence = echo, [times]
+    if contrast:
+        usage.ContrastBolusAgentAdministered, groups.ContrastBolusUsageSequence = contrast["agent"], [usage]
+    return groups
+
+
+@pytest.mark.parametrize(
+    ("frames", "modality", "candidates"),
+    [
+        ([frame(12.0), frame(12.0)], "t1", ()),
+        ([frame(12.0, agent="YES"), frame(12.0, agent="YES")], "t1ce", ()),
+        ([frame(12.0, agent="NO"), frame(12.0, agent="YES")], "", ("t1", "t1ce")),
+        ([frame(12.0, agent="NO")], "t1", ()),
+    ],
+)
+def test_all_frames_of_an_enhanced_file_are_asked(
+    frames: list[Dataset], modality: str, candidates: tuple[str, ...]
+) -> None:
+    (dataset,) = images({"SeriesDescription": "T1", "PerFrameFunctionalGroupsSequence": frames})
+    found = modality_of_images([dataset], Path("series"))
+    assert (found.modality, found.candidates) == (modality, candidates)
+
+
+def test_two_echoes_of_an_enhanced_file_are_two_modalities() -> None:
+    tags = {**PD_TIMES, "PerFrameFunctionalGroupsSequence": [frame(15.0), frame(95.0)] * 3}
+    del tags["EchoTime"]
+    found = modality_of_images(images(tags), Path("series"))
+    assert (found.modality, found.candidates) == ("", ("pd", "t2"))
+
+
 def test_a_series_whose_images_disagree_is_read_without_a_modality_and_says_so(tmp_path: Path) -> None:
     files = write_series(tmp_path, np.zeros((4, 5, 3), np.int16), np.eye(4), SeriesDescription="T1")
     dataset = dcmread(files[1])

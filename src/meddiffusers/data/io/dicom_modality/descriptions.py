@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from meddiffusers.data.io.dicom_modality.tags import values_in
 from meddiffusers.data.modalities import Recognized, modalities_named, recognize, recognize_path
 from meddiffusers.data.modality_words import REGION
 
@@ -18,8 +19,8 @@ _TYPES = {"P": "phase", "I": "phase", "F": "fat", "PROJECTION IMAGE": "mip"}
 
 def by_image_type(dataset: Any) -> Recognized:
     """Another kind of image, or a diffusion-weighted one, that ImageType names; else silent."""
-    value = dataset.get("ImageType") or []
-    types = [_TYPES.get(str(each).upper(), str(each)) for each in ([value] if isinstance(value, str) else value)[2:]]
+    values = [str(each) for each in values_in(dataset, "FrameType", "ImageType")[2:]]
+    types = [_TYPES.get(each.upper(), each) for each in values]
     found = [recognize(text) for text in (" ".join(types), *types) if text.upper() != "MAGNITUDE"]
     for said in found:
         if not said.silent and not said.candidates and said.modality in ("", "dwi"):

@@ -9,6 +9,7 @@ from typing import Any
 from meddiffusers.data.io.dicom_files import KIND, SUFFIXES, is_dicom
 from meddiffusers.data.io.dicom_modality.agent import agent_of
 from meddiffusers.data.io.dicom_modality.descriptions import by_image_type, described
+from meddiffusers.data.io.dicom_modality.tags import kinds_of_frames
 from meddiffusers.data.io.dicom_modality.times import weighted
 from meddiffusers.data.io.library_errors import decoding
 from meddiffusers.data.modalities import LABELS, Recognized
@@ -44,8 +45,8 @@ def modality_of(dataset: Any, path: Path, named: Recognized | None = None) -> Re
 
 
 def modality_of_images(datasets: Sequence[Any], path: Path, named: Recognized | None = None) -> Recognized:
-    """As `modality_of`, for all images of a series; images of which some say one thing and some another conflict."""
-    found = [modality_of(dataset, path, named) for dataset in datasets]
+    """As `modality_of`, for all images and frames of a series; what some say and others contradict is a conflict."""
+    found = [modality_of(kind, path, named) for dataset in datasets for kind in kinds_of_frames(dataset)]
     kinds = {(each.modality, each.candidates): each for each in reversed(found) if not each.silent}
     if len(kinds) < 2:
         return next(iter(kinds.values()), found[0])

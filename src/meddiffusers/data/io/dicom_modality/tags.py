@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+PER_FRAME = "PerFrameFunctionalGroupsSequence"
+OF_FRAMES = (
+    *("FrameType", "EffectiveEchoTime", "RepetitionTime", "InversionTimes", "DiffusionBValue"),
+    "ContrastBolusAgentAdministered",
+)
+
 
 def values_in(dataset: Any, *keywords: str) -> list[Any]:
     """Values of the first keyword that the data set, or the groups of an enhanced file's first frame, has."""
     groups = [dataset]
-    for name in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+    for name in ("SharedFunctionalGroupsSequence", PER_FRAME):
         for sequence in list(dataset.get(name) or [])[:1]:
             groups += [item for element in sequence if element.VR == "SQ" for item in list(element.value)[:1]]
     for keyword in keywords:
@@ -18,6 +24,21 @@ def values_in(dataset: Any, *keywords: str) -> list[Any]:
                 multiple = not isinstance(value, str | bytes) and hasattr(value, "__iter__")
                 return list(value) if multiple else [value]
     return []
+
+
+def kinds_of_frames(dataset: Any) -> list[Any]:
+    """The data set with one frame's groups, for each set of tags that frames of an enhanced file differ by."""
+    frames = list(dataset.get(PER_FRAME) or [])
+    kinds: dict[tuple[str, ...], Any] = {}
+    for frame in frames if len(frames) > 1 else ():
+        alone = type(frame)()
+        setattr(alone, PER_FRAME, [frame])
+        kinds.setdefault(tuple(str(values_in(alone, tag)) for tag in OF_FRAMES), alone)
+    if len(kinds) < 2:
+        return [dataset]
+    for kind in kinds.values():
+        kind.update({element.tag: element for element in dataset if element.keyword not in (PER_FRAME, "PixelData")})
+    return [*kinds.values()]
 
 
 def number_in(dataset: Any, *keywords: str) -> float | None:
