@@ -86,6 +86,8 @@ def agent_in(words: Sequence[str]) -> AgentSaid:
     for place, word in enumerate(words):
         if word in UNENHANCED and not _is_event(words[place + 1 :]):
             denied.append(word)
+        if word in DENIALS and len(word) > 3 and place == len(words) - 1:  # "T1 w/o", "T1 ohne"
+            denied.append("without contrast")
         if word in CONTRAST and (meaning := _meaning(words, place)) is not Meaning.ELSE:
             if _is_denied(words, place):
                 denied.append("without contrast")
@@ -101,7 +103,7 @@ def agent_named(text: str) -> bool | None:
     """Whether a tag or the pair "ce-" of BIDS names an agent in the veins; None if it does not tell."""
     words = words_in(text)
     said = agent_in(words)
-    if not text.strip() or {*words} & _UNKNOWN or said.conflicts:
+    if text.strip() in ("", "?") or {*words} & _UNKNOWN or said.conflicts:
         return None
     if {*words} & _NOT_IN_VEINS:
         return False

@@ -89,6 +89,8 @@ def recognized(text: str, path: str = "series", **tags: Any) -> tuple[str, str]:
         ("T1", {"ContrastBolusAgent": "Gadovist", "ContrastBolusVolume": 0}, ""),  # which of the two is right?
         ("T1 post", {"ContrastBolusAgent": "Gadovist", "ContrastBolusVolume": 0}, "t1ce"),
         ("T1 pre", {"ContrastBolusAgent": "Gadovist", "ContrastBolusVolume": 0}, "t1"),
+        ("T1 w/o", {"ContrastBolusAgent": "Gadovist", "ContrastBolusVolume": 0}, "t1"),
+        ("T1", {"ContrastBolusAgent": "?"}, "t1"),
         ("T1", {"ContrastBolusAgent": "Gadovist", "ContrastBolusRoute": "IV"}, "t1ce"),
         ("T1", {"ContrastBolusAgent": "Lumirem", "ContrastBolusRoute": "ORAL"}, "t1"),
         ("T1", {"ContrastBolusVolume": 500, "ContrastBolusRoute": "PER OS"}, "t1"),
