@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +105,23 @@ def test_dicom(tmp_path: Path, name: str, value: str) -> None:
     dataset[Tag(name)] = RawDataElement(Tag(name), "DS", len(stored), stored, 0, False, True, True)
     dataset.save_as(path)
     check_refused(path, f"{name} with text that is no number")
+
+
+def test_scaling_by_one_is_none(tmp_path: Path) -> None:
+    one, zero = (f"ElementToIntensityFunction{name}" for name in ("Slope", "Offset"))
+    np.testing.assert_array_equal(
+        read(meta(tmp_path / "a.mha", **{one: "1.0", zero: "0.0"})).array.ravel(order="F"), range(24)
+    )
+    for changes in ({one: "2"}, {zero: "1"}, {one: "0"}):
+        check_refused(meta(tmp_path / "a.mha", **changes), "values to be scaled")
+
+
+def test_streams_of_bzip2_are_verified_to_their_end(tmp_path: Path) -> None:
+    packed = bz2.compress(RAW)
+    assert read(nrrd(tmp_path / "right.nrrd", packed, encoding="bzip2")).array.shape == (1, 2, 3, 4)
+    for content in (packed[:-1], packed[:-5], packed + b"x", packed + packed):
+        check_refused(nrrd(tmp_path / "a.nrrd", content, encoding="bzip2"), "data that are not bzip2, or damaged")
+
+
+def test_names_of_files_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    check_refused(nrrd(tmp_path / "a.nrrd", data_file="a\0b"), "voxels outside its folder")

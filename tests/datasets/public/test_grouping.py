@@ -85,7 +85,13 @@ def test_visits_and_sides_are_of_one_subject(tmp_path: Path, names: str) -> None
 @pytest.mark.parametrize(
     "names",
     [
-        *("image_001 image_002", "test_001 train_001", "BRATS_0001 BRATS_0002", "siteA_scan12 siteA_scan13"),
+        *(
+            "image_001 image_002",
+            "test_001 train_001",
+            "BRATS_0001 BRATS_0002",
+            "OAS1_0001 OAS1_0002",
+            "siteA_scan12 siteA_scan13",
+        ),
         *("study_m01 study_m02", "20200101 20200102", "IXI002-Guys-0828 IXI012-HH-1211", "visit1 visit2"),
         *("control_1 control_2", "tumour_1_t1 tumour_2_t1", "Left Right"),
     ],

@@ -50,6 +50,11 @@ def test_decimal_commas_become_numbers(tmp_path: Path) -> None:
             "file_name,a\n0.png,1\n1.png,2,3\n",
             r"metadata\.csv is no table .* as many cells in each row as in its header",
         ),
+        ("file_name,a\n0.png,1\n,2\n", r"metadata\.csv has rows without file_name: 2; expected an image in each"),
+        (
+            "file_name,a\n0.png,1\n 1.png,2\n",
+            r"/ 1\.png: no such file; expected that which the table names, without bl",
+        ),
         ("file_name,a\n0.png,1,3\n", r"metadata\.csv has rows with more cells than its header"),
         ("file_name,subject,patient_id\n0.png,1,1\n1.png,2,1\n", r"has the columns subject .* and patient_id "),
     ],
@@ -83,6 +88,37 @@ def test_damaged_lines_are_named(tmp_path: Path, lines: str, message: str) -> No
     PIL.Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "x.png")
     with pytest.raises(ValueError, match=message):
         load_images(name, "image")
+
+
+def test_tables_of_two_kinds_are_refused(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "a", "file_name\n0.png\n")
+    (folder / "metadata.jsonl").write_text('{"file_name": "0.png"}')
+    with pytest.raises(ValueError, match=r"has metadata\.csv and metadata\.jsonl; expected tables of one kind"):
+        load_images(folder, "image")
+
+
+@pytest.mark.parametrize("suffix", ["tif", "gif", "png"])
+def test_several_frames_are_refused(tmp_path: Path, suffix: str) -> None:
+    folder = folder_of(tmp_path / "a", f"file_name,subject\n0.png,1\nx.{suffix},2\n")
+    first, second = (PIL.Image.fromarray(np.full((4, 4), 60 * value, np.uint8)) for value in (1, 2))
+    first.save(folder / f"x.{suffix}", save_all=True, append_images=[second])
+    with pytest.raises(ValueError, match=rf"x\.{suffix}: 2 frames or pages; expected one image"):
+        load_images(folder, "image")
+
+
+def test_images_of_several_types_and_numbers_of_python_are_refused(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "a", "file_name,subject,v\n0.png,1,1\n1.png,2,2\n2.png,3,3\n3.png,4,4\n")
+    PIL.Image.fromarray(np.full((4, 4), 999, np.uint16)).save(folder / "2.png")
+    with pytest.raises(ValueError, match=r"Images of the types uint16, uint8; expected one"):
+        AttributeImages(load_images(folder, "image")["train"], ["v"], "image", 1)
+    folder = folder_of(tmp_path / "b", "file_name,subject,v\n0.png,1,1_0\n1.png,2,2\n2.png,3,3\n3.png,4,4\n")
+    with pytest.raises(ValueError, match=r"Attribute column 'v' holds '1_0'; expected numbers"):
+        AttributeImages(load_images(folder, "image")["train"], ["v"], "image", 1)
+
+
+def test_images_that_no_row_names_are_noted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    load_images(folder_of(tmp_path / "a", "file_name,subject\n0.png,1\n1.png,2\n"), "image")
+    assert "no row of a table names 2.png, 3.png: they are left out" in caplog.text
 
 
 def test_lines_are_read(tmp_path: Path) -> None:

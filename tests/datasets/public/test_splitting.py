@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import datasets
 import pytest
 
-from meddiffusers.datasets.public.splitting import select_test_subjects, split_by_subject, subject_column, subjects_of
+from meddiffusers.datasets.public.splitting import (
+    check_fraction,
+    select_test_subjects,
+    split_by_subject,
+    subject_column,
+    subjects_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +45,10 @@ def test_two_columns_of_subjects_have_to_agree() -> None:
         subjects_of(visits, "set")
 
 
-@pytest.mark.parametrize("pair", [("007", "7"), ("P1", "p1"), ("p-1", "P_01"), (" p1", "p1")])
+@pytest.mark.parametrize(
+    "pair",
+    [("007", "7"), ("P1", "p1"), ("p-1", "P_01"), (" p1", "p1"), ("p1_visit1", "p1_visit2"), ("p1_20200101", "P01")],
+)
 def test_spellings_of_one_subject_are_in_one_split(pair: tuple[str, str], caplog: pytest.LogCaptureFixture) -> None:
     for seed in range(8):
         test = select_test_subjects([*pair, "other", "third"], 0.4, seed)
@@ -45,6 +56,12 @@ def test_spellings_of_one_subject_are_in_one_split(pair: tuple[str, str], caplog
     assert "count as one subject each in the split" in caplog.text
     with pytest.raises(ValueError, match="One subject"):
         select_test_subjects(pair, 0.5, 0)
+
+
+@pytest.mark.parametrize("fraction", ["0.2", 1.0, -0.1, float("nan")])
+def test_fractions_that_leave_nothing_are_refused(fraction: Any) -> None:
+    with pytest.raises(ValueError, match=r"test_fraction=.*; expected at least 0 and less than 1"):
+        check_fraction(fraction)
 
 
 def test_subjects_are_texts_and_numbers_are_not_shortened() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from meddiffusers.data.io.dicom_files import KIND, datasets_in
-from meddiffusers.data.io.dicom_frames import Frame, frames_in
+from meddiffusers.data.io.dicom_frames import COLOURS, Frame, frames_in
 from meddiffusers.data.io.dicom_modality import modality_of_images
 from meddiffusers.data.io.dicom_seg import SEGMENTATIONS, read_segmentation
 from meddiffusers.data.io.dicom_spacing import seconds_between
@@ -27,8 +27,8 @@ from meddiffusers.data.scan import Scan
 
 STACKED = ("GridFrameOffsetVector", "SliceVector")  # of files whose frames are slices without positions of their own
 # What slices of one image have in common: their values would mean different things.
-COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_420", "PALETTE COLOR")  # become RGB
-ALIKE = ("PhotometricInterpretation", "RescaleType", "Units", "PatientID", "Modality")
+ALIKE = ("PhotometricInterpretation", "RescaleType", "Units", "PatientID", "Modality", "FrameOfReferenceUID")
+VARYING = ("EchoTime", "InversionTime", "DiffusionBValue")  # in volumes of one scan they do not
 
 Modality = str | Sequence[str]
 
@@ -62,12 +62,15 @@ def _read(datasets: list[Any], name: Modality, volume: int | None, source: str) 
         frames = [frames[index] for index in slice_order(frames, source)]
         values = values_of(frames, source)
         values = values[..., None] if values.ndim == 3 else values
-        return scan_read(values.transpose(3, 1, 2, 0), affine_of(frames), name, source, notes=_doubts(first, frames))
+        notes = [*_doubts(first, frames), *_mixed(datasets)]
+        return scan_read(values.transpose(3, 1, 2, 0), affine_of(frames), name, source, notes=notes)
 
 
 def _doubts(dataset: Any, frames: list[Frame]) -> list[str]:
     """Notes on what the headers lack."""
     doubts = [*dict.fromkeys(frame.doubt for frame in frames if frame.doubt)]
+    if str(dataset.get("BurnedInAnnotation", "")).upper() == "YES":
+        doubts.append("texts may be part of the image (BurnedInAnnotation), and may identify the patient")
     if len(frames) > 1 or "ImageOrientationPatient" not in dataset:
         return doubts
     thickness = [] if frames[0].spacing[2] else ["no SliceThickness: taken as 1 mm"]
@@ -82,6 +85,16 @@ def _check_alike(datasets: list[Any], source: str) -> None:
         if len(values) > 1:
             shown = f"slices with {len(values)} values of {name}"
             raise UnreadableError(source, shown, "one for all slices", "put each kind into a folder of its own")
+
+
+def _mixed(datasets: list[Any]) -> list[str]:
+    """Notes on settings that differ between slices, as where those of several images are mixed."""
+    counts = {name: len({str(dataset.get(name) or "") for dataset in datasets}) for name in VARYING}
+    return [
+        f"slices with {count} values of {name}: several images may be mixed"
+        for name, count in counts.items()
+        if count > 1
+    ]
 
 
 def _moving(dataset: Any, frames: list[Frame], name: Modality, source: str) -> Scan:

@@ -13,6 +13,7 @@ from meddiffusers.data.io.dicom_values import number, numbers
 from meddiffusers.data.io.library_errors import UnreadableError
 from meddiffusers.utils.optional import optional_import
 
+COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_420", "PALETTE COLOR")  # become RGB
 LARGEST_RATIO = 10_000  # largest ratio of bytes to compressed bytes, for nearly empty images
 MOSAIC = (0x0019, 0x100A)  # Siemens' NumberOfImagesInMosaic
 NEEDED = ("BitsAllocated", "SamplesPerPixel", "PhotometricInterpretation")
@@ -91,6 +92,8 @@ def _undecoded(dataset: Any, source: str) -> UnreadableError:
         decoder = optional_import("pydicom.pixels", "dicom").get_decoder(syntax)
     except NotImplementedError:
         return UnreadableError(source, f"the transfer syntax {syntax.name}", "one of images", "export it uncompressed")
+    if dataset.PhotometricInterpretation not in ("MONOCHROME1", "MONOCHROME2", *COLOURS):
+        return UnreadableError(source, "a PhotometricInterpretation that DICOM does not have", "one of its kinds")
     twelve_bits = (
         syntax.name.startswith("JPEG Extended") and int(dataset.get("BitsStored", 0)) > 8
     )  # which Pillow cannot decode
@@ -102,7 +105,7 @@ def _undecoded(dataset: Any, source: str) -> UnreadableError:
 
 def check_size(dataset: Any, source: str) -> None:
     """Raise UnreadableError if the header does not agree with the size of the file, before pixels are allocated."""
-    needed = (*NEEDED, *(["BitsStored"] if "PixelData" in dataset else []))  # which floats do not have
+    needed = (*NEEDED, *(("BitsStored", "PixelRepresentation") if "PixelData" in dataset else ()))  # not of floats
     if missing := [name for name in needed if name not in dataset]:
         raise UnreadableError(source, f"a header without {', '.join(missing)}", "a description of its pixels")
     syntax = dataset.file_meta.TransferSyntaxUID

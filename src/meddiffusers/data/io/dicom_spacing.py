@@ -51,7 +51,7 @@ def pixel_aspect(places: Sequence[Any], source: str) -> Edges:
 
 def seconds_between(dataset: Any, frames: int, source: str) -> tuple[float, str]:
     """Seconds between the frames of a moving image, 0 if unknown; and a note if they vary."""
-    if step := number(dataset, "FrameTime", 0.0, source):
+    if (step := number(dataset, "FrameTime", 0.0, source)) > 0:
         return step / 1000, ""
     if "FrameTimeVector" in dataset:
         steps = np.array(numbers(dataset, "FrameTimeVector", frames, source) or [0.0])[
@@ -74,6 +74,6 @@ def _ultrasound_scales(place: Any) -> list[Edges]:
         units = {region.get(f"PhysicalUnits{axis}Direction") for axis in "XY"}
         plane = region.get("RegionSpatialFormat", TWO_DIMENSIONAL) == TWO_DIMENSIONAL
         edges = [10 * abs(float(region.get(f"PhysicalDelta{axis}") or 0)) for axis in "YX"]
-        if plane and units == {CENTIMETRES} and min(edges) > 0:
+        if plane and units == {CENTIMETRES} and all(0 < edge < np.inf for edge in edges):
             scales.append((round(edges[0], 9), round(edges[1], 9)))
     return scales

@@ -101,6 +101,8 @@ def read_nifti_value(value: Any, modality: Modality, source: str) -> Scan:
     if isinstance(value, Mapping):
         return _from_bytes(source, value["bytes"], value["bytes"], modality)
     with decoding(source, KIND):
+        if value.affine is None:
+            raise UnreadableError(source, "an image without an affine", "a place of its voxels", "give it one")
         proxy, header = value.dataobj, value.header
         raw = proxy.get_unscaled() if nibabel.is_proxy(proxy) else np.asanyarray(proxy)
         slope, inter = (proxy.slope, proxy.inter) if nibabel.is_proxy(proxy) else (None, None)

@@ -57,6 +57,13 @@ def read(source: Any, *, modality: str | Sequence[str] | None = None, volume: in
         >>> scan.modality
         ('t1ce',)
     """
+    names = [modality] if modality is None or isinstance(modality, str) else modality
+    if not isinstance(names, Sequence) or not all(name is None or isinstance(name, str) for name in names):
+        raise ValueError(f"modality={modality!r}; expected one name such as 't1', or one for each channel.")
+    if volume is not None and (not isinstance(volume, int) or volume < 0):
+        raise ValueError(f"volume={volume!r}; expected a number from 0.")
+    if source == "":
+        raise ValueError("Got an empty path; expected that of a scan.")
     if isinstance(source, str | Path):
         return _read_path(Path(source), modality, volume)
     if isinstance(source, Mapping) and source.get("bytes") is None and source.get("path"):

@@ -50,7 +50,7 @@ def data_beside(path: Path, name: str) -> Path:
     Links are followed out of the folder only if the header is a link itself, as in a repository of git-annex.
     """
     file, source = path.parent / name, str(path)
-    inside = not Path(name).is_absolute() and ".." not in Path(name).parts
+    inside = "\0" not in name and not Path(name).is_absolute() and ".." not in Path(name).parts
     if not inside or not (path.is_symlink() or file.resolve().is_relative_to(path.parent.resolve())):
         raise UnreadableError(source, "voxels outside its folder", "a file in it", "copy both files into one folder")
     if not file.is_file():
@@ -77,7 +77,10 @@ def decoded(source: str, data: bytes, packing: str, dtype: np.dtype, count: int)
         if packing == "hex":
             data = bytes.fromhex(data[: 4 * size + 2].decode("latin-1")) + data[4 * size + 2 :]
         elif packing == "bzip2":
-            data = bz2.BZ2Decompressor().decompress(data, size + 1)
+            stream = bz2.BZ2Decompressor()
+            data = stream.decompress(data, size + 1)
+            if len(data) <= size and (not stream.eof or stream.unused_data):
+                raise ValueError("a stream that breaks off before its checksum, or with something behind it")
     except (ValueError, OSError):
         raise UnreadableError(source, f"data that are not {packing}, or damaged", f"{size} bytes packed so") from None
     unpack: Callable[[str, bytes, int], bytes] = unpacked if packing == "gzip" else exact

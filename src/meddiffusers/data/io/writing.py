@@ -50,6 +50,8 @@ def write(
         PosixPath('mask.nii.gz')
     """
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder; expected the name of a file to write.")
     if path.suffix.lower() == ".dcm":
         if series is None or names is None:
             raise ValueError(f"{path}: DICOM is written as labels of a series; expected `series` and `names`.")

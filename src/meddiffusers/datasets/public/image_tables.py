@@ -32,6 +32,10 @@ def read_image_tables(folder: Path) -> dict[Path, Record]:
         ValueError: a table that is damaged, not separated by commas, or names absent files or none.
     """
     tables = sorted(path for path in folder.rglob("metadata.*") if path.name in ("metadata.csv", "metadata.jsonl"))
+    if len({table.suffix for table in tables}) > 1:
+        raise ValueError(
+            f"{folder} has metadata.csv and metadata.jsonl; expected tables of one kind: remove the others."
+        )
     return {path: row for table in tables for path, row in _rows(table)}
 
 
@@ -62,14 +66,19 @@ def check_images(split: datasets.Dataset) -> None:
     """Raise ValueError for files that are no images, or damaged ones."""
     columns = [name for name, feature in split.features.items() if isinstance(feature, datasets.Image)]
     for path in dict.fromkeys(path for name in columns for path in paths_of(split, name)):
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file; expected that which the table names, without blanks around it.")
         try:
             with PIL.Image.open(path) as image:
+                frames = getattr(image, "n_frames", 1) if image.format != "MPO" else 1  # whose others are previews
                 image.load()
         except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError):
             raise ValueError(
                 f"{path}: damaged, cut short or no image; expected one that can be opened: copy or export it again, or "
                 "remove it with its row."
             ) from None
+        if frames > 1:
+            raise ValueError(f"{path}: {frames} frames or pages; expected one image: save each as a file of its own.")
 
 
 def _rows(table: Path) -> Iterator[tuple[Path, Record]]:
@@ -79,6 +88,9 @@ def _rows(table: Path) -> Iterator[tuple[Path, Record]]:
     if not columns:
         found = f"the columns {', '.join(rows[0])}" if rows else "no rows"
         raise ValueError(f"{table} has {found}; expected {FILE_NAME}, with the name of an image in each row.")
+    first = FILE_NAME if FILE_NAME in columns else columns[0]
+    if empty := [str(number) for number, row in enumerate(rows, 1) if row.get(first) is None]:
+        raise ValueError(f"{table} has rows without {first}: {some_of(empty)}; expected an image in each: remove them.")
     absent = []
     for row in rows:
         for name in (str(row[column]) for column in columns if row.get(column) is not None):
@@ -92,8 +104,7 @@ def _rows(table: Path) -> Iterator[tuple[Path, Record]]:
             f"{table} names files that do not exist: {some_of({*absent})}; expected them beside or below it."
         )
     for row in rows:
-        if row.get(columns[0]) is not None:
-            yield resolve_inside(table.parent, str(row[columns[0]])).resolve(), row
+        yield resolve_inside(table.parent, str(row[first])).resolve(), row
 
 
 def _cells(table: Path) -> list[Record]:

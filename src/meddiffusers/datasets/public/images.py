@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import datasets
 import numpy as np
 import PIL.Image
 import pyarrow
+from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 
 from meddiffusers.datasets.public.image_tables import check_images, from_tables, paths_of, read_image_tables
 from meddiffusers.datasets.subjects.copies import copied
@@ -94,11 +96,26 @@ def _load_folder(folder: Path, image_column: str) -> datasets.DatasetDict:
             f"{folder} cannot be loaded as a folder of images: rows of its tables differ in their columns or in the "
             "types of their values; expected the same in all. Correct metadata.csv or metadata.jsonl."
         ) from None
+    _note_unused(data, records, folder)
     for key, split in data.items():
         check_images(split)
         if image_column in split.column_names:
             data[key] = from_tables(split, records, image_column)
     return data
+
+
+def _note_unused(data: datasets.DatasetDict, records: Mapping[Path, Any], folder: Path) -> None:
+    """Warn of images that no row of a table names, and so are left out."""
+    used = {path for split in data.values() for name in split.column_names for path in paths_of(split, name)}
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in ImageFolder.EXTENSIONS and path.is_file())
+    hidden = ("__MACOSX", ".")
+    unused = [
+        str(path.relative_to(folder))
+        for path in found
+        if path.resolve() not in used and not any(part.startswith(hidden) for part in path.relative_to(folder).parts)
+    ]
+    if records and unused:
+        logger.warning("%s: no row of a table names %s: they are left out.", folder, some_of(unused))
 
 
 def _check_named_once(data: datasets.DatasetDict, column: str, source: str) -> None:

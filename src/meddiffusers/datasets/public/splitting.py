@@ -2,8 +2,8 @@
 
 The subject is a column named subject, patient or participant, in any spelling (`patient_id`, `Subject ID`,
 `PatientID`); several such columns must agree. Without one, each image counts as a subject of its own, and a warning
-says so. Names that differ in case or leading zeros alone are in one split. Test subjects are chosen by a hash of their
-names, so that more subjects change few of the others.
+says so. Names that differ in case, leading zeros or visit alone are in one split. Test subjects are chosen by a hash
+of their names, so that more subjects change few of the others.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import datasets
 import numpy as np
 
-from meddiffusers.datasets.subjects.names import canonical
+from meddiffusers.datasets.subjects.names import canonical, without_visits
 from meddiffusers.utils.text import some_of
 
 _OWNERS = ("subject", "subj", "patient", "participant", "person")
@@ -61,8 +61,8 @@ def subject_column(table: Mapping[str, Sequence[Any]], source: str) -> str | Non
 
 def check_fraction(test_fraction: float) -> None:
     """Raise ValueError unless the fraction leaves subjects for training."""
-    if not 0 <= test_fraction < 1:
-        raise ValueError(f"test_fraction={test_fraction}; expected at least 0 and less than 1.")
+    if isinstance(test_fraction, str) or not 0 <= test_fraction < 1:
+        raise ValueError(f"test_fraction={test_fraction!r}; expected at least 0 and less than 1.")
 
 
 def select_test_subjects(subjects: Iterable[str], fraction: float, seed: int) -> set[str]:
@@ -75,7 +75,7 @@ def select_test_subjects(subjects: Iterable[str], fraction: float, seed: int) ->
         return set()
     spellings = defaultdict[str, set[str]](set)
     for name in subjects:
-        spellings[canonical(name)].add(name)
+        spellings[canonical(without_visits(name))].add(name)
     if len(spellings) < 2:
         raise ValueError(
             f"One subject ({', '.join(*spellings.values())}) cannot be split in two; set test_fraction=0 to have train "
@@ -83,7 +83,9 @@ def select_test_subjects(subjects: Iterable[str], fraction: float, seed: int) ->
         )
     ordered = sorted(map(sorted, spellings.values()), key=lambda names: _digest(seed, names[0]))
     if same := [" and ".join(names) for names in ordered if len(names) > 1]:
-        logger.warning("%s count as one subject each in the split: they differ in spelling alone.", some_of(same))
+        logger.warning(
+            "%s count as one subject each in the split: they differ in spelling or visit alone.", some_of(same)
+        )
     return {*chain(*ordered[: min(max(1, round(fraction * len(ordered))), len(ordered) - 1)])}
 
 

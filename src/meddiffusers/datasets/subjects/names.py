@@ -55,7 +55,7 @@ _SIDES = re.compile(rf"{_EDGE}(?:left|right|lt|rt|lh|rh|od|os){_END}|{_EDGE}[lr]
 _COPIES = re.compile(r"\(\d+\)|(?<![^\W_])copy(?:[_ -]?\d+)?(?![^\W_])", re.IGNORECASE)
 _FIELD = re.compile(r"\d(?:[._]\d)?[tT]")  # of the scanner
 _ROMAN = re.compile(r"[a-z]|i{1,3}|iv")
-_CHANNEL = re.compile(r"(?<=\d)_000\d$")  # of nnU-Net
+_CHANNEL = re.compile(r"(?:(?<=[_-]\d\d)|(?<=[_-]\d{3})|(?<=[_-]\d{4}))_000\d$")  # of nnU-Net: BRATS_001_0000
 
 
 def person_in(text: str) -> str:
@@ -63,7 +63,7 @@ def person_in(text: str) -> str:
 
     "p7_visit2_t1" and "p7_2021-03-01" give "p7".
     """
-    return without_visits(without_known_words(_COPIES.sub("", text)))
+    return without_visits(_CHANNEL.sub("", without_known_words(_COPIES.sub("", text))))
 
 
 def without_visits(name: str) -> str:
@@ -73,7 +73,6 @@ def without_visits(name: str) -> str:
     for pattern, needed in (
         (_DATES, r"[^\W_]"),
         (_VISITS, r"[^\W_]"),
-        (_CHANNEL, r"\d"),
         (_REPEATS, r"\d"),
         (_SIDES, r"\d"),
     ):
