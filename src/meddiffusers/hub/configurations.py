@@ -96,8 +96,11 @@ def value_issues(file: str, config: Mapping[str, Any], cls: type) -> list[str]:
         hints = {}
     wrong = {name: str for name in _NAMES if not isinstance(config.get(name, ""), str)}
     for key, parameter in _parameters(cls).items():
-        if key in config and config[key] != parameter.default and not _fits(config[key], hints.get(key, Any)):
-            wrong[key] = hints[key]
+        if key in config and config[key] != parameter.default:
+            hint = hints.get(key, Any)
+            is_list = isinstance(config[key], list) and hint in (int, float)  # which only networks take
+            if not _fits(config[key], hint) or (is_list and issubclass(cls, SchedulerMixin)):
+                wrong[key] = hint
     issues = [
         f"{file} has {key} as {config[key]!r}; expected {_text(hint)}. Restore it." for key, hint in wrong.items()
     ]

@@ -19,8 +19,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
-from meddiffusers.pipelines.meddiffusers_noise_v1 import BETAS, FLOW, PREDICTION_TYPES, alphas_cumprod
+from meddiffusers.pipelines.meddiffusers_noise_v1 import BETAS, FLOW, PREDICTION_TYPES
 
 
 def rule_issues(file: str, config: Mapping[str, Any], cls: Any) -> list[str]:
@@ -85,9 +86,17 @@ def _are_positive(value: Any) -> bool:
 
 
 def _are_moments(value: Mapping[str, Any]) -> bool:
-    mean, covariance = np.asarray(value["mean"], float), np.asarray(value["covariance"], float)
+    mean, covariance = np.asarray(value["mean"]), np.asarray(value["covariance"])
+    if {mean.dtype.kind, covariance.dtype.kind} - {"i", "f"}:
+        return False
     is_square = covariance.shape == (mean.size, mean.size) and np.allclose(covariance, covariance.T, rtol=1e-4)
     return set(value) == {"mean", "covariance"} and is_square and bool(np.linalg.eigvalsh(covariance).min() > 0)
+
+
+def _are_calibrations(value: Mapping[str, Any]) -> bool:
+    numbers = [number for each in value.values() for number in (*each["values"], *each["latents"])]
+    are_units = all(isinstance(each["unit"], str) for each in value.values())
+    return are_units and not {type(number) for number in numbers} - {int, float}
 
 
 def _are_limits(value: Mapping[str, Any]) -> bool:
@@ -103,8 +112,8 @@ def _is_noise(value: Mapping[str, Any]) -> bool:
         return False
     if kind == FLOW:
         return True
-    products = alphas_cumprod(value).numpy()
-    return len(products) == steps and bool(np.isfinite(products).all() and 0 <= products[-1] <= products[0] < 1)
+    betas = DDPMScheduler(**{name: entry for name, entry in value.items() if name != "prediction_type"}).betas
+    return len(betas) == steps and bool(((betas > 0) & (betas <= 1)).all())  # false for NaN, too
 
 
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -115,6 +124,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         ("modalities", "id2label", "mask_labels", "attributes"), (_are_names, "different names, none of them blank")
     ),
     "latent_moments": (_are_moments, "a mean and a positive definite covariance of as many latents"),
+    "calibration": (_are_calibrations, "a unit, and values and latents that are numbers, for each attribute"),
     "prompt_limits": (_are_limits, "words, modalities, and ranges with a lower and a higher end"),
     "noise_schedule": (_is_noise, "the noise of a training, with betas above 0 and at most 1"),
 }
