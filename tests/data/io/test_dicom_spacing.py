@@ -106,3 +106,45 @@ def test_slices_that_mean_different_things_are_refused(tmp_path: Path, name: str
     with pytest.raises(ValueError, match=rf"slices with 2 values of {name}; expected one for all slices") as error:
         read(tmp_path)
     assert "SECRET" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"EchoTime": 90}, "slices with 2 values of EchoTime: several images may be mixed"),
+        (
+            {"BurnedInAnnotation": "YES"},
+            "texts may be part of the image (BurnedInAnnotation), and may identify the patient",
+        ),
+    ],
+)
+def test_doubts_of_a_series_are_noted(tmp_path: Path, changes: dict[str, Any], note: str) -> None:
+    paths = write_series(tmp_path, ARRAY, AFFINE)
+    assert read(tmp_path).notes == ()
+    for path in paths[:1] if "EchoTime" in changes else paths:
+        dataset = pydicom.dcmread(path)
+        for name, value in changes.items():
+            setattr(dataset, name, value)
+        dataset.save_as(path)
+    assert read(tmp_path).notes == (note,)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"PixelRepresentation": None}, "a header without PixelRepresentation"),
+        ({"PhotometricInterpretation": "FOO"}, "a PhotometricInterpretation that DICOM does not have"),
+        ({"PixelAspectRatio": [0, 1], "PixelSpacing": None}, "PixelAspectRatio of 0, 1; expected positive numbers"),
+    ],
+)
+def test_descriptions_of_pixels_that_cannot_be_are_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    path = image(tmp_path)
+    dataset = pydicom.dcmread(path)
+    for name, value in changes.items():
+        if value is not None:
+            setattr(dataset, name, value)
+        elif name in dataset:
+            del dataset[name]
+    dataset.save_as(path)
+    with pytest.raises(ValueError, match=message):
+        read(path)

@@ -224,3 +224,31 @@ def test_unknown_and_missing_files(tmp_path: Path) -> None:
         read(tmp_path / "a.doc")
     with pytest.raises(ValueError, match="no DICOM image"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"modality": 5}, r"modality=5; expected one name such as 't1', or one for each channel"),
+        ({"modality": ["t1", 2]}, r"modality=\['t1', 2\]; expected one name"),
+        ({"modality": ["t1", "t2"]}, r"a\.nii: 1 channel\(s\) for the 2 name\(s\) given; expected a name for each"),
+        ({"volume": "x"}, r"volume='x'; expected a number from 0"),
+        ({"volume": -1}, r"volume=-1; expected a number from 0"),
+    ],
+)
+def test_arguments_of_another_kind_are_no_damage_of_the_file(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    path = write(Scan(np.zeros((2, 3, 4)), np.eye(4)), tmp_path / "a.nii")
+    with pytest.raises(ValueError, match=message):
+        read(path, **options)
+    with pytest.raises(ValueError, match="an image without an affine"):
+        read(nibabel.Nifti1Image(np.zeros((2, 3, 4)), None))
+    with pytest.raises(ValueError, match="an empty path"):
+        read("")
+
+
+def test_a_folder_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "a.nii").mkdir()
+    with pytest.raises(ValueError, match=r"a\.nii: a folder; expected the name of a file to write"):
+        write(Scan(np.zeros((2, 3, 4)), np.eye(4)), tmp_path / "a.nii")
