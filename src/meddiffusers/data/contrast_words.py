@@ -24,7 +24,7 @@ AGENTS = word_set(
     # glued words that are no words by themselves
     "postcon withcon",
 )
-CONTRASTS = word_set("contrast contraste contrasto kontrast cont contr")  # the agent, or the difference between tissues
+CONTRASTS = word_set("contrast contraste contrasto kontrast")  # the agent, or the difference between tissues
 ENHANCED = word_set("enhanced enh enhancement")  # by an agent, or by software
 POST = "post"  # after the agent, or after an event
 CONTRAST = AGENTS | CONTRASTS | ENHANCED | {POST}
@@ -35,7 +35,7 @@ NEGATION = DENIALS | BEFORE
 SHORT_DENIALS = word_set("o s ss")  # "o. KM", "s. KM", "ss contraste"
 DENIED_BEHIND = word_set("free frei libre none nein off negative")  # "KM-frei", "contrast: none"
 # A negation reaches over these: "sans produit de contraste".
-BETWEEN = word_set("iv i v any added agent given gabe de du des d produit cm medium media")
+BETWEEN = word_set("iv i v any added agent given cont contr gabe de du des d produit cm medium media")
 WITH, AFTER = word_set("with mit avec con plus"), word_set("post after nach apres")
 AND = word_set("and und et or oder ou")
 UNENHANCED = word_set("pre native nativ unenhanced nc noncon precon okm skm")
@@ -45,9 +45,9 @@ PHASES = word_set("late delayed arterial venous portal equilibrium hepatobiliary
 
 # "post" and "pre" before these speak of an event, by their beginnings …
 EVENTS = (
-    *("oper", "surg", "chir", "resec", "biops", "treat", "therap", "radi", "chem", "bestrahl", "strahl", "trauma"),
-    *("injur", "strok", "ictal", "mortem", "natal", "partum", "interven", "exerc", "train", "vacc", "ablat"),
-    *("thromb", "embol", "transplant", "implant", "processing", "central", "lateral"),
+    *("oper", "surg", "chir", "resec", "biops", "treat", "therap", "radiat", "radiot", "radios", "radioch", "chem"),
+    *("bestrahl", "strahl", "trauma", "injur", "strok", "ictal", "mortem", "natal", "partum", "interven", "exerc"),
+    *("train", "vacc", "ablat", "thromb", "embol", "transplant", "implant", "processing", "central", "lateral"),
 )
 EVENT_WORDS = word_set("op tx rt crt proc fossa test")  # … or as a whole; the posterior fossa is no event either
 # … and before these of a step of processing, or else the scan after the agent was so processed.

@@ -152,8 +152,8 @@ _SIGNS = [
         (r"(?<![a-z0-9])w/\s*$", "with without"),
         (rf"(?<![a-z0-9]){_AGENT} ?\?", "contrast unknown"),
         (r"(?<![a-z0-9])post ?[:;,)]", "post contrast"),
-        (r"(?<=post)[ _-]c(?![a-z0-9])", "contrast"),
-        (r"(?<=pre)[ _-]c(?![a-z0-9])", "contrast"),
+        (r"c[ _-]?(?=spine)", ""),  # of the neck
+        (r"((?<=post)|(?<=pre))[ _-]c(?![a-z0-9])", "contrast"),
         (r"(?<![a-z0-9])[ws]/o(?![a-z])", "without"),
         (rf"((?<![a-z0-9])|(?<=t1)|(?<=t1w)){_AGENT}-(?![a-z0-9])", "without contrast"),
         (r"(\+|(?<![a-z0-9])plus[ _-])[ _]?(c|iv)(?![a-z0-9])", "contrast"),
