@@ -239,6 +239,12 @@ def test_channels_are_named_in_the_order_of_their_numbers() -> None:
     assert covariate_names(formats, 12) == [f"c_{number}" for number in range(12)]
 
 
+@pytest.mark.parametrize("names", [{"0": "Age", "1": "age"}, {"0": "", "1": "a"}, {"0": None, "1": {}}])
+def test_names_that_are_none_are_left_out(names: dict[str, Any]) -> None:
+    formats = {"condition": {"type": "tabular", "channel_def": names}}
+    assert covariate_names(formats, 2) == ["covariate_0", "covariate_1"]
+
+
 def test_the_steps_of_a_bundle_are_kept(tmp_path: Path) -> None:
     entry = {
         "_target_": "monai.networks.schedulers.DDIMScheduler",
@@ -333,7 +339,13 @@ def test_the_configuration_may_give_the_scaling_factor(tmp_path: Path) -> None:
         ({"scale_factor": -1}, {}, r"scale_factor is -1\)\. Give --scaling-factor"),
         ({"scale_factor": math.nan}, {}, r"scale_factor is nan\)\. Give --scaling-factor"),
         ({"scale_factor": True}, {}, r"scale_factor is True\)\. Give --scaling-factor"),
-        ({"dims": "3"}, {"scaling_factor": 1}, "AutoencoderKL has spatial_dims as '3'; expected a positive whole"),
+        ({"dims": "3"}, {"scaling_factor": 1}, "AutoencoderKL has spatial_dims as '3'; expected 2 or 3"),
+        ({"dims": 4}, {"scaling_factor": 1}, "AutoencoderKL has spatial_dims as 4; expected 2 or 3"),
+        ({}, {"scaling_factor": 1, "modalities": [" "]}, "expected different names, none of them blank"),
+        ({}, {"scaling_factor": 1, "latent_sides": [True, 4, 4]}, "does not state the size"),
+        ({}, {"scaling_factor": 1, "latent_sides": ["4", "4", "4"]}, "does not state the size"),
+        ({}, {"scaling_factor": 1, "latent_sides": [10**9, 4, 4]}, "does not state the size"),
+        ({"latent_shape": [3, 5, 7, 5]}, {"scaling_factor": 1}, "expected sides divisible by 2"),
         ({"channels": []}, {"scaling_factor": 1}, r"DiffusionModelUNet has channels as \[\]; expected a list"),
         ({"channels": [8, "$16"]}, {"scaling_factor": 1}, "DiffusionModelUNet has expressions for channels"),
         ({"scheduler": None}, {"scaling_factor": 1}, "have scheduler as None; expected MONAI's DDIMScheduler"),

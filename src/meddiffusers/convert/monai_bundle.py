@@ -22,6 +22,8 @@ from meddiffusers.models.conditioned_unet import DERIVED, ConditionedUNet
 from meddiffusers.models.monai_autoencoder import MonaiAutoencoderKL
 from meddiffusers.pipelines.latent_diffusion_pipeline import LatentDiffusionPipeline
 
+MAX_SIDE = 4096  # of latents
+
 
 def convert_bundle(
     folder: str | Path,
@@ -69,17 +71,15 @@ def convert_bundle(
     channels, dims = network["out_channels"], network["spatial_dims"]
     reduction = 2 ** (len(described["AutoencoderKL"]["channels"]) - 1)
     sides = latent_sides or latent_size(settings, formats, channels, dims, reduction)
-    if sides is None or len(sides) != dims or any(side < 1 for side in sides):
-        raise ValueError(
-            f"{folder.name} does not state the size of the latents, or got {list(sides or [])}. Give --latent-size: "
-            f"{dims} numbers, the sides of the images in training divided by {reduction}."
-        )
+    _check_size(folder.name, sides, dims, reduction, 2 ** (len(network["channels"]) - 1))
+    if modalities is not None and not len({name for name in modalities if name.strip()}) == len(modalities):
+        raise ValueError(f"Got the modalities {list(modalities)}; expected different names, none of them blank.")
     if covariates is None and network["in_channels"] > channels:
         names = covariate_names(formats, network["in_channels"] - channels)
         covariates = {name: [0.0, 1.0] for name in names}
     files = _files(folder / "models")
     vae = autoencoder_of(load_checkpoint(files["autoencoder"]), described["AutoencoderKL"], float(factor))
-    unet = unet_of(load_checkpoint(files["diffusion"]), network, sides, covariates)
+    unet = unet_of(load_checkpoint(files["diffusion"]), network, sides or (), covariates)
     names_of_channels = None if modalities is None else list(modalities)
     return LatentDiffusionPipeline(vae, unet, scheduler, names_of_channels, spacing, image_range=(0.0, 1.0))
 
@@ -140,6 +140,19 @@ def _built(cls: type, **arguments: Any) -> Any:
     except Exception as error:  # MONAI's networks raise many kinds for settings that do not fit together
         text = " ".join(str(error).split())
         raise ValueError(f"The configurations describe no {cls.__name__}: {text}. Correct them.") from error
+
+
+def _check_size(bundle: str, sides: Sequence[int] | None, dims: int, reduction: int, multiple: int) -> None:
+    if sides is None or len(sides) != dims or any(type(side) is not int or not 0 < side <= MAX_SIDE for side in sides):
+        raise ValueError(
+            f"{bundle} does not state the size of the latents, or got {list(sides or [])}. Give --latent-size: "
+            f"{dims} numbers, the sides of the images in training divided by {reduction}."
+        )
+    if any(side % multiple for side in sides):
+        raise ValueError(
+            f"{bundle} has latents of {list(sides)}; expected sides divisible by {multiple}, as its network halves "
+            "them. Give those of the training: --latent-size."
+        )
 
 
 def _files(folder: Path) -> dict[str, Path]:

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from meddiffusers.convert.monai_references import References, unevaluated
+from meddiffusers.convert.monai_references import References, is_disabled, unevaluated
 from meddiffusers.utils.reading import read_json
 
 OLD_SETTINGS = {"num_channels": "channels"}  # names in GenerativeModels
@@ -58,7 +58,7 @@ def description(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
         ValueError: The configurations describe no such network, or not with plain values.
     """
     for place, entry in settings.items():
-        if isinstance(entry, dict) and str(entry.get("_target_")).rpartition(".")[2] == name:
+        if isinstance(entry, dict) and str(entry.get("_target_")).rpartition(".")[2] == name and not is_disabled(entry):
             raw = {key: value for key, value in entry.items() if not key.startswith("_") and key not in IGNORED}
             values = References(settings).value(raw, (place,)).items()
             described = {OLD_SETTINGS.get(key, key): value for key, value in values}
@@ -74,6 +74,10 @@ def _check_description(name: str, described: Mapping[str, Any]) -> None:
         raise ValueError(
             f"The configuration of {name} has expressions for {', '.join(expressions)}, which are not "
             "evaluated. Write the values instead."
+        )
+    if described["spatial_dims"] not in (2, 3):
+        raise ValueError(
+            f"The configuration of {name} has spatial_dims as {described['spatial_dims']!r}; expected 2 or 3."
         )
     counts = {key: described[key] if key == "channels" else [described[key]] for key in sorted(_REQUIRED)}
     for key, values in counts.items():
@@ -111,11 +115,14 @@ def latent_size(
 
 
 def covariate_names(formats: Mapping[str, Mapping[str, Any]], count: int) -> list[str]:
-    """Return the names of the covariates from the metadata, or `covariate_0`, …, if these name another number."""
+    """Return the names of the covariates from the metadata, or `covariate_0`, … if it names them not, or not all."""
     for entry in formats.values():
         names = entry.get("channel_def")
         if entry.get("type") == "tabular" and isinstance(names, dict) and len(names) == count:
-            return ["_".join(str(names[key]).lower().split()) for key in sorted(names, key=lambda key: (len(key), key))]
+            in_order = [names[key] for key in sorted(names, key=lambda key: (len(key), key))]
+            texts = ["_".join(str(name).lower().split()) for name in in_order]
+            if len({text for text in texts if text}) == count and all(isinstance(each, str) for each in names.values()):
+                return texts
     return [f"covariate_{i}" for i in range(count)]
 
 

@@ -73,6 +73,11 @@ class References:
         return found
 
 
+def is_disabled(entry: Mapping[str, Any]) -> bool:
+    """Whether MONAI leaves out a component."""
+    return str(entry.get("_disabled_", False)).strip().lower() not in ("false", "0")
+
+
 def unevaluated(value: Any) -> bool:
     """Whether a value holds expressions, or references and copies in a form that is not followed."""
     if isinstance(value, dict | list):

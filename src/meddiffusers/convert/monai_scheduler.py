@@ -12,6 +12,7 @@ are written out as `trained_betas`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,11 +20,11 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 from monai.networks import schedulers as peers
 
-from meddiffusers.convert.monai_references import References, unevaluated
+from meddiffusers.convert.monai_references import References, is_disabled, unevaluated
 from meddiffusers.hub.configurations import MAX_TRAIN_TIMESTEPS
 
 NAMES = ("scheduler", "noise_scheduler")  # of entries that may lack a `_target_`
-MODULES = ("", "monai", "generative")  # that the classes come from
+TARGET = re.compile(r"(?:(?:monai|generative)\.networks\.schedulers\.(?:\w+\.)?)?(DDIMScheduler|DDPMScheduler)")
 CLASSES: dict[str, Any] = {"DDIMScheduler": DDIMScheduler, "DDPMScheduler": DDPMScheduler}
 OF_LEARNING_RATES = ("torch.optim.", "monai.optimizers.", "ignite.")
 SCHEDULES = {"linear_beta": "linear", "scaled_linear_beta": "scaled_linear", "cosine": "squaredcos_cap_v2"}
@@ -69,7 +70,7 @@ def _described(settings: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any
         entry = references.value(_without_notes(raw), place)
         if not isinstance(entry, dict):
             raise ValueError(f"The configurations have {place[0]} as {entry!r}; {_EXPECTED}. Write it as an object.")
-        if str(entry.get("_disabled_", False)).strip().lower() in ("false", "0"):
+        if not is_disabled(entry):
             yield "::".join(place), entry
 
 
@@ -96,13 +97,18 @@ def _converted(name: str, entry: Mapping[str, Any]) -> Any:
         entry: Its values. Without `_target_` they describe the noise of a DDIM scheduler that does not clip.
     """
     target = entry.get("_target_", "DDIMScheduler")
-    module, _, class_name = str(target).rpartition(".")
-    if class_name not in CLASSES or module.partition(".")[0] not in MODULES:
+    known = TARGET.fullmatch(str(target))
+    if known is None:
         raise ValueError(
             f"The configurations have a {target} in {name}, which has no equal in diffusers; {_EXPECTED}. If its "
             "network predicts noise, samples or velocities of diffusion, write one of these with the same schedule."
         )
+    class_name = known[1]
     given = {_new(key): value for key, value in entry.items() if not key.startswith("_")}
+    if len(twice := [key for key in ("schedule", *OLD_SETTINGS) if key in entry]) > 1:
+        raise ValueError(
+            f"The configuration of {name} has {' and '.join(twice)}; expected one of them. Remove the other."
+        )
     for key in OLD_SETTINGS:
         if isinstance(old := entry.get(key), str):
             given["schedule"] = old if old in SCHEDULES or old.endswith("_beta") else f"{old}_beta"
