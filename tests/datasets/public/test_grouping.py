@@ -31,7 +31,16 @@ def subjects(index: Index) -> list[str]:
         *("fold_1 fold_2", "split0 split1", "holdout train", "healthy tumour", "HGG LGG", "AD CN", "yes no"),
         *("benign malignant", "visit1 visit2", "ses-01 ses-02", "2020-01-01 2021-03-04", "baseline followup"),
         *("site1 site2", "data/train data/test", "train/healthy test/tumour", "t1/pre t1/axial", "raw processed"),
-        *("1.5T 3T", "class_0 class_1", "positive negative", "m06 m12", "left right"),
+        *(
+            "1.5T 3T",
+            "class_0 class_1",
+            "positive negative",
+            "m06 m12",
+            "left right",
+            "2D 3D",
+            "gesund krank",
+            "slices raw",
+        ),
     ],
 )
 def test_a_folder_of_a_split_a_class_or_a_visit_is_no_subject(tmp_path: Path, above: str) -> None:
@@ -65,6 +74,10 @@ def test_a_folder_of_a_split_a_class_or_a_visit_is_no_subject(tmp_path: Path, ab
             "visit1_p1_t1 visit2_p1_t1",
             "p1_retest1_t1 p1_retest2_t1",
             "p1_t1 p1_t1(1)",
+            "p1_t1_1 p1_t1_2",
+            "p1_MR1_mpr-1 p1_MR2_mpr-4",
+            "p1_d0129_t1 p1_d0757_t1",
+            "P1V1_t1 P1V2_t1",
         ),
         *(
             "p1_fu1_t1 p1_fu2_t1",
@@ -77,9 +90,24 @@ def test_a_folder_of_a_split_a_class_or_a_visit_is_no_subject(tmp_path: Path, ab
 def test_visits_and_sides_are_of_one_subject(tmp_path: Path, names: str) -> None:
     first, second = names.split()
     index = grouped(tmp_path / "a", f"{first}.nii", f"{second}.nii", "p2_t1.nii")
-    assert subjects(index) == ["p1", "p2"]
-    folders = grouped(tmp_path / "b", f"{first.replace('_t1', '')}/t1.nii", "p2/t1.nii", "p3/t2.nii")
-    assert subjects(folders) == ["p1", "p2", "p3"]
+    assert [name.lower() for name in subjects(index)] == ["p1", "p2"]
+
+
+@pytest.mark.parametrize(
+    "name", ["p1_visit1", "p1-20200101", "p1_ses-2", "p1_M06", "p1 baseline", "p1_2020-01-01", "p1_left"]
+)
+def test_visits_of_folders_are_of_one_subject(tmp_path: Path, name: str) -> None:
+    index = grouped(tmp_path, f"{name}/t1.nii", "p1/t2.nii", "p2/t1.nii", "p3/t2.nii")
+    assert subjects(index) == ["p1", "p2", "p3"]
+
+
+def test_what_is_in_a_folder_tells_whether_it_is_a_visit(tmp_path: Path) -> None:
+    visits = grouped(tmp_path / "a", "M06/p1_t1.nii", "M12/p1_t1.nii", "M06/p2_t1.nii")
+    assert subjects(visits) == ["p1", "p2"]
+    inner = grouped(tmp_path / "b", "V1/p1/t1.nii", "V2/p1/t1.nii", "V1/p2/t1.nii")
+    assert subjects(inner) == ["p1", "p2"]
+    volunteers = grouped(tmp_path / "c", "V01/a_t1.nii", "V01/b_t1.nii", "V02/c_t1.nii")
+    assert subjects(volunteers) == ["V01", "V02"]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, takewhile
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from meddiffusers.datasets.public.finding import Index, Row, below
 from meddiffusers.datasets.subjects.names import (
     canonical,
     is_group,
+    may_be_visit,
     names_split,
     person_in,
     without_content,
@@ -65,7 +66,7 @@ def scans_below(folder: Path) -> Iterator[Path]:
 
 def group(index: Index) -> list[str]:
     """Add the folder's scans as rows, and return all columns."""
-    named = [_named(path, index.folder) for path in scans_below(index.folder)]
+    named = _without_visits([_named(path, index.folder) for path in scans_below(index.folder)])
     columns = [name for name in COLUMNS if any(scan.column == name for scan in named)]
     levels = zip(*(scan.people for scan in named if scan.people), strict=False)
     shared = sum(1 for _ in takewhile(lambda names: len({*names}) == 1, levels))
@@ -100,6 +101,19 @@ def _subject(scan: Named, shared: int) -> str:
     return folder or scan.subject or scan.rest or next(filter(None, inner), "")
 
 
+def _without_visits(named: Sequence[Named]) -> Sequence[Named]:
+    """Leave folders such as M06 and M12 out of what may be subjects, if they hold scans of the same ones."""
+    places = defaultdict[str, set[str]](set)
+    for scan in named:
+        inner = [name for name in scan.people if not may_be_visit(name)]
+        for visit in filter(may_be_visit, scan.people):
+            places[canonical(next(iter(inner), scan.subject))].add(visit)
+    places.pop("", None)
+    if all(len(visits) < 2 for visits in places.values()):
+        return named
+    return [replace(scan, people=tuple(name for name in scan.people if not may_be_visit(name))) for scan in named]
+
+
 def _doubts(named: Sequence[Named], shared: int) -> Iterator[str]:
     """Notes on what the names do not tell: what may be one subject and counts as several, or the other way round."""
     if splits := {part for scan in named for part in scan.folders if names_split(part)}:
@@ -112,7 +126,7 @@ def _doubts(named: Sequence[Named], shared: int) -> Iterator[str]:
         for part in inner:
             owners[canonical(part)].add(subject)
         if scan.subject == subject:
-            starts[re.split(r"[ _.-]", subject)[0]].add(subject)
+            starts[re.sub(r"[ _.-][^ _.-]*$", "", subject)].add(subject)
         elif not inner and scan.subject:
             files[subject].add(scan.subject)
     for subject, names in files.items():

@@ -24,11 +24,12 @@ _CONTENT = _words("image images img imgs scan scans volume volumes mask masks la
 _PLACES = _words(
     "nifti niftis nii dicom dicoms dcm mri mr raw rawdata data dataset derivatives source sourcedata original originals"
     " anat func processed preprocessed unprocessed input inputs output outputs target targets nrrd mha mhd held out all"
-    " new old t15 3t 7t internal external labelled labeled unlabelled unlabeled annotated subjects patients cases"
-    " controls participants people"
+    " new old internal external labelled labeled unlabelled unlabeled annotated subjects patients cases"
+    " patienten probanden slices controls participants people"
 )
 _CLASSES = _words(
-    "healthy normal abnormal control patient case disease diseased sick pathological pathology tumor tumour tumors"
+    "gesund krank kontrolle kontrollen tumore"
+    " healthy normal abnormal control patient case disease diseased sick pathological pathology tumor tumour tumors"
     " tumours notumor lesion lesions glioma gliomas glioblastoma gbm hgg lgg meningioma pituitary metastasis metastases"
     " cancer stroke ischemic hemorrhagic haemorrhagic ms ad mci emci lmci smc cn nc hc ctl ctrl dementia demented"
     " nondemented alzheimer parkinson epilepsy benign malignant positive negative pos neg yes no covid pneumonia"
@@ -50,10 +51,13 @@ _DATES = re.compile(
     r"|(?:0[1-9]|[12]\d|3[01])(?P<b>[-_.]?)(?:0[1-9]|1[0-2])(?P=b)(?:19|20)\d\d)(?:[tT_-]?\d{6}|[tT]\d{4})?(?!\d)"
 )
 _VISITS = re.compile(rf"{_EDGE}{_VISIT}[_ -]?\d*{_END}", re.IGNORECASE)
-_REPEATS = re.compile(rf"{_EDGE}(?:{_REPEAT}[_ -]?\d+|[vmdwy]\d{{1,3}}|t0){_END}", re.IGNORECASE)
+_REPEATS = re.compile(rf"{_EDGE}(?:{_REPEAT}[_ -]?\d+|[vmdwy]\d{{1,4}}|t0|mr[_ -]?\d{{1,2}}){_END}", re.IGNORECASE)
 _SIDES = re.compile(rf"{_EDGE}(?:left|right|lt|rt|lh|rh|od|os){_END}|{_EDGE}[lr](?![^\W_])", re.IGNORECASE)
+_RUNS = re.compile(  # behind a modality: "t1_2", OASIS' "mpr-4"
+    rf"(?:{_EDGE}|(?<=_))(mpr|mprage|t1|t1w|t1ce|t1gd|t2|t2w|flair|pd|dwi|adc|ct)[_-]\d{{1,2}}(?![^\W_])", re.IGNORECASE
+)
 _COPIES = re.compile(r"\(\d+\)|(?<![^\W_])copy(?:[_ -]?\d+)?(?![^\W_])", re.IGNORECASE)
-_FIELD = re.compile(r"\d(?:[._]\d)?[tT]")  # of the scanner
+_FIELD = re.compile(r"\d(?:[._]\d)?[tT]|[234][dD]")  # of the scanner; or the dimensions
 _ROMAN = re.compile(r"[a-z]|i{1,3}|iv")
 _CHANNEL = re.compile(r"(?:(?<=[_-]\d\d)|(?<=[_-]\d{3})|(?<=[_-]\d{4}))_000\d$")  # of nnU-Net: BRATS_001_0000
 
@@ -63,7 +67,10 @@ def person_in(text: str) -> str:
 
     "p7_visit2_t1" and "p7_2021-03-01" give "p7".
     """
-    return without_visits(_CHANNEL.sub("", without_known_words(_COPIES.sub("", text))))
+    text = _COPIES.sub("", text)
+    shorter = _RUNS.sub(r"\1", text)
+    text = shorter if re.search(r"\d", without_known_words(shorter)) else text
+    return without_visits(_CHANNEL.sub("", without_known_words(text)))
 
 
 def without_visits(name: str) -> str:
@@ -83,7 +90,7 @@ def without_visits(name: str) -> str:
 
 def is_group(folder: str) -> bool:
     """Whether a folder is named after a split, a class, a kind of content, a visit or a date, and so no subject."""
-    if any(pattern.fullmatch(folder) for pattern in (_DATES, _VISITS, _REPEATS, _SIDES, _FIELD)):
+    if any(pattern.fullmatch(folder) for pattern in (_DATES, _VISITS, _SIDES, _FIELD)):
         return True
     if _names_image(folder) or not without_known_words(folder):
         return True
@@ -92,6 +99,11 @@ def is_group(folder: str) -> bool:
     if any(word.rstrip("0123456789") in _NUMBERED for word in words):
         return all(word.rstrip("0123456789") in _NUMBERED | known | {""} or _ROMAN.fullmatch(word) for word in words)
     return bool(words) and all(word in known or word[:-1] in SPLITS for word in words)
+
+
+def may_be_visit(folder: str) -> bool:
+    """Whether a folder's name, such as "M06", is of a visit or of a subject; what is in it tells which."""
+    return bool(_REPEATS.fullmatch(folder))
 
 
 def names_split(folder: str) -> bool:
