@@ -160,7 +160,7 @@ def _is_event(words: Sequence[str]) -> bool:
 
 def _is_denied(words: Sequence[str], place: int) -> bool:
     """Whether a negation reaches a word, from before it or from behind it."""
-    after = words[place + 1 :]
+    after = [word for word in words[place + 1 :] if word not in BETWEEN]
     if words[place] == POST:
         return bool({*words[max(0, place - 1) : place]} & DENIALS)
     if {*after[:1]} & DENIED_BEHIND or (len(after) == 1 and after[0] in DENIALS):

@@ -30,14 +30,14 @@ POST = "post"  # after the agent, or after an event
 CONTRAST = AGENTS | CONTRASTS | ENHANCED | {POST}
 
 DENIALS = word_set("no non not nicht without wo ohne sans senza sin sem zonder sine kein keine")
-BEFORE = word_set("pre before vor avant")
+BEFORE = word_set("pre before vor avant prima antes")
 NEGATION = DENIALS | BEFORE
 SHORT_DENIALS = word_set("o s ss")  # "o. KM", "s. KM", "ss contraste"
-DENIED_BEHIND = word_set("free frei libre none nein off negative")  # "KM-frei", "contrast: none"
+DENIED_BEHIND = word_set("free frei libre none nein off negative negativ negatif")  # "KM-frei", "contrast: none"
 # A negation reaches over these: "sans produit de contraste".
 BETWEEN = word_set("iv i v any added agent given cont contr gabe de du des d produit cm medium media")
-WITH, AFTER = word_set("with mit avec con plus"), word_set("post after nach apres")
-AND = word_set("and und et or oder ou")
+WITH, AFTER = word_set("with mit avec con plus"), word_set("post after nach apres dopo despues")
+AND = word_set("and und et or oder ou e y")
 UNENHANCED = word_set("pre native nativ unenhanced nc noncon precon okm skm")
 
 # Phases of the blood after an agent, which need not have been given: a late scan is one of several.

@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from meddiffusers.data.contrast_words import (
     AFTER,
     CONTRAST,
+    CONTRASTS,
     DENIED_BEHIND,
     EVENT_WORDS,
     NEGATION,
     PHASES,
+    POST,
     STEPS,
     UNENHANCED,
     WITH,
@@ -73,11 +75,11 @@ OTHER = word_set(
     "biasfield ratio difference diff residual error noise sub subs subtract subtraction subtracted subtr subtraktion",
     "soustraction minus jacobian thickness curvature warp warpfield inversewarp deformation displacement transform",
     "xfm velocity prob probs probseg probability probabilities softseg posteriors pve uncertainty variance entropy",
-    "heatmap tissueclass atlas template scout localizer localiser survey",
+    "heatmap tissueclass atlas template scout localizer localiser survey stdev fused fusion overlay",
 )
 # Images that no scanner made.
 SYNTHETIC = word_set(
-    "synthsr symri synth synthetic synthesized synthesised synthesis pseudo virtual fake simulated inpainted",
+    "synthsr symri synth synthetic synthesized synthesised synthesis pseudo virtual fake simulated inpaint inpainted",
     "generated gan cyclegan predicted prediction predictions pred preds sct synct mrct pct",
 )
 UNNUMBERED = word_set("sub mt")  # "sub03" is a subject, MT1 a name of ADNI
@@ -121,6 +123,10 @@ _PHRASES = {  # words that mean something together
     "opposed phase": "dixon",
     "opp phase": "dixon",
     "b mode": "bmode",
+    "white matter": "wm",
+    "grey matter": "gm",
+    "gray matter": "gm",
+    **{f"{word} iv": f"{word} injection" for word in ("with", "mit", "avec", "con")},
     "t2 prep": "t2prep",
     "mt on": "mton",
     "mt off": "mtoff",
@@ -151,6 +157,7 @@ _SIGNS = [
         (rf"(?<=[ _])- ?{_AGENT}(?![a-z0-9])", "with without"),
         (r"(?<![a-z0-9])w/\s*$", "with without"),
         (rf"(?<![a-z0-9]){_AGENT} ?\?", "contrast unknown"),
+        (r"[=:] ?0(?![.\d])", "none"),
         (r"(?<![a-z0-9])post ?[:;,)]", "post contrast"),
         (r"c[ _-]?(?=spine)", ""),  # of the neck
         (r"((?<=post)|(?<=pre))[ _-]c(?![a-z0-9])", "contrast"),
@@ -168,7 +175,8 @@ _T1 = PLAIN["t1"] | PLAIN["t1ce"]
 _CLASSES = re.compile(r"m?[rw]*[cp][0-6](?=(t1|t2|flair|pd|mprage))")
 _STEPS = re.compile(r"[mrsuw]{1,3}(?=(t1|t2|flair|mprage))")
 _DIMENSIONS = re.compile(r"[234]d(?=[a-z])")
-_B_VALUE = re.compile(r"b([4-9]|[1-9]\d)[05]0")  # b400 and above; B12 may be a subject
+_MAP = re.compile(r"[a-z]{1,5}maps?")  # of statistics: zmap, tmap
+_B_VALUE = re.compile(r"(^|(?<=dwi))b([4-9]|[1-9]\d)[05]0$")  # b400 and above; B12 may be a subject
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
@@ -218,7 +226,9 @@ def _divided(token: str) -> Iterator[str]:
     numbered = word.rstrip("0123456789")
     if word in _KNOWN:
         yield word
-    elif numbered in (MASK | REGION | OTHER) - UNNUMBERED or (numbered in _NAMES and len(numbered) > 2):
+    elif numbered in (MASK | REGION | OTHER | CONTRASTS | {POST}) - UNNUMBERED or (
+        numbered in _NAMES and len(numbered) > 2
+    ):
         yield numbered
     elif len(word) <= LONGEST and (pieces := _pieces(word)):
         yield from _joined(pieces)
@@ -230,7 +240,7 @@ def _divided(token: str) -> Iterator[str]:
     elif (bare := word.lstrip("0123456789")) in ("warp", "inversewarp"):  # of ANTs: 1Warp
         yield bare
     else:
-        yield word
+        yield "map" if _MAP.fullmatch(word) else word
 
 
 def _pieces(word: str, first: bool = True) -> list[str]:
