@@ -49,7 +49,8 @@ def to_label_ids(values: np.ndarray, source: str = "", *, largest: int | None = 
     low, high = int(whole.min()), int(whole.max())
     limit = LARGEST if largest is None else largest
     if low < 0 or high > limit:
-        raise ValueError(f"{where}got labels from {low} to {high}; expected them from 0 to {limit}. Map them to these.")
+        found = f"{low} to {high}" if max(-low, high) < 2**64 else f"{float(low):g} to {float(high):g}"
+        raise ValueError(f"{where}got labels from {found}; expected them from 0 to {limit}. Map them to these.")
     return whole.astype(np.min_scalar_type(high))
 
 

@@ -252,3 +252,18 @@ def test_a_folder_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "a.nii").mkdir()
     with pytest.raises(ValueError, match=r"a\.nii: a folder; expected the name of a file to write"):
         write(Scan(np.zeros((2, 3, 4)), np.eye(4)), tmp_path / "a.nii")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"names": ["x"]}, r"a\.dcm: got names=\['x'\]; expected a text for each label"),
+        ({"names": {1: None}}, r"got names=\{1: None\}; expected a text for each label"),
+        ({"series": []}, r"got series=\[\]; expected the folder or the files of a DICOM series"),
+        ({"series": "nowhere"}, r"got series='nowhere'; expected the folder or the files"),
+    ],
+)
+def test_segmentations_need_names_and_a_series(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    scan = Scan(np.ones((2, 3, 4), np.uint8), np.eye(4), "labels")
+    with pytest.raises(ValueError, match=message):
+        write(scan, tmp_path / "a.dcm", **{"series": tmp_path, "names": {1: "x"}, **options})

@@ -78,6 +78,9 @@ def test_a_folder_of_a_split_a_class_or_a_visit_is_no_subject(tmp_path: Path, ab
             "p1_MR1_mpr-1 p1_MR2_mpr-4",
             "p1_d0129_t1 p1_d0757_t1",
             "P1V1_t1 P1V2_t1",
+            "p1_aug0_t1 p1_aug1_t1",
+            "p1_t1_flipped p1_t1",
+            "p1_patch1_t1 p1_patch2_t1",
         ),
         *(
             "p1_fu1_t1 p1_fu2_t1",
@@ -141,6 +144,8 @@ def test_images_and_masks_in_folders_beside_each_other_are_rows(tmp_path: Path) 
     [
         ("p1_1_t1 p1_2_t1 p2_1_t1", "p1_1, p1_2 count as 2 subjects"),
         ("ctrl_x/p1/t1 pat_x/p1/t1 pat_x/p2/t1", "p1 is in ctrl_x, pat_x, which count as several subjects"),
+        ("train_p1_t1 test_p1_t1 train_p2_t1", "p1, train_p1 count as 2 subjects"),
+        ("fold1_p1_t1 fold2_p1_t1 fold2_p2_t1", "fold1_p1, fold2_p1 count as 2 subjects"),
         ("north/p1_t1 north/p2_t1 south/p3_t1", "folder north counts as one subject, with scans of p1, p2"),
         ("train/p1_t1 test/p2_t1", "folders named after splits (test, train) are not kept"),
     ],
@@ -151,4 +156,8 @@ def test_what_cannot_be_known_is_noted(tmp_path: Path, names: str, note: str) ->
 
 
 def test_a_plain_folder_has_no_notes(tmp_path: Path) -> None:
-    assert grouped(tmp_path, "p1_t1.nii", "p2_t1.nii", "p3/t1.nii").notes == []
+    assert grouped(tmp_path / "a", "p1_t1.nii", "p2_t1.nii", "p3/t1.nii").notes == []
+    assert grouped(tmp_path / "b", *(f"BRATS_00{number}_t1.nii" for number in range(3))).notes == []
+    assert (
+        grouped(tmp_path / "c", "IXI002-Guys-0828-T1.nii", "IXI012-HH-1211-T1.nii", "IXI013-HH-1212-T1.nii").notes == []
+    )

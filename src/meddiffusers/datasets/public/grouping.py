@@ -21,6 +21,7 @@ from meddiffusers.datasets.subjects.names import (
     names_split,
     person_in,
     without_content,
+    without_groups,
     without_visits,
 )
 from meddiffusers.utils.text import some_of
@@ -119,7 +120,7 @@ def _doubts(named: Sequence[Named], shared: int) -> Iterator[str]:
     if splits := {part for scan in named for part in scan.folders if names_split(part)}:
         yield f"folders named after splits ({some_of(splits)}) are not kept: scans are split anew, by subject"
     files, owners = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
-    starts = defaultdict[str, set[str]](set)
+    starts, bare = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
     for scan in named:
         subject = _subject(scan, shared)
         inner = [part for part in scan.people[shared + 1 :] if _NUMBERED.fullmatch(part)]
@@ -127,6 +128,7 @@ def _doubts(named: Sequence[Named], shared: int) -> Iterator[str]:
             owners[canonical(part)].add(subject)
         if scan.subject == subject:
             starts[re.sub(r"[ _.-][^ _.-]*$", "", subject)].add(subject)
+            bare[without_groups(subject)].add(subject)  # "train_p1" and "p1"
         elif not inner and scan.subject:
             files[subject].add(scan.subject)
     for subject, names in files.items():
@@ -135,8 +137,8 @@ def _doubts(named: Sequence[Named], shared: int) -> Iterator[str]:
     for part, subjects in owners.items():
         if len(subjects) > 1:
             yield f"{part} is in {some_of(subjects)}, which count as several subjects: give a table if it is one"
-    for names in starts.values():
-        if len(names) > 1 and len(starts) > 1:
+    for names in (*bare.values(), *(starts.values() if len(starts) > 1 else ())):
+        if len(names) > 1:
             yield f"{some_of(names)} count as {len(names)} subjects: give a table or folders if they are visits of one"
 
 

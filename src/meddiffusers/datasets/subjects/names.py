@@ -44,7 +44,10 @@ _VISIT = (
     r"(?:visit|vis|sessions?|sess?|timepoint|time[_ -]?point|tp|baseline|bl|follow[_ -]?up|fup?|months?|mon|mo|mth"
     r"|weeks?|wk|days?|years?|yrs?|retest|preop|postop|admission|discharge|screening)"
 )
-_REPEAT = r"(?:scan|exam|study|series|run|rep|repeat|acq|acquisition|echo|slice|frame|vol|volume|image|img|stack|no)"
+_REPEAT = (
+    r"(?:scan|exam|study|series|run|rep|repeat|acq|acquisition|echo|slice|frame|vol|volume|image|img|stack|patch"
+    r"|tile|crop|aug|no)"
+)
 _EDGE, _END = r"(?:(?<![^\W\d])|(?<=_))", r"(?![^\W\d_])"  # no letter before, none behind
 _DATES = re.compile(
     r"(?<!\d)(?:(?:19|20)\d\d(?P<a>[-_.]?)(?:0[1-9]|1[0-2])(?P=a)(?:0[1-9]|[12]\d|3[01])"
@@ -52,6 +55,10 @@ _DATES = re.compile(
 )
 _VISITS = re.compile(rf"{_EDGE}{_VISIT}[_ -]?\d*{_END}", re.IGNORECASE)
 _REPEATS = re.compile(rf"{_EDGE}(?:{_REPEAT}[_ -]?\d+|[vmdwy]\d{{1,4}}|t0|mr[_ -]?\d{{1,2}}){_END}", re.IGNORECASE)
+_CHANGES = re.compile(  # copies of an image
+    rf"{_EDGE}(?:aug|augmented|flipped|hflip|vflip|mirrored|rotated|rot\d+|cropped|resized|noisy|shifted|scaled){_END}",
+    re.IGNORECASE,
+)
 _SIDES = re.compile(rf"{_EDGE}(?:left|right|lt|rt|lh|rh|od|os){_END}|{_EDGE}[lr](?![^\W_])", re.IGNORECASE)
 _RUNS = re.compile(  # behind a modality: "t1_2", OASIS' "mpr-4"
     rf"(?:{_EDGE}|(?<=_))(mpr|mprage|t1|t1w|t1ce|t1gd|t2|t2w|flair|pd|dwi|adc|ct)[_-]\d{{1,2}}(?![^\W_])", re.IGNORECASE
@@ -82,6 +89,7 @@ def without_visits(name: str) -> str:
         (_VISITS, r"[^\W_]"),
         (_REPEATS, r"\d"),
         (_SIDES, r"\d"),
+        (_CHANGES, r"\d"),
     ):
         if (shorter := pattern.sub("_", name)) != name and re.search(needed, shorter):
             name = re.sub(r"[ _.-]*_[ _.-]*", "_", shorter).strip("_")
@@ -109,6 +117,13 @@ def may_be_visit(folder: str) -> bool:
 def names_split(folder: str) -> bool:
     """Whether a folder is named after a split, such as "train" or "imagesTs"."""
     return is_group(folder) and any(word in SPLITS or word[:-1] in SPLITS for word in _split(folder))
+
+
+def without_groups(name: str) -> str:
+    """A name without the words by which folders are groups, such as "train" or "fold1"."""
+    words = re.split(r"[ _.-]+", name)
+    kept = [word for word in words if word.lower() not in SPLITS and word.lower().rstrip("0123456789") not in _NUMBERED]
+    return "_".join(kept)
 
 
 def without_content(folder: str) -> str:
