@@ -68,6 +68,7 @@ from .meddiffusers_slices_v1 import (
     select_generators,
     subject_to_slices,
     to_indexed,
+    to_spacing,
     unet_sample_size,
     unet_stride,
 )
@@ -151,9 +152,9 @@ class AnomalyDetectionPipeline(
         self.register_modules(unet=unet, scheduler=scheduler, classifier=classifier)
         self.register_to_config(
             modalities=to_indexed(modalities),
-            spacing=None if spacing is None else float(spacing),  # diffusers warns of an int when it loads one
+            spacing=to_spacing(spacing),
             image_range={index: float(end) for index, end in to_indexed(image_range).items()},
-            noise_schedule=noise_schedule or describe_noise(scheduler),
+            noise_schedule=describe_noise(scheduler) if noise_schedule is None else noise_schedule,
         )
         check_components(unet, classifier, self.modalities)
 

@@ -68,6 +68,7 @@ from .meddiffusers_slices_v1 import (
     select_generators,
     subject_to_slices,
     to_indexed,
+    to_spacing,
     unet_sample_size,
     unet_stride,
 )
@@ -151,13 +152,13 @@ class ConditionalSegmentationPipeline(
         self.register_to_config(
             modalities=to_indexed(modalities),
             id2label=labels,
-            spacing=None if spacing is None else float(spacing),  # diffusers warns of an int when it loads one
+            spacing=to_spacing(spacing),
             mask_range={index: float(end) for index, end in to_indexed(mask_range).items()},
             num_tta_views=num_tta_views,
             probability_from=probability_from or ("prior" if self._has_image_encoder else "samples"),
-            noise_schedule=noise_schedule or describe_noise(scheduler),
+            noise_schedule=describe_noise(scheduler) if noise_schedule is None else noise_schedule,
         )
-        if not 1 <= num_tta_views <= len(TTA_VIEWS):
+        if num_tta_views not in range(1, len(TTA_VIEWS) + 1) or isinstance(num_tta_views, bool):
             raise ValueError(f"num_tta_views={num_tta_views}; expected 1 to {len(TTA_VIEWS)}.")
         check_labels(labels)
         self._check_unet()

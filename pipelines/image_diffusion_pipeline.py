@@ -43,7 +43,7 @@ from .meddiffusers_lora_weights_v1 import LoraWeightsMixin
 from .meddiffusers_noise_v1 import denoising_step, describe_noise, scale_noise, uses_learned_variance
 from .meddiffusers_sampling_v1 import check_scheduler
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
-from .meddiffusers_slices_v1 import from_indexed, to_indexed, unet_sample_size
+from .meddiffusers_slices_v1 import from_indexed, to_indexed, to_spacing, unet_sample_size
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
 
 PUBLISHED_AS = "meddiffusers_image_diffusion_pipeline_v1"  # `custom_pipeline` name of a published repository
@@ -103,9 +103,9 @@ class ImageDiffusionPipeline(LoraWeightsMixin, UNetLoraMixin, GuidanceMixin, Pub
         self.register_modules(unet=unet, scheduler=scheduler)
         self.register_to_config(
             modalities=to_indexed(modalities),
-            spacing=None if spacing is None else float(spacing),  # diffusers warns of an int when it loads one
+            spacing=to_spacing(spacing),
             image_range={index: float(end) for index, end in to_indexed(image_range).items()},
-            noise_schedule=noise_schedule or describe_noise(scheduler),
+            noise_schedule=describe_noise(scheduler) if noise_schedule is None else noise_schedule,
         )
         self._check_unet()
 

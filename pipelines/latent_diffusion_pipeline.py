@@ -44,7 +44,7 @@ from .meddiffusers_lora_weights_v1 import LoraWeightsMixin
 from .meddiffusers_noise_v1 import denoising_step, describe_noise, scale_noise
 from .meddiffusers_sampling_v1 import check_scheduler
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
-from .meddiffusers_slices_v1 import from_indexed, to_indexed, unet_sample_size
+from .meddiffusers_slices_v1 import from_indexed, to_indexed, to_spacing, unet_sample_size
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
 
 PUBLISHED_AS = "meddiffusers_latent_diffusion_pipeline_v1"  # `custom_pipeline` name of a published repository
@@ -117,9 +117,9 @@ class LatentDiffusionPipeline(
         names = [f"channel {i}" for i in range(image_channels)] if modalities is None else modalities
         self.register_to_config(
             modalities=to_indexed(names),
-            spacing=None if spacing is None else float(spacing),
+            spacing=to_spacing(spacing),
             image_range={key: float(end) for key, end in to_indexed(image_range).items()},
-            noise_schedule=noise_schedule or describe_noise(scheduler),
+            noise_schedule=describe_noise(scheduler) if noise_schedule is None else noise_schedule,
         )
         models = {name: part for name, part in (("vae", vae), ("unet", unet)) if part is not None}
         channels = {name: part.config["latent_channels"] for name, part in models.items()}

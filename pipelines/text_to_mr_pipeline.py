@@ -42,7 +42,7 @@ from .meddiffusers_prompt_limits_v1 import check_limits
 from .meddiffusers_prompts_v1 import PromptEncodingMixin
 from .meddiffusers_sampling_v1 import check_scheduler
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
-from .meddiffusers_slices_v1 import check_images, to_indexed, unet_sample_size
+from .meddiffusers_slices_v1 import check_images, to_indexed, to_spacing, unet_sample_size
 from .meddiffusers_text_components_v1 import check_available, check_guidance, check_parts, check_settings
 from .meddiffusers_text_lora_v1 import TextEncoderLoraMixin
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
@@ -136,9 +136,9 @@ class TextToMRPipeline(  # type: ignore[misc]
             quantity_encoder=quantity_encoder,
         )
         self.register_to_config(
-            spacing=None if spacing is None else float(spacing),
+            spacing=to_spacing(spacing),
             image_range={key: float(end) for key, end in to_indexed(image_range).items()},
-            noise_schedule=noise_schedule or describe_noise(scheduler),
+            noise_schedule=describe_noise(scheduler) if noise_schedule is None else noise_schedule,
             prompt_limits=check_limits(prompt_limits),
         )
         check_parts(vae, text_encoder, unet, quantity_encoder)

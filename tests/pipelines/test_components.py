@@ -98,3 +98,38 @@ def test_parts_that_no_call_needs_are_optional_as_in_diffusers() -> None:
         warnings.simplefilter("error")
         images = [one("t1 brain", generator=generator(0), **call).images for one in (pipeline, bare)]
     np.testing.assert_array_equal(images[0], images[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "message"),
+    [
+        ("text", {"spacing": -1}, r"spacing=-1\.0; expected a length in mm above 0"),
+        ("latent", {"spacing": float("nan")}, "spacing=nan; expected a finite number"),
+        ("image", {"spacing": "1 mm"}, "spacing='1 mm'; expected a finite number"),
+        ("text", {"image_range": (1, 1)}, r"image_range=\[1\.0, 1\.0\]; expected two different numbers"),
+        ("anomaly", {"image_range": (0,)}, r"image_range=\[0\.0\]; expected two different numbers"),
+        ("segmentation", {"mask_range": 1}, "Got 1; expected a list, or values by index"),
+        ("image", {"modalities": "flair"}, "Got 'flair'; expected a list, or values by index"),
+        ("image", {"modalities": ["t1"] * 4}, "modalities=.*; expected different names"),
+        ("image", {"modalities": {"a": "t1"}}, "modalities=.*; expected different names, .* or by index"),
+        (
+            "segmentation",
+            {"id2label": ["lesion"] * 2},
+            "id2label has the names lesion, lesion; expected different ones",
+        ),
+        ("segmentation", {"num_tta_views": 1.5}, r"num_tta_views=1\.5; expected 1 to 4"),
+        ("latent", {"noise_schedule": {}}, r"noise_schedule={}; expected that of describe_noise"),
+        ("text", {"prompt_limits": 5}, "prompt_limits=5; expected words, modalities and ranges by name"),
+    ],
+)
+def test_settings_that_cannot_be_meant(name: str, setting: dict[str, Any], message: str) -> None:
+    pipeline = built(name)
+    with pytest.raises(ValueError, match=message):
+        type(pipeline)(**pipeline.components | setting)
+
+
+def test_settings_are_checked_when_they_are_changed_too() -> None:
+    pipeline = built("image")
+    with pytest.raises(ValueError, match="spacing=0; expected a length in mm above 0"):
+        pipeline.register_to_config(spacing=0)
+    assert pipeline.config["spacing"] is None

@@ -15,6 +15,7 @@ import torch
 
 PUBLISHED_AS = "meddiffusers_checks_v1"  # the file has the same name in a repository, so imports find it in both places
 SCHEDULER = ("config", "set_timesteps", "step")  # what every scheduler has
+NOISE = {"prediction_type", "num_train_timesteps"}  # what every noise schedule has
 CALLBACK = "f(pipeline, step, timestep, tensors)"
 
 
@@ -39,6 +40,31 @@ def check_component(name: str, component: Any, optional: bool) -> None:
         got = repr(component) if plain else f"a {type(component).__name__}"
         got = f"the class {component.__name__}" if isinstance(component, type) else got
         raise ValueError(f"The {name} is {got}; expected an instance of a {name}: pipe.{name} = {example}.")
+
+
+def check_setting(name: str, value: Any) -> None:
+    """Raise a ValueError if a setting of a pipeline cannot be meant; settings of other names may have any value.
+
+    Args:
+        name: "spacing", "image_range", "mask_range", "modalities" or "noise_schedule".
+        value: Its value; lists may also be given by index.
+    """
+    items = list(value.values()) if isinstance(value, Mapping) else value
+    if name == "spacing" and value is not None:
+        check_numbers(spacing=value)
+        if value <= 0:
+            raise ValueError(f"spacing={value!r}; expected a length in mm above 0, or None if it is unknown.")
+    elif name in ("image_range", "mask_range"):
+        check_numbers(**{f"{name}[{i}]": end for i, end in enumerate(items)})
+        if len(items) != 2 or items[0] == items[1]:
+            raise ValueError(f"{name}={items!r}; expected two different numbers, the values of 0 and 1.")
+    elif name == "modalities":
+        indices = value if isinstance(value, Mapping) else {}
+        distinct = items and all(isinstance(each, str) for each in items) and len(set(items)) == len(items)
+        if not distinct or not all(str(index).isdecimal() for index in indices):
+            raise ValueError(f"modalities={value!r}; expected different names, at least one, as a list or by index.")
+    elif name == "noise_schedule" and value is not None and not (isinstance(value, Mapping) and set(value) >= NOISE):
+        raise ValueError(f"noise_schedule={value!r}; expected that of describe_noise(scheduler).")
 
 
 def check_counts(**counts: Any) -> None:

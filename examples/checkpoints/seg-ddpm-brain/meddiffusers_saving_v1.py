@@ -16,7 +16,7 @@ from typing import Any, Self
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils.dynamic_modules_utils import get_relative_imports
 
-from .meddiffusers_checks_v1 import check_component
+from .meddiffusers_checks_v1 import check_component, check_setting
 
 PUBLISHED_AS = "meddiffusers_saving_v1"  # the file has the same name in a repository, so imports find it in both places
 ORIGIN = {"_name_or_path", "is_local", "local_files_only"}  # entries that loading adds to a component's configuration
@@ -57,6 +57,12 @@ class PublishedPipelineMixin:
         for name, component in components.items():
             check_component(name, component, name in type(self)._optional_components)
         super().register_modules(**components)  # type: ignore[misc]
+
+    def register_to_config(self, **settings: Any) -> None:
+        """Change settings, as in diffusers; raise a ValueError if one cannot be meant."""
+        for name, value in settings.items():
+            check_setting(name, value)
+        super().register_to_config(**settings)  # type: ignore[misc]
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Replace a component, or set another attribute; components are checked as `register_modules` does."""

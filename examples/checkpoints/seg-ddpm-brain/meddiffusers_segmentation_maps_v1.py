@@ -30,6 +30,9 @@ def check_labels(labels: Mapping[str, str]) -> None:
         raise ValueError(
             f"id2label has the ids {', '.join(labels)}; expected 0 (the background), 1 and so on, at least two."
         )
+    names = [name for name in labels.values() if isinstance(name, str)]
+    if len(set(names)) < len(names):
+        raise ValueError(f"id2label has the names {', '.join(names)}; expected different ones.")
 
 
 def check_noise_schedule(unet: Any, noise_schedule: Mapping[str, Any], mask_range: tuple[float, float]) -> None:

@@ -54,8 +54,12 @@ def words_of(text: str) -> set[str]:
 
 def check_limits(limits: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Return the limits; raise a ValueError if an entry is missing."""
+    if limits is not None and not isinstance(limits, Mapping):
+        raise ValueError(f"prompt_limits={limits!r}; expected words, modalities and ranges by name.")
     if limits is not None and (missing := {"words", "modalities", "ranges"} - set(limits)):
         raise ValueError(f"prompt_limits has no {', '.join(sorted(missing))}; expected words, modalities and ranges.")
+    if limits is not None and not all(isinstance(limits[name], str) for name in ("words", "modalities")):
+        raise ValueError("prompt_limits has words or modalities that are no text; expected words separated by spaces.")
     return None if limits is None else dict(limits)
 
 

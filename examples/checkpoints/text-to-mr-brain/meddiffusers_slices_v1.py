@@ -115,6 +115,8 @@ def subject_to_slices(source: Any, modalities: Sequence[str], spacing: float | N
 
 def to_indexed(values: Mapping[Any, Any] | Sequence[Any]) -> dict[str, Any]:
     """Convert a list to {"0": first, …}: diffusers takes a list in `model_index.json` for the name of a component."""
+    if isinstance(values, str) or not hasattr(values, "__iter__"):
+        raise ValueError(f"Got {values!r}; expected a list, or values by index.")
     by_index = values if isinstance(values, Mapping) else dict(enumerate(values))
     return {str(key): value for key, value in by_index.items()}
 
@@ -122,6 +124,11 @@ def to_indexed(values: Mapping[Any, Any] | Sequence[Any]) -> dict[str, Any]:
 def from_indexed(by_index: Mapping[str, Any]) -> tuple[Any, ...]:
     """Invert `to_indexed`."""
     return tuple(value for _, value in sorted(by_index.items(), key=lambda item: int(item[0])))
+
+
+def to_spacing(spacing: Any) -> float | None:
+    """Return a spacing as a float, since diffusers warns of an int when it loads one; None for None."""
+    return float(spacing) if isinstance(spacing, int) and not isinstance(spacing, bool) else spacing
 
 
 def draw_noise(
