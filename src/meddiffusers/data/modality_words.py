@@ -75,7 +75,7 @@ OTHER = word_set(
     "biasfield ratio difference diff residual error noise sub subs subtract subtraction subtracted subtr subtraktion",
     "soustraction minus jacobian thickness curvature warp warpfield inversewarp deformation displacement transform",
     "xfm velocity prob probs probseg probability probabilities softseg posteriors pve uncertainty variance entropy",
-    "heatmap tissueclass atlas template scout localizer localiser survey stdev fused fusion overlay",
+    "heatmap tissueclass atlas template scout localizer localiser survey stdev kmeans fused fusion overlay",
 )
 # Images that no scanner made.
 SYNTHETIC = word_set(
