@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 from meddiffusers.datasets.subjects.copies import SAMPLE, SAMPLES, copied
@@ -24,3 +25,13 @@ def test_folders_are_compared_by_their_files(tmp_path: Path) -> None:
         for place, name in enumerate(names):
             (tmp_path / folder / str(place)).write_text(name)
     assert copied([tmp_path / "a", tmp_path / "b", tmp_path / "c"]) == [[tmp_path / "a", tmp_path / "b"]]
+
+
+def test_packed_files_are_compared_by_what_they_contain(tmp_path: Path) -> None:
+    content, other = b"voxels" * 99, b"Voxels" * 99
+    files = {"a": content, "b": gzip.compress(content, 1), "c": gzip.compress(content, 9), "d": gzip.compress(other)}
+    files |= {"e": other, "f": gzip.compress(b"short"), "g": b"\x1f\x8b", "h": b"\x1f\x8b"}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    groups = [[path.name for path in group] for group in copied(tmp_path / name for name in "abcdefgh")]
+    assert sorted(groups) == [["a", "b", "c"], ["d", "e"], ["g", "h"]]

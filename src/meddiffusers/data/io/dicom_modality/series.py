@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from meddiffusers.data.io.dicom_files import KIND, SUFFIXES, is_dicom
+from meddiffusers.data.io.dicom_files import KIND, SUFFIXES, is_dicom, parse
 from meddiffusers.data.io.dicom_modality.agent import agent_of
 from meddiffusers.data.io.dicom_modality.descriptions import by_image_type, described
 from meddiffusers.data.io.dicom_modality.tags import kinds_of_frames
 from meddiffusers.data.io.dicom_modality.times import weighted
 from meddiffusers.data.io.library_errors import decoding
 from meddiffusers.data.modalities import LABELS, Recognized
-from meddiffusers.utils.optional import optional_import
 
 OF_MODALITY = {"CT": "ct", "US": "us", "SEG": LABELS, "RTSTRUCT": LABELS}
 FREE = ("MR", "OT", "SC", "")  # values of Modality with which texts and other tags tell
@@ -60,9 +59,8 @@ def modality_of_series(path: Path, named: Recognized) -> Recognized:
     files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
     files = [file for file in files if not file.name.startswith(".")] or files
     images = [file for file in files if file.suffix.lower() in SUFFIXES or is_dicom(file)]
-    pydicom = optional_import("pydicom", "dicom")
     with decoding(str(path), KIND):
-        datasets = [pydicom.dcmread(image, stop_before_pixels=True, force=True) for image in images]
+        datasets = [parse(image, stop_before_pixels=True) for image in images]
         with_pixels = [dataset for dataset in datasets if "Rows" in dataset]  # no report, and no DICOMDIR
         return modality_of_images(with_pixels or datasets, path, named)
 
