@@ -63,6 +63,14 @@ D:/pacs/hans
 \\server\share
 ![x](data:image/png;base64,iVBORw0KGgoAAAANSUhEUg)
 1.2.840.113619.2.5.17
+Patient 🧑: Hans Mueller
+[Patient ID](x): 4711
+Patient ID:<br>4711
+&#80;atient ID: 4711
+<p title="PatientID: 4711">x</p>
+[//]: # (PatientID 4711)
+<mailto:hans@charite.de>
+| Hans Mueller | 12.03.1957 |
 """.strip().splitlines()
 HONEST = r"""
 patients' age
@@ -99,7 +107,9 @@ x^2 + y^T, mm^3, 10^-4 and e^x
 """.strip().splitlines()
 
 
-@pytest.mark.parametrize("line", [*TELLING, "PatientID\n: 1234567", "PatientID:\n  1234567", "P\u200batientID: 77"])
+@pytest.mark.parametrize(
+    "line", [*TELLING, "QUJD" * 200, "PatientID\n: 1234567", "PatientID:\n  1234567", "P\u200batientID: 77"]
+)
 def test_what_tells_of_a_person_or_a_place_is_found(line: str) -> None:
     assert given_away(f"# A model\n\n{line}\n\nMore.")
     assert given_away_by_settings({"note": [line]})

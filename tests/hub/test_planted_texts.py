@@ -21,6 +21,18 @@ from meddiffusers.hub.publication import publication_issues
 CHECKPOINTS = Path(__file__).parents[2] / "examples" / "checkpoints"
 TEXT, MASK, LORA = "text-to-mr-brain", "seg-ddpm-brain", "lora-lowfield"
 INDEX, ENCODER, TOKENIZER = "model_index.json", "text_encoder/config.json", "tokenizer/tokenizer_config.json"
+VOCABULARY = "tokenizer/tokenizer.json"
+REPLACED = {"type": "Replace", "pattern": {"String": "Hans Mueller"}, "content": "x"}
+PREFIX = {"continuing_subword_prefix": "Mueller"}
+ADDED = {
+    "id": 167,
+    "content": "Mueller",
+    "single_word": False,
+    "lstrip": False,
+    "rstrip": False,
+    "normalized": True,
+    "special": False,
+}
 DICOM = torch.tensor(list(bytes(128) + b"DICMPatientName Mueller^Hans"), dtype=torch.uint8)
 Plant = Callable[[Path], Any]
 
@@ -50,6 +62,15 @@ def weights(name: str, change: Callable[[dict[str, torch.Tensor]], Any]) -> Plan
         held = load_file(folder / name)
         change(held)
         save_file(held, folder / name, metadata)
+
+    return plant
+
+
+def replaced(name: str, old: str, new: str) -> Plant:
+    def plant(folder: Path) -> None:
+        text = (folder / name).read_text()
+        assert old in text
+        (folder / name).write_text(text.replace(old, new, 1))
 
     return plant
 
@@ -87,7 +108,7 @@ PLANTED: dict[str, tuple[str, Plant]] = {
     "architecture": (TEXT, edited(ENCODER, lambda config: config.update(architectures=["MuellerModel"]))),
     "special token": (TEXT, edited(TOKENIZER, lambda config: config.update(unk_token="Mueller Hans"))),
     "added token": (TEXT, written("tokenizer/added_tokens.json", '{"Mueller Hans 1957-03-12": 3}')),
-    "vocabulary": (TEXT, edited("tokenizer/tokenizer.json", added)),
+    "vocabulary": (TEXT, edited(VOCABULARY, added)),
     "list of tokens": (TEXT, written("tokenizer/vocab.txt", "a\nmueller^hans\n")),
     "UID as a token": (TEXT, written("tokenizer/vocab.txt", "a\n1.2.840.113619.2.5.17\n")),
     "number as a token": (TEXT, written("tokenizer/vocab.txt", "a\n1234567\n")),
@@ -96,6 +117,21 @@ PLANTED: dict[str, tuple[str, Plant]] = {
     "caption": (TEXT, edited("metrics.json", lambda r: r["figures"].update({"Slices of Hans": "figures/0.png"}))),
     "data set": (TEXT, edited("metrics.json", lambda r: r["metrics"][0].update(dataset="mueller"))),
     "number in details": (TEXT, edited("metrics.json", lambda r: r["details"].update({"case": "4711123"}))),
+    "class of a tokenizer": (TEXT, edited(TOKENIZER, lambda config: config.update(tokenizer_class="HansMueller"))),
+    "normalizer": (TEXT, edited(VOCABULARY, lambda content: content.update(normalizer=REPLACED))),
+    "prefix of tokens": (TEXT, edited(VOCABULARY, lambda content: content["model"].update(PREFIX))),
+    "added special token": (TEXT, edited(VOCABULARY, lambda content: content["added_tokens"].append(ADDED))),
+    "seed of text": (TEXT, edited("metrics.json", lambda r: r["run"].update(seed="hans"))),
+    "name of a figure": (TEXT, edited("metrics.json", lambda r: r["figures"].update({"KID": "figures/mueller.png"}))),
+    "date in the record": (MASK, replaced("training_config.yaml", "dataset_name: phantom", "dataset_name: 1957-03-12")),
+    "data set in the record": (
+        MASK,
+        replaced("training_config.yaml", "dataset_name: phantom", "dataset_name: mueller"),
+    ),
+    "name of a tensor": (
+        TEXT,
+        weights("text_encoder/model.safetensors", lambda held: held.update(Hans=torch.zeros(1))),
+    ),
     "bytes in the weights": (TEXT, weights("text_encoder/model.safetensors", lambda held: held.update(a=DICOM))),
     "notice": (MASK, written("NOTICE", "Patient Hans Mueller, DOB 12.03.1957\n")),
     "control characters": (MASK, written("LICENSE", "Apache\0\0")),

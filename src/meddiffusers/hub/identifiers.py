@@ -63,7 +63,7 @@ _NAMED = re.compile(
 
 # Two capitalised words, of which one is not known.
 _PAIR = re.compile(
-    rf"\b(?:(?i:{_PERSON})|Name|Surname|Nachname)[\s:=|]+(?P<pair>[^\W\d_a-z][^\W\d_]+,?[^\S\n][^\W\d_a-z][^\W\d_]+)\b"
+    rf"\b(?:(?i:{_PERSON})|Name|Surname|Nachname)[^\w\n.;,]{{1,8}}(?P<pair>[^\W\d_a-z][^\W\d_]+,?[^\S\n][^\W\d_a-z][^\W\d_]+)\b"
 )
 
 _PERSONS = "a person's name or number"
@@ -81,7 +81,8 @@ _ANYWHERE = {
         r"(?<![\w.+-])(?!git@)[\w.+-]+\s?(?:@|[(\[]at[)\]])\s?[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}"
     ),
     "a telephone number": re.compile(r"(?<![\w.])\+\d[\d\s()/-]{8,}\d"),
-    "a file as text (data:…)": re.compile(r"\bdata:[\w/+.-]*(?:;[\w=-]+)*(?:;base64)?,\w", re.IGNORECASE),
+    "a file as text (data:…)": re.compile(r"\bdata:[\w/+.-]*(?:;[\w=-]+)*(?:;base64)?,\w|[\w+/=]{400,}", re.IGNORECASE),
+    "a date of birth": re.compile(r"\b(?:\d?\d[./-]\d?\d[./-]19\d\d|19\d\d-[01]\d-[0-3]\d)\b"),
     "control characters": re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"),
     _PERSONS: _LOOSE,
 }
@@ -92,7 +93,7 @@ _IN_SETTINGS = {
     ),
     "several lines": re.compile(r"[\n\r\x00]"),
 }
-_TAG = re.compile(r"<!--|-->|</?[A-Za-z][^<>\n]{0,200}>")
+_TAG = re.compile(r"\]\([^()\n]*\)|<!--|-->|</?[A-Za-z][^<>\n]{0,200}>")
 
 
 def identifying_lines(text: str) -> list[int]:

@@ -138,4 +138,11 @@ _KINDS: dict[str, Check] = {
     r"training_config\.yaml": training_config_content_issues,
     r"figures/\d+\.png": figure_content_issues,
 }
-_SETTINGS = (index_content_issues, config_content_issues, metrics_content_issues, training_config_content_issues)
+_SETTINGS = (
+    index_content_issues,
+    config_content_issues,
+    tokenizer_settings_issues,
+    metrics_content_issues,
+    training_config_content_issues,
+    weights_content_issues,
+)

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import diffusers
@@ -21,7 +22,8 @@ from meddiffusers.hub.configurations import build, config_file, config_keys
 from meddiffusers.hub.identifiers import given_away, given_away_by_settings
 from meddiffusers.hub.training_config import PATHS, REPORTING, TrainingRecord
 from meddiffusers.hub.versions import VERSION
-from meddiffusers.hub.vocabulary import texts_in, unknown_words, without_model_numbers
+from meddiffusers.hub.vocabulary import known_modules, texts_in, unknown_words, without_model_numbers
+from meddiffusers.hub.weights import shapes_of
 from meddiffusers.utils.reading import FileContentError, read_json, read_text
 from meddiffusers.utils.text import some_of
 
@@ -39,6 +41,7 @@ _TOKENIZER = re.compile(
 )
 _SETTING = re.compile(r"^    (\w+): [^=]+ = (?:list_)?setting\(", re.MULTILINE)
 _MAX_TOKEN = 256  # characters
+_SPECIAL = "startoftext endoftext unused extra sentinel assistant system user always first never removed isolated"
 _WORDS = re.compile(r"\w\W*\s+\W*\w|(?<![\d.])\d{6,}")  # several in one token, or a long number
 
 
@@ -73,8 +76,9 @@ def tokenizer_settings_issues(path: Path) -> list[str]:
         return token_issues(settings)
     issues = _key_issues(settings, {name for name in settings if _TOKENIZER.fullmatch(name)})
     values = [value for name, value in settings.items() if name.endswith(("_token", "_tokens"))]
-    values.append(settings.get("added_tokens_decoder", {}))
-    return issues + token_issues(texts_in(values))
+    decoder = settings.get("added_tokens_decoder", {})
+    added = [each.get("content", "") for each in decoder.values() if isinstance(each, dict)]
+    return issues + token_issues(texts_in([*values, decoder])) + _special_token_issues(texts_in([*values, added]))
 
 
 def tokenizer_content_issues(path: Path) -> list[str]:
@@ -92,7 +96,12 @@ def tokenizer_content_issues(path: Path) -> list[str]:
     rest = {**content, "model": {**content["model"], "vocab": None, "merges": None}}
     told = dict.fromkeys(what for each in texts_in(rest) for what in given_away(each))
     issues = [f"has {what}. Remove it." for what in told]
-    return issues + token_issues([*Tokenizer.from_str(text).get_vocab(), *texts_in(content["added_tokens"])])
+    added = [each["content"] for each in content["added_tokens"]]
+    parts = (content[name] for name in ("normalizer", "pre_tokenizer", "decoder"))
+    texts = [*added, content["model"].get("continuing_subword_prefix"), *(_free_texts(part) for part in parts)]
+    return (
+        issues + token_issues([*Tokenizer.from_str(text).get_vocab(), *added]) + _special_token_issues(texts_in(texts))
+    )
 
 
 def token_issues(tokens: Iterable[str]) -> list[str]:
@@ -105,6 +114,19 @@ def token_issues(tokens: Iterable[str]) -> list[str]:
         if any(char in token for char in "^@.:/-0123456789") and (told := set(given_away(token)) - {"a local path"}):
             return [f"has the token {token[:60]!r}, which is {min(told)}. Remove it."]
     return []
+
+
+def _special_token_issues(tokens: Iterable[str]) -> list[str]:
+    """Check that tokens such as [PAD], and the texts that a tokenizer replaces, have known words."""
+    unknown = [word for word in unknown_words(list(tokens), (_SPECIAL,)) if len(word) > 3]
+    return [f"has {unknown[0]!r} in a special token, which could name a person. Remove it."] if unknown else []
+
+
+def _free_texts(content: Any) -> Any:
+    """A part of a tokenizer without the names of its settings and their kinds."""
+    if isinstance(content, dict):
+        return [_free_texts(value) for name, value in content.items() if name != "type"]
+    return [_free_texts(value) for value in content] if isinstance(content, list) else content
 
 
 def _lines(path: Path) -> list[str]:
@@ -121,6 +143,12 @@ def metrics_content_issues(path: Path) -> list[str]:
     unknown = set(content["run"]) - _RUN
     issues = [f"has {name!r} in run, expected {', '.join(sorted(_RUN))}. Remove it." for name in sorted(unknown)]
     texts = {**content, "figures": list(content["figures"])}
+    run = content["run"]
+    numbers = [run.get("seed", 0), run.get("training_minutes", 0), *run.get("seeds", [])]
+    if {type(number) for number in numbers} - {int, float, NoneType}:
+        issues.append("has a seed or a time in run that is no number. Restore it.")
+    if wrong := [name for name in content["figures"].values() if not re.fullmatch(r"figures/\d+\.png", name)]:
+        issues.append(f"names the figure {wrong[0]}, expected figures/NUMBER.png. Restore it.")
     return issues + [f"has {what}. Remove it." for what in given_away_by_settings(texts)]
 
 
@@ -136,18 +164,22 @@ def word_issues(path: Path, names: Collection[str]) -> list[str]:
     """Check that names in settings have known words.
 
     Args:
-        path: A configuration, `metrics.json` or `training_config.yaml`, which the other checks have passed.
+        path: A configuration, weights, `metrics.json` or `training_config.yaml`, which passed the other checks.
         names: Names that whoever publishes confirms.
     """
     if path.name == "training_config.yaml":
         record = TrainingRecord.read(path.parent)
-        content: Any = _values(record.sections()) if record else None
+        content: Any = _recorded_values(record.sections()) if record else None
     elif path.name == "metrics.json":
         report = read_metrics(path.parent)
         hardware = without_model_numbers(str(report["run"].get("hardware", "")))
         content = {**report, "run": hardware, "figures": list(report["figures"])}
+    elif path.suffix == ".safetensors":
+        content = [part for name in shapes_of(path) for part in name.split(".") if part not in known_modules()]
     else:
-        content = [value for name, value in read_json(path).items() if name not in _OWN | {"transformers_version"}]
+        skipped = _OWN | {"transformers_version", "added_tokens_decoder"}
+        settings = {name: value for name, value in read_json(path).items() if name not in skipped}
+        content = [value for name, value in settings.items() if not name.endswith(("_token", "_tokens"))]
     unknown = unknown_words(content, names)
     if not unknown:
         return []
@@ -157,9 +189,12 @@ def word_issues(path: Path, names: Collection[str]) -> list[str]:
     ]
 
 
-def _values(content: Any) -> list[Any]:
-    """The values of settings, without the settings' names, which are checked on their own."""
-    return [_values(value) if isinstance(value, dict) else value for value in content.values()]
+def _recorded_values(sections: dict[str, Any]) -> list[Any]:
+    """The values of a training record's settings, without the settings' names, which are checked on their own."""
+    others = [_recorded_values(record) for record in sections.get("started_from", {}).values()]
+    return [
+        value for name, section in sections.items() if name != "started_from" for value in section.values()
+    ] + others
 
 
 def known_settings() -> set[str]:

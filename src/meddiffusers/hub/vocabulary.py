@@ -65,8 +65,8 @@ def texts_in(content: Any) -> Iterator[str]:
     elif isinstance(content, list):
         for value in content:
             yield from texts_in(value)
-    elif isinstance(content, str):
-        yield content
+    elif content is not None and not isinstance(content, bool | int | float):
+        yield str(content)  # YAML has dates, too
 
 
 def without_model_numbers(hardware: str) -> str:
