@@ -126,8 +126,12 @@ def is_plain(path: Path) -> bool:
     Texts may identify a patient: description, names and extensions of the header, names that gzip stores with each of
     its streams, and bytes behind the voxels.
     """
-    data, source = path.read_bytes(), str(path)
-    if path.name.lower().endswith(".gz") != (data[:2] == MAGIC):
+    source = str(path)
+    with path.open("rb") as file:
+        packed = file.read(2) == MAGIC
+        file.seek(0)
+        data = file.read(-1 if packed else HEADER_BYTES)
+    if path.name.lower().endswith(".gz") != packed:
         return False
     try:
         block = beginning(source, data, HEADER_BYTES)
@@ -136,7 +140,7 @@ def is_plain(path: Path) -> bool:
             return False
         shape, dtype, offset = stored_layout(source, header)
         size = offset + math.prod(shape) * dtype.itemsize
-        bare = is_bare(data, size) if data[:2] == MAGIC else len(data) == size
+        bare = is_bare(data, size) if packed else path.stat().st_size == size
         texts = any(header[field].item().strip(b"\0 ") for field in TEXTS)
         followed = header["vox_offset"] != header.single_vox_offset or any(block[348:352])
         return bare and not (texts or followed or affine_of(source, header)[1])

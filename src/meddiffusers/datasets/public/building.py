@@ -30,7 +30,7 @@ WITHOUT_TEXT = {
 PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")
 PNG, END_OF_JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd9"
 PNG_CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"bKGD", b"pHYs")
-_VERSION = 2  # of what is stored: raise it with every change that invalidates cached data sets
+_VERSION = 3  # of what is stored: raise it with every change that invalidates cached data sets
 
 logger = logging.getLogger(__name__)
 

@@ -32,8 +32,10 @@ def load_scans(
     Without a table, files whose names differ only in the modality (`data.modalities`) form a row: patient7_t1.nii.gz
     and patient7_flair.nii.gz give one row with the columns subject, t1 and flair. Label maps go into the column labels,
     scans without a modality into the column image. The subject is that of a BIDS name, else the outermost folder that
-    differs between the scans and names no modality, else the name without words on the image: patient7_T2_to_T1 is a
-    scan of patient7. To keep several sessions of one patient in one split, put them into one folder, or give a table.
+    differs between the scans, else the name without words on the image: patient7_T2_to_T1 is a scan of patient7.
+    Folders of modalities, splits (train, test), classes and visits are no subjects, and visits, dates, sides and
+    repetitions in a name make no other one: patient7_visit1 and patient7_visit2 are patient7. What names leave open is
+    logged; a table, or a folder for each patient, settles it.
 
     File names and the table's columns are copied into the data set: they must not identify a patient.
 
