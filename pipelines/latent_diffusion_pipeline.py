@@ -276,7 +276,7 @@ class LatentDiffusionPipeline(
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Encode images or volumes (B, C, …) in [0, 1] to normalised latents (B, c, …)."""
-        latents = encode_images(self.vae, images.to(self._execution_device), self.image_range)
+        latents = encode_images(self.vae, images, self.image_range, self._execution_device)
         return latents if self.unet is None else latents.to(self.unet.dtype)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:

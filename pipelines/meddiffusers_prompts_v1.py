@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.utils import scale_lora_layers, unscale_lora_layers
 
-from .meddiffusers_checks_v1 import check_counts, check_names
+from .meddiffusers_checks_v1 import check_counts, check_given_numbers, check_names
 from .meddiffusers_prompt_limits_v1 import check_prompt
 
 PUBLISHED_AS = "meddiffusers_prompts_v1"  # also its file name here, so that imports find it in both places
@@ -81,6 +81,7 @@ class PromptEncodingMixin:
                 (see `meddiffusers_prompt_limits_v1`); tensors of wrong shapes.
         """
         check_counts(num_images_per_prompt=num_images_per_prompt)
+        check_given_numbers(lora_scale=lora_scale)
         with _lora_scale(self.text_encoder, lora_scale):
             tokens = [self._tokens_of("prompt", prompt, prompt_embeds, prompt_attention_mask)]
             if do_classifier_free_guidance:
@@ -162,7 +163,13 @@ class PromptEncodingMixin:
             if not isinstance(given, torch.Tensor):
                 raise ValueError(f"Got {name} or their attention mask as a {type(given).__name__}; expected tensors.")
         width = self.unet.config["cross_attention_dim"] if self.unet is not None else embeds.shape[-1]
-        if embeds.ndim != 3 or embeds.shape[-1] != width or not len(embeds) or not torch.isfinite(embeds).all():
+        if (
+            not embeds.is_floating_point()
+            or embeds.ndim != 3
+            or embeds.shape[-1] != width
+            or not len(embeds)
+            or not torch.isfinite(embeds).all()
+        ):
             raise ValueError(
                 f"Got {name} of shape {tuple(embeds.shape)}; expected finite tokens (B, T, {width}), as encode_prompt "
                 "returns them."

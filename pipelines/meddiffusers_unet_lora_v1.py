@@ -15,6 +15,7 @@ import torch
 from diffusers.loaders.lora_base import LoraBaseMixin
 from peft.tuners.lora import LoraLayer
 
+from .meddiffusers_checks_v1 import check_numbers
 from .meddiffusers_lora_weights_v1 import A, Layers, check_matrices, lora_config, matrices_by_layer
 
 PUBLISHED_AS = "meddiffusers_unet_lora_v1"  # the file has the same name in a repository
@@ -56,6 +57,8 @@ class UNetLoraMixin(LoraBaseMixin):
                 f"The unet is a {type(self.unet).__name__}, which takes no adapters; expected a "
                 f"{self._adaptable.split('.')[0]}. {self._adaptable} converts it, with the same weights."
             )
+        if adapter_name is not None and (not isinstance(adapter_name, str) or not adapter_name or "." in adapter_name):
+            raise ValueError(f"adapter_name={adapter_name!r}; expected a text without a dot, or None.")
         adapters = self._read_adapters(pretrained_model_name_or_path_or_dict, kwargs)
         self._load_adapters(adapters, adapter_name, **{k: v for k, v in kwargs.items() if k in LOADING_OPTIONS})
 
@@ -89,7 +92,12 @@ class UNetLoraMixin(LoraBaseMixin):
         adapter_names: list[str] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Add the adapters to the weights, as in diffusers."""
+        """Add the adapters to the weights, as in diffusers; raise a ValueError for unknown ones, or a scale of NaN."""
+        check_numbers(lora_scale=lora_scale)
+        if unknown := sorted(set(adapter_names or ()) - self._adapters()):
+            raise ValueError(
+                f"There is no adapter {', '.join(unknown)}; expected some of {', '.join(sorted(self._adapters()))}."
+            )
         super().fuse_lora(
             components or [*self._lora_loadable_modules], lora_scale, safe_fusing, adapter_names, **kwargs
         )
@@ -148,6 +156,8 @@ class UNetLoraMixin(LoraBaseMixin):
 
 def _state_dict(layers: Any) -> dict[str, torch.Tensor]:
     """Weights by name, checked."""
+    if not isinstance(layers, (torch.nn.Module, Mapping)):
+        raise ValueError(f"Got weights of type {type(layers).__name__}; expected them by name, or a module.")
     weights = layers.state_dict() if isinstance(layers, torch.nn.Module) else dict(layers)
     matrices, foreign = matrices_by_layer(weights)
     if foreign or not matrices:

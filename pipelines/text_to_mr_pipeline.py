@@ -350,7 +350,7 @@ class TextToMRPipeline(  # type: ignore[misc]
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Encode images (B, 1, H, W) in [0, 1] to normalised latents (B, c, h, w)."""
-        latents = encode_images(self.vae, images.to(self._execution_device), self.image_range)
+        latents = encode_images(self.vae, images, self.image_range, self._execution_device)
         return latents if self.unet is None else latents.to(self.unet.dtype)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
@@ -370,7 +370,10 @@ class TextToMRPipeline(  # type: ignore[misc]
         """Return height and width of the latents."""
         factor = self.vae_scale_factor
         if images is not None:
-            height, width = images.shape[2:]
+            size = tuple(images.shape[2:])
+            if (height or size[0], width or size[1]) != size:
+                raise ValueError(f"height={height} and width={width}, but the images have {size}; expected the same.")
+            height, width = size
         if any(side is not None and side % factor for side in (height, width)):
             raise ValueError(f"height={height} and width={width}; expected pixels divisible by {factor}.")
         default = unet_sample_size(self.unet)

@@ -277,3 +277,39 @@ def test_the_checks_themselves() -> None:
         check_counts(one=1, other=0)
     with pytest.raises(ValueError, match=r"the output is float16"):
         check_finite(torch.tensor([torch.inf], dtype=torch.float16), "vae", "a step")
+
+
+@pytest.mark.parametrize("name", ["latent", "text"])
+def test_images_and_latents_of_a_vae(name: str) -> None:
+    pipeline, channels = built(name), {"latent": 2, "text": 1}[name]
+    nan = torch.full((1, channels, 8, 8), torch.nan)
+    for images in ("scan.png", None, np.zeros((1, channels, 8, 8)), torch.zeros(8, 8), torch.zeros(1, 3, 8, 8), nan):
+        with pytest.raises(ValueError, match=r"Got images of (type|shape) .*; expected"):
+            pipeline.encode(images)
+    for latents in (
+        "noise",
+        np.zeros((1, 2, 4, 4)),
+        torch.zeros(4, 4),
+        torch.zeros(1, 5, 4, 4),
+        torch.zeros(0, 2, 4, 4),
+    ):
+        with pytest.raises(ValueError, match=r"Got latents of (type|shape) .*; expected"):
+            pipeline.decode(latents)
+
+
+def test_latents_and_targets_of_an_attribute_vae() -> None:
+    pipeline = calibrated()
+    images = pipeline(1, generator=generator(0), output_type="np").images
+    for latents in ("x", [1], 5, np.zeros((1, 4))):
+        with pytest.raises(ValueError, match=r"Got latents of shape .*, expected finite values \(B, 4\)"):
+            pipeline(latents=latents)
+    for attributes in (5, "area", ["area"]):
+        with pytest.raises(ValueError, match=r"attributes=.*; expected target values by name"):
+            pipeline.edit(images, attributes)
+
+
+def test_a_size_that_is_not_that_of_the_images() -> None:
+    with pytest.raises(
+        ValueError, match=r"height=32 and width=None, but the images have \(16, 16\); expected the same"
+    ):
+        built("text")(prompt_embeds=torch.zeros(1, 1, 16), guidance_scale=1.0, image=np.zeros((16, 16)), height=32)
