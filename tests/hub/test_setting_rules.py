@@ -142,6 +142,12 @@ DAMAGES: dict[str, tuple[str, Damage, str]] = {
     "unknown schedule": ("volumes", noise(beta_schedule="x"), "has noise_schedule as"),
     "unknown prediction": ("volumes", noise(prediction_type="x"), "has noise_schedule as"),
     "another entry": ("volumes", noise(patient="x"), "has noise_schedule as"),
+    "negative size": (
+        "volumes",
+        changed(UNET, sample_size=[-4, 4, 4]),
+        "has sample_size as [-4, 4, 4]; expected sides",
+    ),
+    "rescaling of text": ("volumes", noise(rescale_betas_zero_snr="x"), "has noise_schedule as"),
     "no steps": ("volumes", noise(num_train_timesteps=0), "has noise_schedule as"),
     "list of offsets": (
         "volumes",

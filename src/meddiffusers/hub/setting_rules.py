@@ -3,7 +3,7 @@
 | setting | rule |
 |---|---|
 | all | finite numbers, but for defaults |
-| `spacing`, `scaling_factor` | above 0 |
+| `spacing`, `scaling_factor`, `sample_size` | above 0 |
 | `image_range`, `mask_range`, `value_range` | a lower and a higher end |
 | `modalities`, `id2label`, `mask_labels`, `attributes` | different names, which are no blanks |
 | `latent_moments` | mean and covariance of as many latents, the covariance positive definite |
@@ -110,6 +110,8 @@ def _is_noise(value: Mapping[str, Any]) -> bool:
     kind, steps = value["prediction_type"], value["num_train_timesteps"]
     if set(value) - {"prediction_type", *BETAS} or kind not in PREDICTION_TYPES or type(steps) is not int or steps < 1:
         return False
+    if type(value.get("rescale_betas_zero_snr", False)) is not bool:
+        return False
     if kind == FLOW:
         return True
     betas = DDPMScheduler(**{name: entry for name, entry in value.items() if name != "prediction_type"}).betas
@@ -118,6 +120,7 @@ def _is_noise(value: Mapping[str, Any]) -> bool:
 
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "spacing": (_are_positive, "a length in mm, above 0"),
+    "sample_size": (_are_positive, "sides in pixels or voxels, above 0"),
     "scaling_factor": (_are_positive, "a number above 0"),
     **dict.fromkeys(("image_range", "mask_range", "value_range"), (_is_range, "a lower and a higher end")),
     **dict.fromkeys(
