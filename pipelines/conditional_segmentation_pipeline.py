@@ -37,7 +37,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 
-from .meddiffusers_checks_v1 import check_counts, check_finite, check_generators, check_numbers
+from .meddiffusers_checks_v1 import check_callback, check_counts, check_finite, check_generators, check_output_type
 from .meddiffusers_denoising_v1 import Callback, DenoisingMixin, run_callback
 from .meddiffusers_lora_weights_v1 import LoraWeightsMixin
 from .meddiffusers_noise_v1 import denoising_step, describe_noise, scale_noise, uses_learned_variance
@@ -51,6 +51,7 @@ from .meddiffusers_segmentation_maps_v1 import (
     check_labels,
     check_noise_schedule,
     check_probability_from,
+    check_threshold,
     convert_maps,
     invert_tta,
     label_probability,
@@ -59,7 +60,6 @@ from .meddiffusers_segmentation_maps_v1 import (
 )
 from .meddiffusers_slices_v1 import (
     Generators,
-    check_callback_tensors,
     check_images,
     draw_noise,
     from_indexed,
@@ -68,6 +68,7 @@ from .meddiffusers_slices_v1 import (
     select_generators,
     subject_to_slices,
     to_indexed,
+    to_spacing,
     unet_sample_size,
     unet_stride,
 )
@@ -127,6 +128,7 @@ class ConditionalSegmentationPipeline(
     """
 
     model_cpu_offload_seq = "unet"  # type: ignore[assignment]
+    _optional_components = ["scheduler"]
     _callback_tensor_inputs = ["latents"]
     _adaptable = "SegmentationUNet.from_unet(pipe.unet, mask_channels=pipe.mask_channels)"
     unet: Any  # set by register_modules
@@ -150,13 +152,13 @@ class ConditionalSegmentationPipeline(
         self.register_to_config(
             modalities=to_indexed(modalities),
             id2label=labels,
-            spacing=None if spacing is None else float(spacing),  # diffusers warns of an int when it loads one
+            spacing=to_spacing(spacing),
             mask_range={index: float(end) for index, end in to_indexed(mask_range).items()},
             num_tta_views=num_tta_views,
             probability_from=probability_from or ("prior" if self._has_image_encoder else "samples"),
-            noise_schedule=noise_schedule or describe_noise(scheduler),
+            noise_schedule=describe_noise(scheduler) if noise_schedule is None else noise_schedule,
         )
-        if not 1 <= num_tta_views <= len(TTA_VIEWS):
+        if num_tta_views not in range(1, len(TTA_VIEWS) + 1) or isinstance(num_tta_views, bool):
             raise ValueError(f"num_tta_views={num_tta_views}; expected 1 to {len(TTA_VIEWS)}.")
         check_labels(labels)
         self._check_unet()
@@ -230,7 +232,8 @@ class ConditionalSegmentationPipeline(
         """
         self._check_unet()
         self._check_scheduler(num_inference_steps)
-        self._check_call(ensemble_size, batch_size, threshold, output_type, callback_on_step_end_tensor_inputs)
+        check_callback(callback_on_step_end, callback_on_step_end_tensor_inputs)
+        self._check_call(ensemble_size, batch_size, threshold, output_type)
         subject = self._load_slices(image) if is_subject(image) else None
         images = self.preprocess(image) if subject is None else torch.from_numpy(subject.images)
         check_generators(generator, len(images))
@@ -297,16 +300,10 @@ class ConditionalSegmentationPipeline(
         learned = self.unet.config.get("out_channels", both) == both
         check_scheduler(self.scheduler, self.config["noise_schedule"], steps, learned_variance=learned)
 
-    def _check_call(
-        self, ensemble_size: int, batch_size: int, threshold: float, output_type: str, tensors: Sequence[str]
-    ) -> None:
+    def _check_call(self, ensemble_size: int, batch_size: int, threshold: float, output_type: str) -> None:
         check_counts(ensemble_size=ensemble_size, batch_size=batch_size)
-        check_numbers(threshold=threshold)
-        if not 0 <= threshold < 1:
-            raise ValueError(f"threshold={threshold}; expected a probability, at least 0 and less than 1.")
-        if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"output_type={output_type!r} is unknown. Expected one of {', '.join(OUTPUT_TYPES)}.")
-        check_callback_tensors(tensors)
+        check_threshold(threshold)
+        check_output_type(output_type, OUTPUT_TYPES)
 
     # Steps of a call
 

@@ -30,13 +30,20 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
-from .meddiffusers_checks_v1 import check_counts, check_generators, check_numbers
+from .meddiffusers_checks_v1 import (
+    check_callback,
+    check_counts,
+    check_generators,
+    check_latents,
+    check_numbers,
+    check_output_type,
+)
 from .meddiffusers_denoising_v1 import Callback, GuidanceMixin, check_eta, guide, num_steps, run_callback, set_timesteps
 from .meddiffusers_lora_weights_v1 import LoraWeightsMixin
 from .meddiffusers_noise_v1 import denoising_step, describe_noise, scale_noise, uses_learned_variance
 from .meddiffusers_sampling_v1 import check_scheduler
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
-from .meddiffusers_slices_v1 import check_callback_tensors, from_indexed, to_indexed, unet_sample_size
+from .meddiffusers_slices_v1 import from_indexed, to_indexed, to_spacing, unet_sample_size
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
 
 PUBLISHED_AS = "meddiffusers_image_diffusion_pipeline_v1"  # `custom_pipeline` name of a published repository
@@ -77,6 +84,7 @@ class ImageDiffusionPipeline(LoraWeightsMixin, UNetLoraMixin, GuidanceMixin, Pub
     """
 
     model_cpu_offload_seq = "unet"  # type: ignore[assignment]
+    _optional_components = ["scheduler"]
     _callback_tensor_inputs = ["latents"]
     _adaptable = "PatchUNet2DModel.from_unet(pipe.unet)"
     unet: Any  # set by register_modules
@@ -95,9 +103,9 @@ class ImageDiffusionPipeline(LoraWeightsMixin, UNetLoraMixin, GuidanceMixin, Pub
         self.register_modules(unet=unet, scheduler=scheduler)
         self.register_to_config(
             modalities=to_indexed(modalities),
-            spacing=None if spacing is None else float(spacing),  # diffusers warns of an int when it loads one
+            spacing=to_spacing(spacing),
             image_range={index: float(end) for index, end in to_indexed(image_range).items()},
-            noise_schedule=noise_schedule or describe_noise(scheduler),
+            noise_schedule=describe_noise(scheduler) if noise_schedule is None else noise_schedule,
         )
         self._check_unet()
 
@@ -151,9 +159,10 @@ class ImageDiffusionPipeline(LoraWeightsMixin, UNetLoraMixin, GuidanceMixin, Pub
             ImportError: If scans are requested and the package meddiffusers is not installed.
         """
         steps = num_steps(num_inference_steps, timesteps, sigmas)
-        check_numbers(guidance_scale=guidance_scale, eta=eta)
+        check_numbers(guidance_scale=guidance_scale)
         check_eta(self.scheduler, eta)
-        self._check_call(batch_size, steps, eta, output_type, callback_on_step_end_tensor_inputs)
+        check_callback(callback_on_step_end, callback_on_step_end_tensor_inputs)
+        self._check_call(batch_size, steps, eta, output_type)
         labels = self._label_ids(label, batch_size, guidance_scale)
         set_timesteps(self.scheduler, num_inference_steps, self._execution_device, timesteps, sigmas)
         x = self.prepare_latents(batch_size, generator, latents)
@@ -180,10 +189,8 @@ class ImageDiffusionPipeline(LoraWeightsMixin, UNetLoraMixin, GuidanceMixin, Pub
         check_generators(generator, batch_size)
         if latents is None:
             latents = randn_tensor(shape, generator, self._execution_device, self.unet.dtype)
-        elif not isinstance(latents, torch.Tensor) or latents.ndim != 4 or latents.shape[:2] != shape[:2]:
-            raise ValueError(
-                f"Got latents of shape {tuple(np.shape(latents))}; expected noise of shape {shape}, as a tensor."
-            )
+        else:
+            check_latents(latents, shape, any_size=True)
         return scale_noise(self.scheduler, latents.to(self._execution_device, self.unet.dtype))
 
     def predict(
@@ -207,15 +214,13 @@ class ImageDiffusionPipeline(LoraWeightsMixin, UNetLoraMixin, GuidanceMixin, Pub
                 f"({', '.join(self.modalities)}). Give those that it was trained with."
             )
 
-    def _check_call(self, batch_size: int, steps: int, eta: float, output_type: str, tensors: Sequence[str]) -> None:
+    def _check_call(self, batch_size: int, steps: int, eta: float, output_type: str) -> None:
         self._check_unet()
         both = 2 * len(self.modalities)  # mean and variance
         learned = self.unet.config.get("out_channels", both) == both
         check_scheduler(self.scheduler, self.config["noise_schedule"], steps, eta=eta, learned_variance=learned)
         check_counts(batch_size=batch_size)
-        if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"output_type={output_type!r} is unknown. Expected one of {', '.join(OUTPUT_TYPES)}.")
-        check_callback_tensors(tensors)
+        check_output_type(output_type, OUTPUT_TYPES)
 
     def _label_ids(
         self, label: str | Sequence[str] | None, batch_size: int, guidance_scale: float
@@ -227,7 +232,7 @@ class ImageDiffusionPipeline(LoraWeightsMixin, UNetLoraMixin, GuidanceMixin, Pub
             return None
         known = {name: index for index, name in getattr(self.unet, "id2label", {}).items()}
         names = list(label) if isinstance(label, (list, tuple)) else [label] * batch_size
-        unknown = [name for name in names if name not in known]
+        unknown = [name for name in names if not isinstance(name, str) or name not in known]
         if unknown or len(names) != batch_size:
             raise ValueError(
                 f"Got the labels {', '.join(map(repr, names))} for {batch_size} images; expected one of "

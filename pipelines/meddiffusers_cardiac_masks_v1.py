@@ -60,6 +60,21 @@ def neighbouring_frames(outliers: np.ndarray) -> np.ndarray:
     return np.stack([kept[np.maximum(after - 1, 0)], kept[np.minimum(after, len(kept) - 1)]], axis=1)
 
 
+def long_runs(mask: np.ndarray, longest: float, cyclic: bool) -> np.ndarray:
+    """Return the runs of a mask `(T,)` that are longer than `longest` frames, and than one.
+
+    Args:
+        mask: Mask `(T,)`, bool.
+        longest: Number of frames.
+        cyclic: Whether a run at the end goes on at the beginning.
+    """
+    count = len(mask)
+    components, _ = ndimage.label(np.tile(mask, 2) if cyclic else mask)
+    lengths = np.minimum(np.bincount(components.ravel())[components], count)
+    lengths = np.maximum(lengths[:count], lengths[count:]) if cyclic else lengths
+    return np.asarray(mask & (lengths > max(longest, 1)))
+
+
 def replace_outliers(
     labels: np.ndarray, outliers: np.ndarray, fields: tuple[np.ndarray, np.ndarray], spacing: tuple[float, float]
 ) -> np.ndarray:

@@ -17,6 +17,7 @@ import numpy as np
 import PIL.Image
 import torch
 
+from .meddiffusers_checks_v1 import check_numbers
 from .meddiffusers_noise_v1 import alphas_cumprod
 
 PUBLISHED_AS = "meddiffusers_segmentation_maps_v1"  # the file has the same name in a repository
@@ -29,6 +30,9 @@ def check_labels(labels: Mapping[str, str]) -> None:
         raise ValueError(
             f"id2label has the ids {', '.join(labels)}; expected 0 (the background), 1 and so on, at least two."
         )
+    names = [name for name in labels.values() if isinstance(name, str)]
+    if len(set(names)) < len(names):
+        raise ValueError(f"id2label has the names {', '.join(names)}; expected different ones.")
 
 
 def check_noise_schedule(unet: Any, noise_schedule: Mapping[str, Any], mask_range: tuple[float, float]) -> None:
@@ -56,6 +60,13 @@ def check_probability_from(source: str, image_encoder: bool) -> None:
         raise ValueError(
             "probability_from='prior', but this unet has no image encoder that computes it; expected 'samples'."
         )
+
+
+def check_threshold(threshold: Any) -> None:
+    """Raise a ValueError if a threshold is no probability below 1."""
+    check_numbers(threshold=threshold)
+    if not 0 <= threshold < 1:
+        raise ValueError(f"threshold={threshold}; expected a probability, at least 0 and less than 1.")
 
 
 def apply_tta(images: torch.Tensor, view: tuple[bool, int]) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ from helpers.guided_diffusion_reference import random_weights
 from helpers.monai_bundle_reference import UNETS, autoencoder_settings, inputs, recorded, unet_settings
 from helpers.recorded_outputs import TOLERANCE, relative_error, with_one_wrong_weight
 from monai.networks.nets import AutoencoderKL, DiffusionModelUNet
+from monai.networks.schedulers import DDIMScheduler
 from typer.testing import CliRunner
 
 from meddiffusers import ConditionedUNet, MonaiAutoencoderKL
 from meddiffusers.cli import app
 from meddiffusers.convert.monai_bundle import autoencoder_of, convert_bundle, unet_of
-from meddiffusers.convert.monai_config import ranges_of
+from meddiffusers.convert.monai_config import covariate_names, ranges_of
 from meddiffusers.convert.monai_weights import has_old_names, includes_fc
+from meddiffusers.hub import load
 
 SHAPES, OUTPUTS = recorded()
 
@@ -210,6 +213,60 @@ def test_the_size_of_the_latents_is_read_from_the_metadata(
     assert list(pipeline.unet.covariates) == names
 
 
+@pytest.mark.parametrize("shape", [[3, 0, 4, 4], [3, 4, -4, 4], [2, 4, 4, 4]])
+def test_sizes_that_are_none_are_no_sizes(tmp_path: Path, shape: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"does not state the size of the latents"):
+        convert_bundle(bundle(tmp_path, latent_shape=shape), scaling_factor=1)
+
+
+@pytest.mark.parametrize("noise", ["$torch.randn((1, 3, 0, 28, 20))", "$torch.randn((1, 3, 20, 28, 20//2))"])
+def test_noise_whose_size_is_not_written_out_is_not_read(tmp_path: Path, noise: str) -> None:
+    with pytest.raises(ValueError, match=r"does not state the size of the latents"):
+        convert_bundle(bundle(tmp_path, **published_brain(noise=noise)), scaling_factor=1)
+
+
+@pytest.mark.parametrize("sides", [[0, 4, 4], [4, -4, 4], [4, 4]])
+def test_given_sizes_are_positive(tmp_path: Path, sides: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"does not state the size of the latents"):
+        convert_bundle(bundle(tmp_path), scaling_factor=1, latent_sides=sides)
+    arguments = ["convert", "monai-bundle", str(tmp_path), "--output", str(tmp_path / "out"), "--latent-size", "0,4,4"]
+    assert "expected positive whole numbers" in str(CliRunner().invoke(app, arguments).exception)
+
+
+def test_channels_are_named_in_the_order_of_their_numbers() -> None:
+    names = {str(number): f"c {number}" for number in (10, 2, 11, *range(2), *range(3, 10))}
+    formats = {"condition": {"type": "tabular", "channel_def": names}}
+    assert covariate_names(formats, 12) == [f"c_{number}" for number in range(12)]
+
+
+@pytest.mark.parametrize("names", [{"0": "Age", "1": "age"}, {"0": "", "1": "a"}, {"0": None, "1": {}}])
+def test_names_that_are_none_are_left_out(names: dict[str, Any]) -> None:
+    formats = {"condition": {"type": "tabular", "channel_def": names}}
+    assert covariate_names(formats, 2) == ["covariate_0", "covariate_1"]
+
+
+def test_the_steps_of_a_bundle_are_kept(tmp_path: Path) -> None:
+    entry = {
+        "_target_": "monai.networks.schedulers.DDIMScheduler",
+        "schedule": "cosine",
+        "prediction_type": "@predicted",
+    }
+    pipeline = convert_bundle(bundle(tmp_path, scheduler=entry, predicted="v_prediction"), scaling_factor=1)
+    peer = DDIMScheduler(schedule="cosine")
+    torch.testing.assert_close(pipeline.scheduler.alphas_cumprod, peer.alphas_cumprod, rtol=0, atol=1e-6)
+    assert pipeline.config["noise_schedule"]["prediction_type"] == "v_prediction"
+    assert pipeline.scheduler.config["clip_sample"] is True  # MONAI's default
+
+
+@pytest.mark.slow
+def test_betas_without_a_name_are_saved_and_loaded(tmp_path: Path) -> None:
+    entry = {"_target_": "generative.networks.schedulers.DDIMScheduler", "schedule": "sigmoid_beta"}
+    convert_bundle(bundle(tmp_path / "in", scheduler=entry), scaling_factor=1).save_pretrained(tmp_path / "out")
+    pipeline: Any = load(tmp_path / "out")
+    assert torch.equal(pipeline.scheduler.betas, DDIMScheduler(schedule="sigmoid_beta").betas)
+    assert pipeline(num_inference_steps=2, output_type="latent").images.shape == (1, 3, 4, 6, 4)
+
+
 @pytest.mark.slow
 def test_categories_are_named_in_the_configuration(tmp_path: Path) -> None:
     folder, output = bundle(tmp_path / "bundle", **published_brain()), tmp_path / "out"
@@ -237,6 +294,9 @@ def test_categories_are_named_in_the_configuration(tmp_path: Path) -> None:
         (["age=1/2/3"], "expected the lowest and the highest"),
         (["age", "age=1/2"], "expected names that occur once"),
         (["=1/2"], "expected names that occur once"),
+        (["age=0/inf"], "expected the lowest and the highest"),
+        (["age=-inf/0"], "expected the lowest and the highest"),
+        (["age=nan/3"], "expected the lowest and the highest"),
     ],
 )
 def test_covariates_that_are_none_are_refused(texts: list[str], message: str) -> None:
@@ -275,6 +335,20 @@ def test_the_configuration_may_give_the_scaling_factor(tmp_path: Path) -> None:
         ({}, {}, "does not state the factor of the latents .* Give --scaling-factor"),
         ({"scale_factor": "$compute(@x)"}, {}, "Give --scaling-factor"),
         ({"dims": "@absent"}, {"scaling_factor": 1}, "refer to @absent, which they do not define"),
+        ({}, {"scaling_factor": 0}, r"scale_factor is 0\)\. Give --scaling-factor"),
+        ({"scale_factor": -1}, {}, r"scale_factor is -1\)\. Give --scaling-factor"),
+        ({"scale_factor": math.nan}, {}, r"scale_factor is nan\)\. Give --scaling-factor"),
+        ({"scale_factor": True}, {}, r"scale_factor is True\)\. Give --scaling-factor"),
+        ({"dims": "3"}, {"scaling_factor": 1}, "AutoencoderKL has spatial_dims as '3'; expected 2 or 3"),
+        ({"dims": 4}, {"scaling_factor": 1}, "AutoencoderKL has spatial_dims as 4; expected 2 or 3"),
+        ({}, {"scaling_factor": 1, "modalities": [" "]}, "expected different names, none of them blank"),
+        ({}, {"scaling_factor": 1, "latent_sides": [True, 4, 4]}, "does not state the size"),
+        ({}, {"scaling_factor": 1, "latent_sides": ["4", "4", "4"]}, "does not state the size"),
+        ({}, {"scaling_factor": 1, "latent_sides": [10**9, 4, 4]}, "does not state the size"),
+        ({"latent_shape": [3, 5, 7, 5]}, {"scaling_factor": 1}, "expected sides divisible by 2"),
+        ({"channels": []}, {"scaling_factor": 1}, r"DiffusionModelUNet has channels as \[\]; expected a list"),
+        ({"channels": [8, "$16"]}, {"scaling_factor": 1}, "DiffusionModelUNet has expressions for channels"),
+        ({"scheduler": None}, {"scaling_factor": 1}, "have scheduler as None; expected MONAI's DDIMScheduler"),
         ({"autoencoder_def": {}}, {"scaling_factor": 1}, "describe no AutoencoderKL"),
         ({"channels": [8, 32]}, {"scaling_factor": 1}, "weights of a wrong shape"),
         ({}, {"scaling_factor": 1, "covariates": {"age": [0, 1]}}, "2 channels beside the latents' 3 .* got 1 cov"),

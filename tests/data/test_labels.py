@@ -27,6 +27,11 @@ def test_labels_are_rounded_and_never_truncated(values: np.ndarray, ids: object,
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        (np.array([1 + 0j, 2]), r"x: got values of the type complex128; expected integers"),
+        (np.array(["1", "2"]), r"x: got values of the type <U1; expected integers"),
+        (np.array([1, None], object), r"x: got values of the type object; expected integers"),
+        (np.array([b"1"]), r"x: got values of the type \|S1"),
+        (np.array([1], "datetime64[s]"), r"x: got values of the type datetime64"),
         (np.array([0, 0.5, 1]), r"x: got 1 voxels that are not labels, such as 0\.5; expected integers"),
         (np.array([0, 1.002], np.float32), "not labels"),
         (np.array([np.nan]), "such as nan"),

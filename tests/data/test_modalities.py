@@ -106,6 +106,9 @@ def test_endings_of_scans_are_no_words() -> None:
     [
         ("p7_t1_ce", "p7"),
         ("p7_T2_to_T1", "p7"),
+        ("p7_T1_o_KM", "p7"),
+        ("p7_T1_mit_KM", "p7"),
+        ("o_7_T1", "o_7"),
         ("p7_t1w_brain", "p7"),
         ("p7_brain_mask", "p7"),
         ("T1-p7", "p7"),

@@ -11,9 +11,10 @@ from meddiffusers.data.io import read, write
 from meddiffusers.data.layouts.camus import write_camus
 from meddiffusers.data.phantoms.cardiac import CardiacPhantom
 from meddiffusers.datasets.attribute_images import AttributeImages, load_attribute_images
-from meddiffusers.datasets.cardiac_frames import load_cardiac_frames
+from meddiffusers.datasets.cardiac_frames import jitter_borders, load_cardiac_frames
 from meddiffusers.datasets.cardiac_sequences import FIRST_SEED, is_cardiac_dataset, load_cardiac_sequences
 from meddiffusers.pipelines.meddiffusers_cardiac_attributes_v1 import CARDIAC_ATTRIBUTES, measure_cardiac_attributes
+from meddiffusers.pipelines.meddiffusers_cardiac_masks_v1 import signed_distance
 
 NAMES = list(CARDIAC_ATTRIBUTES)
 
@@ -94,3 +95,23 @@ def test_frames_are_images_with_attributes(camus_folder: Path) -> None:
     data = load_attribute_images(str(camus_folder), attributes=NAMES, measure="cardiac", size=96, spacing=1.6)
     images = AttributeImages(data["train"], NAMES, "image", channels=None)
     assert images.images.shape == (14, 96, 96) and images.attributes.shape == (14, 7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("deviation", [0.4, 1.0])
+def test_borders_jitter_by_the_stated_deviation_each_by_itself(deviation: float) -> None:
+    phantom = CardiacPhantom(3)
+    clean = phantom.labels(phantom.phases(4), (400, 400), 0.4)
+    jittered = jitter_borders(clean, 0.4, deviation, np.random.default_rng(0))
+    displaced = []
+    for inner in ((1,), (1, 2)):
+        distance = signed_distance(np.isin(clean, inner), (0.4, 0.4))
+        change = signed_distance(np.isin(jittered, inner), (0.4, 0.4)) - distance
+        border = np.abs(distance) < 0.3
+        assert np.std(change[border]) == pytest.approx(deviation, rel=0.25)
+        displaced.append(change)
+    near = np.abs(signed_distance(np.isin(clean, (1, 2)), (0.4, 0.4))) < 0.3
+    assert abs(np.corrcoef(displaced[0][near], displaced[1][near])[0, 1]) < 0.5
+    np.testing.assert_array_equal(
+        jitter_borders(clean[:1], 0.4, 0.0, np.random.default_rng(0)), np.where(clean[:1] == 3, 0, clean[:1])
+    )

@@ -117,6 +117,11 @@ DAMAGES: dict[str, tuple[str, Damage, str]] = {
         edited("model_index.json", lambda index: index.pop("vae")),
         "model_index.json lacks 'vae', which AttributeVAEPipeline needs",
     ),
+    "part missing that may be None": (
+        "volumes",
+        edited("model_index.json", lambda index: index.pop("vae")),
+        "model_index.json lacks 'vae', which LatentDiffusionPipeline needs",
+    ),
     "component renamed": (
         "images",
         edited("model_index.json", lambda index: index.update(vea=index.pop("vae"))),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,7 @@ from contracts.pipeline_contract import generator
 from diffusers import DDIMScheduler
 from helpers.gaussian_pipelines import PIPELINES, anomaly, samples
 from helpers.small_attribute_vae import calibrated
+from helpers.small_latent_diffusion import of_images
 from helpers.small_segmentation import pipeline_of, small_unet
 
 from meddiffusers import ReversibleDDIMScheduler
@@ -117,6 +119,10 @@ def test_steps_that_cannot_be_taken(name: str, steps: Any) -> None:
         ("image", {"guidance_scale": float("nan")}),
         ("image", {"guidance_scale": "3"}),
         ("image", {"label": 5}),
+        ("image", {"label": {"a": 1}}),
+        ("image", {"batch_size": "2"}),
+        ("image", {"timesteps": "900"}),
+        ("image", {"sigmas": 5}),
         ("image", {"eta": float("nan")}),
         ("segmentation", {"ensemble_size": 2.0}),
         ("segmentation", {"batch_size": "8"}),
@@ -129,25 +135,115 @@ def test_steps_that_cannot_be_taken(name: str, steps: Any) -> None:
         ("anomaly", {"threshold": float("nan")}),
         ("anomaly", {"num_noise_samples": 1.5}),
         ("anomaly", {"num_inversion_iterations": 1.5}),
+        ("anomaly", {"target": ["healthy"]}),
         ("latent", {"guidance_scale": float("nan")}),
+        ("latent", {"label": 5}),
+        ("latent", {"covariates": 5}),
+        ("latent", {"covariates": [5]}),
+        ("latent", {"extrapolate": "no"}),
+        ("latent", {"timesteps": [900, "500"]}),
+        ("latent", {"eta": "0"}),
         ("text", {"guidance_scale": float("nan")}),
+        ("text", {"guidance_scale": None}),
+        ("text", {"guidance_rescale": 1.5}),
+        ("text", {"height": "64"}),
+        ("text", {"width": 64.0}),
+        ("text", {"height": 0}),
+        ("text", {"strength": "1"}),
+        ("text", {"strength": True}),
+        ("text", {"num_images_per_prompt": 1.5}),
+        ("text", {"eta": 2}),
+        ("text", {"cross_attention_kwargs": "scale"}),
+        ("text", {"cross_attention_kwargs": {"scale": None}}),
     ],
 )
 def test_numbers_that_cannot_be_meant(name: str, arguments: dict[str, Any]) -> None:
     pipeline = built(name)
     pipeline.unet.forward = lambda *_, **__: pytest.fail("the network ran")
     field, value = next(iter(arguments.items()))
-    with pytest.raises(ValueError, match=f"{field}.*{value}|labels {value}"):
+    shown = re.escape(str(None if value == {"scale": None} else value)).strip("'\"")
+    with pytest.raises(ValueError, match=rf"{field}.*{shown}|labels {shown}|sigmas=5|timesteps\[1\]='500'"):
         samples(pipeline, **arguments)
 
 
 @pytest.mark.parametrize("name", DENOISING)
-@pytest.mark.parametrize("given", [0, "seed", [0]])
+@pytest.mark.parametrize("given", [0, "seed", [0], [None], (generator(0),)])
 def test_a_seed_is_no_generator(name: str, given: Any) -> None:
     with pytest.raises(ValueError, match=r"generator=.*; expected .* torch\.Generator\(\)\.manual_seed\(0\)"):
         samples(built(name), steps=2, generator=given)
     with pytest.raises(ValueError, match=r"generator=.*; expected"):
         calibrated()(1, generator=given)
+
+
+@pytest.mark.parametrize("name", DENOISING)
+class TestCallbacks:
+    def test_what_cannot_be_called_is_refused_before_any_work(self, name: str) -> None:
+        pipeline = built(name)
+        pipeline.unet.forward = lambda *_, **__: pytest.fail("the network ran")
+        for callback, message in (
+            (3, "callback_on_step_end=3; expected a function"),
+            ("print", "callback_on_step_end='print'; expected a function"),
+            (lambda: None, "takes other arguments; expected a function f.pipeline, step, timestep, tensors"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                samples(pipeline, steps=2, callback_on_step_end=callback)
+        for names in (None, 5, "latents"):
+            with pytest.raises(ValueError, match=rf"tensor_inputs={names!r}; expected a list of latents"):
+                samples(pipeline, steps=2, callback_on_step_end_tensor_inputs=names)
+        with pytest.raises(ValueError, match="tensor_inputs has 5, noise; there is only latents"):
+            samples(pipeline, steps=2, callback_on_step_end_tensor_inputs=[5, "noise"])
+
+    def test_what_it_returns_must_replace_the_tensors(self, name: str) -> None:
+        for change, message in (
+            (lambda latents: latents, "returned a Tensor; expected tensors by name"),
+            (lambda latents: 5, "returned a int; expected tensors by name"),
+            (lambda latents: {"latent": latents}, "returned latent; expected only latents"),
+            (lambda latents: {"latents": None}, "returned latents of NoneType; expected a tensor of shape"),
+            (
+                lambda latents: {"latents": latents[..., :4]},
+                r"returned latents of \(.*, 4\); expected a tensor of shape",
+            ),
+            (lambda latents: {"latents": latents * float("nan")}, "returned latents with NaN or infinite values"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                samples(built(name), steps=2, callback_on_step_end=lambda p, i, t, k, f=change: f(k["latents"]))
+
+    def test_a_callable_object_and_nothing_returned(self, name: str) -> None:
+        seen: list[int] = []
+        samples(built(name), steps=2, callback_on_step_end=lambda *step: seen.append(step[1]))
+        assert seen == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["image", "latent", "text"])
+def test_latents_that_are_no_noise(name: str) -> None:
+    """They are not blamed on the weights."""
+    pipeline = built(name)
+    pipeline.unet.forward = lambda *_, **__: pytest.fail("the network ran")
+    shape = {"image": (1, 4, 32, 32), "latent": (1, 2, 64, 64), "text": (1, 2, 64, 64)}[name]
+    for latents, message in (
+        ("noise", "of type str"),
+        (np.zeros(shape), "of type ndarray"),
+        (torch.zeros(shape[1:]), rf"of shape \({shape[1]}, "),
+        (torch.full(shape, torch.nan), "with NaN or infinite values"),
+        (torch.zeros(shape, dtype=torch.int64), "of the integer type int64"),
+        (torch.zeros(*shape[:2], 0, 0), "of shape .*0, 0"),
+    ):
+        with pytest.raises(ValueError, match=rf"Got latents {message}.*; expected noise of shape \(1, {shape[1]}, "):
+            samples(pipeline, steps=2, latents=latents)
+
+
+@pytest.mark.parametrize("mask", ["mask.png", [["a"]], np.array("x"), np.full((8, 8), np.nan), np.full((8, 8), 0.5)])
+def test_masks_are_arrays_of_whole_numbers(mask: Any) -> None:
+    with pytest.raises(ValueError, match=r"Got a mask of type <U|Got label maps of shape .* with the ids (nan|0.5)"):
+        of_images()(mask=mask, num_inference_steps=2)
+
+
+def test_images_are_numbers() -> None:
+    for image in (np.array([["a"]]), np.zeros((8, 8, 4), complex), np.array("file.png")):
+        with pytest.raises(ValueError, match=r"Got an array of type (<U|complex)"):
+            pipeline_of().preprocess(image)
+        with pytest.raises(ValueError, match=r"Got an array of type (<U|complex)"):
+            calibrated().preprocess(image)
 
 
 class TestColours:
@@ -181,3 +277,39 @@ def test_the_checks_themselves() -> None:
         check_counts(one=1, other=0)
     with pytest.raises(ValueError, match=r"the output is float16"):
         check_finite(torch.tensor([torch.inf], dtype=torch.float16), "vae", "a step")
+
+
+@pytest.mark.parametrize("name", ["latent", "text"])
+def test_images_and_latents_of_a_vae(name: str) -> None:
+    pipeline, channels = built(name), {"latent": 2, "text": 1}[name]
+    nan = torch.full((1, channels, 8, 8), torch.nan)
+    for images in ("scan.png", None, np.zeros((1, channels, 8, 8)), torch.zeros(8, 8), torch.zeros(1, 3, 8, 8), nan):
+        with pytest.raises(ValueError, match=r"Got images of (type|shape) .*; expected"):
+            pipeline.encode(images)
+    for latents in (
+        "noise",
+        np.zeros((1, 2, 4, 4)),
+        torch.zeros(4, 4),
+        torch.zeros(1, 5, 4, 4),
+        torch.zeros(0, 2, 4, 4),
+    ):
+        with pytest.raises(ValueError, match=r"Got latents of (type|shape) .*; expected"):
+            pipeline.decode(latents)
+
+
+def test_latents_and_targets_of_an_attribute_vae() -> None:
+    pipeline = calibrated()
+    images = pipeline(1, generator=generator(0), output_type="np").images
+    for latents in ("x", [1], 5, np.zeros((1, 4))):
+        with pytest.raises(ValueError, match=r"Got latents of shape .*, expected finite values \(B, 4\)"):
+            pipeline(latents=latents)
+    for attributes in (5, "area", ["area"]):
+        with pytest.raises(ValueError, match=r"attributes=.*; expected target values by name"):
+            pipeline.edit(images, attributes)
+
+
+def test_a_size_that_is_not_that_of_the_images() -> None:
+    with pytest.raises(
+        ValueError, match=r"height=32 and width=None, but the images have \(16, 16\); expected the same"
+    ):
+        built("text")(prompt_embeds=torch.zeros(1, 1, 16), guidance_scale=1.0, image=np.zeros((16, 16)), height=32)

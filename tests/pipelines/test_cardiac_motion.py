@@ -7,7 +7,7 @@ import pytest
 
 from meddiffusers.data.phantoms.cardiac import CardiacPhantom
 from meddiffusers.data.phantoms.cardiac.errors import corrupt_frame
-from meddiffusers.data.phantoms.cardiac.jitter import jitter_borders
+from meddiffusers.datasets.cardiac_frames import jitter_borders
 from meddiffusers.pipelines.meddiffusers_cardiac_masks_v1 import min_dice, without_atrium
 from meddiffusers.pipelines.meddiffusers_cardiac_motion_v1 import fit_border_motion, fit_signal, prediction_errors
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from helpers.lora_notations import kohya
+from helpers.lora_notations import NOTATIONS, kohya
 from helpers.small_text_to_mr import small_text_to_mr
 from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import save_file
@@ -102,3 +103,70 @@ def test_ranks_and_alphas_may_differ_between_layers(pipeline: Any, layers: dict[
     scales = {layer.scaling["mixed"] for layer in pipeline.unet.modules() if hasattr(layer, "lora_A")}
     pipeline.unload_lora_weights()
     assert scales == {1.0, 5 / 3}
+
+
+def with_one_more(state: dict[str, Tensor], change: Any) -> dict[str, Tensor]:
+    return state | {change(name): tensor for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize("notation", sorted(set(NOTATIONS) - {"kohya, alpha 0"}))
+def test_alpha_that_no_notation_has_is_warned_of_and_can_be_given(
+    pipeline: Any, layers: dict[str, Tensor], notation: str, tmp_path: Path
+) -> None:
+    """diffusers and kohya's scripts take it as the rank too, without a word."""
+    state = NOTATIONS[notation](layers)
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, tmp_path / "adapter.safetensors")
+    for source in (state, tmp_path / "adapter.safetensors"):
+        with pytest.warns(
+            UserWarning, match=r'alpha is unknown and taken as the rank\. .* metadata={"unet.lora_alpha"'
+        ):
+            assert read(pipeline, source).config["lora_alpha"] == 2
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            config = read(pipeline, source, metadata={"unet.lora_alpha": 6}).config
+        assert (config["r"], config["lora_alpha"], config["alpha_pattern"]) == (2, 6, {})
+        assert len(config["target_modules"]) == len(layers) // 2
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_given_alpha_takes_the_place_of_that_of_a_file(
+    pipeline: Any, layers: dict[str, Tensor], tmp_path: Path
+) -> None:
+    type(pipeline).save_lora_weights(tmp_path, layers, {"r": 2, "lora_alpha": 5, "use_rslora": True})
+    assert read(pipeline, tmp_path).config["lora_alpha"] == 5
+    config = read(pipeline, tmp_path, metadata={"unet.lora_alpha": 3}).config
+    assert (config["lora_alpha"], config["use_rslora"]) == (3, True)
+    assert read(pipeline, kohya(layers, alpha=7), metadata={"unet.lora_alpha": 3}).config["lora_alpha"] == 3
+
+
+def test_alpha_of_some_layers_only_is_refused(pipeline: Any, layers: dict[str, Tensor]) -> None:
+    state = kohya(layers, alpha=7)
+    del state[min(name for name in state if name.endswith(".alpha"))]
+    with pytest.raises(ValueError, match=rf"Alpha of 1 of the adapter's {len(layers) // 2} layers is missing, such as"):
+        read(pipeline, state)
+    assert read(pipeline, state, metadata={"unet.lora_alpha": 7}).config["lora_alpha"] == 7
+    state |= {name: torch.ones(2) for name in state if name.endswith(".alpha")}
+    with pytest.raises(ValueError, match=r"alpha of the adapter has the shape \(2,\); expected a number"):
+        read(pipeline, state)
+
+
+@pytest.mark.parametrize("metadata", [5, "alpha", {"lora_alpha": 6}, {5: 6}, {"vae.lora_alpha": 6}])
+def test_settings_for_no_part(pipeline: Any, layers: dict[str, Tensor], metadata: Any) -> None:
+    with pytest.raises(ValueError, match=r"metadata=.*; expected entries of LoraConfig .* which begin with unet\. or"):
+        read(pipeline, kohya(layers, alpha=2), metadata=metadata)
+
+
+def test_options_that_there_are_not(pipeline: Any, layers: dict[str, Tensor]) -> None:
+    with pytest.raises(ValueError, match=r"does not take lora_alpha; .* Alpha is given as metadata="):
+        pipeline.load_lora_weights(kohya(layers, alpha=2), lora_alpha=6)
+
+
+def test_two_adapters_in_one_source_are_refused(pipeline: Any, layers: dict[str, Tensor]) -> None:
+    """Where the last of them would win."""
+    named = NOTATIONS["PEFT, with the adapter's name"](layers)
+    with pytest.raises(
+        ValueError, match=r"has two lora_A\.weight, such as .*second\.weight; expected only one adapter"
+    ):
+        read(pipeline, with_one_more(named, lambda name: name.replace("default", "second")))
+    with pytest.raises(ValueError, match=r"under two names, such as lora_unet_.*; expected one"):
+        read(pipeline, {f"unet.{name}": tensor for name, tensor in layers.items()} | kohya(layers))

@@ -95,7 +95,11 @@ def test_prompts_that_cannot_be_meant_are_refused(text: str, words: str) -> None
         ("T1-weighted brain of a 7-year-old man", "has age 7, outside 18 to 90"),
         ("Axial T2-weighted slice 20", "has slice 20, outside 45 to 120"),
         ("FLAIR, left thalamus: 950.5 mm³", "has left thalamus 950.5, outside 0 to 300"),
-        ("T1-weighted brain of a woman aged -5", "has numbers that are not understood: -5"),
+        ("T1-weighted brain of a boy aged 45 months", "has numbers that are not understood: 45"),
+        ("T1-weighted brain, aged 45,5", "has numbers that are not understood: 45,5"),
+        ("T1-weighted, left thalamus: 7cm3", "has numbers that are not understood: 7cm3"),
+        ("T1-weighted, 6,500 mm³ of left thalamus", "has numbers that are not understood: 6,500 mm³"),
+        ("T1-weighted brain, aged 20-30", "has numbers that are not understood: -30"),
         ("T1-weighted brain, 63", "has numbers that are not understood: 63"),
     ],
 )
@@ -109,6 +113,12 @@ def test_prompts_outside_the_training_data_are_warned_of(text: str, message: str
     [
         ("T1 of a woman aged 630", "Got age=630 in the prompt 'T1 of a woman aged 630'; expected 0 to 120 years"),
         ("T1, slice 9999", r"Got slice=9999 .*; expected 1 to 512\."),
+        ("T1 of a woman aged -5", r"Got age=-5 in the prompt .*; expected 0 to 120 years"),
+        ("T1 of a −5-year-old boy", r"Got age=-5 in the prompt"),
+        ("T1 of a woman, age 1e3", r"Got age=1000 in the prompt"),
+        ("T1, slice 0", r"Got slice=0 .*; expected 1 to 512\."),
+        ("T1, slice -3", r"Got slice=-3 .*; expected 1 to 512\."),
+        ("T1, left thalamus -300 mm3", r"Got left thalamus=-300 .*; expected 0 to 100000 mm³"),
         ("T1, left thalamus: 200000 mm³", "Got left thalamus=200000 .*; expected 0 to 100000 mm³"),
     ],
 )
@@ -117,6 +127,52 @@ def test_impossible_numbers_are_refused_with_and_without_limits(text: str, messa
         check(text)
     with pytest.raises(ValueError, match=message):
         ENCODER.read(["T1", text])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("T1 of a woman aged 45, aged 80", "contradicts itself: it has age 45 and 80; expected one value"),
+        ("T1 of a 20-year-old man, age 30", "contradicts itself: it has age 20 and 30"),
+        ("T1, slice 60, slice number 70", "contradicts itself: it has slice 60 and 70"),
+        ("T1, left thalamus: 300 mm³, 200 mm³ of left thalamus", "it has left thalamus 200 and 300; expected one"),
+    ],
+)
+def test_two_numbers_for_one_quantity_are_refused(text: str, message: str) -> None:
+    for read in (check, lambda each: ENCODER.read(["T1", each])):
+        with pytest.raises(ValueError, match=message):
+            read(text)
+
+
+@pytest.mark.filterwarnings("error:.*contradicts")
+@pytest.mark.filterwarnings("ignore:.*has words")
+def test_prompts_that_do_not_contradict_themselves() -> None:
+    for text, quantities in (
+        ("T2-FLAIR of a man of 63 years, aged 63", {"age": 63}),
+        ("Axial T2-weighted FLAIR of a man (age 60)", {"age": 60}),
+        ("FLAIR T2 of a 20.5-year-old woman", {"age": 20.5}),
+        ("T1 of a man aged 60 with a history of 5 years", {"age": 60}),
+        ("T1, slice number 60 (2.167x2.167x1 mm), left thalamus 300mm3", {"slice": 60, "left thalamus": 300}),
+    ):
+        check(text)
+        assert ENCODER.quantities(text) == quantities and ENCODER.unread_numbers(text) == []
+    check("T1, T2, FLAIR, a man, a woman, axial or sagittal", negative=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("T1-weighted T2-weighted image", "contradicts itself: it names the modalities t1, t2, and the image can have"),
+        ("FLAIR of the brain with T1 contrast", "it names the modalities flair, t1"),
+        ("T1-weighted brain of a man and a woman", "it names the sexes man, woman"),
+        ("T1-weighted brain of a woman, male patient", "it names the sexes male, woman"),
+        ("Axial T1-weighted sagittal image", "it names the planes axial, sagittal"),
+    ],
+)
+def test_prompts_that_contradict_themselves_are_warned_of(text: str, message: str) -> None:
+    for adapted in (False, True):
+        with pytest.warns(UserWarning, match=message):
+            check(text, adapted=adapted)
 
 
 class TestPipeline:

@@ -15,8 +15,8 @@ from meddiffusers import AttributeVAE, TemporalConsistencyPipeline, TemporalSmoo
 from meddiffusers.data.io import read, write
 from meddiffusers.data.phantoms.cardiac import CardiacPhantom, corrupt_sequence
 from meddiffusers.data.phantoms.cardiac.errors import corrupt_frame
-from meddiffusers.data.phantoms.cardiac.jitter import jitter_borders
 from meddiffusers.data.scan import Scan
+from meddiffusers.datasets.cardiac_frames import jitter_borders
 from meddiffusers.hub.load import load
 from meddiffusers.pipelines.meddiffusers_cardiac_attributes_v1 import CARDIAC_ATTRIBUTES, measure_cardiac_attributes
 

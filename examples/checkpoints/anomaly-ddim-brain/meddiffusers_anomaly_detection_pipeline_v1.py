@@ -45,13 +45,14 @@ from .meddiffusers_anomaly_maps_v1 import (
     check_components,
     check_map,
     check_method,
+    check_settings,
     convert_results,
     mean_over_modalities,
     restore,
     smooth,
     threshold_maps,
 )
-from .meddiffusers_checks_v1 import check_counts, check_finite, check_generators, check_given_numbers, check_numbers
+from .meddiffusers_checks_v1 import check_callback, check_counts, check_finite, check_generators
 from .meddiffusers_denoising_v1 import Callback, GuidanceMixin, guide, run_callback
 from .meddiffusers_lora_weights_v1 import LoraWeightsMixin
 from .meddiffusers_noise_v1 import denoising_step, describe_noise
@@ -59,7 +60,6 @@ from .meddiffusers_sampling_v1 import check_scheduler
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
 from .meddiffusers_slices_v1 import (
     Generators,
-    check_callback_tensors,
     check_images,
     draw_noise,
     from_indexed,
@@ -68,6 +68,7 @@ from .meddiffusers_slices_v1 import (
     select_generators,
     subject_to_slices,
     to_indexed,
+    to_spacing,
     unet_sample_size,
     unet_stride,
 )
@@ -130,7 +131,7 @@ class AnomalyDetectionPipeline(
     """
 
     model_cpu_offload_seq = "unet->classifier"  # type: ignore[assignment]
-    _optional_components = ["classifier"]
+    _optional_components = ["scheduler", "classifier"]
     _callback_tensor_inputs = ["latents"]
     _adaptable = "PatchUNet2DModel.from_unet(pipe.unet)"
     unet: Any  # set by register_modules
@@ -151,9 +152,9 @@ class AnomalyDetectionPipeline(
         self.register_modules(unet=unet, scheduler=scheduler, classifier=classifier)
         self.register_to_config(
             modalities=to_indexed(modalities),
-            spacing=None if spacing is None else float(spacing),  # diffusers warns of an int when it loads one
+            spacing=to_spacing(spacing),
             image_range={index: float(end) for index, end in to_indexed(image_range).items()},
-            noise_schedule=noise_schedule or describe_noise(scheduler),
+            noise_schedule=describe_noise(scheduler) if noise_schedule is None else noise_schedule,
         )
         check_components(unet, classifier, self.modalities)
 
@@ -219,10 +220,9 @@ class AnomalyDetectionPipeline(
         method, map_from = method or self._default_method(), map_from or self._default_map()
         check_scheduler(self.scheduler, self.config["noise_schedule"], num_inference_steps, reversible=True)
         self._check_call(method, target, encoding, num_inversion_iterations, batch_size, output_type)
-        check_numbers(strength=strength, num_noise_samples=num_noise_samples)
-        check_given_numbers(guidance_scale=guidance_scale, smoothing=smoothing, threshold=threshold)
+        check_settings(strength, guidance_scale, threshold)
         check_map(map_from, target, self._labels("classifier_free"), num_noise_samples, smoothing)
-        check_callback_tensors(callback_on_step_end_tensor_inputs)
+        check_callback(callback_on_step_end, callback_on_step_end_tensor_inputs)
         subject = self._load_slices(image) if is_subject(image) else None
         images = self.preprocess(image) if subject is None else torch.from_numpy(subject.images)
         check_generators(generator, len(images))

@@ -19,7 +19,7 @@ import PIL.Image
 import torch
 from scipy import ndimage
 
-from .meddiffusers_checks_v1 import check_counts
+from .meddiffusers_checks_v1 import check_counts, check_given_numbers, check_numbers
 
 PUBLISHED_AS = "meddiffusers_anomaly_maps_v1"  # the file has the same name in a repository
 TOP_FRACTION = 0.01  # part of the pixels, those with the highest values, that a slice's score averages
@@ -42,8 +42,14 @@ def check_method(method: str, target: str, labels: Mapping[str, int], classifier
     """Raise a ValueError if a method requires a classifier or a label that there is not."""
     if method == "classifier" and classifier is None:
         raise ValueError("method='classifier' but this pipeline has no classifier. Give it one, or another method.")
-    if method != "none" and target not in labels:
+    if not isinstance(target, str) or (method != "none" and target not in labels):
         raise ValueError(f"target={target!r}; expected one of {', '.join(labels) or '(none: it has no labels)'}.")
+
+
+def check_settings(strength: Any, guidance_scale: Any, threshold: Any) -> None:
+    """Raise a ValueError if a setting of a call is no finite number; the last two may be None."""
+    check_numbers(strength=strength)
+    check_given_numbers(guidance_scale=guidance_scale, threshold=threshold)
 
 
 def check_map(
@@ -52,6 +58,8 @@ def check_map(
     """Raise a ValueError if the settings of a map are invalid, or need other labels than those of the unet."""
     if map_from not in DEFAULT_SMOOTHING:
         raise ValueError(f"map_from={map_from!r}; expected one of {', '.join(DEFAULT_SMOOTHING)}.")
+    check_numbers(num_noise_samples=num_noise_samples)
+    check_given_numbers(smoothing=smoothing)
     if num_noise_samples < 1 or (smoothing or 0) < 0:
         raise ValueError(f"num_noise_samples={num_noise_samples} and smoothing={smoothing}; expected at least 1 and 0.")
     check_counts(num_noise_samples=num_noise_samples)

@@ -1,10 +1,11 @@
-"""Save a pipeline as a repository that opens with and without the package meddiffusers, and build it from another one.
+"""Save a pipeline as a repository that opens with and without the package meddiffusers, and check its components.
 
 A mixin that every pipeline of this project uses. It is published beside each of them.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 import sys
@@ -15,12 +16,63 @@ from typing import Any, Self
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils.dynamic_modules_utils import get_relative_imports
 
+from .meddiffusers_checks_v1 import check_component, check_setting
+
 PUBLISHED_AS = "meddiffusers_saving_v1"  # the file has the same name in a repository, so imports find it in both places
 ORIGIN = {"_name_or_path", "is_local", "local_files_only"}  # entries that loading adds to a component's configuration
 
 
 class PublishedPipelineMixin:
-    """Comes before `DiffusionPipeline` among the bases of a pipeline, whose module defines `PUBLISHED_AS`."""
+    """Comes before `DiffusionPipeline` among the bases of a pipeline, whose module defines `PUBLISHED_AS`.
+
+    The `_optional_components` of the class may be None, so that it loads what was saved without them. Those of an
+    instance are those that a call does not need, either, whose parameter has a default.
+    """
+
+    _optional_components: list[str]
+    _unneeded: list[str] = []
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let `DiffusionPipeline.from_pretrained` take each component from its arguments, None too.
+
+        It does so only for parameters without a default, and otherwise loads what the repository has.
+        """
+        super().__init_subclass__(**kwargs)
+        if "__init__" not in vars(cls):
+            return
+        signature, optional = inspect.signature(cls.__init__), set(cls._optional_components)
+        parameters = [
+            each.replace(default=each.empty) if each.name in optional else each
+            for each in signature.parameters.values()
+        ]
+        cls._unneeded = [name for name in optional if signature.parameters[name].default is None]
+        cls.__init__.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._optional_components = self._unneeded
+
+    def register_modules(self, **components: Any) -> None:
+        """Add components, as in diffusers; raise a ValueError if one is no instance of what its name says."""
+        for name, component in components.items():
+            check_component(name, component, name in type(self)._optional_components)
+        super().register_modules(**components)  # type: ignore[misc]
+
+    def register_to_config(self, **settings: Any) -> None:
+        """Change settings, as in diffusers; raise a ValueError if one cannot be meant."""
+        for name, value in settings.items():
+            check_setting(name, value)
+        super().register_to_config(**settings)  # type: ignore[misc]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Replace a component, or set another attribute; components are checked as `register_modules` does."""
+        registered = self.config.get(name) if name in self.__dict__ else None  # type: ignore[attr-defined]
+        if isinstance(registered, (list, tuple)):
+            check_component(name, value, name in type(self)._optional_components)
+            if value is not None and registered[0] is None:  # where diffusers would save it as None again
+                self.register_modules(**{name: value})
+                return
+        super().__setattr__(name, value)
 
     def to_json_string(self) -> str:
         """Return `model_index.json` with sorted keys and without the folder that the pipeline was loaded from."""

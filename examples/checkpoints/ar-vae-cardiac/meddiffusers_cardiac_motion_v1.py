@@ -167,7 +167,7 @@ def _best_fit(
 ) -> _Fit:
     """The fit with the smallest error over the kept frames."""
     confidence = np.diag(np.where(kept, 1.0, 1e-9))
-    best: _Fit | None = None
+    fits = []
     for end in ends:
         rows = _third_differences(len(gram), end)
         penalty = rows.T @ rows / 2
@@ -175,11 +175,8 @@ def _best_fit(
             matrix = np.linalg.solve(confidence + weight * penalty, confidence)
             residual = np.eye(len(gram)) - matrix
             squares = np.maximum(np.einsum("ij,jk,ik->i", residual, gram, residual), 0)
-            fit = _Fit(squares / np.maximum(1 - np.diag(matrix), 1e-6) ** 2, matrix, float(weight), end)
-            if best is None or statistic(fit.errors[kept]) < statistic(best.errors[kept]):
-                best = fit
-    assert best is not None
-    return best
+            fits.append(_Fit(squares / np.maximum(1 - np.diag(matrix), 1e-6) ** 2, matrix, float(weight), end))
+    return min(fits, key=lambda fit: float(statistic(fit.errors[kept])))
 
 
 def _third_differences(count: int, ends: str) -> np.ndarray:

@@ -51,6 +51,7 @@ from .meddiffusers_cardiac_masks_v1 import (
     add_atrium,
     fields_to_labels,
     heart_dice,
+    long_runs,
     neighbouring_frames,
     replace_outliers,
 )
@@ -66,12 +67,17 @@ from .meddiffusers_cardiac_report_v1 import (
 )
 from .meddiffusers_cardiac_shapes_v1 import LVShapes
 from .meddiffusers_cardiac_validity_v1 import anatomical_violations, clean_label_map
+from .meddiffusers_checks_v1 import check_flags, check_given_numbers, check_numbers
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
 
 PUBLISHED_AS = "meddiffusers_temporal_consistency_pipeline_v1"  # `custom_pipeline` name of a published repository
 METHODS = ("repair", "smooth")
 MIN_JITTER = 0.33, 0.28  # mm and pixels; smaller errors of the borders are those of the pixel grid and of the motion
 MAX_GAIN = 0.85  # mean square error of the fitted motion over that without smoothing, for jitter to be smoothed
+MAX_GAP = 0.25  # of the sequence; longer runs of outlier frames are left, since the others do not tell their motion
+EF_TOLERANCE = (
+    0.03  # by which a correction may leave the interval of ejection fractions that the input's jitter explains
+)
 END_PHASE_TOLERANCE = 3.0  # standard errors by which the volumes at end diastole and end systole may move
 MIN_SINGLE_DICE = 0.85  # between a single frame and the valid shape that may replace it
 SHRINKAGE_STEPS = 10  # from the latent of an invalid shape to the mean latent
@@ -177,6 +183,8 @@ class TemporalConsistencyPipeline(PublishedPipelineMixin, DiffusionPipeline):
         """
         if method not in METHODS:
             raise ValueError(f"method={method!r}; expected one of {', '.join(METHODS)}.")
+        check_flags(cyclic=cyclic, attributes_only=attributes_only)
+        check_given_numbers(weight=weight)
         if weight is not None and not 0 <= weight < np.inf:
             raise ValueError(f"weight={weight}; expected a finite number of at least 0.")
         scan = to_scan(sequence)
@@ -244,7 +252,8 @@ class TemporalConsistencyPipeline(PublishedPipelineMixin, DiffusionPipeline):
         best, least = (cleaned, none, none), report.violation
         for candidate in self._candidates(cleaned, report, motion, region, cyclic):
             after = update_report(report, cleaned, candidate[0], region.frame_spacing, self.smoother, cyclic)
-            if after.violation < least and _keeps_end_phases(report, after, motion):
+            kept = _keeps_end_phases(report, after, motion) and _keeps_ejection_fraction(report, after)
+            if after.violation < least and kept:
                 best, least = candidate, after.violation
         return best
 
@@ -252,18 +261,20 @@ class TemporalConsistencyPipeline(PublishedPipelineMixin, DiffusionPipeline):
         self, cleaned: np.ndarray, report: SequenceReport, motion: BorderMotion, region: LVRegion, cyclic: bool
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Possible corrections: label maps (T, H, W), and the masks (T,) of regenerated and of smoothed frames."""
-        outliers, none = motion.outliers, np.zeros(len(cleaned), bool)
+        none = np.zeros(len(cleaned), bool)
+        outliers = motion.outliers & ~long_runs(motion.outliers, MAX_GAP * len(cleaned), cyclic)
         pixel = float(np.sqrt(np.prod(region.frame_spacing)))
         jitter = motion.noise > max(MIN_JITTER[0], MIN_JITTER[1] * pixel) and motion.gain < MAX_GAIN
-        bases = [(cleaned, none), *([(motion.labels, ~outliers)] if jitter else [])]
-        for base, smoothed in bases:
-            replaced = np.where(outliers[:, None, None], motion.labels, base)
+        bases = [none, *([~motion.outliers] if jitter else [])]
+        for smoothed in bases:
+            replaced = np.where((outliers | smoothed)[:, None, None], motion.labels, cleaned)
             yield replaced, outliers, smoothed
             if outliers.any():
                 crops = region.crop(replaced)
                 latents = self._shapes.encode(crops)
                 least = self.smoother.config["min_reconstruction_dice"]
-                if self._shapes.reconstruct(crops[~outliers], latents[~outliers], least):
+                agreeing = ~motion.outliers
+                if self._shapes.reconstruct(crops[agreeing], latents[agreeing], least):
                     yield self._regenerate(replaced, latents, outliers, region, cyclic), outliers, smoothed
 
     def _smooth(
@@ -323,10 +334,18 @@ class TemporalConsistencyPipeline(PublishedPipelineMixin, DiffusionPipeline):
 
     def _spacing(self, spacing: float | tuple[float, float] | None) -> tuple[float, float]:
         spacing = self.config["spacing"] if spacing is None else spacing
-        rows, columns = (spacing, spacing) if isinstance(spacing, int | float) else spacing
+        rows, columns = spacing if isinstance(spacing, list | tuple) and len(spacing) == 2 else (spacing, spacing)
+        check_numbers(**{"spacing (rows)": rows, "spacing (columns)": columns})
         if not (0 < rows < np.inf and 0 < columns < np.inf):
             raise ValueError(f"spacing={spacing}; expected mm above 0, one number or (rows, columns).")
         return float(rows), float(columns)
+
+
+def _keeps_ejection_fraction(before: SequenceReport, after: SequenceReport) -> bool:
+    """Whether the ejection fraction stays where the jitter allows it, or comes nearer to it."""
+    low, high = before.ejection_fraction_interval
+    outside = [max(low - each.ejection_fraction, each.ejection_fraction - high, 0.0) for each in (before, after)]
+    return not np.isfinite(low) or outside[1] <= max(outside[0], EF_TOLERANCE)
 
 
 def _keeps_end_phases(before: SequenceReport, after: SequenceReport, motion: BorderMotion) -> bool:

@@ -24,7 +24,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
-from .meddiffusers_checks_v1 import check_counts, check_finite, check_generators
+from .meddiffusers_checks_v1 import check_choice, check_counts, check_finite, check_generators, check_output_type
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
 
 PUBLISHED_AS = "meddiffusers_attribute_vae_pipeline_v1"  # the `custom_pipeline` name of a published repository
@@ -168,8 +168,9 @@ class AttributeVAEPipeline(PublishedPipelineMixin, DiffusionPipeline):
         """
         self._check_output_type(output_type)
         dimensions = self.vae.config["latent_dim"]
-        if latents.ndim != 2 or latents.shape[1] != dimensions or not torch.isfinite(latents).all():
-            raise ValueError(f"Got latents of shape {tuple(latents.shape)}, expected finite values (B, {dimensions}).")
+        fits = isinstance(latents, torch.Tensor) and latents.ndim == 2 and latents.shape[1] == dimensions
+        if not fits or not torch.isfinite(latents).all():
+            raise ValueError(f"Got latents of shape {(*np.shape(latents),)}, expected finite values (B, {dimensions}).")
         latents = latents.to(self._execution_device, self.vae.dtype)
         pixels = self.vae.expectation(self.vae.decode(latents).sample)
         check_finite(pixels, "vae", "the decoding of the latents")
@@ -197,8 +198,7 @@ class AttributeVAEPipeline(PublishedPipelineMixin, DiffusionPipeline):
             ValueError: An unknown method, several images, or as `preprocess` and `decode` do.
         """
         paths: dict[str, Callable[..., torch.Tensor]] = {"linear": torch.lerp, "spherical": _slerp}
-        if method not in paths:
-            raise ValueError(f"method={method!r} is unknown. Expected one of {', '.join(paths)}.")
+        check_choice("method", method, [*paths])
         check_counts(steps=steps)
         start, end = self._encode_one(a).float(), self._encode_one(b).float()
         fractions = torch.linspace(0, 1, steps, device=start.device)[:, None]
@@ -258,10 +258,12 @@ class AttributeVAEPipeline(PublishedPipelineMixin, DiffusionPipeline):
 
     def _edit_latents(self, latents: torch.Tensor, attributes: Mapping[str, float | Sequence[float]]) -> torch.Tensor:
         """Set the latent dimension of each attribute to its target value, or values (B,)."""
+        if not isinstance(attributes, Mapping):
+            raise ValueError(f"attributes={attributes!r}; expected target values by name.")
         edited = latents.clone()
         for name, value in attributes.items():
             values = np.atleast_1d(np.asarray(value, dtype=float))
-            if len(values) not in (1, len(latents)):
+            if values.ndim != 1 or len(values) not in (1, len(latents)):
                 raise ValueError(
                     f"{len(values)} values of {name} for {len(latents)} images: give one for all or one for each image."
                 )
@@ -276,8 +278,7 @@ class AttributeVAEPipeline(PublishedPipelineMixin, DiffusionPipeline):
         return latents
 
     def _check_output_type(self, output_type: str) -> None:
-        if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"output_type={output_type!r} is unknown. Expected one of {', '.join(OUTPUT_TYPES)}.")
+        check_output_type(output_type, OUTPUT_TYPES)
         channels = self.vae.config["in_channels"]
         if output_type == "pil" and self.vae.config["likelihood"] != "categorical" and channels not in (1, 3):
             raise ValueError(f"PIL has no images of {channels} channels. Use output_type='np' or 'pt'.")
@@ -308,6 +309,8 @@ def _as_tensor(image: Any) -> torch.Tensor:
             f"Got a {type(image).__name__}, expected a PIL image, a numpy array, a tensor or a list of them."
         )
     array = np.asarray(image)
+    if array.dtype.kind not in "buif":
+        raise ValueError(f"Got an array of type {array.dtype}, expected uint8, uint16 or floats.")
     return torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))  # a copy; scans are often big-endian
 
 

@@ -45,15 +45,19 @@ def normalize_latents(vae: Any, latents: torch.Tensor) -> torch.Tensor:
     return (latents - shift) * scale
 
 
-def encode_images(vae: Any, images: torch.Tensor, image_range: Sequence[float] = (-1.0, 1.0)) -> torch.Tensor:
+def encode_images(
+    vae: Any, images: torch.Tensor, image_range: Sequence[float] = (-1.0, 1.0), device: torch.device | None = None
+) -> torch.Tensor:
     """Encode images (B, C, …) in [0, 1] to normalised latents (B, c, …), those of the posterior's mode."""
-    latents = normalize_latents(vae, encode_posterior(vae, images, image_range).mode())
+    _check_input(vae, "images", images, "in_channels")
+    latents = normalize_latents(vae, encode_posterior(vae, images.to(device or images.device), image_range).mode())
     check_finite(latents, "vae", "the encoding of the images")
     return latents
 
 
 def decode_latents(vae: Any, latents: torch.Tensor, image_range: Sequence[float] = (-1.0, 1.0)) -> torch.Tensor:
     """Decode normalised latents (B, c, …) to images (B, C, …) in [0, 1], float32."""
+    _check_input(vae, "latents", latents, "latent_channels")
     shift, scale = _normalization(vae)
     low, high = image_range
     decoded = vae.decode((latents / scale + shift).to(vae.dtype)).sample
@@ -88,6 +92,21 @@ def to_nifti(image: np.ndarray, spacing: float | None) -> Any:
     nifti = nibabel.Nifti1Image(image[0] if len(image) == 1 else np.moveaxis(image, 0, -1), affine)
     nifti.set_data_dtype(np.uint16)  # of the file, which nibabel scales
     return nifti
+
+
+def _check_input(vae: Any, name: str, values: Any, channels: str) -> None:
+    """Raise a ValueError if images or latents are no finite tensor (B, C, …) with the channels of the VAE."""
+    if vae is None:
+        raise ValueError(f"This pipeline has no vae for {name}. Load it with one.")
+    if not isinstance(values, torch.Tensor):
+        raise ValueError(f"Got {name} of type {type(values).__name__}; expected a tensor.")
+    axes, count = vae.config.get("spatial_dims", 2) + 2, vae.config.get(channels)
+    if values.ndim != axes or not values.numel() or count not in (None, values.shape[1]):
+        raise ValueError(
+            f"Got {name} of shape {tuple(values.shape)}; expected {axes} axes, the second of {count} channels."
+        )
+    if not values.is_floating_point() or not torch.isfinite(values).all():
+        raise ValueError(f"Got {name} of type {values.dtype} or with NaN; expected finite floating-point values.")
 
 
 def _normalization(vae: Any) -> tuple[float, float]:

@@ -1,25 +1,25 @@
-"""Read the weights of LoRA adapters in any notation that is in use, check that they fit a pipeline, and write them.
+"""Read LoRA adapters in any notation that is in use, and check that they fit a pipeline.
 
 An adapter adds (alpha / r) · B A to the weights of a layer, with A (r, in) and B (out, r).
 
 | notation | names of the matrices A | alpha |
 |---|---|---|
-| diffusers | `unet.LAYER.lora_A.weight` | metadata of the file, else r |
-| diffusers, older | `unet.LAYER.lora.down.weight`, `unet.LAYER.processor.to_q_lora.down.weight` | r |
-| PEFT | `LAYER.lora_A.weight`, `base_model.model.LAYER.lora_A.weight` | `adapter_config.json`, else r |
-| kohya | `lora_unet_LAYER.lora_down.weight`, where LAYER has `_` for `.` | `lora_unet_LAYER.alpha`, else r |
+| diffusers | `unet.LAYER.lora_A.weight` | metadata of the file |
+| diffusers, older | `unet.LAYER.lora.down.weight`, `unet.LAYER.processor.to_q_lora.down.weight` | |
+| PEFT | `LAYER.lora_A.weight`, `base_model.model.LAYER.lora_A.weight` | `adapter_config.json` |
+| kohya | `lora_unet_LAYER.lora_down.weight`, where LAYER has `_` for `.` | `lora_unet_LAYER.alpha` |
 
+Where alpha is missing, it is taken as r, as diffusers and kohya's scripts do, with a warning that says how to give it.
 Published pipelines import this file from beside them.
 """
 
 from __future__ import annotations
 
-import gc
 import json
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from os import PathLike
 from pathlib import Path
@@ -29,7 +29,6 @@ import torch
 from diffusers.loaders.lora_base import _fetch_state_dict
 from diffusers.utils import _get_model_file
 from peft import LoraConfig
-from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 PUBLISHED_AS = "meddiffusers_lora_weights_v1"  # also its file name here, so that imports find it in both places
@@ -43,11 +42,12 @@ DOWNLOAD_OPTIONS = (
     "revision",
     "subfolder",
 )
+OPTIONS = {*DOWNLOAD_OPTIONS, "metadata", "hotswap", "low_cpu_mem_usage", "use_safetensors", "return_lora_metadata"}
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 AGENT = {"file_type": "attn_procs_weights", "framework": "pytorch"}
 KOHYA = {"unet": ("lora_unet_",), "text_encoder": ("lora_te_", "lora_te1_")}  # prefixes of the layers of each part
-PEFT_PREFIX, PEFT_CONFIG = "base_model.model.", "adapter_config.json"
 A, B, ALPHA = "lora_A.weight", "lora_B.weight", "alpha"
+PEFT_PREFIX, PEFT_CONFIG = "base_model.model.", "adapter_config.json"
 NAME = re.compile(rf"(?P<layer>.+)\.(?P<matrix>{A}|{B}|lora_B\.bias|lora_magnitude_vector(?:\.weight)?|{ALPHA})")
 EXPECTED = "Expected a folder or .safetensors file of save_lora_weights, a repository on the Hub, or weights by name."
 Layers = dict[str, dict[str, Tensor]]  # matrices and alpha of each layer, by name
@@ -76,24 +76,6 @@ class LoraWeightsMixin:
         networks = {name: getattr(self, name, None) for name in self._lora_loadable_modules}
         return read_adapter(source, {name: part for name, part in networks.items() if part is not None}, options)
 
-    @classmethod
-    def _save_adapters(
-        cls, save_directory: str | PathLike[str], parts: Mapping[str, tuple[Any, dict[str, Any] | None]], **kwargs: Any
-    ) -> None:
-        """Save weights and settings by the name of the part."""
-        weights: dict[str, Any] = {name: _state_dict(layers) for name, (layers, _) in parts.items() if layers}
-        settings = {name: parts[name][1] or _settings_in_memory(own) for name, own in weights.items()}
-        if unknown := [name for name, one in settings.items() if not one]:
-            warnings.warn(
-                f"Alpha of the adapter of the {' and '.join(unknown)} is unknown, since its weights belong to no "
-                "network in memory; loading takes it as the rank. If it differs, give unet_lora_adapter_metadata="
-                "pipe.unet.peft_config[name].to_dict().",
-                stacklevel=3,
-            )
-        cls._save_lora_weights(  # type: ignore[attr-defined]
-            save_directory=save_directory, lora_layers=weights, lora_metadata=settings, **kwargs
-        )
-
 
 def read_adapter(
     source: str | PathLike[str] | Mapping[str, Tensor], parts: Mapping[str, nn.Module], options: Mapping[str, Any]
@@ -103,7 +85,7 @@ def read_adapter(
     Args:
         source: Folder, file, repository on the Hub, or weights by name.
         parts: Networks by their names in the pipeline, "unet" and maybe "text_encoder".
-        options: Arguments of diffusers: `DOWNLOAD_OPTIONS`, and `metadata` of weights that are given by name.
+        options: Arguments of diffusers: `DOWNLOAD_OPTIONS`, and `metadata`, whose entries replace those of the source.
 
     Returns:
         The adapters for these parts; at least that of the unet.
@@ -112,29 +94,36 @@ def read_adapter(
         ValueError: There is no adapter, it is for other layers or other sizes, half of it is missing, or weights are
             NaN or infinite.
     """
+    if unknown := sorted(set(options) - OPTIONS):
+        raise ValueError(
+            f"load_lora_weights does not take {', '.join(unknown)}; expected some of {', '.join(sorted(OPTIONS))}. "
+            'Alpha is given as metadata={"unet.lora_alpha": …}.'
+        )
     weights, settings = _fetch(source, options)
     layers = _layers_of_parts(_matrices(weights, source), parts)
     if "unet" not in layers:
         raise ValueError(f"{_describe(source)} holds no adapter weights whose names begin with 'unet.'.")
     adapters = {}
     for part, own in layers.items():
-        _check_matrices(own)
+        check_matrices(own)
         _check_sizes(part, own, parts[part])
-        config = {key.removeprefix(f"{part}."): v for key, v in settings.items() if key.startswith(f"{part}.")}
         adapters[part] = Adapter(
             {f"{layer}.{name}": t for layer, matrices in own.items() for name, t in matrices.items() if name != ALPHA},
-            _known_entries(config) if config else _lora_config(own),
+            _settle(own, _entries_of(part, settings)),
         )
-    if not settings and all(map(_is_plain, weights)):
+    unknown = [part for part, own in layers.items() if not _knows_alpha(own, _entries_of(part, settings))]
+    if unknown:
+        missing = f"has PEFT's names without {PEFT_CONFIG}" if all(map(_is_plain, weights)) else "holds no alpha"
         warnings.warn(
-            f"{_describe(source)} has PEFT's names without {PEFT_CONFIG}, so alpha is unknown and taken as the rank. "
-            'If it differs, give metadata={"unet.r": …, "unet.lora_alpha": …}.',
-            stacklevel=3,
+            f"{_describe(source)} {missing}, so alpha is unknown and taken as the rank. If it differs, give metadata={{"
+            + ", ".join(f'"{part}.lora_alpha": …' for part in unknown)
+            + "}.",
+            stacklevel=4,
         )
     return adapters
 
 
-def _matrices_by_layer(weights: Mapping[str, Tensor]) -> tuple[Layers, list[str]]:
+def matrices_by_layer(weights: Mapping[str, Tensor]) -> tuple[Layers, list[str]]:
     """Group weights of any notation by the layer as they name it; A comes first.
 
     Returns:
@@ -146,14 +135,17 @@ def _matrices_by_layer(weights: Mapping[str, Tensor]) -> tuple[Layers, list[str]
         match = NAME.fullmatch(_in_peft_notation(name))
         if match is None:
             foreign.append(name)
-        else:
-            layers.setdefault(match["layer"], {})[match["matrix"]] = tensor
+            continue
+        matrices = layers.setdefault(match["layer"], {})
+        if match["matrix"] in matrices:
+            raise ValueError(f"{match['layer']} has two {match['matrix']}, such as {name}; expected only one adapter.")
+        matrices[match["matrix"]] = tensor
     return {
         layer: dict(sorted(matrices.items(), key=lambda item: item[0] != A)) for layer, matrices in layers.items()
     }, (foreign)
 
 
-def _check_matrices(layers: Layers) -> None:
+def check_matrices(layers: Layers) -> None:
     """Raise a ValueError if A or B of a layer is missing, or a weight is no tensor or not finite."""
     for layer, matrices in layers.items():
         if missing := [name for name in (A, B) if name not in matrices]:
@@ -164,6 +156,10 @@ def _check_matrices(layers: Layers) -> None:
         for name, tensor in matrices.items():
             if not isinstance(tensor, Tensor):
                 raise ValueError(f"{layer}.{name} of the adapter is a {type(tensor).__name__}; expected a tensor.")
+            if name == ALPHA and tensor.numel() != 1:
+                raise ValueError(
+                    f"{layer}.{name} of the adapter has the shape {tuple(tensor.shape)}; expected a number."
+                )
             if count := int((~torch.isfinite(tensor)).sum()):
                 raise ValueError(
                     f"{count} of {tensor.numel()} weights of the adapter's {layer}.{name} are NaN or infinite: its "
@@ -171,7 +167,54 @@ def _check_matrices(layers: Layers) -> None:
                 )
 
 
-def _lora_config(layers: Layers, alphas: Mapping[str, float] | None = None, **entries: Any) -> dict[str, Any]:
+def _check_metadata(metadata: Any, parts: Iterable[str]) -> dict[str, Any]:
+    """Return settings that a user gives, {} for None; raise a ValueError if they are for no part of a pipeline.
+
+    Args:
+        metadata: Entries of `LoraConfig` such as {"unet.lora_alpha": 16}.
+        parts: Names of the networks that take adapters.
+    """
+    if metadata is None:
+        return {}
+    prefixes = tuple(f"{part}." for part in parts)
+    if not isinstance(metadata, Mapping) or not all(str(name).startswith(prefixes) for name in metadata):
+        raise ValueError(
+            f"metadata={metadata!r}; expected entries of LoraConfig by name, which begin with {' or '.join(prefixes)}: "
+            '{"unet.lora_alpha": 16}.'
+        )
+    return dict(metadata)
+
+
+def _entries_of(part: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries of `LoraConfig` for a part of a pipeline, without its name."""
+    return {name.removeprefix(f"{part}."): v for name, v in settings.items() if name.startswith(f"{part}.")}
+
+
+def _knows_alpha(layers: Layers, entries: Mapping[str, Any]) -> bool:
+    """Whether alpha is among the entries, or beside the matrices of the layers."""
+    return "lora_alpha" in entries or all(ALPHA in matrices for matrices in layers.values())
+
+
+def _settle(layers: Layers, entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments of a `LoraConfig`: the entries, and what they leave out as the matrices show it.
+
+    Raises:
+        ValueError: Entries that this version of PEFT lacks, or alpha that is no number or missing for some layers.
+    """
+    given = _known_entries(entries)
+    without = [layer for layer, matrices in layers.items() if ALPHA not in matrices]
+    if 0 < len(without) < len(layers) and "lora_alpha" not in given:
+        raise ValueError(
+            f"Alpha of {len(without)} of the adapter's {len(layers)} layers is missing, such as {without[0]}; expected "
+            'it for all. Save or download the adapter again, or give metadata={"unet.lora_alpha": …}.'
+        )
+    shown = lora_config(layers)
+    if "lora_alpha" in given:
+        shown["alpha_pattern"] = {}
+    return {**shown, **given}
+
+
+def lora_config(layers: Layers, alphas: Mapping[str, float] | None = None, **entries: Any) -> dict[str, Any]:
     """Describe the matrices as arguments of a `LoraConfig`.
 
     Args:
@@ -197,10 +240,23 @@ def _lora_config(layers: Layers, alphas: Mapping[str, float] | None = None, **en
     }
 
 
+def _known_entries(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries that this version of PEFT knows; raise a ValueError if others are set, or alpha is no number."""
+    known = {field.name for field in fields(LoraConfig)}
+    if unknown := [name for name, value in config.items() if name not in known and value and name != "peft_version"]:
+        raise ValueError(
+            f"The adapter's settings have {', '.join(unknown)}, which this version of peft lacks. Upgrade it."
+        )
+    if not isinstance(alpha := config.get("lora_alpha", 8), (int, float)) or not abs(alpha) < float("inf"):
+        raise ValueError(f"The adapter's settings have lora_alpha={alpha!r}; expected a number.")
+    return {name: value for name, value in config.items() if name in known}
+
+
 def _fetch(source: Any, options: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Weights by name, and entries of `LoraConfig` as "unet.r" or "text_encoder.r", if they are known."""
+    given = _check_metadata(options.get("metadata"), KOHYA)
     if isinstance(source, Mapping):
-        return dict(source), options.get("metadata") or {}
+        return dict(source), given
     if not isinstance(source, (str, PathLike)):
         raise TypeError(f"Got a {type(source).__name__}. {EXPECTED}")
     known = {name: options.get(name) for name in DOWNLOAD_OPTIONS}
@@ -216,7 +272,7 @@ def _fetch(source: Any, options: Mapping[str, Any]) -> tuple[dict[str, Tensor], 
         raise ValueError(f"Found no adapter in {source}: {str(error).rstrip('.')}. {EXPECTED}") from error
     if settings is None and any(name.startswith(PEFT_PREFIX) for name in weights):
         settings = _peft_settings(source, known)
-    return weights, settings or {}
+    return weights, {**(settings or {}), **given}
 
 
 def _peft_settings(source: Any, options: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -248,7 +304,7 @@ def _in_peft_notation(name: str) -> str:
 
 
 def _matrices(weights: Mapping[str, Tensor], source: Any) -> Layers:
-    layers, foreign = _matrices_by_layer(weights)
+    layers, foreign = matrices_by_layer(weights)
     if not layers:
         first = next(iter(weights), None)
         raise ValueError(
@@ -270,7 +326,9 @@ def _layers_of_parts(layers: Layers, parts: Mapping[str, nn.Module]) -> dict[str
     for layer, matrices in layers.items():
         if layer in known:
             part, name = known[layer]
-            found.setdefault(part, {})[name] = matrices
+            if name in found.setdefault(part, {}):
+                raise ValueError(f"The adapter has {part}.{name} under two names, such as {layer}; expected one.")
+            found[part][name] = matrices
     if unknown := [layer for layer in layers if layer not in known]:
         part = "text encoder" if unknown[0].startswith(("text_encoder.", *KOHYA["text_encoder"])) else "unet"
         network = parts.get(part.replace(" ", "_"))
@@ -317,63 +375,5 @@ def _check_sizes(part: str, layers: Layers, network: nn.Module) -> None:
             )
 
 
-def _known_entries(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Entries that this version of PEFT knows; raise a ValueError if others are set, or alpha is no number."""
-    known = {field.name for field in fields(LoraConfig)}
-    if unknown := [name for name, value in config.items() if name not in known and value and name != "peft_version"]:
-        raise ValueError(
-            f"The adapter's settings have {', '.join(unknown)}, which this version of peft lacks. Upgrade it."
-        )
-    if not isinstance(alpha := config.get("lora_alpha", 8), (int, float)) or not abs(alpha) < float("inf"):
-        raise ValueError(f"The adapter's settings have lora_alpha={alpha!r}; expected a number.")
-    return {name: value for name, value in config.items() if name in known}
-
-
 def _describe(source: Any) -> str:
     return "a state dict" if isinstance(source, Mapping) else str(source)
-
-
-def _state_dict(layers: Any) -> dict[str, torch.Tensor]:
-    """Weights by name, checked."""
-    weights = layers.state_dict() if isinstance(layers, torch.nn.Module) else dict(layers)
-    matrices, foreign = _matrices_by_layer(weights)
-    if foreign or not matrices:
-        raise ValueError(
-            f"Got weights named {', '.join(foreign[:3]) or '(none)'}; expected those of a LoRA adapter, as "
-            "get_peft_model_state_dict(pipe.unet) returns them."
-        )
-    _check_matrices(matrices)
-    return weights
-
-
-def _settings_in_memory(weights: Mapping[str, torch.Tensor]) -> dict[str, Any] | None:
-    """Settings of the layers in memory that hold these weights, or equal ones; None if there are none.
-
-    A state dict holds neither alpha nor a reference to its network, so all layers with adapters are searched.
-    """
-    owners: dict[Any, set[tuple[float, bool]]] = {}
-    for layer in _layers_in_memory():
-        for name, matrix in layer.lora_A.items():
-            scale = float(layer.lora_alpha[name]), bool(getattr(layer, "use_rslora", {}).get(name))
-            for key in _identity(matrix.weight):
-                owners.setdefault(key, set()).add(scale)
-    layers, _ = _matrices_by_layer(weights)
-    found = {}
-    for layer_name, matrices in layers.items():
-        scales = next((owners[key] for key in _identity(matrices[A]) if key in owners), set())
-        if len(scales) != 1:
-            return None
-        (found[layer_name],) = scales
-    alphas = {name: alpha for name, (alpha, _) in found.items()}
-    return _lora_config(layers, alphas, use_rslora=any(rslora for _, rslora in found.values()))
-
-
-def _layers_in_memory() -> Iterator[LoraLayer]:
-    return (thing for thing in gc.get_objects() if issubclass(type(thing), LoraLayer))
-
-
-def _identity(weight: Any) -> tuple[Any, ...]:
-    """What tells a weight from others: first where it lies, then its values in half precision, as they may be saved."""
-    if weight.is_meta:
-        return ()
-    return (weight.data_ptr(), weight.device), weight.detach().to("cpu", torch.float16).numpy().tobytes()

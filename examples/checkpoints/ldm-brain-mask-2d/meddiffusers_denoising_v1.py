@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from .meddiffusers_checks_v1 import check_numbers, check_returned
+
 PUBLISHED_AS = "meddiffusers_denoising_v1"  # also its file name here, so that imports find it in both places
 Callback = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
 
@@ -62,11 +64,17 @@ def run_callback(
         i: Number of the step, from 0.
         t: Its timestep.
         tensors: Tensors of the step by name.
+
+    Raises:
+        ValueError: It returned something else than such tensors.
     """
     if callback is None:
         return dict(tensors)
-    returned = callback(pipeline, i, t, {name: tensors[name] for name in names}) or {}
-    return {name: returned.get(name, tensor) for name, tensor in tensors.items()}
+    returned = callback(pipeline, i, t, {name: tensors[name] for name in names})
+    if returned is None:
+        return dict(tensors)
+    check_returned(returned, tensors)
+    return {**tensors, **returned}
 
 
 def guide(
@@ -94,15 +102,19 @@ def num_steps(
     """Return the number of steps of a call, which timesteps or sigmas determine if they are given.
 
     Raises:
-        ValueError: If both are given, or one of them does not fall.
+        ValueError: If both are given, or one of them is no sequence of falling numbers.
     """
     if timesteps is not None and sigmas is not None:
         raise ValueError("Got timesteps and sigmas; expected one of them, or num_inference_steps alone.")
     for name, values in (("timesteps", timesteps), ("sigmas", sigmas)):
         if values is not None:
-            if not len(values) or any(first <= second for first, second in pairwise(values)) or values[-1] < 0:
-                raise ValueError(f"{name}={list(values)}; expected falling numbers of at least 0.")
-            return len(values)
+            numbers: Any = values.tolist() if hasattr(values, "tolist") else values
+            if not isinstance(numbers, (list, tuple)) or not numbers:
+                raise ValueError(f"{name}={values!r}; expected falling numbers of at least 0, as a list.")
+            check_numbers(**{f"{name}[{i}]": number for i, number in enumerate(numbers)})
+            if any(first <= second for first, second in pairwise(numbers)) or numbers[-1] < 0:
+                raise ValueError(f"{name}={list(numbers)}; expected falling numbers of at least 0.")
+            return len(numbers)
     return num_inference_steps
 
 
@@ -131,6 +143,7 @@ def set_timesteps(
 
 def check_eta(scheduler: Any, eta: float) -> None:
     """Raise a ValueError if η (Song et al. 2021) is not in [0, 1], or not 0 and the scheduler has no such noise."""
+    check_numbers(eta=eta)
     if not 0 <= eta <= 1:
         raise ValueError(f"eta={eta}; expected a number in [0, 1].")
     if eta and hasattr(scheduler, "step") and "eta" not in inspect.signature(scheduler.step).parameters:

@@ -28,14 +28,23 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
-from .meddiffusers_checks_v1 import check_counts, check_generators, check_numbers
+from .meddiffusers_checks_v1 import (
+    check_callback,
+    check_counts,
+    check_flags,
+    check_generators,
+    check_given_counts,
+    check_latents,
+    check_names,
+    check_numbers,
+)
 from .meddiffusers_denoising_v1 import Callback, GuidanceMixin, check_eta, guide, num_steps, run_callback, set_timesteps
 from .meddiffusers_latents_v1 import decode_latents, encode_images, to_nifti
 from .meddiffusers_lora_weights_v1 import LoraWeightsMixin
 from .meddiffusers_noise_v1 import denoising_step, describe_noise, scale_noise
 from .meddiffusers_sampling_v1 import check_scheduler
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
-from .meddiffusers_slices_v1 import check_callback_tensors, from_indexed, to_indexed, unet_sample_size
+from .meddiffusers_slices_v1 import from_indexed, to_indexed, to_spacing, unet_sample_size
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
 
 PUBLISHED_AS = "meddiffusers_latent_diffusion_pipeline_v1"  # `custom_pipeline` name of a published repository
@@ -85,6 +94,7 @@ class LatentDiffusionPipeline(
     """
 
     model_cpu_offload_seq = "unet->vae"  # type: ignore[assignment]
+    _optional_components = ["vae", "unet", "scheduler"]
     _callback_tensor_inputs = ["latents"]
     _adaptable = "ConditionedUNet"
     vae: Any  # set by register_modules
@@ -107,9 +117,9 @@ class LatentDiffusionPipeline(
         names = [f"channel {i}" for i in range(image_channels)] if modalities is None else modalities
         self.register_to_config(
             modalities=to_indexed(names),
-            spacing=None if spacing is None else float(spacing),
+            spacing=to_spacing(spacing),
             image_range={key: float(end) for key, end in to_indexed(image_range).items()},
-            noise_schedule=noise_schedule or describe_noise(scheduler),
+            noise_schedule=describe_noise(scheduler) if noise_schedule is None else noise_schedule,
         )
         models = {name: part for name, part in (("vae", vae), ("unet", unet)) if part is not None}
         channels = {name: part.config["latent_channels"] for name, part in models.items()}
@@ -197,8 +207,10 @@ class LatentDiffusionPipeline(
             ImportError: output_type="nifti", and nibabel is not installed.
         """
         steps = num_steps(num_inference_steps, timesteps, sigmas)
-        self._check_call(output_type, callback_on_step_end_tensor_inputs)
-        check_numbers(guidance_scale=guidance_scale, eta=eta)
+        self._check_output_type(output_type)
+        check_callback(callback_on_step_end, callback_on_step_end_tensor_inputs)
+        check_numbers(guidance_scale=guidance_scale)
+        check_flags(extrapolate=extrapolate)
         check_eta(self.scheduler, eta)
         check_scheduler(self.scheduler, self.config["noise_schedule"], steps, eta=eta, flow=True)
         batch_size, conditions = self._encode_conditions(batch_size, covariates, label, mask, extrapolate)
@@ -241,12 +253,8 @@ class LatentDiffusionPipeline(
         shape = (batch_size, channels, *size)
         if latents is None:
             latents = randn_tensor(shape, generator, self._execution_device, self.unet.dtype)
-        elif (
-            latents.ndim != len(shape)
-            or latents.shape[:2] != shape[:2]
-            or (masks is not None and latents.shape != shape)
-        ):
-            raise ValueError(f"Got latents of shape {tuple(latents.shape)}; expected noise of shape {shape}.")
+        else:
+            check_latents(latents, shape, any_size=masks is None)
         return scale_noise(self.scheduler, latents.to(self._execution_device, self.unet.dtype))
 
     def predict(
@@ -268,7 +276,7 @@ class LatentDiffusionPipeline(
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Encode images or volumes (B, C, …) in [0, 1] to normalised latents (B, c, …)."""
-        latents = encode_images(self.vae, images.to(self._execution_device), self.image_range)
+        latents = encode_images(self.vae, images, self.image_range, self._execution_device)
         return latents if self.unet is None else latents.to(self.unet.dtype)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
@@ -277,7 +285,7 @@ class LatentDiffusionPipeline(
 
     # Helpers of the steps
 
-    def _check_call(self, output_type: str, tensors: Sequence[str]) -> None:
+    def _check_output_type(self, output_type: str) -> None:
         if self.unet is None or (self.vae is None and output_type != "latent"):
             raise ValueError(
                 f"This pipeline has no {'unet' if self.unet is None else 'vae'}. Load it with one"
@@ -287,7 +295,6 @@ class LatentDiffusionPipeline(
         if output_type not in OUTPUT_TYPES or (output_type == "pil" and dims == 3):
             known = [name for name in OUTPUT_TYPES if name != "pil" or dims == 2]
             raise ValueError(f"output_type={output_type!r} in {dims} dimensions; expected one of {', '.join(known)}.")
-        check_callback_tensors(tensors)
 
     def _encode_conditions(
         self,
@@ -299,7 +306,10 @@ class LatentDiffusionPipeline(
     ) -> tuple[int, dict[str, torch.Tensor]]:
         """Return the batch size, and the conditions as keyword arguments of the U-Net."""
         rows = [covariates] if isinstance(covariates, Mapping) else covariates
-        labels = [label] if isinstance(label, str) else label
+        if rows is not None and (not isinstance(rows, (list, tuple)) or not all(isinstance(r, Mapping) for r in rows)):
+            raise ValueError(f"covariates={rows!r}; expected a row by name, or a list of one for each image.")
+        labels = check_names("label", label)
+        check_given_counts(batch_size=batch_size)
         masks = None if mask is None else self._check_masks(mask)
         given = {"covariates": rows, "label": labels, "mask": masks}
         counts = {name: len(value) for name, value in given.items() if value is not None}
@@ -328,7 +338,10 @@ class LatentDiffusionPipeline(
 
     def _check_masks(self, mask: torch.Tensor | np.ndarray) -> torch.Tensor:
         """Return label maps (1, …) or (B, …) of known ids."""
-        masks, known = torch.as_tensor(mask), self.unet.mask_labels
+        array, known = np.asarray(mask), self.unet.mask_labels
+        if array.dtype.kind not in "buif":
+            raise ValueError(f"Got a mask of type {array.dtype}; expected a label map of whole numbers.")
+        masks = torch.as_tensor(mask)
         dims, factor = self.unet.config["spatial_dims"], self.vae_scale_factor
         masks = masks[None] if masks.ndim == dims else masks
         unknown = set(masks.unique().tolist()) - {0, *known}

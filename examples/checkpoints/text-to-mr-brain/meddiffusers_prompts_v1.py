@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.utils import scale_lora_layers, unscale_lora_layers
 
+from .meddiffusers_checks_v1 import check_counts, check_given_numbers, check_names
 from .meddiffusers_prompt_limits_v1 import check_prompt
 
 PUBLISHED_AS = "meddiffusers_prompts_v1"  # also its file name here, so that imports find it in both places
@@ -79,6 +80,8 @@ class PromptEncodingMixin:
             ValueError: No prompt or one of another type; a prompt with too many tokens, or unlike those of the training
                 (see `meddiffusers_prompt_limits_v1`); tensors of wrong shapes.
         """
+        check_counts(num_images_per_prompt=num_images_per_prompt)
+        check_given_numbers(lora_scale=lora_scale)
         with _lora_scale(self.text_encoder, lora_scale):
             tokens = [self._tokens_of("prompt", prompt, prompt_embeds, prompt_attention_mask)]
             if do_classifier_free_guidance:
@@ -123,11 +126,11 @@ class PromptEncodingMixin:
         """Tokens of the prompts called `name`, or those that are given, and their attention mask."""
         if (prompt is None) == (embeds is None):
             raise ValueError(f"Expected either a {name} or {name}_embeds.")
+        if embeds is None and mask is not None:
+            raise ValueError(f"Got an attention mask without {name}_embeds, whose tokens it is for; expected both.")
         if embeds is not None:
             return self._check_embeds(f"{name}_embeds", embeds, mask)
-        texts = [prompt] if isinstance(prompt, str) else prompt
-        if not isinstance(texts, (list, tuple)) or not texts or not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"Got {name}={prompt!r}; expected a text, or a list of at least one.")
+        texts = check_names(name, prompt) or []
         if self.text_encoder is None or self.tokenizer is None:
             raise ValueError(
                 f"This pipeline has no text encoder and tokenizer to encode {name}. Load it with them, or give "
@@ -156,8 +159,17 @@ class PromptEncodingMixin:
                 check_prompt(text, limits, quantities, unread, negative, adapted)
 
     def _check_embeds(self, name: str, embeds: torch.Tensor, mask: torch.Tensor | None) -> Tokens:
+        for given in (embeds, *(() if mask is None else (mask,))):
+            if not isinstance(given, torch.Tensor):
+                raise ValueError(f"Got {name} or their attention mask as a {type(given).__name__}; expected tensors.")
         width = self.unet.config["cross_attention_dim"] if self.unet is not None else embeds.shape[-1]
-        if embeds.ndim != 3 or embeds.shape[-1] != width or not len(embeds) or not torch.isfinite(embeds).all():
+        if (
+            not embeds.is_floating_point()
+            or embeds.ndim != 3
+            or embeds.shape[-1] != width
+            or not len(embeds)
+            or not torch.isfinite(embeds).all()
+        ):
             raise ValueError(
                 f"Got {name} of shape {tuple(embeds.shape)}; expected finite tokens (B, T, {width}), as encode_prompt "
                 "returns them."

@@ -115,6 +115,8 @@ def subject_to_slices(source: Any, modalities: Sequence[str], spacing: float | N
 
 def to_indexed(values: Mapping[Any, Any] | Sequence[Any]) -> dict[str, Any]:
     """Convert a list to {"0": first, …}: diffusers takes a list in `model_index.json` for the name of a component."""
+    if isinstance(values, str) or not hasattr(values, "__iter__"):
+        raise ValueError(f"Got {values!r}; expected a list, or values by index.")
     by_index = values if isinstance(values, Mapping) else dict(enumerate(values))
     return {str(key): value for key, value in by_index.items()}
 
@@ -122,6 +124,11 @@ def to_indexed(values: Mapping[Any, Any] | Sequence[Any]) -> dict[str, Any]:
 def from_indexed(by_index: Mapping[str, Any]) -> tuple[Any, ...]:
     """Invert `to_indexed`."""
     return tuple(value for _, value in sorted(by_index.items(), key=lambda item: int(item[0])))
+
+
+def to_spacing(spacing: Any) -> float | None:
+    """Return a spacing as a float, since diffusers warns of an int when it loads one; None for None."""
+    return float(spacing) if isinstance(spacing, int) and not isinstance(spacing, bool) else spacing
 
 
 def draw_noise(
@@ -173,14 +180,6 @@ def select_generators(generator: Generators, images: slice) -> Generators:
     return generator[images] if isinstance(generator, list) else generator
 
 
-def check_callback_tensors(names: Sequence[str], known: Sequence[str] = ("latents",)) -> None:
-    """Raise a ValueError if a callback requests tensors that are not known."""
-    if unknown := [name for name in names if name not in known]:
-        raise ValueError(
-            f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}; there is only {', '.join(known)}."
-        )
-
-
 def _of_modalities(image: Mapping[str, Any], modalities: Sequence[str]) -> torch.Tensor:
     """Stack images by modality to (B, C, H, W); missing ones are 0."""
     unknown = [name for name in image if name not in modalities]
@@ -219,6 +218,8 @@ def _as_tensor(image: Any) -> torch.Tensor:
     if isinstance(image, PIL.Image.Image) and len(image.getbands()) + (image.mode == "P") > 1:
         raise ValueError(f"Got a PIL image of mode {image.mode}; expected grey values. Convert it: image.convert('L').")
     array = np.asarray(image)
+    if array.dtype.kind not in "buif":
+        raise ValueError(f"Got an array of type {array.dtype}; expected uint8, uint16 or floats in [0, 1].")
     return torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))  # a copy; scans are often big-endian
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .meddiffusers_checks_v1 import check_counts
+from .meddiffusers_checks_v1 import check_counts, check_fraction, check_numbers, check_output_type
 
 PUBLISHED_AS = "meddiffusers_text_components_v1"  # also its file name here, so that imports find it in both places
 
 
-def check_components(vae: Any, text_encoder: Any, unet: Any, quantity_encoder: Any) -> None:
+def check_parts(vae: Any, text_encoder: Any, unet: Any, quantity_encoder: Any) -> None:
     """Raise a ValueError if components that are given do not fit together."""
     widths = {} if text_encoder is None else {"text_encoder": text_encoder.config.hidden_size}
     for name, part in (("unet", unet), ("quantity_encoder", quantity_encoder)):
@@ -49,7 +49,17 @@ def check_available(pipeline: Any, output_type: str, in_pixels: bool) -> None:
 def check_settings(num_images_per_prompt: Any, strength: float, output_type: str, known: Sequence[str]) -> None:
     """Raise a ValueError if an argument of a call is out of its range."""
     check_counts(num_images_per_prompt=num_images_per_prompt)
-    if not 0 < strength <= 1:
-        raise ValueError(f"strength={strength}; expected a number in (0, 1].")
-    if output_type not in known:
-        raise ValueError(f"output_type={output_type!r} is unknown. Expected one of {', '.join(known)}.")
+    check_fraction(strength=strength)
+    check_output_type(output_type, known)
+
+
+def check_guidance(guidance_scale: Any, guidance_rescale: Any, cross_attention_kwargs: Any) -> None:
+    """Raise a ValueError if a setting of the guidance or of the attention cannot be meant."""
+    check_numbers(guidance_scale=guidance_scale, guidance_rescale=guidance_rescale)
+    if not 0 <= guidance_rescale <= 1:
+        raise ValueError(f"guidance_rescale={guidance_rescale}; expected a number in [0, 1].")
+    if cross_attention_kwargs is None:
+        return
+    if not isinstance(cross_attention_kwargs, dict):
+        raise ValueError(f'cross_attention_kwargs={cross_attention_kwargs!r}; expected arguments: {{"scale": 0.5}}.')
+    check_numbers(**{'cross_attention_kwargs["scale"]': cross_attention_kwargs.get("scale", 1.0)})

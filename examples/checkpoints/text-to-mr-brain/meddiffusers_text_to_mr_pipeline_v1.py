@@ -33,7 +33,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .meddiffusers_checks_v1 import check_generators, check_numbers
+from .meddiffusers_checks_v1 import check_callback, check_generators, check_given_counts, check_latents
 from .meddiffusers_denoising_v1 import Callback, GuidanceMixin, check_eta, guide, num_steps, run_callback, set_timesteps
 from .meddiffusers_latents_v1 import decode_latents, encode_images, to_nifti
 from .meddiffusers_lora_weights_v1 import LoraWeightsMixin
@@ -42,8 +42,8 @@ from .meddiffusers_prompt_limits_v1 import check_limits
 from .meddiffusers_prompts_v1 import PromptEncodingMixin
 from .meddiffusers_sampling_v1 import check_scheduler
 from .meddiffusers_saving_v1 import PublishedPipelineMixin
-from .meddiffusers_slices_v1 import check_callback_tensors, check_images, to_indexed, unet_sample_size
-from .meddiffusers_text_components_v1 import check_available, check_components, check_settings
+from .meddiffusers_slices_v1 import check_images, to_indexed, to_spacing, unet_sample_size
+from .meddiffusers_text_components_v1 import check_available, check_guidance, check_parts, check_settings
 from .meddiffusers_text_lora_v1 import TextEncoderLoraMixin
 from .meddiffusers_unet_lora_v1 import UNetLoraMixin
 
@@ -105,7 +105,7 @@ class TextToMRPipeline(  # type: ignore[misc]
     """
 
     model_cpu_offload_seq = "text_encoder->quantity_encoder->unet->vae"  # type: ignore[assignment]
-    _optional_components = ["quantity_encoder"]
+    _optional_components = ["vae", "text_encoder", "tokenizer", "unet", "scheduler", "quantity_encoder"]
     _callback_tensor_inputs = ["latents", "prompt_embeds", "prompt_attention_mask"]
     _cross_attention_kwargs: dict[str, Any] | None = None
     _adaptable = "UNet2DConditionModel"
@@ -136,12 +136,12 @@ class TextToMRPipeline(  # type: ignore[misc]
             quantity_encoder=quantity_encoder,
         )
         self.register_to_config(
-            spacing=None if spacing is None else float(spacing),
+            spacing=to_spacing(spacing),
             image_range={key: float(end) for key, end in to_indexed(image_range).items()},
-            noise_schedule=noise_schedule or describe_noise(scheduler),
+            noise_schedule=describe_noise(scheduler) if noise_schedule is None else noise_schedule,
             prompt_limits=check_limits(prompt_limits),
         )
-        check_components(vae, text_encoder, unet, quantity_encoder)
+        check_parts(vae, text_encoder, unet, quantity_encoder)
 
     @property
     def image_range(self) -> tuple[float, float]:
@@ -231,8 +231,9 @@ class TextToMRPipeline(  # type: ignore[misc]
         names = getattr(callback_on_step_end, "tensor_inputs", callback_on_step_end_tensor_inputs)
         check_available(self, output_type, in_pixels=bool(image is not None or height or width))
         check_settings(num_images_per_prompt, strength, output_type, OUTPUT_TYPES)
-        check_callback_tensors(names, self._callback_tensor_inputs)
-        check_numbers(guidance_scale=guidance_scale, guidance_rescale=guidance_rescale, eta=eta)
+        check_callback(callback_on_step_end, names, self._callback_tensor_inputs)
+        check_given_counts(height=height, width=width)
+        check_guidance(guidance_scale, guidance_rescale, cross_attention_kwargs)
         check_eta(self.scheduler, eta)
         started = image is not None
         check_scheduler(self.scheduler, self.config["noise_schedule"], steps, eta=eta, from_image=started, flow=True)
@@ -300,8 +301,8 @@ class TextToMRPipeline(  # type: ignore[misc]
         shape = (batch_size, self.unet.config["in_channels"], *self._size(height, width, images))
         if latents is None:
             latents = randn_tensor(shape, generator, self._execution_device, self.unet.dtype)
-        elif tuple(latents.shape) != shape:
-            raise ValueError(f"Got latents of shape {tuple(latents.shape)}; expected noise of shape {shape}.")
+        else:
+            check_latents(latents, shape)
         noise = latents.to(self._execution_device, self.unet.dtype)
         if images is None:
             return scale_noise(self.scheduler, noise)
@@ -349,7 +350,7 @@ class TextToMRPipeline(  # type: ignore[misc]
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Encode images (B, 1, H, W) in [0, 1] to normalised latents (B, c, h, w)."""
-        latents = encode_images(self.vae, images.to(self._execution_device), self.image_range)
+        latents = encode_images(self.vae, images, self.image_range, self._execution_device)
         return latents if self.unet is None else latents.to(self.unet.dtype)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
@@ -369,8 +370,11 @@ class TextToMRPipeline(  # type: ignore[misc]
         """Return height and width of the latents."""
         factor = self.vae_scale_factor
         if images is not None:
-            height, width = images.shape[2:]
-        if any(side is not None and (side < 1 or side % factor) for side in (height, width)):
+            size = tuple(images.shape[2:])
+            if (height or size[0], width or size[1]) != size:
+                raise ValueError(f"height={height} and width={width}, but the images have {size}; expected the same.")
+            height, width = size
+        if any(side is not None and side % factor for side in (height, width)):
             raise ValueError(f"height={height} and width={width}; expected pixels divisible by {factor}.")
         default = unet_sample_size(self.unet)
         return height // factor if height else default[0], width // factor if width else default[1]

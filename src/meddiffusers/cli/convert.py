@@ -136,22 +136,29 @@ def monai_bundle(
     from meddiffusers.convert.monai_config import ranges_of
 
     _check_new(output)
-    if not all(side.isdigit() for side in _names(latent_size)):
-        raise ValueError(f"Got --latent-size {latent_size}; expected whole numbers, as in 20,28,20.")
+    if not all(side.isdecimal() and int(side) for side in _parts(latent_size)):
+        raise ValueError(f"Got --latent-size {latent_size}; expected positive whole numbers, as in 20,28,20.")
     pipeline = convert_bundle(
         folder,
         scaling_factor=scaling_factor,
-        covariates=ranges_of(_names(covariates)) or None,
+        covariates=ranges_of(_parts(covariates)) or None,
         modalities=_names(modalities) or None,
         spacing=spacing,
-        latent_sides=[int(side) for side in _names(latent_size)] or None,
+        latent_sides=[int(side) for side in _parts(latent_size)] or None,
     )
     pipeline.save_pretrained(output)
     console.print(f"The repository is {output}")
 
 
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    names = _parts(text)
+    if len(set(names)) < len(names):
+        raise ValueError(f"Got the names {text}; expected each once.")
+    return names
 
 
 def _check_new(output: Path) -> None:

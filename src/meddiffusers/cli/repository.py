@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -16,11 +16,16 @@ def publish(
     card: Annotated[Path | None, typer.Option(help="Model card to use in place of the folder's README.md.")] = None,
     private: Annotated[bool, typer.Option(help="Make the repository private.")] = False,
     tag: Annotated[str | None, typer.Option(help="Tag for the commit.")] = None,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="Name of a label, modality, attribute or data set that tells of no person; repeatable."),
+    ] = None,
 ) -> None:
     """Check a repository, and push it to the Hub."""
     from meddiffusers.hub.publish import publish as push
 
-    console.print(f"Published: {push(folder, repo_id, card=card, private=private, tag=tag)}")
+    confirmed: dict[str, Any] = {"names": name} if name else {}
+    console.print(f"Published: {push(folder, repo_id, card=card, private=private, tag=tag, **confirmed)}")
 
 
 def card_lint(repository: Repository, revision: Revision = None) -> None:

@@ -6,19 +6,23 @@ plain values of the configuration, references `@name` to them, and tensors are r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffusers import DDIMScheduler
 from torch import Tensor
 
 from meddiffusers.convert.monai_config import covariate_names, description, latent_size, read_formats, read_settings
+from meddiffusers.convert.monai_references import References
+from meddiffusers.convert.monai_scheduler import scheduler_of
 from meddiffusers.convert.monai_weights import includes_fc, renamed
 from meddiffusers.convert.weights import load_checkpoint
 from meddiffusers.models.conditioned_unet import DERIVED, ConditionedUNet
 from meddiffusers.models.monai_autoencoder import MonaiAutoencoderKL
 from meddiffusers.pipelines.latent_diffusion_pipeline import LatentDiffusionPipeline
+
+MAX_SIDE = 4096  # of latents
 
 
 def convert_bundle(
@@ -43,8 +47,9 @@ def convert_bundle(
         latent_sides: Sides of the latents; by default those that the bundle states.
 
     Raises:
-        ValueError: The configurations do not describe both networks, contradict the weights or lack the scaling factor
-            or the size of the latents, or the number of covariates or modalities differs from that of the channels.
+        ValueError: The configurations do not describe both networks and a noise scheduler that has an equal, contradict
+            the weights or lack the scaling factor or the size of the latents, or the number of covariates or modalities
+            differs from that of the channels.
         UnreadableError: Weights or configurations are missing or damaged.
 
     Example:
@@ -54,8 +59,10 @@ def convert_bundle(
     folder = Path(folder)
     settings, formats = read_settings(folder / "configs"), read_formats(folder / "configs")
     described = {name: description(settings, name) for name in ("AutoencoderKL", "DiffusionModelUNet")}
-    factor = scaling_factor if scaling_factor is not None else settings.get("scale_factor")
-    if not isinstance(factor, int | float):
+    scheduler = scheduler_of(settings)
+    stated = References(settings).value(settings.get("scale_factor"), ("scale_factor",))
+    factor = stated if scaling_factor is None else scaling_factor
+    if type(factor) not in (int, float) or not 0 < factor < math.inf:
         raise ValueError(
             f"{folder.name} does not state the factor of the latents (scale_factor is {factor!r}). Give "
             "--scaling-factor: one over the latents' standard deviation on training data, or 1 if none was used."
@@ -64,19 +71,17 @@ def convert_bundle(
     channels, dims = network["out_channels"], network["spatial_dims"]
     reduction = 2 ** (len(described["AutoencoderKL"]["channels"]) - 1)
     sides = latent_sides or latent_size(settings, formats, channels, dims, reduction)
-    if sides is None or len(sides) != dims:
-        raise ValueError(
-            f"{folder.name} does not state the size of the latents, or got {list(sides or [])}. Give --latent-size: "
-            f"{dims} numbers, the sides of the images in training divided by {reduction}."
-        )
+    _check_size(folder.name, sides, dims, reduction, 2 ** (len(network["channels"]) - 1))
+    if modalities is not None and not len({name for name in modalities if name.strip()}) == len(modalities):
+        raise ValueError(f"Got the modalities {list(modalities)}; expected different names, none of them blank.")
     if covariates is None and network["in_channels"] > channels:
         names = covariate_names(formats, network["in_channels"] - channels)
         covariates = {name: [0.0, 1.0] for name in names}
     files = _files(folder / "models")
     vae = autoencoder_of(load_checkpoint(files["autoencoder"]), described["AutoencoderKL"], float(factor))
-    unet = unet_of(load_checkpoint(files["diffusion"]), network, sides, covariates)
+    unet = unet_of(load_checkpoint(files["diffusion"]), network, sides or (), covariates)
     names_of_channels = None if modalities is None else list(modalities)
-    return LatentDiffusionPipeline(vae, unet, _scheduler(settings), names_of_channels, spacing, image_range=(0.0, 1.0))
+    return LatentDiffusionPipeline(vae, unet, scheduler, names_of_channels, spacing, image_range=(0.0, 1.0))
 
 
 def autoencoder_of(weights: Mapping[str, Tensor], described: Mapping[str, Any], factor: float) -> MonaiAutoencoderKL:
@@ -87,7 +92,7 @@ def autoencoder_of(weights: Mapping[str, Tensor], described: Mapping[str, Any], 
         described: Arguments of MONAI's `AutoencoderKL`, without `include_fc`.
         factor: `scaling_factor` of the latents.
     """
-    vae = MonaiAutoencoderKL(**{**described, "include_fc": includes_fc(weights)}, scaling_factor=factor)
+    vae = _built(MonaiAutoencoderKL, **{**described, "include_fc": includes_fc(weights)}, scaling_factor=factor)
     vae.load_state_dict(renamed(weights, vae.state_dict()))
     return vae.eval()
 
@@ -117,7 +122,8 @@ def unet_of(
             "channel (networks with other tokens, such as text, cannot be converted)."
         )
     network = {name: value for name, value in described.items() if name not in DERIVED}
-    unet = ConditionedUNet(
+    unet = _built(
+        ConditionedUNet,
         spatial_dims=dims,
         latent_channels=channels,
         sample_size=list(size) or [8 * 2 ** (len(described["channels"]) - 1)] * dims,
@@ -126,6 +132,27 @@ def unet_of(
     )
     unet.unet.load_state_dict(renamed(weights, unet.unet.state_dict()))
     return unet.eval()
+
+
+def _built(cls: type, **arguments: Any) -> Any:
+    try:
+        return cls(**arguments)
+    except Exception as error:  # MONAI's networks raise many kinds for settings that do not fit together
+        text = " ".join(str(error).split())
+        raise ValueError(f"The configurations describe no {cls.__name__}: {text}. Correct them.") from error
+
+
+def _check_size(bundle: str, sides: Sequence[int] | None, dims: int, reduction: int, multiple: int) -> None:
+    if sides is None or len(sides) != dims or any(type(side) is not int or not 0 < side <= MAX_SIDE for side in sides):
+        raise ValueError(
+            f"{bundle} does not state the size of the latents, or got {list(sides or [])}. Give --latent-size: "
+            f"{dims} numbers, the sides of the images in training divided by {reduction}."
+        )
+    if any(side % multiple for side in sides):
+        raise ValueError(
+            f"{bundle} has latents of {list(sides)}; expected sides divisible by {multiple}, as its network halves "
+            "them. Give those of the training: --latent-size."
+        )
 
 
 def _files(folder: Path) -> dict[str, Path]:
@@ -139,18 +166,3 @@ def _files(folder: Path) -> dict[str, Path]:
             "one with autoencoder in its name. Remove the others."
         )
     return {"autoencoder": autoencoders[0], "diffusion": others[0]}
-
-
-def _scheduler(settings: Mapping[str, Any]) -> DDIMScheduler:
-    """Build a scheduler with the noise schedule of the bundle and the timesteps of MONAI's DDIM."""
-    entries = [settings.get(name) for name in ("scheduler", "noise_scheduler")]
-    given = next((entry for entry in entries if isinstance(entry, dict)), {})
-    return DDIMScheduler(
-        num_train_timesteps=given.get("num_train_timesteps", 1000),
-        beta_start=given.get("beta_start", 0.0001),
-        beta_end=given.get("beta_end", 0.02),
-        beta_schedule="scaled_linear" if "scaled_linear" in given.get("schedule", "") else "linear",
-        prediction_type=given.get("prediction_type", "epsilon"),
-        clip_sample=False,
-        timestep_spacing="linspace",
-    )

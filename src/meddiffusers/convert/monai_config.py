@@ -11,19 +11,20 @@ The size of the latents stands in one of several places:
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from meddiffusers.convert.monai_references import References, is_disabled, unevaluated
 from meddiffusers.utils.reading import read_json
 
 OLD_SETTINGS = {"num_channels": "channels"}  # names in GenerativeModels
-IGNORED = ("_target_", "use_checkpointing", "use_checkpoint", "include_fc")
+IGNORED = ("use_checkpointing", "use_checkpoint", "include_fc")
 CONFIGS = ("inference.json", "train_diffusion.json", "train_autoencoder.json")
-_NOISE = re.compile(r"randn\(\s*[\[(]?\s*(\d+(?:\s*,\s*\d+)*)")
+_NOISE = re.compile(r"randn\(\s*[\[(]?\s*(\d+(?:\s*,\s*\d+)*)\s*,?\s*[\])]")
 _REQUIRED = {"spatial_dims", "in_channels", "out_channels", "channels"}
-_MAX_REFERENCES = 20  # to follow, until they must be a circle
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for name in CONFIGS:
         if (folder / name).exists():
-            settings = {**read_json(folder / name), **settings}
+            settings |= {key: value for key, value in read_json(folder / name).items() if key not in settings}
     if not settings:
         raise ValueError(f"{folder} holds none of {', '.join(CONFIGS)}; expected the folder of a bundle.")
     return settings
@@ -56,32 +57,33 @@ def description(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
     Raises:
         ValueError: The configurations describe no such network, or not with plain values.
     """
-    for entry in settings.values():
-        if isinstance(entry, dict) and str(entry.get("_target_", "")).rpartition(".")[2] == name:
-            given = {str(OLD_SETTINGS.get(key, key)): resolved(settings, value) for key, value in entry.items()}
-            described = {key: value for key, value in given.items() if key not in IGNORED}
-            if missing := sorted(_REQUIRED - set(described)):
-                raise ValueError(f"The configuration of {name} lacks {', '.join(missing)}. Restore it.")
-            if expressions := [key for key, value in described.items() if str(value).startswith("$")]:
-                raise ValueError(
-                    f"The configuration of {name} has expressions for {', '.join(expressions)}, which are not "
-                    "evaluated. Write the values instead."
-                )
+    for place, entry in settings.items():
+        if isinstance(entry, dict) and str(entry.get("_target_")).rpartition(".")[2] == name and not is_disabled(entry):
+            raw = {key: value for key, value in entry.items() if not key.startswith("_") and key not in IGNORED}
+            values = References(settings).value(raw, (place,)).items()
+            described = {OLD_SETTINGS.get(key, key): value for key, value in values}
+            _check_description(name, described)
             return described
     raise ValueError(f"The configurations describe no {name}; expected those of a latent diffusion model.")
 
 
-def resolved(settings: Mapping[str, Any], value: Any, depth: int = 0) -> Any:
-    """Return a value, or the value that a reference `@name` points to."""
-    if isinstance(value, list | tuple):
-        return [resolved(settings, each, depth) for each in value]
-    if isinstance(value, str) and value.startswith("@"):
-        if value[1:] not in settings:
-            raise ValueError(f"The configurations refer to {value}, which they do not define. Add it to one of them.")
-        if depth == _MAX_REFERENCES:
-            raise ValueError(f"The configurations refer to {value} in a circle. Write the value.")
-        return resolved(settings, settings[value[1:]], depth + 1)
-    return value
+def _check_description(name: str, described: Mapping[str, Any]) -> None:
+    if missing := sorted(_REQUIRED - set(described)):
+        raise ValueError(f"The configuration of {name} lacks {', '.join(missing)}. Restore it.")
+    if expressions := [key for key, value in described.items() if unevaluated(value)]:
+        raise ValueError(
+            f"The configuration of {name} has expressions for {', '.join(expressions)}, which are not "
+            "evaluated. Write the values instead."
+        )
+    if described["spatial_dims"] not in (2, 3):
+        raise ValueError(
+            f"The configuration of {name} has spatial_dims as {described['spatial_dims']!r}; expected 2 or 3."
+        )
+    counts = {key: described[key] if key == "channels" else [described[key]] for key in sorted(_REQUIRED)}
+    for key, values in counts.items():
+        if not isinstance(values, list) or not values or any(type(value) is not int or value < 1 for value in values):
+            expected = "a list of positive whole numbers" if key == "channels" else "a positive whole number"
+            raise ValueError(f"The configuration of {name} has {key} as {described[key]!r}; expected {expected}.")
 
 
 def latent_size(
@@ -96,12 +98,12 @@ def latent_size(
         dims: Spatial dimensions.
         factor: Factor by which the autoencoder reduces each side.
     """
-    shape = resolved(settings, settings.get("latent_shape", ()))
+    shape = References(settings).value(settings.get("latent_shape"), ("latent_shape",))
     noise = _NOISE.search(str(settings.get("noise", "")))
     numbers = [int(number) for number in noise[1].split(",")] if noise else []
     for sides in (shape, numbers[1:]):
         if isinstance(sides, list) and len(sides) == dims + 1 and all(type(side) is int for side in sides):
-            return sides[1:] if sides[0] == channels else None
+            return sides[1:] if sides[0] == channels and min(sides) > 0 else None
     for name, entry in formats.items():
         sides = entry.get("spatial_shape")
         if isinstance(sides, list) and len(sides) == dims and all(type(side) is int and side > 0 for side in sides):
@@ -113,11 +115,14 @@ def latent_size(
 
 
 def covariate_names(formats: Mapping[str, Mapping[str, Any]], count: int) -> list[str]:
-    """Return the names of the covariates from the metadata, or `covariate_0`, …, if these name another number."""
+    """Return the names of the covariates from the metadata, or `covariate_0`, … if it names them not, or not all."""
     for entry in formats.values():
         names = entry.get("channel_def")
         if entry.get("type") == "tabular" and isinstance(names, dict) and len(names) == count:
-            return ["_".join(str(names[key]).lower().split()) for key in sorted(names, key=str)]
+            in_order = [names[key] for key in sorted(names, key=lambda key: (len(key), key))]
+            texts = ["_".join(str(name).lower().split()) for name in in_order]
+            if len({text for text in texts if text}) == count and all(isinstance(each, str) for each in names.values()):
+                return texts
     return [f"covariate_{i}" for i in range(count)]
 
 
@@ -149,6 +154,6 @@ def _ends(text: str, values: list[str]) -> list[Any]:
         if len(set(values)) == len(values) > 1 and all(values):
             return values
         raise ValueError(f"Got the covariate {text!r}; expected different categories, as in sex=F/M.") from None
-    if len(numbers) == 2 and numbers[0] < numbers[1]:
+    if len(numbers) == 2 and numbers[0] < numbers[1] and all(map(math.isfinite, numbers)):
         return numbers
     raise ValueError(f"Got the covariate {text!r}; expected the lowest and the highest value, as in age=44/82.")

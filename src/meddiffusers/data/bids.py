@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from meddiffusers.data.modality_words import AGENTS, LABELS, NEGATION, PLAIN, UNENHANCED, words_in
+from meddiffusers.data.contrast_agent import AgentSaid, agent_in, agent_named
+from meddiffusers.data.contrast_words import ENHANCED, POST
+from meddiffusers.data.modality_words import LABELS, PLAIN, words_in
 
 _KEYS = frozenset(
     [
@@ -30,6 +32,7 @@ _KEYS = frozenset(
         "space",
         "split",
         "desc",
+        "stat",
         "label",
         "res",
         "den",
@@ -110,20 +113,36 @@ class BidsName:
     rest: str = ""
 
     @property
-    def contrast_agent(self) -> bool:
-        """Whether `ce-`, or a label that names an agent, says that one was given."""
-        given = self.entities.get("ce")
-        if given is not None and given.lower() not in ("none", "n", "0", "false"):
-            return not {*words_in(given)} & (NEGATION | UNENHANCED)
-        others = [self.entities.get(key, "") for key in ("acq", "ses", "rec", "desc")]
-        said = [{*words_in(value)} for value in others]
-        return any(words & (AGENTS | {"t1ce"}) and not words & NEGATION for words in said)
+    def said_of_image(self) -> list[str]:
+        """Labels of users' own choice that describe the image: of acquisition, reconstruction and processing."""
+        return [self.entities[key] for key in ("acq", "rec", "proc", "desc") if key in self.entities]
+
+    @property
+    def agent(self) -> AgentSaid:
+        """What `ce-` and the labels of users' own choice say of a contrast agent.
+
+        "post" and "enhanced" alone are unclear there, and say nothing of a session: it is before or after anything.
+        """
+        given, denied, hinted = list[str](), list[str](), list[str]()
+        for value in self.said_of_image:
+            said = agent_in(["ce" if word in PLAIN["t1ce"] else word for word in words_in(value)])
+            (given if {*said.given} - ENHANCED - {POST} or said.conflicts else hinted).extend(said.given)
+            denied += said.denied
+            hinted += said.hinted
+        session = agent_in(words_in(self.entities.get("ses", "")))
+        given += {*session.given} - ENHANCED - {POST}
+        denied += {*session.denied} & {"without contrast"}
+        if "ce" in self.entities:
+            {True: given, False: denied, None: hinted}[agent_named(self.entities["ce"])].append("ce-")
+        return AgentSaid(tuple(given), tuple(denied), tuple(hinted))
 
     @property
     def another_image(self) -> str:
         """The entity by which the image is another one than its suffix says; "" if there is none."""
         if "inv" in self.entities and self.suffix == "mp2rage":
             return "inv- of mp2rage"
+        if "stat" in self.entities or self.entities.get("mt", "off").lower() == "on":
+            return "stat-" if "stat" in self.entities else "mt-on"
         return "" if self.entities.get("part", "mag").lower() == "mag" else "part-"
 
 

@@ -23,13 +23,17 @@ def to_label_ids(values: np.ndarray, source: str = "", *, largest: int | None = 
         The same shape, in the smallest unsigned type that holds all labels.
 
     Raises:
-        ValueError: values that are not whole, are below 0, or exceed `largest`.
+        ValueError: another type of values, or values that are not whole, are below 0, or exceed `largest`.
 
     Example:
         >>> to_label_ids(np.array([0, 3.9999998], np.float32))
         array([0, 4], dtype=uint8)
     """
-    where = f"{source}: " if source else ""
+    where, values = f"{source}: " if source else "", np.asarray(values)
+    if values.dtype.kind not in "buif":
+        raise ValueError(
+            f"{where}got values of the type {values.dtype}; expected integers, which labels are: convert it."
+        )
     if values.dtype.kind == "b" or not values.size:
         return values.astype(np.uint8)
     whole = values
@@ -45,7 +49,8 @@ def to_label_ids(values: np.ndarray, source: str = "", *, largest: int | None = 
     low, high = int(whole.min()), int(whole.max())
     limit = LARGEST if largest is None else largest
     if low < 0 or high > limit:
-        raise ValueError(f"{where}got labels from {low} to {high}; expected them from 0 to {limit}. Map them to these.")
+        found = f"{low} to {high}" if max(-low, high) < 2**64 else f"{float(low):g} to {float(high):g}"
+        raise ValueError(f"{where}got labels from {found}; expected them from 0 to {limit}. Map them to these.")
     return whole.astype(np.min_scalar_type(high))
 
 

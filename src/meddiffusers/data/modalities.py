@@ -13,35 +13,36 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import PurePath
 
-from meddiffusers.data.bids import SUFFIXES, parse_bids
+from meddiffusers.data.bids import SUFFIXES, BidsName, parse_bids
+from meddiffusers.data.contrast_agent import agent_in
+from meddiffusers.data.contrast_words import CONTRAST, SHORT_DENIALS
 from meddiffusers.data.modality_words import (
-    AFTER_POST,
     AMBIGUOUS,
-    CONTRAST,
+    CHEMICAL,
     DIFFUSIVITY,
     ECHO,
     FINDING,
     IN_CT,
     LABELS,
     MASK,
-    NEGATION,
     ORIENTATION,
     OTHER,
     PLAIN,
-    SPACE,
-    SPACES,
-    TARGET,
+    REGION,
+    SYNTHETIC,
     TISSUE,
-    UNENHANCED,
     VAGUE,
     is_known,
+    kind_of,
     words_in,
 )
+from meddiffusers.data.registration_target import without_target
 
 __all__ = ["LABELS", "MODALITIES", "Recognized", "modality_in", "recognize", "recognize_path", "without_ending"]
 
 MODALITIES = (LABELS, "flair", "t1ce", "t1", "t2", "pd", "dwi", "us", "cine", "ct")
-_ENDING = re.compile(r"\.(nii|nii\.gz|mgz|hdr|img|nrrd|nhdr|mha|mhd|dcm|dicom|ima)$", re.IGNORECASE)
+_ENDING = re.compile(r"\.(nii|nii\.gz|mgz|mgh|hdr|img|nrrd|nhdr|mha|mhd|dcm|dicom|ima)$", re.IGNORECASE)
+SHOWN = FINDING | TISSUE | {"roi", "rois", "voi", "vois"}  # images show them, label maps outline them
 _MAP, _MAPPED = frozenset({"map", "maps"}), FINDING | MASK | {"adc"}  # a label map, an ADC map
 
 
@@ -54,11 +55,13 @@ class Recognized:
             perfusion …), and where its words conflict.
         evidence: the words or tags that say it; "" only where nothing is said.
         candidates: the modalities that conflicting words name.
+        without_agent: whether they deny that a contrast agent was given.
     """
 
     modality: str = ""
     evidence: str = ""
     candidates: tuple[str, ...] = ()
+    without_agent: bool = False
 
     @property
     def silent(self) -> bool:
@@ -84,13 +87,8 @@ def recognize(text: str) -> Recognized:
     name = parse_bids(text)
     if other := name.another_image:
         return Recognized("", other)
-    if name.suffix in SUFFIXES:
-        found = Recognized(SUFFIXES[name.suffix], f"suffix {name.suffix}")
-    else:
-        found = _of_words(_without_target(words_in(name.rest)))
-    if found.modality == "t1" and name.contrast_agent:
-        return replace(found, modality="t1ce", evidence=f"{found.evidence} of a contrast agent")
-    return found
+    found = _of_suffix(name) if name.suffix in SUFFIXES else _of_words(without_target(words_in(name.rest)))
+    return _with_entities(found, name) if found.modality in ("t1", "t1ce") else found
 
 
 def recognize_path(path: PurePath, folder: PurePath | None = None) -> Recognized:
@@ -114,6 +112,11 @@ def modality_in(text: str) -> str:
     return recognize(text).modality
 
 
+def modalities_named(text: str) -> tuple[str, ...]:
+    """The modalities that a text names beyond doubt, whatever it says of them."""
+    return tuple(_named(words_in(text)))
+
+
 def without_ending(name: str) -> str:
     """File name without the ending of a format of scans."""
     return _ENDING.sub("", name)
@@ -123,7 +126,9 @@ def without_known_words(text: str) -> str:
     """What a name says of the subject: its parts without words on the image or its processing, joined by "_"."""
     name = parse_bids(text)
     parts = [f"{key}-{name.entities[key]}" for key in ("sub",) if key in name.entities]
-    parts += [part for part in re.split(r"[ _.-]+", name.rest) if not all(map(is_known, words_in(part)))]
+    rest = re.split(r"[ _.-]+", name.rest)
+    denying = {part for part, next_ in pairwise(rest) if part.lower() in SHORT_DENIALS and next_.lower() in CONTRAST}
+    parts += [part for part in rest if part not in denying and not all(map(is_known, words_in(part)))]
     return "_".join(parts)
 
 
@@ -138,46 +143,60 @@ def _holds_labels(folder: str) -> bool:
     return any(word in MASK for word in words) and all(map(is_known, words)) and recognize(folder).modality == LABELS
 
 
-def _kind(word: str, spellings: dict[str, frozenset[str]]) -> str:
-    return next((name for name, words in spellings.items() if word in words), "")
+def _of_suffix(name: BidsName) -> Recognized:
+    """Recognize by a suffix of BIDS and by what is said beside it, which may be another image or another modality."""
+    modality, said = SUFFIXES[name.suffix], f"suffix {name.suffix}"
+    if modality in ("", LABELS):
+        return Recognized(modality, said)
+    words = [modality, *(word for value in name.said_of_image for word in words_in(value))]
+    synthetic = [word for word in words if word in SYNTHETIC]
+    if another := [word for word in _another_kind(words, [modality]) or synthetic if word != modality]:
+        return Recognized("", _listed([said, *another]))
+    if masks := [*_masks(words), *(key for key in ("label", "seg") if key in name.entities)]:
+        return Recognized("", _listed([said, *masks]), (modality, LABELS))
+    named = _named(words)
+    if _combined(words, named) not in (modality, "t1ce" if modality == "t1" else modality):
+        return Recognized("", _listed([said, *(word for word in words[1:] if kind_of(word, PLAIN))]), tuple(named))
+    return Recognized(modality, said)
 
 
-def _without_target(words: list[str]) -> list[str]:
-    """The words without the target of a registration; words behind it for labels or other images speak of the file."""
-    for place, word in enumerate(words[1:-1], 1):
-        before, after = words[:place], words[place + 1 :]
-        moved = any(_kind(each, PLAIN) or each in MASK for each in before)
-        two = word == "2" and _kind(words[place - 1], PLAIN) and (_kind(after[0], PLAIN) or after[0] in SPACES)
-        if moved and (word in TARGET or two):
-            target = next((each for each in after if each not in TARGET), "")
-            return [*before, *(each for each in after if each in MASK | OTHER and each != target)]
-    images = [place for place, word in enumerate(words) if _kind(word, PLAIN)]
-    for place in images[1:]:
-        sequence = {_kind(words[other], PLAIN) for other in images[:2]} == {"t2", "flair"}  # Siemens: t2_flair_space
-        if words[place + 1 : place + 2] and words[place + 1] in SPACE and not sequence:
-            return words[:place] + words[place + 2 :]
-    return words
+def _with_entities(found: Recognized, name: BidsName) -> Recognized:
+    """A T1-weighted image, before or after the contrast agent of which pairs of BIDS speak."""
+    said = name.agent
+    denied = said.denied and found.modality == "t1ce"
+    if said.conflicts or denied or (said.given and found.without_agent):
+        return Recognized("", _listed([found.evidence, *said.words]), ("t1", "t1ce"))
+    if said.given and found.modality == "t1":
+        return replace(found, modality="t1ce", evidence=f"{found.evidence} of a contrast agent")
+    return replace(found, without_agent=found.without_agent or bool(said.denied))
+
+
+def _named(words: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(kind for word in words if (kind := kind_of(word, PLAIN))))
 
 
 def _of_words(words: Sequence[str]) -> Recognized:
     """Recognize by words: other kinds of images first, then label maps, then modalities."""
-    named = list(dict.fromkeys(kind for word in words if (kind := _kind(word, PLAIN))))
+    named = _named(words)
     if another := _another_kind(words, named):
         return Recognized("", _listed(another))
     if masks := _masks(words):
         return Recognized(LABELS, _listed(masks))
-    if ambiguous := [word for word in words if word in AMBIGUOUS]:
+    if synthetic := [word for word in words if word in SYNTHETIC]:
+        return Recognized("", _listed(synthetic))
+    clear = {"tirm"} if {*named} - {"t2"} else set[str]()  # "t1_tirm", "tirm dark-fluid"
+    if ambiguous := [word for word in words if word in {*AMBIGUOUS} - clear]:
         return Recognized("", _listed(ambiguous), AMBIGUOUS[ambiguous[0]])
     if not named:
         return _of_vague_words(words)
-    said = _listed(word for word in words if _kind(word, PLAIN))
-    shown = [word for place, word in enumerate(words) if word in FINDING | TISSUE and not _numbered(words, place)]
+    said = _listed(word for word in words if kind_of(word, PLAIN))
+    shown = [word for place, word in enumerate(words) if word in SHOWN and not _numbered(words, place)]
     if shown:  # "lesion_T1": its outline, or the image that shows it
         return Recognized("", _listed([said, *shown]), (*named, LABELS))
     kind = _combined(words, named)
     if not kind:
         return Recognized("", said, tuple(named))
-    return _with_contrast(words, said) if kind == "t1" else Recognized(kind, said)
+    return _with_contrast(words, kind, said) if kind in ("t1", "t1ce") else Recognized(kind, said)
 
 
 def _another_kind(words: Sequence[str], named: Sequence[str]) -> list[str]:
@@ -188,28 +207,34 @@ def _another_kind(words: Sequence[str], named: Sequence[str]) -> list[str]:
         return others
     if {"mp2rage", "images"} <= said and "uni" not in said:  # Siemens: …_T1_Images is the map, …_UNI_Images weighted
         return ["mp2rage", "images"]
+    if "ct" in named and said & {"mr", "mri"}:
+        return ["ct", "mr"]
+    if "f" in said and said & CHEMICAL:
+        return ["dixon", "fat"]
     with_it = ECHO if named == ["t2"] else DIFFUSIVITY if named == ["dwi"] else frozenset()
     derived = [word for word in words if word in with_it]
-    return [*(word for word in words if _kind(word, PLAIN)), *derived] if derived else []
+    return [*(word for word in words if kind_of(word, PLAIN)), *derived] if derived else []
 
 
 def _masks(words: Sequence[str]) -> list[str]:
     """Words for label maps that speak of the file: at its end, behind or beside the modality, or without one."""
-    named = [place for place, word in enumerate(words) if _kind(word, PLAIN)]
+    words = [word for word in words if word not in ORIENTATION | CONTRAST and not word.isdigit()]
+    named = [place for place, word in enumerate(words) if kind_of(word, PLAIN)]
     return [
         word
         for place, word in enumerate(words)
-        if word in MASK and (not named or place > max(named) or any(abs(place - each) == 1 for each in named))
+        if (word in MASK and (not named or place > max(named) or any(abs(place - each) == 1 for each in named)))
+        or (word in REGION and place == len(words) - 1)
     ]
 
 
 def _of_vague_words(words: Sequence[str]) -> Recognized:
-    said = [word for word in words if _kind(word, VAGUE)]
-    kinds = tuple(dict.fromkeys(_kind(word, VAGUE) for word in said))
+    said = [word for word in words if kind_of(word, VAGUE)]
+    kinds = tuple(dict.fromkeys(kind_of(word, VAGUE) for word in said))
     if len(kinds) > 1:
         return Recognized("", _listed(said), kinds)
     if kinds == ("t1",):
-        return _with_contrast(words, _listed(said))
+        return _with_contrast(words, "t1", _listed(said))
     if kinds:
         return Recognized(kinds[0], _listed(said))
     findings = [word for word in words if word in FINDING]
@@ -230,27 +255,19 @@ def _combined(words: Sequence[str], named: Sequence[str]) -> str:
     if set(named) == {"t1", "t1ce"}:
         return "t1ce"
     images = [word for word in words if word not in ORIENTATION | CONTRAST]
-    pairs = [(_kind(one, PLAIN), _kind(next_, PLAIN)) for one, next_ in pairwise(images)]
+    pairs = [(kind_of(one, PLAIN), kind_of(next_, PLAIN)) for one, next_ in pairwise(images)]
     return "t1" if list(named) == ["t1", "flair"] and ("t1", "flair") in pairs else ""
 
 
-def _with_contrast(words: Sequence[str], said: str) -> Recognized:
-    """A T1-weighted image, before or after a contrast agent."""
-    given, denied = list[str](), list[str]()
-    for place, word in enumerate(words):
-        timing = word == "post" and {*words[place + 1 : place + 2]} & AFTER_POST
-        if word in CONTRAST and not timing:
-            (denied if _is_denied(words, place) else given).append(word)
-    without = [*("without contrast" for _ in denied), *(word for word in words if word in UNENHANCED)]
-    if given and (denied or "pre" in words):
-        return Recognized("", _listed([said, *without, *given]), ("t1", "t1ce"))
-    return Recognized("t1ce", _listed([said, *given])) if given else Recognized("t1", _listed([said, *without]))
-
-
-def _is_denied(words: Sequence[str], place: int) -> bool:
-    """Whether a negation stands before a word, with at most one other between: "without iv contrast"."""
-    before = words[max(0, place - 2) : place]
-    return bool({*before[-1:]} & NEGATION) or bool({*before[:1]} & NEGATION and not _kind(before[-1], PLAIN))
+def _with_contrast(words: Sequence[str], kind: str, said: str) -> Recognized:
+    """A T1-weighted image, before or after a contrast agent; what precedes a "t1ce" is not asked: "pre_t1ce"."""
+    if kind == "t1ce":
+        words = words[1 + max((place for place, word in enumerate(words) if word in PLAIN["t1ce"]), default=-1) :]
+    agent = agent_in([word for word in words if word != "native" or kind == "t1"])  # "t1ce_native": the space
+    if agent.conflicts or (agent.denied and kind == "t1ce"):
+        return Recognized("", _listed([said, *agent.words]), ("t1", "t1ce"), bool(agent.denied))
+    modality = "t1ce" if agent.given else kind
+    return Recognized(modality, _listed([said, *agent.words]), without_agent=bool(agent.denied))
 
 
 def _listed(words: Iterable[str]) -> str:

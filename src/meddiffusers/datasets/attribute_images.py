@@ -18,6 +18,7 @@ from meddiffusers.datasets.public.images import load_images, to_channels
 from meddiffusers.datasets.public.splitting import split_by_subject, subjects_of, warn_of_split
 from meddiffusers.datasets.short_axis.slices import load_short_axis_slices
 from meddiffusers.datasets.short_axis.volumes import is_short_axis_dataset
+from meddiffusers.utils.numbers import parse_number
 
 DIGITS = "digits"
 logger = logging.getLogger(__name__)
@@ -147,7 +148,9 @@ def _add_missing(
 
 def _numbers(split: datasets.Dataset, name: str) -> np.ndarray:
     try:
-        return np.asarray(split[name], dtype=float)
+        return np.array(
+            [parse_number(value) if isinstance(value, str) else value for value in split[name]], dtype=float
+        )
     except (TypeError, ValueError) as error:
         first = next(value for value in split[name] if not isinstance(value, int | float))
         comma = " with a point for decimals, not a comma" if "," in str(first) else ""
@@ -173,6 +176,9 @@ def _stack_images(images: Sequence[np.ndarray]) -> np.ndarray:
     shapes = sorted({image.shape for image in images})
     if len(shapes) != 1:
         raise ValueError(f"Images of {len(shapes)} shapes, such as {shapes[:3]}; expected one. Resize or crop them.")
+    types = sorted({str(image.dtype) for image in images})
+    if len(types) > 1:
+        raise ValueError(f"Images of the types {', '.join(types)}; expected one, as their values differ. Convert them.")
     stacked = np.stack(images)
     if not np.isfinite(stacked).all():
         broken = int((~np.isfinite(stacked)).reshape(len(stacked), -1).any(axis=1).sum())

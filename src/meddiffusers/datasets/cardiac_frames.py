@@ -14,8 +14,8 @@ from typing import Any
 
 import datasets
 import numpy as np
+from scipy import ndimage
 
-from meddiffusers.data.phantoms.cardiac.jitter import jitter_borders
 from meddiffusers.datasets.cardiac_sequences import (
     CARDIAC_PHANTOM,
     VARIED_CARDIAC_PHANTOM,
@@ -23,12 +23,15 @@ from meddiffusers.datasets.cardiac_sequences import (
     load_cardiac_sequences,
 )
 from meddiffusers.pipelines.meddiffusers_cardiac_attributes_v1 import CARDIAC_ATTRIBUTES, measure_cardiac_attributes
+from meddiffusers.pipelines.meddiffusers_cardiac_labels_v1 import LV, MYO
+from meddiffusers.pipelines.meddiffusers_cardiac_masks_v1 import fields_to_labels, signed_distance
 from meddiffusers.pipelines.meddiffusers_cardiac_region_v1 import lv_region
 
 PHANTOMS = (CARDIAC_PHANTOM, VARIED_CARDIAC_PHANTOM)
 FRAMES = 8  # of a cardiac cycle; the last one equals the first and is left out
 SHIFT = 4.0  # mm, standard deviation of the region's centre around that of the left ventricle
 JITTER = (0.2, 1.2)  # mm, standard deviations of the borders
+CORRELATION = 7.0  # mm along the borders
 VERSION = 1  # of the cached data: raise it if the frames or a measurement change
 
 
@@ -117,3 +120,30 @@ def _features() -> datasets.Features:
         subject=datasets.Value("string"),
         view=datasets.Value("string"),
     )
+
+
+def jitter_borders(labels: np.ndarray, spacing: float, deviation: float, rng: np.random.Generator) -> np.ndarray:
+    """Displace the borders of the LV and of LV and myocardium along their normals, each in each frame by itself.
+
+    Args:
+        labels: Label maps `(T, H, W)`; other labels than LV and myocardium become background.
+        spacing: Edge length of a pixel in mm.
+        deviation: Standard deviation of the displacement in mm.
+        rng: Generator.
+
+    Returns:
+        Label maps `(T, H, W)`, uint8.
+    """
+    distances = (signed_distance(mask, (spacing, spacing)) for mask in (labels == LV, np.isin(labels, (LV, MYO))))
+    lv, lv_myo = (distance + deviation * _smooth_noise(labels.shape, spacing, rng) for distance in distances)
+    return fields_to_labels(lv, lv_myo)
+
+
+def _smooth_noise(shape: tuple[int, ...], spacing: float, rng: np.random.Generator) -> np.ndarray:
+    """Noise (T, H, W) of unit deviation, correlated within a frame."""
+    step = CORRELATION / 3 / spacing  # pixels between the points of a coarser grid
+    coarse = [int(np.ceil(side / step)) + 3 for side in shape[1:]]
+    noise = ndimage.gaussian_filter(rng.standard_normal((shape[0], *coarse)), (0, 1.5, 1.5), mode="wrap")
+    scale = [1.0, 1 / step, 1 / step]
+    noise = ndimage.affine_transform(noise / noise.std(), scale, [0, 1, 1], shape, order=1, mode="nearest")
+    return noise.astype(np.float32)

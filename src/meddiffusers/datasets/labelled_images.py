@@ -125,6 +125,8 @@ def _image(value: Any, channels: int) -> np.ndarray:
 
 def _mask(value: Any, labels: int) -> np.ndarray:
     """Convert a mask to label ids (H, W) uint8."""
+    if value is None:
+        raise ValueError("no mask; expected one for each image: name it, or remove the row.")
     palette = isinstance(value, PIL.Image.Image) and value.mode == "P"  # its indices are the ids
     try:
         array = (np.asarray(value) if palette else to_channels(value, 1)).squeeze()

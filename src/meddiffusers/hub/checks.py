@@ -15,11 +15,19 @@ from typing import Any
 import diffusers
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
-from meddiffusers.hub.components import component_class, component_issues
-from meddiffusers.hub.configurations import missing_key_issues, unknown_key_issues, value_issues
+from meddiffusers.hub.adapters import adapter_weight_issues
+from meddiffusers.hub.components import component_class, component_issues, without_weights
+from meddiffusers.hub.configurations import (
+    missing_key_issues,
+    quiet,
+    read_configuration,
+    unknown_key_issues,
+    value_issues,
+)
 from meddiffusers.hub.identifiers import identifying_lines
+from meddiffusers.hub.setting_rules import rule_issues
 from meddiffusers.hub.weights import ADAPTER, regular_files, shapes_of, weight_issues
-from meddiffusers.utils.reading import FileContentError, read_json, special_kind
+from meddiffusers.utils.reading import FileContentError, special_kind
 
 INDEX = "model_index.json"
 TEXTS = {".json", ".jsonl", ".md", ".yaml", ".yml", ".txt", ".csv", ".tsv", ".html", ".xml", ".log", ".py", ".ipynb"}
@@ -43,7 +51,7 @@ def repository_issues(folder: Path) -> list[str]:
     issues = special_file_issues(folder) + _index_issues(index)
     for name, (library, class_name) in components(index).items():
         issues += _component_issues(folder, name, library, class_name)
-    return issues
+    return issues or _assembly_issues(folder, index)
 
 
 def code_issues(folder: Path) -> list[str]:
@@ -63,12 +71,7 @@ def code_issues(folder: Path) -> list[str]:
 
 def adapter_issues(folder: Path) -> list[str]:
     """Check that the weights of a repository with only a LoRA adapter are those of an adapter."""
-    foreign = [name for name in shapes_of(folder / ADAPTER) if "lora" not in name]
-    return (
-        [f"{ADAPTER} holds weights of no adapter ({foreign[0]}, …). Write it with save_lora_weights."]
-        if foreign
-        else []
-    )
+    return adapter_weight_issues(folder / ADAPTER) if shapes_of(folder / ADAPTER) else []  # damaged: `weight_issues`
 
 
 def special_file_issues(folder: Path) -> list[str]:
@@ -132,7 +135,7 @@ def _unknown_pipeline(folder: Path, name: str) -> str:
 
 def _read_index(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
     try:
-        return read_json(folder / INDEX), []
+        return read_configuration(folder / INDEX), []
     except FileContentError as error:
         return None, [f"{INDEX} of {folder.name} {error.cause}"]
 
@@ -148,16 +151,37 @@ def _index_issues(index: Mapping[str, Any]) -> list[str]:
     if cls is None:
         return []
     required, optional = cls._get_signature_keys(cls)
-    absent = [key for key in required if key not in index and key not in cls._optional_components]
+    published = hasattr(sys.modules[cls.__module__], "PUBLISHED_AS")  # others do not save all of their settings
+    optional_parts = () if published else cls._optional_components
+    absent = [key for key in required if key not in index and key not in optional_parts]
     issues = [f"{INDEX} lacks {key!r}, which {name} needs. Restore it." for key in absent]
     given = {key: entry for key, entry in index.items() if entry != [None, None]}
     issues += unknown_key_issues(INDEX, list(given), {*required, *optional}, name)
-    issues += value_issues(INDEX, {key: entry for key, entry in given.items() if key not in required}, cls)
-    if hasattr(sys.modules[cls.__module__], "PUBLISHED_AS"):  # others do not save all of their settings
+    settings = {key: entry for key, entry in given.items() if key not in required}
+    issues += value_issues(INDEX, settings, cls) or rule_issues(INDEX, settings, cls)
+    if published:
         defaults = {name for name, each in inspect.signature(cls).parameters.items() if each.default is None}
         issues += missing_key_issues(INDEX, index, cls, [*required, *defaults])
     wrong = [key for key in required if key in index and index[key] != [None, None] and not _is_component(index[key])]
     return issues + [f"{INDEX} has {key!r} as {index[key]!r}, expected [library, class]. Restore it." for key in wrong]
+
+
+def _assembly_issues(folder: Path, index: Mapping[str, Any]) -> list[str]:
+    """Check that the pipeline takes its components, without their weights, and its settings."""
+    cls: Any = pipeline_class(index)
+    classes = {name: component_class(*entry) for name, entry in components(index).items()}
+    if cls is None or not all(classes.values()):
+        return []  # code of the repository
+    required, _ = cls._get_signature_keys(cls)
+    settings = {key: entry for key, entry in index.items() if not key.startswith("_") and key not in classes}
+    absent = dict.fromkeys((key for key in required if index.get(key) in (None, [None, None])), None)
+    try:
+        parts = {name: without_weights(folder / name, each) for name, each in classes.items()}
+        with quiet():
+            cls(**{**settings, **absent, **parts})
+    except Exception as error:  # whatever a constructor raises
+        return [f"{INDEX} does not describe a {cls.__name__}: {' '.join(str(error).split())} Restore it."]
+    return []
 
 
 def _component_issues(folder: Path, name: str, library: str, class_name: str) -> list[str]:

@@ -24,10 +24,12 @@ from meddiffusers.hub.configurations import (
     config_keys,
     missing_key_issues,
     quiet,
+    read_configuration,
     size_issues,
     unknown_key_issues,
     value_issues,
 )
+from meddiffusers.hub.setting_rules import rule_issues
 from meddiffusers.hub.weights import shapes_of
 from meddiffusers.utils.reading import FileContentError, read_json
 
@@ -59,6 +61,17 @@ def component_issues(folder: Path, cls: type) -> list[str]:
     return _opening_issues(folder, cls)
 
 
+def without_weights(folder: Path, cls: Any) -> Any:
+    """A component without memory for weights, in whose files `component_issues` found nothing."""
+    with quiet():
+        if issubclass(cls, ConfigMixin):
+            return build(read_configuration(folder / config_file(cls)), cls)
+        if issubclass(cls, transformers.PreTrainedModel):
+            with torch.device("meta"):
+                return cls(cls.config_class.from_dict(read_configuration(folder / "config.json")))
+        return cls.from_pretrained(folder, local_files_only=True)
+
+
 def _configured_issues(folder: Path, cls: Any) -> list[str]:
     name = f"{folder.name}/{config_file(cls)}"
     config, issues = _read_config(folder / config_file(cls), name)
@@ -67,6 +80,8 @@ def _configured_issues(folder: Path, cls: Any) -> list[str]:
     unknown = unknown_key_issues(name, list(config), config_keys(cls), cls.__name__)
     sizes = size_issues(name, config) if issubclass(cls, ModelMixin) else []
     if issues := sizes + value_issues(name, config, cls) + missing_key_issues(name, config, cls):
+        return unknown + issues
+    if issues := rule_issues(name, config, cls):
         return unknown + issues
     try:
         built = build(config, cls)
@@ -127,7 +142,7 @@ def _read_config(path: Path, name: str) -> tuple[dict[str, Any] | None, list[str
     if not path.exists():
         return None, [f"{name} is missing. Fetch it again."]
     try:
-        return read_json(path), []
+        return read_configuration(path), []
     except FileContentError as error:
         return None, [f"{path.name} of {path.parent.name} {error.cause}"]
 
@@ -142,6 +157,10 @@ def _weights_issues(
     """Compare the weight files with a network's weights: {name: (floating point, shape)}."""
     groups: dict[str, list[Path]] = {}
     for path in sorted(folder.glob("*.safetensors")):
+        if not path.is_file():
+            return [
+                f"{folder.name}/{path.name} is no file, but {'a folder' if path.is_dir() else 'a link to nothing'}."
+            ]
         groups.setdefault(_SHARD.sub("", path.name), []).append(path)
     if not groups:
         return [f"{folder.name} has no .safetensors weights. Pickled weights are not loaded: convert them."]
@@ -150,7 +169,8 @@ def _weights_issues(
         held = {name: entry for path in paths for name, entry in shapes_of(path).items()}
         if not all(shapes_of(path) for path in paths):
             continue  # damaged, which `weight_issues` reports
-        if sharded := [path.name for path in paths if path.name != group]:
+        sharded = [path.name for path in paths if path.name != group]
+        if sharded or (folder / f"{group}.index.json").exists():
             issues += _index_issues(folder, group, sharded)
         file = f"{folder.name}/{group}"
         if prefix:
@@ -186,7 +206,7 @@ def _index_issues(folder: Path, group: str, shards: Sequence[str]) -> list[str]:
     if not index.exists():
         return [f"{folder.name}/{index.name} is missing, which says what is in {_some(shards)}. Fetch it again."]
     try:
-        files = read_json(index).get("weight_map")
+        files = read_configuration(index).get("weight_map")
     except FileContentError as error:
         return [f"{index.name} of {folder.name} {error.cause}"]
     if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):

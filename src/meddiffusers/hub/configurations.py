@@ -6,6 +6,7 @@ range of other intensities.
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import inspect
 import logging
@@ -13,6 +14,7 @@ import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import diffusers
@@ -21,6 +23,8 @@ import transformers
 from accelerate import init_empty_weights
 from diffusers.configuration_utils import ConfigMixin
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
+
+from meddiffusers.utils.reading import FileContentError, read_json
 
 MAX_TRAIN_TIMESTEPS = 1_000_000  # schedulers keep several numbers for each
 MAX_NUMBER, MAX_LAYERS = 100_000_000, 1000  # in the configuration of a network
@@ -92,8 +96,11 @@ def value_issues(file: str, config: Mapping[str, Any], cls: type) -> list[str]:
         hints = {}
     wrong = {name: str for name in _NAMES if not isinstance(config.get(name, ""), str)}
     for key, parameter in _parameters(cls).items():
-        if key in config and config[key] != parameter.default and not _fits(config[key], hints.get(key, Any)):
-            wrong[key] = hints[key]
+        if key in config and config[key] != parameter.default:
+            hint = hints.get(key, Any)
+            is_list = isinstance(config[key], list) and hint in (int, float)  # which only networks take
+            if not _fits(config[key], hint) or (is_list and issubclass(cls, SchedulerMixin)):
+                wrong[key] = hint
     issues = [
         f"{file} has {key} as {config[key]!r}; expected {_text(hint)}. Restore it." for key, hint in wrong.items()
     ]
@@ -101,6 +108,20 @@ def value_issues(file: str, config: Mapping[str, Any], cls: type) -> list[str]:
     if issubclass(cls, SchedulerMixin) and isinstance(steps, int) and not 0 < steps <= MAX_TRAIN_TIMESTEPS:
         issues.append(f"{file} has num_train_timesteps as {steps}; expected 1 to {MAX_TRAIN_TIMESTEPS}. Restore it.")
     return issues
+
+
+def read_configuration(path: Path) -> dict[str, Any]:
+    """Read a JSON file as diffusers and transformers do, which take no byte order mark.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        FileContentError: It is damaged, or begins with such a mark.
+    """
+    content = read_json(path)
+    with path.open("rb") as file:
+        if file.read(3) == codecs.BOM_UTF8:
+            raise FileContentError(path, "begins with a byte order mark. Save it as UTF-8 without one.")
+    return content
 
 
 @contextmanager

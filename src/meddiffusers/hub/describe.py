@@ -11,6 +11,7 @@ from typing import Any
 from meddiffusers.evaluation.report import read_metrics
 from meddiffusers.hub.card import card_metadata
 from meddiffusers.hub.checks import INDEX, components
+from meddiffusers.hub.training_config import TrainingRecord
 from meddiffusers.hub.weights import regular_files, shapes_of
 from meddiffusers.utils.reading import read_json, read_text
 
@@ -46,16 +47,24 @@ def describe(folder: Path) -> Description:
     """Describe a repository on disk, in which `checks.repository_issues` found nothing.
 
     Raises:
-        ValueError: The card or the metrics are damaged.
+        ValueError: The card, the metrics or the training record are damaged.
     """
     index, card = read_json(folder / INDEX), folder / "README.md"
+    TrainingRecord.read(folder)
     return Description(
         pipeline=str(index["_class_name"]),
         components=[_component(folder / name, *entry) for name, entry in components(index).items()],
-        licence=str(card_metadata(read_text(card)).get("license") or "not stated") if card.is_file() else "no card",
+        licence=_licence(card) if card.is_file() else "no card",
         metrics=read_metrics(folder)["metrics"] if (folder / "metrics.json").is_file() else [],
         megabytes=sum(path.stat().st_size for path in regular_files(folder)) / 1e6,
     )
+
+
+def _licence(card: Path) -> str:
+    text = read_text(card)
+    if text.startswith("---\n") and "\n---" not in text:
+        raise ValueError("The metadata of the card have no end. Add a second line of ---.")
+    return str(card_metadata(text).get("license") or "not stated")
 
 
 def _component(folder: Path, library: str, class_name: str) -> Component:

@@ -2,12 +2,12 @@
 
 | file | content |
 |---|---|
-| `model_index.json`, `*config.json` | the keys of the class that is configured; no paths, names, dates or UIDs |
-| `*.safetensors` and their indices | nothing but tensors, and the metadata that diffusers and peft write |
+| `model_index.json`, `*config.json` | the keys of the class that is configured; no paths, dates or UIDs; known words |
+| `*.safetensors` and their indices | tensors of numbers, and the metadata that diffusers and peft write |
 | `*.py` | byte for byte the code of an installed package |
 | tokenizer files | what the library behind them writes, and nothing else |
 | `README.md`, `LICENSE`, `NOTICE` | text without identifiers |
-| `metrics.json`, `training_config.yaml` | what training and evaluation write, and nothing else |
+| `metrics.json`, `training_config.yaml` | what training and evaluation write, in known words |
 | `figures/*.png` | pixels alone: PNG chunks can hold texts and EXIF data |
 
 Everything else is refused. The rest of a training run (checkpoints, logs, hidden files) stays where it is. Links are
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from meddiffusers.hub.checks import INDEX, components
@@ -30,6 +30,7 @@ from meddiffusers.hub.publishable_settings import (
     tokenizer_content_issues,
     tokenizer_settings_issues,
     training_config_content_issues,
+    word_issues,
 )
 from meddiffusers.hub.publishable_weights import figure_content_issues, shard_index_issues, weights_content_issues
 from meddiffusers.hub.published_code import published_sources
@@ -48,13 +49,18 @@ def files_to_publish(folder: Path) -> list[Path]:
     return [path.relative_to(folder) for path in _entries(folder)]
 
 
-def publication_issues(folder: Path) -> list[str]:
+def publication_issues(folder: Path, names: Collection[str] = ()) -> list[str]:
     """Check that each file of a repository is of a kind that may be published, and holds what this kind holds.
+
+    Args:
+        folder: Folder of the repository.
+        names: Names of modalities, labels, attributes or data sets that tell of no person, though their words are not
+            known.
 
     Returns:
         A sentence for each issue, which begins with the file's name.
     """
-    return [f"{name} {issue}" for name in files_to_publish(folder) for issue in _file_issues(folder, name)]
+    return [f"{name} {issue}" for name in files_to_publish(folder) for issue in _file_issues(folder, name, names)]
 
 
 def _entries(folder: Path) -> Iterator[Path]:
@@ -68,7 +74,7 @@ def _entries(folder: Path) -> Iterator[Path]:
                 yield Path(entry.path)
 
 
-def _file_issues(folder: Path, name: Path) -> list[str]:
+def _file_issues(folder: Path, name: Path, names: Collection[str]) -> list[str]:
     path = folder / name
     if path.is_symlink():
         return ["is a link, which is not followed. Replace it by the file, or remove it."]
@@ -78,7 +84,7 @@ def _file_issues(folder: Path, name: Path) -> list[str]:
     if check is None or name.parent.name not in ("", "figures", *_components(folder)):
         return [_unlisted(path)]
     try:
-        return check(path)
+        return check(path) or (word_issues(path, names) if check in _SETTINGS else [])
     except FileContentError as error:
         return [error.cause]
     except ValueError as error:
@@ -132,3 +138,11 @@ _KINDS: dict[str, Check] = {
     r"training_config\.yaml": training_config_content_issues,
     r"figures/\d+\.png": figure_content_issues,
 }
+_SETTINGS = (
+    index_content_issues,
+    config_content_issues,
+    tokenizer_settings_issues,
+    metrics_content_issues,
+    training_config_content_issues,
+    weights_content_issues,
+)

@@ -19,6 +19,7 @@ from huggingface_hub import HfApi, ModelCard
 from meddiffusers.evaluation.report import Report
 from meddiffusers.hub.card import Facts, card_issues, write_card
 from meddiffusers.hub.checks import INDEX, RepositoryError, adapter_issues, identifier_issues, repository_issues
+from meddiffusers.hub.identifiers import given_away
 from meddiffusers.hub.publication import files_to_publish, publication_issues
 from meddiffusers.hub.training_config import TrainingRecord
 from meddiffusers.hub.weights import ADAPTER, weight_issues
@@ -98,6 +99,7 @@ def publish(
     tag: str | None = None,
     token: str | None = None,
     commit_message: str = "Publish with meddiffusers",
+    names: Sequence[str] = (),
 ) -> str:
     """Push a pipeline or its folder to the Hub. The new revision holds nothing else.
 
@@ -110,6 +112,8 @@ def publish(
         tag: Tag for the commit.
         token: Hub token.
         commit_message: Message of the commit.
+        names: Names of modalities, labels, attributes or data sets that tell of no person or place. Only names of which
+            a word is not known need this.
 
     Returns:
         The URL of the commit.
@@ -127,7 +131,7 @@ def publish(
         if card is not None:
             (staged / "README.md").unlink(missing_ok=True)
             (staged / "README.md").write_text(_card_text(card), encoding="utf-8")
-        _raise_issues(staged, publication_issues(staged))
+        _raise_issues(staged, [*publication_issues(staged, names), *_message_issues(commit_message, tag, revision)])
         _forget_local_paths(staged)
         api = HfApi(token=token)
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
@@ -186,6 +190,12 @@ def _card_text(card: ModelCard | str | Path) -> str:
         return str(card)
     is_file = isinstance(card, Path) or card.endswith(".md")
     return read_text(card) if is_file else str(card)
+
+
+def _message_issues(commit_message: str, tag: str | None, revision: str | None) -> list[str]:
+    """Check what is published beside the files."""
+    texts = {"The commit_message": commit_message, "The tag": tag or "", "The revision": revision or ""}
+    return [f"{name} has {what} in it. Remove it." for name, text in texts.items() for what in given_away(text)]
 
 
 def _forget_local_paths(folder: Path) -> None:

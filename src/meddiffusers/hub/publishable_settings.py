@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import diffusers
@@ -17,9 +19,13 @@ from meddiffusers.evaluation.report import read_metrics
 from meddiffusers.hub.checks import INDEX, components, pipeline_class
 from meddiffusers.hub.components import component_class
 from meddiffusers.hub.configurations import build, config_file, config_keys
-from meddiffusers.hub.identifiers import given_away_by_settings
+from meddiffusers.hub.identifiers import given_away, given_away_by_settings
 from meddiffusers.hub.training_config import PATHS, REPORTING, TrainingRecord
+from meddiffusers.hub.versions import VERSION
+from meddiffusers.hub.vocabulary import known_modules, texts_in, unknown_words, without_model_numbers
+from meddiffusers.hub.weights import shapes_of
 from meddiffusers.utils.reading import FileContentError, read_json, read_text
+from meddiffusers.utils.text import some_of
 
 _OWN = {"_class_name", "_diffusers_version", "_name_or_path", "_use_default_values"}  # keys that diffusers adds
 _TRANSFORMERS = {"architectures", "model_type", "transformers_version", "dtype", "torch_dtype", "_name_or_path"}
@@ -34,8 +40,9 @@ _TOKENIZER = re.compile(
     r"truncation_strategy|unk_token|use_fast|_name_or_path"
 )
 _SETTING = re.compile(r"^    (\w+): [^=]+ = (?:list_)?setting\(", re.MULTILINE)
-_VERSION = re.compile(r"\d+(?:\.\w{1,8}){1,3}(?:\+\w+)?")
 _MAX_TOKEN = 256  # characters
+_SPECIAL = "startoftext endoftext unused extra sentinel assistant system user always first never removed isolated"
+_WORDS = re.compile(r"\w\W*\s+\W*\w|(?<![\d.])\d{6,}")  # several in one token, or a long number
 
 
 def index_content_issues(path: Path) -> list[str]:
@@ -66,14 +73,18 @@ def tokenizer_settings_issues(path: Path) -> list[str]:
     """Check the keys and texts of a tokenizer's settings, which are tokens by name in `added_tokens.json`."""
     settings = read_json(path)
     if path.name == "added_tokens.json":
-        return _token_issues(settings)
-    return _key_issues(settings, {name for name in settings if _TOKENIZER.fullmatch(name)})
+        return token_issues(settings)
+    issues = _key_issues(settings, {name for name in settings if _TOKENIZER.fullmatch(name)})
+    values = [value for name, value in settings.items() if name.endswith(("_token", "_tokens"))]
+    decoder = settings.get("added_tokens_decoder", {})
+    added = [each.get("content", "") for each in decoder.values() if isinstance(each, dict)]
+    return issues + token_issues(texts_in([*values, decoder])) + _special_token_issues(texts_in([*values, added]))
 
 
 def tokenizer_content_issues(path: Path) -> list[str]:
     """Check that a tokenizer's file holds tokens, and for `tokenizer.json` nothing that its library does not write."""
     if path.name != "tokenizer.json":
-        return _token_issues(read_json(path) if path.suffix == ".json" else dict.fromkeys(read_text(path).splitlines()))
+        return token_issues(read_json(path) if path.suffix == ".json" else _lines(path))
     text = read_text(path)
     try:
         written = json.loads(Tokenizer.from_str(text).to_str())
@@ -82,7 +93,48 @@ def tokenizer_content_issues(path: Path) -> list[str]:
     content = read_json(path)
     if written != content:
         return ["holds more than a tokenizer. Load the tokenizer and save it again."]
-    return _token_issues(Tokenizer.from_str(text).get_vocab())
+    rest = {**content, "model": {**content["model"], "vocab": None, "merges": None}}
+    told = dict.fromkeys(what for each in texts_in(rest) for what in given_away(each))
+    issues = [f"has {what}. Remove it." for what in told]
+    added = [each["content"] for each in content["added_tokens"]]
+    parts = (content[name] for name in ("normalizer", "pre_tokenizer", "decoder"))
+    texts = [*added, content["model"].get("continuing_subword_prefix"), *(_free_texts(part) for part in parts)]
+    return (
+        issues + token_issues([*Tokenizer.from_str(text).get_vocab(), *added]) + _special_token_issues(texts_in(texts))
+    )
+
+
+def token_issues(tokens: Iterable[str]) -> list[str]:
+    """Check that tokens are parts of words, as tokenizers make them, and tell of no person."""
+    for token in tokens:
+        if len(token) > _MAX_TOKEN:
+            return [f"has the token {token[:40]!r}…, longer than {_MAX_TOKEN} characters. Remove it."]
+        if _WORDS.search(token):
+            return [f"has the token {token[:60]!r}, which is no part of a word. Remove it."]
+        if any(char in token for char in "^@.:/-0123456789") and (told := set(given_away(token)) - {"a local path"}):
+            return [f"has the token {token[:60]!r}, which is {min(told)}. Remove it."]
+    return []
+
+
+def _special_token_issues(tokens: Iterable[str]) -> list[str]:
+    """Check that tokens such as [PAD], and the texts that a tokenizer replaces, have known words."""
+    unknown = [word for word in unknown_words(list(tokens), (_SPECIAL,)) if len(word) > 3]
+    return [f"has {unknown[0]!r} in a special token, which could name a person. Remove it."] if unknown else []
+
+
+def _free_texts(content: Any) -> Any:
+    """A part of a tokenizer without the names of its settings and their kinds."""
+    if isinstance(content, dict):
+        return [_free_texts(value) for name, value in content.items() if name != "type"]
+    return [_free_texts(value) for value in content] if isinstance(content, list) else content
+
+
+def _lines(path: Path) -> list[str]:
+    """The tokens in a list of them, or of pairs that are merged, below a line with its version."""
+    lines = read_text(path).splitlines()
+    if path.name == "merges.txt":
+        return [token for line in lines if not line.startswith("#version") for token in line.split(" ", 1)]
+    return lines
 
 
 def metrics_content_issues(path: Path) -> list[str]:
@@ -91,6 +143,12 @@ def metrics_content_issues(path: Path) -> list[str]:
     unknown = set(content["run"]) - _RUN
     issues = [f"has {name!r} in run, expected {', '.join(sorted(_RUN))}. Remove it." for name in sorted(unknown)]
     texts = {**content, "figures": list(content["figures"])}
+    run = content["run"]
+    numbers = [run.get("seed", 0), run.get("training_minutes", 0), *run.get("seeds", [])]
+    if {type(number) for number in numbers} - {int, float, NoneType}:
+        issues.append("has a seed or a time in run that is no number. Restore it.")
+    if wrong := [name for name in content["figures"].values() if not re.fullmatch(r"figures/\d+\.png", name)]:
+        issues.append(f"names the figure {wrong[0]}, expected figures/NUMBER.png. Restore it.")
     return issues + [f"has {what}. Remove it." for what in given_away_by_settings(texts)]
 
 
@@ -100,6 +158,43 @@ def training_config_content_issues(path: Path) -> list[str]:
     if record is None or read_text(path) != record.to_yaml():
         return ["is not as training writes it; comments could hold anything. Read it as TrainingRecord and save it."]
     return _record_issues(record.sections())
+
+
+def word_issues(path: Path, names: Collection[str]) -> list[str]:
+    """Check that names in settings have known words.
+
+    Args:
+        path: A configuration, weights, `metrics.json` or `training_config.yaml`, which passed the other checks.
+        names: Names that whoever publishes confirms.
+    """
+    if path.name == "training_config.yaml":
+        record = TrainingRecord.read(path.parent)
+        content: Any = _recorded_values(record.sections()) if record else None
+    elif path.name == "metrics.json":
+        report = read_metrics(path.parent)
+        hardware = without_model_numbers(str(report["run"].get("hardware", "")))
+        content = {**report, "run": hardware, "figures": list(report["figures"])}
+    elif path.suffix == ".safetensors":
+        content = [part for name in shapes_of(path) for part in name.split(".") if part not in known_modules()]
+    else:
+        skipped = _OWN | {"transformers_version", "added_tokens_decoder"}
+        settings = {name: value for name, value in read_json(path).items() if name not in skipped}
+        content = [value for name, value in settings.items() if not name.endswith(("_token", "_tokens"))]
+    unknown = unknown_words(content, names)
+    if not unknown:
+        return []
+    return [
+        f"holds {some_of(map(repr, unknown))}, which could name a person: no known word of anatomy, imaging or "
+        "computers. If none tells of a person or a place, confirm them with names=[…] (--name); otherwise remove them."
+    ]
+
+
+def _recorded_values(sections: dict[str, Any]) -> list[Any]:
+    """The values of a training record's settings, without the settings' names, which are checked on their own."""
+    others = [_recorded_values(record) for record in sections.get("started_from", {}).values()]
+    return [
+        value for name, section in sections.items() if name != "started_from" for value in section.values()
+    ] + others
 
 
 def known_settings() -> set[str]:
@@ -135,11 +230,10 @@ def _key_issues(settings: dict[str, Any], known: set[str]) -> list[str]:
     issues = [f"has a setting {name!r}, which its class does not have. Remove it." for name in unknown]
     if not hasattr(diffusers, str(settings.get("_class_name", "DiffusionPipeline"))):
         issues.append(f"has the _class_name {settings['_class_name']!r}, which is no class. Restore it.")
-    if not _VERSION.fullmatch(str(settings.get("_diffusers_version", diffusers.__version__))):
-        issues.append(f"has the _diffusers_version {settings['_diffusers_version']!r}, which is none. Restore it.")
+    versions = {name: settings[name] for name in ("_diffusers_version", "transformers_version") if name in settings}
+    for name, version in versions.items():
+        if not VERSION.fullmatch(str(version)):
+            issues.append(f"has the {name} {version!r}, which is none. Restore it.")
+    if not set(settings.get("_use_default_values", [])) <= known:
+        issues.append("has _use_default_values that are no settings of its class. Restore them.")
     return issues + [f"has {what}. Remove it." for what in given_away_by_settings(settings)]
-
-
-def _token_issues(tokens: dict[str, Any]) -> list[str]:
-    long = next((token for token in tokens if len(token) > _MAX_TOKEN), None)
-    return [f"has the token {long[:40]!r}…, longer than {_MAX_TOKEN} characters. Remove it."] if long else []

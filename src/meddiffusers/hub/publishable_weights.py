@@ -12,10 +12,16 @@ from typing import Any
 from peft import LoraConfig
 
 from meddiffusers.hub.identifiers import given_away_by_settings
+from meddiffusers.hub.versions import VERSION
+from meddiffusers.hub.vocabulary import texts_in
+from meddiffusers.hub.weights import ADAPTER
 from meddiffusers.utils.reading import FileContentError, read_json
 
 MAX_HEADER = 2**27  # bytes; the format allows 100 MB
 _ENTRY = {"dtype", "shape", "data_offsets"}
+_NUMBERS = ("F64", "F32", "F16", "BF16", "I64")  # floating-point weights, and positions or counts
+# What the settings of an adapter may hold beside names of weights.
+_ADAPTER_TEXTS = {"LORA", "none", "all", "lora_only", "gaussian", "pissa", "olora", "orthogonal", "megatron.core"}
 _PNG = b"\x89PNG\r\n\x1a\n"
 # The chunks of pixels, with their greatest size in bytes.
 _CHUNKS = {"IHDR": 13, "PLTE": 768, "IDAT": 2**31, "IEND": 0, "tRNS": 256, "gAMA": 4, "sRGB": 1, "pHYs": 9}
@@ -33,7 +39,12 @@ def weights_content_issues(path: Path) -> list[str]:
     issues += [f"has the metadata {key!r}, which could hold anything. Save it without." for key in unknown]
     if metadata.get("format", "pt") not in ("pt", "np"):
         issues.append(f"has the format {metadata['format']!r}, expected 'pt'. Save it again.")
-    issues += _adapter_metadata_issues(metadata.get("lora_adapter_metadata"))
+    tensors = {name: entry["dtype"] for name, entry in header.items() if isinstance(entry, dict) and "dtype" in entry}
+    bytes_ = [f"{name} as {kind}" for name, kind in tensors.items() if kind not in _NUMBERS]
+    if bytes_ and not _is_quantized(path):
+        issues.append(f"holds {bytes_[0]}, which could be any file; expected floating-point numbers. Save it again.")
+    if path.name == ADAPTER or metadata.get("lora_adapter_metadata") is not None:
+        issues += _adapter_metadata_issues(metadata.get("lora_adapter_metadata"), list(tensors))
     return issues + [
         f"has {what} as the name of a tensor. Save it again." for what in given_away_by_settings(list(header))
     ]
@@ -101,8 +112,16 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _adapter_metadata_issues(text: str | None) -> list[str]:
-    """Check the settings of an adapter, which diffusers writes as {component.setting: value}."""
+def _is_quantized(path: Path) -> bool:
+    config = path.with_name("config.json")
+    return config.is_file() and "quantization_config" in read_json(config)
+
+
+def _adapter_metadata_issues(text: str | None, tensors: list[str]) -> list[str]:
+    """Check the settings of an adapter, which diffusers writes as {component.setting: value}.
+
+    Their texts are names of the adapter's weights or parts of them, or settings of peft.
+    """
     if text is None:
         return []
     try:
@@ -116,4 +135,13 @@ def _adapter_metadata_issues(text: str | None) -> list[str]:
     issues = [
         f"has the adapter setting {name!r}, which peft does not know. Save the adapter again." for name in unknown
     ]
-    return issues + [f"has {what} in the adapter's settings. Remove it." for what in given_away_by_settings(settings)]
+    names = {name.rpartition(".")[2] for name in settings} | {name.partition(".")[0] for name in settings}
+    for setting, value in settings.items():
+        for part in texts_in(value):
+            is_setting = part in _ADAPTER_TEXTS | names or bool(VERSION.fullmatch(part))
+            if not part or not (is_setting or any(part in name for name in tensors)):
+                issues.append(
+                    f"has the adapter setting {setting} as {part[:60]!r}, which is no name of its weights. Set it to "
+                    "None, and save the adapter again."
+                )
+    return issues

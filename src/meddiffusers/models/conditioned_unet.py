@@ -193,8 +193,10 @@ class ConditionedUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
             ValueError: An unknown name or category, or a number outside its range.
         """
         ranges = self.covariates
-        if unknown := sorted({name for row in rows for name in row if name not in ranges}):
-            raise ValueError(f"Got the covariates {', '.join(unknown)}; the model takes {', '.join(ranges) or 'none'}.")
+        if unknown := sorted({str(name) for row in rows for name in row if name not in ranges}):
+            raise ValueError(
+                f"Got the covariates {', '.join(map(str, unknown))}; the model takes {', '.join(ranges) or 'none'}."
+            )
         values = [[_scaled(name, row.get(name), ends, extrapolate) for name, ends in ranges.items()] for row in rows]
         return torch.tensor(values, dtype=torch.float32).reshape(len(rows), len(ranges))
 
@@ -263,6 +265,8 @@ def _scaled(name: str, value: Any, ends: Sequence[Any], extrapolate: bool) -> fl
     low, high = float(ends[0]), float(ends[1])
     try:
         number = float(value)
+        if not math.isfinite(number):
+            raise ValueError
     except (TypeError, ValueError):
         raise ValueError(
             f"{name}={value!r}; expected a number from {low:g} to {high:g}. Categories must be named in the "

@@ -34,14 +34,17 @@ AGE, SLICE = "age", "slice"
 LARGEST = {AGE: 120.0, SLICE: 512.0}
 LARGEST_VOLUME = 100_000.0  # mm³
 UNITS = {AGE: " years", SLICE: ""}
-NUMBER = r"(\d+(?:\.\d+)?)"
-PATTERNS = {
-    AGE: rf"\b{NUMBER}[ -]years?[ -]old|\baged? {NUMBER}|\bof {NUMBER} years",
-    SLICE: rf"\bslice (?:number )?{NUMBER}",
+SIGN = r"(?:(?<![\w.])[-−])?"  # of a number, and not of a range
+NUMBER = rf"({SIGN}(?<!\d)(?<!\d[.,])\d+(?:\.\d+)?(?:e[+-]?\d+)?)(?!\d|[.,]\d)"
+YEARS = r"(?![ -]?(?:months?|weeks?|days?)\b)"
+PATTERNS = {  # of each quantity, the first that is found
+    AGE: (rf"(?<![\w.]){NUMBER}[ -]years?[ -]old|\baged? {NUMBER}{YEARS}", rf"\bof {NUMBER} years"),
+    SLICE: (rf"\bslice (?:number )?{NUMBER}",),
 }
 MM3 = rf"{NUMBER} ?mm(?:³|\^?3)"
 VOXEL = rf"{NUMBER} ?[×x] ?{NUMBER} ?[×x] ?{NUMBER} ?mm\b"  # no quantity, but part of a prompt
-STANDALONE = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?!\w)")
+VOLUME = r" ?(?:[cm]m(?:³|\^?3)|ml|cc)"  # unit
+STANDALONE = re.compile(rf"(?<![\w.])[-−]?\d+(?:[.,]\d+)*(?:e[+-]?\d+)?(?:{VOLUME})?(?!\w)", re.I)
 
 
 @dataclass
@@ -127,7 +130,7 @@ class QuantityEncoder(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
             Values (B, Q) in their units, and which of them are known, (B, Q) bool.
 
         Raises:
-            ValueError: A number that a quantity cannot have, such as an age of 630 years.
+            ValueError: A number that a quantity cannot have, such as an age of 630 years, or two for one quantity.
         """
         ids = {name.lower(): label_id for label_id, name in self.id2label.items()}
         values = torch.zeros(len(texts), len(ids))
@@ -139,22 +142,31 @@ class QuantityEncoder(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
 
     def quantities(self, text: str) -> dict[str, float]:
         """Read the quantities of one text by their names, as `read` does."""
-        found = {name: m for name, p in PATTERNS.items() if (m := re.search(p, text, re.I))}
-        numbers = {name: next(filter(None, match.groups())) for name, match in found.items()}
+        numbers = {name: _numbers(patterns, text) for name, patterns in PATTERNS.items()}
         if region := self._region_pattern():
-            numbers |= {(m[1] or m[4]).lower(): m[2] or m[3] for m in region.finditer(text)}
-        quantities = {name: float(numbers[name.lower()]) for name in self.id2label.values() if name.lower() in numbers}
-        for name, value in quantities.items():
-            if value > (largest := LARGEST.get(name, LARGEST_VOLUME)):
+            for match in region.finditer(text):
+                numbers.setdefault((match[1] or match[4]).lower(), []).append(match[2] or match[3])
+        quantities: dict[str, float] = {}
+        for name in self.id2label.values():
+            values = sorted({float(number.replace("−", "-")) for number in numbers.get(name.lower(), [])})
+            if len(values) > 1:
+                all_of_them = " and ".join(f"{value:g}" for value in values)
                 raise ValueError(
-                    f"Got {name}={value:g} in the prompt {text[:60]!r}; expected {0 if name != SLICE else 1} to "
+                    f"The prompt {text[:60]!r} contradicts itself: it has {name} {all_of_them}; expected one value."
+                )
+            lowest, largest = 1 if name == SLICE else 0, LARGEST.get(name, LARGEST_VOLUME)
+            if values and not lowest <= values[0] <= largest:
+                raise ValueError(
+                    f"Got {name}={values[0]:g} in the prompt {text[:60]!r}; expected {lowest} to "
                     f"{largest:g}{UNITS.get(name, ' mm³')}."
                 )
+            if values:
+                quantities[name] = values[0]
         return quantities
 
     def unread_numbers(self, text: str) -> list[str]:
         """Return the numbers of a text that are neither a quantity nor part of a voxel size."""
-        for pattern in (*PATTERNS.values(), VOXEL):
+        for pattern in (*(each for patterns in PATTERNS.values() for each in patterns), VOXEL):
             text = re.sub(pattern, " ", text, flags=re.I)
         if region := self._region_pattern():
             text = region.sub(" ", text)
@@ -179,3 +191,9 @@ class QuantityEncoder(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignor
         """Write the configuration and this file, so that the repository opens without the package."""
         super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
         shutil.copyfile(__file__, Path(save_directory, f"{PUBLISHED_AS}.py"))
+
+
+def _numbers(patterns: Sequence[str], text: str) -> list[str]:
+    """Numbers of the first pattern that a text has."""
+    found = ([next(filter(None, match.groups())) for match in re.finditer(one, text, re.I)] for one in patterns)
+    return next(filter(None, found), [])

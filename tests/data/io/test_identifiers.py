@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
@@ -11,7 +13,9 @@ import pytest
 from helpers.dicom_series import LPS, PATIENT, write_series
 
 from meddiffusers.data.io import read, write
+from meddiffusers.data.io.nifti import is_plain
 from meddiffusers.data.scan import Scan
+from meddiffusers.datasets.public import load_scans
 
 SECRETS = [b"secret", b"sabine", b"19511231"]
 ARRAY = np.random.default_rng(0).integers(0, 4000, (6, 5, 4)).astype(np.int16)
@@ -55,6 +59,55 @@ def test_nifti_texts_are_dropped(tmp_path: Path) -> None:
     scan = read(tmp_path / "in.nii")
     check_clean(repr(vars(scan)).encode())
     check_clean(write(scan, tmp_path / "out.nii").read_bytes())
+
+
+def stream(data: bytes, name: bytes = b"", comment: bytes = b"", extra: bytes = b"") -> bytes:
+    """A gzip stream with a name, a comment or a further field."""
+    flags = 8 * bool(name) + 16 * bool(comment) + 4 * bool(extra)
+    fields = (len(extra).to_bytes(2, "little") + extra) * bool(extra)
+    texts = b"".join(text + b"\0" for text in (name, comment) if text)
+    packer = zlib.compressobj(wbits=-15)
+    packed = packer.compress(data) + packer.flush()
+    ends = zlib.crc32(data).to_bytes(4, "little") + len(data).to_bytes(4, "little")
+    return b"\x1f\x8b\x08" + bytes([flags]) + bytes(6) + fields + texts + packed + ends
+
+
+@pytest.mark.parametrize(
+    "pack",
+    [
+        lambda data: stream(data, name=b"Secretname.nii"),
+        lambda data: stream(data, comment=b"Sabine"),
+        lambda data: stream(data, extra=b"SECRET"),
+        lambda data: stream(data) + stream(b"", name=b"Secretname.nii"),
+        lambda data: stream(data) + stream(b"", comment=b"Sabine"),
+        lambda data: stream(data[:400]) + stream(data[400:], name=b"Secretname.nii"),
+        lambda data: stream(data) + stream(b"") * 3 + stream(b"", extra=b"SECRET"),
+        lambda data: stream(b"", name=b"Secretname.nii") + stream(data),
+    ],
+)
+def test_texts_of_gzip_do_not_go_into_a_saved_data_set(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    for number in range(2):
+        write(Scan(ARRAY + number, AFFINE), path := tmp_path / "scans" / f"p{number}_t1.nii")
+        path.with_suffix(".nii.gz").write_bytes(pack(path.read_bytes()))
+        path.unlink()
+    assert not is_plain(tmp_path / "scans" / "p0_t1.nii.gz")
+    load_scans(tmp_path / "scans").save_to_disk(tmp_path / "saved")
+    for file in (tmp_path / "saved").rglob("*.arrow"):
+        check_clean(file.read_bytes())
+
+
+def test_a_file_is_plain_without_anything_but_voxels(tmp_path: Path) -> None:
+    write(Scan(ARRAY, AFFINE), path := tmp_path / "a.nii")
+    data, packed = path.read_bytes(), tmp_path / "a.nii.gz"
+    packed.write_bytes(stream(data))
+    assert is_plain(path)
+    assert is_plain(packed)
+    for other in (stream(data) + b"secret", stream(data) + bytes(8), data, stream(data + b"secret")):
+        packed.write_bytes(other)
+        assert not is_plain(packed)
+    for other in (data + b"secret", stream(data)):
+        path.write_bytes(other)
+        assert not is_plain(path)
 
 
 @pytest.mark.slow

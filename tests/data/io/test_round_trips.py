@@ -186,6 +186,15 @@ def test_scaled_values_are_float32(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.array[0, 0, 0], [-0.5, 0, 0.5])
 
 
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.nrrd", "a.mha", "a.mhd"])
+@pytest.mark.parametrize("kind", [">i2", ">u2", ">f4", ">f8", ">i4", "<i2"])
+def test_arrays_of_either_byte_order_are_written(tmp_path: Path, name: str, kind: str) -> None:
+    scan = Scan(np.arange(-12, 12).reshape(2, 3, 4).astype(kind), np.diag([2.0, 2, 3, 1]))
+    found = written(scan, str(tmp_path / name))
+    np.testing.assert_array_equal(found.array, scan.array)
+    assert found.array.dtype == np.dtype(kind).newbyteorder("=")
+
+
 def test_what_cannot_be_kept_is_refused(tmp_path: Path) -> None:
     scan = Scan(np.full((1, 4, 4, 2), 0.5), LPS, "labels")
     files = write_series(tmp_path / "series", np.zeros((4, 4, 2), np.int16), LPS)
@@ -215,3 +224,46 @@ def test_unknown_and_missing_files(tmp_path: Path) -> None:
         read(tmp_path / "a.doc")
     with pytest.raises(ValueError, match="no DICOM image"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"modality": 5}, r"modality=5; expected one name such as 't1', or one for each channel"),
+        ({"modality": ["t1", 2]}, r"modality=\['t1', 2\]; expected one name"),
+        ({"modality": ["t1", "t2"]}, r"a\.nii: 1 channel\(s\) for the 2 name\(s\) given; expected a name for each"),
+        ({"volume": "x"}, r"volume='x'; expected a number from 0"),
+        ({"volume": -1}, r"volume=-1; expected a number from 0"),
+    ],
+)
+def test_arguments_of_another_kind_are_no_damage_of_the_file(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    path = write(Scan(np.zeros((2, 3, 4)), np.eye(4)), tmp_path / "a.nii")
+    with pytest.raises(ValueError, match=message):
+        read(path, **options)
+    with pytest.raises(ValueError, match="an image without an affine"):
+        read(nibabel.Nifti1Image(np.zeros((2, 3, 4)), None))
+    with pytest.raises(ValueError, match="an empty path"):
+        read("")
+
+
+def test_a_folder_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "a.nii").mkdir()
+    with pytest.raises(ValueError, match=r"a\.nii: a folder; expected the name of a file to write"):
+        write(Scan(np.zeros((2, 3, 4)), np.eye(4)), tmp_path / "a.nii")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"names": ["x"]}, r"a\.dcm: got names=\['x'\]; expected a text for each label"),
+        ({"names": {1: None}}, r"got names=\{1: None\}; expected a text for each label"),
+        ({"series": []}, r"got series=\[\]; expected the folder or the files of a DICOM series"),
+        ({"series": "nowhere"}, r"got series='nowhere'; expected the folder or the files"),
+    ],
+)
+def test_segmentations_need_names_and_a_series(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    scan = Scan(np.ones((2, 3, 4), np.uint8), np.eye(4), "labels")
+    with pytest.raises(ValueError, match=message):
+        write(scan, tmp_path / "a.dcm", **{"series": tmp_path, "names": {1: "x"}, **options})

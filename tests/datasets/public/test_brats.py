@@ -253,6 +253,16 @@ def test_what_names_cannot_tell_is_noted(tmp_path: Path, caplog: pytest.LogCaptu
     assert "BraTS-PED: ids are read as those of 2023" in caplog.text
 
 
+def test_pediatric_cases_of_2024_are_refused_where_the_folder_or_one_of_them_tells(tmp_path: Path) -> None:
+    named = renamed(tmp_path / "BraTS-PEDs2024_Training", "BraTS-PED-00002-000", "BraTS-GLI-00002-000", enhancing=3)
+    with pytest.raises(DatasetError, match=r"has 1 issue[^-]*- BraTS-PED-00002: BraTS-PED-00002-000: the mask is of"):
+        brats(named, test_fraction=0)
+    folder = renamed(tmp_path / "2024" / "BraTS2023-PED", "BraTS-PED-00002-000", "BraTS-GLI-00002-000", enhancing=3)
+    assert len(brats(folder, test_fraction=0)["train"]) == 2
+    renamed(folder, "BraTS-PED-00005-000", enhancing=4)  # so the ids of 00002, 1 to 3, are not those of 2023
+    assert brats(folder, test_fraction=0, skip_invalid=True)["train"]["case"] == ["BraTS-GLI-00002-000"]
+
+
 REAL = Path(__file__).parents[4] / "shared" / "real" / "brats"
 
 

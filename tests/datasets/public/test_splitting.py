@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import datasets
 import pytest
 
-from meddiffusers.datasets.public.splitting import split_by_subject, subject_column, subjects_of
+from meddiffusers.datasets.public.splitting import (
+    check_fraction,
+    select_test_subjects,
+    split_by_subject,
+    subject_column,
+    subjects_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -18,13 +26,42 @@ from meddiffusers.datasets.public.splitting import split_by_subject, subject_col
         (["patient"], "patient"),
         (["PATIENT_NAME"], "PATIENT_NAME"),
         (["participant_id"], "participant_id"),
-        (["patient", "subject"], "subject"),  # the first word of the rule counts
+        (["patient", "subject"], "subject"),  # the first word of the rule counts, if both agree
         (["subject_age", "image_id", "object"], None),
         ([], None),
     ],
 )
 def test_the_column_of_subjects_is_known_in_any_spelling(columns: list[str], found: str | None) -> None:
-    assert subject_column(columns) == found
+    assert subject_column({name: ["p1", "p2"] for name in columns}, "set") == found
+
+
+def test_two_columns_of_subjects_have_to_agree() -> None:
+    same = {"image": [1, 2, 3], "subject": ["a", "a", "b"], "patient_id": [7, 7, 8]}
+    assert subject_column(same, "set") == "subject"
+    visits = datasets.Dataset.from_dict({"subject": ["a1", "a2", "b1"], "patient_id": ["a", "a", "b"]})
+    with pytest.raises(
+        ValueError, match=r"set has the columns subject .* and patient_id .*probably patient_id, and ren"
+    ):
+        subjects_of(visits, "set")
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [("007", "7"), ("P1", "p1"), ("p-1", "P_01"), (" p1", "p1"), ("p1_visit1", "p1_visit2"), ("p1_20200101", "P01")],
+)
+def test_spellings_of_one_subject_are_in_one_split(pair: tuple[str, str], caplog: pytest.LogCaptureFixture) -> None:
+    for seed in range(8):
+        test = select_test_subjects([*pair, "other", "third"], 0.4, seed)
+        assert len(test & {*pair}) in (0, 2)
+    assert "count as one subject each in the split" in caplog.text
+    with pytest.raises(ValueError, match="One subject"):
+        select_test_subjects(pair, 0.5, 0)
+
+
+@pytest.mark.parametrize("fraction", ["0.2", 1.0, -0.1, float("nan")])
+def test_fractions_that_leave_nothing_are_refused(fraction: Any) -> None:
+    with pytest.raises(ValueError, match=r"test_fraction=.*; expected at least 0 and less than 1"):
+        check_fraction(fraction)
 
 
 def test_subjects_are_texts_and_numbers_are_not_shortened() -> None:

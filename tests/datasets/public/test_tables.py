@@ -4,6 +4,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pandas
 import pytest
 
 from meddiffusers.datasets.public.finding import Index
@@ -40,6 +41,29 @@ def test_a_comma_that_may_be_of_decimals_or_of_thousands_is_refused(tmp_path: Pa
             read_table(tmp_path / name)
     (tmp_path / "d.csv").write_text("v;w\n1,234;2\n")  # with semicolons, commas are of decimals
     assert read_table(tmp_path / "d.csv") == [{"v": 1.234, "w": 2}]
+
+
+@pytest.mark.parametrize("header", ["sep=;", '"sep=;"', "\nSEP=;"])
+def test_the_line_by_which_excel_names_the_separator_is_no_header(tmp_path: Path, header: str) -> None:
+    (tmp_path / "a.csv").write_text(f"{header}\nid;a,b;v\n007;x,y;1,5\n", encoding="utf-8-sig")
+    assert read_table(tmp_path / "a.csv", text=("id",)) == [{"id": "007", "a,b": "x,y", "v": 1.5}]
+
+
+@pytest.mark.parametrize("cell", ["1,5E+03", "1500,0", "1,5e3", "15,e2"])
+def test_decimal_commas_may_have_exponents(tmp_path: Path, cell: str) -> None:
+    (tmp_path / "a.csv").write_text(f"a;v\n1;{cell}\n2;2\n")
+    assert [row["v"] for row in read_table(tmp_path / "a.csv")] == [1500.0, 2.0]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.xlsx"])
+def test_two_columns_of_one_name_are_refused(tmp_path: Path, name: str) -> None:
+    table = pandas.DataFrame([["p1", 63, 70]], columns=["subject", "age", "age "])
+    if name.endswith("xlsx"):
+        table.to_excel(tmp_path / name, index=False)
+    else:
+        table.to_csv(tmp_path / name, index=False, sep="\t" if name.endswith("tsv") else ",")
+    with pytest.raises(ValueError, match=rf"{name} has several columns called age; expected each name once"):
+        read_table(tmp_path / name)
 
 
 def test_rows_with_more_cells_than_the_header_are_refused(tmp_path: Path) -> None:
@@ -95,6 +119,7 @@ def test_names_below_the_folder_are_paths(tmp_path: Path) -> None:
 
 def test_values() -> None:
     assert [to_number(value) for value in ("1.5", 2, None, "x", 0)] == [1.5, 2.0, None, None, 0.0]
+    assert [to_number(value) for value in ("1_0", "inf", "nan", "1e999", "٣")] == [None] * 5
     assert to_number("0", zero_is_missing=True) is None
     assert [to_sex(value) for value in (1, 2.0, "f", "Male", 0, None, "")] == ["M", "F", "F", "M", None, None, None]
     assert some_of(["b", "a"]) == "a, b"

@@ -1,4 +1,4 @@
-"""Read NIfTI, Analyze, DICOM, NRRD and MetaImage; write NIfTI, NRRD, MetaImage, DICOM-SEG and PNG panels.
+"""Read NIfTI, Analyze, MGH, DICOM, NRRD and MetaImage; write NIfTI, NRRD, MetaImage, DICOM-SEG and PNG panels.
 
 Nothing is interpolated, and no patient identifiers are kept.
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from io import BytesIO
@@ -15,6 +17,9 @@ KIND = "a DICOM image"
 SUFFIXES = (".dcm", ".dicom", ".ima")
 PREAMBLE = 132  # bytes, with the magic number
 FIRST = (0x00020000, 0x00020001, 0x00020010, 0x00080000, 0x00080001, 0x00080005, 0x00080008, 0x00080016, 0x00080018)
+LONG = (b"OB", b"OW", b"OF", b"OD", b"OL", b"SQ", b"UC", b"UN", b"UR", b"UT")  # with a length of four bytes
+DEFLATED, EXPLICIT = b"1.2.840.10008.1.2.1.99", b"1.2.840.10008.1.2.1"
+HEAD = 1 << 24  # bytes in which a header ends
 PIXELS = ("Image", "Dose", "Segmentation", "Parametric Map")  # of storage classes with pixels
 
 
@@ -58,9 +63,43 @@ def parse(file: Path, **options: Any) -> Any:
     """Parse a DICOM file, also without preamble and magic number.
 
     From memory: a length in a damaged header is limited by the file's size there, and not allocated beforehand.
+
+    Raises:
+        UnreadableError: a deflated data set that is longer than its header promises, detected before it is allocated.
     """
     pydicom = optional_import("pydicom", "dicom")
-    return pydicom.dcmread(BytesIO(file.read_bytes()), force=True, **options)
+    data = file.read_bytes()
+    if DEFLATED in data[: (end := _end_of_meta(data))]:
+        data = _inflated(str(file), data, end)
+    return pydicom.dcmread(BytesIO(data), force=True, **options)
+
+
+def _end_of_meta(data: bytes) -> int:
+    """Offset of the data set, behind preamble and file meta; these are in explicit little endian."""
+    place = PREAMBLE if data[128:PREAMBLE] == b"DICM" else 0
+    while data[place : place + 2] == b"\2\0":
+        long = data[place + 4 : place + 6] in LONG
+        width, start = (4, place + 8) if long else (2, place + 6)
+        place = start + width + int.from_bytes(data[start : start + width], "little")
+    return place
+
+
+def _inflated(source: str, data: bytes, start: int) -> bytes:
+    """The file without its compression, which pydicom would undo whatever its size."""
+    pydicom = optional_import("pydicom", "dicom")
+    meta = data[:start].replace(DEFLATED, EXPLICIT.ljust(len(DEFLATED), b"\0"))
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    head = stream.decompress(data[start:], HEAD)
+    if stream.eof:
+        return meta + head
+    header = pydicom.dcmread(BytesIO(meta + head), force=True, stop_before_pixels=True)
+    needed = (header.get(name) for name in ("Rows", "Columns", "BitsAllocated", "SamplesPerPixel"))
+    promised = math.prod(int(value or 0) for value in needed) * int(header.get("NumberOfFrames") or 1) // 8
+    rest = stream.decompress(stream.unconsumed_tail, promised + 1)
+    if not stream.eof:
+        found = f"a deflated data set of more than {len(head) + promised} bytes"
+        raise UnreadableError(source, found, f"pixels of {promised} bytes, as its header promises")
+    return meta + head + rest
 
 
 def _dataset(file: Path, **options: Any) -> Any:

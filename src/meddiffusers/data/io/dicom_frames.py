@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from meddiffusers.data.io.dicom_spacing import pixel_aspect, pixel_spacing
 from meddiffusers.data.io.dicom_values import number, numbers
 from meddiffusers.data.io.library_errors import UnreadableError
 from meddiffusers.utils.optional import optional_import
 
+COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_420", "PALETTE COLOR")  # become RGB
 LARGEST_RATIO = 10_000  # largest ratio of bytes to compressed bytes, for nearly empty images
 MOSAIC = (0x0019, 0x100A)  # Siemens' NumberOfImagesInMosaic
 NEEDED = ("BitsAllocated", "SamplesPerPixel", "PhotometricInterpretation")
@@ -30,6 +32,7 @@ class Frame:
         spacing: mm between rows, between columns, and between slices as declared, which is 0 if unknown.
         scaling: slope and intercept.
         volume: what tells volumes of one file apart, such as {"TemporalPositionIndex": 2}.
+        doubt: what the header leaves open of the spacing; "" if nothing.
     """
 
     pixels: np.ndarray
@@ -38,6 +41,7 @@ class Frame:
     spacing: tuple[float, float, float]
     scaling: tuple[float, float]
     volume: Mapping[str, int] = field(default_factory=dict)
+    doubt: str = ""
 
 
 def frames_in(dataset: Any, source: str) -> list[Frame]:
@@ -88,6 +92,8 @@ def _undecoded(dataset: Any, source: str) -> UnreadableError:
         decoder = optional_import("pydicom.pixels", "dicom").get_decoder(syntax)
     except NotImplementedError:
         return UnreadableError(source, f"the transfer syntax {syntax.name}", "one of images", "export it uncompressed")
+    if dataset.PhotometricInterpretation not in ("MONOCHROME1", "MONOCHROME2", *COLOURS):
+        return UnreadableError(source, "a PhotometricInterpretation that DICOM does not have", "one of its kinds")
     twelve_bits = (
         syntax.name.startswith("JPEG Extended") and int(dataset.get("BitsStored", 0)) > 8
     )  # which Pillow cannot decode
@@ -99,7 +105,7 @@ def _undecoded(dataset: Any, source: str) -> UnreadableError:
 
 def check_size(dataset: Any, source: str) -> None:
     """Raise UnreadableError if the header does not agree with the size of the file, before pixels are allocated."""
-    needed = (*NEEDED, *(["BitsStored"] if "PixelData" in dataset else []))  # which floats do not have
+    needed = (*NEEDED, *(("BitsStored", "PixelRepresentation") if "PixelData" in dataset else ()))  # not of floats
     if missing := [name for name in needed if name not in dataset]:
         raise UnreadableError(source, f"a header without {', '.join(missing)}", "a description of its pixels")
     syntax = dataset.file_meta.TransferSyntaxUID
@@ -161,7 +167,7 @@ def _frame(pixels: np.ndarray, places: list[Any], source: str, volume: Mapping[s
         return next((each for each in found if each is not None), None)
 
     position, orientation = first(3, "ImagePositionPatient"), first(6, "ImageOrientationPatient")
-    edges = first(2, "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+    edges, doubt = pixel_spacing(places, source)
     if edges is None and position is not None:
         raise UnreadableError(
             source, "a position, but no PixelSpacing", "the distances between pixels", "export it again"
@@ -169,7 +175,7 @@ def _frame(pixels: np.ndarray, places: list[Any], source: str, volume: Mapping[s
     if orientation is None and position is not None:
         found = "a position, but no ImageOrientationPatient"
         raise UnreadableError(source, found, "the directions of rows and columns", "export it again")
-    rows, columns = edges or (1.0, 1.0)
+    rows, columns = edges or pixel_aspect(places, source)
     slope, intercept = first(1, "RescaleSlope") or [1.0], first(1, "RescaleIntercept") or [0.0]
     if slope == [0]:
         raise UnreadableError(source, "a RescaleSlope of 0", "the slope of its values", "export it again")
@@ -181,4 +187,5 @@ def _frame(pixels: np.ndarray, places: list[Any], source: str, volume: Mapping[s
         (rows, columns, thickness[0] or thickness[1]),
         (slope[0], intercept[0]),
         volume or {},
+        doubt,
     )

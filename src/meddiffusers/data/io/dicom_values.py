@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from meddiffusers.data.io.library_errors import UnreadableError
+from meddiffusers.utils.numbers import parse_number
 
 
 def numbers(place: Any, keyword: str, count: int, source: str) -> list[float] | None:
@@ -29,7 +30,7 @@ def numbers(place: Any, keyword: str, count: int, source: str) -> list[float] | 
     if not any(str("" if word is None else word).strip() for word in words):
         return None
     try:
-        found = [float(word) for word in words]
+        found = [parse_number(word) if isinstance(word, str) else float(word) for word in words]
     except (ValueError, TypeError):
         comma = "a decimal comma" if any("," in str(word) for word in words) else "text that is no number"
         raise UnreadableError(source, f"{keyword} with {comma}", "numbers such as 0.8", "correct the header") from None

@@ -20,7 +20,7 @@ def write_itk(scan: Scan, path: Path) -> None:
     Raises:
         ValueError: a type that SimpleITK does not support, or an affine with shear.
     """
-    array = scan.array.astype(np.uint8) if scan.array.dtype == bool else scan.array
+    array = scan.array.astype(np.uint8 if scan.array.dtype == bool else scan.array.dtype.newbyteorder("="), copy=False)
     if array.dtype.name not in STORED:
         raise ValueError(f"{path}: ITK has no voxels of {array.dtype}; expected one of {', '.join(STORED)}.")
     axes = (LPS_TO_RAS @ scan.affine)[:3, :3] / scan.spacing

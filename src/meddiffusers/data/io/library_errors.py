@@ -58,6 +58,9 @@ def scan_read(
         UnreadableError: the scan is invalid, or its voxels are shorter, longer or farther away than those of a patient.
     """
     names = modality if isinstance(modality, str) else tuple(modality)
+    if not isinstance(names, str) and array.ndim == 4 and len(names) != len(array):
+        found = f"{len(array)} channel(s) for the {len(names)} name(s) given"
+        raise UnreadableError(source, found, "a name for each", "give one name for all, or one for each")
     with np.errstate(all="ignore"):
         edges, origin = np.linalg.norm(affine[:3, :3], axis=0), np.abs(affine[:3, 3]).max()
     if np.isfinite(affine).all() and not (EDGES[0] <= min(edges) <= max(edges) < EDGES[1] and origin < FARTHEST):

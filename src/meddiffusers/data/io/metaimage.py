@@ -74,7 +74,7 @@ def read_metaimage(path: Path, modality: str | Sequence[str]) -> Scan:
 
 def _header(source: str, data: bytes) -> tuple[dict[str, str], int]:
     """Fields up to ElementDataFile, the last one, and the offset of the voxels."""
-    end = re.search(rb"^ElementDataFile *= *[^\r\n]*(\r?\n|\Z)", data[:LONGEST_HEADER], re.MULTILINE)
+    end = re.search(rb"^ElementDataFile[ \t]*=[ \t]*[^\r\n]*(\r?\n|\Z)", data[:LONGEST_HEADER], re.MULTILINE)
     if not end:
         raise UnreadableError(source, "no ElementDataFile in its header", KIND)
     fields: dict[str, str] = {}
@@ -114,8 +114,9 @@ def _affine(source: str, fields: Fields, dimensions: int) -> tuple[np.ndarray, l
     """Affine in RAS+, mm, of the first three dimensions, and notes on what the header lacks."""
     if "ElementSpacing" not in fields:
         raise UnreadableError(source, "no ElementSpacing", "the distances between voxels in mm", "add it")
-    slope, offset = (fields.get(f"ElementToIntensityFunction{each}", "") for each in ("Slope", "Offset"))
-    if fields.get("DistanceUnits", "mm") not in UNITS or slope not in ("", "1") or offset not in ("", "0"):
+    names = [f"ElementToIntensityFunction{each}" for each in ("Slope", "Offset")]
+    scaling = [numbers(source, name, fields.get(name) or unit, 1)[0] for name, unit in zip(names, "10", strict=True)]
+    if fields.get("DistanceUnits", "mm") not in UNITS or scaling != [1, 0]:
         raise UnreadableError(source, "another unit, or values to be scaled", "mm, and values as stored", "convert it")
     spacing = numbers(source, "ElementSpacing", fields["ElementSpacing"], dimensions)
     if min(spacing) <= 0:
@@ -123,8 +124,10 @@ def _affine(source: str, fields: Fields, dimensions: int) -> tuple[np.ndarray, l
     axes, notes = np.eye(dimensions), []
     if matrix := _either(source, fields, AXES):
         axes = np.reshape(numbers(source, "TransformMatrix", matrix, dimensions**2), (dimensions, dimensions)).T
-        if not np.allclose(np.linalg.norm(axes, axis=0), 1, atol=1e-3) or axes[:3, 3:].any() or axes[3:, :3].any():
-            raise UnreadableError(source, "a TransformMatrix that is no rotation", "unit vectors", "correct it")
+        if not np.allclose(axes.T @ axes, np.eye(dimensions), atol=2e-3) or axes[:3, 3:].any() or axes[3:, :3].any():
+            raise UnreadableError(
+                source, "a TransformMatrix that is no rotation", "unit vectors at right angles", "correct it"
+            )
     else:
         notes.append("no TransformMatrix: left and right are a guess")
     if not (origin := _either(source, fields, ORIGIN)):

@@ -1,4 +1,4 @@
-"""Read and write NIfTI (single file, or header and image); read Analyze and values of `datasets.Nifti`.
+"""Read and write NIfTI (single file, or header and image); read Analyze, MGH, and values of `datasets.Nifti`.
 
 Files are read completely: nibabel decompresses only the bytes that it needs, and so does not verify the checksum. The
 header is compared with the size of the file before voxels are allocated; `nifti_header` gives the affine.
@@ -17,13 +17,14 @@ from typing import Any
 import nibabel
 import numpy as np
 from nibabel.analyze import AnalyzeHeader
+from nibabel.freesurfer.mghformat import MGHHeader
 from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
 from nibabel.spm2analyze import Spm2AnalyzeImage
 from nibabel.volumeutils import apply_read_scaling
 from numpy.lib.recfunctions import structured_to_unstructured
 
-from meddiffusers.data.io.gunzip import MAGIC, beginning, whole
+from meddiffusers.data.io.gunzip import MAGIC, beginning, is_bare, unpacked, whole
 from meddiffusers.data.io.library_errors import UnreadableError, decoding, scan_read
 from meddiffusers.data.io.nifti_header import (
     HEADER_BYTES,
@@ -39,8 +40,9 @@ from meddiffusers.data.io.nifti_header import (
 from meddiffusers.data.scan import Scan
 from meddiffusers.utils.atomic import atomic_path
 
-SAMPLE = 4096  # bytes, which hold a header, also compressed
 TEXTS = ("data_type", "db_name", "descrip", "aux_file", "intent_name")
+MGH, MGH_OFFSET = "an MGH image of FreeSurfer", 284  # bytes before the voxels
+LONGEST_FOOTER = 1 << 20  # bytes behind them: scanner parameters, and the commands that made the file
 PAIR = (".hdr", ".img", ".hdr.gz", ".img.gz")
 STORED = tuple(
     np.dtype(f"{kind}{size}") for kind, sizes in (("u", "1248"), ("i", "1248"), ("f", "48")) for size in sizes
@@ -61,6 +63,30 @@ def read_nifti(path: Path, modality: Modality) -> Scan:
     return _from_bytes(str(path), header.read_bytes(), image.read_bytes(), modality, header)
 
 
+def read_mgh(path: Path, modality: Modality) -> Scan:
+    """Read FreeSurfer's .mgh or .mgz; texts behind the voxels are dropped."""
+    source, data = str(path), path.read_bytes()
+    with decoding(source, MGH):
+        head = beginning(source, data, MGH_OFFSET)
+        if len(head) < MGH_OFFSET or int.from_bytes(head[:4], "big") != 1:
+            raise UnreadableError(source, f"no header of MGH in its {len(data)} first bytes", MGH)
+        header = MGHHeader(head[: MGHHeader.template_dtype.itemsize], check=False)
+        types: Any = header._data_type_codes.dtype
+        sizes, code = header["dims"].tolist(), int(header["type"])
+        if min(sizes) < 1 or code not in types:
+            raise UnreadableError(source, f"the dimensions {sizes} and the data type {code}", "voxels of MGH")
+        dtype, notes = np.dtype(types[code]).newbyteorder(">"), list[str]()
+        size = MGH_OFFSET + math.prod(sizes) * dtype.itemsize
+        content = unpacked(source, data, size, LONGEST_FOOTER) if data[:2] == MAGIC else data
+        if len(content) < size:
+            raise UnreadableError(source, f"{len(content)} bytes", f"the {size} bytes that its header promises")
+        if not any(head[28:30]):  # goodRASFlag, which nibabel repairs
+            notes.append("no orientation (goodRASFlag 0): that of a coronal scan of 1 mm is taken, as FreeSurfer does")
+        shape = tuple(sizes[: 4 if sizes[3] > 1 else 3])
+        voxels = np.ndarray(shape, dtype, content, MGH_OFFSET, order="F").astype(dtype.newbyteorder("="))
+        return _scan(voxels, header.get_affine(), header, modality, source, notes)
+
+
 def pair_of(path: Path) -> tuple[Path, Path]:
     """Header and image of which `path` is one."""
     packed = path.suffix if path.suffix.lower() == ".gz" else ""
@@ -75,6 +101,8 @@ def read_nifti_value(value: Any, modality: Modality, source: str) -> Scan:
     if isinstance(value, Mapping):
         return _from_bytes(source, value["bytes"], value["bytes"], modality)
     with decoding(source, KIND):
+        if value.affine is None:
+            raise UnreadableError(source, "an image without an affine", "a place of its voxels", "give it one")
         proxy, header = value.dataobj, value.header
         raw = proxy.get_unscaled() if nibabel.is_proxy(proxy) else np.asanyarray(proxy)
         slope, inter = (proxy.slope, proxy.inter) if nibabel.is_proxy(proxy) else (None, None)
@@ -95,20 +123,27 @@ def is_unchanged(image: Any) -> bool:
 def is_plain(path: Path) -> bool:
     """Whether a file is single NIfTI-1 without texts, extensions, or a header to repair: what `read` would drop.
 
-    Texts may identify a patient: description, names and extensions of the header, and names that gzip stores.
+    Texts may identify a patient: description, names and extensions of the header, names that gzip stores with each of
+    its streams, and bytes behind the voxels.
     """
-    with path.open("rb") as file:
-        data = file.read(SAMPLE)
     source = str(path)
+    with path.open("rb") as file:
+        packed = file.read(2) == MAGIC
+        file.seek(0)
+        data = file.read(-1 if packed else HEADER_BYTES)
+    if path.name.lower().endswith(".gz") != packed:
+        return False
     try:
         block = beginning(source, data, HEADER_BYTES)
         header = parse_header(source, block, pair=False)
         if not isinstance(header, Nifti1Header) or isinstance(header, Nifti2Header):
             return False
-        named = data[:2] == MAGIC and data[3:4] != b"\0"  # gzip's flags of names and comments
+        shape, dtype, offset = stored_layout(source, header)
+        size = offset + math.prod(shape) * dtype.itemsize
+        bare = is_bare(data, size) if packed else path.stat().st_size == size
         texts = any(header[field].item().strip(b"\0 ") for field in TEXTS)
         followed = header["vox_offset"] != header.single_vox_offset or any(block[348:352])
-        return not (named or texts or followed or affine_of(source, header)[1])
+        return bare and not (texts or followed or affine_of(source, header)[1])
     except ValueError:
         return False
 

@@ -121,7 +121,10 @@ def _values(path: Path, fields: Fields, behind: bytes, count: int) -> np.ndarray
     if order not in ("little", "big") and dtype.itemsize > 1 and packing != "text":
         raise UnreadableError(source, "no endian", "the byte order, little or big", "add it")
     data = behind if name == "LOCAL" else data_beside(path, name).read_bytes()
-    lines, skipped = (int(numbers(source, each, fields.get(each, "0"), 1)[0]) for each in ("lineskip", "byteskip"))
+    lines, skipped = (numbers(source, each, fields.get(each, "0"), 1)[0] for each in ("lineskip", "byteskip"))
+    if not (lines.is_integer() and skipped.is_integer()):
+        raise UnreadableError(source, "a part of a line or a byte to skip", "whole numbers", "correct its header")
+    lines, skipped = int(lines), int(skipped)
     for _ in range(min(lines, len(data))):
         data = data.partition(b"\n")[2]
     dtype = dtype.newbyteorder(">" if order == "big" else "<")

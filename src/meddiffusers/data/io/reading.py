@@ -12,7 +12,7 @@ import nibabel
 from meddiffusers.data.io.dicom import read_dicom
 from meddiffusers.data.io.dicom_files import SUFFIXES, is_dicom
 from meddiffusers.data.io.metaimage import read_metaimage
-from meddiffusers.data.io.nifti import PAIR, is_unchanged, read_nifti, read_nifti_value
+from meddiffusers.data.io.nifti import PAIR, is_unchanged, read_mgh, read_nifti, read_nifti_value
 from meddiffusers.data.io.nrrd import read_nrrd
 from meddiffusers.data.modalities import recognize_path
 from meddiffusers.data.scan import Scan
@@ -21,6 +21,7 @@ _READERS: dict[str, Callable[[Path, str | Sequence[str]], Scan]] = {
     ".nii.gz": read_nifti,
     ".nii": read_nifti,
     **dict.fromkeys(PAIR, read_nifti),
+    **dict.fromkeys((".mgh", ".mgz"), read_mgh),
     ".nrrd": read_nrrd,
     ".nhdr": read_nrrd,
     ".mha": read_metaimage,
@@ -37,9 +38,9 @@ def read(source: Any, *, modality: str | Sequence[str] | None = None, volume: in
     in a header, or left open by it, is logged and kept as the scan's `notes`.
 
     Args:
-        source: a file: NIfTI (.nii, .nii.gz), Analyze and NIfTI pairs (.hdr or .img), NRRD (.nrrd, .nhdr), MetaImage
-            (.mha, .mhd) or DICOM (.dcm, .dicom, .ima, or any other name); a folder with one DICOM series; a nibabel
-            image; or a value of `datasets.Nifti`, a dictionary with "bytes" or "path".
+        source: a file: NIfTI (.nii, .nii.gz), Analyze and NIfTI pairs (.hdr or .img), MGH (.mgh, .mgz), NRRD (.nrrd,
+            .nhdr), MetaImage (.mha, .mhd) or DICOM (.dcm, .dicom, .ima, or any other name); a folder with one DICOM
+            series; a nibabel image; or a value of `datasets.Nifti`, a dictionary with "bytes" or "path".
         modality: one name of `data.modalities`, or one per channel; by default that which DICOM tags, the series'
             description or the file's name tell (the scan's `modality_from` says what did), else "".
         volume: number of the volume, from 0, of a multi-frame DICOM file with several; the error without it lists them.
@@ -56,6 +57,13 @@ def read(source: Any, *, modality: str | Sequence[str] | None = None, volume: in
         >>> scan.modality
         ('t1ce',)
     """
+    names = [modality] if modality is None or isinstance(modality, str) else modality
+    if not isinstance(names, Sequence) or not all(name is None or isinstance(name, str) for name in names):
+        raise ValueError(f"modality={modality!r}; expected one name such as 't1', or one for each channel.")
+    if volume is not None and (not isinstance(volume, int) or volume < 0):
+        raise ValueError(f"volume={volume!r}; expected a number from 0.")
+    if source == "":
+        raise ValueError("Got an empty path; expected that of a scan.")
     if isinstance(source, str | Path):
         return _read_path(Path(source), modality, volume)
     if isinstance(source, Mapping) and source.get("bytes") is None and source.get("path"):

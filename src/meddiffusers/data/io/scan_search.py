@@ -12,6 +12,8 @@ FORMATS = {
     ".nii": "NIfTI",
     ".hdr": "NIfTI or Analyze",
     ".hdr.gz": "NIfTI or Analyze",
+    ".mgh": "MGH",
+    ".mgz": "MGH",
     ".nrrd": "NRRD",
     ".nhdr": "NRRD",
     ".mha": "MetaImage",

@@ -14,6 +14,7 @@ import numpy as np
 
 from meddiffusers.data.io.gunzip import exact, unpacked
 from meddiffusers.data.io.library_errors import UnreadableError
+from meddiffusers.utils.numbers import parse_number
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 LONGEST_HEADER = 1 << 24  # bytes; diffusion series have a line for each direction
@@ -26,7 +27,7 @@ def numbers(source: str, name: str, text: str, count: int) -> list[float]:
     if not text.strip():
         raise UnreadableError(source, f"a header without {name}", expected)
     try:
-        found = [float(word) for word in text.split()]
+        found = [parse_number(word) for word in text.split()]
     except ValueError:
         comma = "a decimal comma" if "," in text else "other than numbers"
         raise UnreadableError(source, f"{name} with {comma}", f"{expected} such as 0.8", "correct it") from None
@@ -49,7 +50,7 @@ def data_beside(path: Path, name: str) -> Path:
     Links are followed out of the folder only if the header is a link itself, as in a repository of git-annex.
     """
     file, source = path.parent / name, str(path)
-    inside = not Path(name).is_absolute() and ".." not in Path(name).parts
+    inside = "\0" not in name and not Path(name).is_absolute() and ".." not in Path(name).parts
     if not inside or not (path.is_symlink() or file.resolve().is_relative_to(path.parent.resolve())):
         raise UnreadableError(source, "voxels outside its folder", "a file in it", "copy both files into one folder")
     if not file.is_file():
@@ -76,7 +77,10 @@ def decoded(source: str, data: bytes, packing: str, dtype: np.dtype, count: int)
         if packing == "hex":
             data = bytes.fromhex(data[: 4 * size + 2].decode("latin-1")) + data[4 * size + 2 :]
         elif packing == "bzip2":
-            data = bz2.BZ2Decompressor().decompress(data, size + 1)
+            stream = bz2.BZ2Decompressor()
+            data = stream.decompress(data, size + 1)
+            if len(data) <= size and (not stream.eof or stream.unused_data):
+                raise ValueError("a stream that breaks off before its checksum, or with something behind it")
     except (ValueError, OSError):
         raise UnreadableError(source, f"data that are not {packing}, or damaged", f"{size} bytes packed so") from None
     unpack: Callable[[str, bytes, int], bytes] = unpacked if packing == "gzip" else exact
@@ -93,6 +97,8 @@ def to_channels(values: np.ndarray, sizes: Sequence[int], channel_axis: int | No
 
 def _from_text(source: str, data: bytes, dtype: np.dtype, count: int) -> np.ndarray:
     words = data.split()
+    if b"_" in data:  # which Python ignores between digits
+        raise UnreadableError(source, "text that is no value", f"values of the type {dtype}")
     if len(words) != count:
         raise UnreadableError(source, f"{len(words)} values as text", f"the {count} that its header promises")
     parse: Callable[[bytes], float] = float if dtype.kind == "f" else int

@@ -50,10 +50,16 @@ def write(
         PosixPath('mask.nii.gz')
     """
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder; expected the name of a file to write.")
     if path.suffix.lower() == ".dcm":
         if series is None or names is None:
             raise ValueError(f"{path}: DICOM is written as labels of a series; expected `series` and `names`.")
+        if not isinstance(names, Mapping) or not all(isinstance(name, str) and name.strip() for name in names.values()):
+            raise ValueError(f"{path}: got names={names!r}; expected a text for each label, as {{1: 'oedema'}}.")
         files = Path(series) if isinstance(series, str | Path) else [Path(file) for file in series]
+        if not files or (isinstance(files, Path) and not files.exists()):
+            raise ValueError(f"{path}: got series={series!r}; expected the folder or the files of a DICOM series.")
         write_segmentation(scan, path, files, names, keep_patient)
         return path
     if series is not None or names is not None or keep_patient:

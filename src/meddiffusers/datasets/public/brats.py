@@ -8,19 +8,25 @@ Baid 2021; redistribution is not allowed.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Unpack
 
 import datasets
 
-from meddiffusers.datasets.public.brats_names import FILES, Case, case_of, cases_in
+from meddiffusers.data.io import read
+from meddiffusers.datasets.public.brats_names import FILES, Case, case_of, cases_in, has_pediatric_ids_of_2024
 from meddiffusers.datasets.public.building import Options, build
+from meddiffusers.datasets.public.errors import Issue
 from meddiffusers.datasets.public.finding import Index, Row, scans_named
 from meddiffusers.datasets.public.tables import Record, first_table, match_records, read_table, to_number
 
 GRADES = ("HGG", "LGG")
 MODALITIES = ("t1", "t1ce", "t2", "flair")
+PEDIATRIC_2024 = "1 enhancing, 2 not enhancing, 3 cystic, 4 oedema"
+PEDIATRIC_EXPECTED = (
+    "expected the ids of 2023 (1 not enhancing, 2 oedema, 3 enhancing): convert them, into a folder without that year"
+)
 IDS_OF_SUBJECTS = re.compile(r"BraTS_20\d\d_subject_ID")
 
 
@@ -54,6 +60,7 @@ def brats(folder: str | Path, **options: Unpack[Options]) -> datasets.DatasetDic
         "BraTS", "BraTS20_Training_001/BraTS20_Training_001_flair.nii.gz or BraTS-GLI-00000-000/…-t2f.nii.gz"
     )
     _note_years(index, found)
+    _check_pediatric(index, found, look=options.get("skip_invalid", False))
     features = {
         **dict.fromkeys(("subject", "case"), datasets.Value("string")),
         **{name: datasets.Nifti() for name in FILES if name != "seg" or any(row.scans[name] for row in index.rows)},
@@ -90,11 +97,27 @@ def _note_years(index: Index, names: Collection[str]) -> None:
             f"cases of several years ({', '.join(years)}): a patient may be in them under several names, "
             "and so in both splits"
         )
-    if any(name.upper().startswith("BRATS-PED") for name in names):
-        index.notes.append(
-            "BraTS-PED: ids are read as those of 2023 (1 all that does not enhance, 2 oedema, 3 enhancing); masks of "
-            "2024 have others (1 enhancing, 2 and 3 not, 4 oedema): convert them first"
-        )
+
+
+def _check_pediatric(index: Index, found: Mapping[str, Sequence[Path]], *, look: bool) -> None:
+    """Refuse the cases of BraTS-PED whose masks have the ids of 2024; note what those of the others are read as.
+
+    Args:
+        index: of the folder.
+        found: the cases' folders.
+        look: look for a 4 in their masks. Not needed where the check of each mask ends with an error.
+    """
+    cases = {name: case for name in found if (case := case_of(name)) and case.is_pediatric}
+    rows = [row for row in index.rows if row.name in cases and row.scans["seg"]]
+    named = [row for row in rows if has_pediatric_ids_of_2024(cases[row.name], found[row.name][0], index.folder)]
+    if not named and look and any(4 in read(row.scans["seg"]).array for row in rows):
+        named = rows
+    index.issues.extend(
+        Issue(row.subject, f"{row.name}: the mask is of 2024 or later ({PEDIATRIC_2024}); {PEDIATRIC_EXPECTED}")
+        for row in named
+    )
+    if len(named) < len(rows):
+        index.notes.append(f"BraTS-PED: ids are read as those of 2023; masks since 2024 have others ({PEDIATRIC_2024})")
 
 
 def _records(index: Index, subjects: Collection[str]) -> dict[str, Record]:

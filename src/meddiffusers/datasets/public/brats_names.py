@@ -8,7 +8,11 @@
 
 The last number of a case is that of a visit, where it has one: all visits are one subject. Ids 1 and 2 are necrosis, or
 all that does not enhance, and oedema in all years. Since 2024 cases of gliomas after treatment (visits from 100 on)
-have 4 for a resection cavity, which is no tumour; PED has had other ids, with 4 for oedema, and is refused with them.
+have 4 for a resection cavity, which is no tumour.
+
+Since 2024 PED has other ids, 1 enhancing, 2 and 3 not enhancing and cystic, 4 oedema, under the names of 2023. A case
+with a 4 is refused, and with it all of PED in its folder; so are cases below a folder that is named for such a year.
+Where neither tells, the ids are read as those of 2023, which a note says.
 """
 
 from __future__ import annotations
@@ -35,6 +39,8 @@ FILES = {  # what stands behind the last "_" or "-" of a file's name
     "flair": "flair|t2f",
     "seg": "seg|segm",  # the mask of subject 355 of 2020 is named W39_1998.09.19_Segm.nii
 }
+# A folder such as BraTS-PEDs2024_Training.
+_PEDIATRIC_SINCE_2024 = re.compile(r".*(brats|ped).*20(2[4-9]|[3-9]\d)(?!\d).*", re.IGNORECASE)
 _CASES = (
     r"(?P<subject>brats1[789]_\w+)_\d+",
     r"(?P<subject>brats20_(training|validation)_\d+)",
@@ -60,6 +66,11 @@ class Case:
     has_mask: bool | None
 
     @property
+    def is_pediatric(self) -> bool:
+        """Whether it is of BraTS-PED, whose names do not tell which ids its mask has."""
+        return self.name.upper().startswith("BRATS-PED")
+
+    @property
     def enhancing(self) -> int:
         """The id of enhancing tumour."""
         return next(label for label, name in self.labels.items() if name == ENHANCING)
@@ -76,6 +87,12 @@ def case_of(name: str) -> Case | None:
             known = "training" in name.lower() if name.lower().startswith("brats20_") else None
             return Case(name, match["subject"], labels, known)
     return None
+
+
+def has_pediatric_ids_of_2024(case: Case, folder: Path, top: Path) -> bool:
+    """Whether `top`, or a folder between it and the case's, says that the ids of a pediatric case are not of 2023."""
+    names = (top.resolve().name, *folder.relative_to(top).parts[:-1])
+    return case.is_pediatric and any(map(_PEDIATRIC_SINCE_2024.fullmatch, names))
 
 
 def cases_in(folder: Path) -> dict[str, list[Path]]:

@@ -16,7 +16,7 @@ import PIL.ImageOps
 
 from meddiffusers.data.io import read, write
 from meddiffusers.data.io.nifti import is_plain
-from meddiffusers.datasets.public.checking import find_scan_issues
+from meddiffusers.datasets.public.checking import add_copies, find_scan_issues
 from meddiffusers.datasets.public.errors import DatasetError, Issue
 from meddiffusers.datasets.public.finding import Index, Row
 from meddiffusers.datasets.public.splitting import check_fraction, select_test_subjects
@@ -28,7 +28,9 @@ WITHOUT_TEXT = {
     *("dpi", "gamma", "interlace", "transparency"),
 }
 PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")
-_VERSION = 2  # of what is stored: raise it with every change that invalidates cached data sets
+PNG, END_OF_JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd9"
+PNG_CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"bKGD", b"pHYs")
+_VERSION = 3  # of what is stored: raise it with every change that invalidates cached data sets
 
 logger = logging.getLogger(__name__)
 
@@ -77,11 +79,12 @@ def build(
         test_fraction: see `Options`, as for the following arguments.
 
     Raises:
-        DatasetError: missing, duplicate or damaged scans, all in one report; with skip_invalid only if no subject is
-            left.
+        DatasetError: missing, duplicate or damaged scans, or links to those of other subjects, all in one report;
+            with skip_invalid only if no subject is left.
         ValueError: test_fraction is out of [0, 1), or there are too few patients to split.
     """
     check_fraction(test_fraction)
+    add_copies(index, label_values or {})
     issues = [
         *index.issues,
         *find_scan_issues(
@@ -185,10 +188,24 @@ def _stored(path: str) -> str | bytes:
 
 def _stored_image(path: str) -> str | bytes:
     with PIL.Image.open(path) as image:
-        if {*image.info} <= WITHOUT_TEXT:
+        if {*image.info} <= WITHOUT_TEXT and _is_bare(Path(path).read_bytes(), image):
             return path
-        upright = PIL.ImageOps.exif_transpose(image)
+        try:
+            upright = PIL.ImageOps.exif_transpose(image)
+        except (SyntaxError, ValueError):  # a damaged orientation is none
+            upright = image.copy()
         upright.info = {name: value for name, value in upright.info.items() if name in WITHOUT_TEXT}
         stream = BytesIO()
         (upright if upright.mode in PNG_MODES else upright.convert("RGB")).save(stream, "PNG")
         return stream.getvalue()
+
+
+def _is_bare(data: bytes, image: PIL.Image.Image) -> bool:
+    """Whether a PNG or JPEG has nothing in or behind it that Pillow leaves out, such as segments of applications."""
+    if image.format == "PNG":
+        place = len(PNG)
+        while data[place + 4 : place + 8] in PNG_CHUNKS:
+            place += 12 + int.from_bytes(data[place : place + 4], "big")
+        return place == len(data)
+    segments = {name for name, _ in getattr(image, "applist", [])}
+    return image.format == "JPEG" and segments <= {"APP0", "APP14"} and data.find(END_OF_JPEG) == len(data) - 2

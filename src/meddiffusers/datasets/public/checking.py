@@ -22,13 +22,16 @@ from nibabel.nifti1 import Nifti1Header
 from meddiffusers.data.io import read
 from meddiffusers.data.io.gunzip import beginning
 from meddiffusers.data.io.library_errors import scan_read
-from meddiffusers.data.io.nifti import SAMPLE
 from meddiffusers.data.io.nifti_header import HEADER_BYTES, affine_of, parse_header, scaling_of, stored_layout
 from meddiffusers.data.labels import to_label_ids
+from meddiffusers.data.modalities import LABELS, modality_in
 from meddiffusers.datasets.public.errors import Issue
-from meddiffusers.datasets.public.finding import Row
+from meddiffusers.datasets.public.finding import Index, Row
+from meddiffusers.datasets.subjects.copies import copied
+from meddiffusers.utils.text import some_of
 
 GZIP = b"\x1f\x8b"
+SAMPLE = 4096  # bytes, which hold a header, also compressed
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +78,29 @@ def find_scan_issues(
             seen[row.name] |= {} if check.issue else {column: check}
         issues += [Issue(row.subject, text) for row in rows if (text := _grid_issue(seen[row.name]))]
     return issues
+
+
+def add_copies(index: Index, label_columns: Collection[str]) -> None:
+    """Add an issue for a link to another subject's image, and a note for a copy of it.
+
+    Label maps may well be alike, as empty ones are.
+    """
+    owners: dict[Path, str] = {}
+    files: dict[tuple[int, int], Path] = {}  # by device and number, which links share
+    for row in index.rows:
+        for column, path in row.scans.items():
+            if path and path.exists() and column not in label_columns and modality_in(column) != LABELS:
+                status = path.stat()
+                first = files.setdefault((status.st_dev, status.st_ino), path)
+                if owners.setdefault(first, row.subject) != row.subject and path != first:
+                    found = f"{path.name} is a link to {first.name} of {owners[first]}"
+                    index.issues.append(Issue(row.subject, f"{found}; expected one owner: remove the link"))
+    for same in copied(owners):
+        subjects = dict.fromkeys(owners[path] for path in same)
+        if len(subjects) > 1:
+            names = some_of(str(path.relative_to(index.folder)) for path in same)
+            whose = f"{names} have the same content, and are of {some_of(subjects)}"
+            index.notes.append(f"{whose}: remove the copies, so that no image is in both splits")
 
 
 def check_scan(path: Path, verify: bool = False, allowed: Collection[int] | None = None) -> ScanCheck:

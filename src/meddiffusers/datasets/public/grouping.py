@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, takewhile
 from pathlib import Path
 
 from meddiffusers.data.bids import parse_bids
 from meddiffusers.data.io.dicom_files import SUFFIXES, is_dicom
-from meddiffusers.data.modalities import LABELS, MODALITIES, modality_in, recognize_path, without_known_words
+from meddiffusers.data.modalities import LABELS, MODALITIES, modality_in, recognize_path
 from meddiffusers.datasets.public.errors import Issue
 from meddiffusers.datasets.public.finding import Index, Row, below
+from meddiffusers.datasets.subjects.names import (
+    canonical,
+    is_group,
+    may_be_visit,
+    names_split,
+    person_in,
+    without_content,
+    without_groups,
+    without_visits,
+)
 from meddiffusers.utils.text import some_of
 
-SCAN = re.compile(r"(?P<stem>.+?)\.(nii|nii\.gz|hdr|nrrd|nhdr|mha|mhd)", re.IGNORECASE)
+SCAN = re.compile(r"(?P<stem>.+?)\.(nii|nii\.gz|hdr|mgh|mgz|nrrd|nhdr|mha|mhd)", re.IGNORECASE)
 IMAGE = "image"  # column of scans whose names give no modality
 # Pairs of a BIDS name that tell what its image is, not which: images that differ in these alone are one row.
 _OF_IMAGE = ("ce", "mod", "space", "desc", "label", "res", "den", "atlas", "seg")
+_NUMBERED = re.compile(r"[^\W\d]+[_-]?\d+")  # as subjects are in folders of sites or groups
 COLUMNS = (IMAGE, *(name for name in MODALITIES if name != LABELS), LABELS)
 
 
@@ -29,7 +41,8 @@ class Named:
     Attributes:
         path: of the scan.
         column: its modality, or `IMAGE`.
-        folders: names of the folders above it that name no modality.
+        folders: names of the folders above it that tell rows apart.
+        people: of these, those that may be subjects, without visits.
         rest: its name without the modality.
         subject: what its name says of the subject; "" if nothing.
         conflict: the modalities that its name says, if several.
@@ -38,6 +51,7 @@ class Named:
     path: Path
     column: str
     folders: tuple[str, ...]
+    people: tuple[str, ...]
     rest: str
     subject: str
     conflict: str
@@ -53,9 +67,9 @@ def scans_below(folder: Path) -> Iterator[Path]:
 
 def group(index: Index) -> list[str]:
     """Add the folder's scans as rows, and return all columns."""
-    named = [_named(path, index.folder) for path in scans_below(index.folder)]
+    named = _without_visits([_named(path, index.folder) for path in scans_below(index.folder)])
     columns = [name for name in COLUMNS if any(scan.column == name for scan in named)]
-    levels = zip(*(scan.folders for scan in named if scan.folders), strict=False)
+    levels = zip(*(scan.people for scan in named if scan.people), strict=False)
     shared = sum(1 for _ in takewhile(lambda names: len({*names}) == 1, levels))
     of_row: dict[tuple[str, ...], list[Named]] = {}
     for scan in named:
@@ -72,6 +86,7 @@ def group(index: Index) -> list[str]:
             for scan in scans
             if scan.conflict
         )
+    index.notes.extend(_doubts(named, shared))
     for column in columns:
         if lacking := [row.name for row in index.rows if not row.scans[column]]:
             index.notes.append(f"no {column} for {some_of(lacking)}")
@@ -80,10 +95,51 @@ def group(index: Index) -> list[str]:
 
 def _subject(scan: Named, shared: int) -> str:
     """The subject of a BIDS name, else the outermost folder not shared by all, else the name, else the inner folder."""
-    folder = next(iter(scan.folders[shared:]), "")
+    folder = next(iter(scan.people[shared:]), "")
     if scan.subject.startswith("sub-"):
         return scan.subject
-    return folder or scan.subject or scan.rest or next(reversed(scan.folders), "")
+    inner = (next(reversed(each), "") for each in (scan.people, scan.folders))
+    return folder or scan.subject or scan.rest or next(filter(None, inner), "")
+
+
+def _without_visits(named: Sequence[Named]) -> Sequence[Named]:
+    """Leave folders such as M06 and M12 out of what may be subjects, if they hold scans of the same ones."""
+    places = defaultdict[str, set[str]](set)
+    for scan in named:
+        inner = [name for name in scan.people if not may_be_visit(name)]
+        for visit in filter(may_be_visit, scan.people):
+            places[canonical(next(iter(inner), scan.subject))].add(visit)
+    places.pop("", None)
+    if all(len(visits) < 2 for visits in places.values()):
+        return named
+    return [replace(scan, people=tuple(name for name in scan.people if not may_be_visit(name))) for scan in named]
+
+
+def _doubts(named: Sequence[Named], shared: int) -> Iterator[str]:
+    """Notes on what the names do not tell: what may be one subject and counts as several, or the other way round."""
+    if splits := {part for scan in named for part in scan.folders if names_split(part)}:
+        yield f"folders named after splits ({some_of(splits)}) are not kept: scans are split anew, by subject"
+    files, owners = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
+    starts, bare = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
+    for scan in named:
+        subject = _subject(scan, shared)
+        inner = [part for part in scan.people[shared + 1 :] if _NUMBERED.fullmatch(part)]
+        for part in inner:
+            owners[canonical(part)].add(subject)
+        if scan.subject == subject:
+            starts[re.sub(r"[ _.-][^ _.-]*$", "", subject)].add(subject)
+            bare[without_groups(subject)].add(subject)  # "train_p1" and "p1"
+        elif not inner and scan.subject:
+            files[subject].add(scan.subject)
+    for subject, names in files.items():
+        if len(names) > 1:
+            yield f"folder {subject} counts as one subject, with scans of {some_of(names)}: give a table if it is none"
+    for part, subjects in owners.items():
+        if len(subjects) > 1:
+            yield f"{part} is in {some_of(subjects)}, which count as several subjects: give a table if it is one"
+    for names in (*bare.values(), *(starts.values() if len(starts) > 1 else ())):
+        if len(names) > 1:
+            yield f"{some_of(names)} count as {len(names)} subjects: give a table or folders if they are visits of one"
 
 
 def _named(path: Path, folder: Path) -> Named:
@@ -94,9 +150,10 @@ def _named(path: Path, folder: Path) -> Named:
     return Named(
         path,
         column=found.modality or IMAGE,
-        folders=tuple(name for name in above if not modality_in(name)),
+        folders=tuple(filter(None, map(without_content, above))),
+        people=tuple(without_visits(name) for name in above if not is_group(name)),
         rest=_without_modality(stem),
-        subject=without_known_words(stem),
+        subject=person_in(stem),
         conflict=str(found) if found.candidates else "",
     )
 

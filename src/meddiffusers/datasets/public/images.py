@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 import PIL.Image
+import pyarrow
+from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 
-from meddiffusers.datasets.public.tables import read_table, resolve_inside, separator_of
+from meddiffusers.datasets.public.image_tables import check_images, from_tables, paths_of, read_image_tables
+from meddiffusers.datasets.subjects.copies import copied
 from meddiffusers.utils.text import some_of
 
-FILE_NAME = "file_name"
+logger = logging.getLogger(__name__)
 _SAVED = ("dataset_dict.json", "state.json")  # files of a data set that was saved
 
 
@@ -25,16 +30,14 @@ def load_images(name: str | Path, image_column: str) -> datasets.DatasetDict:
         image_column: column of the images.
 
     Raises:
-        ValueError: a metadata.csv that is damaged, not separated by commas, or names absent files or none; a missing
-            column, or files named twice.
+        ValueError: a metadata.csv or metadata.jsonl that is damaged, not separated by commas, or names absent files or
+            none; damaged images, a missing column, or files named twice.
     """
     folder = Path(name)
     if any((folder / file).is_file() for file in _SAVED):
         data = datasets.load_from_disk(str(name))
     elif folder.is_dir() and all(path.name == "metadata.parquet" for path in folder.rglob("*.parquet")):
-        for table in sorted(folder.rglob("metadata.csv")):
-            _check_table(table)
-        data = datasets.load_dataset("imagefolder", data_dir=str(name))
+        data = _load_folder(folder, image_column)
     else:
         data = datasets.load_dataset(str(name))
     data = data if isinstance(data, datasets.DatasetDict) else datasets.DatasetDict(train=data)
@@ -84,34 +87,48 @@ def to_channels(image: Any, channels: int) -> np.ndarray:
 _DEEP = ("I", "I;16", "F")  # modes whose values colours would cut off
 
 
-def _check_table(table: Path) -> None:
-    """Raise ValueError for a table of images that `datasets` cannot read, or whose files do not exist."""
-    separator = separator_of(table)
-    if separator != ",":
-        raise ValueError(
-            f"{table} is separated by {separator!r}; expected commas, and points in decimal numbers. Save it again as "
-            "CSV with these."
-        )
-    rows = read_table(table)
-    columns = [name for name in (rows[0] if rows else ()) if name.endswith(FILE_NAME)]
-    if not columns:
-        found = f"the columns {', '.join(rows[0])}" if rows else "no rows"
-        raise ValueError(f"{table} has {found}; expected {FILE_NAME}, with the name of an image in each row.")
-    names = {str(row[column]) for row in rows for column in columns if row[column] is not None}
+def _load_folder(folder: Path, image_column: str) -> datasets.DatasetDict:
+    records = read_image_tables(folder)
     try:
-        absent = [name for name in names if not resolve_inside(table.parent, name).is_file()]
-    except ValueError as error:
-        raise ValueError(f"{table}: {error}") from None
-    if absent:
-        raise ValueError(f"{table} names files that do not exist: {some_of(absent)}; expected them beside or below it.")
+        data = datasets.load_dataset("imagefolder", data_dir=str(folder))
+    except (datasets.exceptions.DatasetGenerationError, pyarrow.ArrowInvalid, TypeError, KeyError):
+        raise ValueError(
+            f"{folder} cannot be loaded as a folder of images: rows of its tables differ in their columns or in the "
+            "types of their values; expected the same in all. Correct metadata.csv or metadata.jsonl."
+        ) from None
+    _note_unused(data, records, folder)
+    for key, split in data.items():
+        check_images(split)
+        if image_column in split.column_names:
+            data[key] = from_tables(split, records, image_column)
+    return data
+
+
+def _note_unused(data: datasets.DatasetDict, records: Mapping[Path, Any], folder: Path) -> None:
+    """Warn of images that no row of a table names, and so are left out."""
+    used = {path for split in data.values() for name in split.column_names for path in paths_of(split, name)}
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in ImageFolder.EXTENSIONS and path.is_file())
+    hidden = ("__MACOSX", ".")
+    unused = [
+        str(path.relative_to(folder))
+        for path in found
+        if path.resolve() not in used and not any(part.startswith(hidden) for part in path.relative_to(folder).parts)
+    ]
+    if records and unused:
+        logger.warning("%s: no row of a table names %s: they are left out.", folder, some_of(unused))
 
 
 def _check_named_once(data: datasets.DatasetDict, column: str, source: str) -> None:
-    """Raise ValueError if rows name one file: it could be in both splits."""
-    paths = Counter[str]()
-    for split in data.values():
-        if isinstance(split.features[column], datasets.Image):
-            values = split.select_columns([column]).cast_column(column, datasets.Image(decode=False))[column]
-            paths.update(value["path"] for value in values if value and value["path"] and value["bytes"] is None)
-    if twice := [Path(path).name for path, count in paths.items() if count > 1]:
+    """Raise ValueError if rows name one file, also by links: it could be in both splits; warn of copies."""
+    paths = [path for split in data.values() for path in paths_of(split, column)]
+    files = [(path.name, path.stat()) for path in paths if path.is_file()]
+    counts = Counter((status.st_dev, status.st_ino) for _, status in files)
+    if twice := {name for name, status in files if counts[status.st_dev, status.st_ino] > 1}:
         raise ValueError(f"{source} names files more than once: {some_of(twice)}; expected one row for each image.")
+    for same in copied(filter(Path.is_file, paths)):
+        logger.warning(
+            "%s: %s have the same content; if they are of one person, name the same subject for them, so that no image "
+            "is in both splits.",
+            source,
+            some_of(path.name for path in same),
+        )

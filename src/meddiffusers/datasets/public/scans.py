@@ -13,7 +13,8 @@ from meddiffusers.datasets.public.errors import Issue
 from meddiffusers.datasets.public.finding import Index, Row
 from meddiffusers.datasets.public.grouping import IMAGE, group, scans_below
 from meddiffusers.datasets.public.splitting import subject_column as named_subject
-from meddiffusers.datasets.public.tables import columns_of, read_table, resolve_inside
+from meddiffusers.datasets.public.splitting import subject_columns
+from meddiffusers.datasets.public.tables import Record, columns_of, read_table, resolve_inside
 from meddiffusers.utils.text import some_of
 
 FILE_NAME = "file_name"
@@ -31,8 +32,10 @@ def load_scans(
     Without a table, files whose names differ only in the modality (`data.modalities`) form a row: patient7_t1.nii.gz
     and patient7_flair.nii.gz give one row with the columns subject, t1 and flair. Label maps go into the column labels,
     scans without a modality into the column image. The subject is that of a BIDS name, else the outermost folder that
-    differs between the scans and names no modality, else the name without words on the image: patient7_T2_to_T1 is a
-    scan of patient7. To keep several sessions of one patient in one split, put them into one folder, or give a table.
+    differs between the scans, else the name without words on the image: patient7_T2_to_T1 is a scan of patient7.
+    Folders of modalities, splits (train, test), classes and visits are no subjects, and visits, dates, sides and
+    repetitions in a name make no other one: patient7_visit1 and patient7_visit2 are patient7. What names leave open is
+    logged; a table, or a folder for each patient, settles it.
 
     File names and the table's columns are copied into the data set: they must not identify a patient.
 
@@ -65,8 +68,7 @@ def load_scans(
 
 def _add_rows(index: Index, table: Path, subject_column: str | None) -> dict[str, Any]:
     """Add the table's rows to the index, and return the features of all columns except the subject."""
-    subject_column = subject_column or named_subject(columns_of(table)) or "subject"
-    records = read_table(table, columns=(subject_column,), text=(subject_column,))
+    records, subject_column = _records(table, subject_column)
     names = list(records[0]) if records else []
     scans = {name: name.removesuffix(FILE_NAME).rstrip("_") or IMAGE for name in names if name.endswith(FILE_NAME)}
     values = {name: [record[name] for record in records] for name in names if name not in (*scans, subject_column)}
@@ -102,6 +104,14 @@ def _add_rows(index: Index, table: Path, subject_column: str | None) -> dict[str
     return dict.fromkeys(scans.values(), datasets.Nifti()) | {
         name: datasets.Value(kind) for name, kind in kinds.items()
     }
+
+
+def _records(table: Path, subject_column: str | None) -> tuple[list[Record], str]:
+    """The rows of the table, subjects as text, and the column that names them."""
+    named = [subject_column] if subject_column else subject_columns(columns_of(table)) or ["subject"]
+    records = read_table(table, columns=named, text=named)
+    columns = {name: [record[name] for record in records] for name in named}
+    return records, subject_column or named_subject(columns, str(table)) or "subject"
 
 
 def _path(index: Index, subject: str, name: Any) -> Path | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -12,11 +14,14 @@ import pandas
 
 from meddiffusers.datasets.public.errors import Issue
 from meddiffusers.datasets.public.finding import Index
+from meddiffusers.utils.numbers import parse_number
 from meddiffusers.utils.optional import optional_import
 from meddiffusers.utils.text import some_of
 
 SEPARATORS = (",", ";", "\t", "|")
-_NUMBER, _COMMA = re.compile(r"[-+]?\d+([.,]\d+)?"), re.compile(r"[-+]?\d+,\d+")
+_NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)(e[-+]?\d+)?", re.IGNORECASE)
+_COMMA = re.compile(r"[-+]?(\d+,\d*|,\d+)(e[-+]?\d+)?", re.IGNORECASE)
+_SEPARATOR = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # Excel's line before the header
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+|[-+]?\d{1,3}(\.\d{3})+,\d+")
 
 Record = dict[str, Any]
@@ -37,13 +42,14 @@ def read_table(
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: unknown format, damaged file, missing column, or commas that may be decimal or of thousands.
+        ValueError: unknown format, damaged file, missing column, two columns of one name, or commas that may be
+            decimal or of thousands.
         ImportError: the library that reads .xls or .xlsx is not installed.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such table.")
     table = _frame(path, dict.fromkeys(text, str), sheet)
-    table.columns = [str(name).strip() for name in table.columns]
+    table.columns = _names(path, sheet, table)
     semicolons = path.suffix.lower() == ".csv" and separator_of(path) == ";"  # as where decimals have commas
     for name in table.columns.difference([*text]):
         table[name] = _with_points(table[name], f"{path}, column {name}", semicolons)
@@ -60,11 +66,19 @@ def columns_of(path: Path) -> list[str]:
 
 
 def separator_of(path: Path) -> str:
-    """The character that separates the columns of a text file: the most frequent one of its first line."""
+    """The character that separates the columns of a text file: Excel's "sep=", or the most frequent of line 1."""
+    return _layout(path)[0]
+
+
+def _layout(path: Path) -> tuple[str, int]:
+    """The separator of a text file, and how many lines precede its header."""
     with path.open(encoding="utf-8-sig", errors="replace") as file:
-        header = re.sub(r'"[^"]*"', "", next((line for line in file if line.strip()), ""))
+        number, line = next(((number, line) for number, line in enumerate(file) if line.strip()), (0, ""))
+    if said := _SEPARATOR.fullmatch(line):
+        return said[1], number + 1
+    header = re.sub(r'"[^"]*"', "", line)
     default = "\t" if path.suffix.lower() == ".tsv" else ","
-    return max((default, *SEPARATORS), key=header.count)
+    return max((default, *SEPARATORS), key=header.count), 0
 
 
 def read_info(
@@ -124,12 +138,12 @@ def match_records(
 
 
 def to_number(value: Any, *, zero_is_missing: bool = False) -> float | None:
-    """Convert to a number; None if the value is not numeric."""
+    """Convert to a finite number; None if the value is not numeric."""
     try:
-        result = float(value)
+        result = parse_number(value) if isinstance(value, str) else float(value)
     except (TypeError, ValueError):
         return None
-    return None if zero_is_missing and result == 0 else result
+    return None if not math.isfinite(result) or (zero_is_missing and result == 0) else result
 
 
 def to_sex(value: Any) -> str | None:
@@ -152,7 +166,7 @@ def _frame(path: Path, types: Mapping[str, type], sheet: str | int) -> pandas.Da
         optional_import("xlrd", "tables")
     try:
         if ending in (".csv", ".tsv"):
-            text = {"sep": separator_of(path), "encoding": "utf-8-sig", "skipinitialspace": True}
+            text = _as_text(path)
             with warnings.catch_warnings():
                 warnings.simplefilter("error", pandas.errors.ParserWarning)
                 return pandas.read_csv(path, dtype=types, index_col=False, **text)
@@ -167,10 +181,29 @@ def _frame(path: Path, types: Mapping[str, type], sheet: str | int) -> pandas.Da
         ) from None
     except Exception as error:  # pandas and its engines raise various exceptions
         kind = type(error).__name__  # the message may contain patient data
+        wide = " with as many cells in each row as in its header" if kind == "ParserError" else ""
         raise ValueError(
-            f"{path} is no table that can be read ({kind}); expected one: save it again as CSV in UTF-8."
+            f"{path} is no table that can be read ({kind}); expected one{wide}: save it again as CSV in UTF-8."
         ) from None
     raise ValueError(f"{path} is no table of a known kind; expected .csv, .tsv, .xls or .xlsx.")
+
+
+def _as_text(path: Path) -> dict[str, Any]:
+    """What pandas needs to know of a text file."""
+    separator, skipped = _layout(path)
+    return {"sep": separator, "encoding": "utf-8-sig", "skipinitialspace": True, "skiprows": skipped}
+
+
+def _names(path: Path, sheet: str | int, table: pandas.DataFrame) -> list[str]:
+    """Names of the columns; ValueError for two of one name, which pandas numbers silently."""
+    if path.suffix.lower() in (".csv", ".tsv"):
+        header = pandas.read_csv(path, header=None, nrows=1, dtype=str, **_as_text(path))
+    else:
+        header = pandas.read_excel(path, sheet_name=sheet, header=None, nrows=1, dtype=str)
+    counts = Counter(str(name).strip() for name in header.iloc[0].dropna()) if len(header) else Counter[str]()
+    if twice := [name for name, count in counts.items() if count > 1]:
+        raise ValueError(f"{path} has several columns called {some_of(twice)}; expected each name once. Rename them.")
+    return [str(name).strip() for name in table.columns]
 
 
 def _with_points(column: pandas.Series, where: str, semicolons: bool) -> pandas.Series:

@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 
 from meddiffusers.data.phantoms.cardiac import CardiacPhantom
-from meddiffusers.data.phantoms.cardiac.jitter import jitter_borders
 from meddiffusers.data.phantoms.cardiac.sector import HALF_ANGLE, inside_sector
 from meddiffusers.data.phantoms.cardiac.varied import LENGTH, SIDE, TILT, WALL, WIDTH
-from meddiffusers.pipelines.meddiffusers_cardiac_masks_v1 import signed_distance
 
 MANY = [CardiacPhantom(seed, ("4CH", "2CH")[seed % 2], varied=True) for seed in range(200)]
 
@@ -42,25 +40,6 @@ def test_ejection_fractions_and_places() -> None:
 def test_a_varied_heart_takes_no_further_values() -> None:
     with pytest.raises(ValueError, match=r"further arguments \[60\]; expected none"):
         CardiacPhantom(1, varied=True, heart_rate=60)
-
-
-@pytest.mark.parametrize("deviation", [0.4, 1.0])
-def test_borders_jitter_by_the_stated_deviation_each_by_itself(deviation: float) -> None:
-    phantom = CardiacPhantom(3)
-    clean = phantom.labels(phantom.phases(4), (400, 400), 0.4)
-    jittered = jitter_borders(clean, 0.4, deviation, np.random.default_rng(0))
-    displaced = []
-    for inner in ((1,), (1, 2)):
-        distance = signed_distance(np.isin(clean, inner), (0.4, 0.4))
-        change = signed_distance(np.isin(jittered, inner), (0.4, 0.4)) - distance
-        border = np.abs(distance) < 0.3
-        assert np.std(change[border]) == pytest.approx(deviation, rel=0.25)
-        displaced.append(change)
-    near = np.abs(signed_distance(np.isin(clean, (1, 2)), (0.4, 0.4))) < 0.3
-    assert abs(np.corrcoef(displaced[0][near], displaced[1][near])[0, 1]) < 0.5
-    np.testing.assert_array_equal(
-        jitter_borders(clean[:1], 0.4, 0.0, np.random.default_rng(0)), np.where(clean[:1] == 3, 0, clean[:1])
-    )
 
 
 def test_the_sector_is_a_wedge_below_the_probe() -> None:
