@@ -100,19 +100,6 @@ def abstention_messages(report: SequenceReport) -> list[str]:
     ]
 
 
-def ejection_fraction_messages(before: SequenceReport, after: SequenceReport) -> list[str]:
-    """Say that the ejection fraction changed by more than the jitter of the borders explains; empty if it did not."""
-    low, high = before.ejection_fraction_interval
-    fractions = before.ejection_fraction, after.ejection_fraction
-    if fractions[0] == fractions[1] or all(low <= each <= high for each in fractions) or not np.isfinite(low):
-        return []
-    return [
-        f"The ejection fraction changed from {100 * fractions[0]:.0f} to {100 * fractions[1]:.0f} %, by more than the "
-        f"jitter of the borders explains ({100 * low:.0f} to {100 * high:.0f} %). Look at the frames that were changed "
-        "before you use it."
-    ]
-
-
 def _report(
     attributes: np.ndarray,
     violations: np.ndarray,

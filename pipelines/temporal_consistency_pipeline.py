@@ -15,7 +15,7 @@ and every frame is decoded. This flattens peaks and also changes frames that wer
 
 Method "repair", the default, changes only what it improves, and returns a consistent and valid sequence bit for bit:
 
-1. Fragments and holes are removed from invalid frames.
+1. Fragments and holes are removed from invalid frames, unless most frames have them.
 2. A smooth motion is fitted to the borders of all frames (`meddiffusers_cardiac_motion_v1`). Outlier frames are those
    that it does not explain; the errors of the others are the jitter of the borders.
 3. Candidates replace the outlier frames: by the fitted borders, or by the VAE from latents interpolated with the least
@@ -40,6 +40,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils import BaseOutput
 
 from .meddiffusers_cardiac_attributes_v1 import CARDIAC_ATTRIBUTES, area_length_volumes, is_upside_down
+from .meddiffusers_cardiac_ejection_v1 import ejection_fraction_messages
 from .meddiffusers_cardiac_labels_v1 import (
     frame_spacing,
     frames_to_voxels,
@@ -61,7 +62,6 @@ from .meddiffusers_cardiac_report_v1 import (
     SequenceReport,
     abstaining_report,
     abstention_messages,
-    ejection_fraction_messages,
     measure_sequence,
     update_report,
 )
@@ -185,7 +185,7 @@ class TemporalConsistencyPipeline(PublishedPipelineMixin, DiffusionPipeline):
             raise ValueError(f"method={method!r}; expected one of {', '.join(METHODS)}.")
         check_flags(cyclic=cyclic, attributes_only=attributes_only)
         check_given_numbers(weight=weight)
-        if weight is not None and not 0 <= weight < np.inf:
+        if weight is not None and weight < 0:
             raise ValueError(f"weight={weight}; expected a finite number of at least 0.")
         scan = to_scan(sequence)
         frames = to_label_maps(scan_to_frames(scan) if scan is not None else sequence)
@@ -206,7 +206,9 @@ class TemporalConsistencyPipeline(PublishedPipelineMixin, DiffusionPipeline):
         changed = (labels != upright).any(axis=(1, 2))
         after = update_report(before, upright, labels, pixel_size, self.smoother, cyclic)
         after = abstaining_report(after, changed)
-        messages = [*ejection_fraction_messages(before, after), *abstention_messages(after)]
+        fractions = before.ejection_fraction, after.ejection_fraction
+        messages = ejection_fraction_messages(fractions, before.ejection_fraction_interval)
+        messages += abstention_messages(after)
         for message in messages:
             warnings.warn(message, stacklevel=2)
         cleaned = changed & ~regenerated & ~smoothed
@@ -243,9 +245,10 @@ class TemporalConsistencyPipeline(PublishedPipelineMixin, DiffusionPipeline):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Method "repair": label maps (T, H, W), and the masks (T,) of regenerated and of smoothed frames."""
         none = np.zeros(len(frames), bool)
-        cleaned = np.stack([clean_label_map(f) if bad else f for f, bad in zip(frames, before.invalid, strict=True)])
+        wrong = _unusual(before.violations)
+        cleaned = np.stack([clean_label_map(f) if bad else f for f, bad in zip(frames, wrong, strict=True)])
         report = update_report(before, frames, cleaned, region.frame_spacing, self.smoother, cyclic)
-        usable = ~report.invalid & np.isfinite(report.attributes).all(axis=1)
+        usable = ~_unusual(report.violations) & np.isfinite(report.attributes).all(axis=1)
         if not report.violation or usable.sum() < 3:
             return cleaned, none, none
         motion = fit_border_motion(cleaned, usable, region.frame_spacing, cyclic)
@@ -339,6 +342,11 @@ class TemporalConsistencyPipeline(PublishedPipelineMixin, DiffusionPipeline):
         if not (0 < rows < np.inf and 0 < columns < np.inf):
             raise ValueError(f"spacing={spacing}; expected mm above 0, one number or (rows, columns).")
         return float(rows), float(columns)
+
+
+def _unusual(violations: np.ndarray) -> np.ndarray:
+    """Mask (T,) of frames that violate a criterion which most frames meet; what most show is the heart or its view."""
+    return np.asarray((violations & (violations.mean(axis=0) <= 0.5)).any(axis=1))
 
 
 def _keeps_ejection_fraction(before: SequenceReport, after: SequenceReport) -> bool:

@@ -243,12 +243,19 @@ def test_the_atrium_is_kept(pipe: Any) -> None:
         (np.zeros((3, 40, 40, 2)), {}, r"expected label maps \(T, H, W\)"),
         (np.ones((3, 40, 40)), {"method": "magic"}, "expected one of repair, smooth"),
         (np.ones((3, 40, 40)), {"spacing": 0.0}, "expected mm above 0"),
-        (np.ones((4, 40, 40)), {}, "expected at least two"),
+        (np.ones((3, 40, 40)), {"spacing": True}, "expected a finite number"),
+        (np.ones((3, 40, 40)), {"cyclic": 1}, "expected True or False"),
     ],
 )
 def test_invalid_arguments_are_refused(pipe: Any, sequence: np.ndarray, settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         pipe(sequence, **settings)
+
+
+def test_a_sequence_without_myocardium_is_left(pipe: Any) -> None:
+    frames = np.ones((4, 40, 40), np.uint8)
+    with pytest.warns(UserWarning, match="No correction made frames 0, 1, 2, 3 consistent"):
+        np.testing.assert_array_equal(pipe(frames).labels, frames)
 
 
 def test_unsuitable_components_are_refused(pipe: Any) -> None:
@@ -275,7 +282,7 @@ def test_a_vae_that_is_not_finite(part: str) -> None:
 
 @pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf])
 def test_weights_that_cannot_be_meant(pipe: Any, weight: float) -> None:
-    with pytest.raises(ValueError, match=rf"weight={weight}; expected a finite number of at least 0"):
+    with pytest.raises(ValueError, match=rf"weight={weight}; expected a finite number"):
         pipe(cardiac_cycle(), SPACING, method="smooth", weight=weight)
 
 

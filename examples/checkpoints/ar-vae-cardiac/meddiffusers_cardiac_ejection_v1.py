@@ -15,6 +15,7 @@ from .meddiffusers_cardiac_motion_v1 import fit_signal
 
 PUBLISHED_AS = "meddiffusers_cardiac_ejection_v1"  # the file has the same name in a repository
 DRAWS, QUANTILES = 1000, (0.01, 0.99)
+LEAST_CHANGE = 0.01  # of an ejection fraction that is worth a warning
 MIN_FRAMES = 6  # fewer tell no jitter from motion
 OUTLIER = 3.5  # deviations
 
@@ -51,3 +52,20 @@ def ejection_fraction_interval(volumes: np.ndarray, cyclic: bool) -> tuple[float
     fractions = 1 - curves.min(axis=2) / curves.max(axis=2)
     low, high = np.quantile(fractions, QUANTILES, axis=1)
     return float(low.min()), float(high.max())
+
+
+def ejection_fraction_messages(fractions: tuple[float, float], interval: tuple[float, float]) -> list[str]:
+    """Say that an ejection fraction changed by more than the jitter of the borders explains; empty if it did not.
+
+    Args:
+        fractions: Before and after a correction.
+        interval: Of `ejection_fraction_interval`, before the correction.
+    """
+    (before, after), (low, high) = fractions, interval
+    within = low <= before <= high and low <= after <= high
+    if within or abs(before - after) < LEAST_CHANGE or not np.isfinite([before, after, low]).all():
+        return []
+    return [
+        f"The ejection fraction changed from {100 * before:.0f} to {100 * after:.0f} %, by more than the jitter of the "
+        f"borders explains ({100 * low:.0f} to {100 * high:.0f} %). Look at the changed frames before you use it."
+    ]

@@ -22,7 +22,7 @@ from meddiffusers.datasets.labelled_slices import (
     row_features,
 )
 from meddiffusers.datasets.public.brats import MODALITIES, brats
-from meddiffusers.datasets.public.brats_names import same_ids
+from meddiffusers.datasets.public.brats.names import same_ids
 from meddiffusers.datasets.public.building import Options
 
 _VERSION = 2  # of the rows: raise it with every change that invalidates cached data sets

@@ -15,7 +15,7 @@ from torch import Tensor
 from meddiffusers.datasets.labelled_brats import brats_labelled_slices
 from meddiffusers.datasets.labelled_images import load_labelled_images
 from meddiffusers.datasets.labelled_slices import INTENSITY_SCALE, phantom_labelled_slices
-from meddiffusers.datasets.public.brats_names import cases_in
+from meddiffusers.datasets.public.brats.names import cases_in
 from meddiffusers.utils.settings import Range, check_fields, fewest, list_setting, setting
 
 if TYPE_CHECKING:

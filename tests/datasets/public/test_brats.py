@@ -15,7 +15,7 @@ from meddiffusers.data.layouts import write_brats
 from meddiffusers.data.preprocessing.subject import read_subject
 from meddiffusers.data.scan import Scan
 from meddiffusers.datasets.public import DatasetError, brats
-from meddiffusers.datasets.public.brats_names import same_ids
+from meddiffusers.datasets.public.brats.names import same_ids
 
 NAME = "BraTS20_Training_{:03d}"
 MODALITIES = ("t1", "t1ce", "t2", "flair")

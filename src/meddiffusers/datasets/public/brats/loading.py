@@ -15,7 +15,7 @@ from typing import Unpack
 import datasets
 
 from meddiffusers.data.io import read
-from meddiffusers.datasets.public.brats_names import FILES, Case, case_of, cases_in, has_pediatric_ids_of_2024
+from meddiffusers.datasets.public.brats.names import FILES, Case, case_of, cases_in, has_pediatric_ids_of_2024
 from meddiffusers.datasets.public.building import Options, build
 from meddiffusers.datasets.public.errors import Issue
 from meddiffusers.datasets.public.finding import Index, Row, scans_named
