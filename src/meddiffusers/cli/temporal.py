@@ -152,28 +152,25 @@ def _check_sources(dataset: str, phantom: bool, segmentations: Path | None, erro
 
 
 def _rows(results: dict[str, TemporalConsistencyPipelineOutput]) -> list[tuple[str, ...]]:
-    """A title row, and one row for each sequence."""
+    """A title row, and one row for each quantity; a column for each sequence."""
     from meddiffusers.datasets.cardiac_volumes import ed_es_frames
     from meddiffusers.pipelines.meddiffusers_cardiac_attributes_v1 import area_length_volumes
 
-    title = ("sequence", "frames", "regenerated", "smoothed", "cleaned", "inconsistent", "invalid", "ED, ES", "EF, %")
-    rows: list[tuple[str, ...]] = [title]
-    for name, result in results.items():
+    def column(name: str, result: TemporalConsistencyPipelineOutput) -> tuple[str, ...]:
         before, after = result.before, result.after
-        rows.append(
-            (
-                name,
-                str(len(result.regenerated)),
-                ", ".join(map(str, result.regenerated.nonzero()[0])) or "none",
-                str(result.smoothed.sum() or "none"),
-                ", ".join(map(str, result.cleaned.nonzero()[0])) or "none",
-                f"{before.inconsistent.sum()} → {after.inconsistent.sum()}",
-                f"{before.invalid.sum()} → {after.invalid.sum()}",
-                "{}, {}".format(*ed_es_frames(area_length_volumes(after.attributes))),
-                f"{100 * before.ejection_fraction:.1f} → {100 * after.ejection_fraction:.1f}",
-            )
+        return (
+            name,
+            str(len(result.regenerated)),
+            ", ".join(map(str, result.regenerated.nonzero()[0])) or "none",
+            str(result.smoothed.sum() or "none"),
+            ", ".join(map(str, result.cleaned.nonzero()[0])) or "none",
+            f"{before.inconsistent.sum()} → {after.inconsistent.sum()}",
+            f"{before.invalid.sum()} → {after.invalid.sum()}",
+            "{}, {}".format(*ed_es_frames(area_length_volumes(after.attributes))),
         )
-    return rows
+
+    names = ("", "frames", "regenerated", "smoothed", "cleaned", "inconsistent frames", "invalid frames", "ED, ES")
+    return list(zip(names, *(column(*each) for each in results.items()), strict=True))
 
 
 def _biplane_ejection_fractions(
