@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 PUBLISHED_AS = "meddiffusers_checks_v1"  # the file has the same name in a repository, so imports find it in both places
-SCHEDULER = ("config", "set_timesteps", "step")  # what every scheduler has
+SCHEDULER = ("config", "set_timesteps")  # what every scheduler has
 NOISE = {"prediction_type", "num_train_timesteps"}  # what every noise schedule has
 CALLBACK = "f(pipeline, step, timestep, tensors)"
 

@@ -268,9 +268,10 @@ class TemporalConsistencyPipeline(PublishedPipelineMixin, DiffusionPipeline):
         outliers = motion.outliers & ~long_runs(motion.outliers, MAX_GAP * len(cleaned), cyclic)
         pixel = float(np.sqrt(np.prod(region.frame_spacing)))
         jitter = motion.noise > max(MIN_JITTER[0], MIN_JITTER[1] * pixel) and motion.gain < MAX_GAIN
+        fitted = np.stack([clean_label_map(frame) for frame in motion.labels])
         bases = [none, *([~motion.outliers] if jitter else [])]
         for smoothed in bases:
-            replaced = np.where((outliers | smoothed)[:, None, None], motion.labels, cleaned)
+            replaced = np.where((outliers | smoothed)[:, None, None], fitted, cleaned)
             yield replaced, outliers, smoothed
             if outliers.any():
                 crops = region.crop(replaced)

@@ -33,7 +33,7 @@ def main() -> None:
     vae = AttributeVAEPipeline.from_pipe(load(config.pretrained_model_name_or_path))
     record = TrainingRecord.read(local_folder(config.pretrained_model_name_or_path))
     references = list(load_cardiac_sequences(config.dataset_name, config.reference_split, config.reference_sequences))
-    pipeline = build_consistency_pipeline(vae, references, config.spacing)
+    pipeline = build_consistency_pipeline(vae, references, config.spacing, config.margin)
     folder = Path(config.output_dir)
     pipeline.save_pretrained(folder)
     if record is not None:  # the settings that the VAE was trained with

@@ -122,6 +122,7 @@ class TemporalSmoother(SchedulerMixin, ConfigMixin):
         latents: Sequence[np.ndarray] = (),
         min_reconstruction_dice: float = 0.0,
         pixels: Sequence[float] = (),
+        margin: float = 1.0,
         **kwargs: Any,
     ) -> TemporalSmoother:
         """Build a smoother whose limits are the largest |e| in reference sequences.
@@ -135,6 +136,7 @@ class TemporalSmoother(SchedulerMixin, ConfigMixin):
             latents: Latents `(T, K)` of each sequence.
             min_reconstruction_dice: As in the constructor.
             pixels: Edge length in mm of the pixels of each sequence. Default: equal ones.
+            margin: Factor of the limits of attributes, for references that move more evenly than what is corrected.
             kwargs: Further arguments of the constructor.
 
         Raises:
@@ -153,7 +155,7 @@ class TemporalSmoother(SchedulerMixin, ConfigMixin):
         largest = np.array([np.abs(second_differences(each)).max(axis=0) for each in references])
         limits = largest[edges <= np.quantile(edges, 1 / 3)].max(axis=0)
         grid = np.clip((largest - limits) / edges[:, None], 0, None).max(axis=0)
-        limits = limits / np.maximum(high - low, 1e-12)
+        limits, grid = margin * limits / np.maximum(high - low, 1e-12), margin * grid
         if not (limits > 0).all():
             constant = [name for name, limit in zip(names, limits, strict=True) if not limit > 0]
             raise ValueError(f"{', '.join(constant)} never changes in the reference sequences. Leave it out.")

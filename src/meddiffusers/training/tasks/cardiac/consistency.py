@@ -32,6 +32,7 @@ class ConsistencyConfig:
     test_split: str = setting("test", "Split for the evaluation.")
     test_sequences: int | None = setting(60, "Number of test sequences.")
     spacing: float = setting(1.25, "Edge length of the VAE's pixels in mm.")
+    margin: float = setting(1.0, "Factor of the limits; above 1 if hearts move less evenly than the references.")
     error_rate: float = setting(0.15, "Fraction of test frames that get an injected error.")
     seed: int = setting(0, "Seed of the injected errors.")
     output_dir: str = setting("", "Output folder.")
@@ -41,7 +42,7 @@ class ConsistencyConfig:
     card: str | None = setting(None, "YAML file with the facts of the model card (see model_cards/).")
 
     def __post_init__(self) -> None:
-        check_fields(self, {"spacing": Range(0, open_low=True), "error_rate": Range(0, 1)})
+        check_fields(self, {"spacing": Range(0, open_low=True), "margin": Range(1), "error_rate": Range(0, 1)})
         if not self.pretrained_model_name_or_path or not self.output_dir:
             raise ValueError(
                 "pretrained_model_name_or_path or output_dir is not set; expected the VAE's repository, which "
@@ -50,7 +51,7 @@ class ConsistencyConfig:
 
 
 def build_consistency_pipeline(
-    vae: AttributeVAEPipeline, references: Sequence[CardiacSequence], spacing: float
+    vae: AttributeVAEPipeline, references: Sequence[CardiacSequence], spacing: float, margin: float = 1.0
 ) -> TemporalConsistencyPipeline:
     """Build the pipeline with limits from reference sequences.
 
@@ -58,6 +59,7 @@ def build_consistency_pipeline(
         vae: Pipeline of the cardiac VAE.
         references: Sequences whose label maps are taken as ground truth.
         spacing: Edge length of the VAE's pixels in mm.
+        margin: Factor of the limits.
     """
     attributes, latents, dice = [], [], []
     for sequence in references:
@@ -70,5 +72,5 @@ def build_consistency_pipeline(
         dice.append(min_dice(reconstructions, crops).min())
     pixels = [float(np.sqrt(np.prod(sequence.spacing))) for sequence in references]
     least = float(np.quantile(dice, 0.01))
-    smoother = TemporalSmoother.from_references(attributes, list(CARDIAC_ATTRIBUTES), latents, least, pixels)
+    smoother = TemporalSmoother.from_references(attributes, list(CARDIAC_ATTRIBUTES), latents, least, pixels, margin)
     return TemporalConsistencyPipeline(vae.vae, smoother, spacing)
