@@ -27,7 +27,10 @@ _COMPUTERS = (
     "graviton gtx hbm hopper intel laptop max mhz neoverse nv nvidia nvlink opteron pcie platinum pro processor quadro "
     "radeon rtx ryzen silver sxm tesla threadripper ti titan tm torch ultra virtual with xeon dev rc post git rocm"
 )
-_COMMON = "and some one two three other class group label grade left right upper lower not of the in mr ct us pet image"
+_COMMON = (
+    "and some one two three other class group label grade left right upper lower not of the in mr ct us pet image "
+    "hypertrophied tilted spoilt"
+)
 _SETTINGS = ("diffusers.models.autoencoders", "diffusers.models.unets", "diffusers.schedulers")  # with their values
 _NETWORKS = (
     "meddiffusers",
