@@ -18,12 +18,14 @@ Method "repair", the default, changes only what it improves, and returns a consi
 1. Fragments and holes are removed from invalid frames, unless most frames have them.
 2. A smooth motion is fitted to the borders of all frames (`meddiffusers_cardiac_motion_v1`). Outlier frames are those
    that it does not explain; the errors of the others are the jitter of the borders.
-3. Candidates replace the outlier frames: by the fitted borders, or by the VAE from latents interpolated with the least
-   squared second differences, with borders corrected by those of neighbouring frames. The VAE takes part only if it
-   reconstructs the other frames. If there is jitter that smoothing reduces, further candidates take the fitted borders
-   in all frames, unless that moves end diastole or end systole by more than the jitter explains.
-4. The candidate with the smallest violation of limits and criteria is returned. Where none improves, the pipeline
-   abstains: `after.abstained` and a warning say in which frames.
+3. Candidates replace the outlier frames, but not runs of more than a quarter of the sequence: by the fitted borders, or
+   by the VAE from latents interpolated with the least squared second differences, with borders corrected by those of
+   neighbouring frames. The VAE takes part only if it reconstructs the other frames. If there is jitter that smoothing
+   reduces, further candidates take the fitted borders in all frames, unless that moves end diastole or end systole by
+   more than the jitter explains.
+4. The candidate with the smallest violation of limits and criteria is returned, if its ejection fraction stays where
+   the jitter of the input allows it. Where none improves, the pipeline abstains: `after.abstained` and a warning say in
+   which frames.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ def repair(
     ],
     output: Annotated[Path, typer.Argument(help="Folder for label maps, reports, figures and animations.")],
     method: Annotated[
-        str, typer.Option(help="'repair' regenerates outlier frames only; 'smooth' regenerates all frames.")
+        str, typer.Option(help="'repair' changes only frames that gain by it; 'smooth' regenerates all frames.")
     ] = "repair",
     cyclic: Annotated[
         bool, typer.Option(help="The last frame shows the same phase of the cardiac cycle as the first.")
