@@ -11,6 +11,8 @@ import typer
 from meddiffusers.cli.console import Repository, Revision, console, pipeline_of, table, wide
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from meddiffusers.data.scan import Scan
     from meddiffusers.pipelines.temporal_consistency_pipeline import TemporalConsistencyPipelineOutput
 
@@ -76,8 +78,8 @@ def repair(
     console.print(table(*_rows(results)))
     for name, result in results.items():
         console.print(f"{name}: {ejection_fraction_line(result)}")
-    if (fractions := _biplane_ejection_fractions(scans, results)) is not None:
-        console.print("Biplane ejection fraction (Simpson's method of discs): {:.1f} → {:.1f} %".format(*fractions))
+    if (volumes := _biplane_volumes(scans, results)) is not None:
+        _print_biplane(*volumes, cyclic)
     console.print(f"Label maps, reports, figures and animations are in {output}")
 
 
@@ -173,20 +175,37 @@ def _rows(results: dict[str, TemporalConsistencyPipelineOutput]) -> list[tuple[s
     return list(zip(names, *(column(*each) for each in results.items()), strict=True))
 
 
-def _biplane_ejection_fractions(
-    scans: dict[str, Scan], results: dict[str, TemporalConsistencyPipelineOutput]
-) -> tuple[float, float] | None:
-    """Ejection fractions before and after, in percent; None without two views of the same number of frames."""
-    from meddiffusers.datasets.cardiac_volumes import biplane_volumes
+def _print_biplane(before: np.ndarray, after: np.ndarray, cyclic: bool) -> None:
+    """Print the ejection fractions of volumes `(T,)`, and a warning if the jitter does not explain their change."""
     from meddiffusers.pipelines.meddiffusers_cardiac_attributes_v1 import ejection_fraction
+    from meddiffusers.pipelines.meddiffusers_cardiac_ejection_v1 import (
+        ejection_fraction_interval,
+        ejection_fraction_messages,
+    )
+
+    fractions = ejection_fraction(before), ejection_fraction(after)
+    interval = ejection_fraction_interval(before, cyclic)
+    for text in ejection_fraction_messages(fractions, interval):
+        console.print(f"Both views: {text}", style="bold red")
+    known = interval[0] == interval[0]  # NaN with few frames
+    jitter = f" ({100 * interval[0]:.0f} to {100 * interval[1]:.0f} with this jitter)" if known else ""
+    first, last = (100 * each for each in fractions)
+    console.print(f"Biplane ejection fraction (Simpson's method of discs): {first:.1f} %{jitter} → {last:.1f} %")
+
+
+def _biplane_volumes(
+    scans: dict[str, Scan], results: dict[str, TemporalConsistencyPipelineOutput]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Volumes `(T,)` before and after; None without two views of the same number of frames."""
+    from meddiffusers.datasets.cardiac_volumes import biplane_volumes
     from meddiffusers.pipelines.meddiffusers_cardiac_labels_v1 import frame_spacing, scan_to_frames
 
     views = {view: name for view in ("4CH", "2CH") for name in results if f"_{view}_" in name}
     if len(views) < 2 or len({len(results[name].regenerated) for name in views.values()}) > 1:
         return None
     spacings = [frame_spacing(scans[name]) for name in views.values()]
-    fractions = []
+    volumes = []
     for label_maps in (scans, {name: result.labels for name, result in results.items()}):
         four, two = (scan_to_frames(label_maps[name]) for name in views.values())
-        fractions.append(100 * ejection_fraction(biplane_volumes(four, spacings[0], two, spacings[1])))
-    return fractions[0], fractions[1]
+        volumes.append(biplane_volumes(four, spacings[0], two, spacings[1]))
+    return volumes[0], volumes[1]
